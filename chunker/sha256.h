@@ -1,0 +1,79 @@
+/*
+ * sha256: digests of many independent pieces at once, and of one stream at a time.
+ *
+ * One SHA-256 is a serial chain, and without the CPU's SHA instructions by far the slowest thing that is done to a byte.
+ * Chunks are independent, so a batch hashes 8 or 16 of them side by side in vector lanes where that is the fastest way
+ * on this CPU. Which way is chosen at init; each way is first tested against OpenSSL and never used when it errs.
+ *
+ * Nothing here allocates or fails after init. A `struct sha256` is plain memory without resources: no release. One
+ * thread at a time; make one a thread.
+ */
+#pragma once
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include <openssl/sha.h>
+
+#define SHA256_BYTES 32
+
+enum sha256_backend {
+	SHA256_AUTO,    /* only to ask for: the fastest that works here */
+	SHA256_OPENSSL, /* one after the other; everywhere; uses the CPU's SHA instructions where it has them */
+	SHA256_AVX2,    /* 8 lanes */
+	SHA256_AVX512,  /* 16 lanes */
+	SHA256_BACKENDS
+};
+
+enum sha256_state {
+	SHA256_ABSENT, /* not in this build, or not in this CPU */
+	SHA256_FAILED, /* there, but it gave a wrong digest in its self-test: never used */
+	SHA256_USABLE, /* works, but another one is better here, or was asked for */
+	SHA256_CHOSEN,
+};
+
+struct sha256_job {
+	const uint8_t *data; /* borrowed; may be NULL when `size` is 0 */
+	size_t size;
+	uint8_t digest[SHA256_BYTES]; /* out */
+};
+
+struct sha256_lanes;
+
+struct sha256 {
+	enum sha256_backend backend; /* the chosen one, never SHA256_AUTO */
+	enum sha256_state states[SHA256_BACKENDS];
+	void (*advance)(struct sha256_lanes *lanes, size_t blocks); /* of the chosen one; NULL: OpenSSL */
+	size_t lanes;
+	bool sha_instructions; /* the CPU has them, and so OpenSSL is fast */
+};
+
+/*
+ * Tests each backend that this CPU can run (well under a millisecond) and chooses. With SHA256_AUTO it always succeeds:
+ * OpenSSL when the CPU has SHA instructions, else the widest lanes that work, else OpenSSL. -ENOTSUP when another
+ * backend was wanted and is absent or failed; `hasher` then still says why, to sha256_describe(), and uses OpenSSL.
+ */
+int sha256_init(struct sha256 *hasher, enum sha256_backend wanted);
+
+/*
+ * Fills in the digest of each job. The jobs' sizes may differ freely: a lane that ends takes the next job. Order of
+ * work is not the order of jobs; all are done on return.
+ */
+void sha256_batch(const struct sha256 *hasher, struct sha256_job *jobs, size_t count);
+
+/* For people: "openssl", "avx2", "avx512"; and what became of it here, one line, static text. */
+const char *sha256_backend_name(enum sha256_backend backend);
+const char *sha256_describe(const struct sha256 *hasher, enum sha256_backend backend);
+
+/* One digest of bytes that are together. */
+void sha256_once(const uint8_t *data, size_t size, uint8_t digest[static SHA256_BYTES]);
+
+/* One digest of bytes that come in pieces: init, any number of updates, final; plain memory, again from init on. */
+struct sha256_stream {
+	SHA256_CTX context;
+};
+
+void sha256_stream_init(struct sha256_stream *stream);
+void sha256_stream_update(struct sha256_stream *stream, const uint8_t *data, size_t size);
+void sha256_stream_final(struct sha256_stream *stream, uint8_t digest[static SHA256_BYTES]);

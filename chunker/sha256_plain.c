@@ -1,0 +1,12 @@
+/* No vector backends: every architecture but x86-64. */
+#include "chunker/sha256_backends.h"
+
+size_t sha256_backends(struct sha256_lanes_backend out[static SHA256_BACKENDS])
+{
+	return 0;
+}
+
+bool sha256_cpu_has_sha(void)
+{
+	return false;
+}

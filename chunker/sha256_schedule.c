@@ -1,0 +1,183 @@
+/* Jobs onto lanes: refill, padding, and the tail. */
+#include "chunker/sha256_schedule.h"
+
+#include <assert.h>
+#include <string.h>
+
+#define LENGTH_BYTES 8 /* the message's length in bits, at the end of the padding */
+
+struct lane {
+	struct sha256_job *job; /* NULL: idle */
+	size_t done;            /* bytes of the job that went through in whole blocks */
+	size_t blocks;          /* left in what the lane reads now: the job's own blocks, then `tail` */
+	bool in_tail;
+	bool tail_begun; /* the first of the tail's two blocks went through: no way back to the chaining value before it */
+	uint8_t tail[2 * SHA256_BLOCK_BYTES]; /* the last bytes that fill no block, and the padding */
+};
+
+struct schedule {
+	struct sha256_lanes lanes;
+	struct lane state[SHA256_LANES_MAX];
+	size_t lane_count;
+	size_t busy;
+	struct sha256_job *next;
+	struct sha256_job *end;
+};
+
+static const uint32_t initial_words[SHA256_WORDS] = {
+	0x6a09e667, 0xbb67ae85, 0x3c6ef372, 0xa54ff53a, 0x510e527f, 0x9b05688c, 0x1f83d9ab, 0x5be0cd19,
+};
+
+static void store_be(uint8_t *out, uint64_t value, size_t bytes)
+{
+	for (size_t i = 0; i < bytes; i++)
+		out[i] = (uint8_t)(value >> (8 * (bytes - 1 - i)));
+}
+
+static void lane_enter_tail(struct schedule *schedule, size_t index)
+{
+	struct lane *lane = &schedule->state[index];
+	size_t rest = lane->job->size % SHA256_BLOCK_BYTES;
+	size_t blocks = rest + 1 + LENGTH_BYTES <= SHA256_BLOCK_BYTES ? 1 : 2;
+	size_t bytes = blocks * SHA256_BLOCK_BYTES;
+
+	memset(lane->tail, 0, bytes);
+	if (rest)
+		memcpy(lane->tail, lane->job->data + lane->job->size - rest, rest);
+	lane->tail[rest] = 0x80;
+	store_be(lane->tail + bytes - LENGTH_BYTES, (uint64_t)lane->job->size * 8, LENGTH_BYTES);
+	lane->in_tail = true;
+	lane->blocks = blocks;
+	schedule->lanes.data[index] = lane->tail;
+}
+
+static void lane_start(struct schedule *schedule, size_t index, struct sha256_job *job)
+{
+	struct lane *lane = &schedule->state[index];
+
+	lane->job = job;
+	lane->done = 0;
+	lane->in_tail = false;
+	lane->tail_begun = false;
+	lane->blocks = job->size / SHA256_BLOCK_BYTES;
+	for (size_t i = 0; i < SHA256_WORDS; i++)
+		schedule->lanes.words[i][index] = initial_words[i];
+	if (lane->blocks)
+		schedule->lanes.data[index] = job->data;
+	else
+		lane_enter_tail(schedule, index);
+	schedule->busy++;
+}
+
+static void lane_stop(struct schedule *schedule, size_t index)
+{
+	schedule->state[index].job = NULL;
+	schedule->busy--;
+}
+
+static void lanes_refill(struct schedule *schedule)
+{
+	for (size_t i = 0; i < schedule->lane_count && schedule->next < schedule->end; i++) {
+		if (!schedule->state[i].job)
+			lane_start(schedule, i, schedule->next++);
+	}
+}
+
+static void lane_finish(struct schedule *schedule, size_t index)
+{
+	struct sha256_job *job = schedule->state[index].job;
+
+	for (size_t i = 0; i < SHA256_WORDS; i++)
+		store_be(job->digest + 4 * i, schedule->lanes.words[i][index], 4);
+	lane_stop(schedule, index);
+}
+
+static void lane_advanced(struct schedule *schedule, size_t index, size_t blocks)
+{
+	struct lane *lane = &schedule->state[index];
+
+	assert(lane->blocks >= blocks);
+	lane->blocks -= blocks;
+	schedule->lanes.data[index] += blocks * SHA256_BLOCK_BYTES;
+	if (lane->in_tail)
+		lane->tail_begun = true;
+	else
+		lane->done += blocks * SHA256_BLOCK_BYTES;
+	if (lane->blocks)
+		return;
+	if (lane->in_tail)
+		lane_finish(schedule, index);
+	else
+		lane_enter_tail(schedule, index);
+}
+
+/* Runs all lanes as far as the nearest end in any of them. */
+static void lanes_run(struct schedule *schedule, sha256_advance *advance)
+{
+	size_t blocks = SIZE_MAX;
+	size_t nearest = 0;
+
+	for (size_t i = 0; i < schedule->lane_count; i++) {
+		if (schedule->state[i].job && schedule->state[i].blocks < blocks) {
+			blocks = schedule->state[i].blocks;
+			nearest = i;
+		}
+	}
+	/* An idle lane must read something: it follows a busy one, for nothing. */
+	for (size_t i = 0; i < schedule->lane_count; i++) {
+		if (!schedule->state[i].job)
+			schedule->lanes.data[i] = schedule->lanes.data[nearest];
+	}
+	advance(&schedule->lanes, blocks);
+	for (size_t i = 0; i < schedule->lane_count; i++) {
+		if (schedule->state[i].job)
+			lane_advanced(schedule, i, blocks);
+	}
+}
+
+/* OpenSSL pads by itself, so a lane that has begun its padding (it has one block to go) ends it here. */
+static bool lanes_continue(const struct schedule *schedule, size_t busy_min)
+{
+	if (schedule->next < schedule->end || schedule->busy >= busy_min)
+		return true;
+	for (size_t i = 0; i < schedule->lane_count; i++) {
+		if (schedule->state[i].job && schedule->state[i].tail_begun)
+			return true;
+	}
+	return false;
+}
+
+static void lane_hand_over(struct schedule *schedule, size_t index)
+{
+	uint32_t words[SHA256_WORDS];
+
+	for (size_t i = 0; i < SHA256_WORDS; i++)
+		words[i] = schedule->lanes.words[i][index];
+	sha256_resume(words, schedule->state[index].job, schedule->state[index].done);
+	lane_stop(schedule, index);
+}
+
+void sha256_schedule(sha256_advance *advance, size_t lanes, size_t busy_min, struct sha256_job *jobs, size_t count)
+{
+	struct schedule schedule;
+
+	assert(lanes > 0);
+	assert(lanes <= SHA256_LANES_MAX);
+	assert(busy_min > 0);
+	schedule.lane_count = lanes;
+	schedule.busy = 0;
+	schedule.next = jobs;
+	schedule.end = jobs + count;
+	for (size_t i = 0; i < lanes; i++)
+		schedule.state[i].job = NULL;
+	lanes_refill(&schedule);
+	while (lanes_continue(&schedule, busy_min)) {
+		lanes_run(&schedule, advance);
+		lanes_refill(&schedule);
+	}
+	for (size_t i = 0; i < lanes; i++) {
+		if (schedule.state[i].job)
+			lane_hand_over(&schedule, i);
+	}
+	assert(schedule.busy == 0);
+}

@@ -1,0 +1,20 @@
+/*
+ * sha256_schedule: spreads jobs over lanes. A lane that ends takes the next job at once, so unequal sizes cost nothing
+ * until the jobs run out; what then is left in too few lanes to pay is ended by OpenSSL. Private to chunker/.
+ */
+#pragma once
+
+#include "chunker/sha256.h"
+#include "chunker/sha256_lanes.h"
+
+/* With fewer busy lanes than this OpenSSL is faster than any lanes (measured without SHA instructions). */
+#define SHA256_BUSY_MIN 3
+
+/*
+ * Does all `jobs` with `advance`, which has `lanes` lanes. With fewer than `busy_min` busy lanes OpenSSL takes over; 1
+ * means never, for tests.
+ */
+void sha256_schedule(sha256_advance *advance, size_t lanes, size_t busy_min, struct sha256_job *jobs, size_t count);
+
+/* Ends `job`, of which `done` bytes (whole blocks) have led to the chaining value `words`. By OpenSSL. */
+void sha256_resume(const uint32_t words[static SHA256_WORDS], struct sha256_job *job, size_t done);

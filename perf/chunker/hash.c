@@ -1,0 +1,76 @@
+/*
+ * Which backend is the fastest way to hash chunks here, by chunk size and by number of jobs in a batch, against OpenSSL
+ * one chunk after the other? And is what sha256_init() chooses the right one?
+ */
+#include "chunker/sha256.h"
+#include "perf/chunker/bench.h"
+
+#define SIZE     (32u << 20)
+#define JOBS_MAX 256
+
+struct shape {
+	const struct sha256 *hasher;
+	size_t chunk_bytes;
+	size_t jobs; /* in a batch */
+};
+
+static volatile uint8_t seen;
+
+static void run_batches(const uint8_t *data, size_t size, const void *argument)
+{
+	const struct shape *shape = argument;
+	struct sha256_job jobs[JOBS_MAX];
+
+	for (size_t offset = 0; offset < size;) {
+		size_t count = 0;
+
+		while (count < shape->jobs && offset < size) {
+			size_t bytes = size - offset < shape->chunk_bytes ? size - offset : shape->chunk_bytes;
+
+			jobs[count++] = (struct sha256_job){ .data = data + offset, .size = bytes };
+			offset += bytes;
+		}
+		sha256_batch(shape->hasher, jobs, count);
+		seen = jobs[0].digest[0];
+	}
+}
+
+static void bench_shape(const struct sha256 hashers[static SHA256_BACKENDS], size_t chunk_bytes, size_t jobs,
+			const uint8_t *data)
+{
+	struct bench benches[SHA256_BACKENDS];
+	struct shape shapes[SHA256_BACKENDS];
+	size_t count = 0;
+
+	for (int backend = SHA256_OPENSSL; backend < SHA256_BACKENDS; backend++) {
+		if (hashers[backend].backend != (enum sha256_backend)backend)
+			continue;
+		shapes[count] = (struct shape){ &hashers[backend], chunk_bytes, jobs };
+		benches[count] = (struct bench){ .name = sha256_backend_name((enum sha256_backend)backend),
+						 .run = run_batches, .argument = &shapes[count] };
+		count++;
+	}
+	printf("%zu-byte chunks, %zu a batch\n", chunk_bytes, jobs);
+	bench_all(benches, count, data, SIZE);
+}
+
+int main(void)
+{
+	static const size_t chunk_bytes[] = { 1 << 10, 16 << 10, 64 << 10, 512 << 10 };
+	static const size_t jobs[] = { 1, 2, 3, 4, 8, 16 };
+	uint8_t *data = bench_data(SIZE);
+	struct sha256 hashers[SHA256_BACKENDS];
+
+	/* What is not there falls back to OpenSSL, and is left out above. */
+	for (int backend = SHA256_AUTO; backend < SHA256_BACKENDS; backend++)
+		sha256_init(&hashers[backend], (enum sha256_backend)backend);
+	for (int backend = SHA256_OPENSSL; backend < SHA256_BACKENDS; backend++)
+		printf("%-8s %s\n", sha256_backend_name((enum sha256_backend)backend),
+		       sha256_describe(&hashers[SHA256_AUTO], (enum sha256_backend)backend));
+	for (size_t i = 0; i < sizeof(chunk_bytes) / sizeof(chunk_bytes[0]); i++)
+		bench_shape(hashers, chunk_bytes[i], 64, data);
+	for (size_t i = 0; i < sizeof(jobs) / sizeof(jobs[0]); i++)
+		bench_shape(hashers, 64 << 10, jobs[i], data);
+	free(data);
+	return 0;
+}
