@@ -1,0 +1,122 @@
+/*
+ * call: one gRPC call over a stream, either side: messages instead of bytes, a status instead of trailers.
+ * Embedded in its owner (call_accept / call_start fill it in; call_fini frees its buffers after on_closed).
+ *
+ * Messages: length-prefixed (gRPC over HTTP/2 "Length-Prefixed-Message"); compressed ones with `zstd` or `identity`
+ * only, anything else -> UNIMPLEMENTED naming what is accepted. A message longer than `message_bytes_max`, before or
+ * after decompression -> RESOURCE_EXHAUSTED. A stream that ends inside a message -> INTERNAL "truncated".
+ */
+#pragma once
+
+#include "proto/buffer.h"
+#include "proto/grpc.h"
+#include "proto/h2.h"
+
+struct call;
+
+struct call_events {
+	/*
+	 * One whole message, borrowed until return. While the call is held (call_hold) none is delivered and the peer's
+	 * window stays shut, which is back-pressure.
+	 */
+	void (*on_message)(struct call *call, struct span message);
+	/* The peer has sent its last message (server: half-close). Not delivered while held. */
+	void (*on_end)(struct call *call);
+	/* call_send() said CALL_FULL earlier; there is room now. */
+	void (*on_writable)(struct call *call);
+	/*
+	 * Last event. Client: the server's status, or one made here when the stream broke (UNAVAILABLE; DEADLINE_EXCEEDED
+	 * is the owner's to raise: no clock here). Server: GRPC_OK when our status went out, GRPC_CANCELLED when the peer
+	 * went away first. `message` is borrowed until return. The other calls are harmless after it, until call_fini.
+	 */
+	void (*on_closed)(struct call *call, enum grpc_status status, struct span message);
+};
+
+enum call_outcome {
+	CALL_SENT = 0,
+	CALL_FULL = 1,                           /* nothing was taken; wait for on_writable */
+	CALL_CLOSED = 2,                         /* the call has ended; nothing was taken */
+};
+
+#define CALL_STATUS_TEXT_MAX   511               /* longer status texts are cut */
+#define CALL_SEND_BYTES_MAX    (64u << 20)       /* of one message that we send */
+
+struct call {
+	struct stream *stream;                   /* NULL after on_closed, and while `closing` waits for call_release */
+	const struct call_events *events;
+	void *owner;
+	size_t message_bytes_max;                /* of a received message, compressed or not */
+	bool server;
+	bool held;                               /* call_hold */
+	bool delivering;                         /* inside on_message or on_end: call_release leaves the rest to it */
+	bool ended;                              /* on_end was delivered */
+	bool end_pending;                        /* the peer has ended; on_end waits for call_release */
+	bool closing;                            /* the stream has closed; on_closed waits for call_release */
+	bool deaf;                               /* what still arrives is thrown away */
+	bool headers_sent;                       /* server */
+	bool finishing;                          /* call_end or call_finish was called */
+	bool finished;                           /* and went out behind the last message */
+	bool full_told;                          /* call_send said CALL_FULL: on_writable is owed */
+	bool status_known;
+	bool peer_zstd;                          /* the peer accepts zstd messages */
+	bool incoming_zstd;
+	struct grpc_reader reader;
+	struct buffer backlog;                   /* arrived while held; at most the stream's window, which stays shut */
+	size_t backlog_taken;
+	struct buffer pending;                   /* the tail of a message that the stream's out-queue could not take */
+	size_t pending_sent;
+	struct buffer inflated;
+	uint64_t bytes_received, bytes_sent;     /* message bytes on the wire, with prefixes */
+	enum grpc_status status;                 /* client: from trailers, or made here; server: ours */
+	size_t status_size;
+	char status_message[CALL_STATUS_TEXT_MAX + 1];
+};
+
+/*
+ * Server: take over a stream inside on_stream. `head` was parsed from the request (grpc_request_parse).
+ * Response headers go out with the first message or the status.
+ */
+void call_accept(struct call *call, struct stream *stream, const struct grpc_request *head, size_t message_bytes_max,
+                 const struct call_events *events, void *owner);
+
+/* The call that took the stream over; NULL when none did. */
+struct call *call_of(const struct stream *stream);
+
+/*
+ * Client: open a call. `metadata` are extra header fields; `grpc-encoding: zstd` among them says that this server is
+ * known to take zstd, and lets call_send() compress. `timeout_ns` 0: none sent. 0 or h2_open's errors.
+ */
+int call_start(struct call *call, struct h2 *h2, const char *path, struct span authority, uint64_t timeout_ns,
+               const struct header *metadata, size_t metadata_count, size_t message_bytes_max,
+               const struct call_events *events, void *owner);
+
+/*
+ * Send one message of at most CALL_SEND_BYTES_MAX. With `level` other than 0 and a peer that accepts it, zstd at that
+ * level over the whole message (a probe of its first 64 KiB that saves under 5 % sends it as it is). Taken whole or not
+ * at all: it is refused with CALL_FULL while an earlier message still waits.
+ */
+enum call_outcome call_send(struct call *call, struct span message, int level);
+
+/* Client: no more messages from us. After pending ones. May be called again. */
+void call_end(struct call *call);
+
+/* Server: the status, after pending messages. `text` may be NULL. Later sends say CALL_CLOSED. May be called again. */
+void call_finish(struct call *call, enum grpc_status status, const char *text);
+void call_finishf(struct call *call, enum grpc_status status, const char *format, ...)
+	__attribute__((format(printf, 3, 4)));
+
+/*
+ * Stop and go on delivering messages. Delivery restarts from call_release() itself, at most one level deep; that can
+ * bring on_closed, so the caller must not touch the call after it without looking.
+ */
+void call_hold(struct call *call);
+void call_release(struct call *call);
+
+/*
+ * Give the call up: RST_STREAM(CANCEL). No more messages; on_closed still comes: later, or from inside this call when
+ * the stream had ended already and only call_release() was awaited (`closing`).
+ */
+void call_cancel(struct call *call);
+
+/* Frees buffers. Only after on_closed, or before call_accept/call_start. All-zero is accepted. */
+void call_fini(struct call *call);

@@ -1,0 +1,93 @@
+/*
+ * h2_private: what the parts of h2 share. h2.c: the connection's life, feed and output. h2_events.c: what nghttp2 tells.
+ * h2_stream.c: a stream's own operations. Nobody else includes it.
+ */
+#pragma once
+
+#include "proto/h2.h"
+#include "proto/queue.h"
+
+#include <nghttp2/nghttp2.h>
+
+#define H2_PSEUDO_MAX 8                          /* pseudo-header fields of a block; RFC 9113 knows six */
+
+/*
+ * Frames that cost us work and carry nothing (PING, SETTINGS, PRIORITY, WINDOW_UPDATE, empty DATA, refused ones) are
+ * paid from a credit. It is full again whenever all our output was fetched, and each DATA frame of ours earns what an
+ * honest receiver may answer to it. There is no clock here, so a peer is held to what our output can carry away.
+ */
+#define H2_CONTROL_CREDIT 1000
+
+struct h2_stream {
+	struct stream base;
+	struct h2 *h2;
+	struct h2_stream *previous, *next;       /* h2->streams */
+	struct h2_stream *writable_previous, *writable_next;
+	int32_t id;
+	struct queue out;
+	size_t unconsumed;                       /* given to on_data, not yet stream_consumed() */
+	nghttp2_nv *trailers;                    /* owned copy, waiting until `out` has drained */
+	size_t trailers_count;
+	bool attached;                           /* a consumer took it: it gets events, on_close among them */
+	bool headers_done;                       /* our header block was submitted */
+	bool ending;                             /* our side ends once `out` has drained */
+	bool deferred;                           /* nghttp2 waits for nghttp2_session_resume_data() */
+	bool write_short;                        /* the consumer waits for on_writable */
+	bool writable_queued;                    /* member of h2->writable */
+	bool reset;                              /* we gave it up: no event but on_close */
+	bool peer_ended;
+	bool local_ended;                        /* our END_STREAM has left */
+};
+
+/* The header block that is being received. RFC 9113 4.3: there is one at a time on a connection. */
+struct h2_block {
+	struct header fields[H2_PSEUDO_MAX + STREAM_HEADERS_MAX];
+	nghttp2_rcbuf *held[2 * (H2_PSEUDO_MAX + STREAM_HEADERS_MAX)];
+	size_t count;
+	size_t pseudo_count;
+	size_t bytes;                            /* as RFC 9113 6.5.2 counts them: 32 more a field */
+	bool too_many;
+};
+
+struct h2 {
+	nghttp2_session *session;
+	struct h2_config config;                 /* defaults filled in */
+	struct h2_stream *streams;
+	size_t streams_count;
+	struct h2_stream *writable_first, *writable_last;
+	struct h2_block block;
+	struct h2_fault fault;
+	bool entered;                            /* inside h2_feed, h2_output or the end of the carrier */
+	bool announced;                          /* on_output was called, h2_output was not yet */
+	bool draining;
+	bool peer_goaway;
+	bool closed;                             /* the carrier is gone; the session is not used any more */
+	int64_t control_credit;
+	uint64_t resets, completed;
+};
+
+extern const struct stream_transport h2_stream_transport;
+
+struct h2_stream *h2_stream_create(struct h2 *h2);
+/* Unlinks and frees; on_close (if a consumer took it) is the last thing it hears. */
+void h2_stream_close(struct h2_stream *stream, uint32_t code);
+/* Tells each consumer that waits for room and has some. */
+void h2_streams_deliver_writable(struct h2 *h2);
+/* The data provider of every stream. */
+nghttp2_data_provider h2_stream_provider(struct h2_stream *stream);
+
+/* True when a field list is within what a peer must take; counts as RFC 9113 6.5.2 does. */
+bool h2_fields_fit(const struct h2 *h2, const struct header *headers, size_t count);
+nghttp2_nv h2_field(struct span name, struct span value, bool sensitive);
+
+/* The connection ends: GOAWAY, and nothing received is looked at any more. The first reason stays. */
+void h2_fail(struct h2 *h2, uint32_t code, const char *reason);
+bool h2_failed(const struct h2 *h2);
+
+void h2_block_clear(struct h2_block *block);
+
+/* What turns nghttp2's callbacks into events; NULL: out of memory. Freed by the caller. */
+nghttp2_session_callbacks *h2_callbacks_create(void);
+
+/* Something may have been queued: says so to the owner, unless it will look anyway. */
+void h2_announce(struct h2 *h2);

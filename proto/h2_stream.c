@@ -1,0 +1,316 @@
+/* A stream of an h2: the consumer's operations, the out-queue and what nghttp2 takes from it. */
+#include "proto/h2_private.h"
+
+#include <assert.h>
+#include <errno.h>
+#include <stdlib.h>
+
+struct h2_stream *h2_stream_create(struct h2 *h2)
+{
+	struct h2_stream *stream = calloc(1, sizeof(*stream));
+
+	if (!stream)
+		return NULL;
+	stream->base.transport = &h2_stream_transport;
+	stream->h2 = h2;
+	stream->out = queue_make(h2->config.out_queue_bytes);
+	stream->next = h2->streams;
+	if (h2->streams)
+		h2->streams->previous = stream;
+	h2->streams = stream;
+	h2->streams_count++;
+	return stream;
+}
+
+static void stream_unlink(struct h2_stream *stream)
+{
+	struct h2 *h2 = stream->h2;
+
+	if (stream->previous)
+		stream->previous->next = stream->next;
+	else
+		h2->streams = stream->next;
+	if (stream->next)
+		stream->next->previous = stream->previous;
+	assert(h2->streams_count > 0);
+	h2->streams_count--;
+}
+
+static void writable_push(struct h2_stream *stream)
+{
+	struct h2 *h2 = stream->h2;
+
+	assert(!stream->writable_queued);
+	stream->writable_queued = true;
+	stream->writable_next = NULL;
+	stream->writable_previous = h2->writable_last;
+	if (h2->writable_last)
+		h2->writable_last->writable_next = stream;
+	else
+		h2->writable_first = stream;
+	h2->writable_last = stream;
+}
+
+static void writable_remove(struct h2_stream *stream)
+{
+	struct h2 *h2 = stream->h2;
+
+	if (!stream->writable_queued)
+		return;
+	stream->writable_queued = false;
+	if (stream->writable_previous)
+		stream->writable_previous->writable_next = stream->writable_next;
+	else
+		h2->writable_first = stream->writable_next;
+	if (stream->writable_next)
+		stream->writable_next->writable_previous = stream->writable_previous;
+	else
+		h2->writable_last = stream->writable_previous;
+}
+
+void h2_streams_deliver_writable(struct h2 *h2)
+{
+	struct h2_stream *stream;
+
+	while ((stream = h2->writable_first)) {
+		writable_remove(stream);
+		if (!stream->reset && stream->base.events->on_writable)
+			stream->base.events->on_writable(&stream->base);
+	}
+}
+
+/* What the consumer will never ask for again: the connection's window must not lose it. */
+static void give_back(struct h2_stream *stream)
+{
+	if (stream->unconsumed && !stream->h2->closed)
+		nghttp2_session_consume_connection(stream->h2->session, stream->unconsumed);
+	stream->unconsumed = 0;
+}
+
+static void drop_output(struct h2_stream *stream)
+{
+	queue_fini(&stream->out);
+	free(stream->trailers);
+	stream->trailers = NULL;
+	stream->write_short = false;
+	writable_remove(stream);
+}
+
+void h2_stream_close(struct h2_stream *stream, uint32_t code)
+{
+	stream->reset = true;                    /* calls from inside on_close do nothing */
+	give_back(stream);
+	drop_output(stream);
+	stream_unlink(stream);
+	if (stream->attached && stream->base.events->on_close)
+		stream->base.events->on_close(&stream->base, code);
+	free(stream);
+}
+
+/* Wakes a data provider that had nothing to give. */
+static void resume(struct h2_stream *stream)
+{
+	if (!stream->deferred)
+		return;
+	stream->deferred = false;
+	nghttp2_session_resume_data(stream->h2->session, stream->id);
+}
+
+/* False once we gave it up or the carrier is gone: then nothing is queued any more. */
+static bool stream_is_open(const struct h2_stream *stream)
+{
+	return !stream->reset && !stream->h2->closed;
+}
+
+nghttp2_nv h2_field(struct span name, struct span value, bool sensitive)
+{
+	/* nghttp2 copies both; its struct merely lacks const. */
+	return (nghttp2_nv){
+		.name = (uint8_t *)(uintptr_t)name.data,
+		.namelen = name.size,
+		.value = (uint8_t *)(uintptr_t)value.data,
+		.valuelen = value.size,
+		.flags = sensitive ? NGHTTP2_NV_FLAG_NO_INDEX : NGHTTP2_NV_FLAG_NONE,
+	};
+}
+
+bool h2_fields_fit(const struct h2 *h2, const struct header *headers, size_t count)
+{
+	size_t bytes = 0;
+
+	if (count > STREAM_HEADERS_MAX)
+		return false;
+	for (size_t i = 0; i < count; i++)
+		bytes += headers[i].name.size + headers[i].value.size + 32;
+	return bytes <= h2->config.header_list_bytes_max;
+}
+
+static int operation_headers(struct stream *base, const struct header *headers, size_t count, bool end)
+{
+	struct h2_stream *stream = (struct h2_stream *)base;
+	nghttp2_data_provider provider = h2_stream_provider(stream);
+	nghttp2_nv fields[STREAM_HEADERS_MAX];
+	int r;
+
+	if (!stream_is_open(stream))
+		return -EPIPE;
+	if (!stream->h2->config.server || stream->headers_done || !h2_fields_fit(stream->h2, headers, count))
+		return -EINVAL;
+	for (size_t i = 0; i < count; i++)
+		fields[i] = h2_field(headers[i].name, headers[i].value, headers[i].sensitive);
+	r = nghttp2_submit_response(stream->h2->session, stream->id, fields, count, end ? NULL : &provider);
+	if (r)
+		return r == NGHTTP2_ERR_NOMEM ? -ENOMEM : -EPIPE;
+	stream->headers_done = true;
+	stream->ending = end;
+	h2_announce(stream->h2);
+	return 0;
+}
+
+static size_t operation_write(struct stream *base, struct span data)
+{
+	struct h2_stream *stream = (struct h2_stream *)base;
+	size_t taken;
+
+	if (!stream_is_open(stream) || stream->ending)
+		return 0;
+	taken = queue_write(&stream->out, data);
+	if (taken < data.size)
+		stream->write_short = true;
+	if (taken) {
+		resume(stream);
+		h2_announce(stream->h2);
+	}
+	return taken;
+}
+
+static void operation_end(struct stream *base)
+{
+	struct h2_stream *stream = (struct h2_stream *)base;
+
+	if (!stream_is_open(stream) || stream->ending)
+		return;
+	stream->ending = true;
+	resume(stream);
+	h2_announce(stream->h2);
+}
+
+/* One allocation: the fields, then their bytes. */
+static nghttp2_nv *copy_fields(const struct header *headers, size_t count)
+{
+	size_t bytes = 0;
+	nghttp2_nv *fields;
+	uint8_t *place;
+
+	for (size_t i = 0; i < count; i++)
+		bytes += headers[i].name.size + headers[i].value.size;
+	fields = malloc(count * sizeof(*fields) + bytes + 1);
+	if (!fields)
+		return NULL;
+	place = (uint8_t *)(fields + count);
+	for (size_t i = 0; i < count; i++) {
+		struct span name = headers[i].name;
+		struct span value = headers[i].value;
+
+		if (name.size)
+			memcpy(place, name.data, name.size);
+		if (value.size)
+			memcpy(place + name.size, value.data, value.size);
+		fields[i] = h2_field(span_make(place, name.size), span_make(place + name.size, value.size),
+		                     headers[i].sensitive);
+		place += name.size + value.size;
+	}
+	return fields;
+}
+
+static int operation_trailers(struct stream *base, const struct header *headers, size_t count)
+{
+	struct h2_stream *stream = (struct h2_stream *)base;
+
+	if (!stream_is_open(stream))
+		return -EPIPE;
+	if (!stream->headers_done || stream->ending || count == 0 || !h2_fields_fit(stream->h2, headers, count))
+		return -EINVAL;
+	stream->trailers = copy_fields(headers, count);
+	if (!stream->trailers)
+		return -ENOMEM;
+	stream->trailers_count = count;
+	operation_end(base);
+	return 0;
+}
+
+static void operation_consumed(struct stream *base, size_t bytes)
+{
+	struct h2_stream *stream = (struct h2_stream *)base;
+
+	/* After a reset everything was given back at once. */
+	if (!stream_is_open(stream))
+		return;
+	assert(bytes <= stream->unconsumed);
+	stream->unconsumed -= bytes;
+	nghttp2_session_consume(stream->h2->session, stream->id, bytes);
+	h2_announce(stream->h2);
+}
+
+static void operation_reset(struct stream *base, uint32_t code)
+{
+	struct h2_stream *stream = (struct h2_stream *)base;
+
+	if (!stream_is_open(stream))
+		return;
+	stream->reset = true;
+	give_back(stream);
+	drop_output(stream);
+	nghttp2_submit_rst_stream(stream->h2->session, NGHTTP2_FLAG_NONE, stream->id, code);
+	h2_announce(stream->h2);
+}
+
+const struct stream_transport h2_stream_transport = {
+	.headers = operation_headers,
+	.write = operation_write,
+	.end = operation_end,
+	.trailers = operation_trailers,
+	.consumed = operation_consumed,
+	.reset = operation_reset,
+};
+
+static void note_room(struct h2_stream *stream)
+{
+	if (!stream->write_short || stream->out.size > stream->out.size_max / 2)
+		return;
+	stream->write_short = false;
+	writable_push(stream);                   /* told between two frames, not inside nghttp2's callback */
+}
+
+/*
+ * nghttp2 asks for the payload of the next DATA frame. The end is told together with the last bytes, so that no empty
+ * frame follows them.
+ */
+static ssize_t provide(nghttp2_session *session, int32_t id, uint8_t *to, size_t room, uint32_t *flags,
+                       nghttp2_data_source *source, void *user_data)
+{
+	struct h2_stream *stream = source->ptr;
+	size_t taken = queue_read(&stream->out, to, room);
+
+	note_room(stream);
+	if (stream->out.size == 0 && stream->ending) {
+		*flags |= NGHTTP2_DATA_FLAG_EOF;
+		if (stream->trailers) {
+			*flags |= NGHTTP2_DATA_FLAG_NO_END_STREAM;
+			nghttp2_submit_trailer(session, id, stream->trailers, stream->trailers_count);
+			free(stream->trailers);
+			stream->trailers = NULL;
+		}
+		return (ssize_t)taken;
+	}
+	if (taken == 0) {
+		stream->deferred = true;
+		return NGHTTP2_ERR_DEFERRED;
+	}
+	return (ssize_t)taken;
+}
+
+nghttp2_data_provider h2_stream_provider(struct h2_stream *stream)
+{
+	return (nghttp2_data_provider){ .source.ptr = stream, .read_callback = provide };
+}

@@ -1,0 +1,246 @@
+/* The messages of proto/sluice.v1.proto as tables, digest lists, and the two bulk messages. */
+#include "proto/sluice_v1.h"
+
+#include "proto/pb.h"
+
+MESSAGE_TYPE(push_request_type, struct push_request,
+	     MESSAGE_FIELD(struct push_request, offer, 1, MESSAGE_PRESENT),
+	     MESSAGE_FIELD(struct push_request, query, 2, MESSAGE_PRESENT),
+	     MESSAGE_FIELD(struct push_request, pack, 3, MESSAGE_PRESENT),
+	     MESSAGE_FIELD(struct push_request, commit, 4, MESSAGE_PRESENT));
+MESSAGE_TYPE(push_offer_type, struct push_offer,
+	     MESSAGE_FIELD(struct push_offer, directories, 1, MESSAGE_BYTES),
+	     MESSAGE_FIELD(struct push_offer, commit, 2, MESSAGE_BOOL));
+MESSAGE_TYPE(push_query_type, struct push_query,
+	     MESSAGE_FIELD(struct push_query, blobs, 1, MESSAGE_BYTES));
+MESSAGE_TYPE(push_commit_type, struct push_commit,
+	     MESSAGE_FIELD(struct push_commit, root, 1, MESSAGE_BYTES));
+MESSAGE_TYPE(push_response_type, struct push_response,
+	     MESSAGE_FIELD(struct push_response, answer, 1, MESSAGE_PRESENT),
+	     MESSAGE_FIELD(struct push_response, stored, 2, MESSAGE_PRESENT),
+	     MESSAGE_FIELD(struct push_response, committed, 3, MESSAGE_PRESENT),
+	     MESSAGE_FIELD(struct push_response, missing, 4, MESSAGE_PRESENT));
+MESSAGE_TYPE(push_answer_type, struct push_answer,
+	     MESSAGE_FIELD(struct push_answer, present, 1, MESSAGE_BYTES));
+MESSAGE_TYPE(push_stored_type, struct push_stored,
+	     MESSAGE_FIELD(struct push_stored, blobs, 1, MESSAGE_UINT32),
+	     MESSAGE_FIELD(struct push_stored, rejected, 2, MESSAGE_LIST));
+MESSAGE_TYPE(push_rejected_type, struct push_rejected,
+	     MESSAGE_FIELD(struct push_rejected, expected, 1, MESSAGE_BYTES),
+	     MESSAGE_FIELD(struct push_rejected, actual, 2, MESSAGE_BYTES));
+MESSAGE_TYPE(push_committed_type, struct push_committed,
+	     MESSAGE_FIELD(struct push_committed, root, 1, MESSAGE_BYTES));
+MESSAGE_TYPE(push_missing_type, struct push_missing,
+	     MESSAGE_FIELD(struct push_missing, blobs, 1, MESSAGE_BYTES),
+	     MESSAGE_FIELD(struct push_missing, count, 2, MESSAGE_UINT64),
+	     MESSAGE_FIELD(struct push_missing, paths, 3, MESSAGE_LIST));
+MESSAGE_TYPE(fetch_request_type, struct fetch_request,
+	     MESSAGE_FIELD(struct fetch_request, blobs, 1, MESSAGE_BYTES));
+MESSAGE_TYPE(status_response_type, struct status_response,
+	     MESSAGE_FIELD(struct status_response, version, 1, MESSAGE_BYTES),
+	     MESSAGE_FIELD(struct status_response, engine, 2, MESSAGE_BYTES),
+	     MESSAGE_FIELD(struct status_response, tenant, 3, MESSAGE_BYTES),
+	     MESSAGE_FIELD(struct status_response, subject, 4, MESSAGE_BYTES),
+	     MESSAGE_FIELD(struct status_response, uptime_seconds, 5, MESSAGE_UINT64),
+	     MESSAGE_FIELD(struct status_response, ceiling_bytes, 6, MESSAGE_UINT64),
+	     MESSAGE_FIELD(struct status_response, used_bytes, 7, MESSAGE_UINT64),
+	     MESSAGE_FIELD(struct status_response, slots, 8, MESSAGE_UINT32),
+	     MESSAGE_FIELD(struct status_response, slots_busy, 9, MESSAGE_UINT32),
+	     MESSAGE_FIELD(struct status_response, queued, 10, MESSAGE_UINT32),
+	     MESSAGE_FIELD(struct status_response, connections, 11, MESSAGE_UINT64),
+	     MESSAGE_FIELD(struct status_response, pins, 12, MESSAGE_LIST));
+MESSAGE_TYPE(pinned_root_type, struct pinned_root,
+	     MESSAGE_FIELD(struct pinned_root, root, 1, MESSAGE_BYTES),
+	     MESSAGE_FIELD(struct pinned_root, expires_unix_seconds, 2, MESSAGE_UINT64),
+	     MESSAGE_FIELD(struct pinned_root, note, 3, MESSAGE_BYTES));
+MESSAGE_TYPE(pin_request_type, struct pin_request,
+	     MESSAGE_FIELD(struct pin_request, root, 1, MESSAGE_BYTES),
+	     MESSAGE_FIELD(struct pin_request, expires_unix_seconds, 2, MESSAGE_UINT64),
+	     MESSAGE_FIELD(struct pin_request, remove, 3, MESSAGE_BOOL),
+	     MESSAGE_FIELD(struct pin_request, note, 4, MESSAGE_BYTES));
+MESSAGE_TYPE(attach_request_type, struct attach_request,
+	     MESSAGE_FIELD(struct attach_request, hello, 1, MESSAGE_PRESENT),
+	     MESSAGE_FIELD(struct attach_request, resolved, 2, MESSAGE_PRESENT),
+	     MESSAGE_FIELD(struct attach_request, output, 3, MESSAGE_PRESENT),
+	     MESSAGE_FIELD(struct attach_request, finished, 4, MESSAGE_PRESENT));
+MESSAGE_TYPE(executor_hello_type, struct executor_hello,
+	     MESSAGE_FIELD(struct executor_hello, slot, 1, MESSAGE_UINT32),
+	     MESSAGE_FIELD(struct executor_hello, slots, 2, MESSAGE_UINT32),
+	     MESSAGE_FIELD(struct executor_hello, runtime, 3, MESSAGE_BYTES),
+	     MESSAGE_FIELD(struct executor_hello, why, 4, MESSAGE_BYTES));
+MESSAGE_TYPE(executor_resolve_type, struct executor_resolve,
+	     MESSAGE_FIELD(struct executor_resolve, id, 1, MESSAGE_UINT64),
+	     MESSAGE_FIELD(struct executor_resolve, image, 2, MESSAGE_BYTES));
+MESSAGE_TYPE(executor_resolved_type, struct executor_resolved,
+	     MESSAGE_FIELD(struct executor_resolved, id, 1, MESSAGE_UINT64),
+	     MESSAGE_FIELD(struct executor_resolved, environment, 2, MESSAGE_BYTES),
+	     MESSAGE_FIELD(struct executor_resolved, fault, 3, MESSAGE_BYTES));
+MESSAGE_TYPE(executor_assignment_type, struct executor_assignment,
+	     MESSAGE_FIELD(struct executor_assignment, id, 1, MESSAGE_UINT64),
+	     MESSAGE_FIELD(struct executor_assignment, tenant, 2, MESSAGE_BYTES),
+	     MESSAGE_FIELD(struct executor_assignment, root, 3, MESSAGE_BYTES),
+	     MESSAGE_FIELD(struct executor_assignment, arguments, 4, MESSAGE_LIST),
+	     MESSAGE_FIELD(struct executor_assignment, environment, 5, MESSAGE_LIST),
+	     MESSAGE_FIELD(struct executor_assignment, working_directory, 6, MESSAGE_BYTES),
+	     MESSAGE_FIELD(struct executor_assignment, image, 7, MESSAGE_BYTES),
+	     MESSAGE_FIELD(struct executor_assignment, network, 8, MESSAGE_BOOL),
+	     MESSAGE_FIELD(struct executor_assignment, timeout_ms, 9, MESSAGE_UINT64),
+	     MESSAGE_FIELD(struct executor_assignment, memory_bytes, 10, MESSAGE_UINT64),
+	     MESSAGE_FIELD(struct executor_assignment, cpu_millis, 11, MESSAGE_UINT64),
+	     MESSAGE_FIELD(struct executor_assignment, pids, 12, MESSAGE_UINT64));
+MESSAGE_TYPE(executor_variable_type, struct executor_variable,
+	     MESSAGE_FIELD(struct executor_variable, name, 1, MESSAGE_BYTES),
+	     MESSAGE_FIELD(struct executor_variable, value, 2, MESSAGE_BYTES));
+MESSAGE_TYPE(executor_output_type, struct executor_output,
+	     MESSAGE_FIELD(struct executor_output, id, 1, MESSAGE_UINT64),
+	     MESSAGE_FIELD(struct executor_output, stream, 2, MESSAGE_UINT32),
+	     MESSAGE_FIELD(struct executor_output, data, 3, MESSAGE_BYTES));
+MESSAGE_TYPE(executor_finished_type, struct executor_finished,
+	     MESSAGE_FIELD(struct executor_finished, id, 1, MESSAGE_UINT64),
+	     MESSAGE_FIELD(struct executor_finished, exit_code, 2, MESSAGE_INT32),
+	     MESSAGE_FIELD(struct executor_finished, status, 3, MESSAGE_UINT32),
+	     MESSAGE_FIELD(struct executor_finished, message, 4, MESSAGE_BYTES),
+	     MESSAGE_FIELD(struct executor_finished, changes, 5, MESSAGE_BYTES),
+	     MESSAGE_FIELD(struct executor_finished, deleted, 6, MESSAGE_LIST),
+	     MESSAGE_FIELD(struct executor_finished, materialise_ms, 7, MESSAGE_UINT64),
+	     MESSAGE_FIELD(struct executor_finished, run_ms, 8, MESSAGE_UINT64),
+	     MESSAGE_FIELD(struct executor_finished, collect_ms, 9, MESSAGE_UINT64),
+	     MESSAGE_FIELD(struct executor_finished, fetched_bytes, 10, MESSAGE_UINT64));
+MESSAGE_TYPE(attach_response_type, struct attach_response,
+	     MESSAGE_FIELD(struct attach_response, resolve, 1, MESSAGE_PRESENT),
+	     MESSAGE_FIELD(struct attach_response, assignment, 2, MESSAGE_PRESENT),
+	     MESSAGE_FIELD(struct attach_response, cancel, 3, MESSAGE_UINT64));
+MESSAGE_TYPE(execute_output_type, struct execute_output,
+	     MESSAGE_FIELD(struct execute_output, stream, 1, MESSAGE_UINT32),
+	     MESSAGE_FIELD(struct execute_output, data, 2, MESSAGE_BYTES),
+	     MESSAGE_FIELD(struct execute_output, queue_position, 3, MESSAGE_UINT32));
+
+void digest_list_put(struct buffer *out, const struct digest *digest)
+{
+	uint8_t entry[DIGEST_HASH_BYTES + PB_VARINT_BYTES_MAX];
+	uint8_t *end;
+
+	memcpy(entry, digest->hash, DIGEST_HASH_BYTES);
+	end = pb_varint_write(entry + DIGEST_HASH_BYTES, digest->size);
+	buffer_put(out, entry, (size_t)(end - entry));
+}
+
+bool digest_list_next(struct span *rest, struct digest *digest)
+{
+	const uint8_t *end, *next;
+
+	if (rest->size <= DIGEST_HASH_BYTES)
+		return false;
+	end = rest->data + rest->size;
+	next = pb_varint_read(rest->data + DIGEST_HASH_BYTES, end, &digest->size);
+	if (!next || digest->size > INT64_MAX)
+		return false;
+	memcpy(digest->hash, rest->data, DIGEST_HASH_BYTES);
+	*rest = span_make(next, (size_t)(end - next));
+	return true;
+}
+
+size_t digest_list_count(struct span list)
+{
+	struct digest digest;
+	size_t count = 0;
+
+	while (count <= SLUICE_LIST_MAX && digest_list_next(&list, &digest))
+		count++;
+	return list.size || count > SLUICE_LIST_MAX ? SIZE_MAX : count;
+}
+
+void bit_list_put(struct buffer *out, uint32_t number, const bool *bits, size_t count)
+{
+	uint8_t packed[SLUICE_LIST_MAX / 8] = { 0 };
+	size_t used = 0;
+
+	for (size_t i = 0; i < count && i < SLUICE_LIST_MAX; i++) {
+		if (!bits[i])
+			continue;
+		packed[i / 8] |= (uint8_t)(1u << (i % 8));
+		used = i / 8 + 1;
+	}
+	pb_put_bytes(out, number, span_make(packed, used));
+}
+
+enum { PACK_FIELD_BLOBS = 1, BLOB_FIELD_DIGEST = 1, BLOB_FIELD_DATA = 2 };
+enum { FETCHED_FIELD_DATA = 1, FETCHED_FIELD_FAULT = 2 };
+
+/* The next element of the only field that both bulk messages have. */
+static bool bulk_next(struct span *rest, struct span *element, bool *failed)
+{
+	struct pb_reader reader = pb_reader_make(*rest);
+	struct pb_field field;
+
+	while (pb_next(&reader, &field)) {
+		if (field.number != PACK_FIELD_BLOBS)
+			continue;
+		*rest = reader.rest;
+		*failed = !pb_as_bytes(&reader, &field, element);
+		return !*failed;
+	}
+	*failed = reader.failed;
+	return false;
+}
+
+bool pack_next(struct span *rest, struct packed_blob *blob, bool *failed)
+{
+	struct span element, entry = { 0 };
+	struct pb_reader reader;
+	struct pb_field field;
+
+	if (!bulk_next(rest, &element, failed))
+		return false;
+	*blob = (struct packed_blob){ 0 };
+	reader = pb_reader_make(element);
+	while (pb_next(&reader, &field)) {
+		if (field.number == BLOB_FIELD_DIGEST)
+			pb_as_bytes(&reader, &field, &entry);
+		if (field.number == BLOB_FIELD_DATA)
+			pb_as_bytes(&reader, &field, &blob->data);
+	}
+	*failed = reader.failed || !digest_list_next(&entry, &blob->digest) || entry.size;
+	return !*failed;
+}
+
+bool fetched_next(struct span *rest, struct packed_blob *blob, bool *failed)
+{
+	struct pb_reader reader;
+	struct pb_field field;
+	struct span element;
+
+	if (!bulk_next(rest, &element, failed))
+		return false;
+	*blob = (struct packed_blob){ 0 };
+	reader = pb_reader_make(element);
+	while (pb_next(&reader, &field)) {
+		if (field.number == FETCHED_FIELD_DATA)
+			pb_as_bytes(&reader, &field, &blob->data);
+		if (field.number == FETCHED_FIELD_FAULT)
+			pb_as_uint32(&reader, &field, &blob->fault);
+	}
+	*failed = reader.failed;
+	return !*failed;
+}
+
+void pack_put(struct buffer *out, const struct digest *digest, struct span data)
+{
+	uint8_t entry[DIGEST_HASH_BYTES + PB_VARINT_BYTES_MAX];
+	struct buffer list = buffer_over(entry, sizeof(entry));
+	size_t mark = pb_begin(out, PACK_FIELD_BLOBS);
+
+	digest_list_put(&list, digest);
+	pb_put_bytes(out, BLOB_FIELD_DIGEST, buffer_span(&list));
+	pb_put_bytes(out, BLOB_FIELD_DATA, data);
+	pb_end(out, mark);
+}
+
+void fetched_put(struct buffer *out, struct span data, enum fetch_fault fault)
+{
+	size_t mark = pb_begin(out, PACK_FIELD_BLOBS);
+
+	pb_put_bytes(out, FETCHED_FIELD_DATA, data);
+	pb_put_varint(out, FETCHED_FIELD_FAULT, fault);
+	pb_end(out, mark);
+}

@@ -1,0 +1,158 @@
+/*
+ * sluice_v1: the messages of proto/sluice.v1.proto as C structs (what each field means is said there), for
+ * message_decode() and message_encode(). The bulk messages Pack and FetchResponse are read and written blob by blob.
+ */
+#pragma once
+
+#include "proto/message.h"
+
+#define SLUICE_PUSH       "/sluice.v1.Store/Push"
+#define SLUICE_FETCH      "/sluice.v1.Store/Fetch"
+#define SLUICE_STATUS     "/sluice.v1.Store/Status"
+#define SLUICE_PIN        "/sluice.v1.Store/Pin"
+#define SLUICE_ATTACH     "/sluice.v1.Executor/Attach"
+
+#define SLUICE_LIST_MAX           16384          /* entries of a digest list */
+#define SLUICE_PACK_BYTES         (4u << 20)     /* data in a pack or a fetch response */
+#define SLUICE_MESSAGE_BYTES_MAX  (5u << 20)     /* any message, decompressed: a pack and its digests */
+#define SLUICE_MISSING_PATHS_MAX  8
+
+/* Digest lists: 32 raw bytes and a varint size an entry. */
+void digest_list_put(struct buffer *out, const struct digest *digest);
+/* Takes an entry from the front; false at the end, and (with `rest` not empty) on malformed input. */
+bool digest_list_next(struct span *rest, struct digest *digest);
+/* Entries in a well-formed list; SIZE_MAX when it is malformed or longer than SLUICE_LIST_MAX. */
+size_t digest_list_count(struct span list);
+
+/* Bit lists. Reading beyond the end yields false. */
+static inline bool bit_list_get(struct span bits, size_t i)
+{
+	return i / 8 < bits.size && (bits.data[i / 8] >> (i % 8) & 1);
+}
+/* Writes `count` bools; bytes of zeros at the end are left out. */
+void bit_list_put(struct buffer *out, uint32_t number, const bool *bits, size_t count);
+
+struct push_request {
+	struct span offer, query, pack, commit;          /* MESSAGE_PRESENT: `data` tells which */
+};
+struct push_offer {
+	struct span directories;
+	bool commit;
+};
+struct push_query {
+	struct span blobs;
+};
+struct push_commit {
+	struct span root;
+};
+struct push_response {
+	struct span answer, stored, committed, missing;
+};
+struct push_answer {
+	struct span present;
+};
+struct push_stored {
+	uint32_t blobs;
+	struct message_list rejected;
+};
+struct push_rejected {
+	struct span expected, actual;
+};
+struct push_committed {
+	struct span root;
+};
+struct push_missing {
+	struct span blobs;
+	uint64_t count;
+	struct message_list paths;
+};
+struct fetch_request {
+	struct span blobs;
+};
+struct status_response {
+	struct span version, engine, tenant, subject;
+	uint64_t uptime_seconds, ceiling_bytes, used_bytes;
+	uint32_t slots, slots_busy, queued;
+	uint64_t connections;
+	struct message_list pins;
+};
+struct pinned_root {
+	struct span root;
+	uint64_t expires_unix_seconds;
+	struct span note;
+};
+struct pin_request {
+	struct span root;
+	uint64_t expires_unix_seconds;
+	bool remove;
+	struct span note;
+};
+struct attach_request {
+	struct span hello, resolved, output, finished;
+};
+struct executor_hello {
+	uint32_t slot, slots;
+	struct span runtime, why;
+};
+struct executor_resolve {
+	uint64_t id;
+	struct span image;
+};
+struct executor_resolved {
+	uint64_t id;
+	struct span environment, fault;
+};
+struct executor_assignment {
+	uint64_t id;
+	struct span tenant, root;
+	struct message_list arguments, environment;
+	struct span working_directory, image;
+	bool network;
+	uint64_t timeout_ms, memory_bytes, cpu_millis, pids;
+};
+struct executor_variable {
+	struct span name, value;
+};
+struct executor_output {
+	uint64_t id;
+	uint32_t stream;
+	struct span data;
+};
+struct executor_finished {
+	uint64_t id;
+	int32_t exit_code;
+	uint32_t status;
+	struct span message, changes;
+	struct message_list deleted;
+	uint64_t materialise_ms, run_ms, collect_ms, fetched_bytes;
+};
+struct attach_response {
+	struct span resolve, assignment;
+	uint64_t cancel;
+};
+struct execute_output {
+	uint32_t stream;
+	struct span data;
+	uint32_t queue_position;
+};
+
+extern const struct message_type push_request_type, push_offer_type, push_query_type, push_commit_type,
+	push_response_type, push_answer_type, push_stored_type, push_rejected_type, push_committed_type,
+	push_missing_type, fetch_request_type, status_response_type, pinned_root_type, pin_request_type,
+	attach_request_type, executor_hello_type, executor_resolve_type, executor_resolved_type,
+	executor_assignment_type, executor_variable_type, executor_output_type, executor_finished_type,
+	attach_response_type, execute_output_type;
+
+/* A blob in a Pack (`digest` set) or a FetchResponse (`fault` set). */
+struct packed_blob {
+	struct digest digest;
+	struct span data;
+	uint32_t fault;
+};
+enum fetch_fault { FETCH_OK = 0, FETCH_MISSING = 1, FETCH_CORRUPT = 2 };
+
+/* Walks the blobs of a Pack or FetchResponse from the front; false at the end or, with `failed`, on malformed input. */
+bool pack_next(struct span *rest, struct packed_blob *blob, bool *failed);
+bool fetched_next(struct span *rest, struct packed_blob *blob, bool *failed);
+void pack_put(struct buffer *out, const struct digest *digest, struct span data);
+void fetched_put(struct buffer *out, struct span data, enum fetch_fault fault);

@@ -1,0 +1,176 @@
+/*
+ * Shows that the table-driven codec writes what protobuf says (known bytes), reads it back, skips unknown fields, refuses
+ * wrong wire types and bad digests, and that digest lists and bit lists hold their limits.
+ */
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stdlib.h>
+#include <cmocka.h>
+
+#include "proto/pb.h"
+#include "proto/reapi.h"
+#include "proto/sluice_v1.h"
+
+static void known_bytes(void **state)
+{
+	const uint8_t expected[] = { 0x0a, 1, 't', 0x10, 1, 0x22, 1, 'n' };
+	struct pin_request in = { .root = span_text("t"), .expires_unix_seconds = 1, .note = span_text("n") };
+	struct pin_request out;
+	struct buffer bytes = buffer_heap(4096);
+
+	message_encode(&pin_request_type, &bytes, &in);
+	assert_int_equal(bytes.size, sizeof(expected));
+	assert_memory_equal(bytes.data, expected, sizeof(expected));
+	assert_true(message_decode(&pin_request_type, buffer_span(&bytes), &out));
+	assert_true(span_equal(out.root, in.root));
+	assert_int_equal(out.expires_unix_seconds, 1);
+	assert_false(out.remove);
+	buffer_fini(&bytes);
+}
+
+static void negative_exit_code_survives(void **state)
+{
+	struct executor_finished in = { .id = 3, .exit_code = -1 }, out;
+	struct buffer bytes = buffer_heap(4096);
+
+	message_encode(&executor_finished_type, &bytes, &in);
+	assert_true(message_decode(&executor_finished_type, buffer_span(&bytes), &out));
+	assert_int_equal(out.exit_code, -1);
+	buffer_fini(&bytes);
+}
+
+static void unknown_fields_are_skipped(void **state)
+{
+	const uint8_t bytes[] = { 0xf8, 0x07, 5, 0x18, 1 };       /* field 127 = 5, remove = true */
+	struct pin_request out;
+
+	assert_true(message_decode(&pin_request_type, span_make(bytes, sizeof(bytes)), &out));
+	assert_true(out.remove);
+}
+
+static void wrong_wire_type_is_malformed(void **state)
+{
+	const uint8_t bytes[] = { 0x08, 1 };                      /* root as a varint */
+	const uint8_t list[] = { 0x10, 1 };                       /* rejected as a varint */
+	struct pin_request pin;
+	struct push_stored stored;
+
+	assert_false(message_decode(&pin_request_type, span_make(bytes, sizeof(bytes)), &pin));
+	assert_false(message_decode(&push_stored_type, span_make(list, sizeof(list)), &stored));
+}
+
+static void lists_walk_only_their_field(void **state)
+{
+	struct buffer elements = buffer_heap(4096), bytes = buffer_heap(4096);
+	struct message_cursor cursor = { 0 };
+	struct reapi_command in = { 0 }, out;
+	struct span element;
+
+	pb_put_bytes_always(&elements, 1, span_text("sh"));
+	pb_put_bytes_always(&elements, 1, span_text(""));
+	in.arguments.message = buffer_span(&elements);
+	in.working_directory = span_text("w");
+	message_encode(&reapi_command_type, &bytes, &in);
+	assert_true(message_decode(&reapi_command_type, buffer_span(&bytes), &out));
+	assert_int_equal(out.arguments.count, 2);
+	assert_true(message_list_next(&out.arguments, &cursor, &element));
+	assert_true(span_is(element, "sh"));
+	assert_true(message_list_next(&out.arguments, &cursor, &element));
+	assert_int_equal(element.size, 0);
+	assert_false(message_list_next(&out.arguments, &cursor, &element));
+	assert_false(message_list_next(&out.arguments, &cursor, &element));
+	buffer_fini(&elements);
+	buffer_fini(&bytes);
+}
+
+static void digests_are_checked(void **state)
+{
+	struct reapi_execute_request in = { .action_digest = digest_empty }, out;
+	struct buffer bytes = buffer_heap(4096);
+
+	message_encode(&reapi_execute_request_type, &bytes, &in);
+	assert_true(message_decode(&reapi_execute_request_type, buffer_span(&bytes), &out));
+	assert_true(digest_equal(&out.action_digest, &digest_empty));
+	bytes.data[6] = 'G';                                      /* no hex digit */
+	assert_false(message_decode(&reapi_execute_request_type, buffer_span(&bytes), &out));
+	buffer_fini(&bytes);
+}
+
+static void digest_lists(void **state)
+{
+	struct buffer list = buffer_heap(1 << 20);
+	struct digest digest = { .size = 300 }, out;
+	struct span rest;
+
+	digest.hash[31] = 7;
+	digest_list_put(&list, &digest);
+	digest_list_put(&list, &digest_empty);
+	assert_int_equal(list.size, 32 + 2 + 32 + 1);
+	assert_int_equal(digest_list_count(buffer_span(&list)), 2);
+	for (size_t cut = 1; cut < list.size; cut++)
+		if (cut != 34)
+			assert_true(digest_list_count(span_make(list.data, cut)) == SIZE_MAX);
+	rest = buffer_span(&list);
+	assert_true(digest_list_next(&rest, &out));
+	assert_true(digest_equal(&out, &digest));
+	for (size_t i = 2; i < SLUICE_LIST_MAX; i++)
+		digest_list_put(&list, &digest_empty);
+	assert_int_equal(digest_list_count(buffer_span(&list)), SLUICE_LIST_MAX);
+	digest_list_put(&list, &digest_empty);
+	assert_true(digest_list_count(buffer_span(&list)) == SIZE_MAX);
+	buffer_fini(&list);
+}
+
+static void bit_lists(void **state)
+{
+	bool bits[20] = { [0] = true, [9] = true };
+	struct buffer bytes = buffer_heap(4096);
+	struct push_answer answer;
+
+	bit_list_put(&bytes, 1, bits, 20);
+	assert_true(message_decode(&push_answer_type, buffer_span(&bytes), &answer));
+	assert_int_equal(answer.present.size, 2);
+	for (size_t i = 0; i < 30; i++)
+		assert_int_equal(bit_list_get(answer.present, i), i < 20 && bits[i]);
+	buffer_fini(&bytes);
+}
+
+static void packs(void **state)
+{
+	struct buffer bytes = buffer_heap(4096);
+	struct packed_blob blob;
+	bool failed = false;
+	struct span rest;
+
+	pack_put(&bytes, &digest_empty, span_text(""));
+	pack_put(&bytes, &digest_empty, span_text("abc"));
+	rest = buffer_span(&bytes);
+	assert_true(pack_next(&rest, &blob, &failed));
+	assert_true(digest_equal(&blob.digest, &digest_empty));
+	assert_true(pack_next(&rest, &blob, &failed));
+	assert_true(span_is(blob.data, "abc"));
+	assert_false(pack_next(&rest, &blob, &failed));
+	assert_false(failed);
+	rest = span_make(bytes.data, bytes.size - 1);
+	assert_true(pack_next(&rest, &blob, &failed));
+	assert_false(pack_next(&rest, &blob, &failed));
+	assert_true(failed);
+	buffer_fini(&bytes);
+}
+
+int main(void)
+{
+	const struct CMUnitTest tests[] = {
+		cmocka_unit_test(known_bytes),
+		cmocka_unit_test(negative_exit_code_survives),
+		cmocka_unit_test(unknown_fields_are_skipped),
+		cmocka_unit_test(wrong_wire_type_is_malformed),
+		cmocka_unit_test(lists_walk_only_their_field),
+		cmocka_unit_test(digests_are_checked),
+		cmocka_unit_test(digest_lists),
+		cmocka_unit_test(bit_lists),
+		cmocka_unit_test(packs),
+	};
+
+	return cmocka_run_group_tests(tests, NULL, NULL);
+}
