@@ -1,0 +1,304 @@
+/* The client's connection: opening it, waiting on it, and saying in one sentence why it failed. */
+#include "gateway/client/client_private.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <unistd.h>
+#include "gateway/base/check.h"
+#include "gateway/base/err.h"
+
+#define CONNECT_TIMEOUT_NS      10000000000ull
+#define MESSAGE_BYTES_MAX       (5u << 20)
+#define STREAM_WINDOW_BYTES     (4u << 20)
+#define CONNECTION_WINDOW_BYTES (16u << 20)
+/* A turn for the send that was in flight, one for ours; more when it took several. A full socket is not waited for. */
+#define FLUSH_TURNS             4
+
+/* ---- the connection ---- */
+
+static void client_on_ready(struct conn *conn)
+{
+	struct client *client = conn_owner(conn);
+
+	client->ready = true;
+}
+
+static void client_on_closed(struct conn *conn, const char *reason)
+{
+	struct client *client = conn_owner(conn);
+
+	(void)reason;
+	client_note_end(client);
+	conn_bytes(conn, &client->received, &client->sent);
+	conn_handshake_bytes(conn, &client->handshake_received, &client->handshake_sent);
+	client->conn = NULL;
+}
+
+static const struct conn_events client_conn_events = { .on_ready = client_on_ready, .on_closed = client_on_closed };
+static const struct h2_events client_h2_events = { 0 };
+
+static int client_connect(struct client *client, const struct client_config *config, char *why, size_t why_size)
+{
+	struct conn_config conn = {
+		.h2 = {
+			.events = &client_h2_events, .owner = client,
+			.stream_window_bytes = STREAM_WINDOW_BYTES, .connection_window_bytes = CONNECTION_WINDOW_BYTES,
+		},
+		.events = &client_conn_events,
+		.owner = client,
+		.server_name = config->server_name,
+		.handshake_timeout_ns = client->connect_timeout_ns,
+		.idle_timeout_ns = UINT64_MAX / 4,               /* the gateway's business */
+	};
+	struct tls_config tls = {
+		.certificate_path = config->certificate_path, .key_path = config->key_path, .ca_path = config->ca_path,
+	};
+	int r;
+
+	if (client->adopted) {
+		r = conn_adopt(&client->conn, client->ring, config->fd, &conn);
+		if (r < 0)
+			snprintf(why, why_size, "cannot use the connection that was handed over: %s", strerror(-r));
+		return r;
+	}
+	if (client->address.tls) {
+		r = tls_context_create(&client->tls, &tls, why, why_size);
+		if (r < 0)
+			return ERR_RAISE(r);
+	}
+	return conn_connect(&client->conn, client->ring, &client->address, client->tls, &conn, why, why_size);
+}
+
+/* ---- interrupts ---- */
+
+static void client_on_interrupt(struct op *op, int32_t res)
+{
+	(void)op, (void)res;             /* it only ends the wait; client->interrupted says the rest */
+}
+
+/* A byte through a socket ends a wait of either engine, also when the signal came between the look and the wait. */
+static int client_watch_interrupts(struct client *client)
+{
+	if (socketpair(AF_UNIX, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0, client->interrupt_fds) < 0)
+		return ERR_RAISE(-errno);
+	client->interrupt.fn = client_on_interrupt;
+	ring_recv(client->ring, &client->interrupt, client->interrupt_fds[0]);
+	return 0;
+}
+
+void client_interrupt(struct client *client)
+{
+	int saved = errno;
+
+	client->interrupted = 1;
+	(void)!send(client->interrupt_fds[1], "", 1, MSG_DONTWAIT | MSG_NOSIGNAL);
+	errno = saved;
+}
+
+static bool take_interrupt(struct client *client)
+{
+	bool was = client->interrupted;
+
+	client->interrupted = 0;
+	return was;
+}
+
+/* ---- waiting ---- */
+
+uint64_t client_deadline(const struct client *client, uint64_t timeout_ns)
+{
+	uint64_t now = ring_now_ns(client->ring);
+
+	return timeout_ns >= UINT64_MAX - now ? UINT64_MAX : now + timeout_ns;
+}
+
+bool client_turn(struct client *client, uint64_t deadline_ns)
+{
+	uint64_t now = ring_now_ns(client->ring);
+
+	if (take_interrupt(client))
+		return true;
+	ring_run(client->ring, deadline_ns == UINT64_MAX ? UINT64_MAX : deadline_ns > now ? deadline_ns - now : 0);
+	client_note_end(client);
+	client_calls_free(client);
+	return take_interrupt(client);
+}
+
+void client_flush(struct client *client)
+{
+	for (unsigned turn = 0; turn < FLUSH_TURNS && client->conn && conn_flush(client->conn); turn++)
+		ring_run(client->ring, 0);
+	client_note_end(client);
+	client_calls_free(client);
+}
+
+/* ---- life ---- */
+
+static char *bearer(const char *token)
+{
+	char *text = NULL;
+
+	if (token && asprintf(&text, "Bearer %s", token) < 0)
+		return NULL;
+	return text;
+}
+
+static void set_authority(struct client *client, const char *server_name)
+{
+	const char *host = server_name ? server_name : client->address.host;
+	bool six = strchr(host, ':') != NULL;
+
+	if (client->adopted || client->address.local)
+		host = "localhost";
+	snprintf(client->authority, sizeof(client->authority), "%s%s%s", six ? "[" : "", host, six ? "]" : "");
+}
+
+static int client_create(struct client **out, const struct client_config *config, char *why, size_t why_size)
+{
+	/* Few sockets, few buffers: a command's memory is counted too. */
+	struct ring_config ring = { .engine = (enum ring_engine)config->engine, .receive_buffers = 8, .sockets_max = 16 };
+	struct client *client = calloc(1, sizeof(*client));
+	int r;
+
+	if (!client) {
+		snprintf(why, why_size, "no memory");
+		return ERR_RAISE(-ENOMEM);
+	}
+	client->interrupt_fds[0] = client->interrupt_fds[1] = -1;
+	client_watches_init(client);
+	list_init(&client->calls);
+	list_init(&client->dead);
+	client->address = config->address;
+	client->adopted = config->fd >= 0;
+	client->message_bytes_max = config->message_bytes_max ? config->message_bytes_max : MESSAGE_BYTES_MAX;
+	client->connect_timeout_ns = config->connect_timeout_ns ? config->connect_timeout_ns : CONNECT_TIMEOUT_NS;
+	client->authorization = bearer(config->token);
+	client->instance = config->instance ? strdup(config->instance) : NULL;
+	set_authority(client, config->server_name);
+	r = ring_create(&client->ring, &ring);
+	if (r < 0)
+		snprintf(why, why_size, "cannot make an event loop: %s (`sluice doctor` says more)", strerror(-r));
+	else if ((config->token && !client->authorization) || (config->instance && !client->instance))
+		r = -ENOMEM;
+	else
+		r = client_watch_interrupts(client);
+	if (r < 0) {
+		if (!why[0])
+			snprintf(why, why_size, "cannot make a client: %s", strerror(-r));
+		client_close(client);
+		return ERR_RAISE(r);
+	}
+	*out = client;
+	return 0;
+}
+
+int client_open_begin(struct client **out, const struct client_config *config, char *why, size_t why_size)
+{
+	struct client *client = NULL;
+	int r;
+
+	why[0] = '\0';
+	r = client_create(&client, config, why, why_size);
+	if (r < 0)
+		return ERR_RAISE(r);
+	r = client_connect(client, config, why, why_size);
+	if (r < 0) {
+		client_close(client);
+		return ERR_RAISE(r);
+	}
+	*out = client;
+	return 0;
+}
+
+int client_open_finish(struct client *client, char *why, size_t why_size)
+{
+	while (!client->error && !client->ready)
+		if (client_turn(client, UINT64_MAX)) {
+			snprintf(why, why_size, "interrupted");
+			return ERR_RAISE(-EINTR);
+		}
+	if (client->error) {
+		snprintf(why, why_size, "%s", client->why);
+		return ERR_RAISE(client->error);
+	}
+	return 0;
+}
+
+int client_open(struct client **out, const struct client_config *config, char *why, size_t why_size)
+{
+	struct client *client;
+	int r = client_open_begin(&client, config, why, why_size);
+
+	if (r < 0)
+		return ERR_RAISE(r);
+	r = client_open_finish(client, why, why_size);
+	if (r < 0) {
+		client_close(client);
+		return ERR_RAISE(r);
+	}
+	*out = client;
+	return 0;
+}
+
+static void close_fd(int fd)
+{
+	if (fd >= 0)
+		close(fd);
+}
+
+/* The token must not stay behind in freed memory. */
+static void free_secret(char *text)
+{
+	if (text)
+		explicit_bzero(text, strlen(text));
+	free(text);
+}
+
+void client_close(struct client *client)
+{
+	if (!client)
+		return;
+	client_calls_abandon(client);
+	if (client->conn)
+		conn_close(client->conn, "closed here");
+	if (op_in_flight(&client->interrupt))
+		ring_cancel(client->ring, &client->interrupt);
+	while (client->conn || op_in_flight(&client->interrupt))
+		ring_run(client->ring, UINT64_MAX);
+	CHECK(list_empty(&client->calls));
+	client_calls_free(client);
+	ring_destroy(client->ring);
+	tls_context_destroy(client->tls);
+	close_fd(client->interrupt_fds[0]);
+	close_fd(client->interrupt_fds[1]);
+	free_secret(client->authorization);
+	free(client->instance);
+	free(client);
+}
+
+/* ---- what is asked ---- */
+
+void client_bytes(const struct client *client, uint64_t *received, uint64_t *sent, uint64_t *handshake_received,
+                  uint64_t *handshake_sent)
+{
+	*received = client->received;
+	*sent = client->sent;
+	*handshake_received = client->handshake_received;
+	*handshake_sent = client->handshake_sent;
+	if (!client->conn)
+		return;
+	conn_bytes(client->conn, received, sent);
+	conn_handshake_bytes(client->conn, handshake_received, handshake_sent);
+}
+
+struct ring *client_ring(struct client *client)
+{
+	return client->ring;
+}
+
+const char *client_error(const struct client *client)
+{
+	return client->why;
+}

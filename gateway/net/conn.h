@@ -1,0 +1,99 @@
+/*
+ * conn: one socket of one ring, with or without TLS, speaking HTTP/2 through an h2 engine. Owns the socket, the TLS
+ * state and the engine; its owner sees only on_ready and on_closed, and the engine's streams.
+ *
+ *	CONNECTING -> HANDSHAKING -> OPEN -> DRAINING -> FLUSHING -> CLOSING -> CLOSED -> (freed)
+ *
+ * Memory: an idle conn holds no buffers. Output is pulled from the engine one send at a time (CONN_SEND_BYTES), so what
+ * waits here is bounded by one send, and what waits in the engine by its streams' out-queues. Reading never stops for
+ * the sake of output: two peers that both did so would wait for each other for ever. A peer that makes us answer without
+ * ever reading meets the engine's flood limits, the output bound of tls.h, and the stall time-out.
+ */
+#pragma once
+
+#include "gateway/net/address.h"
+#include "gateway/net/tls.h"
+#include "gateway/ring/ring.h"
+#include "proto/h2.h"
+
+#define CONN_SEND_BYTES 131072           /* gathered for one send, when there is that much */
+
+struct conn;
+
+/* How a conn ended; for counters and for the sentence that a user reads. */
+enum conn_end {
+	CONN_END_NONE,                   /* it has not ended */
+	CONN_END_LOCAL,                  /* conn_close() */
+	CONN_END_DRAINED,                /* GOAWAY (ours or the peer's) and the last stream has ended */
+	CONN_END_PEER,                   /* the peer closed it */
+	CONN_END_IDLE,
+	CONN_END_CONNECT,                /* no connection was made; conn_error() says why */
+	CONN_END_HANDSHAKE,              /* TLS, or what the peer sent first, was refused; by either side */
+	CONN_END_HANDSHAKE_TIMEOUT,
+	CONN_END_STALL,
+	CONN_END_PROTOCOL,               /* the peer broke HTTP/2 or TLS after the handshake */
+	CONN_END_ERROR,                  /* the socket failed; conn_error() says how */
+};
+
+struct conn_events {
+	/* Handshake done; streams may be opened (client) or will arrive (server). */
+	void (*on_ready)(struct conn *conn);
+	/* Last event, after the streams' on_close; `reason` is one sentence, borrowed. The conn is gone after the return. */
+	void (*on_closed)(struct conn *conn, const char *reason);
+};
+
+struct conn_config {
+	struct h2_config h2;             /* events and owner of the streams */
+	const struct conn_events *events;
+	void *owner;
+	const char *server_name;         /* client with TLS: the name to expect; NULL: the address's host */
+	uint64_t handshake_timeout_ns;   /* 0: 10 s. Connect + TLS + first SETTINGS */
+	uint64_t idle_timeout_ns;        /* 0: 1 h without a stream (bytes alone, PINGs say, keep nobody) -> GOAWAY */
+	uint64_t stall_timeout_ns;       /* 0: 2 min: a send of at most CONN_SEND_BYTES that does not end, or a frame (but
+	                                    for DATA) that the peer does not finish -> closed */
+};
+
+struct conn_peer {
+	bool local;                      /* unix socket */
+	bool loopback;                   /* came by a listener that only this machine reaches, or by a unix socket */
+	bool certificate;                /* a verified client certificate: */
+	char organisation[256], common_name[256];
+	uint32_t uid, pid;               /* unix: SO_PEERCRED; uid UINT32_MAX: not known */
+	char address[128];               /* for logs; known by on_ready; "?" when the socket does not tell */
+};
+
+/* Takes over an accepted handle. `tls` may be NULL. 0 or -ENOMEM (the caller closes the handle). */
+int conn_accept(struct conn **conn, struct ring *ring, int handle, const struct conn_peer *peer,
+                struct tls_context *tls, const struct conn_config *config);
+/*
+ * Connects a new socket; each address that a name has is tried. Resolving blocks. 0 or -errno with `why`; later failures
+ * come with on_closed. Streams may be opened at once, they go out when the handshake is done.
+ */
+int conn_connect(struct conn **conn, struct ring *ring, const struct address *address, struct tls_context *tls,
+                 const struct conn_config *config, char *why, size_t why_size);
+/* Takes over a connected stream socket (socketpair). Client or server as config->h2.server says. */
+int conn_adopt(struct conn **conn, struct ring *ring, int fd, const struct conn_config *config);
+
+struct h2 *conn_h2(struct conn *conn);
+const struct conn_peer *conn_peer(const struct conn *conn);
+uint64_t conn_id(const struct conn *conn);               /* for logs: counts up from 1 in this process */
+void *conn_owner(const struct conn *conn);
+enum conn_end conn_end(const struct conn *conn);
+int conn_error(const struct conn *conn);                 /* negative errno that ended it, 0 when there was none */
+const char *conn_reason(const struct conn *conn);        /* one sentence once it ends, "" before */
+bool conn_is_ready(const struct conn *conn);             /* on_ready has come and it has not ended */
+
+/* Bytes of the TCP (or unix) stream, both ways, TLS included. */
+void conn_bytes(const struct conn *conn, uint64_t *received, uint64_t *sent);
+/* The same at the moment the TLS handshake was done; 0 without TLS. Exact at the client; a server may have received more. */
+void conn_handshake_bytes(const struct conn *conn, uint64_t *received, uint64_t *sent);
+
+/*
+ * Starts to send what is queued now, not in the loop's next turn. Not from inside an event of the conn or of its streams,
+ * which it may bring. True: a send is in flight; what is queued behind it follows from the loop.
+ */
+bool conn_flush(struct conn *conn);
+/* GOAWAY, present streams go on, then close. */
+void conn_drain(struct conn *conn);
+/* At once. May be called at any time, any number of times; on_closed follows from the loop. */
+void conn_close(struct conn *conn, const char *reason);

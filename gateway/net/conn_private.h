@@ -1,0 +1,89 @@
+/*
+ * conn_private: what conn.c (life, states, time-outs) and conn_traffic.c (bytes in, bytes out) share of a conn.
+ *
+ *	CONNECTING -> HANDSHAKING -> OPEN -> DRAINING -> FLUSHING -> CLOSING -> CLOSED
+ *	     |             |           |                    ^           ^
+ *	     |             '-----------'--- a fault --------'           |
+ *	     '---------- conn_close, end of stream, socket error, time-out
+ */
+#pragma once
+
+#include "gateway/net/conn.h"
+#include "gateway/net/frame_watch.h"
+
+enum conn_state {
+	CONN_CONNECTING,                 /* the socket is being connected, or asked who is at its other end */
+	CONN_HANDSHAKING,                /* TLS, then the peer's preface and SETTINGS */
+	CONN_OPEN,
+	CONN_DRAINING,                   /* GOAWAY is queued; present streams go on */
+	CONN_FLUSHING,                   /* what arrives is thrown away; the farewell (GOAWAY, alert) goes out */
+	CONN_CLOSING,                    /* waits until every op has landed */
+	CONN_CLOSED,                     /* the handle is being closed */
+};
+
+/* Where to connect, and what is left to try. */
+struct conn_candidates {
+	int count, next;
+	struct address_resolved resolved[ADDRESS_RESOLVED_MAX];
+};
+
+struct conn {
+	struct ring *ring;
+	enum conn_state state;
+	uint64_t id;
+	int handle;                      /* -1: none */
+	const struct conn_events *events;
+	void *owner;
+	const struct h2_events *stream_events;
+	void *stream_owner;
+	bool server;
+	bool busy;                       /* in a handler that ends with a step */
+	bool streams_seen;               /* there was one since the last step */
+	bool handshaken;                 /* TLS is done, or there is none */
+	bool shutdown_queued, lingering;
+	int send_error;                  /* nothing more can be sent; what still arrives may explain why */
+	struct h2 *h2;
+	struct tls *tls;
+	struct buffer out;               /* without TLS: the send in flight */
+	size_t send_bytes;
+	struct op connect, recv, send, timer, step, close;
+	struct conn_candidates *candidates;
+	struct frame_watch watch;
+	uint64_t unfinished_since_ns;    /* 0: the peer is between two frames */
+	struct conn_peer peer;
+	uint64_t plain_received, received, sent, handshake_received, handshake_sent;
+	uint64_t deadline_ns;            /* of the handshake; of the flush */
+	uint64_t idle_since_ns, send_since_ns;
+	uint64_t handshake_timeout_ns, idle_timeout_ns, stall_timeout_ns;
+	enum conn_end end;
+	int error;
+	char reason[384];
+};
+
+/* conn.c */
+extern const struct h2_events conn_h2_events;
+/* The socket is connected: talk. */
+void conn_begin(struct conn *conn);
+void conn_opened(struct conn *conn);
+void conn_end_now(struct conn *conn, enum conn_end end, int error, const char *reason);
+/* Say farewell, then close. */
+void conn_end_flush(struct conn *conn, enum conn_end end, int error, const char *reason);
+/* The output is gone, the input may have more to say: for a moment. */
+void conn_send_failed(struct conn *conn, int error);
+void conn_step(struct conn *conn);
+void conn_join(struct conn *conn);
+void conn_destroy(struct conn *conn);    /* no op in flight */
+void conn_on_step(struct op *op, int32_t res);
+void conn_on_timer(struct op *op, int32_t res);
+void conn_on_close(struct op *op, int32_t res);
+
+static inline bool conn_ending(const struct conn *conn)
+{
+	return conn->state >= CONN_FLUSHING;
+}
+
+/* conn_traffic.c */
+void conn_on_recv(struct op *op, int32_t res);
+void conn_on_send(struct op *op, int32_t res);
+void conn_send_more(struct conn *conn);
+void conn_out_init(struct conn *conn);

@@ -1,0 +1,65 @@
+/*
+ * server: listeners, their connections, and the table of methods. Accepts within limits, makes conns, and hands each
+ * new stream to the method that its path names. On one ring.
+ */
+#pragma once
+
+#include "gateway/net/conn.h"
+#include "proto/call.h"
+
+struct server;
+
+/* A request as a method gets it. Borrowed during start(). */
+struct server_request {
+	struct conn *conn;
+	struct stream *stream;
+	const struct grpc_request *head;
+};
+
+struct server_method {
+	const char *path;                /* "/sluice.v1.Store/Push" */
+	/*
+	 * Takes the stream over (call_accept) and returns 0; or a positive enum grpc_status with `why` set, and the
+	 * server answers that. A call with `grpc-timeout` is ended with DEADLINE_EXCEEDED when that has passed, and its
+	 * on_closed then gets that status (see deadline.h).
+	 */
+	int (*start)(void *context, const struct server_request *request, char *why, size_t why_size);
+};
+
+struct server_config {
+	const struct server_method *methods;             /* sorted by path not needed; ends with path NULL */
+	void *context;                                   /* handed to start */
+	/*
+	 * 0: 1,024. Beyond, connections wait for their turn: up to 1,024 as bare sockets here (the kernel may have accepted
+	 * them in one go), then those that still come are closed.
+	 */
+	uint32_t connections_max;
+	uint32_t streams_max;                            /* a connection; 0: 256 */
+	uint64_t handshake_timeout_ns, idle_timeout_ns, stall_timeout_ns;        /* 0: conn's defaults */
+	/* Called when the last connection has gone after server_drain(). */
+	void (*on_drained)(void *context);
+	/* A connection has gone (its calls have all had on_closed). Optional. */
+	void (*on_conn_closed)(void *context, struct conn *conn);
+};
+
+/* `config` is copied, the table of methods is not. */
+int server_create(struct server **server, struct ring *ring, const struct server_config *config);
+/* Listens; `tls` NULL for grpc:// and unix://. `bound` gets the address with the real port. A stale unix socket is replaced. */
+int server_listen(struct server *server, const struct address *address, struct tls_context *tls,
+                  char *bound, size_t bound_size, char *why, size_t why_size);
+/*
+ * New connections get other keys from now on (all TLS listeners). A context is the caller's and has to live until it is
+ * replaced or the server is drained; present connections do not need it.
+ */
+void server_set_tls(struct server *server, struct tls_context *tls);
+/* Adopts a connected socket pair's end as one more connection. */
+int server_adopt(struct server *server, int fd);
+/* Stop listening, GOAWAY everywhere, wait for the streams; after `timeout_ns` close what is left. */
+void server_drain(struct server *server, uint64_t timeout_ns);
+void server_destroy(struct server *server);              /* only when drained or never listened */
+
+struct server_status {
+	uint64_t connections, connections_total, streams, streams_total, refused_connections, handshake_failures,
+	         handshake_timeouts, idle_closed, stalls, protocol_faults, bytes_received, bytes_sent;
+};
+void server_status(const struct server *server, struct server_status *status);

@@ -1,0 +1,151 @@
+/* Making sockets: options, binding, and the stale file of a unix socket. */
+#include "gateway/net/socket.h"
+
+#include <errno.h>
+#include <netinet/in.h>
+#include <netinet/tcp.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <sys/un.h>
+#include <unistd.h>
+#include "gateway/base/cleanup.h"
+#include "gateway/base/err.h"
+
+/* Owner and group may connect, which takes the right to write. */
+#define UNIX_MODE 0660
+
+/* A peer that vanished without a word is noticed after 60 + 4 * 15 s, also while we have nothing to send. */
+static const struct {
+	int level, name, value;
+} tcp_options[] = {
+	{ IPPROTO_TCP, TCP_NODELAY, 1 },
+	{ SOL_SOCKET, SO_KEEPALIVE, 1 },
+	{ IPPROTO_TCP, TCP_KEEPIDLE, 60 },
+	{ IPPROTO_TCP, TCP_KEEPINTVL, 15 },
+	{ IPPROTO_TCP, TCP_KEEPCNT, 4 },
+};
+
+int socket_create(int family)
+{
+	int fd = socket(family, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
+
+	if (fd < 0)
+		return ERR_RAISE(-errno);
+	if (family == AF_UNIX)
+		return fd;
+	for (size_t i = 0; i < sizeof(tcp_options) / sizeof(tcp_options[0]); i++)
+		(void)setsockopt(fd, tcp_options[i].level, tcp_options[i].name, &tcp_options[i].value, sizeof(int));
+	return fd;
+}
+
+void socket_peer(int fd, struct conn_peer *peer)
+{
+	struct sockaddr_storage name = { 0 };
+	socklen_t name_size = sizeof(name), size = sizeof(struct ucred);
+	struct ucred credentials;
+
+	*peer = (struct conn_peer){ .uid = UINT32_MAX, .address = "?" };
+	if (getpeername(fd, (struct sockaddr *)&name, &name_size) < 0)
+		return;
+	peer->local = name.ss_family == AF_UNIX;
+	peer->loopback = address_is_loopback((const struct sockaddr *)&name);
+	address_describe((const struct sockaddr *)&name, peer->address, sizeof(peer->address));
+	if (peer->local && getsockopt(fd, SOL_SOCKET, SO_PEERCRED, &credentials, &size) == 0) {
+		peer->uid = credentials.uid;
+		peer->pid = (uint32_t)credentials.pid;
+		snprintf(peer->address, sizeof(peer->address), "unix uid=%u pid=%u", peer->uid, peer->pid);
+	}
+}
+
+/* 0: the path is free now. */
+static int clear_stale(const struct address *address, const struct address_resolved *at, char *why, size_t why_size)
+{
+	CLEANUP(fd_closep) int fd = -1;
+	struct stat stat;
+
+	if (lstat(address->host, &stat) < 0)
+		return 0;
+	if (!S_ISSOCK(stat.st_mode)) {
+		snprintf(why, why_size, "%s is there and is no socket: choose another path", address->host);
+		return ERR_RAISE(-EEXIST);
+	}
+	fd = socket_create(AF_UNIX);
+	if (fd < 0) {
+		snprintf(why, why_size, "cannot make a socket: %s", strerror(-fd));
+		return ERR_RAISE(fd);
+	}
+	if (connect(fd, (const struct sockaddr *)&at->sockaddr, at->size) == 0 || errno != ECONNREFUSED) {
+		snprintf(why, why_size, "another process listens on %s already", address->host);
+		return ERR_RAISE(-EADDRINUSE);
+	}
+	if (unlink(address->host) < 0 && errno != ENOENT) {
+		int r = -errno;
+
+		snprintf(why, why_size, "cannot remove the stale socket %s: %s", address->host, strerror(-r));
+		return ERR_RAISE(r);
+	}
+	return 0;
+}
+
+static int bind_failure(const struct address *address, int r, char *why, size_t why_size)
+{
+	char text[ADDRESS_TEXT_MAX];
+
+	address_format(address, text);
+	if (r == -EADDRINUSE)
+		snprintf(why, why_size, "cannot listen on %s: another process does already", text);
+	else if (r == -ENOENT && address->local)
+		snprintf(why, why_size, "cannot listen on %s: the directory does not exist", text);
+	else
+		snprintf(why, why_size, "cannot listen on %s: %s", text, strerror(-r));
+	return ERR_RAISE(r);
+}
+
+static void describe_bound(int fd, const struct address *address, char *bound, size_t size)
+{
+	struct sockaddr_storage name = { 0 };
+	socklen_t name_size = sizeof(name);
+	struct address real = *address;
+	char text[ADDRESS_TEXT_MAX];
+
+	if (!address->local && getsockname(fd, (struct sockaddr *)&name, &name_size) == 0) {
+		struct sockaddr_in6 six;
+		struct sockaddr_in four;
+
+		memcpy(&six, &name, sizeof(six));
+		memcpy(&four, &name, sizeof(four));
+		snprintf(real.port, sizeof(real.port), "%u",
+		         ntohs(name.ss_family == AF_INET6 ? six.sin6_port : four.sin_port));
+	}
+	snprintf(bound, size, "%s", address_format(&real, text));
+}
+
+int socket_listen(const struct address *address, char *bound, size_t bound_size, char *why, size_t why_size)
+{
+	struct address_resolved resolved[ADDRESS_RESOLVED_MAX];
+	CLEANUP(fd_closep) int fd = -1;
+	int r = address_resolve_all(address, true, resolved, why, why_size), on = 1;
+
+	if (r < 0)
+		return ERR_RAISE(r);
+	if (address->local) {
+		r = clear_stale(address, &resolved[0], why, why_size);
+		if (r < 0)
+			return ERR_RAISE(r);
+	}
+	fd = socket_create(resolved[0].sockaddr.ss_family);
+	if (fd < 0)
+		return bind_failure(address, fd, why, why_size);
+	/* A unix socket's mode before bind, less the umask, is that of its file: at no time can more connect than shall. */
+	if (address->local)
+		(void)fchmod(fd, UNIX_MODE);
+	else
+		(void)setsockopt(fd, SOL_SOCKET, SO_REUSEADDR, &on, sizeof(on));
+	if (bind(fd, (const struct sockaddr *)&resolved[0].sockaddr, resolved[0].size) < 0 || listen(fd, SOCKET_BACKLOG) < 0)
+		return bind_failure(address, -errno, why, why_size);
+	if (address->local && chmod(address->host, UNIX_MODE) < 0)
+		return bind_failure(address, -errno, why, why_size);
+	describe_bound(fd, address, bound, bound_size);
+	return fd_take(&fd);
+}
