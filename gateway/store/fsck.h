@@ -1,0 +1,21 @@
+/*
+ * fsck: checks every record of every segment against its header, checksum and SHA-256, and the index against the
+ * segments; optionally repairs the index from the segments. Blocking; takes the store's lock.
+ */
+#pragma once
+
+#include <stdbool.h>
+#include <stdint.h>
+#include "proto/digest.h"
+
+struct fsck_report {
+	uint64_t segments, records, bytes, records_dead, records_corrupt, entries, entries_dangling, entries_missing,
+	         entries_repaired, marks, pins;
+};
+
+/*
+ * `problem` is called with one line a finding. Returns 0 clean, 1 problems found (all repaired when `repair`, and the
+ * report says so), -EBUSY while a daemon has the store, else -errno.
+ */
+int store_fsck(const char *path, bool repair, struct fsck_report *report,
+               void (*problem)(void *context, const char *line), void *context);

@@ -1,0 +1,29 @@
+/* holds: what must not be evicted: transactions' holds, and `sluice pin`. */
+#pragma once
+
+#include "gateway/store/fingerprints.h"
+#include "gateway/store/store.h"
+
+#define HOLDS_PINS_MAX 4096
+
+struct store_hold {
+	struct store *store;
+	struct scope scope;
+	struct fingerprints blobs;
+	struct digest *roots;
+	size_t roots_count, roots_capacity;
+	struct list link;
+};
+
+struct holds {
+	struct list list;
+	uint32_t count;
+	struct store_pin *pins;          /* all that are in force, or about to be */
+	uint32_t pins_count;
+	uint64_t epoch;                  /* grows when something was released */
+};
+
+int holds_init(struct holds *holds, struct store *store);
+void holds_fini(struct holds *holds);
+/* A hold names this blob itself (what its roots need is found by the eviction's walk). */
+bool holds_blob(const struct store *store, const uint8_t *hash);

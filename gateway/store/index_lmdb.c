@@ -1,0 +1,435 @@
+/*
+ * The index in LMDB. Readers never block and run inline on the ring's thread; write transactions (and their fdatasync)
+ * run on a worker, one at a time, durable when they end.
+ */
+#include "gateway/store/index.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <lmdb.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <sys/stat.h>
+#include <unistd.h>
+#include "gateway/base/check.h"
+#include "gateway/base/err.h"
+#include "gateway/store/bytes.h"
+
+#define LMDB_DIR "index"
+
+struct index {
+	struct ring *ring;
+	MDB_env *env;
+	MDB_dbi tables[INDEX_TABLES];
+	MDB_txn *reader;                 /* of the ring's thread; renewed for each call, never left open */
+	struct list applies;             /* waiting; the first one is running when `work` is in flight */
+	struct op work;
+	struct index_usage usage;
+};
+
+static const char *const table_names[INDEX_TABLES] = {
+	[INDEX_BLOBS] = "blobs",       [INDEX_RECORDS] = "records", [INDEX_MARKS] = "marks", [INDEX_PINS] = "pins",
+	[INDEX_NOTES] = "notes",       [INDEX_SEGMENTS] = "segments", [INDEX_META] = "meta",
+};
+
+/* LMDB's own codes as errno. */
+static int lmdb_error(int r)
+{
+	switch (r) {
+	case 0:
+		return 0;
+	case MDB_MAP_FULL:
+	case MDB_TXN_FULL:
+		return -ENOSPC;
+	case MDB_INVALID:
+	case MDB_CORRUPTED:
+	case MDB_PAGE_NOTFOUND:
+	case MDB_PANIC:
+	case MDB_VERSION_MISMATCH:
+		return -EUCLEAN;
+	default:
+		return r > 0 ? -r : -EIO;
+	}
+}
+
+bool index_scan_next(const struct index_scan *scan, size_t *at, struct index_row *row)
+{
+	const uint8_t *in = scan->rows + *at;
+	size_t key_size, value_size;
+
+	if (*at >= scan->rows_size)
+		return false;
+	key_size = (size_t)(in[0] | in[1] << 8);
+	value_size = (size_t)(in[2] | in[3] << 8);
+	row->key = span_make(in + 4, key_size);
+	row->value = span_make(in + 4 + key_size, value_size);
+	*at += 4 + key_size + value_size;
+	CHECK(*at <= scan->rows_size);
+	return true;
+}
+
+static void scan_add_row(struct index_scan *scan, const MDB_val *key, const MDB_val *value)
+{
+	uint8_t *out = scan->rows + scan->rows_size;
+
+	out[0] = (uint8_t)key->mv_size;
+	out[1] = (uint8_t)(key->mv_size >> 8);
+	out[2] = (uint8_t)value->mv_size;
+	out[3] = (uint8_t)(value->mv_size >> 8);
+	memcpy(out + 4, key->mv_data, key->mv_size);
+	if (value->mv_size)
+		memcpy(out + 4 + key->mv_size, value->mv_data, value->mv_size);
+	scan->rows_size += 4 + key->mv_size + value->mv_size;
+	scan->count++;
+}
+
+/* ---- opening ---- */
+
+static int lmdb_open_tables(struct index *index)
+{
+	MDB_txn *txn;
+	int r;
+
+	r = mdb_txn_begin(index->env, NULL, 0, &txn);
+	if (r)
+		return r;
+	for (int i = 0; i < INDEX_TABLES; i++) {
+		r = mdb_dbi_open(txn, table_names[i], MDB_CREATE, &index->tables[i]);
+		if (r) {
+			mdb_txn_abort(txn);
+			return r;
+		}
+	}
+	return mdb_txn_commit(txn);
+}
+
+/* The room is taken at once, so that a disk that fills up later cannot stop a commit half-way. */
+static int lmdb_reserve(int dir_fd, uint64_t bytes)
+{
+	int fd = openat(dir_fd, LMDB_DIR "/data.mdb", O_RDWR | O_CREAT | O_CLOEXEC, 0600);
+	int r = 0;
+
+	if (fd < 0)
+		return -errno;
+	if (fallocate(fd, FALLOC_FL_KEEP_SIZE, 0, (off_t)bytes) < 0 && errno != EOPNOTSUPP)
+		r = -errno;
+	close(fd);
+	return r;
+}
+
+static void lmdb_measure(struct index *index, struct index_usage *usage)
+{
+	MDB_txn *txn;
+	MDB_cursor *cursor;
+	MDB_envinfo info;
+	MDB_stat stat;
+	MDB_val key, value;
+	uint64_t pages_free = 0;
+
+	if (mdb_txn_begin(index->env, NULL, MDB_RDONLY, &txn))
+		return;
+	if (mdb_cursor_open(txn, 0, &cursor) == 0) {     /* table 0 is LMDB's list of free pages */
+		while (mdb_cursor_get(cursor, &key, &value, MDB_NEXT) == 0) {
+			size_t pages;
+
+			memcpy(&pages, value.mv_data, sizeof(pages));
+			pages_free += pages;
+		}
+		mdb_cursor_close(cursor);
+	}
+	mdb_env_info(index->env, &info);
+	mdb_env_stat(index->env, &stat);
+	usage->map_bytes = info.me_mapsize;
+	usage->used_bytes = (info.me_last_pgno + 1 - pages_free) * stat.ms_psize;
+	if (mdb_stat(txn, index->tables[INDEX_RECORDS], &stat) == 0)
+		usage->blobs = stat.ms_entries;
+	if (mdb_stat(txn, index->tables[INDEX_MARKS], &stat) == 0)
+		usage->marks = stat.ms_entries;
+	if (mdb_stat(txn, index->tables[INDEX_NOTES], &stat) == 0)
+		usage->notes = stat.ms_entries;
+	mdb_txn_abort(txn);
+}
+
+static int lmdb_start(struct index *index, const struct index_config *config)
+{
+	char path[64];
+	int r, dead;
+
+	if (config->create && mkdirat(config->dir_fd, LMDB_DIR, 0700) < 0 && errno != EEXIST)
+		return -errno;
+	if (!config->create && faccessat(config->dir_fd, LMDB_DIR "/data.mdb", F_OK, 0) < 0)
+		return -errno;
+	r = mdb_env_create(&index->env);
+	if (!r)
+		r = mdb_env_set_maxdbs(index->env, INDEX_TABLES);
+	if (!r)
+		r = mdb_env_set_mapsize(index->env, config->map_bytes);
+	/* LMDB takes paths only; this one stays right when the directory is renamed or was given relatively. */
+	snprintf(path, sizeof(path), "/proc/self/fd/%d/" LMDB_DIR, config->dir_fd);
+	if (!r)
+		r = mdb_env_open(index->env, path, MDB_NOTLS | MDB_NORDAHEAD, 0600);
+	if (!r)
+		r = mdb_reader_check(index->env, &dead);
+	if (!r)
+		r = lmdb_open_tables(index);
+	if (!r)
+		r = mdb_txn_begin(index->env, NULL, MDB_RDONLY, &index->reader);
+	if (r)
+		return lmdb_error(r);
+	mdb_txn_reset(index->reader);
+	return config->sparse ? 0 : lmdb_reserve(config->dir_fd, config->map_bytes);
+}
+
+static void lmdb_close(struct index *index)
+{
+	if (!index)
+		return;
+	CHECK(!op_in_flight(&index->work));
+	CHECK(list_empty(&index->applies));
+	if (index->reader)
+		mdb_txn_abort(index->reader);
+	if (index->env)
+		mdb_env_close(index->env);
+	free(index);
+}
+
+static int lmdb_open(struct index **out, const struct index_config *config)
+{
+	struct index *index = calloc(1, sizeof(*index));
+	int r;
+
+	if (!index)
+		return ERR_RAISE(-ENOMEM);
+	index->ring = config->ring;
+	list_init(&index->applies);
+	r = lmdb_start(index, config);
+	if (r) {
+		lmdb_close(index);
+		return ERR_RAISE(r);
+	}
+	lmdb_measure(index, &index->usage);
+	*out = index;
+	return 0;
+}
+
+/* ---- reading ---- */
+
+static int lmdb_get_all(struct index *index, struct index_get *get)
+{
+	MDB_val key, value;
+	int r;
+
+	for (size_t i = 0; i < get->count; i++) {
+		key.mv_data = (void *)(uintptr_t)(get->keys + i * get->key_stride);
+		key.mv_size = get->key_size;
+		r = mdb_get(index->reader, index->tables[get->table], &key, &value);
+		if (r == MDB_NOTFOUND) {
+			get->sizes[i] = -1;
+			continue;
+		}
+		if (r)
+			return lmdb_error(r);
+		get->sizes[i] = (int32_t)value.mv_size;
+		if (value.mv_size > get->value_stride)
+			value.mv_size = get->value_stride;
+		if (value.mv_size)
+			memcpy(get->values + i * get->value_stride, value.mv_data, value.mv_size);
+	}
+	return 0;
+}
+
+static void lmdb_get(struct index *index, struct index_get *get)
+{
+	int r = lmdb_error(mdb_txn_renew(index->reader));
+
+	if (!r) {
+		r = lmdb_get_all(index, get);
+		mdb_txn_reset(index->reader);
+	}
+	get->result = r;
+	get->fn(get);
+}
+
+static int lmdb_scan_rows(struct index_scan *scan, MDB_cursor *cursor)
+{
+	MDB_val key = { .mv_data = scan->key, .mv_size = scan->key_size }, value;
+	uint8_t prefix[INDEX_KEY_MAX];
+	int r;
+
+	memcpy(prefix, scan->key, scan->prefix_size);
+	for (r = mdb_cursor_get(cursor, &key, &value, scan->key_size ? MDB_SET_RANGE : MDB_FIRST); !r;
+	     r = mdb_cursor_get(cursor, &key, &value, MDB_NEXT)) {
+		if (key.mv_size < scan->prefix_size || memcmp(key.mv_data, prefix, scan->prefix_size) != 0)
+			return 0;
+		if (key.mv_size > INDEX_KEY_MAX || value.mv_size > INDEX_VALUE_MAX)
+			return MDB_CORRUPTED;
+		if (scan->count == scan->rows_max ||
+		    scan->rows_size + 4 + key.mv_size + value.mv_size > scan->rows_capacity) {
+			memcpy(scan->key, key.mv_data, key.mv_size);
+			scan->key_size = key.mv_size;
+			scan->more = true;
+			return 0;
+		}
+		scan_add_row(scan, &key, &value);
+	}
+	return r == MDB_NOTFOUND ? 0 : r;
+}
+
+static int lmdb_scan_now(struct index *index, struct index_scan *scan)
+{
+	MDB_cursor *cursor;
+	int r;
+
+	CHECK(scan->rows_capacity >= INDEX_SCAN_ROW_MAX);
+	CHECK(scan->rows_max > 0);
+	scan->rows_size = scan->count = 0;
+	scan->more = false;
+	r = mdb_txn_renew(index->reader);
+	if (r)
+		return lmdb_error(r);
+	r = mdb_cursor_open(index->reader, index->tables[scan->table], &cursor);
+	if (!r) {
+		r = lmdb_scan_rows(scan, cursor);
+		mdb_cursor_close(cursor);
+	}
+	mdb_txn_reset(index->reader);
+	return lmdb_error(r);
+}
+
+static void lmdb_scan(struct index *index, struct index_scan *scan)
+{
+	scan->result = lmdb_scan_now(index, scan);
+	scan->fn(scan);
+}
+
+/* ---- writing ---- */
+
+static int lmdb_delete_group(MDB_cursor *cursor, const struct index_change *change)
+{
+	MDB_val key = { .mv_data = (void *)(uintptr_t)change->key, .mv_size = change->key_size }, value;
+	int r;
+
+	r = mdb_cursor_get(cursor, &key, &value, MDB_SET_KEY);
+	if (r)
+		return r == MDB_NOTFOUND ? 0 : r;
+	if (value.mv_size < change->value.size || memcmp(value.mv_data, change->value.data, change->value.size) != 0)
+		return 0;
+	while (key.mv_size >= change->key_size && memcmp(key.mv_data, change->key, change->key_size) == 0) {
+		r = mdb_cursor_del(cursor, 0);
+		if (r)
+			return r;
+		key = (MDB_val){ .mv_data = (void *)(uintptr_t)change->key, .mv_size = change->key_size };
+		r = mdb_cursor_get(cursor, &key, &value, MDB_SET_RANGE);
+		if (r)
+			return r == MDB_NOTFOUND ? 0 : r;
+	}
+	return 0;
+}
+
+static int lmdb_change(MDB_cursor *cursor, const struct index_change *change)
+{
+	MDB_val key = { .mv_data = (void *)(uintptr_t)change->key, .mv_size = change->key_size };
+	MDB_val value = { .mv_data = (void *)(uintptr_t)change->value.data, .mv_size = change->value.size };
+	int r;
+
+	switch (change->kind) {
+	case INDEX_PUT:
+		return mdb_cursor_put(cursor, &key, &value, 0);
+	case INDEX_DELETE:
+		r = mdb_cursor_get(cursor, &key, &value, MDB_SET_KEY);
+		if (!r)
+			r = mdb_cursor_del(cursor, 0);
+		return r == MDB_NOTFOUND ? 0 : r;
+	case INDEX_DELETE_GROUP:
+		return lmdb_delete_group(cursor, change);
+	}
+	return EINVAL;
+}
+
+static int lmdb_change_all(struct index *index, struct index_apply *apply, MDB_txn *txn)
+{
+	MDB_cursor *cursors[INDEX_TABLES] = { 0 };
+	struct index_change change;
+	int r = 0;
+
+	if (apply->prepare)
+		apply->prepare(apply);
+	while (!r && apply->next(apply, &change)) {
+		if (!cursors[change.table])
+			r = mdb_cursor_open(txn, index->tables[change.table], &cursors[change.table]);
+		if (!r)
+			r = lmdb_change(cursors[change.table], &change);
+	}
+	for (int i = 0; i < INDEX_TABLES; i++)
+		if (cursors[i])
+			mdb_cursor_close(cursors[i]);
+	return r;
+}
+
+static int lmdb_apply_now(struct index *index, struct index_apply *apply)
+{
+	MDB_txn *txn;
+	int r;
+
+	r = mdb_txn_begin(index->env, NULL, 0, &txn);
+	if (r)
+		return lmdb_error(r);
+	r = lmdb_change_all(index, apply, txn);
+	if (r)
+		mdb_txn_abort(txn);
+	else
+		r = mdb_txn_commit(txn);
+	lmdb_measure(index, &apply->usage);
+	return lmdb_error(r);
+}
+
+static int32_t lmdb_work(struct op *op)
+{
+	struct index *index = container_of(op, struct index, work);
+
+	return lmdb_apply_now(index, container_of(index->applies.next, struct index_apply, link));
+}
+
+static void lmdb_step(struct index *index);
+
+static void lmdb_on_work(struct op *op, int32_t res)
+{
+	struct index *index = container_of(op, struct index, work);
+	struct index_apply *apply = container_of(list_take(&index->applies), struct index_apply, link);
+
+	apply->result = res;
+	index->usage = apply->usage;
+	lmdb_step(index);
+	apply->fn(apply);
+}
+
+static void lmdb_step(struct index *index)
+{
+	if (op_in_flight(&index->work) || list_empty(&index->applies))
+		return;
+	index->work.fn = lmdb_on_work;
+	ring_work(index->ring, &index->work, lmdb_work);
+}
+
+static void lmdb_apply(struct index *index, struct index_apply *apply)
+{
+	list_append(&index->applies, &apply->link);
+	lmdb_step(index);
+}
+
+static void lmdb_usage(struct index *index, struct index_usage *usage)
+{
+	*usage = index->usage;
+}
+
+const struct index_engine index_lmdb = {
+	.name = "lmdb",
+	.open = lmdb_open,
+	.close = lmdb_close,
+	.get = lmdb_get,
+	.scan = lmdb_scan,
+	.apply = lmdb_apply,
+	.scan_now = lmdb_scan_now,
+	.apply_now = lmdb_apply_now,
+	.usage = lmdb_usage,
+};

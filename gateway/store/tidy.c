@@ -1,0 +1,183 @@
+/* Bounds on marks and notes. */
+#include "gateway/store/tidy.h"
+
+#include <errno.h>
+#include <stdlib.h>
+#include "gateway/base/check.h"
+#include "gateway/base/err.h"
+#include "gateway/store/bytes.h"
+#include "gateway/store/state.h"
+
+#define TIDY_MARKS_PAGES  16             /* looked through, an eviction: 64 evictions renew the whole store */
+#define TIDY_NOTES_LEAST  64u
+#define TIDY_NOTES_PART   8              /* of the index may be notes */
+#define TIDY_NOTES_DELETE 64             /* at a time */
+
+int tidy_init(struct tidy *tidy)
+{
+	tidy->rows = malloc(TIDY_ROWS_MAX * INDEX_SCAN_ROW_MAX);
+	return tidy->rows ? 0 : ERR_RAISE(-ENOMEM);
+}
+
+void tidy_fini(struct tidy *tidy)
+{
+	free(tidy->rows);
+	tidy->rows = NULL;
+}
+
+static uint64_t notes_max(const struct store *store)
+{
+	uint64_t notes = store->map_bytes / TIDY_NOTES_PART / (2 * STORE_NOTE_VALUE_MAX);
+
+	return notes > TIDY_NOTES_LEAST ? notes : TIDY_NOTES_LEAST;
+}
+
+void tidy_marks(struct store *store)
+{
+	store->tidy.marks_pages = TIDY_MARKS_PAGES;
+	store->again = true;
+}
+
+static void tidy_on_scan(struct index_scan *scan)
+{
+	struct store *store = container_of(scan, struct store, tidy.scan);
+
+	store->tidy.scanned = true;
+	store_step(store);
+}
+
+static void tidy_scan(struct store *store)
+{
+	struct tidy *tidy = &store->tidy;
+
+	tidy->state = TIDY_SCANNING;
+	tidy->scanned = false;
+	tidy->scan.table = tidy->notes ? INDEX_NOTES : INDEX_MARKS;
+	tidy->scan.prefix_size = 0;
+	tidy->scan.rows = tidy->rows;
+	tidy->scan.rows_capacity = TIDY_ROWS_MAX * INDEX_SCAN_ROW_MAX;
+	tidy->scan.rows_max = tidy->notes ? TIDY_NOTES_DELETE : TIDY_ROWS_MAX;
+	tidy->scan.fn = tidy_on_scan;
+	store_pause(store);
+	store->engine->scan(store->index, &tidy->scan);
+}
+
+/* Notes that go are picked by chance: nothing needs to be written at each use then, and a lost one is run again. */
+static void tidy_begin_notes(struct store *store)
+{
+	struct tidy *tidy = &store->tidy;
+	uint32_t tenant;
+
+	tidy->notes = true;
+	ring_random(store->ring, tidy->scan.key, 8 + DIGEST_HASH_BYTES);
+	memcpy(&tenant, tidy->scan.key, sizeof(tenant));
+	bytes_put32_key(tidy->scan.key, store->scopes.tenants ? tenant % store->scopes.tenants + 1 : 0);
+	bytes_put32_key(tidy->scan.key + 4, 1);
+	tidy->scan.key_size = 8 + DIGEST_HASH_BYTES;
+	tidy_scan(store);
+}
+
+static void tidy_begin_marks(struct store *store)
+{
+	struct tidy *tidy = &store->tidy;
+
+	tidy->notes = false;
+	tidy->marks_pages--;
+	memcpy(tidy->scan.key, tidy->next, tidy->next_size);
+	tidy->scan.key_size = tidy->next_size;
+	tidy_scan(store);
+}
+
+static void tidy_prepare(struct index_apply *apply)
+{
+	container_of(apply, struct tidy, apply)->at = 0;
+}
+
+static bool tidy_next(struct index_apply *apply, struct index_change *change)
+{
+	struct tidy *tidy = container_of(apply, struct tidy, apply);
+	struct index_row row;
+
+	while (index_scan_next(&tidy->scan, &tidy->at, &row)) {
+		if (row.key.size == 0)
+			continue;
+		change->kind = INDEX_DELETE;
+		change->table = tidy->scan.table;
+		change->key_size = row.key.size;
+		memcpy(change->key, row.key.data, row.key.size);
+		change->value = span_make(NULL, 0);
+		return true;
+	}
+	return false;
+}
+
+static void tidy_on_apply(struct index_apply *apply)
+{
+	struct store *store = container_of(apply, struct store, tidy.apply);
+
+	store->tidy.applied = true;
+	if (apply->result == 0)
+		store_usage(store, &apply->usage);
+	store_step(store);
+}
+
+/* Keeps only the rows of stale marks in the page. */
+static size_t tidy_pick_stale(struct store *store)
+{
+	struct tidy *tidy = &store->tidy;
+	struct index_row row;
+	size_t at = 0, kept = 0, count = 0;
+
+	for (size_t begin = 0; index_scan_next(&tidy->scan, &at, &row); begin = at) {
+		if (marks_fresh(store, row.value))
+			continue;
+		memmove(tidy->rows + kept, tidy->rows + begin, at - begin);
+		kept += at - begin;
+		count++;
+	}
+	tidy->scan.rows_size = kept;
+	return count;
+}
+
+static void tidy_take_page(struct store *store)
+{
+	struct tidy *tidy = &store->tidy;
+	size_t count = tidy->scan.count;
+
+	tidy->state = TIDY_IDLE;
+	if (tidy->scan.result) {
+		store_fail(store, tidy->scan.result, "index scan", UINT32_MAX);
+		return;
+	}
+	if (!tidy->notes) {
+		tidy->next_size = tidy->scan.more ? tidy->scan.key_size : 0;
+		memcpy(tidy->next, tidy->scan.key, tidy->next_size);
+		if (!tidy->scan.more)
+			tidy->marks_pages = 0;
+		count = tidy_pick_stale(store);
+	}
+	if (count == 0)
+		return;
+	tidy->state = TIDY_DELETING;
+	tidy->applied = false;
+	tidy->apply = (struct index_apply){ .prepare = tidy_prepare, .next = tidy_next, .fn = tidy_on_apply };
+	store->engine->apply(store->index, &tidy->apply);
+}
+
+void tidy_step(struct store *store)
+{
+	struct tidy *tidy = &store->tidy;
+
+	if (store->paused && tidy->state == TIDY_IDLE)
+		return;
+	if (tidy->state == TIDY_SCANNING && tidy->scanned)
+		tidy_take_page(store);
+	if (tidy->state == TIDY_DELETING && tidy->applied)
+		tidy->state = TIDY_IDLE;
+	if (tidy->state != TIDY_IDLE || store->failed || store->closing)
+		return;
+	if (tidy->marks_pages > 0)
+		tidy_begin_marks(store);
+	else if (store->usage.notes > notes_max(store))
+		tidy_begin_notes(store);
+}

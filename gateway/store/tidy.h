@@ -1,0 +1,36 @@
+/*
+ * tidy: keeps marks and notes within bounds, a few rows at a time: stale marks are deleted after evictions made them
+ * so; when there are more notes than their share, ones picked at random go.
+ */
+#pragma once
+
+#include "gateway/store/index.h"
+
+struct store;
+
+enum tidy_state {
+	TIDY_IDLE,
+	TIDY_SCANNING,
+	TIDY_DELETING,
+};
+
+#define TIDY_ROWS_MAX 256
+
+struct tidy {
+	enum tidy_state state;
+	bool notes;                      /* this round is about notes, not marks */
+	uint32_t marks_pages;            /* still to be looked through */
+	uint8_t next[INDEX_KEY_MAX];     /* where the round through the marks goes on */
+	size_t next_size;
+	struct index_scan scan;
+	struct index_apply apply;
+	uint8_t *rows;
+	size_t at;
+	bool scanned, applied;
+};
+
+int tidy_init(struct tidy *tidy);
+void tidy_fini(struct tidy *tidy);
+void tidy_step(struct store *store);
+/* After an eviction: some marks are stale now. */
+void tidy_marks(struct store *store);

@@ -1,0 +1,363 @@
+/*
+ * Shows what a full store does: the ceiling holds on the disk while ten times as much is written; the least recently
+ * used goes first; what a hold or a pin names stays, with all below it, and what they no longer name may go; when they
+ * fill everything, puts are refused and reads go on; and fsck finds nothing wrong after any of it.
+ */
+#include "tests/unit/store/fixture.h"
+
+#include <sched.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <sys/mount.h>
+
+#define CEILING    (64ull << 20)
+#define BLOB_BYTES 100000
+#define ROUND      20                        /* blobs a put */
+
+static int setup(void **state)
+{
+	struct fixture *fixture = malloc(sizeof(*fixture));
+
+	fixture_init(fixture);
+	fixture_open(fixture);
+	*state = fixture;
+	return 0;
+}
+
+static int teardown(void **state)
+{
+	struct fixture *fixture = *state;
+	struct fsck_report report;
+
+	if (fixture->store)
+		fixture_close(fixture);
+	assert_int_equal(fsck_store(fixture, false, &report), 0);
+	fixture_fini(fixture);
+	free(fixture);
+	return 0;
+}
+
+static int put_round(struct fixture *fixture, uint64_t number)
+{
+	struct blob blobs[ROUND];
+	int r;
+
+	for (size_t i = 0; i < ROUND; i++)
+		blobs[i] = blob_make(number * ROUND + i, BLOB_BYTES);
+	r = put_blobs(fixture, &fixture->a, blobs, ROUND);
+	for (size_t i = 0; i < ROUND; i++)
+		blob_free(&blobs[i]);
+	return r;
+}
+
+/* Writes `bytes` of blobs that nobody asks for again. */
+static void churn(struct fixture *fixture, uint64_t number, uint64_t bytes)
+{
+	for (uint64_t done = 0; done < bytes; done += ROUND * BLOB_BYTES)
+		assert_int_equal(put_round(fixture, number++), STORE_OK);
+}
+
+static void test_ceiling_holds(void **state)
+{
+	struct fixture *fixture = *state;
+	struct store_status status;
+	uint64_t most = 0, times = fixture->config.index ? 3 : 10;
+
+	for (uint64_t done = 0, number = 0; done < times * CEILING; done += ROUND * BLOB_BYTES) {
+		uint64_t usage;
+
+		assert_int_equal(put_round(fixture, number++), STORE_OK);
+		usage = disk_usage(fixture);
+		most = usage > most ? usage : most;
+	}
+	store_status(fixture->store, &status);
+	assert_true(most <= CEILING);
+	assert_true(status.evicted_segments > 5 * times);
+	assert_int_equal(status.moved_blobs, 0);
+	print_message("most on disk: %lu of %llu bytes, %lu segments evicted\n", most, CEILING, status.evicted_segments);
+}
+
+static void test_order_of_use(void **state)
+{
+	struct fixture *fixture = *state;
+	struct blob used = blob_make(1000001, BLOB_BYTES), unused = blob_make(1000002, BLOB_BYTES);
+	uint64_t number = 0;
+
+	/* Each in a segment of its own: 8 MiB between them. */
+	assert_int_equal(put_blob(fixture, &fixture->a, &used), STORE_OK);
+	churn(fixture, number, 9 << 20);
+	assert_int_equal(put_blob(fixture, &fixture->a, &unused), STORE_OK);
+	for (number = 100; lookup_blob(fixture, &fixture->b, &unused.digest) == 0 && number < 140; number++) {
+		struct store_status status;
+
+		assert_int_equal(put_round(fixture, number), STORE_OK);
+		assert_int_equal(read_blob(fixture, &fixture->a, &used), STORE_OK);
+		store_status(fixture->store, &status);
+		if (status.evicted_segments >= 3)
+			break;
+	}
+	assert_int_equal(read_blob(fixture, &fixture->a, &used), STORE_OK);
+	assert_int_equal(read_blob(fixture, &fixture->a, &unused), STORE_MISSING);
+	blob_free(&used);
+	blob_free(&unused);
+}
+
+/* A root with one directory below it and some files in both. */
+struct tree {
+	struct blob files[8], below, root;
+};
+
+static void tree_put(struct fixture *fixture, struct tree *tree, uint64_t number)
+{
+	for (size_t i = 0; i < 8; i++)
+		tree->files[i] = blob_make(number + i, BLOB_BYTES);
+	tree->below = directory_make(tree->files, 4, NULL, 0);
+	tree->root = directory_make(tree->files + 4, 4, &tree->below, 1);
+	assert_int_equal(put_blobs(fixture, &fixture->a, tree->files, 8), STORE_OK);
+	assert_int_equal(put_blob(fixture, &fixture->a, &tree->below), STORE_OK);
+	assert_int_equal(put_blob(fixture, &fixture->a, &tree->root), STORE_OK);
+	assert_int_equal(put_blobs(fixture, &fixture->b, tree->files, 8), STORE_OK);
+}
+
+static void assert_whole(struct fixture *fixture, const struct tree *tree)
+{
+	assert_int_equal(read_blob(fixture, &fixture->a, &tree->root), STORE_OK);
+	assert_int_equal(read_blob(fixture, &fixture->a, &tree->below), STORE_OK);
+	for (size_t i = 0; i < 8; i++) {
+		assert_int_equal(read_blob(fixture, &fixture->a, &tree->files[i]), STORE_OK);
+		assert_int_equal(read_blob(fixture, &fixture->b, &tree->files[i]), STORE_OK);
+	}
+}
+
+static void tree_free(struct tree *tree)
+{
+	for (size_t i = 0; i < 8; i++)
+		blob_free(&tree->files[i]);
+	blob_free(&tree->below);
+	blob_free(&tree->root);
+}
+
+static void test_pin_survives(void **state)
+{
+	struct fixture *fixture = *state;
+	struct tree tree;
+	struct store_status status;
+	uint64_t hour_ns = 3600ull * 1000000000;
+
+	tree_put(fixture, &tree, 5000000);
+	assert_int_equal(pin_root(fixture, &fixture->a, &tree.root.digest, ring_wall_ns(fixture->ring) + hour_ns), 0);
+	churn(fixture, 0, CEILING);
+	assert_whole(fixture, &tree);
+	fixture_close(fixture);
+	fixture_open(fixture);
+	churn(fixture, 100000, CEILING);
+	assert_whole(fixture, &tree);
+	store_status(fixture->store, &status);
+	assert_true(status.moved_blobs > 0);
+	assert_int_equal(pin_root(fixture, &fixture->a, &tree.root.digest, 0), 0);
+	churn(fixture, 200000, CEILING);
+	assert_int_equal(read_blob(fixture, &fixture->a, &tree.root), STORE_MISSING);
+	assert_int_equal(read_blob(fixture, &fixture->b, &tree.files[0]), STORE_MISSING);
+	tree_free(&tree);
+}
+
+static void test_pin_expires(void **state)
+{
+	struct fixture *fixture = *state;
+	struct tree tree;
+
+	tree_put(fixture, &tree, 5000000);
+	assert_int_equal(pin_root(fixture, &fixture->a, &tree.root.digest, ring_wall_ns(fixture->ring) + 1), 0);
+	churn(fixture, 0, CEILING);
+	assert_int_equal(read_blob(fixture, &fixture->a, &tree.root), STORE_MISSING);
+	tree_free(&tree);
+}
+
+static void test_hold_survives(void **state)
+{
+	struct fixture *fixture = *state;
+	struct blob loose = blob_make(6000000, BLOB_BYTES);
+	struct store_hold *hold = store_hold_create(fixture->store, &fixture->a);
+	struct tree tree;
+
+	tree_put(fixture, &tree, 5000000);
+	assert_int_equal(put_blob(fixture, &fixture->a, &loose), STORE_OK);
+	assert_int_equal(store_hold_blobs(hold, &loose.digest, 1), 0);
+	assert_int_equal(store_hold_root(hold, &tree.root.digest), 0);
+	assert_int_equal(store_hold_root(hold, &tree.root.digest), 0);
+	churn(fixture, 0, CEILING);
+	assert_whole(fixture, &tree);
+	assert_int_equal(read_blob(fixture, &fixture->a, &loose), STORE_OK);
+	store_hold_release(hold);
+	churn(fixture, 100000, CEILING);
+	assert_int_equal(read_blob(fixture, &fixture->a, &tree.root), STORE_MISSING);
+	assert_int_equal(read_blob(fixture, &fixture->a, &loose), STORE_MISSING);
+	tree_free(&tree);
+	blob_free(&loose);
+}
+
+/* Marks: what eviction took makes stale just the marks that rest on it. */
+static void test_marks_and_eviction(void **state)
+{
+	struct fixture *fixture = *state;
+	struct blob early = blob_make(6000000, BLOB_BYTES), late = blob_make(6000001, BLOB_BYTES);
+	uint32_t place;
+
+	assert_int_equal(put_blob(fixture, &fixture->a, &early), STORE_OK);
+	place = lookup_blob(fixture, &fixture->a, &early.digest);
+	assert_true(mark_write(fixture, &fixture->a, &early.digest, store_marks_begin(fixture->store), &place, 1));
+	churn(fixture, 0, CEILING);
+	assert_int_equal(put_blob(fixture, &fixture->a, &late), STORE_OK);
+	place = lookup_blob(fixture, &fixture->a, &late.digest);
+	assert_true(mark_write(fixture, &fixture->a, &late.digest, store_marks_begin(fixture->store), &place, 1));
+	churn(fixture, 100000, 20 << 20);
+	assert_false(mark_fresh(fixture, &fixture->a, &early.digest));
+	assert_true(mark_fresh(fixture, &fixture->a, &late.digest));
+	fixture_close(fixture);
+	fixture_open(fixture);
+	assert_false(mark_fresh(fixture, &fixture->a, &early.digest));
+	assert_true(mark_fresh(fixture, &fixture->a, &late.digest));
+	blob_free(&early);
+	blob_free(&late);
+}
+
+static void test_pins_fill_the_ceiling(void **state)
+{
+	struct fixture *fixture = *state;
+	struct store_hold *hold = store_hold_create(fixture->store, &fixture->a);
+	struct blob held[700];
+	size_t count = 0;
+	int r = STORE_OK;
+
+	while (count < 700) {
+		held[count] = blob_make(7000000 + count, BLOB_BYTES);
+		assert_int_equal(store_hold_blobs(hold, &held[count].digest, 1), 0);
+		r = put_blob(fixture, &fixture->a, &held[count]);
+		count++;
+		if (r != STORE_OK)
+			break;
+	}
+	assert_int_equal(r, STORE_FULL);
+	/* Most of what segments can hold is there: nothing but the last segments is kept back. */
+	print_message("refused after %zu of %d bytes a blob, %llu in all\n", count, BLOB_BYTES,
+	              (unsigned long long)count * BLOB_BYTES);
+	assert_true((count - 1) * BLOB_BYTES > 4 * (8 << 20) * 9 / 10);
+	assert_true(disk_usage(fixture) <= CEILING);
+	for (size_t i = 0; i + 1 < count; i++)
+		assert_int_equal(read_blob(fixture, &fixture->a, &held[i]), STORE_OK);
+	assert_int_equal(put_blob(fixture, &fixture->a, &held[count - 1]), STORE_FULL);
+	assert_int_equal(sync_store(fixture), STORE_OK);
+	store_hold_release(hold);
+	assert_int_equal(put_blob(fixture, &fixture->a, &held[count - 1]), STORE_OK);
+	for (size_t i = 0; i < count; i++)
+		blob_free(&held[i]);
+}
+
+/* Holds that come and go, over and over, on what is about to be evicted. */
+static void test_holds_while_evicting(void **state)
+{
+	struct fixture *fixture = *state;
+	struct store_hold *hold = NULL;
+	struct blob kept[40];
+
+	for (size_t i = 0; i < 40; i++)
+		kept[i] = blob_make(8000000 + i, BLOB_BYTES);
+	for (uint64_t number = 0; number < 200; number++) {
+		if (number % 10 == 0) {
+			store_hold_release(hold);
+			hold = store_hold_create(fixture->store, &fixture->a);
+			for (size_t i = 0; i < 40; i++)
+				assert_int_equal(store_hold_blobs(hold, &kept[i].digest, 1), 0);
+			assert_int_equal(put_blobs(fixture, &fixture->a, kept, 40), STORE_OK);
+		}
+		assert_int_equal(put_round(fixture, number), STORE_OK);
+		assert_int_equal(read_blob(fixture, &fixture->a, &kept[number % 40]), STORE_OK);
+	}
+	store_hold_release(hold);
+	for (size_t i = 0; i < 40; i++)
+		blob_free(&kept[i]);
+}
+
+/* Many small blobs fill the index before they fill the segments. */
+static void test_index_fills_first(void **state)
+{
+	struct fixture *fixture = *state;
+	struct blob *blobs = calloc(2000, sizeof(*blobs));
+	struct store_status status;
+
+	for (uint64_t number = 0; number < 40; number++) {
+		for (size_t i = 0; i < 2000; i++)
+			blobs[i] = blob_make(number * 2000 + i, 40);
+		assert_int_equal(put_blobs(fixture, &fixture->a, blobs, 2000), STORE_OK);
+		assert_int_equal(read_blob(fixture, &fixture->a, &blobs[1999]), STORE_OK);
+		for (size_t i = 0; i < 2000; i++)
+			blob_free(&blobs[i]);
+	}
+	assert_int_equal(sync_store(fixture), STORE_OK);
+	store_status(fixture->store, &status);
+	print_message("%lu blobs, index %lu bytes, %lu blobs evicted\n", status.blobs, status.index_bytes,
+	              status.evicted_blobs);
+	assert_true(status.evicted_blobs > 0);
+	assert_true(disk_usage(fixture) <= CEILING);
+	free(blobs);
+}
+
+/*
+ * The disk is full before the ceiling is reached: segments that are there are used again and again; when all in them is
+ * held, puts are refused and reads go on. On a small tmpfs of its own.
+ */
+static void test_disk_full(void **state)
+{
+	struct fixture *fixture = *state;
+	struct store_hold *hold;
+	struct blob blobs[400];
+	size_t count = 0;
+	int r = STORE_OK;
+
+	fixture_close(fixture);
+	if (unshare(CLONE_NEWNS) < 0 || mount(NULL, "/", NULL, MS_REC | MS_PRIVATE, NULL) < 0 ||
+	    mount("tmpfs", fixture->path, "tmpfs", 0, "size=45m") < 0)
+		skip();
+	fixture_open(fixture);
+	churn(fixture, 0, 100 << 20);
+	hold = store_hold_create(fixture->store, &fixture->a);
+	while (count < 400 && r == STORE_OK) {
+		blobs[count] = blob_make(7000000 + count, BLOB_BYTES);
+		assert_int_equal(store_hold_blobs(hold, &blobs[count].digest, 1), 0);
+		r = put_blob(fixture, &fixture->a, &blobs[count]);
+		count += r == STORE_OK;
+	}
+	assert_int_equal(r, STORE_FULL);
+	assert_true(count > 50);
+	blob_free(&blobs[count]);
+	assert_int_equal(sync_store(fixture), STORE_OK);
+	for (size_t i = 0; i < count; i++) {
+		assert_int_equal(read_blob(fixture, &fixture->a, &blobs[i]), STORE_OK);
+		blob_free(&blobs[i]);
+	}
+	store_hold_release(hold);
+	churn(fixture, 1000, 50 << 20);
+	fixture_close(fixture);
+	assert_int_equal(umount(fixture->path), 0);
+}
+
+#define TEST(name) cmocka_unit_test_setup_teardown(name, setup, teardown)
+
+int main(int argc, char **argv)
+{
+	const struct CMUnitTest tests[] = {
+		TEST(test_ceiling_holds),
+		TEST(test_order_of_use),
+		TEST(test_pin_survives),
+		TEST(test_pin_expires),
+		TEST(test_hold_survives),
+		TEST(test_marks_and_eviction),
+		TEST(test_pins_fill_the_ceiling),
+		TEST(test_holds_while_evicting),
+		TEST(test_index_fills_first),
+		TEST(test_disk_full),
+	};
+
+	fixture_choose_index(argc > 1 ? argv[1] : NULL);
+	return cmocka_run_group_tests_name("evict", tests, NULL, NULL);
+}

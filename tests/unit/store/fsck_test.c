@@ -1,0 +1,356 @@
+/*
+ * Shows what fsck says of a store and how it mends it: nothing of a clean one (also after a crash in the middle of
+ * writing); a damaged blob, an entry without its record, a segment whose first block or whole file is gone; and that a
+ * lost index is made again from the segments, with every tenant seeing again what it brought first.
+ */
+#include "tests/unit/store/fixture.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <unistd.h>
+
+#define BLOBS 60
+
+static struct blob blobs[BLOBS];
+
+static int setup(void **state)
+{
+	struct fixture *fixture = malloc(sizeof(*fixture));
+
+	fixture_init(fixture);
+	*state = fixture;
+	for (size_t i = 0; i < BLOBS; i++)
+		blobs[i] = blob_make(i, 1 + i * 2003);
+	fixture_open(fixture);
+	assert_int_equal(put_blobs(fixture, &fixture->a, blobs, BLOBS / 2), STORE_OK);
+	assert_int_equal(put_blobs(fixture, &fixture->b, blobs + BLOBS / 2, BLOBS / 2), STORE_OK);
+	assert_int_equal(put_blob(fixture, &fixture->b, &blobs[0]), STORE_OK);
+	assert_int_equal(sync_store(fixture), STORE_OK);
+	return 0;
+}
+
+static int teardown(void **state)
+{
+	fixture_fini(*state);
+	free(*state);
+	for (size_t i = 0; i < BLOBS; i++)
+		blob_free(&blobs[i]);
+	return 0;
+}
+
+static void assert_clean(struct fixture *fixture, uint64_t entries)
+{
+	struct fsck_report report;
+
+	assert_int_equal(fsck_store(fixture, false, &report), 0);
+	assert_int_equal(report.entries, entries);
+	assert_int_equal(report.entries_dangling + report.entries_missing + report.records_corrupt, 0);
+}
+
+static void test_clean(void **state)
+{
+	fixture_close(*state);
+	assert_clean(*state, BLOBS);
+}
+
+/* What was written and not committed when the crash came is dead, and no problem. */
+static void test_clean_after_crash(void **state)
+{
+	struct fixture *fixture = *state;
+	struct blob late[8];
+
+	fixture->config.commit_interval_ns = 3600ull * 1000000000;
+	fixture_close(fixture);
+	fixture_open(fixture);
+	for (size_t i = 0; i < 8; i++)
+		late[i] = blob_make(1000 + i, 700000);
+	assert_int_equal(put_blobs(fixture, &fixture->a, late, 8), STORE_OK);
+	fixture_crash(fixture);
+	assert_clean(fixture, BLOBS);
+	fixture_open(fixture);
+	assert_int_equal(put_blobs(fixture, &fixture->a, late, 3), STORE_OK);
+	assert_int_equal(sync_store(fixture), STORE_OK);
+	fixture_close(fixture);
+	assert_clean(fixture, BLOBS + 3);
+	for (size_t i = 0; i < 8; i++)
+		blob_free(&late[i]);
+}
+
+static void test_busy(void **state)
+{
+	struct fsck_report report;
+
+	assert_int_equal(fsck_store(*state, false, &report), -EBUSY);
+}
+
+static int open_segment(const struct fixture *fixture)
+{
+	char path[128];
+	int fd;
+
+	snprintf(path, sizeof(path), "%s/segments/00000000", fixture->path);
+	fd = open(path, O_RDWR);
+	assert_true(fd >= 0);
+	return fd;
+}
+
+/* Where a blob's bytes begin in segment 0. */
+static off_t find_blob(int fd, const struct blob *blob)
+{
+	uint8_t *all = malloc(8 << 20), *at;
+	off_t offset;
+
+	assert_int_equal(pread(fd, all, 8 << 20, 0), 8 << 20);
+	at = memmem(all, 8 << 20, blob->data, blob->digest.size);
+	assert_non_null(at);
+	offset = at - all;
+	free(all);
+	return offset;
+}
+
+static void overwrite(const struct fixture *fixture, off_t offset, size_t size)
+{
+	int fd = open_segment(fixture);
+	uint8_t *junk = malloc(size);
+
+	memset(junk, 0xa5, size);
+	assert_int_equal(pwrite(fd, junk, size, offset), (ssize_t)size);
+	free(junk);
+	close(fd);
+}
+
+static off_t place_of(const struct fixture *fixture, const struct blob *blob)
+{
+	int fd = open_segment(fixture);
+	off_t offset = find_blob(fd, blob);
+
+	close(fd);
+	return offset;
+}
+
+static void test_damaged_payload(void **state)
+{
+	struct fixture *fixture = *state;
+	struct fsck_report report;
+
+	fixture_close(fixture);
+	overwrite(fixture, place_of(fixture, &blobs[5]) + 100, 1);
+	assert_int_equal(fsck_store(fixture, false, &report), 1);
+	assert_int_equal(report.records_corrupt, 1);
+	assert_int_equal(report.entries_dangling, 0);
+	assert_int_equal(report.entries_repaired, 0);
+	assert_int_equal(fsck_store(fixture, true, &report), 1);
+	assert_int_equal(report.entries_repaired, 1);
+	assert_clean(fixture, BLOBS - 1);
+	fixture_open(fixture);
+	assert_int_equal(read_blob(fixture, &fixture->a, &blobs[5]), STORE_MISSING);
+	assert_int_equal(read_blob(fixture, &fixture->a, &blobs[4]), STORE_OK);
+	assert_int_equal(put_blob(fixture, &fixture->a, &blobs[5]), STORE_OK);
+	assert_int_equal(read_blob(fixture, &fixture->a, &blobs[5]), STORE_OK);
+}
+
+/* A stretch over several records: the next one behind it is found, the lost ones leave dangling entries. */
+static void test_damaged_stretch(void **state)
+{
+	struct fixture *fixture = *state;
+	struct fsck_report report;
+	off_t from, to;
+
+	fixture_close(fixture);
+	from = place_of(fixture, &blobs[10]) - 90;
+	to = place_of(fixture, &blobs[13]) + 5;
+	overwrite(fixture, from, (size_t)(to - from));
+	assert_int_equal(fsck_store(fixture, true, &report), 1);
+	assert_int_equal(report.entries_dangling, 4);
+	assert_int_equal(report.entries_repaired, 4);
+	assert_clean(fixture, BLOBS - 4);
+	fixture_open(fixture);
+	assert_int_equal(read_blob(fixture, &fixture->a, &blobs[12]), STORE_MISSING);
+	assert_int_equal(read_blob(fixture, &fixture->a, &blobs[14]), STORE_OK);
+}
+
+static void test_damaged_first_block(void **state)
+{
+	struct fixture *fixture = *state;
+	struct fsck_report report;
+
+	fixture_close(fixture);
+	overwrite(fixture, 0, 512);
+	assert_int_equal(fsck_store(fixture, true, &report), 1);
+	assert_int_equal(report.records, BLOBS);
+	assert_clean(fixture, BLOBS);
+}
+
+static void test_missing_segment(void **state)
+{
+	struct fixture *fixture = *state;
+	struct fsck_report report;
+	struct ring_config ring_config = { 0 };
+	struct store *store;
+	struct ring *ring;
+	char path[128], why[256];
+
+	fixture_close(fixture);
+	snprintf(path, sizeof(path), "%s/segments/00000000", fixture->path);
+	assert_int_equal(unlink(path), 0);
+	assert_int_equal(ring_create(&ring, &ring_config), 0);
+	assert_int_equal(store_open(&store, ring, &fixture->config, why, sizeof(why)), -ENOENT);
+	assert_non_null(strstr(why, "fsck"));
+	ring_destroy(ring);
+	assert_int_equal(fsck_store(fixture, true, &report), 1);
+	assert_int_equal(report.entries_dangling, BLOBS);
+	assert_clean(fixture, 0);
+	fixture_open(fixture);
+	assert_int_equal(put_blob(fixture, &fixture->a, &blobs[5]), STORE_OK);
+	assert_int_equal(sync_store(fixture), STORE_OK);
+}
+
+/* Marks that rested on what fsck took out are stale. */
+static void test_marks_after_repair(void **state)
+{
+	struct fixture *fixture = *state;
+	struct fsck_report report;
+	uint32_t place = lookup_blob(fixture, &fixture->a, &blobs[5].digest);
+
+	assert_true(mark_write(fixture, &fixture->a, &blobs[5].digest, store_marks_begin(fixture->store), &place, 1));
+	fixture_close(fixture);
+	overwrite(fixture, place_of(fixture, &blobs[5]) + 100, 1);
+	assert_int_equal(fsck_store(fixture, true, &report), 1);
+	assert_int_equal(report.marks, 1);
+	fixture_open(fixture);
+	assert_false(mark_fresh(fixture, &fixture->a, &blobs[5].digest));
+}
+
+static void test_lost_index(void **state)
+{
+	struct fixture *fixture = *state;
+	struct fsck_report report;
+	struct ring_config ring_config = { 0 };
+	struct store *store;
+	struct ring *ring;
+	struct scope other;
+	char command[256], why[256];
+
+	fixture_close(fixture);
+	snprintf(command, sizeof(command), "rm -r %s/index", fixture->path);
+	assert_int_equal(system(command), 0);
+	assert_int_equal(ring_create(&ring, &ring_config), 0);
+	assert_int_equal(store_open(&store, ring, &fixture->config, why, sizeof(why)), -ENOENT);
+	assert_non_null(strstr(why, "fsck --repair"));
+	ring_destroy(ring);
+	assert_int_equal(fsck_store(fixture, false, &report), 1);
+	assert_int_equal(fsck_store(fixture, true, &report), 1);
+	assert_int_equal(report.entries_missing, BLOBS);
+	assert_int_equal(report.entries_repaired, BLOBS);
+	assert_clean(fixture, BLOBS);
+	fixture_open(fixture);
+	for (size_t i = 0; i < BLOBS; i++) {
+		const struct scope *owner = i < BLOBS / 2 ? &fixture->a : &fixture->b;
+
+		other = i < BLOBS / 2 ? fixture->b : fixture->a;
+		assert_int_equal(read_blob(fixture, owner, &blobs[i]), STORE_OK);
+		assert_int_equal(lookup_blob(fixture, &other, &blobs[i].digest), 0);
+	}
+	assert_int_equal(put_blob(fixture, &fixture->b, &blobs[0]), STORE_OK);
+	assert_int_equal(sync_store(fixture), STORE_OK);
+	fixture_close(fixture);
+	assert_clean(fixture, BLOBS);
+}
+
+/* Segments that were used before: what lies in them of earlier generations does not come back with a new index. */
+static void test_lost_index_after_recycling(void **state)
+{
+	struct fixture *fixture = *state;
+	struct fsck_report before, after;
+	char command[256];
+
+	for (uint64_t number = 0; number < 1001; number++) {
+		struct blob blob = blob_make(5000000 + number, 100000);
+
+		assert_int_equal(put_blob(fixture, &fixture->a, &blob), STORE_OK);
+		blob_free(&blob);
+	}
+	fixture_close(fixture);
+	assert_int_equal(fsck_store(fixture, false, &before), 0);
+	snprintf(command, sizeof(command), "rm -r %s/index", fixture->path);
+	assert_int_equal(system(command), 0);
+	assert_int_equal(fsck_store(fixture, true, &after), 1);
+	assert_int_equal(after.entries, before.entries);
+	assert_int_equal(fsck_store(fixture, false, &after), 0);
+}
+
+/* When the names are lost with the index, no new tenant may get the number of an old one. */
+static void test_lost_index_and_names(void **state)
+{
+	struct fixture *fixture = *state;
+	struct fsck_report report;
+	char command[256];
+
+	fixture_close(fixture);
+	snprintf(command, sizeof(command), "rm -r %s/index %s/scopes", fixture->path, fixture->path);
+	assert_int_equal(system(command), 0);
+	assert_int_equal(fsck_store(fixture, true, &report), 1);
+	fixture_open(fixture);
+	for (size_t i = 0; i < BLOBS; i++) {
+		assert_int_equal(lookup_blob(fixture, &fixture->a, &blobs[i].digest), 0);
+		assert_int_equal(lookup_blob(fixture, &fixture->b, &blobs[i].digest), 0);
+	}
+}
+
+/* Bytes that look like a record, uploaded as a blob, are not taken for one. */
+static void test_forged_record(void **state)
+{
+	struct fixture *fixture = *state;
+	struct fsck_report report;
+	struct blob forged = { .data = malloc(300000) };
+	struct blob put;
+	off_t offset;
+	int fd;
+
+	fixture_close(fixture);
+	fd = open_segment(fixture);
+	offset = find_blob(fd, &blobs[3]);
+	assert_int_equal(pread(fd, forged.data, 300000, offset - 96), 300000);
+	close(fd);
+	put = blob_make(77, 400000);
+	memcpy(put.data + 8, forged.data, 300000);
+	free(forged.data);
+	blob_digest(&put, 400000);
+	fixture_open(fixture);
+	assert_int_equal(put_blob(fixture, &fixture->a, &put), STORE_OK);
+	assert_int_equal(sync_store(fixture), STORE_OK);
+	fixture_close(fixture);
+	/* Damage its header: the copies inside are looked at now, and refused because they are not at their own place. */
+	fd = open_segment(fixture);
+	offset = find_blob(fd, &put);
+	close(fd);
+	overwrite(fixture, offset - 96, 96);
+	assert_int_equal(fsck_store(fixture, false, &report), 1);
+	assert_int_equal(report.records, BLOBS);
+	assert_int_equal(report.entries_dangling, 1);
+	blob_free(&put);
+}
+
+#define TEST(name) cmocka_unit_test_setup_teardown(name, setup, teardown)
+
+int main(void)
+{
+	const struct CMUnitTest tests[] = {
+		TEST(test_clean),
+		TEST(test_clean_after_crash),
+		TEST(test_busy),
+		TEST(test_damaged_payload),
+		TEST(test_damaged_stretch),
+		TEST(test_damaged_first_block),
+		TEST(test_missing_segment),
+		TEST(test_marks_after_repair),
+		TEST(test_lost_index),
+		TEST(test_lost_index_after_recycling),
+		TEST(test_lost_index_and_names),
+		TEST(test_forged_record),
+	};
+
+	return cmocka_run_group_tests_name("fsck", tests, NULL, NULL);
+}

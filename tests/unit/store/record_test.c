@@ -1,0 +1,163 @@
+/*
+ * Shows that a record's header and a segment's first block come back as they were written, and that any single bit
+ * that differs, another store's secret or another segment's block is refused; that keys of the index sort as numbers;
+ * and that the pending table finds what was put into it, up to its bound.
+ */
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <cmocka.h>
+#include <stdlib.h>
+#include "gateway/store/fingerprints.h"
+#include "gateway/store/layout.h"
+#include "gateway/store/pending.h"
+#include "gateway/store/record.h"
+#include "gateway/store/rows.h"
+#include "tests/unit/store/blobs.h"
+
+static const struct record example = {
+	.segment = 7, .generation = 3, .offset = 4096, .tenant = 5, .instance = 2, .digest = { .hash = { 1, 2, 3 }, .size = 99 },
+	.payload_sum = 0x123456789abcdef0,
+};
+
+static void test_record_header(void **state)
+{
+	uint8_t header[RECORD_HEADER_BYTES];
+	struct record back;
+
+	record_encode(header, &example, 42);
+	assert_true(record_decode(&back, header, 42));
+	assert_int_equal(back.segment, 7);
+	assert_int_equal(back.generation, 3);
+	assert_int_equal(back.offset, 4096);
+	assert_int_equal(back.tenant, 5);
+	assert_int_equal(back.instance, 2);
+	assert_true(digest_equal(&back.digest, &example.digest));
+	assert_int_equal(back.payload_sum, example.payload_sum);
+	assert_false(record_decode(&back, header, 43));
+	for (size_t bit = 0; bit < 8 * RECORD_HEADER_BYTES; bit++) {
+		header[bit / 8] ^= (uint8_t)(1u << (bit % 8));
+		assert_false(record_decode(&back, header, 42));
+		header[bit / 8] ^= (uint8_t)(1u << (bit % 8));
+	}
+}
+
+static void test_segment_block(void **state)
+{
+	uint8_t block[RECORD_BLOCK_BYTES];
+	uint32_t generation = 0;
+
+	record_encode_segment(block, 7, 3, 8 << 20, 42);
+	assert_true(record_decode_segment(block, 7, 42, &generation));
+	assert_int_equal(generation, 3);
+	assert_false(record_decode_segment(block, 8, 42, &generation));
+	assert_false(record_decode_segment(block, 7, 41, &generation));
+	block[16] ^= 1;
+	assert_false(record_decode_segment(block, 7, 42, &generation));
+}
+
+static void test_record_bytes(void **state)
+{
+	assert_int_equal(record_bytes(0), 96);
+	assert_int_equal(record_bytes(1), 104);
+	assert_int_equal(record_bytes(8), 104);
+	assert_int_equal(record_bytes(9), 112);
+}
+
+static void test_keys_sort(void **state)
+{
+	uint8_t a[ROW_RECORD_KEY_BYTES], b[ROW_RECORD_KEY_BYTES];
+
+	row_record_key(a, 1, 0xffffffff);
+	row_record_key(b, 2, 0);
+	assert_true(memcmp(a, b, sizeof(a)) < 0);
+	row_record_key(a, 2, 255);
+	row_record_key(b, 2, 256);
+	assert_true(memcmp(a, b, sizeof(a)) < 0);
+	assert_int_equal(row_record_key_segment(b), 2);
+	assert_int_equal(row_record_key_offset(b), 256);
+}
+
+static void test_pending(void **state)
+{
+	struct pending pending;
+	struct scope a = { .tenant = 1, .instance = 1 }, b = { .tenant = 2, .instance = 1 };
+	struct place place = { 1, 1, 4096 };
+	struct digest digest = { .size = 1 };
+
+	assert_int_equal(pending_init(&pending, 42), 0);
+	for (uint32_t i = 0; i < PENDING_MAX; i++) {
+		memcpy(digest.hash, &i, sizeof(i));
+		assert_null(pending_blob(&pending, digest.hash));
+		assert_non_null(pending_add(&pending, PENDING_BLOB, &digest, &a, place));
+	}
+	assert_null(pending_add(&pending, PENDING_BLOB, &digest, &a, place));
+	for (uint32_t i = 0; i < PENDING_MAX; i++) {
+		memcpy(digest.hash, &i, sizeof(i));
+		assert_non_null(pending_blob(&pending, digest.hash));
+		assert_true(pending_sees(&pending, digest.hash, &a));
+		assert_false(pending_sees(&pending, digest.hash, &b));
+	}
+	pending_sort(&pending);
+	for (uint32_t i = 1; i < PENDING_MAX; i++)
+		assert_true(memcmp(pending.entries[pending.order[i - 1]].hash, pending.entries[pending.order[i]].hash,
+		                   DIGEST_HASH_BYTES) < 0);
+	pending_clear(&pending);
+	assert_null(pending_blob(&pending, digest.hash));
+	assert_non_null(pending_add(&pending, PENDING_BLOB, &digest, &a, place));
+	assert_non_null(pending_add(&pending, PENDING_SIGHT, &digest, &b, place));
+	assert_true(pending_sees(&pending, digest.hash, &b));
+	pending_turn_gone(&pending, pending_blob(&pending, digest.hash));
+	assert_int_equal(pending_blob(&pending, digest.hash)->kind, PENDING_GONE);
+	assert_false(pending_sees(&pending, digest.hash, &a));
+	assert_false(pending_sees(&pending, digest.hash, &b));
+	pending_fini(&pending);
+}
+
+static void test_fingerprints(void **state)
+{
+	struct fingerprints set = fingerprints_make(42);
+	uint8_t hash[DIGEST_HASH_BYTES] = { 0 };
+
+	assert_false(fingerprints_has(&set, hash));
+	for (uint32_t i = 0; i < 100000; i++) {
+		memcpy(hash, &i, sizeof(i));
+		assert_int_equal(fingerprints_add(&set, hash), 1);
+		assert_int_equal(fingerprints_add(&set, hash), 0);
+	}
+	for (uint32_t i = 0; i < 200000; i++) {
+		memcpy(hash, &i, sizeof(i));
+		assert_int_equal(fingerprints_has(&set, hash), i < 100000);
+	}
+	fingerprints_fini(&set);
+}
+
+/* A store's parts fit under its ceiling, and a lowest ceiling is enough for what it was asked for. */
+static void test_layout(void **state)
+{
+	for (uint64_t ceiling = 64ull << 20; ceiling < 1ull << 44; ceiling += ceiling / 7) {
+		uint64_t segment = layout_segment_bytes(ceiling);
+		uint32_t count = layout_segments_max(ceiling, segment);
+
+		assert_true(segment >= 8 << 20 && segment <= 1 << 30);
+		assert_true(count >= 4 && count <= STORE_SEGMENTS_MAX);
+		assert_true(layout_map_bytes(ceiling) + count * segment <= ceiling);
+		assert_true(layout_segments_max(layout_ceiling_least(segment, 4), segment) >= 4);
+	}
+}
+
+int main(void)
+{
+	const struct CMUnitTest tests[] = {
+		cmocka_unit_test(test_record_header),
+		cmocka_unit_test(test_segment_block),
+		cmocka_unit_test(test_record_bytes),
+		cmocka_unit_test(test_keys_sort),
+		cmocka_unit_test(test_pending),
+		cmocka_unit_test(test_fingerprints),
+		cmocka_unit_test(test_layout),
+	};
+
+	return cmocka_run_group_tests_name("record", tests, NULL, NULL);
+}

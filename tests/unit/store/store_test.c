@@ -1,0 +1,459 @@
+/*
+ * Shows what a store promises to the services above it: what was put is read back whole, before and after a sync, a
+ * reopening and a crash; tenants see only what they brought while bytes are kept once; damage is found and mended by
+ * bringing the blob again; one daemon has a store; and all of it with a single write slot, too.
+ */
+#include "tests/unit/store/fixture.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <unistd.h>
+
+static int setup(void **state)
+{
+	struct fixture *fixture = malloc(sizeof(*fixture));
+
+	fixture_init(fixture);
+	*state = fixture;
+	return 0;
+}
+
+static int teardown(void **state)
+{
+	fixture_fini(*state);
+	free(*state);
+	return 0;
+}
+
+#define BLOBS 40
+
+/* Sizes around every boundary that the code knows: blocks, slots, the largest record. */
+static void make_blobs(struct blob blobs[BLOBS])
+{
+	static const size_t sizes[] = {
+		1, 7, 8, 9, 95, 4000, 4096, 4097, 65536, 100000, (1 << 20) - 96, 1 << 20, (1 << 20) + 1, 3 << 20, 4 << 20,
+	};
+
+	for (size_t i = 0; i < BLOBS; i++) {
+		size_t size = i < sizeof(sizes) / sizeof(*sizes) ? sizes[i] : 500 * i;
+
+		blobs[i] = blob_make(i, size);
+	}
+}
+
+static void free_blobs(struct blob *blobs, size_t count)
+{
+	for (size_t i = 0; i < count; i++)
+		blob_free(&blobs[i]);
+}
+
+static void assert_all_read(struct fixture *fixture, const struct blob *blobs, size_t count)
+{
+	for (size_t i = 0; i < count; i++) {
+		assert_int_equal(read_blob(fixture, &fixture->a, &blobs[i]), STORE_OK);
+		assert_true(lookup_blob(fixture, &fixture->a, &blobs[i].digest) > 0);
+	}
+}
+
+static void run_round_trip(struct fixture *fixture)
+{
+	struct blob blobs[BLOBS];
+
+	make_blobs(blobs);
+	fixture_open(fixture);
+	assert_int_equal(lookup_blob(fixture, &fixture->a, &blobs[0].digest), 0);
+	assert_int_equal(read_blob(fixture, &fixture->a, &blobs[0]), STORE_MISSING);
+	assert_int_equal(put_blobs(fixture, &fixture->a, blobs, BLOBS), STORE_OK);
+	assert_all_read(fixture, blobs, BLOBS);
+	assert_int_equal(sync_store(fixture), STORE_OK);
+	assert_all_read(fixture, blobs, BLOBS);
+	fixture_close(fixture);
+	fixture_open(fixture);
+	assert_all_read(fixture, blobs, BLOBS);
+	fixture_close(fixture);
+	free_blobs(blobs, BLOBS);
+}
+
+static void test_round_trip(void **state)
+{
+	run_round_trip(*state);
+}
+
+static void test_round_trip_one_slot(void **state)
+{
+	struct fixture *fixture = *state;
+
+	fixture->config.slots = 1;
+	run_round_trip(fixture);
+}
+
+static void test_round_trip_buffered(void **state)
+{
+	struct fixture *fixture = *state;
+
+	fixture->config.direct = false;
+	fixture->config.slots = 2;
+	run_round_trip(fixture);
+}
+
+static void test_empty_blob_is_always_there(void **state)
+{
+	struct fixture *fixture = *state;
+	struct blob empty = blob_make(0, 0);
+
+	fixture_open(fixture);
+	assert_true(digest_equal(&empty.digest, &digest_empty));
+	assert_true(lookup_blob(fixture, &fixture->a, &empty.digest) > 0);
+	assert_int_equal(read_blob(fixture, &fixture->a, &empty), STORE_OK);
+	assert_int_equal(put_blob(fixture, &fixture->a, &empty), STORE_OK);
+	blob_free(&empty);
+}
+
+static void test_tenants_see_their_own(void **state)
+{
+	struct fixture *fixture = *state;
+	struct blob blob = blob_make(1, 100000);
+	struct store_status before, after;
+	struct scope instance;
+
+	fixture_open(fixture);
+	assert_int_equal(store_scope(fixture->store, span_text("a"), span_text("x"), SCOPE_ALL, &instance), 0);
+	assert_int_equal(instance.tenant, fixture->a.tenant);
+	assert_int_not_equal(instance.instance, fixture->a.instance);
+	for (int committed = 0; committed < 2; committed++) {
+		assert_int_equal(put_blob(fixture, &fixture->a, &blob), STORE_OK);
+		if (committed)
+			assert_int_equal(sync_store(fixture), STORE_OK);
+		assert_int_equal(lookup_blob(fixture, &fixture->b, &blob.digest), 0);
+		assert_int_equal(read_blob(fixture, &fixture->b, &blob), STORE_MISSING);
+		assert_int_equal(lookup_blob(fixture, &instance, &blob.digest), 0);
+	}
+	store_status(fixture->store, &before);
+	assert_int_equal(put_blob(fixture, &fixture->b, &blob), STORE_OK);
+	assert_int_equal(read_blob(fixture, &fixture->b, &blob), STORE_OK);
+	store_status(fixture->store, &after);
+	assert_int_equal(before.bytes_new, after.bytes_new);     /* kept once */
+	assert_int_equal(after.pending_blobs, 1);                /* but waiting for the same commit */
+	assert_int_equal(sync_store(fixture), STORE_OK);
+	assert_int_equal(read_blob(fixture, &fixture->b, &blob), STORE_OK);
+	assert_int_equal(lookup_blob(fixture, &instance, &blob.digest), 0);
+	fixture_close(fixture);
+	fixture_open(fixture);
+	assert_int_equal(read_blob(fixture, &fixture->a, &blob), STORE_OK);
+	assert_int_equal(read_blob(fixture, &fixture->b, &blob), STORE_OK);
+	blob_free(&blob);
+}
+
+static void test_second_put_is_free(void **state)
+{
+	struct fixture *fixture = *state;
+	struct blob blob = blob_make(1, 1000);
+	struct store_status first, second;
+
+	fixture_open(fixture);
+	assert_int_equal(put_blob(fixture, &fixture->a, &blob), STORE_OK);
+	assert_int_equal(sync_store(fixture), STORE_OK);
+	store_status(fixture->store, &first);
+	assert_int_equal(put_blob(fixture, &fixture->a, &blob), STORE_OK);
+	assert_int_equal(sync_store(fixture), STORE_OK);
+	store_status(fixture->store, &second);
+	assert_int_equal(first.commits, second.commits);
+	assert_int_equal(first.bytes_live, second.bytes_live);
+	blob_free(&blob);
+}
+
+/* What the timer made durable without a sync is there after a crash. */
+static void test_commit_by_timer(void **state)
+{
+	struct fixture *fixture = *state;
+	struct blob blob = blob_make(1, 1000);
+	struct store_status status = { 0 };
+
+	fixture->config.commit_interval_ns = 1000000;
+	fixture_open(fixture);
+	assert_int_equal(put_blob(fixture, &fixture->a, &blob), STORE_OK);
+	while (status.commits == 0) {
+		ring_run(fixture->ring, UINT64_MAX);
+		store_status(fixture->store, &status);
+	}
+	fixture_crash(fixture);
+	fixture_open(fixture);
+	assert_int_equal(read_blob(fixture, &fixture->a, &blob), STORE_OK);
+	blob_free(&blob);
+}
+
+/* A crash loses what was not synced and nothing else, and the store goes on after it. */
+static void test_crash(void **state)
+{
+	struct fixture *fixture = *state;
+	struct blob kept = blob_make(1, 70000), lost = blob_make(2, 70000), later = blob_make(3, 70000);
+
+	fixture->config.commit_interval_ns = 3600ull * 1000000000;
+	fixture_open(fixture);
+	assert_int_equal(put_blob(fixture, &fixture->a, &kept), STORE_OK);
+	assert_int_equal(sync_store(fixture), STORE_OK);
+	assert_int_equal(put_blob(fixture, &fixture->a, &lost), STORE_OK);
+	fixture_crash(fixture);
+	fixture_open(fixture);
+	assert_int_equal(read_blob(fixture, &fixture->a, &kept), STORE_OK);
+	assert_int_equal(read_blob(fixture, &fixture->a, &lost), STORE_MISSING);
+	assert_int_equal(put_blob(fixture, &fixture->a, &later), STORE_OK);
+	assert_int_equal(sync_store(fixture), STORE_OK);
+	assert_int_equal(read_blob(fixture, &fixture->a, &kept), STORE_OK);
+	assert_int_equal(read_blob(fixture, &fixture->a, &later), STORE_OK);
+	blob_free(&kept);
+	blob_free(&lost);
+	blob_free(&later);
+}
+
+/* Flips a byte of a blob in whichever segment it lies. */
+static void damage(struct fixture *fixture, const struct blob *blob)
+{
+	char command[512];
+	uint32_t place = lookup_blob(fixture, &fixture->a, &blob->digest);
+	FILE *file;
+	uint8_t *all;
+	size_t size;
+
+	assert_true(place > 0);
+	snprintf(command, sizeof(command), "%s/segments/%08x", fixture->path, place - 1);
+	file = fopen(command, "r+");
+	assert_non_null(file);
+	all = malloc(32 << 20);
+	size = fread(all, 1, 32 << 20, file);
+	for (uint8_t *at = all; (at = memmem(at, size - (size_t)(at - all), blob->data, blob->digest.size)); at++) {
+		at[0] ^= 1;
+		assert_int_equal(fseek(file, at - all, SEEK_SET), 0);
+		assert_int_equal(fwrite(at, 1, 1, file), 1);
+	}
+	fclose(file);
+	free(all);
+}
+
+static void test_corrupt_is_found_and_mended(void **state)
+{
+	struct fixture *fixture = *state;
+	struct blob blob = blob_make(1, 50000), other = blob_make(2, 50000);
+
+	for (int committed = 0; committed < 2; committed++) {
+		fixture_open(fixture);
+		assert_int_equal(put_blob(fixture, &fixture->a, &blob), STORE_OK);
+		assert_int_equal(put_blob(fixture, &fixture->b, &blob), STORE_OK);
+		assert_int_equal(put_blob(fixture, &fixture->a, &other), STORE_OK);
+		assert_int_equal(sync_store(fixture), STORE_OK);
+		damage(fixture, &blob);
+		assert_int_equal(read_blob(fixture, &fixture->a, &blob), STORE_CORRUPT);
+		assert_int_equal(read_blob(fixture, &fixture->a, &blob), STORE_MISSING);
+		assert_int_equal(lookup_blob(fixture, &fixture->b, &blob.digest), 0);
+		if (committed)
+			assert_int_equal(sync_store(fixture), STORE_OK);
+		assert_int_equal(lookup_blob(fixture, &fixture->a, &blob.digest), 0);
+		assert_int_equal(read_blob(fixture, &fixture->a, &other), STORE_OK);
+		assert_int_equal(put_blob(fixture, &fixture->a, &blob), STORE_OK);
+		assert_int_equal(read_blob(fixture, &fixture->a, &blob), STORE_OK);
+		assert_int_equal(lookup_blob(fixture, &fixture->b, &blob.digest), 0);
+		fixture_close(fixture);
+		fixture_open(fixture);
+		assert_int_equal(read_blob(fixture, &fixture->a, &blob), STORE_OK);
+		assert_int_equal(lookup_blob(fixture, &fixture->b, &blob.digest), 0);
+		fixture_close(fixture);
+	}
+	blob_free(&blob);
+	blob_free(&other);
+}
+
+static void test_one_daemon_a_store(void **state)
+{
+	struct fixture *fixture = *state;
+	struct store *second;
+	char why[256], pid[32];
+
+	fixture_open(fixture);
+	assert_int_equal(store_open(&second, fixture->ring, &fixture->config, why, sizeof(why)), -EBUSY);
+	snprintf(pid, sizeof(pid), "process %d", (int)getpid());
+	assert_non_null(strstr(why, pid));
+}
+
+static void test_unknown_format(void **state)
+{
+	struct fixture *fixture = *state;
+	struct store *store;
+	struct ring *ring;
+	struct ring_config config = { 0 };
+	char path[128], why[256];
+	FILE *file;
+
+	fixture_open(fixture);
+	fixture_close(fixture);
+	snprintf(path, sizeof(path), "%s/format", fixture->path);
+	file = fopen(path, "w");
+	fputs("sluice store\nformat 9\n", file);
+	fclose(file);
+	assert_int_equal(ring_create(&ring, &config), 0);
+	assert_int_equal(store_open(&store, ring, &fixture->config, why, sizeof(why)), -EPROTONOSUPPORT);
+	assert_non_null(strstr(why, "format 9"));
+	ring_destroy(ring);
+}
+
+static void test_scopes_are_kept(void **state)
+{
+	struct fixture *fixture = *state;
+	struct scope before[20], after;
+	char name[16];
+
+	fixture_open(fixture);
+	for (int round = 0; round < 2; round++) {
+		for (int i = 0; i < 20; i++) {
+			snprintf(name, sizeof(name), "t%d", i);
+			assert_int_equal(store_scope(fixture->store, span_text(name), span_text(i % 2 ? name : ""), SCOPE_READ,
+			                             round ? &after : &before[i]), 0);
+			if (round)
+				assert_memory_equal(&after, &before[i], sizeof(after));
+		}
+		fixture_close(fixture);
+		fixture_open(fixture);
+	}
+	assert_int_equal(store_scope(fixture->store, span_text(""), span_text(""), SCOPE_READ, &after), -EINVAL);
+}
+
+static void count_pin(void *context, const struct store_pin *pin)
+{
+	assert_string_equal(pin->note, "test");
+	(*(int *)context)++;
+}
+
+static int count_pins(struct fixture *fixture, const struct scope *scope)
+{
+	int count = 0;
+
+	assert_int_equal(store_pins_list(fixture->store, scope, count_pin, &count), 0);
+	return count;
+}
+
+static void test_pins_are_kept(void **state)
+{
+	struct fixture *fixture = *state;
+	struct blob blobs[3];
+	struct fsck_report report;
+
+	fixture_open(fixture);
+	for (size_t i = 0; i < 3; i++) {
+		blobs[i] = blob_make(i, 10);
+		assert_int_equal(pin_root(fixture, &fixture->a, &blobs[i].digest, i == 2 ? 1 : UINT64_MAX), 0);
+	}
+	assert_int_equal(pin_root(fixture, &fixture->a, &blobs[0].digest, UINT64_MAX - 1), 0);
+	assert_int_equal(pin_root(fixture, &fixture->b, &blobs[0].digest, UINT64_MAX), 0);
+	for (int reopened = 0; reopened < 2; reopened++) {
+		assert_int_equal(count_pins(fixture, &fixture->a), 2);
+		assert_int_equal(count_pins(fixture, &fixture->b), 1);
+		fixture_close(fixture);
+		fixture_open(fixture);
+	}
+	assert_int_equal(pin_root(fixture, &fixture->a, &blobs[0].digest, 0), 0);
+	assert_int_equal(count_pins(fixture, &fixture->a), 1);
+	fixture_close(fixture);
+	/* The one that expired and the one taken back have left no rows. */
+	assert_int_equal(fsck_store(fixture, false, &report), 0);
+	assert_int_equal(report.pins, 2);
+	for (size_t i = 0; i < 3; i++)
+		blob_free(&blobs[i]);
+}
+
+struct wait_note {
+	struct store_note note;
+	bool done;
+};
+
+static void on_note(struct store_note *note)
+{
+	container_of(note, struct wait_note, note)->done = true;
+}
+
+static void test_notes(void **state)
+{
+	struct fixture *fixture = *state;
+	struct wait_note put = { .note = { .key = "key", .key_size = 3, .value = "value", .value_size = 5, .fn = on_note } };
+	struct wait_note get;
+
+	fixture_open(fixture);
+	put.note.scope = fixture->a;
+	store_note_put(fixture->store, &put.note);
+	for (int reopened = 0; reopened < 2; reopened++) {
+		get = (struct wait_note){ .note = { .scope = fixture->a, .key = "key", .key_size = 3, .fn = on_note } };
+		store_note_get(fixture->store, &get.note);
+		run_until(fixture, &get.done);
+		assert_int_equal(get.note.result, STORE_OK);
+		assert_int_equal(get.note.value_size, 5);
+		assert_memory_equal(get.note.value, "value", 5);
+		run_until(fixture, &put.done);
+		get = (struct wait_note){ .note = { .scope = fixture->b, .key = "key", .key_size = 3, .fn = on_note } };
+		store_note_get(fixture->store, &get.note);
+		run_until(fixture, &get.done);
+		assert_int_equal(get.note.result, STORE_MISSING);
+		get = (struct wait_note){ .note = { .scope = fixture->a, .key = "ke", .key_size = 2, .fn = on_note } };
+		store_note_get(fixture->store, &get.note);
+		run_until(fixture, &get.done);
+		assert_int_equal(get.note.result, STORE_MISSING);
+		fixture_close(fixture);
+		fixture_open(fixture);
+	}
+}
+
+static void test_marks(void **state)
+{
+	struct fixture *fixture = *state;
+	struct blob file = blob_make(1, 50000), directory = directory_make(&file, 1, NULL, 0);
+	uint32_t places[2];
+	uint64_t sequence;
+
+	fixture_open(fixture);
+	assert_int_equal(put_blob(fixture, &fixture->a, &file), STORE_OK);
+	assert_int_equal(put_blob(fixture, &fixture->a, &directory), STORE_OK);
+	assert_false(mark_fresh(fixture, &fixture->a, &directory.digest));
+	sequence = store_marks_begin(fixture->store);
+	places[0] = lookup_blob(fixture, &fixture->a, &file.digest);
+	places[1] = lookup_blob(fixture, &fixture->a, &directory.digest);
+	assert_true(mark_write(fixture, &fixture->a, &directory.digest, sequence, places, 2));
+	assert_true(mark_fresh(fixture, &fixture->a, &directory.digest));
+	assert_false(mark_fresh(fixture, &fixture->b, &directory.digest));
+	fixture_close(fixture);
+	fixture_open(fixture);
+	assert_true(mark_fresh(fixture, &fixture->a, &directory.digest));
+	/* Something is taken out of the segment: the mark is stale, and stays so. */
+	damage(fixture, &file);
+	assert_int_equal(read_blob(fixture, &fixture->a, &file), STORE_CORRUPT);
+	assert_false(mark_fresh(fixture, &fixture->a, &directory.digest));
+	assert_int_equal(sync_store(fixture), STORE_OK);
+	fixture_close(fixture);
+	fixture_open(fixture);
+	assert_false(mark_fresh(fixture, &fixture->a, &directory.digest));
+	blob_free(&file);
+	blob_free(&directory);
+}
+
+int main(int argc, char **argv)
+{
+	const struct CMUnitTest tests[] = {
+		cmocka_unit_test_setup_teardown(test_round_trip, setup, teardown),
+		cmocka_unit_test_setup_teardown(test_round_trip_one_slot, setup, teardown),
+		cmocka_unit_test_setup_teardown(test_round_trip_buffered, setup, teardown),
+		cmocka_unit_test_setup_teardown(test_empty_blob_is_always_there, setup, teardown),
+		cmocka_unit_test_setup_teardown(test_tenants_see_their_own, setup, teardown),
+		cmocka_unit_test_setup_teardown(test_second_put_is_free, setup, teardown),
+		cmocka_unit_test_setup_teardown(test_commit_by_timer, setup, teardown),
+		cmocka_unit_test_setup_teardown(test_crash, setup, teardown),
+		cmocka_unit_test_setup_teardown(test_corrupt_is_found_and_mended, setup, teardown),
+		cmocka_unit_test_setup_teardown(test_one_daemon_a_store, setup, teardown),
+		cmocka_unit_test_setup_teardown(test_unknown_format, setup, teardown),
+		cmocka_unit_test_setup_teardown(test_scopes_are_kept, setup, teardown),
+		cmocka_unit_test_setup_teardown(test_notes, setup, teardown),
+		cmocka_unit_test_setup_teardown(test_pins_are_kept, setup, teardown),
+		cmocka_unit_test_setup_teardown(test_marks, setup, teardown),
+	};
+
+	fixture_choose_index(argc > 1 ? argv[1] : NULL);
+	fixture_choose_ring(argc > 2 ? argv[2] : NULL);
+	return cmocka_run_group_tests_name("store", tests, NULL, NULL);
+}
