@@ -1,0 +1,502 @@
+/* Reads files, cuts the large ones, hashes in batches. */
+#include "gateway/context/digester.h"
+
+#include "chunker/fastcdc.h"
+#include "chunker/profile.h"
+#include "gateway/base/check.h"
+#include "gateway/base/cleanup.h"
+#include "gateway/base/err.h"
+#include "gateway/context/file_recipe.h"
+#include "gateway/context/file_xattrs.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <time.h>
+
+/* The finest profile's shortest chunk is 4 KiB: a window holds no more. One more for the file's tail. */
+#define CHUNK_JOBS_MAX (DIGESTER_WINDOW_BYTES / 4096 + 1)
+/* File systems without sub-second times: two changes up to this far apart may look alike. */
+#define COARSE_NS INT64_C(2000000000)
+#define SECOND_NS INT64_C(1000000000)
+
+_Static_assert(DIGESTER_BATCH_BYTES > 2 * RECIPE_WHOLE_MAX, "a small file fits");
+_Static_assert(DIGESTER_WINDOW_BYTES >= 2 * PROFILE_CHUNK_MAX, "a chunk fits");
+
+struct digester {
+	struct digester_options options;
+	struct digester_totals totals;
+	uint8_t *batch;                          /* the small files' bytes, one after the other */
+	size_t batch_bytes, batch_files;
+	struct sha256_job jobs[DIGESTER_BATCH_FILES];
+	uint32_t rows[DIGESTER_BATCH_FILES];
+	uint8_t *window;                         /* a piece of a large file; allocated at the first one */
+	struct sha256_job *chunk_jobs;
+	struct buffer recipe;
+	struct file_xattrs xattrs;
+};
+
+/* One file that is being read. */
+struct reading {
+	int fd;
+	uint32_t row;
+	struct stat before;
+};
+
+static int64_t nanoseconds(const struct timespec *time)
+{
+	return (int64_t)time->tv_sec * SECOND_NS + time->tv_nsec;
+}
+
+static int64_t now_ns(void)
+{
+	struct timespec now;
+
+	clock_gettime(CLOCK_MONOTONIC, &now);
+	return nanoseconds(&now);
+}
+
+static bool is_fresh(const struct stat *st, int64_t fresh_after_ns)
+{
+	int64_t mtime = nanoseconds(&st->st_mtim), ctime = nanoseconds(&st->st_ctim);
+	int64_t newest = mtime > ctime ? mtime : ctime;
+
+	if (st->st_ctim.tv_nsec == 0 && st->st_mtim.tv_nsec == 0)
+		fresh_after_ns -= COARSE_NS;
+	return newest >= fresh_after_ns;
+}
+
+void digester_stat(struct table_row *row, const struct stat *st, int64_t fresh_after_ns)
+{
+	row->size = (uint64_t)st->st_size;
+	row->mtime_ns = nanoseconds(&st->st_mtim);
+	row->ctime_ns = nanoseconds(&st->st_ctim);
+	row->inode = st->st_ino;
+	row->device = (uint32_t)st->st_dev;
+	row->mode = st->st_mode;
+	row->flags &= (uint8_t) ~(TABLE_ROW_FRESH | TABLE_ROW_LINKED);
+	if (is_fresh(st, fresh_after_ns))
+		row->flags |= TABLE_ROW_FRESH;
+	if (S_ISREG(st->st_mode) && st->st_nlink > 1)
+		row->flags |= TABLE_ROW_LINKED;
+}
+
+bool digester_same(const struct table_row *row, const struct stat *st)
+{
+	return row->size == (uint64_t)st->st_size && row->mtime_ns == nanoseconds(&st->st_mtim) &&
+	       row->ctime_ns == nanoseconds(&st->st_ctim) && row->inode == st->st_ino && row->mode == st->st_mode;
+}
+
+static bool same_stat(const struct stat *a, const struct stat *b)
+{
+	struct table_row row = { 0 };
+
+	digester_stat(&row, a, 0);
+	return digester_same(&row, b);
+}
+
+struct digester *digester_create(const struct digester_options *options)
+{
+	struct digester *digester = calloc(1, sizeof(*digester));
+
+	if (!digester)
+		return NULL;
+	digester->options = *options;
+	digester->recipe = buffer_heap(2 * RECIPE_BYTES_MAX);
+	file_xattrs_init(&digester->xattrs);
+	digester->batch = malloc(DIGESTER_BATCH_BYTES);
+	if (!digester->batch) {
+		digester_destroy(digester);
+		return NULL;
+	}
+	return digester;
+}
+
+void digester_destroy(struct digester *digester)
+{
+	if (!digester)
+		return;
+	buffer_fini(&digester->recipe);
+	file_xattrs_fini(&digester->xattrs);
+	free(digester->batch);
+	free(digester->window);
+	free(digester->chunk_jobs);
+	free(digester);
+}
+
+const struct digester_totals *digester_totals(const struct digester *digester)
+{
+	return &digester->totals;
+}
+
+static struct table_row *row_at(struct digester *digester, uint32_t row)
+{
+	return &digester->options.table->rows[row];
+}
+
+/* Writes the reason with the row's path. */
+__attribute__((format(printf, 4, 5))) static int refuse(struct digester *digester, uint32_t row, int r,
+                                                        const char *format, ...)
+{
+	struct buffer path = buffer_heap(TABLE_PATH_BYTES_MAX + 1);
+	char text[TREE_NAME_MAX + 160];
+	va_list arguments;
+
+	va_start(arguments, format);
+	vsnprintf(text, sizeof(text), format, arguments);
+	va_end(arguments);
+	table_path(digester->options.table, row, &path);
+	buffer_put(&path, "", 1);
+	why_write(digester->options.why, path.failed ? "" : (const char *)path.data, "%s", text);
+	buffer_fini(&path);
+	return ERR_RAISE(r);
+}
+
+/* Reads until `size` bytes are there or the file ends. The count, or -errno. */
+static ssize_t read_full(int fd, uint8_t *data, size_t size)
+{
+	size_t have = 0;
+
+	while (have < size) {
+		ssize_t got = read(fd, data + have, size - have);
+
+		if (got < 0 && errno == EINTR)
+			continue;
+		if (got < 0)
+			return -errno;
+		have += (size_t)got;
+		/* A regular file gives less than was asked for only at its end. */
+		if (got == 0 || have < size)
+			break;
+	}
+	return (ssize_t)have;
+}
+
+static void hash_batch(struct digester *digester)
+{
+	sha256_batch(digester->options.hasher, digester->jobs, digester->batch_files);
+	for (size_t i = 0; i < digester->batch_files; i++)
+		memcpy(row_at(digester, digester->rows[i])->hash, digester->jobs[i].digest, DIGEST_HASH_BYTES);
+	digester->batch_files = 0;
+	digester->batch_bytes = 0;
+}
+
+void digester_flush(struct digester *digester)
+{
+	int64_t start = now_ns();
+
+	hash_batch(digester);
+	digester->totals.ns += (uint64_t)(now_ns() - start);
+}
+
+/* Reads the file behind what the batch holds. 1: done; 0: the size was another than it seemed; -errno. */
+static int read_small(struct digester *digester, const struct reading *reading)
+{
+	size_t size = (size_t)reading->before.st_size;
+	ssize_t got;
+
+	/* One byte more is asked for: so the end is seen without another read. */
+	if (digester->batch_files == DIGESTER_BATCH_FILES ||
+	    digester->batch_bytes + size + 1 > DIGESTER_BATCH_BYTES)
+		hash_batch(digester);
+	got = read_full(reading->fd, digester->batch + digester->batch_bytes, size + 1);
+	if (got < 0)
+		return (int)got;
+	digester->totals.bytes += (uint64_t)got;
+	return (size_t)got == size;
+}
+
+static void keep_small(struct digester *digester, const struct reading *reading)
+{
+	size_t size = (size_t)reading->before.st_size;
+
+	digester->rows[digester->batch_files] = reading->row;
+	digester->jobs[digester->batch_files] =
+		(struct sha256_job){ .data = digester->batch + digester->batch_bytes, .size = size };
+	digester->batch_files++;
+	digester->batch_bytes += size;
+}
+
+/* What is cut of one large file so far. */
+struct cutting {
+	const struct fastcdc *fastcdc;
+	uint64_t offset;                         /* in the file, of the window's first byte */
+	size_t have;                             /* bytes in the window */
+	bool ended;
+	bool sparse;
+	uint64_t data_end;                       /* sparse: where the data ends that the reading has come to */
+	uint8_t zero_hash[DIGEST_HASH_BYTES];    /* of a chunk of `zero_size` zeros: holes give many of them */
+	size_t zero_size;
+};
+
+static bool is_zero(const uint8_t *data, size_t size)
+{
+	return data[0] == 0 && memcmp(data, data + 1, size - 1) == 0;
+}
+
+/* Hashes what was cut of the window; a chunk of zeros only when the last one had another size. */
+static int hash_window(struct digester *digester, struct cutting *cutting, size_t count)
+{
+	struct sha256_job *jobs = digester->chunk_jobs;
+	uint64_t offset = cutting->offset;
+	size_t wanted = 0;
+	int r = 0;
+
+	for (size_t i = 0; i < count; i++) {
+		if (cutting->zero_size && jobs[i].size == cutting->zero_size && is_zero(jobs[i].data, jobs[i].size))
+			continue;
+		wanted = i + 1;
+	}
+	/* Only a tail of known zeros is spared; zeros between data are hashed along. */
+	sha256_batch(digester->options.hasher, jobs, wanted);
+	for (size_t i = 0; !r && i < count; i++) {
+		struct table_chunk chunk = { .offset = offset };
+
+		if (i < wanted) {
+			memcpy(chunk.hash, jobs[i].digest, sizeof(chunk.hash));
+			if (is_zero(jobs[i].data, jobs[i].size)) {
+				memcpy(cutting->zero_hash, chunk.hash, sizeof(chunk.hash));
+				cutting->zero_size = jobs[i].size;
+			}
+		} else {
+			memcpy(chunk.hash, cutting->zero_hash, sizeof(chunk.hash));
+		}
+		offset += jobs[i].size;
+		r = table_add_chunk(digester->options.table, &chunk);
+	}
+	return r;
+}
+
+/* Cuts the window as far as the cuts are certain. */
+static int cut_window(struct digester *digester, struct cutting *cutting)
+{
+	size_t at = 0, count = 0;
+	int r;
+
+	while (at < cutting->have && (cutting->ended || cutting->have - at >= cutting->fastcdc->max)) {
+		size_t size = fastcdc_cut(cutting->fastcdc, digester->window + at, cutting->have - at);
+
+		CHECK(count < CHUNK_JOBS_MAX);
+		digester->chunk_jobs[count++] = (struct sha256_job){ .data = digester->window + at, .size = size };
+		at += size;
+	}
+	r = hash_window(digester, cutting, count);
+	memmove(digester->window, digester->window + at, cutting->have - at);
+	cutting->have -= at;
+	cutting->offset += at;
+	return r;
+}
+
+static uint64_t least(uint64_t a, uint64_t b)
+{
+	return a < b ? a : b;
+}
+
+/* How many bytes from `at` on are a hole. 0: data, up to `data_end`. -errno. */
+static int64_t hole_at(const struct reading *reading, struct cutting *cutting, uint64_t at)
+{
+	off_t next;
+
+	if (at < cutting->data_end)
+		return 0;
+	next = lseek(reading->fd, (off_t)at, SEEK_DATA);
+	if (next < 0 && errno == ENXIO)
+		next = reading->before.st_size;  /* no more data */
+	if (next > (off_t)at)
+		return next - (off_t)at;
+	if (next >= 0)
+		next = lseek(reading->fd, (off_t)at, SEEK_HOLE);
+	if (next < 0)
+		return -errno;
+	cutting->data_end = (uint64_t)next;
+	return 0;
+}
+
+/* As read_full(), but does not have the kernel make pages of holes, which is slow and drives others out of memory. */
+static ssize_t read_sparse(const struct reading *reading, struct cutting *cutting, uint8_t *data, size_t size)
+{
+	uint64_t start = cutting->offset + cutting->have, end = (uint64_t)reading->before.st_size;
+	size_t have = 0;
+
+	size = (size_t)least(size, start < end ? end - start : 0);
+	while (have < size) {
+		int64_t hole = hole_at(reading, cutting, start + have);
+		ssize_t got;
+
+		if (hole < 0)
+			return (ssize_t)hole;
+		if (hole > 0) {
+			got = (ssize_t)least(size - have, (uint64_t)hole);
+			memset(data + have, 0, (size_t)got);
+		} else {
+			got = pread(reading->fd, data + have, least(size - have, cutting->data_end - start - have),
+			            (off_t)(start + have));
+		}
+		if (got < 0 && errno == EINTR)
+			continue;
+		if (got < 0)
+			return -errno;
+		if (got == 0)
+			break;
+		have += (size_t)got;
+	}
+	return (ssize_t)have;
+}
+
+static int fill_window(struct digester *digester, const struct reading *reading, struct cutting *cutting)
+{
+	uint8_t *place = digester->window + cutting->have;
+	size_t room = DIGESTER_WINDOW_BYTES - cutting->have;
+	ssize_t got =
+	    cutting->sparse ? read_sparse(reading, cutting, place, room) : read_full(reading->fd, place, room);
+
+	if (got < 0)
+		return (int)got;
+	cutting->have += (size_t)got;
+	cutting->ended = (size_t)got < room;
+	digester->totals.bytes += (uint64_t)got;
+	return 0;
+}
+
+static int window_prepare(struct digester *digester)
+{
+	if (!digester->window)
+		digester->window = malloc(DIGESTER_WINDOW_BYTES);
+	if (!digester->chunk_jobs)
+		digester->chunk_jobs = calloc(CHUNK_JOBS_MAX, sizeof(digester->chunk_jobs[0]));
+	return digester->window && digester->chunk_jobs ? 0 : -ENOMEM;
+}
+
+/* As read_small(); the chunks are in the table then, behind those that were there. */
+static int read_large(struct digester *digester, const struct reading *reading, uint32_t *profile)
+{
+	struct cutting cutting = { .sparse = reading->before.st_blocks < reading->before.st_size / 512 };
+	int r = window_prepare(digester);
+
+	while (!r && !cutting.ended) {
+		r = fill_window(digester, reading, &cutting);
+		if (r)
+			break;
+		if (!cutting.fastcdc) {
+			*profile = profile_for(digester->window, cutting.have);
+			cutting.fastcdc = profile_fastcdc(*profile);
+		}
+		r = cut_window(digester, &cutting);
+		if (digester->options.progress)
+			digester->options.progress(digester->options.context);
+		/* A file that grows while it is read need not be followed for ever. */
+		if (cutting.offset + cutting.have > (uint64_t)reading->before.st_size)
+			return r;
+	}
+	return r ? r : cutting.offset == (uint64_t)reading->before.st_size;
+}
+
+static int keep_large(struct digester *digester, const struct reading *reading, uint64_t first, uint32_t profile)
+{
+	struct table *table = digester->options.table;
+	struct table_row *row = row_at(digester, reading->row);
+	struct table_recipe recipe = {
+		.file_size = (uint64_t)reading->before.st_size,
+		.first = first,
+		.count = (uint32_t)(table->chunks_count - first),
+		.profile = (uint16_t)profile,
+	};
+	int r;
+
+	if (table->chunks_count - first > UINT32_MAX)
+		return -EFBIG;
+	buffer_clear(&digester->recipe);
+	r = file_recipe_put(table, &recipe, &digester->recipe);
+	if (r)
+		return r;
+	sha256_once(digester->recipe.data, digester->recipe.size, row->hash);
+	recipe.size = digester->recipe.size;
+	r = table_add_recipe(table, &recipe, &row->link);
+	if (r)
+		return r;
+	row->flags |= TABLE_ROW_RECIPE;
+	return 0;
+}
+
+/* Reads once. 1: what was read is what the file holds; 0: it has changed meanwhile; -errno. */
+static int read_once(struct digester *digester, struct reading *reading, unsigned reads)
+{
+	bool large = reading->before.st_size > RECIPE_WHOLE_MAX;
+	uint64_t first = digester->options.table->chunks_count;
+	uint32_t profile = 0;
+	struct stat after;
+	int r = large ? read_large(digester, reading, &profile) : read_small(digester, reading);
+
+	if (r < 0)
+		return r;
+	if (digester->options.after_read)
+		digester->options.after_read(digester->options.after_read_context, reads);
+	if (fstat(reading->fd, &after) < 0)
+		return -errno;
+	if (r == 1 && same_stat(&reading->before, &after)) {
+		r = large ? keep_large(digester, reading, first, profile) : (keep_small(digester, reading), 0);
+		return r ? r : 1;
+	}
+	digester->options.table->chunks_count = first;
+	digester->totals.changed_during_read++;
+	reading->before = after;
+	return 0;
+}
+
+static int read_still(struct digester *digester, struct reading *reading)
+{
+	for (unsigned reads = 1; reads <= DIGESTER_READS; reads++) {
+		struct table_row *row = row_at(digester, reading->row);
+		int r;
+
+		if (reads > 1 && lseek(reading->fd, 0, SEEK_SET) < 0)
+			return -errno;
+		row->flags &= (uint8_t)~TABLE_ROW_RECIPE;
+		r = digester_xattrs(digester, reading->fd, reading->row);
+		if (r)
+			return r;
+		r = read_once(digester, reading, reads);
+		if (r < 0)
+			return refuse(digester, reading->row, r, "cannot be read: %s", err_text(r));
+		if (r == 1) {
+			digester_stat(row_at(digester, reading->row), &reading->before,
+				      digester->options.fresh_after_ns);
+			return 0;
+		}
+	}
+	return refuse(digester, reading->row, -EBUSY, "changes while it is read");
+}
+
+int digester_add(struct digester *digester, int dir_fd, const char *name, uint32_t row)
+{
+	struct reading reading = { .row = row };
+	int64_t start = now_ns();
+	CLEANUP(fd_closep) int fd = openat(dir_fd, name, O_RDONLY | O_NOFOLLOW | O_NONBLOCK | O_NOCTTY | O_CLOEXEC);
+	int r;
+
+	if (fd < 0 && (errno == ENOENT || errno == ELOOP))
+		return DIGESTER_GONE;
+	if (fd < 0)
+		return refuse(digester, row, -errno, "cannot be opened: %s", err_text(errno));
+	if (fstat(fd, &reading.before) < 0)
+		return ERR_RAISE(-errno);
+	if (!S_ISREG(reading.before.st_mode))
+		return DIGESTER_GONE;
+	reading.fd = fd;
+	digester->totals.files++;
+	r = read_still(digester, &reading);
+	digester->totals.ns += (uint64_t)(now_ns() - start);
+	return r;
+}
+
+int digester_xattrs(struct digester *digester, int fd, uint32_t row)
+{
+	struct file_xattrs *xattrs = &digester->xattrs;
+	int r = file_xattrs_read(xattrs, fd);
+
+	if (r)
+		return refuse(digester, row, r, "%s", xattrs->fault);
+	return table_add_xattrs(digester->options.table, xattrs->xattrs, xattrs->count, &row_at(digester, row)->xattrs);
+}

@@ -1,0 +1,60 @@
+/*
+ * digester: reads files and names their content in a table: a file of up to RECIPE_WHOLE_MAX bytes by its SHA-256, a
+ * larger one by its recipe. Small files are gathered and hashed together, large ones pass through a window; so memory
+ * is bounded, whatever the files' sizes. Takes the xattrs along. Blocking; one thread.
+ *
+ * A file that changes while it is read is read again, DIGESTER_READS times in all. What is recorded of its stat is what
+ * was there before and after the reading.
+ */
+#pragma once
+
+#include "chunker/sha256.h"
+#include "gateway/context/table.h"
+#include "gateway/context/why.h"
+
+#include <sys/stat.h>
+
+#define DIGESTER_READS        4
+#define DIGESTER_BATCH_FILES  256
+#define DIGESTER_BATCH_BYTES  (4u << 20)
+#define DIGESTER_WINDOW_BYTES (4u << 20)
+
+enum { DIGESTER_GONE = 1 };              /* the file is no longer there, or no longer a file */
+
+struct digester;
+
+struct digester_totals {
+	uint64_t files, bytes, changed_during_read, ns;
+};
+
+struct digester_options {
+	struct table *table;
+	const struct sha256 *hasher;
+	struct why why;
+	int64_t fresh_after_ns; /* files with later times get TABLE_ROW_FRESH, see digester_is_fresh() */
+	void (*progress)(void *context);                 /* after each window of a large file; may be NULL */
+	void *context;
+	/* A test's chance to change the file between the reading and the look at its stat; NULL but in tests. */
+	void (*after_read)(void *context, unsigned reads);
+	void *after_read_context;
+};
+
+struct digester *digester_create(const struct digester_options *options);
+void digester_destroy(struct digester *digester);
+
+/*
+ * Reads the file `name` of the directory `dir_fd` for `row`, whose stat was filled in from it. The row's content is
+ * known after digester_flush() at the latest. 0; DIGESTER_GONE; -errno with `why`: it cannot be read, will not hold
+ * still (-EBUSY), or carries an xattr that is refused (-EPERM).
+ */
+int digester_add(struct digester *digester, int dir_fd, const char *name, uint32_t row);
+void digester_flush(struct digester *digester);
+const struct digester_totals *digester_totals(const struct digester *digester);
+
+/* Reads the xattrs of the open file or directory into the row. 0 or -errno with `why`. */
+int digester_xattrs(struct digester *digester, int fd, uint32_t row);
+
+/* Fills in the row's stat, and whether it is too fresh to be trusted at the next scan. */
+void digester_stat(struct table_row *row, const struct stat *st, int64_t fresh_after_ns);
+/* The row was made from an entry with this stat. */
+bool digester_same(const struct table_row *row, const struct stat *st);

@@ -1,0 +1,44 @@
+/*
+ * scan: walks a directory tree into a table. With the table of the last scan at hand it walks along that: an entry
+ * whose stat is what it was (and was not too fresh then to be trusted) keeps its content name without being opened. A
+ * directory in which nothing has changed costs one listing and one fstatat an entry, without sorting or allocation.
+ *
+ * Sockets are left out, as Docker does. Device nodes end the scan. Entries that vanish meanwhile are as if they had
+ * never been there. Nothing outside of the tree is ever opened: every step is one name, relative to a directory's
+ * descriptor, and symlinks are not followed. Blocking; one thread.
+ */
+#pragma once
+
+#include "chunker/sha256.h"
+#include "gateway/context/digester.h"
+#include "gateway/context/ignore.h"
+#include "gateway/context/table.h"
+#include "gateway/context/why.h"
+
+#define SCAN_PROGRESS_ENTRIES 1000
+#define SCAN_PROGRESS_BYTES   (8u << 20)
+#define SCAN_FRESH_TICKS      2 /* of sysconf(_SC_CLK_TCK): times closer to the scan's start are not trusted later */
+
+struct scan_options {
+	int dir_fd;
+	const struct table *former;              /* of the last scan; NULL: there was none */
+	const struct ignore *ignore;             /* NULL: nothing is ignored */
+	bool rules_changed;                      /* `former` was made with other ignore rules */
+	const struct sha256 *hasher;
+	struct why why;
+	void (*progress)(void *context, uint64_t entries, uint64_t files_read, uint64_t bytes_read);
+	void *context;
+	void (*after_read)(void *context, unsigned reads); /* tests only, see digester.h */
+};
+
+struct scan_totals {
+	uint64_t entries;
+	uint64_t changed; /* rows that were not taken over as they were, and rows that are gone */
+	struct digester_totals reads;
+};
+
+/*
+ * Fills `table`, which is empty and whose `former` is that of the options. Directories in which something may have
+ * changed are marked dirty (digests come from assemble.h); the others keep theirs. 0 or -errno with `why`.
+ */
+int scan_run(struct table *table, const struct scan_options *options, struct scan_totals *totals);

@@ -1,0 +1,41 @@
+/*
+ * upload: gives a gateway what it lacks of a manifest and commits the root; what `sluice push`, `sluice run` and an
+ * executor's outputs share. Blocking, over a client.
+ *
+ * What the last root committed to this gateway already held is assumed to be there and not asked about; when the
+ * gateway then finds a hole, everything is negotiated from the root down by closure marks.
+ */
+#pragma once
+
+#include "gateway/client/client.h"
+#include "gateway/context/manifest.h"
+
+enum upload_phase { UPLOAD_NEGOTIATING, UPLOAD_SENDING, UPLOAD_COMMITTING };
+
+struct upload_options {
+	struct client *client;
+	struct manifest *manifest;
+	struct span gateway_id;          /* names the gateway in the snapshot: its address as the user gave it */
+	int level;                       /* zstd; 0: none */
+	void (*progress)(void *context, enum upload_phase phase, uint64_t bytes_done, uint64_t bytes_total);
+	void *context;
+};
+
+struct upload_totals {
+	uint64_t blobs_asked, blobs_sent, bytes_packed, packs, commits, negotiate_ns, send_ns, commit_ns;
+	bool unchanged;                  /* the gateway had the root whole */
+};
+
+enum upload_outcome {
+	UPLOAD_OK = 0,
+	UPLOAD_STALE = 1,                /* a file changed since the scan: build the manifest again (`why` names it) */
+	UPLOAD_REFUSED = 2,              /* the gateway answered with a status: *status, `why` */
+	UPLOAD_INTERRUPTED = 3,
+};                                       /* negative: errno */
+
+int upload(const struct upload_options *options, struct upload_totals *totals, enum grpc_status *status, char *why,
+           size_t why_size);
+
+/* Sends a few loose blobs (an Action, a Command) without a commit. Digests are computed here into `digests`. */
+int upload_blobs(struct client *client, const struct span *blobs, struct digest *digests, size_t count,
+                 enum grpc_status *status, char *why, size_t why_size);
