@@ -1,0 +1,23 @@
+/* What the services of this folder share. */
+#include "gateway/cas/cas.h"
+
+#include <stdio.h>
+
+void cas_init(struct cas *cas)
+{
+	gate_init(&cas->packs, CAS_PACKS_MAX);
+	gate_init(&cas->closures, CAS_CLOSURES_MAX);
+}
+
+bool cas_idle(const struct cas *cas)
+{
+	return !cas->pushes_open && !cas->fetches_open && !cas->pins_open;
+}
+
+bool cas_admits(const struct cas *cas, char *why, size_t why_size)
+{
+	if (cas->pushes_open + cas->fetches_open + cas->pins_open < CAS_CALLS_MAX)
+		return true;
+	snprintf(why, why_size, "the gateway has too many calls in progress; try again");
+	return false;
+}

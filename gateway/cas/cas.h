@@ -1,0 +1,43 @@
+/*
+ * cas: the services that keep and give blobs: sluice.v1.Store. One set of these a gateway, on its reactor.
+ */
+#pragma once
+
+#include "chunker/sha256.h"
+#include "gateway/cas/access.h"
+#include "gateway/cas/gate.h"
+#include "gateway/net/server.h"
+
+#define CAS_CALLS_MAX    4096            /* Push, Fetch and Pin calls at a time; more are refused, to be tried again */
+#define CAS_PACKS_MAX    8               /* packs that are checked and written at a time, see cas.packs */
+#define CAS_CLOSURES_MAX 8               /* trees that are verified at a time */
+
+struct cas_counters {
+	uint64_t pushes, pushes_unchanged, commits, commits_refused, packs, blobs_received, bytes_received,
+	         blobs_rejected, fetches, blobs_sent, bytes_sent, blobs_missing, blobs_corrupt;
+};
+
+struct cas {
+	struct ring *ring;
+	struct store *store;
+	struct access access;
+	const struct sha256 *hasher;             /* of the reactor's thread */
+	/* What follows is cas_init()'s. */
+	struct cas_counters counters;
+	unsigned pushes_open, fetches_open, pins_open;
+	struct gate packs;                       /* what waits here keeps its message, of SLUICE_MESSAGE_BYTES_MAX at most */
+	struct gate closures;
+};
+
+/* The first four fields are the caller's to fill in, before. */
+void cas_init(struct cas *cas);
+/* No call is open, and none that its caller left waits for the store: the store may be closed. */
+bool cas_idle(const struct cas *cas);
+
+/* Room for one more call; false with `why` for RESOURCE_EXHAUSTED. */
+bool cas_admits(const struct cas *cas, char *why, size_t why_size);
+
+/* struct server_method.start of each method; `context` is the struct cas. */
+int cas_push_start(void *context, const struct server_request *request, char *why, size_t why_size);
+int cas_fetch_start(void *context, const struct server_request *request, char *why, size_t why_size);
+int cas_pin_start(void *context, const struct server_request *request, char *why, size_t why_size);

@@ -1,0 +1,283 @@
+/*
+ * sluice.v1.Store/Fetch: blobs by digest, in the order asked, packed into messages of about 4 MiB. A request is read
+ * in rounds: a round's blobs are read side by side, then sent as one message; the next round waits until the call took it.
+ *
+ *	IDLE -> READING -> SENDING -> READING … -> IDLE
+ */
+#include <stdio.h>
+#include <stdlib.h>
+
+#include "gateway/base/check.h"
+#include "gateway/cas/cas.h"
+#include "proto/pb.h"
+#include "proto/sluice_v1.h"
+
+#define FETCH_ROUND_BLOBS 1024
+#define FETCH_ROUND_BYTES (SLUICE_PACK_BYTES + (1u << 20))       /* buffers of a round: data and each read's extra */
+
+enum fetch_state {
+	FETCH_IDLE,                      /* no request, or the next may come */
+	FETCH_READING,                   /* reads of this round are in flight */
+	FETCH_SENDING,                   /* the call's queue is full */
+};
+
+struct fetch_one {
+	struct fetch *fetch;
+	struct store_read read;
+};
+
+struct fetch {
+	struct call call;
+	struct cas *cas;
+	struct scope scope;
+	enum fetch_state state;
+	bool closed;
+	bool stepping;                   /* reads may complete inline: fetch_step is on the stack and goes on by itself */
+	int level;
+	struct buffer request;           /* the digest list */
+	struct span rest;                /* what of it is still to be sent */
+	struct buffer response;
+	struct fetch_one *round;
+	uint8_t *memory;                 /* of a round; made when needed */
+	size_t memory_size;
+	unsigned count, landed;
+};
+
+static void fetch_free(struct fetch *fetch)
+{
+	fetch->cas->fetches_open--;
+	call_fini(&fetch->call);
+	buffer_fini(&fetch->request);
+	buffer_fini(&fetch->response);
+	free(fetch->round);
+	free(fetch->memory);
+	free(fetch);
+}
+
+static void fetch_add(struct fetch *fetch, const struct store_read *read)
+{
+	struct cas_counters *counters = &fetch->cas->counters;
+
+	if (read->result == STORE_OK) {
+		fetched_put(&fetch->response, read->blob, FETCH_OK);
+		counters->blobs_sent++;
+		counters->bytes_sent += read->blob.size;
+	} else if (read->result == STORE_MISSING) {
+		fetched_put(&fetch->response, (struct span){ 0 }, FETCH_MISSING);
+		counters->blobs_missing++;
+	} else {
+		fetched_put(&fetch->response, (struct span){ 0 }, FETCH_CORRUPT);
+		counters->blobs_corrupt++;
+	}
+}
+
+static void fetch_fail(struct fetch *fetch, enum grpc_status status, const char *text)
+{
+	fetch->rest = (struct span){ 0 };
+	call_finish(&fetch->call, status, text);
+}
+
+/* Answers with what was read, unless a disk failed: then nothing is known of the blob, and nobody should push it again. */
+static void fetch_encode(struct fetch *fetch)
+{
+	buffer_clear(&fetch->response);
+	for (unsigned i = 0; i < fetch->count; i++) {
+		if (fetch->round[i].read.result < 0) {
+			fetch_fail(fetch, GRPC_UNAVAILABLE, "the gateway's disk failed; see its log");
+			return;
+		}
+		fetch_add(fetch, &fetch->round[i].read);
+	}
+	if (fetch->response.failed)
+		fetch_fail(fetch, GRPC_RESOURCE_EXHAUSTED, "the gateway is out of memory; try again");
+}
+
+static void fetch_on_read(struct store_read *read);
+
+/* Chooses the blobs of the next round: as many as fit the memory, at least one. */
+static size_t fetch_choose(struct fetch *fetch)
+{
+	struct span rest = fetch->rest;
+	struct digest digest;
+	size_t bytes = 0;
+
+	fetch->count = 0;
+	while (fetch->count < FETCH_ROUND_BLOBS && digest_list_next(&rest, &digest)) {
+		size_t need = (digest.size > STORE_BLOB_BYTES_MAX ? 0 : (size_t)digest.size) + STORE_READ_EXTRA_BYTES;
+
+		if (fetch->count && bytes + need > FETCH_ROUND_BYTES)
+			break;
+		bytes += need;
+		fetch->round[fetch->count++] = (struct fetch_one){
+			.fetch = fetch,
+			.read = { .scope = fetch->scope, .digest = digest, .fn = fetch_on_read },
+		};
+		fetch->rest = rest;
+	}
+	return bytes;
+}
+
+static bool fetch_memory(struct fetch *fetch, size_t size)
+{
+	if (size <= fetch->memory_size)
+		return true;
+	free(fetch->memory);
+	fetch->memory = malloc(size);
+	fetch->memory_size = fetch->memory ? size : 0;
+	return fetch->memory != NULL;
+}
+
+static void fetch_read(struct fetch *fetch)
+{
+	size_t bytes = fetch_choose(fetch);
+	uint8_t *at;
+
+	if (!fetch_memory(fetch, bytes)) {
+		fetch_fail(fetch, GRPC_RESOURCE_EXHAUSTED, "the gateway is out of memory; try again");
+		return;
+	}
+	fetch->state = FETCH_READING;
+	fetch->landed = 0;
+	at = fetch->memory;
+	for (unsigned i = 0; i < fetch->count; i++) {
+		struct store_read *read = &fetch->round[i].read;
+
+		if (read->digest.size > STORE_BLOB_BYTES_MAX) {
+			read->result = STORE_MISSING;
+			fetch->landed++;
+			continue;
+		}
+		read->buffer = at;
+		at += read->digest.size + STORE_READ_EXTRA_BYTES;
+		store_read(fetch->cas->store, read);
+	}
+}
+
+static void fetch_send(struct fetch *fetch)
+{
+	enum call_outcome outcome = call_send(&fetch->call, buffer_span(&fetch->response), fetch->level);
+
+	if (outcome == CALL_FULL)
+		return;
+	fetch->state = FETCH_IDLE;
+	if (outcome == CALL_SENT && fetch->rest.size)
+		return;
+	fetch->rest = (struct span){ 0 };
+	free(fetch->memory);
+	fetch->memory = NULL;
+	fetch->memory_size = 0;
+	call_release(&fetch->call);
+}
+
+/* A loop and not a chain of calls: a request of missing blobs may have thousands of rounds that all complete inline. */
+static void fetch_step(struct fetch *fetch)
+{
+	if (fetch->stepping)
+		return;
+	fetch->stepping = true;
+	for (;;) {
+		if (fetch->state == FETCH_IDLE && fetch->rest.size)
+			fetch_read(fetch);
+		if (fetch->state != FETCH_READING || fetch->landed < fetch->count)
+			break;
+		fetch_encode(fetch);
+		fetch->state = FETCH_SENDING;
+		fetch_send(fetch);
+		if (fetch->state == FETCH_SENDING)
+			break;
+	}
+	fetch->stepping = false;
+}
+
+static void fetch_on_read(struct store_read *read)
+{
+	struct fetch *fetch = container_of(read, struct fetch_one, read)->fetch;
+
+	fetch->landed++;
+	if (fetch->closed && fetch->landed == fetch->count)
+		fetch_free(fetch);
+	else if (!fetch->closed)
+		fetch_step(fetch);
+}
+
+static void fetch_on_message(struct call *call, struct span message)
+{
+	struct fetch *fetch = container_of(call, struct fetch, call);
+	struct fetch_request request;
+
+	CHECK(fetch->state == FETCH_IDLE);
+	call_hold(call);
+	buffer_clear(&fetch->request);
+	if (message_decode(&fetch_request_type, message, &request))
+		buffer_put(&fetch->request, request.blobs.data, request.blobs.size);
+	fetch->rest = buffer_span(&fetch->request);
+	if (fetch->request.failed || fetch->rest.size == 0 || digest_list_count(fetch->rest) == SIZE_MAX) {
+		fetch_fail(fetch, GRPC_INVALID_ARGUMENT, "malformed FetchRequest, or none or more than 16384 digests in it");
+		call_release(call);
+		return;
+	}
+	fetch_step(fetch);
+}
+
+static void fetch_on_end(struct call *call)
+{
+	call_finish(call, GRPC_OK, NULL);
+}
+
+static void fetch_on_writable(struct call *call)
+{
+	struct fetch *fetch = container_of(call, struct fetch, call);
+
+	if (fetch->state != FETCH_SENDING)
+		return;
+	fetch_send(fetch);
+	fetch_step(fetch);
+}
+
+static void fetch_on_closed(struct call *call, enum grpc_status status, struct span message)
+{
+	struct fetch *fetch = container_of(call, struct fetch, call);
+
+	fetch->closed = true;
+	if (fetch->state != FETCH_READING)
+		fetch_free(fetch);
+}
+
+static const struct call_events fetch_events = {
+	.on_message = fetch_on_message,
+	.on_end = fetch_on_end,
+	.on_writable = fetch_on_writable,
+	.on_closed = fetch_on_closed,
+};
+
+int cas_fetch_start(void *context, const struct server_request *request, char *why, size_t why_size)
+{
+	struct cas *cas = context;
+	enum grpc_status status = GRPC_RESOURCE_EXHAUSTED;
+	struct fetch *fetch;
+
+	if (!cas_admits(cas, why, why_size))
+		return GRPC_RESOURCE_EXHAUSTED;
+	fetch = calloc(1, sizeof(*fetch));
+	if (fetch)
+		fetch->round = calloc(FETCH_ROUND_BLOBS, sizeof(*fetch->round));
+	if (!fetch || !fetch->round)
+		snprintf(why, why_size, "the gateway is out of memory; try again");
+	else
+		status = access_scope(&cas->access, request, SCOPE_READ, &fetch->scope, NULL, why, why_size);
+	if (status != GRPC_OK) {
+		if (fetch)
+			free(fetch->round);
+		free(fetch);
+		return status;
+	}
+	fetch->cas = cas;
+	/* Compression pays on links; a peer on this machine reads faster than anybody compresses. */
+	fetch->level = conn_peer(request->conn)->local ? 0 : 1;
+	fetch->request = buffer_heap(SLUICE_MESSAGE_BYTES_MAX);
+	fetch->response = buffer_heap(SLUICE_MESSAGE_BYTES_MAX);
+	cas->fetches_open++;
+	cas->counters.fetches++;
+	call_accept(&fetch->call, request->stream, request->head, SLUICE_MESSAGE_BYTES_MAX, &fetch_events, fetch);
+	return 0;
+}

@@ -1,0 +1,445 @@
+/*
+ * sluice.v1.Store/Push: one client's negotiated upload. Requests are handled one after the other: the call is held
+ * from a request until its answer is queued, which is the back-pressure.
+ *
+ *	IDLE -> OFFER (-> SYNC) -> IDLE    closure marks of directories; with `commit`, durable when all are whole
+ *	     -> QUERY -> IDLE              presence of blobs
+ *	     -> PACK_WAIT -> PACK -> IDLE  digests checked, then accepted by the store (push_pack.c)
+ *	     -> COMMIT -> SYNC -> IDLE     closure walked, then durable
+ *
+ * The call may end in any state; the push is freed once nothing of it is in flight. call_release() may bring the next
+ * request, even handled to its end, but never the end of the call.
+ */
+#include <errno.h>
+#include <stdio.h>
+#include <stdlib.h>
+
+#include "gateway/base/check.h"
+#include "gateway/base/log.h"
+#include "gateway/cas/push_private.h"
+#include "proto/pb.h"
+
+static void push_free(struct push *push)
+{
+	push->cas->pushes_open--;
+	store_hold_release(push->hold);
+	call_fini(&push->call);
+	closure_fini(&push->closure);
+	buffer_fini(&push->message);
+	buffer_fini(&push->response);
+	buffer_fini(&push->extra);
+	free(push->digests);
+	free(push->present);
+	free(push->places);
+	free(push->items);
+	free(push->jobs);
+	free(push);
+}
+
+bool push_landed(struct push *push)
+{
+	push->state = PUSH_IDLE;
+	if (!push->closed)
+		return false;
+	push_free(push);
+	return true;
+}
+
+void push_fail(struct push *push, enum grpc_status status, const char *text)
+{
+	call_finish(&push->call, status, text);
+	call_release(&push->call);
+}
+
+void push_fail_memory(struct push *push)
+{
+	push_fail(push, GRPC_RESOURCE_EXHAUSTED, "the gateway is out of memory; try again");
+}
+
+void push_fail_hold(struct push *push, int result)
+{
+	if (result == -ENOSPC)
+		push_fail(push, GRPC_RESOURCE_EXHAUSTED, "one push cannot hold more than 2097152 blobs: push parts of the tree first");
+	else
+		push_fail_memory(push);
+}
+
+void push_fail_store(struct push *push, int result)
+{
+	if (result == STORE_FULL || result == -ENOSPC)
+		push_fail(push, GRPC_RESOURCE_EXHAUSTED,
+		          "the store is full: what is pinned or in use fills its ceiling or its disk; "
+		          "raise --ceiling, free disk space, or unpin roots");
+	else if (result == -ENOMEM)
+		push_fail_memory(push);
+	else
+		push_fail(push, GRPC_UNAVAILABLE, "the gateway's disk failed; see its log");
+}
+
+void push_answer(struct push *push)
+{
+	if (push->response.failed) {
+		push_fail(push, GRPC_INTERNAL, "the answer does not fit a message");
+		return;
+	}
+	if (call_send(&push->call, buffer_span(&push->response), 0) == CALL_FULL)
+		return;                          /* push_on_writable sends it again */
+	push->response.size = 0;
+	call_release(&push->call);
+}
+
+static void push_on_writable(struct call *call)
+{
+	struct push *push = container_of(call, struct push, call);
+
+	if (push->state == PUSH_IDLE && push->response.size)
+		push_answer(push);
+}
+
+/* ---- lists ---- */
+
+bool push_reserve(struct push *push, size_t count)
+{
+	if (count <= push->digests_capacity)
+		return true;
+	free(push->digests);
+	free(push->present);
+	free(push->places);
+	free(push->items);
+	free(push->jobs);
+	push->digests = malloc(count * sizeof(*push->digests));
+	push->present = malloc(count * sizeof(*push->present));
+	push->places = malloc(count * sizeof(*push->places));
+	push->items = malloc(count * sizeof(*push->items));
+	push->jobs = malloc(count * sizeof(*push->jobs));
+	push->digests_capacity = count;
+	if (push->digests && push->present && push->places && push->items && push->jobs)
+		return true;
+	push->digests_capacity = 0;
+	return false;
+}
+
+static bool push_take_list(struct push *push, struct span list)
+{
+	size_t count = digest_list_count(list);
+
+	if (count == SIZE_MAX || count == 0) {
+		push_fail(push, GRPC_INVALID_ARGUMENT, "a digest list is malformed, empty or longer than 16384 entries");
+		return false;
+	}
+	if (!push_reserve(push, count)) {
+		push_fail_memory(push);
+		return false;
+	}
+	push->count = count;
+	for (size_t i = 0; i < count; i++)
+		digest_list_next(&list, &push->digests[i]);
+	return true;
+}
+
+static void push_answer_bits(struct push *push)
+{
+	size_t mark = pb_begin(&push->response, 1);
+
+	bit_list_put(&push->response, 1, push->present, push->count);
+	pb_end(&push->response, mark);
+	push_answer(push);
+}
+
+static void push_answer_committed(struct push *push, const struct digest *root)
+{
+	size_t mark = pb_begin(&push->response, 3);
+
+	buffer_clear(&push->extra);
+	digest_list_put(&push->extra, root);
+	pb_put_bytes(&push->response, 1, buffer_span(&push->extra));
+	pb_end(&push->response, mark);
+	push->cas->counters.commits++;
+	push_answer(push);
+}
+
+/* ---- commit ---- */
+
+static void push_on_sync(struct store_sync *sync)
+{
+	struct push *push = container_of(sync, struct push, sync);
+
+	if (push_landed(push))
+		return;
+	if (sync->result) {
+		push_fail_store(push, sync->result);
+		return;
+	}
+	push_answer_committed(push, &push->digests[0]);
+}
+
+static void push_sync(struct push *push)
+{
+	push->state = PUSH_SYNC;
+	push->sync.fn = push_on_sync;
+	store_sync(push->cas->store, &push->sync);
+}
+
+static void push_answer_missing(struct push *push)
+{
+	struct push_missing missing = { .blobs = buffer_span(&push->closure.missing), .count = push->closure.missing_count };
+	const char *path = (const char *)push->closure.paths.data;
+
+	buffer_clear(&push->extra);
+	for (size_t i = 0; i < push->closure.paths_count; i++, path += strlen(path) + 1)
+		pb_put_bytes_always(&push->extra, 3, span_text(path));
+	missing.paths.message = buffer_span(&push->extra);
+	message_nest(&push_missing_type, &push->response, 4, &missing);
+	push->cas->counters.commits_refused++;
+	log_event(LOG_INFO, "commit refused", LOG_U64("tenant", push->scope.tenant),
+	          LOG_U64("missing", push->closure.missing_count));
+	push_answer(push);
+}
+
+static void push_on_closure(struct closure *closure)
+{
+	struct push *push = closure->owner;
+
+	if (push_landed(push))
+		return;
+	switch (closure->result) {
+	case CLOSURE_WHOLE:
+		push_sync(push);
+		break;
+	case CLOSURE_HOLES:
+		push_answer_missing(push);
+		break;
+	case CLOSURE_MALFORMED:
+		push_fail(push, GRPC_INVALID_ARGUMENT, closure->why);
+		break;
+	case CLOSURE_TOO_LARGE:
+		push_fail(push, GRPC_RESOURCE_EXHAUSTED, closure->why);
+		break;
+	default:
+		push_fail_store(push, closure->result);
+	}
+}
+
+static void push_commit(struct push *push, struct span message)
+{
+	struct push_commit commit;
+	int r;
+
+	if (!message_decode(&push_commit_type, message, &commit)) {
+		push_fail(push, GRPC_INVALID_ARGUMENT, "malformed Commit");
+		return;
+	}
+	if (!push_take_list(push, commit.root))
+		return;
+	if (push->count != 1) {
+		push_fail(push, GRPC_INVALID_ARGUMENT, "a Commit names one root");
+		return;
+	}
+	if (!scope_may(&push->scope, SCOPE_COMMIT)) {
+		push_fail(push, GRPC_PERMISSION_DENIED, "this credential lacks the right to commit");
+		return;
+	}
+	/* Held from before the walk on: what is found whole must still be so when it is told. Holes do not matter to a hold. */
+	r = store_hold_root(push->hold, &push->digests[0]);
+	if (r < 0) {
+		push_fail_hold(push, r);
+		return;
+	}
+	closure_fini(&push->closure);
+	push->closure = (struct closure){
+		.store = push->cas->store, .gate = &push->cas->closures, .scope = push->scope, .root = push->digests[0],
+		.fn = push_on_closure, .owner = push,
+	};
+	push->state = PUSH_COMMIT;
+	closure_verify(&push->closure);
+}
+
+/* ---- offer and query ---- */
+
+static int push_hold_whole(struct push *push, bool *all)
+{
+	int r = 0;
+
+	*all = true;
+	for (size_t i = 0; i < push->count && r == 0; i++) {
+		if (push->present[i])
+			r = store_hold_root(push->hold, &push->digests[i]);
+		else
+			*all = false;
+	}
+	return r;
+}
+
+static void push_on_marks(struct store_marks *marks)
+{
+	struct push *push = container_of(marks, struct push, marks);
+	bool all;
+	int r;
+
+	if (push_landed(push))
+		return;
+	if (marks->result < 0) {
+		push_fail_store(push, marks->result);
+		return;
+	}
+	r = push_hold_whole(push, &all);
+	if (r < 0) {
+		push_fail_hold(push, r);
+		return;
+	}
+	if (all && push->commit_if_whole) {
+		push->cas->counters.pushes_unchanged++;
+		push_sync(push);
+		return;
+	}
+	push_answer_bits(push);
+}
+
+static void push_offer(struct push *push, struct span message)
+{
+	struct push_offer offer;
+
+	if (!message_decode(&push_offer_type, message, &offer)) {
+		push_fail(push, GRPC_INVALID_ARGUMENT, "malformed Offer");
+		return;
+	}
+	if (!push_take_list(push, offer.directories))
+		return;
+	push->commit_if_whole = offer.commit && scope_may(&push->scope, SCOPE_COMMIT);
+	push->marks = (struct store_marks){
+		.scope = push->scope, .directories = push->digests, .count = push->count, .whole = push->present,
+		.fn = push_on_marks,
+	};
+	push->state = PUSH_OFFER;
+	store_marks_lookup(push->cas->store, &push->marks);
+}
+
+static void push_on_lookup(struct store_lookup *lookup)
+{
+	struct push *push = container_of(lookup, struct push, lookup);
+	size_t held = 0;
+	int r;
+
+	if (push_landed(push))
+		return;
+	if (lookup->result < 0) {
+		push_fail_store(push, lookup->result);
+		return;
+	}
+	/* Held ones move to the front: what was told to be present stays until this call ends. */
+	for (size_t i = 0; i < push->count; i++) {
+		push->present[i] = push->places[i] != 0;
+		if (push->present[i])
+			push->digests[held++] = push->digests[i];
+	}
+	r = store_hold_blobs(push->hold, push->digests, held);
+	if (r < 0)
+		push_fail_hold(push, r);
+	else
+		push_answer_bits(push);
+}
+
+static void push_query(struct push *push, struct span message)
+{
+	struct push_query query;
+
+	if (!message_decode(&push_query_type, message, &query)) {
+		push_fail(push, GRPC_INVALID_ARGUMENT, "malformed Query");
+		return;
+	}
+	if (!push_take_list(push, query.blobs))
+		return;
+	push->lookup = (struct store_lookup){
+		.scope = push->scope, .digests = push->digests, .count = push->count, .places = push->places,
+		.fn = push_on_lookup,
+	};
+	push->state = PUSH_QUERY;
+	store_lookup(push->cas->store, &push->lookup);
+}
+
+/* ---- the call ---- */
+
+static void push_on_message(struct call *call, struct span message)
+{
+	struct push *push = container_of(call, struct push, call);
+	struct push_request request;
+
+	CHECK(push->state == PUSH_IDLE);
+	call_hold(call);
+	buffer_clear(&push->message);
+	buffer_put(&push->message, message.data, message.size);
+	buffer_clear(&push->response);
+	if (push->message.failed) {
+		push_fail_memory(push);
+		return;
+	}
+	if (!message_decode(&push_request_type, buffer_span(&push->message), &request)) {
+		push_fail(push, GRPC_INVALID_ARGUMENT, "malformed PushRequest");
+		return;
+	}
+	if (request.pack.data) {
+		push_pack(push);
+		return;
+	}
+	if (request.offer.data)
+		push_offer(push, request.offer);
+	else if (request.query.data)
+		push_query(push, request.query);
+	else if (request.commit.data)
+		push_commit(push, request.commit);
+	else
+		push_fail(push, GRPC_INVALID_ARGUMENT, "an empty PushRequest: one of offer, query, pack, commit is needed");
+}
+
+static void push_on_end(struct call *call)
+{
+	call_finish(call, GRPC_OK, NULL);
+}
+
+static void push_on_closed(struct call *call, enum grpc_status status, struct span message)
+{
+	struct push *push = container_of(call, struct push, call);
+
+	push->closed = true;
+	if (push->state == PUSH_IDLE || (push->state == PUSH_PACK_WAIT && gate_cancel(&push->pass)))
+		push_free(push);
+}
+
+static const struct call_events push_events = {
+	.on_message = push_on_message,
+	.on_end = push_on_end,
+	.on_writable = push_on_writable,
+	.on_closed = push_on_closed,
+};
+
+int cas_push_start(void *context, const struct server_request *request, char *why, size_t why_size)
+{
+	struct cas *cas = context;
+	struct push *push;
+	enum grpc_status status;
+
+	if (!cas_admits(cas, why, why_size))
+		return GRPC_RESOURCE_EXHAUSTED;
+	push = calloc(1, sizeof(*push));
+	if (!push) {
+		snprintf(why, why_size, "the gateway is out of memory; try again");
+		return GRPC_RESOURCE_EXHAUSTED;
+	}
+	status = access_scope(&cas->access, request, SCOPE_WRITE, &push->scope, NULL, why, why_size);
+	if (status == GRPC_OK && !(push->hold = store_hold_create(cas->store, &push->scope))) {
+		snprintf(why, why_size, "the gateway is out of memory; try again");
+		status = GRPC_RESOURCE_EXHAUSTED;
+	}
+	if (status != GRPC_OK) {
+		free(push);
+		return status;
+	}
+	push->cas = cas;
+	push->message = buffer_heap(SLUICE_MESSAGE_BYTES_MAX);
+	push->response = buffer_heap(SLUICE_MESSAGE_BYTES_MAX);
+	push->extra = buffer_heap(SLUICE_MESSAGE_BYTES_MAX);
+	cas->pushes_open++;
+	cas->counters.pushes++;
+	call_accept(&push->call, request->stream, request->head, SLUICE_MESSAGE_BYTES_MAX, &push_events, push);
+	return 0;
+}

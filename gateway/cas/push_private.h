@@ -1,0 +1,59 @@
+/* push_private: one Push call, for push.c and push_pack.c. */
+#pragma once
+
+#include "gateway/cas/cas.h"
+#include "gateway/cas/closure.h"
+#include "proto/sluice_v1.h"
+
+enum push_state {
+	PUSH_IDLE,
+	PUSH_OFFER,
+	PUSH_QUERY,
+	PUSH_PACK_WAIT,                  /* for its turn at cas->packs */
+	PUSH_PACK,
+	PUSH_COMMIT,
+	PUSH_SYNC,
+};
+
+struct push {
+	struct call call;
+	struct cas *cas;
+	struct scope scope;
+	enum push_state state;
+	bool closed;                     /* the call is gone */
+	bool commit_if_whole;
+	struct store_hold *hold;
+	struct buffer message;           /* the request, kept while it is handled */
+	struct buffer response;
+	struct buffer extra;             /* encoding of list elements */
+
+	struct digest *digests;          /* grown to the longest list so far, at most SLUICE_LIST_MAX */
+	bool *present;
+	uint32_t *places;
+	struct store_item *items;
+	struct sha256_job *jobs;
+	size_t digests_capacity;
+	size_t count;
+
+	struct store_marks marks;
+	struct store_lookup lookup;
+	struct store_put put;
+	struct store_sync sync;
+	struct closure closure;
+	struct gate_pass pass;           /* of cas->packs */
+};
+
+/* Handles the Pack in push->message. */
+void push_pack(struct push *push);
+
+/* A store operation has landed. True when the call has gone meanwhile and the push was freed. */
+bool push_landed(struct push *push);
+/* Room for lists of `count`. False: out of memory. */
+bool push_reserve(struct push *push, size_t count);
+
+/* Each ends the handling of a request: push->response goes out and the next request may come, or the call ends. */
+void push_answer(struct push *push);
+void push_fail(struct push *push, enum grpc_status status, const char *text);
+void push_fail_memory(struct push *push);
+void push_fail_hold(struct push *push, int result);      /* of store_hold_*() */
+void push_fail_store(struct push *push, int result);     /* of any other store operation */

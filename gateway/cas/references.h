@@ -1,0 +1,19 @@
+/* references: the blobs that a directory or a recipe names. Pure. */
+#pragma once
+
+#include "gateway/store/store.h"
+
+struct reference {
+	struct digest digest;
+	enum store_kind kind;
+	struct span name;                /* in a directory; borrowed during the visit */
+};
+
+typedef bool reference_fn(void *context, const struct reference *reference);     /* false: stop */
+
+/* NULL, or what is wrong with the blob (static text). The empty file is no reference. */
+const char *references_of(enum store_kind kind, struct span blob, reference_fn *visit, void *context);
+
+/* The same in the form that store_config.references wants: false when the blob is malformed. */
+bool closure_references(enum store_kind kind, struct span blob,
+                        void (*visit)(void *context, const struct store_reference *reference), void *context);

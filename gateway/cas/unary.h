@@ -1,0 +1,21 @@
+/*
+ * unary: a call with one request and one response, for methods off the hot path. The owner embeds a struct unary and
+ * answers once, inline or later; a caller that goes away meanwhile is waited out.
+ */
+#pragma once
+
+#include "gateway/net/server.h"
+
+struct unary {
+	struct call call;
+	/* The request, whole, kept until the end. Answer with unary_reply or unary_fail, now or later. */
+	void (*on_request)(struct unary *unary, struct span request);
+	/* Last: free the owner. Never while an answer is outstanding; perhaps from inside unary_reply or unary_fail. */
+	void (*on_done)(struct unary *unary);
+	struct buffer request;
+	bool asked, answered, closed;
+};
+
+void unary_accept(struct unary *unary, const struct server_request *request, size_t message_bytes_max);
+void unary_reply(struct unary *unary, struct span response);
+void unary_fail(struct unary *unary, enum grpc_status status, const char *text);

@@ -1,0 +1,187 @@
+/* The control process: keeps slots alive, answers what environment an action would meet, and ends with the gateway. */
+#include "gateway/executor/host.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <signal.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/prctl.h>
+#include <sys/stat.h>
+#include <sys/wait.h>
+#include <time.h>
+#include <unistd.h>
+
+#include "gateway/base/log.h"
+#include "gateway/executor/attach.h"
+#include "gateway/executor/rootfs.h"
+#include "gateway/executor/slot.h"
+#include "gateway/executor/workspace.h"
+
+#define HOST_TICK_NS         1000000000u         /* between looks at the slots */
+#define HOST_RESPAWN_SECONDS 2                   /* a slot that dies is started again no sooner */
+#define HOST_END_SECONDS     15                  /* for slots to end once the gateway is gone */
+
+struct host {
+	const struct host_config *config;
+	char socket_path[256];
+	const char *hidden[HOST_HIDDEN_MAX + 2];
+	struct oci_runtime runtime;
+	struct attach control;
+	pid_t slots[HOST_SLOTS_MAX + 1];         /* by number; 0: not running */
+	time_t started[HOST_SLOTS_MAX + 1];
+};
+
+static bool host_read_socket_path(struct host *host)
+{
+	size_t size = 0;
+	ssize_t more;
+
+	while ((more = read(host->config->socket_fd, host->socket_path + size, sizeof(host->socket_path) - 1 - size)) > 0)
+		size += (size_t)more;
+	close(host->config->socket_fd);
+	return size > 0;
+}
+
+static int host_slot(struct host *host, uint32_t number)
+{
+	struct slot_config config = {
+		.number = number, .path = host->config->path, .images = host->config->images, .socket_path = host->socket_path, .runtime = &host->runtime,
+		.hidden = host->hidden, .engine = host->config->engine,
+	};
+
+	prctl(PR_SET_PDEATHSIG, SIGKILL);
+	/* What the control process has open (its ring, its connection) is none of a slot's business. */
+	close_range(3, ~0u, 0);
+	return slot_run(&config);
+}
+
+static void host_start_slot(struct host *host, uint32_t number)
+{
+	pid_t pid = fork();
+
+	if (pid == 0)
+		_exit(host_slot(host, number));
+	host->slots[number] = pid > 0 ? pid : 0;
+	host->started[number] = time(NULL);
+}
+
+/* Slots that died are cleaned up after and started again. */
+static void host_tend(struct host *host)
+{
+	int status;
+	pid_t pid;
+
+	while ((pid = waitpid(-1, &status, WNOHANG)) > 0)
+		for (uint32_t number = 1; number <= host->config->slots; number++)
+			if (host->slots[number] == pid) {
+				log_event(LOG_WARNING, "slot died", LOG_U64("slot", number), LOG_I64("status", status));
+				host->slots[number] = 0;
+			}
+	for (uint32_t number = 1; number <= host->config->slots; number++)
+		if (!host->slots[number] && time(NULL) >= host->started[number] + HOST_RESPAWN_SECONDS)
+			host_start_slot(host, number);
+}
+
+static void host_resolve(struct host *host, struct span bytes)
+{
+	struct executor_resolve resolve;
+	struct executor_resolved resolved = { 0 };
+	struct digest key;
+	char image[PATH_MAX], why[512];
+	int r;
+
+	if (!message_decode(&executor_resolve_type, bytes, &resolve))
+		return;
+	resolved.id = resolve.id;
+	snprintf(image, sizeof(image), "%.*s", (int)resolve.image.size, (const char *)resolve.image.data);
+	r = rootfs_environment(&host->runtime, host->config->images, *image ? image : NULL, &key, why, sizeof(why));
+	if (r == 0)
+		resolved.environment = span_make(key.hash, sizeof(key.hash));
+	else
+		resolved.fault = span_text(why);
+	attach_send(&host->control, 2, &executor_resolved_type, &resolved);
+}
+
+static void host_loop(struct host *host)
+{
+	struct attach_response response;
+	int r;
+
+	do {
+		r = attach_receive(&host->control, &response, HOST_TICK_NS);
+		if (r == 0 && response.resolve.data)
+			host_resolve(host, response.resolve);
+		if (r == -EAGAIN)
+			host_tend(host);
+	} while (r == 0 || r == -EAGAIN);
+}
+
+/* The gateway is gone: slots see that themselves, kill what they run and end; one that does not is killed. */
+static void host_end(struct host *host)
+{
+	for (int i = 0; i < HOST_END_SECONDS * 10; i++) {
+		struct timespec pause = { .tv_nsec = 100000000 };
+
+		while (waitpid(-1, NULL, WNOHANG) > 0)
+			;
+		if (waitpid(-1, NULL, WNOHANG) < 0 && errno == ECHILD)
+			return;
+		nanosleep(&pause, NULL);
+	}
+	for (uint32_t number = 1; number <= host->config->slots; number++)
+		if (host->slots[number])
+			kill(host->slots[number], SIGKILL);
+	oci_cleanup_stale(&host->runtime);
+}
+
+static void host_hide(struct host *host)
+{
+	size_t count = 0;
+
+	for (size_t i = 0; i < HOST_HIDDEN_MAX; i++)
+		if (host->config->hidden[i])
+			host->hidden[count++] = host->config->hidden[i];
+	host->hidden[count] = host->config->path;
+}
+
+static bool host_prepare(struct host *host)
+{
+	char why[1024];
+
+	host_hide(host);
+	if (mkdir(host->config->path, 0711) < 0 && errno != EEXIST) {
+		log_event(LOG_ERROR, "no executor directory", LOG_TEXT("path", host->config->path), LOG_TEXT("why", strerror(errno)));
+		return false;
+	}
+	if (workspace_recover(host->config->path, why, sizeof(why)) < 0)
+		log_event(LOG_WARNING, "what a former host left could not be cleaned up", LOG_TEXT("why", why));
+	if (oci_probe(&host->runtime, host->config->runtime, host->config->path) < 0)
+		log_event(LOG_ERROR, "no OCI runtime works", LOG_TEXT("why", host->runtime.why));
+	else
+		oci_cleanup_stale(&host->runtime);
+	return true;
+}
+
+int host_run(const struct host_config *config)
+{
+	struct host host = { .config = config };
+	struct executor_hello hello = { .slots = config->slots };
+
+	/* Ctrl-C and a service manager's SIGTERM reach the whole group; we end when the gateway has drained. */
+	signal(SIGINT, SIG_IGN);
+	signal(SIGTERM, SIG_IGN);
+	signal(SIGPIPE, SIG_IGN);
+	if (!host_prepare(&host) || !host_read_socket_path(&host))
+		return 1;
+	for (uint32_t number = 1; host.runtime.works && number <= config->slots; number++)
+		host_start_slot(&host, number);
+	hello.runtime = span_text(host.runtime.works ? host.runtime.version : "");
+	hello.why = span_text(host.runtime.why);
+	if (attach_open(&host.control, host.socket_path, config->engine, &hello) == 0) {
+		host_loop(&host);
+		attach_close(&host.control);
+	}
+	host_end(&host);
+	return 0;
+}

@@ -1,0 +1,26 @@
+/*
+ * host: the executor host: the privileged half of `sluice serve`. One control process, forked from serve before any
+ * socket opens, and one process a slot, each with its own connection to the gateway's executor socket. The control
+ * process starts slots again when they die, answers what environment an action would meet, and cleans up after a host that
+ * was killed. It ends when the gateway does.
+ */
+#pragma once
+
+#include <stdbool.h>
+#include <stdint.h>
+
+#define HOST_SLOTS_MAX  64
+#define HOST_HIDDEN_MAX 7
+
+struct host_config {
+	uint32_t slots;
+	const char *path;                /* slots, images, bundles: made 0711 and root's, since containers pass through it */
+	const char *runtime;             /* NULL: the first of crun, runc that works */
+	const char *images;              /* OCI layout directories for --image; NULL: none */
+	const char *hidden[HOST_HIDDEN_MAX + 1];         /* host paths that no action may see: store, keys, settings; NULLs are skipped */
+	int socket_fd;                   /* a pipe: the gateway writes the path of its executor socket, then closes it */
+	int engine;                      /* enum ring_engine */
+};
+
+/* Runs in the forked child until the gateway is gone; the child's exit status. */
+int host_run(const struct host_config *config);

@@ -1,0 +1,448 @@
+/* One slot's loop, and one action's way through it: materialise, mount, run, unmount, collect, push, clean. */
+#include "gateway/executor/slot.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <time.h>
+#include <unistd.h>
+
+#include "gateway/base/log.h"
+#include "gateway/context/download.h"
+#include "gateway/context/manifest.h"
+#include "gateway/context/upload.h"
+#include "gateway/executor/attach.h"
+#include "gateway/executor/image.h"
+#include "gateway/executor/rootfs.h"
+#include "gateway/executor/workspace.h"
+#include "proto/pb.h"
+
+#define SLOT_OUTPUT_BYTES   (64u << 10)  /* of one read, and so of one message */
+#define SLOT_DELETED_MAX    4096         /* deleted paths that are told */
+#define SLOT_ENVIRONMENT_MAX 4096
+#define SLOT_PIDS_DEFAULT   4096
+
+struct slot_process {
+	const struct slot_config *config;
+	struct attach attach;
+	struct workspace *workspace;
+	bool gateway_gone;
+};
+
+/* One assignment. Strings are copies: the message is gone once the next one arrives. */
+struct action {
+	struct slot_process *slot;
+	uint64_t id;
+	struct digest root;
+	char **arguments, **environment;
+	char directory[PATH_MAX], image_name[PATH_MAX];
+	struct image image;              /* all zero: the host's programs */
+	struct executor_assignment wanted;       /* numbers only */
+	bool cancelled;
+	struct executor_finished finished;
+	char why[1024];
+	uint8_t changes[48];
+	struct buffer deleted;
+	unsigned deleted_count;
+};
+
+static uint64_t now_ns(void)
+{
+	struct timespec now;
+
+	clock_gettime(CLOCK_MONOTONIC, &now);
+	return (uint64_t)now.tv_sec * 1000000000u + (uint64_t)now.tv_nsec;
+}
+
+/* ---- the assignment ---- */
+
+static char *text_of(struct span span)
+{
+	return memchr(span.data, 0, span.size) ? NULL : strndup((const char *)span.data, span.size);
+}
+
+static char **texts_of(const struct message_list *list, char *(*make)(struct span element))
+{
+	char **texts = calloc(list->count + 1, sizeof(*texts));
+	struct message_cursor cursor = { 0 };
+	struct span element;
+
+	for (size_t i = 0; texts && i < list->count && message_list_next(list, &cursor, &element); i++) {
+		texts[i] = make(element);
+		if (!texts[i])
+			texts[i] = strdup("");
+	}
+	return texts;
+}
+
+static char *variable_of(struct span element)
+{
+	struct executor_variable variable;
+	char *text = NULL;
+
+	if (!message_decode(&executor_variable_type, element, &variable) || memchr(variable.value.data, 0, variable.value.size) ||
+	    memchr(variable.name.data, 0, variable.name.size))
+		return NULL;
+	if (asprintf(&text, "%.*s=%.*s", (int)variable.name.size, (const char *)variable.name.data, (int)variable.value.size,
+	             (const char *)variable.value.data) < 0)
+		return NULL;
+	return text;
+}
+
+static void texts_free(char **texts)
+{
+	for (size_t i = 0; texts && texts[i]; i++)
+		free(texts[i]);
+	free(texts);
+}
+
+static void action_fault(struct action *action, enum grpc_status status, const char *why)
+{
+	if (action->finished.status)
+		return;                          /* the first one says it */
+	action->finished.status = status;
+	if (why != action->why)
+		snprintf(action->why, sizeof(action->why), "%s", why);
+}
+
+static bool path_stays_below(const char *path)
+{
+	for (const char *part = path; part; part = strchr(part, '/') ? strchr(part, '/') + 1 : NULL)
+		if (strncmp(part, "..", 2) == 0 && (part[2] == '/' || !part[2]))
+			return false;
+	return true;
+}
+
+static void action_take(struct action *action, struct span bytes)
+{
+	struct executor_assignment assignment;
+	struct span root;
+
+	if (!message_decode(&executor_assignment_type, bytes, &assignment)) {
+		action_fault(action, GRPC_INTERNAL, "malformed Assignment");
+		return;
+	}
+	action->id = assignment.id;
+	action->wanted = assignment;
+	root = assignment.root;
+	if (!digest_list_next(&root, &action->root) || assignment.arguments.count > OCI_ARGUMENTS_MAX ||
+	    assignment.environment.count > SLOT_ENVIRONMENT_MAX)
+		action_fault(action, GRPC_INVALID_ARGUMENT, "the action has no root, or more than 4096 arguments or variables");
+	action->arguments = texts_of(&assignment.arguments, text_of);
+	action->environment = texts_of(&assignment.environment, variable_of);
+	snprintf(action->directory, sizeof(action->directory), "/work/%.*s", (int)assignment.working_directory.size,
+	         (const char *)assignment.working_directory.data);
+	snprintf(action->image_name, sizeof(action->image_name), "%.*s", (int)assignment.image.size, (const char *)assignment.image.data);
+	if (!path_stays_below(action->directory))
+		action_fault(action, GRPC_INVALID_ARGUMENT, "the working directory must be below the tree");
+	if (assignment.network)
+		action_fault(action, GRPC_UNIMPLEMENTED, "actions get no network here");
+}
+
+/* ---- making the tree ---- */
+
+static void action_materialise(struct action *action)
+{
+	struct slot_process *slot = action->slot;
+	struct materialise_totals totals = { 0 };
+	struct download *download;
+	uint64_t begin = now_ns();
+	int r = download_create(&download, slot->attach.client, action->why, sizeof(action->why));
+
+	if (r < 0) {
+		action_fault(action, GRPC_UNAVAILABLE, action->why);
+		return;
+	}
+	r = workspace_materialise(slot->workspace, &action->root, download_source(download), &totals, action->why,
+	                          sizeof(action->why));
+	if (r < 0)
+		action_fault(action, r == -ENOSPC ? GRPC_RESOURCE_EXHAUSTED : GRPC_FAILED_PRECONDITION, action->why);
+	action->finished.fetched_bytes = download_bytes(download);
+	download_destroy(download);
+	action->finished.materialise_ms = (now_ns() - begin) / 1000000u;
+}
+
+/* ---- running ---- */
+
+/* Cancels that have arrived meanwhile. */
+static void action_listen(struct action *action)
+{
+	struct attach_response response;
+	int r;
+
+	while ((r = attach_receive(&action->slot->attach, &response, 0)) == 0)
+		action->cancelled |= response.cancel == action->id;
+	if (r == -ECONNRESET)
+		action->slot->gateway_gone = action->cancelled = true;
+}
+
+/* Hands on what a pipe holds; closes it at its end. */
+static void action_forward(struct action *action, int *fd, uint32_t stream)
+{
+	static uint8_t data[SLOT_OUTPUT_BYTES];
+	struct executor_output output = { .id = action->id, .stream = stream };
+	ssize_t size = read(*fd, data, sizeof(data));
+
+	if (size < 0 && (errno == EAGAIN || errno == EINTR))
+		return;
+	if (size <= 0) {
+		close(*fd);
+		*fd = -1;
+		return;
+	}
+	output.data = span_make(data, (size_t)size);
+	if (!action->cancelled && attach_send(&action->slot->attach, 3, &executor_output_type, &output) < 0)
+		action->slot->gateway_gone = action->cancelled = true;
+}
+
+static void action_watch(struct action *action, struct oci_process *process, int pipes[2])
+{
+	uint64_t deadline = action->wanted.timeout_ms ? now_ns() + action->wanted.timeout_ms * 1000000u : UINT64_MAX;
+	bool killed = false;
+
+	while (pipes[0] >= 0 || pipes[1] >= 0) {
+		uint64_t now = now_ns();
+		bool ready[2] = { false };
+
+		client_wait(action->slot->attach.client, pipes, 2, ready, now < deadline ? deadline - now : 0);
+		action_listen(action);
+		if (!killed && (action->cancelled || now_ns() >= deadline)) {
+			if (!action->cancelled)
+				action_fault(action, GRPC_DEADLINE_EXCEEDED, "the action ran longer than its time-out");
+			oci_kill(process);
+			killed = true;
+			deadline = UINT64_MAX;
+		}
+		for (uint32_t i = 0; i < 2; i++)
+			if (ready[i] && pipes[i] >= 0)
+				action_forward(action, &pipes[i], i + 1);
+	}
+}
+
+static void action_execute(struct action *action)
+{
+	struct slot_process *slot = action->slot;
+	char id[OCI_ID_MAX];
+	struct oci_command command = {
+		.id = id,
+		.argv = (const char *const *)action->arguments,
+		.env = (const char *const *)action->environment,
+		.cwd = action->directory,
+		.limits = { .memory_bytes = action->wanted.memory_bytes, .cpu_millis = action->wanted.cpu_millis,
+		            .pids_max = action->wanted.pids ? action->wanted.pids : SLOT_PIDS_DEFAULT },
+		.uid_base = workspace_uid_base(slot->workspace),
+		.uid_count = workspace_uid_count(slot->workspace),
+		.work_dir = workspace_merged_path(slot->workspace),
+		.hidden = slot->config->hidden,
+		.image_rootfs = *action->image.rootfs ? action->image.rootfs : NULL,
+		.uid = action->image.uid,
+		.gid = action->image.gid,
+		.bundle_dir = workspace_bundle_path(slot->workspace),
+		.init_path = rootfs_init_path(),
+	};
+	uint64_t begin = now_ns();
+	struct oci_process *process;
+	bool out_of_memory = false;
+	int pipes[2], status = 0, r;
+
+	snprintf(id, sizeof(id), "sluice-%d-%llu", (int)getpid(), (unsigned long long)action->id);
+	r = oci_start(&process, slot->config->runtime, &command, &pipes[0], &pipes[1], action->why, sizeof(action->why));
+	if (r == -ENOENT || r == -EACCES) {
+		/* As a shell would have it: the message on stderr, 127 or 126. */
+		struct executor_output output = { .id = action->id, .stream = 2 };
+		char line[sizeof(action->why) + 1];
+
+		snprintf(line, sizeof(line), "%s\n", action->why);
+		output.data = span_text(line);
+		attach_send(&slot->attach, 3, &executor_output_type, &output);
+		action->finished.exit_code = r == -ENOENT ? 127 : 126;
+		return;
+	}
+	if (r < 0) {
+		action_fault(action, r == -EINVAL ? GRPC_INVALID_ARGUMENT : GRPC_INTERNAL, action->why);
+		return;
+	}
+	for (int i = 0; i < 2; i++)
+		fcntl(pipes[i], F_SETFL, O_NONBLOCK);
+	action_watch(action, process, pipes);
+	r = oci_finish(process, &status, &out_of_memory);
+	action->finished.exit_code = status;
+	action->finished.run_ms = (now_ns() - begin) / 1000000u;
+	if (r < 0)
+		action_fault(action, GRPC_INTERNAL, "the OCI runtime failed to end the container");
+	else if (out_of_memory)
+		action_fault(action, GRPC_RESOURCE_EXHAUSTED, "the action used more memory than its limit");
+	else if (action->cancelled)
+		action_fault(action, GRPC_CANCELLED, "cancelled");
+}
+
+/* ---- collecting ---- */
+
+static int action_on_deleted(void *context, enum collect_kind kind, const char *path)
+{
+	struct action *action = context;
+
+	if (kind == COLLECT_DELETED && action->deleted_count++ < SLOT_DELETED_MAX)
+		pb_put_bytes_always(&action->deleted, 6, span_text(path));
+	return 0;
+}
+
+static void action_push_changes(struct action *action, struct manifest *manifest)
+{
+	struct slot_process *slot = action->slot;
+	const struct manifest_totals *totals = manifest_totals(manifest);
+	struct upload_options options = { .client = slot->attach.client, .manifest = manifest };
+	struct buffer list = buffer_over(action->changes, sizeof(action->changes));
+	struct upload_totals sent;
+	enum grpc_status status;
+	int r;
+
+	if (totals->files + totals->symlinks + totals->others == 0 && totals->directories <= 1)
+		return;
+	r = upload(&options, &sent, &status, action->why, sizeof(action->why));
+	if (r != UPLOAD_OK) {
+		action_fault(action, status ? status : GRPC_INTERNAL, action->why);
+		return;
+	}
+	digest_list_put(&list, manifest_root(manifest));
+	action->finished.changes = buffer_span(&list);
+}
+
+static void action_collect(struct action *action)
+{
+	struct slot_process *slot = action->slot;
+	struct manifest_options options = { .path = workspace_upper_path(slot->workspace) };
+	struct manifest *manifest = NULL;
+	uint64_t begin = now_ns();
+	int r = workspace_collect(slot->workspace, action_on_deleted, action, action->why, sizeof(action->why));
+
+	if (r == 0)
+		r = manifest_build(&manifest, &options, action->why, sizeof(action->why));
+	if (r < 0)
+		action_fault(action, GRPC_FAILED_PRECONDITION, action->why);
+	else
+		action_push_changes(action, manifest);
+	manifest_destroy(manifest);
+	action->finished.collect_ms = (now_ns() - begin) / 1000000u;
+}
+
+/* ---- the whole ---- */
+
+/* The image's variables come after the asked-for ones, without those that are asked for: the first of a name counts. */
+static int action_add_environment(struct action *action)
+{
+	size_t asked = 0, more = 0, count;
+	char **all;
+
+	while (action->environment[asked])
+		asked++;
+	while (action->image.env && action->image.env[more])
+		more++;
+	all = realloc(action->environment, (asked + more + 1) * sizeof(*all));
+	if (!all)
+		return -ENOMEM;
+	action->environment = all;
+	count = asked;
+	for (size_t i = 0; i < more; i++) {
+		size_t name = strcspn(action->image.env[i], "=") + 1;
+		bool given = false;
+
+		for (size_t j = 0; j < asked; j++)
+			given |= strncmp(all[j], action->image.env[i], name) == 0;
+		if (!given && !(all[count++] = strdup(action->image.env[i])))
+			return -ENOMEM;
+	}
+	all[count] = NULL;
+	return 0;
+}
+
+static int action_open_image(struct action *action)
+{
+	const struct slot_process *slot = action->slot;
+	char layout[PATH_MAX], cache[PATH_MAX];
+	struct image_options options = {
+		.layout = layout, .cache = cache, .uid_base = workspace_uid_base(slot->workspace),
+		.uid_count = workspace_uid_count(slot->workspace),
+	};
+	int r = rootfs_image_path(slot->config->images, action->image_name, layout, action->why, sizeof(action->why));
+
+	if (r < 0)
+		return r;
+	snprintf(cache, sizeof(cache), "%.*s/images", (int)sizeof(cache) - 16, slot->config->path);
+	r = image_open(&action->image, &options, action->why, sizeof(action->why));
+	return r < 0 ? r : action_add_environment(action);
+}
+
+static void action_run(struct action *action)
+{
+	struct slot_process *slot = action->slot;
+	char why[1024];
+
+	if (*action->image_name && action_open_image(action) < 0)
+		action_fault(action, GRPC_FAILED_PRECONDITION, action->why);
+	if (!action->finished.status)
+		action_materialise(action);
+	if (!action->finished.status && workspace_mount(slot->workspace, action->why, sizeof(action->why)) < 0)
+		action_fault(action, GRPC_INTERNAL, action->why);
+	if (!action->finished.status)
+		action_execute(action);
+	if (workspace_unmount(slot->workspace, why, sizeof(why)) < 0)
+		action_fault(action, GRPC_INTERNAL, why);
+	if (!action->finished.status)
+		action_collect(action);
+	if (workspace_clean(slot->workspace, why, sizeof(why)) < 0)
+		log_event(LOG_WARNING, "slot not clean", LOG_U64("slot", slot->config->number), LOG_TEXT("why", why));
+}
+
+static void slot_serve(struct slot_process *slot, struct span bytes)
+{
+	struct action action = { .slot = slot, .deleted = buffer_heap(1 << 19) };
+
+	action_take(&action, bytes);
+	if (!action.finished.status)
+		action_run(&action);
+	action.finished.id = action.id;
+	action.finished.message = span_text(action.finished.status ? action.why : "");
+	action.finished.deleted.message = buffer_span(&action.deleted);
+	log_event(LOG_INFO, "action", LOG_U64("slot", slot->config->number), LOG_U64("id", action.id),
+	          LOG_I64("exit", action.finished.exit_code), LOG_TEXT("status", grpc_status_name(action.finished.status)),
+	          LOG_U64("materialise_ms", action.finished.materialise_ms), LOG_U64("run_ms", action.finished.run_ms),
+	          LOG_U64("collect_ms", action.finished.collect_ms));
+	if (attach_send(&slot->attach, 4, &executor_finished_type, &action.finished) < 0)
+		slot->gateway_gone = true;
+	image_fini(&action.image);
+	texts_free(action.arguments);
+	texts_free(action.environment);
+	buffer_fini(&action.deleted);
+}
+
+int slot_run(const struct slot_config *config)
+{
+	struct slot_process slot = { .config = config };
+	struct workspace_options options = { .root = config->path, .slot = config->number };
+	struct executor_hello hello = { .slot = config->number };
+	struct attach_response response;
+	char why[1024], bundle[PATH_MAX];
+	int r;
+
+	/* The process that was this slot before may have been killed under an action. */
+	if (workspace_bundle_of(config->path, config->number, bundle, sizeof(bundle)))
+		oci_cleanup_bundle(config->runtime, bundle);
+	r = workspace_open(&slot.workspace, &options, why, sizeof(why));
+	if (r < 0) {
+		log_event(LOG_ERROR, "slot without a workspace", LOG_U64("slot", config->number), LOG_TEXT("why", why));
+		return 1;
+	}
+	r = attach_open(&slot.attach, config->socket_path, config->engine, &hello);
+	while (r == 0 && !slot.gateway_gone) {
+		r = attach_receive(&slot.attach, &response, UINT64_MAX);
+		if (r == 0 && response.assignment.data)
+			slot_serve(&slot, response.assignment);
+	}
+	if (slot.attach.client)
+		attach_close(&slot.attach);
+	workspace_close(slot.workspace);
+	return 0;
+}

@@ -1,0 +1,328 @@
+/*
+ * Shows that calls come to an end whoever ends them and when: callers that go away at any moment of any request, with an
+ * index that answers late so that something is always in flight, leave nothing behind; and that each bound of a request
+ * is refused with its code and its name: messages, lists, packs, commits, calls at a time.
+ */
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <cmocka.h>
+
+#include "gateway_thread.h"
+#include "proto/pb.h"
+#include "requests.h"
+#include "tests/unit/store/index_delay.h"
+
+static struct gateway_thread *gateway;
+static struct client *client;
+
+static int setup(void **state)
+{
+	gateway = gateway_thread_start(&(struct gateway_thread_options){ .index = &index_late });
+	client = gateway_thread_client(gateway, NULL);
+	return 0;
+}
+
+static int teardown(void **state)
+{
+	client_close(client);
+	gateway_thread_stop(gateway, true);
+	return 0;
+}
+
+static bool is_idle(struct gateway_parts *parts, void *context)
+{
+	return cas_idle(&parts->cas) && !parts->cas.packs.busy && !parts->cas.closures.busy;
+}
+
+static void nothing(struct gateway_parts *parts, void *context)
+{
+}
+
+static struct buffer request_pin(const struct digest *root)
+{
+	struct buffer request = buffer_heap(4096), list = buffer_heap(64);
+
+	digest_list_put(&list, root);
+	pb_put_bytes(&request, 1, buffer_span(&list));
+	buffer_fini(&list);
+	return request;
+}
+
+/* Sends and goes away: at once, or with `wait` when the gateway has begun, which a late index takes a while to end. */
+static void ask_and_leave(const char *path, struct buffer request, bool wait)
+{
+	struct client_call *call;
+
+	assert_int_equal(client_call_open(&call, client, path, NULL, 0), 0);
+	assert_int_equal(client_send(call, buffer_span(&request), 0), CLIENT_OK);
+	buffer_fini(&request);
+	if (wait) {
+		client_wait(client, NULL, 0, NULL, 200000);
+		gateway_thread_call(gateway, nothing, NULL);
+	}
+	client_call_close(call);
+}
+
+static void callers_may_leave_at_any_moment(void **state)
+{
+	struct small_tree tree;
+
+	small_tree_make(&tree, "leave a", "leave b");
+	commit_whole(client, &tree);
+	for (int i = 0; i < 60; i++) {
+		bool wait = i % 2;
+
+		switch (i / 2 % 6) {
+		case 0:
+			ask_and_leave(SLUICE_PUSH, request_list(1, &tree.digests[3], 1, true), wait);
+			break;
+		case 1:
+			ask_and_leave(SLUICE_PUSH, request_list(2, tree.digests, 4, false), wait);
+			break;
+		case 2:
+			ask_and_leave(SLUICE_PUSH, request_pack(tree.digests, tree.blobs, 4), wait);
+			break;
+		case 3:
+			ask_and_leave(SLUICE_PUSH, request_list(4, &tree.digests[3], 1, false), wait);
+			break;
+		case 4:
+			ask_and_leave(SLUICE_PIN, request_pin(&tree.digests[3]), wait);
+			break;
+		case 5:
+			ask_and_leave(SLUICE_FETCH, request_pin(&tree.digests[3]), wait);
+			break;
+		}
+	}
+	gateway_thread_until(gateway, is_idle, NULL);
+	commit_whole(client, &tree);             /* and it still serves */
+	small_tree_free(&tree);
+}
+
+/* The connection goes, not the call; and the gateway stops at once afterwards. */
+static void a_connection_may_break_under_everything(void **state)
+{
+	struct client *other = gateway_thread_client(gateway, NULL);
+	struct client_call *calls[40];
+	struct small_tree tree;
+
+	small_tree_make(&tree, "break a", "break b");
+	for (int i = 0; i < 40; i++) {
+		struct buffer request = i % 2 ? request_pack(tree.digests, tree.blobs, 4) : request_list(4, &tree.digests[3], 1, false);
+
+		assert_int_equal(client_call_open(&calls[i], other, SLUICE_PUSH, NULL, 0), 0);
+		assert_int_equal(client_send(calls[i], buffer_span(&request), 0), CLIENT_OK);
+		buffer_fini(&request);
+	}
+	client_wait(other, NULL, 0, NULL, 2000000);
+	client_close(other);
+	small_tree_free(&tree);
+}
+
+static void a_message_has_a_bound(void **state)
+{
+	struct buffer request = buffer_heap(8 << 20);
+	static uint8_t zeros[SLUICE_MESSAGE_BYTES_MAX];
+
+	pb_put_bytes(&request, 3, span_make(zeros, sizeof(zeros)));
+	expect_status(client, request, GRPC_RESOURCE_EXHAUSTED, "larger than the limit of 5242880 bytes");
+}
+
+static void a_pack_has_a_bound(void **state)
+{
+	static uint8_t bytes[SLUICE_PACK_BYTES / 2 + 1];
+	struct span blobs[2] = { span_make(bytes, sizeof(bytes)), span_make(bytes, sizeof(bytes)) };
+	struct digest digests[2] = { digest_of(blobs[0]), digest_of(blobs[1]) };
+	struct buffer request = buffer_heap(1 << 20);
+	struct client_call *call = push_open(client);
+	struct push_response response;
+	size_t mark;
+
+	expect_status(client, request_pack(digests, blobs, 2), GRPC_INVALID_ARGUMENT, "more than 4194304 bytes");
+	mark = pb_begin(&request, 3);
+	for (int i = 0; i < SLUICE_LIST_MAX + 1; i++)
+		pack_put(&request, &digest_empty, (struct span){ 0 });
+	pb_end(&request, mark);
+	expect_status(client, request, GRPC_INVALID_ARGUMENT, "more than 16384 blobs");
+	/* Up to it, it is taken. */
+	blobs[0].size = blobs[1].size = SLUICE_PACK_BYTES / 2;
+	digests[0] = digests[1] = digest_of(blobs[0]);
+	request = request_pack(digests, blobs, 2);
+	assert_true(ask(call, &request, &response));
+	assert_non_null(response.stored.data);
+	client_call_close(call);
+}
+
+static void a_list_has_a_bound(void **state)
+{
+	struct digest *digests = calloc(SLUICE_LIST_MAX + 1, sizeof(*digests));
+	struct client_call *call = push_open(client);
+	struct push_response response;
+	struct buffer request;
+
+	for (size_t i = 0; i <= SLUICE_LIST_MAX; i++) {
+		digests[i].size = 1 + i;
+		memcpy(digests[i].hash, &i, sizeof(i));
+	}
+	expect_status(client, request_list(1, digests, SLUICE_LIST_MAX + 1, false), GRPC_INVALID_ARGUMENT, "longer than 16384");
+	expect_status(client, request_list(2, digests, SLUICE_LIST_MAX + 1, false), GRPC_INVALID_ARGUMENT, "longer than 16384");
+	expect_status(client, request_list(4, digests, 2, false), GRPC_INVALID_ARGUMENT, "names one root");
+	request = request_list(2, digests, SLUICE_LIST_MAX, false);
+	assert_true(ask(call, &request, &response));
+	assert_false(answered_bit(&response, 0));
+	client_call_close(call);
+	free(digests);
+}
+
+/* Each of 4 MiB, if it were there, so a round holds one: many rounds, and all end at once. */
+static void thousands_of_missing_blobs_are_told(void **state)
+{
+	struct buffer list = buffer_heap(1 << 20), request = buffer_heap(1 << 20);
+	struct client_call *call;
+	size_t told = 0;
+
+	for (size_t i = 0; i < SLUICE_LIST_MAX; i++) {
+		struct digest digest = { .size = 4u << 20 };
+
+		memcpy(digest.hash, &i, sizeof(i));
+		digest_list_put(&list, &digest);
+	}
+	pb_put_bytes(&request, 1, buffer_span(&list));
+	assert_int_equal(client_call_open(&call, client, SLUICE_FETCH, NULL, 0), 0);
+	assert_int_equal(client_send(call, buffer_span(&request), 0), CLIENT_OK);
+	while (told < SLUICE_LIST_MAX) {
+		struct packed_blob blob;
+		struct span message;
+		bool failed = false;
+
+		assert_int_equal(client_receive(call, &message, UINT64_MAX), CLIENT_OK);
+		while (fetched_next(&message, &blob, &failed)) {
+			assert_int_equal(blob.fault, FETCH_MISSING);
+			told++;
+		}
+		assert_false(failed);
+	}
+	assert_int_equal(told, SLUICE_LIST_MAX);
+	client_call_close(call);
+	buffer_fini(&list);
+	buffer_fini(&request);
+}
+
+static void pretend_calls(struct gateway_parts *parts, void *context)
+{
+	parts->cas.pushes_open += *(unsigned *)context;
+}
+
+static void calls_at_a_time_have_a_bound(void **state)
+{
+	unsigned more = CAS_CALLS_MAX, fewer = 0u - CAS_CALLS_MAX;
+	struct digest digest = digest_of(span_text("x"));
+	struct client_call *call;
+	struct push_response response;
+	struct buffer request;
+
+	gateway_thread_until(gateway, is_idle, NULL);
+	gateway_thread_call(gateway, pretend_calls, &more);
+	expect_status(client, request_list(2, &digest, 1, false), GRPC_RESOURCE_EXHAUSTED, "too many calls");
+	gateway_thread_call(gateway, pretend_calls, &fewer);
+	call = push_open(client);
+	request = request_list(2, &digest, 1, false);
+	assert_true(ask(call, &request, &response));
+	client_call_close(call);
+}
+
+static void only_one_at_a_time(struct gateway_parts *parts, void *context)
+{
+	parts->cas.packs.max = parts->cas.closures.max = 1;
+}
+
+static void packs_wait_for_their_turn(void **state)
+{
+	enum { CALLS = 12 };
+	struct client_call *calls[CALLS];
+	struct small_tree trees[CALLS];
+	char a[CALLS][16], b[CALLS][16];
+
+	gateway_thread_call(gateway, only_one_at_a_time, NULL);
+	for (int i = 0; i < CALLS; i++) {
+		struct buffer pack, commit;
+
+		snprintf(a[i], sizeof(a[i]), "turn a %d", i);
+		snprintf(b[i], sizeof(b[i]), "turn b %d", i);
+		small_tree_make(&trees[i], a[i], b[i]);
+		pack = request_pack(trees[i].digests, trees[i].blobs, 4);
+		commit = request_list(4, &trees[i].digests[3], 1, false);
+		calls[i] = push_open(client);
+		assert_int_equal(client_send(calls[i], buffer_span(&pack), 0), CLIENT_OK);
+		assert_int_equal(client_send(calls[i], buffer_span(&commit), 0), CLIENT_OK);
+		buffer_fini(&pack);
+		buffer_fini(&commit);
+	}
+	for (int i = 0; i < CALLS; i += 2)       /* every second one gives up where it stands */
+		client_call_close(calls[i]);
+	for (int i = 1; i < CALLS; i += 2) {
+		struct push_response response;
+		struct span message;
+
+		for (int answer = 0; answer < 2; answer++) {
+			assert_int_equal(client_receive(calls[i], &message, UINT64_MAX), CLIENT_OK);
+			assert_true(message_decode(&push_response_type, message, &response));
+			assert_non_null(answer ? response.committed.data : response.stored.data);
+		}
+		client_call_close(calls[i]);
+	}
+	for (int i = 0; i < CALLS; i++)
+		small_tree_free(&trees[i]);
+	gateway_thread_until(gateway, is_idle, NULL);
+}
+
+static void expect_pin(const struct digest *root, enum grpc_status status, const char *says)
+{
+	struct buffer request = request_pin(root);
+	struct client_call *call;
+	struct span response;
+	const char *text = "";
+	int r = client_unary(client, SLUICE_PIN, buffer_span(&request), &call, &response);
+
+	if (status == GRPC_OK) {
+		assert_int_equal(r, CLIENT_OK);
+	} else {
+		assert_int_equal(r, CLIENT_END);
+		assert_int_equal(client_call_status(call, &text), status);
+		if (!strstr(text, says))
+			fail_msg("\"%s\" does not say \"%s\"", text, says);
+	}
+	client_call_close(call);
+	buffer_fini(&request);
+}
+
+static void only_what_is_whole_is_pinned(void **state)
+{
+	struct digest nowhere = { .size = 100 };
+	struct small_tree tree;
+
+	small_tree_make(&tree, "pin a", "pin b");
+	commit_whole(client, &tree);
+	expect_pin(&tree.digests[3], GRPC_OK, "");
+	expect_pin(&tree.digests[1], GRPC_INVALID_ARGUMENT, "sha256:");
+	expect_pin(&nowhere, GRPC_FAILED_PRECONDITION, "1 blobs are missing");
+	small_tree_free(&tree);
+}
+
+int main(void)
+{
+	const struct CMUnitTest tests[] = {
+		cmocka_unit_test_setup_teardown(callers_may_leave_at_any_moment, setup, teardown),
+		cmocka_unit_test_setup_teardown(a_connection_may_break_under_everything, setup, teardown),
+		cmocka_unit_test_setup_teardown(a_message_has_a_bound, setup, teardown),
+		cmocka_unit_test_setup_teardown(a_pack_has_a_bound, setup, teardown),
+		cmocka_unit_test_setup_teardown(a_list_has_a_bound, setup, teardown),
+		cmocka_unit_test_setup_teardown(thousands_of_missing_blobs_are_told, setup, teardown),
+		cmocka_unit_test_setup_teardown(calls_at_a_time_have_a_bound, setup, teardown),
+		cmocka_unit_test_setup_teardown(packs_wait_for_their_turn, setup, teardown),
+		cmocka_unit_test_setup_teardown(only_what_is_whole_is_pinned, setup, teardown),
+	};
+
+	return cmocka_run_group_tests(tests, NULL, NULL);
+}

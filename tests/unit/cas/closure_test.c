@@ -1,0 +1,415 @@
+/*
+ * Shows what the closure walk finds, with an index that answers at once, late, and late with what was true before (run
+ * once with each): a whole tree is whole, and marked at every level, so that the next walk reads nothing; a hole is named
+ * with its path, and what is whole beside it is marked all the same; a directory that is damaged on disk is a hole, a
+ * malformed one is named, also while other reads are in flight; a tree that repeats itself costs what it holds; and there
+ * is an end to depth.
+ */
+#include "tests/unit/store/fixture.h"
+
+#include <dirent.h>
+#include <fcntl.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include "chunker/sha256.h"
+#include "gateway/cas/closure.h"
+#include "gateway/cas/references.h"
+#include "proto/recipe.h"
+#include "proto/sluice_v1.h"
+#include "proto/tree.h"
+
+static struct fixture fixture;
+
+static int setup(void **state)
+{
+	fixture_init(&fixture);
+	fixture.config.references = closure_references;
+	fixture_open(&fixture);
+	return 0;
+}
+
+static int teardown(void **state)
+{
+	fixture_fini(&fixture);
+	return 0;
+}
+
+static struct blob blob_of(const void *data, size_t size)
+{
+	struct blob blob = { .digest.size = size, .data = malloc(size + 1) };
+
+	memcpy(blob.data, data, size);
+	sha256_once(blob.data, size, blob.digest.hash);
+	return blob;
+}
+
+static void keep(const struct blob *blob)
+{
+	assert_int_equal(put_blob(&fixture, &fixture.a, blob), STORE_OK);
+}
+
+static struct tree_node file_node(const char *name, const struct digest *digest, bool recipe)
+{
+	return (struct tree_node){ .kind = TREE_FILE, .name = span_text(name), .mode = 0644, .digest = *digest, .recipe = recipe,
+	                           .file_size = digest->size };
+}
+
+static struct tree_node directory_node(const char *name, const struct digest *digest)
+{
+	return (struct tree_node){ .kind = TREE_DIRECTORY, .name = span_text(name), .digest = *digest };
+}
+
+/* Encodes a directory and puts it into the store. */
+static struct digest directory_keep(struct tree_node *nodes, size_t count)
+{
+	struct tree_directory directory = { .mode = 0755 };
+	struct buffer bytes = buffer_heap(1 << 20);
+	struct blob blob;
+
+	assert_int_equal(tree_encode(&bytes, &directory, nodes, count), 0);
+	blob = blob_of(bytes.data, bytes.size);
+	keep(&blob);
+	buffer_fini(&bytes);
+	blob_free(&blob);
+	return blob.digest;
+}
+
+struct verifying {
+	struct closure closure;
+	bool done;
+};
+
+static void on_closure(struct closure *closure)
+{
+	((struct verifying *)closure->owner)->done = true;
+}
+
+static void verify_begin(struct verifying *verifying, const struct digest *root, struct gate *gate)
+{
+	*verifying = (struct verifying){ 0 };
+	verifying->closure = (struct closure){
+		.store = fixture.store, .gate = gate, .scope = fixture.a, .root = *root, .fn = on_closure, .owner = verifying,
+	};
+	closure_verify(&verifying->closure);
+}
+
+static int verify(struct verifying *verifying, const struct digest *root)
+{
+	verify_begin(verifying, root, NULL);
+	run_until(&fixture, &verifying->done);
+	return verifying->closure.result;
+}
+
+/* The result alone. */
+static int verified(const struct digest *root)
+{
+	struct verifying verifying;
+	int result = verify(&verifying, root);
+
+	closure_fini(&verifying.closure);
+	return result;
+}
+
+static uint64_t directories_read(const struct digest *root)
+{
+	struct verifying verifying;
+	uint64_t read;
+
+	verify(&verifying, root);
+	read = verifying.closure.directories_read;
+	closure_fini(&verifying.closure);
+	return read;
+}
+
+static void a_whole_tree_is_marked_at_every_level(void **state)
+{
+	struct blob a = blob_make(1, 100), b = blob_make(2, 70000);
+	struct tree_node nodes[2] = { file_node("b", &b.digest, false) };
+	struct digest deep, sub, root;
+
+	keep(&a);
+	keep(&b);
+	deep = directory_keep(nodes, 1);
+	nodes[0] = directory_node("deep", &deep);
+	sub = directory_keep(nodes, 1);
+	nodes[0] = file_node("a", &a.digest, false);
+	nodes[1] = directory_node("sub", &sub);
+	root = directory_keep(nodes, 2);
+	assert_int_equal(directories_read(&root), 3);
+	sync_store(&fixture);
+	assert_int_equal(directories_read(&root), 0);
+	assert_int_equal(directories_read(&sub), 0);
+	assert_int_equal(directories_read(&deep), 0);
+	assert_int_equal(verified(&root), CLOSURE_WHOLE);
+	blob_free(&a);
+	blob_free(&b);
+}
+
+static void a_hole_is_named_and_its_neighbour_marked(void **state)
+{
+	struct blob there = blob_make(3, 100), absent = blob_make(4, 200);
+	struct tree_node nodes[2] = { file_node("there", &there.digest, false) };
+	struct verifying verifying;
+	struct digest good, bad, root, found;
+	struct span missing;
+
+	keep(&there);
+	good = directory_keep(nodes, 1);
+	nodes[0] = file_node("absent", &absent.digest, false);
+	bad = directory_keep(nodes, 1);
+	nodes[0] = directory_node("bad", &bad);
+	nodes[1] = directory_node("good", &good);
+	root = directory_keep(nodes, 2);
+	assert_int_equal(verify(&verifying, &root), CLOSURE_HOLES);
+	assert_int_equal(verifying.closure.missing_count, 1);
+	missing = buffer_span(&verifying.closure.missing);
+	assert_true(digest_list_next(&missing, &found) && digest_equal(&found, &absent.digest));
+	assert_int_equal(verifying.closure.paths_count, 1);
+	assert_string_equal((const char *)verifying.closure.paths.data, "bad/absent");
+	closure_fini(&verifying.closure);
+	sync_store(&fixture);
+	assert_int_equal(directories_read(&good), 0);
+	assert_int_equal(directories_read(&bad), 1);
+	/* Mended, it is whole; and nobody has to say so but the blob itself. */
+	keep(&absent);
+	assert_int_equal(verified(&root), CLOSURE_WHOLE);
+	blob_free(&there);
+	blob_free(&absent);
+}
+
+static void a_missing_directory_is_a_hole(void **state)
+{
+	struct blob file = blob_make(5, 10);
+	struct tree_node nodes[1] = { file_node("f", &file.digest, false) };
+	struct digest nowhere = { .size = 77 }, root;
+	struct verifying verifying;
+
+	nodes[0] = directory_node("gone", &nowhere);
+	root = directory_keep(nodes, 1);
+	assert_int_equal(verify(&verifying, &root), CLOSURE_HOLES);
+	assert_string_equal((const char *)verifying.closure.paths.data, "gone");
+	closure_fini(&verifying.closure);
+	assert_int_equal(verify(&verifying, &nowhere), CLOSURE_HOLES);
+	assert_int_equal(verifying.closure.missing_count, 1);
+	closure_fini(&verifying.closure);
+	blob_free(&file);
+}
+
+static void a_recipe_is_walked(void **state)
+{
+	struct blob chunks[2] = { blob_make(6, 60000), blob_make(7, 60000) }, recipe;
+	struct buffer bytes = buffer_heap(4096);
+	struct tree_node node;
+	struct verifying verifying;
+	struct digest root;
+
+	recipe_begin(&bytes, &(struct recipe_head){ .profile = 1, .file_size = 120000 });
+	recipe_add(&bytes, &chunks[0].digest);
+	recipe_add(&bytes, &chunks[1].digest);
+	recipe = blob_of(bytes.data, bytes.size);
+	keep(&recipe);
+	keep(&chunks[0]);
+	node = file_node("large", &recipe.digest, true);
+	node.file_size = 120000;
+	root = directory_keep(&node, 1);
+	assert_int_equal(verify(&verifying, &root), CLOSURE_HOLES);
+	assert_string_equal((const char *)verifying.closure.paths.data, "large");
+	closure_fini(&verifying.closure);
+	keep(&chunks[1]);
+	assert_int_equal(verified(&root), CLOSURE_WHOLE);
+	for (int i = 0; i < 2; i++)
+		blob_free(&chunks[i]);
+	blob_free(&recipe);
+	buffer_fini(&bytes);
+}
+
+/* Each level holds the one below twice: 2^200 paths, 201 directories. */
+static void what_repeats_itself_costs_what_it_holds(void **state)
+{
+	struct blob file = blob_make(8, 10);
+	struct tree_node nodes[2] = { file_node("f", &file.digest, false) };
+	struct digest directory;
+
+	keep(&file);
+	directory = directory_keep(nodes, 1);
+	for (int i = 0; i < 200; i++) {
+		nodes[0] = directory_node("left", &directory);
+		nodes[1] = directory_node("right", &directory);
+		directory = directory_keep(nodes, 2);
+	}
+	assert_int_equal(directories_read(&directory), 201);
+	blob_free(&file);
+}
+
+static void there_is_an_end_to_depth(void **state)
+{
+	struct blob file = blob_make(9, 10);
+	struct tree_node node = file_node("f", &file.digest, false);
+	struct verifying verifying;
+	struct digest directory;
+
+	keep(&file);
+	directory = directory_keep(&node, 1);
+	for (int i = 0; i < TREE_DEPTH_MAX + 10; i++) {
+		node = directory_node("d", &directory);
+		directory = directory_keep(&node, 1);
+	}
+	assert_int_equal(verify(&verifying, &directory), CLOSURE_TOO_LARGE);
+	assert_non_null(strstr(verifying.closure.why, "deeper than 256"));
+	closure_fini(&verifying.closure);
+	blob_free(&file);
+}
+
+static void a_malformed_directory_is_named_among_reads_in_flight(void **state)
+{
+	struct blob bad = blob_of("this is no Directory", 20);
+	struct tree_node nodes[64];
+	struct verifying verifying;
+	char names[64][8], text[DIGEST_TEXT_MAX];
+	struct digest root;
+
+	keep(&bad);
+	for (int i = 0; i < 64; i++) {
+		struct blob file = blob_make(1000 + (uint64_t)i, 10);
+		struct tree_node node = file_node("f", &file.digest, false);
+		struct digest child = directory_keep(&node, 1);
+
+		snprintf(names[i], sizeof(names[i]), "d%02d", i);
+		nodes[i] = directory_node(names[i], i == 3 ? &bad.digest : &child);
+		blob_free(&file);
+	}
+	root = directory_keep(nodes, 64);
+	sync_store(&fixture);
+	/* From disk, so that several are in flight when the fourth turns out to be nothing. */
+	fixture_close(&fixture);
+	fixture_open(&fixture);
+	assert_int_equal(verify(&verifying, &root), CLOSURE_MALFORMED);
+	assert_non_null(strstr(verifying.closure.why, digest_text(&bad.digest, text)));
+	closure_fini(&verifying.closure);
+	blob_free(&bad);
+}
+
+static void only_the_empty_blob_is_empty(void **state)
+{
+	struct digest odd = { .size = 0, .hash = { 1 } }, root;
+	struct tree_node node = file_node("odd", &odd, false);
+
+	assert_int_equal(verified(&digest_empty), CLOSURE_WHOLE);
+	assert_int_equal(verified(&odd), CLOSURE_MALFORMED);
+	root = directory_keep(&node, 1);
+	assert_int_equal(verified(&root), CLOSURE_HOLES);
+}
+
+/* Flips a byte wherever `blob` lies in the segments of the closed store. */
+static unsigned damage(const struct blob *blob)
+{
+	char path[512];
+	unsigned count = 0;
+	struct dirent *entry;
+	DIR *dir;
+
+	snprintf(path, sizeof(path), "%s/segments", fixture.path);
+	dir = opendir(path);
+	assert_non_null(dir);
+	while ((entry = readdir(dir))) {
+		uint8_t *bytes, *at;
+		struct stat st;
+		int fd;
+
+		snprintf(path, sizeof(path), "%s/segments/%s", fixture.path, entry->d_name);
+		if (stat(path, &st) < 0 || !S_ISREG(st.st_mode) || st.st_size == 0)
+			continue;
+		fd = open(path, O_RDWR);
+		assert_true(fd >= 0);
+		bytes = malloc((size_t)st.st_size);
+		assert_int_equal(pread(fd, bytes, (size_t)st.st_size, 0), st.st_size);
+		for (at = bytes; (at = memmem(at, (size_t)(bytes + st.st_size - at), blob->data, blob->digest.size)); at++) {
+			uint8_t flipped = *at ^ 0x40;
+
+			assert_int_equal(pwrite(fd, &flipped, 1, at - bytes), 1);
+			count++;
+		}
+		free(bytes);
+		close(fd);
+	}
+	closedir(dir);
+	return count;
+}
+
+static void damage_on_disk_is_a_hole(void **state)
+{
+	struct blob file = blob_make(11, 10), sub;
+	struct tree_directory directory = { .mode = 0755 };
+	struct tree_node node = file_node("a file with a name that is found on disk", &file.digest, false);
+	struct buffer bytes = buffer_heap(4096);
+	struct verifying verifying;
+	struct digest root, found;
+	struct span missing;
+
+	keep(&file);
+	assert_int_equal(tree_encode(&bytes, &directory, &node, 1), 0);
+	sub = blob_of(bytes.data, bytes.size);
+	keep(&sub);
+	node = directory_node("sub", &sub.digest);
+	root = directory_keep(&node, 1);
+	sync_store(&fixture);
+	fixture_close(&fixture);
+	assert_int_equal(damage(&sub), 1);
+	fixture_open(&fixture);
+	assert_int_equal(verify(&verifying, &root), CLOSURE_HOLES);
+	missing = buffer_span(&verifying.closure.missing);
+	assert_true(digest_list_next(&missing, &found) && digest_equal(&found, &sub.digest));
+	assert_string_equal((const char *)verifying.closure.paths.data, "sub");
+	closure_fini(&verifying.closure);
+	keep(&sub);
+	assert_int_equal(verified(&root), CLOSURE_WHOLE);
+	buffer_fini(&bytes);
+	blob_free(&file);
+	blob_free(&sub);
+}
+
+static void walks_take_turns(void **state)
+{
+	struct blob file = blob_make(12, 10);
+	struct tree_node node = file_node("f", &file.digest, false);
+	struct verifying verifying[5];
+	struct digest root;
+	struct gate gate;
+
+	keep(&file);
+	root = directory_keep(&node, 1);
+	gate_init(&gate, 1);
+	for (int i = 0; i < 5; i++) {
+		verify_begin(&verifying[i], &root, &gate);
+		assert_true(gate.busy <= 1);
+	}
+	for (int i = 0; i < 5; i++) {
+		run_until(&fixture, &verifying[i].done);
+		assert_int_equal(verifying[i].closure.result, CLOSURE_WHOLE);
+		closure_fini(&verifying[i].closure);
+	}
+	assert_int_equal(gate.busy, 0);
+	blob_free(&file);
+}
+
+int main(int argc, char **argv)
+{
+	const struct CMUnitTest tests[] = {
+		cmocka_unit_test_setup_teardown(a_whole_tree_is_marked_at_every_level, setup, teardown),
+		cmocka_unit_test_setup_teardown(a_hole_is_named_and_its_neighbour_marked, setup, teardown),
+		cmocka_unit_test_setup_teardown(a_missing_directory_is_a_hole, setup, teardown),
+		cmocka_unit_test_setup_teardown(a_recipe_is_walked, setup, teardown),
+		cmocka_unit_test_setup_teardown(what_repeats_itself_costs_what_it_holds, setup, teardown),
+		cmocka_unit_test_setup_teardown(there_is_an_end_to_depth, setup, teardown),
+		cmocka_unit_test_setup_teardown(a_malformed_directory_is_named_among_reads_in_flight, setup, teardown),
+		cmocka_unit_test_setup_teardown(only_the_empty_blob_is_empty, setup, teardown),
+		cmocka_unit_test_setup_teardown(damage_on_disk_is_a_hole, setup, teardown),
+		cmocka_unit_test_setup_teardown(walks_take_turns, setup, teardown),
+	};
+
+	fixture_choose_index(argc > 1 ? argv[1] : NULL);
+	return cmocka_run_group_tests(tests, NULL, NULL);
+}
