@@ -1,0 +1,269 @@
+/* counters: the table, and its text form. */
+#include "gateway/admin/counters.h"
+
+#include <dirent.h>
+#include <inttypes.h>
+#include <string.h>
+#include <time.h>
+#include <unistd.h>
+#include "gateway/base/check.h"
+#include "gateway/cas/cas.h"
+#include "gateway/net/server.h"
+#include "gateway/pool/execute.h"
+#include "gateway/ring/ring.h"
+#include "gateway/store/store.h"
+
+#define MEMBER(source_, type_, member_) .source = (source_), .offset = offsetof(struct type_, member_), \
+	.size = sizeof(((struct type_ *)NULL)->member_)
+#define SERVER(member)  MEMBER(COUNTERS_SERVER, server_status, member)
+#define RING(member)    MEMBER(COUNTERS_RING, ring_counters, member)
+#define STORE(member)   MEMBER(COUNTERS_STORE, store_status, member)
+#define CAS(member)     MEMBER(COUNTERS_CAS, cas_counters, member)
+#define POOL(member)    MEMBER(COUNTERS_POOL, pool_status, member)
+#define EXECUTE(member) MEMBER(COUNTERS_EXECUTE, execute_counters, member)
+#define PROCESS(member) MEMBER(COUNTERS_PROCESS, counters_process, member)
+
+const struct counter counter_table[] = {
+	/* connections */
+	{ "sluice_connections", COUNTER_GAUGE, "connections", "open connections",
+	  "near connections_max new clients wait: raise it, or look for clients that never hang up",
+	  SERVER(connections) },
+	{ "sluice_connections_total", COUNTER_TOTAL, "connections", "connections accepted", NULL,
+	  SERVER(connections_total) },
+	{ "sluice_streams", COUNTER_GAUGE, "streams", "calls that are open", NULL, SERVER(streams) },
+	{ "sluice_streams_total", COUNTER_TOTAL, "streams", "calls made", NULL, SERVER(streams_total) },
+	{ "sluice_connections_refused_total", COUNTER_TOTAL, "connections", "connections turned away at the limit",
+	  "raise connections_max, or find out who opens so many", SERVER(refused_connections) },
+	{ "sluice_handshake_failures_total", COUNTER_TOTAL, "connections", "TLS handshakes that failed",
+	  "see the log for the reason: an expired or foreign certificate, or a client without TLS",
+	  SERVER(handshake_failures) },
+	{ "sluice_handshake_timeouts_total", COUNTER_TOTAL, "connections",
+	  "connections that did not shake hands in time",
+	  "port scanners and health checks do this; many from one address are an attack", SERVER(handshake_timeouts) },
+	{ "sluice_idle_closed_total", COUNTER_TOTAL, "connections", "connections closed for being idle", NULL,
+	  SERVER(idle_closed) },
+	{ "sluice_stalls_total", COUNTER_TOTAL, "connections", "connections closed because the peer stopped in mid-frame",
+	  "peers that take nothing or end nothing: broken links, or an attack", SERVER(stalls) },
+	{ "sluice_protocol_faults_total", COUNTER_TOTAL, "faults",
+	  "streams or connections reset for breaking HTTP/2 or gRPC",
+	  "the log names peer and fault: an old client, a proxy between, or an attack", SERVER(protocol_faults) },
+	{ "sluice_received_bytes_total", COUNTER_TOTAL, "bytes", "bytes received on all connections", NULL,
+	  SERVER(bytes_received) },
+	{ "sluice_sent_bytes_total", COUNTER_TOTAL, "bytes", "bytes sent on all connections", NULL,
+	  SERVER(bytes_sent) },
+
+	/* the loop */
+	{ "sluice_ring_turns_total", COUNTER_TOTAL, "turns", "turns of the event loop", NULL, RING(turns) },
+	{ "sluice_ring_completions_total", COUNTER_TOTAL, "completions", "completions reaped", NULL,
+	  RING(completions) },
+	{ "sluice_ring_receives_total", COUNTER_TOTAL, "operations", "receives that brought data", NULL,
+	  RING(receives) },
+	{ "sluice_ring_receives_multishot_total", COUNTER_TOTAL, "operations", "receives by a standing request", NULL,
+	  RING(receive_multishot) },
+	{ "sluice_ring_receives_bundle_total", COUNTER_TOTAL, "operations", "receives over several buffers at once",
+	  NULL,
+	  RING(receive_bundle) },
+	{ "sluice_ring_receive_no_buffers_total", COUNTER_TOTAL, "operations", "receives that waited for a buffer",
+	  "receiving outruns hashing and storing: see the disk and the CPU first", RING(receive_no_buffers) },
+	{ "sluice_ring_sends_total", COUNTER_TOTAL, "operations", "sends started", NULL, RING(sends) },
+	{ "sluice_ring_short_sends_total", COUNTER_TOTAL, "operations", "sends that sent only a part", NULL,
+	  RING(short_sends) },
+	{ "sluice_ring_writes_total", COUNTER_TOTAL, "operations", "file writes started", NULL, RING(writes) },
+	{ "sluice_ring_writes_fixed_total", COUNTER_TOTAL, "operations", "file writes from registered memory",
+	  NULL, RING(writes_fixed) },
+	{ "sluice_ring_reads_total", COUNTER_TOTAL, "operations", "file reads started", NULL, RING(reads) },
+	{ "sluice_ring_syncs_total", COUNTER_TOTAL, "operations", "fdatasyncs started", NULL, RING(syncs) },
+	{ "sluice_ring_works_total", COUNTER_TOTAL, "operations", "jobs given to worker threads", NULL, RING(works) },
+	{ "sluice_ring_posts_total", COUNTER_TOTAL, "messages", "messages from other threads", NULL, RING(posts) },
+	{ "sluice_ring_cq_overflows_total", COUNTER_TOTAL, "turns", "turns that found the completion queue overrun",
+	  "never expected: report it", RING(cq_overflows) },
+	{ "sluice_ring_direct_accepts_total", COUNTER_TOTAL, "connections",
+	  "connections accepted as direct descriptors", NULL,
+	  RING(direct_accepts) },
+
+	/* the store */
+	{ "sluice_store_ceiling_bytes", COUNTER_GAUGE, "bytes", "most that the store may take", NULL,
+	  STORE(ceiling_bytes) },
+	{ "sluice_store_segment_bytes", COUNTER_GAUGE, "bytes", "size of one segment", NULL, STORE(segment_bytes) },
+	{ "sluice_store_segments", COUNTER_GAUGE, "segments", "segments in use", NULL, STORE(segments_used) },
+	{ "sluice_store_segments_max", COUNTER_GAUGE, "segments", "segments that fit under the ceiling", NULL,
+	  STORE(segments_max) },
+	{ "sluice_store_live_bytes", COUNTER_GAUGE, "bytes", "bytes of blobs that can be read", NULL,
+	  STORE(bytes_live) },
+	{ "sluice_store_index_bytes", COUNTER_GAUGE, "bytes", "size of the index", NULL, STORE(index_bytes) },
+	{ "sluice_store_blobs", COUNTER_GAUGE, "blobs", "blobs that can be read", NULL, STORE(blobs) },
+	{ "sluice_store_puts_total", COUNTER_TOTAL, "blobs", "blobs put", NULL, STORE(puts) },
+	{ "sluice_store_puts_new_total", COUNTER_TOTAL, "blobs", "blobs put that were not there", NULL,
+	  STORE(puts_new) },
+	{ "sluice_store_put_bytes_total", COUNTER_TOTAL, "bytes", "bytes put", NULL, STORE(bytes_put) },
+	{ "sluice_store_new_bytes_total", COUNTER_TOTAL, "bytes", "bytes put that were not there", NULL,
+	  STORE(bytes_new) },
+	{ "sluice_store_reads_total", COUNTER_TOTAL, "blobs", "blobs read", NULL, STORE(reads) },
+	{ "sluice_store_read_bytes_total", COUNTER_TOTAL, "bytes", "bytes read", NULL, STORE(bytes_read) },
+	{ "sluice_store_corrupt_total", COUNTER_TOTAL, "blobs", "blobs whose bytes on disk were wrong, now quarantined",
+	  "the disk or its memory is failing: look at the kernel log and SMART, run `sluice fsck` when stopped",
+	  STORE(corrupt) },
+	{ "sluice_store_commits_total", COUNTER_TOTAL, "commits", "group commits of the index", NULL, STORE(commits) },
+	{ "sluice_store_syncs_total", COUNTER_TOTAL, "operations", "waits for durability", NULL, STORE(syncs) },
+	{ "sluice_store_evicted_segments_total", COUNTER_TOTAL, "segments",
+	  "segments recycled to stay under the ceiling",
+	  "when it grows fast, what is pushed does not stay long enough to be of use: raise the ceiling",
+	  STORE(evicted_segments) },
+	{ "sluice_store_evicted_blobs_total", COUNTER_TOTAL, "blobs", "blobs dropped with them", NULL,
+	  STORE(evicted_blobs) },
+	{ "sluice_store_moved_blobs_total", COUNTER_TOTAL, "blobs",
+	  "pinned blobs copied out of a segment before it was recycled",
+	  "much of the store is pinned: raise the ceiling or remove pins", STORE(moved_blobs) },
+	{ "sluice_store_slot_waits_total", COUNTER_TOTAL, "waits", "puts that waited for a write slot",
+	  "the disk is slower than the network: that is its limit", STORE(slots_waits) },
+	{ "sluice_store_pending_blobs", COUNTER_GAUGE, "blobs", "blobs accepted and not yet durable", NULL,
+	  STORE(pending_blobs) },
+	{ "sluice_store_holds", COUNTER_GAUGE, "holds", "pushes, leases and pins that keep blobs from eviction", NULL,
+	  STORE(holds) },
+	{ "sluice_store_stale_marks_total", COUNTER_TOTAL, "marks", "closure marks that eviction made stale", NULL,
+	  STORE(marks_stale) },
+	{ "sluice_store_commit_seconds_max", COUNTER_GAUGE, "seconds", "longest group commit so far",
+	  "over a second: the disk stalls; look at its queue", STORE(commit_ns_max), .nanoseconds = true },
+
+	/* pushes and fetches */
+	{ "sluice_pushes_total", COUNTER_TOTAL, "pushes", "pushes begun", NULL, CAS(pushes) },
+	{ "sluice_pushes_unchanged_total", COUNTER_TOTAL, "pushes", "pushes of a root that was there whole", NULL,
+	  CAS(pushes_unchanged) },
+	{ "sluice_commits_total", COUNTER_TOTAL, "commits", "roots committed", NULL, CAS(commits) },
+	{ "sluice_commits_refused_total", COUNTER_TOTAL, "commits",
+	  "roots refused because something they name was missing",
+	  "a client is broken, or the ceiling is too small for what is pushed at the same time", CAS(commits_refused) },
+	{ "sluice_packs_total", COUNTER_TOTAL, "packs", "packed messages of blobs received", NULL, CAS(packs) },
+	{ "sluice_blobs_received_total", COUNTER_TOTAL, "blobs", "blobs received and verified", NULL,
+	  CAS(blobs_received) },
+	{ "sluice_blobs_received_bytes_total", COUNTER_TOTAL, "bytes", "bytes of them, unpacked", NULL,
+	  CAS(bytes_received) },
+	{ "sluice_blobs_rejected_total", COUNTER_TOTAL, "blobs", "blobs whose bytes did not have their digest",
+	  "a client or a proxy garbles data: the log names the peer", CAS(blobs_rejected) },
+	{ "sluice_fetches_total", COUNTER_TOTAL, "calls", "fetch calls", NULL, CAS(fetches) },
+	{ "sluice_blobs_sent_total", COUNTER_TOTAL, "blobs", "blobs sent", NULL, CAS(blobs_sent) },
+	{ "sluice_blobs_sent_bytes_total", COUNTER_TOTAL, "bytes", "bytes of them, unpacked", NULL, CAS(bytes_sent) },
+	{ "sluice_blobs_missing_total", COUNTER_TOTAL, "blobs", "blobs asked for that were not there",
+	  "roots are evicted before they are fetched: raise the ceiling, or pin them", CAS(blobs_missing) },
+	{ "sluice_blobs_corrupt_total", COUNTER_TOTAL, "blobs", "blobs asked for that were found corrupt",
+	  "as sluice_store_corrupt_total", CAS(blobs_corrupt) },
+
+	/* actions */
+	{ "sluice_slots", COUNTER_GAUGE, "slots", "slots of the executor host",
+	  "none: the host or its OCI runtime is down", POOL(slots) },
+	{ "sluice_slots_busy", COUNTER_GAUGE, "slots", "slots with an action in them", NULL, POOL(slots_busy) },
+	{ "sluice_queue", COUNTER_GAUGE, "jobs", "actions that wait for a slot", "more slots, or another gateway",
+	  POOL(queued) },
+	{ "sluice_jobs_total", COUNTER_TOTAL, "jobs", "actions given to a slot", NULL, POOL(jobs_total) },
+	{ "sluice_jobs_lost_total", COUNTER_TOTAL, "jobs", "actions whose slot died under them",
+	  "look for the out-of-memory killer in the kernel log", POOL(jobs_lost) },
+	{ "sluice_executions_total", COUNTER_TOTAL, "calls", "Execute calls", NULL, EXECUTE(executions) },
+	{ "sluice_cache_hits_total", COUNTER_TOTAL, "calls", "actions answered from the cache", NULL, EXECUTE(cache_hits) },
+	{ "sluice_cache_misses_total", COUNTER_TOTAL, "calls", "actions that had to run",
+	  "fewer hits than expected: inputs, image or the host's packages change between runs", EXECUTE(cache_misses) },
+	{ "sluice_executions_failed_total", COUNTER_TOTAL, "calls", "Execute calls that ended without a result",
+	  "the callers were told why; many at once point to the executor host", EXECUTE(failures) },
+	{ "sluice_executions_cancelled_total", COUNTER_TOTAL, "calls", "actions whose caller went away", NULL,
+	  EXECUTE(cancelled) },
+
+	/* the process */
+	{ "sluice_resident_bytes", COUNTER_GAUGE, "bytes", "resident memory of the gateway process",
+	  "bounded by design: when it keeps growing, report it", PROCESS(resident_bytes) },
+	{ "sluice_open_files", COUNTER_GAUGE, "files", "open file descriptors", "near LimitNOFILE: raise it",
+	  PROCESS(open_files) },
+	{ "sluice_cpu_seconds_total", COUNTER_TOTAL, "seconds", "CPU time of the gateway process", NULL,
+	  PROCESS(cpu_ns),
+	  .nanoseconds = true },
+};
+
+const size_t counter_count = sizeof(counter_table) / sizeof(counter_table[0]);
+
+_Static_assert(sizeof(counter_table) / sizeof(counter_table[0]) <= COUNTERS_MAX, "room for all");
+
+static uint64_t member(const struct counter *counter, const void *status)
+{
+	const unsigned char *at = (const unsigned char *)status + counter->offset;
+	uint64_t wide;
+	uint32_t narrow;
+
+	if (counter->size == sizeof(narrow)) {
+		memcpy(&narrow, at, sizeof(narrow));
+		return narrow;
+	}
+	CHECK(counter->size == sizeof(wide));
+	memcpy(&wide, at, sizeof(wide));
+	return wide;
+}
+
+void counters_read(struct counter_values *values, enum counter_source source, const void *status)
+{
+	for (size_t i = 0; i < counter_count; i++)
+		if (counter_table[i].source == source)
+			values->values[i] = member(&counter_table[i], status);
+}
+
+uint64_t counters_value(const struct counter_values *values, const char *name)
+{
+	for (size_t i = 0; i < counter_count; i++)
+		if (strcmp(counter_table[i].name, name) == 0)
+			return values->values[i];
+	return UINT64_MAX;
+}
+
+static uint64_t resident_bytes(void)
+{
+	FILE *file = fopen("/proc/self/statm", "re");
+	unsigned long long all, resident = 0;
+
+	if (!file)
+		return 0;
+	if (fscanf(file, "%llu %llu", &all, &resident) != 2)
+		resident = 0;
+	fclose(file);
+	return resident * (uint64_t)sysconf(_SC_PAGESIZE);
+}
+
+static uint64_t open_files(void)
+{
+	DIR *dir = opendir("/proc/self/fd");
+	uint64_t count = 0;
+	struct dirent *entry;
+
+	if (!dir)
+		return 0;
+	while ((entry = readdir(dir)))
+		count += entry->d_name[0] != '.';
+	closedir(dir);
+	return count ? count - 1 : 0;    /* the directory's own */
+}
+
+void counters_process(struct counters_process *process)
+{
+	struct timespec cpu = { 0 };
+
+	clock_gettime(CLOCK_PROCESS_CPUTIME_ID, &cpu);
+	process->resident_bytes = resident_bytes();
+	process->open_files = open_files();
+	process->cpu_ns = (uint64_t)cpu.tv_sec * 1000000000 + (uint64_t)cpu.tv_nsec;
+}
+
+static void write_number(FILE *file, uint64_t value, bool nanoseconds)
+{
+	if (nanoseconds)
+		fprintf(file, "%" PRIu64 ".%09" PRIu64 "\n", value / 1000000000, value % 1000000000);
+	else
+		fprintf(file, "%" PRIu64 "\n", value);
+}
+
+void counters_write(const struct counter_values *values, FILE *file)
+{
+	for (size_t i = 0; i < counter_count; i++) {
+		const struct counter *counter = &counter_table[i];
+
+		fprintf(file, "# HELP %s %s (%s)%s%s\n", counter->name, counter->meaning, counter->unit,
+		        counter->advice ? ". When it grows: " : "", counter->advice ? counter->advice : "");
+		fprintf(file, "# TYPE %s %s\n%s ", counter->name, counter->type == COUNTER_GAUGE ? "gauge" : "counter",
+		        counter->name);
+		write_number(file, values->values[i], counter->nanoseconds);
+	}
+}

@@ -1,0 +1,136 @@
+/* client_options: from the settings of a command to a struct client_config, refusing what would leak a token. */
+#include "gateway/cmd/client_options.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <netdb.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
+#include "gateway/base/cleanup.h"
+#include "gateway/ring/ring.h"
+
+static const char *const engine_choices[] = {
+	[RING_ENGINE_AUTO] = "auto", [RING_ENGINE_URING] = "io_uring", [RING_ENGINE_EPOLL] = "epoll", NULL,
+};
+
+#define MEMBER(name) offsetof(struct client_options, name)
+
+static const struct option client_options[] = {
+	{ .name = "gateway", .letter = 'g', .kind = OPTION_TEXT, .offset = MEMBER(gateway), .argument = "ADDRESS",
+	  .environment = "SLUICE_GATEWAY", .key = "gateway",
+	  .help = "where the gateway listens: grpcs://HOST[:PORT], grpc://HOST[:PORT] (not encrypted) or unix:///PATH" },
+	{ .name = "tls-ca", .kind = OPTION_TEXT, .offset = MEMBER(tls_ca), .argument = "FILE",
+	  .environment = "SLUICE_TLS_CA", .key = "tls.ca",
+	  .help = "certificates that the gateway's must be signed by, in place of the system's" },
+	{ .name = "tls-cert", .kind = OPTION_TEXT, .offset = MEMBER(tls_certificate), .argument = "FILE",
+	  .environment = "SLUICE_TLS_CERT", .key = "tls.cert", .help = "our certificate, when the gateway asks for one" },
+	{ .name = "tls-key", .kind = OPTION_TEXT, .offset = MEMBER(tls_key), .argument = "FILE",
+	  .environment = "SLUICE_TLS_KEY", .key = "tls.key", .help = "the key of --tls-cert" },
+	{ .name = "tls-server-name", .kind = OPTION_TEXT, .offset = MEMBER(tls_server_name), .argument = "NAME",
+	  .environment = "SLUICE_TLS_SERVER_NAME", .key = "tls.server-name",
+	  .help = "the name that the gateway's certificate must have, when it is not the address's" },
+	{ .name = "token", .kind = OPTION_TEXT, .offset = MEMBER(token), .argument = "TOKEN",
+	  .environment = "SLUICE_TOKEN",
+	  .help = "our bearer token; other users see a command line, so rather use SLUICE_TOKEN or --token-file" },
+	{ .name = "token-file", .kind = OPTION_TEXT, .offset = MEMBER(token_file), .argument = "FILE",
+	  .environment = "SLUICE_TOKEN_FILE", .key = "token-file",
+	  .help = "a file that holds the token; it must not be readable by others" },
+	{ .name = "instance", .kind = OPTION_TEXT, .offset = MEMBER(instance), .argument = "NAME",
+	  .environment = "SLUICE_INSTANCE", .key = "instance", .help = "keep apart what this name pushes, inside the tenant" },
+	{ .name = "connect-timeout", .kind = OPTION_DURATION, .offset = MEMBER(connect_timeout_ns), .argument = "TIME",
+	  .environment = "SLUICE_CONNECT_TIMEOUT", .key = "connect-timeout", .fallback = "10s",
+	  .help = "how long to try to reach the gateway" },
+	{ .name = "client-engine", .kind = OPTION_CHOICE, .offset = MEMBER(engine), .choices = engine_choices,
+	  .environment = "SLUICE_CLIENT_ENGINE", .key = "client-engine", .fallback = "auto",
+	  .help = "what this command's own input and output run on" },
+};
+
+const struct option_group client_options_group = OPTION_GROUP("Gateway options", client_options);
+
+/* Trailing white space is not part of a token: editors add a newline. */
+static bool read_token(struct client_options *options, char *why, size_t why_size)
+{
+	CLEANUP(fd_closep) int fd = open(options->token_file, O_RDONLY | O_CLOEXEC);
+	struct stat st;
+	ssize_t size;
+
+	if (fd < 0 || fstat(fd, &st) < 0) {
+		snprintf(why, why_size, "%s: %s", options->token_file, strerror(errno));
+		return false;
+	}
+	if (S_ISREG(st.st_mode) && (st.st_mode & 077)) {
+		snprintf(why, why_size, "%s: others may read it: chmod 600 %s", options->token_file, options->token_file);
+		return false;
+	}
+	size = read(fd, options->token_text, sizeof(options->token_text));
+	while (size > 0 && strchr(" \t\r\n", options->token_text[size - 1]))
+		size--;
+	if (size <= 0 || (size_t)size == sizeof(options->token_text) || memchr(options->token_text, '\n', (size_t)size)) {
+		snprintf(why, why_size, "%s: not one line with a token", options->token_file);
+		return false;
+	}
+	options->token_text[size] = '\0';
+	options->token = options->token_text;
+	return true;
+}
+
+/* A token that crosses a network in the clear is everybody's. Numeric hosts and "localhost" only: nothing is looked up. */
+static bool is_local(const struct address *address)
+{
+	struct addrinfo hints = { .ai_flags = AI_NUMERICHOST }, *found;
+	bool local;
+
+	if (address->local || strcmp(address->host, "localhost") == 0)
+		return true;
+	if (getaddrinfo(address->host, NULL, &hints, &found) != 0)
+		return false;
+	local = address_is_loopback(found->ai_addr);
+	freeaddrinfo(found);
+	return local;
+}
+
+static bool check(const struct client_options *options, const struct address *address, char *why, size_t why_size)
+{
+	if (!options->tls_certificate != !options->tls_key) {
+		snprintf(why, why_size, "--tls-cert and --tls-key go together: %s is missing",
+		         options->tls_certificate ? "--tls-key" : "--tls-cert");
+		return false;
+	}
+	if (options->token && !address->tls && !is_local(address)) {
+		snprintf(why, why_size, "a token is not sent unencrypted: use grpcs://%s", address->host);
+		return false;
+	}
+	return true;
+}
+
+bool client_options_config(struct client_options *options, struct client_config *config, char *why, size_t why_size)
+{
+	struct address address;
+
+	if (!options->gateway) {
+		snprintf(why, why_size, "no gateway named: use --gateway grpcs://HOST, SLUICE_GATEWAY or `gateway:` in "
+		         "~/.config/sluice/sluice.yaml");
+		return false;
+	}
+	if (!address_parse(&address, options->gateway, why, why_size))
+		return false;
+	if (options->token_file && !options->token && !read_token(options, why, why_size))
+		return false;
+	if (!check(options, &address, why, why_size))
+		return false;
+	*config = (struct client_config){
+		.address = address,
+		.fd = -1,
+		.ca_path = options->tls_ca,
+		.certificate_path = options->tls_certificate,
+		.key_path = options->tls_key,
+		.server_name = options->tls_server_name,
+		.token = options->token,
+		.instance = options->instance,
+		.connect_timeout_ns = options->connect_timeout_ns,
+		.engine = options->engine,
+	};
+	return true;
+}

@@ -1,0 +1,247 @@
+/* Outputs of an action. */
+#include "gateway/cmd/outputs.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <limits.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include "gateway/base/cleanup.h"
+#include "gateway/base/err.h"
+#include "gateway/cmd/session.h"
+#include "gateway/context/beneath.h"
+#include "gateway/context/browse.h"
+#include "gateway/context/download.h"
+#include "gateway/context/materialise.h"
+
+struct writing {
+	int fd, error;
+};
+
+static int write_data(void *context, struct span data)
+{
+	struct writing *writing = context;
+
+	while (data.size) {
+		ssize_t written = write(writing->fd, data.data, data.size);
+
+		if (written < 0 && errno != EINTR)
+			return writing->error = ERR_RAISE(-errno);
+		if (written > 0)
+			data = span_make(data.data + written, data.size - (size_t)written);
+	}
+	return 0;
+}
+
+/* One output, and where it goes. */
+struct output {
+	struct source *source;
+	const char *path;                /* in the tree and below the directory */
+	struct tree_node node;
+	int below_fd;
+	char *why;
+	size_t why_size;
+};
+
+static int output_fail(const struct output *output, int r)
+{
+	if (r == -ELOOP || r == -EXDEV || r == -ENOTDIR)
+		snprintf(output->why, output->why_size,
+		         "%s: something in its way is a symlink, another mount or no directory; outputs do not go through these",
+		         output->path);
+	else
+		snprintf(output->why, output->why_size, "%s: %s", output->path, strerror(-r));
+	return r;
+}
+
+/* Written aside and renamed: what was there stays until the new one is whole. */
+static int pull_file(const struct output *output, int parent_fd, const char *name)
+{
+	struct writing writing = { 0 };
+	char aside[64];
+	int r;
+
+	snprintf(aside, sizeof(aside), ".sluice-output-%d", (int)getpid());
+	writing.fd = openat(parent_fd, aside, O_WRONLY | O_CREAT | O_EXCL | O_NOFOLLOW | O_CLOEXEC, 0600);
+	if (writing.fd < 0)
+		return output_fail(output, -errno);
+	r = browse_read(output->source, &output->node, write_data, &writing, output->why, output->why_size);
+	if (writing.error)
+		output_fail(output, writing.error);
+	if (r == 0 && (fchmod(writing.fd, output->node.mode & 0777) < 0 || renameat(parent_fd, aside, parent_fd, name) < 0))
+		r = output_fail(output, -errno);
+	close(writing.fd);
+	if (r)
+		unlinkat(parent_fd, aside, 0);
+	return r;
+}
+
+static int pull_directory(const struct output *output, int parent_fd, const char *name)
+{
+	struct materialise_options options = {
+		.root = output->node.digest, .below = output->path, .source = output->source, .replace = true,
+	};
+	struct materialise_totals totals;
+	CLEANUP(fd_closep) int fd = -1;
+
+	if (mkdirat(parent_fd, name, 0755) < 0 && errno != EEXIST)
+		return output_fail(output, -errno);
+	fd = beneath_open(parent_fd, name, O_RDONLY | O_DIRECTORY, 0);
+	if (fd < 0)
+		return output_fail(output, fd);
+	options.dir_fd = fd;
+	return materialise(&options, &totals, output->why, output->why_size);
+}
+
+/* The directories above it, made where they are missing; never through a symlink. */
+static int make_parents(const struct output *output)
+{
+	char parent[PATH_MAX];
+
+	snprintf(parent, sizeof(parent), "%s", output->path);
+	for (char *slash = strchr(parent, '/'); slash; slash = strchr(slash + 1, '/')) {
+		CLEANUP(fd_closep) int fd = -1;
+		const char *name;
+
+		*slash = 0;
+		fd = beneath_open_parent(output->below_fd, parent, &name);
+		if (fd < 0)
+			return output_fail(output, fd);
+		if (mkdirat(fd, name, 0755) < 0 && errno != EEXIST)
+			return output_fail(output, -errno);
+		*slash = '/';
+	}
+	return 0;
+}
+
+/* As browse_find() and openat2 want it: "./a//b/" becomes "a/b". False: it leads out, or nowhere, or is too long. */
+static bool path_clean(const char *path, char clean[static PATH_MAX])
+{
+	size_t size = 0;
+
+	if (*path == '/' || strlen(path) >= PATH_MAX)
+		return false;
+	while (*path) {
+		size_t length = strcspn(path, "/");
+
+		if (length == 2 && strncmp(path, "..", 2) == 0)
+			return false;
+		if (length && !(length == 1 && *path == '.')) {
+			if (size)
+				clean[size++] = '/';
+			memcpy(clean + size, path, length);
+			size += length;
+		}
+		path += length + strspn(path + length, "/");
+	}
+	clean[size] = 0;
+	return size > 0;
+}
+
+static int pull_one(struct output *output, const struct digest *changes)
+{
+	CLEANUP(fd_closep) int fd = -1;
+	const char *name;
+	int r = browse_find(output->source, changes, output->path, &output->node, output->why, output->why_size);
+
+	if (r == -ENOENT)
+		snprintf(output->why, output->why_size, "the command did not make or change %s", output->path);
+	if (r == 0)
+		r = make_parents(output);
+	if (r)
+		return r;
+	fd = beneath_open_parent(output->below_fd, output->path, &name);
+	if (fd < 0)
+		return output_fail(output, fd);
+	if (output->node.kind == TREE_FILE)
+		return pull_file(output, fd, name);
+	if (output->node.kind == TREE_DIRECTORY)
+		return pull_directory(output, fd, name);
+	snprintf(output->why, output->why_size, "%s is neither a file nor a directory", output->path);
+	return -EINVAL;
+}
+
+static int pull_path(struct output *output, const struct digest *changes, const char *path)
+{
+	char clean[PATH_MAX];
+
+	if (!path_clean(path, clean)) {
+		snprintf(output->why, output->why_size, "--output %s is not a path below the tree", path);
+		return -EINVAL;
+	}
+	output->path = clean;
+	return pull_one(output, changes);
+}
+
+static int open_below(const char *below)
+{
+	int fd;
+
+	if (mkdir(below, 0755) < 0 && errno != EEXIST)
+		return -errno;
+	fd = open(below, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+	return fd < 0 ? -errno : fd;
+}
+
+int outputs_pull(struct client *client, const struct command *command, const struct digest *changes,
+                 const struct option_list *paths, const char *below)
+{
+	CLEANUP(fd_closep) int below_fd = -1;
+	struct download *download;
+	struct output output;
+	char why[5000];
+	int r;
+
+	if (!changes)
+		return command_fail(command, "the command did not make or change %s", paths->items[0]);
+	below_fd = open_below(below);
+	if (below_fd < 0) {
+		command_fail(command, "%s: %s", below, strerror(-below_fd));
+		return command_status_errno(below_fd);
+	}
+	r = download_create(&download, client, why, sizeof(why));
+	if (r < 0)
+		return session_failed(command, r, GRPC_OK, why);
+	output = (struct output){
+		.source = download_source(download), .below_fd = below_fd, .why = why, .why_size = sizeof(why),
+	};
+	for (size_t i = 0; r == 0 && i < paths->count; i++)
+		r = pull_path(&output, changes, paths->items[i]);
+	if (r)
+		r = session_failed(command, r, download_status(download), why);
+	download_destroy(download);
+	return r;
+}
+
+struct printing {
+	void (*print)(void *context, struct span blob);
+	void *context;
+};
+
+static int print_blob(void *context, size_t index, struct span blob)
+{
+	const struct printing *printing = context;
+
+	printing->print(printing->context, blob);
+	return 0;
+}
+
+int outputs_print(struct client *client, const struct command *command, const struct digest *blob,
+                  void (*print)(void *context, struct span blob), void *context)
+{
+	struct printing printing = { .print = print, .context = context };
+	struct download *download;
+	char why[1024];
+	int r = download_create(&download, client, why, sizeof(why));
+
+	if (r < 0)
+		return session_failed(command, r, GRPC_OK, why);
+	r = download_source(download)->fetch(download_source(download), blob, 1, print_blob, &printing, why, sizeof(why));
+	if (r)
+		r = session_failed(command, r, download_status(download), why);
+	download_destroy(download);
+	return r;
+}

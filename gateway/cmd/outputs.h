@@ -1,0 +1,18 @@
+/* outputs: what an action left behind, brought home. */
+#pragma once
+
+#include "gateway/client/client.h"
+#include "gateway/cmd/command.h"
+#include "gateway/cmd/options.h"
+#include "proto/digest.h"
+
+/*
+ * Writes each of `paths`, as the tree `changes` (NULL: nothing changed) has it, below the directory `below` (made when
+ * missing); a directory replaces what is there. Below it no symlink is followed, whoever made it. STATUS_OK, or the exit status after saying which path is missing or failed.
+ */
+int outputs_pull(struct client *client, const struct command *command, const struct digest *changes,
+                 const struct option_list *paths, const char *below);
+
+/* Fetches one blob and hands it to `print`. */
+int outputs_print(struct client *client, const struct command *command, const struct digest *blob,
+                  void (*print)(void *context, struct span blob), void *context);

@@ -1,0 +1,187 @@
+/* From a directory to a committed root. */
+#include "gateway/cmd/pushing.h"
+
+#include <errno.h>
+#include <limits.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <sys/stat.h>
+#include <time.h>
+#include <unistd.h>
+
+#include "chunker/sha256.h"
+#include "gateway/base/units.h"
+#include "gateway/cmd/session.h"
+
+#define PUSHING_ATTEMPTS 4               /* a tree that changes under every one of these is not pushed */
+
+struct pushing_state {
+	struct pushing *pushing;
+	struct progress_vertex *scan, *send;
+	char snapshot[PATH_MAX];
+};
+
+static uint64_t now_ns(void)
+{
+	struct timespec now;
+
+	clock_gettime(CLOCK_MONOTONIC, &now);
+	return (uint64_t)now.tv_sec * 1000000000u + (uint64_t)now.tv_nsec;
+}
+
+static bool make_directories(char *path)
+{
+	for (char *slash = strchr(path + 1, '/'); slash; slash = strchr(slash + 1, '/')) {
+		*slash = 0;
+		if (mkdir(path, 0700) < 0 && errno != EEXIST)
+			return false;
+		*slash = '/';
+	}
+	return true;
+}
+
+bool pushing_snapshot_path(const char *directory, char *path, size_t path_size)
+{
+	const char *cache = getenv("XDG_CACHE_HOME"), *home = getenv("HOME");
+	struct digest name = { 0 };
+	char real[PATH_MAX], hex[DIGEST_HEX_BYTES];
+	int size;
+
+	if (!realpath(directory, real))
+		return false;
+	sha256_once((const uint8_t *)real, strlen(real), name.hash);
+	digest_hex(&name, hex);
+	if (cache && *cache == '/')
+		size = snprintf(path, path_size, "%s/sluice/snapshots/%.32s", cache, hex);
+	else if (home && *home == '/')
+		size = snprintf(path, path_size, "%s/.cache/sluice/snapshots/%.32s", home, hex);
+	else
+		return false;
+	return size > 0 && (size_t)size < path_size && make_directories(path);
+}
+
+static void on_scan(void *context, uint64_t entries, uint64_t files_read, uint64_t bytes_read)
+{
+	struct pushing_state *state = context;
+	char detail[64], bytes[24];
+
+	if (session_interrupted()) {             /* nothing is under way that anybody would have to hear of */
+		progress_end(state->scan, PROGRESS_ERROR, "interrupted");
+		progress_destroy(state->pushing->progress);
+		_exit(STATUS_INTERRUPTED);
+	}
+	if (files_read)
+		snprintf(detail, sizeof(detail), "%llu read, %s", (unsigned long long)files_read,
+		         units_format_bytes(bytes_read, bytes));
+	progress_update(state->scan, entries, 0, PROGRESS_ENTRIES, files_read ? detail : NULL);
+}
+
+static void on_upload(void *context, enum upload_phase phase, uint64_t done, uint64_t total)
+{
+	struct pushing_state *state = context;
+
+	if (!state->send)
+		state->send = progress_begin(state->pushing->progress, "send what the gateway lacks");
+	progress_update(state->send, done, total, PROGRESS_BYTES, phase == UPLOAD_COMMITTING ? "committing" : NULL);
+}
+
+static int push_scan(struct pushing_state *state, struct manifest **manifest)
+{
+	struct pushing *pushing = state->pushing;
+	struct manifest_options options = {
+		.path = pushing->directory,
+		.snapshot_path = *state->snapshot ? state->snapshot : NULL,
+		.ignore_path = pushing->ignore_path,
+		.use_ignore = !pushing->no_ignore,
+		.progress = on_scan,
+		.context = state,
+	};
+	uint64_t begin = now_ns();
+	char why[5000], detail[96];
+	int r;
+
+	state->scan = progress_begin(pushing->progress, "scan the directory");
+	r = manifest_build(manifest, &options, why, sizeof(why));
+	pushing->scan_ns += now_ns() - begin;
+	if (r < 0) {
+		progress_end(state->scan, PROGRESS_ERROR, why);
+		command_fail(pushing->command, "%s", why);
+		return command_status_errno(r);
+	}
+	pushing->scanned = *manifest_totals(*manifest);
+	snprintf(detail, sizeof(detail), "%llu files, %llu read", (unsigned long long)pushing->scanned.files,
+	         (unsigned long long)pushing->scanned.files_read);
+	progress_update(state->scan, pushing->scanned.files + pushing->scanned.directories + pushing->scanned.symlinks, 0,
+	                PROGRESS_ENTRIES, detail);
+	progress_end(state->scan, pushing->scanned.files_read ? PROGRESS_DONE : PROGRESS_CACHED, NULL);
+	return STATUS_OK;
+}
+
+static int push_upload(struct pushing_state *state, struct manifest *manifest, bool *again, bool last)
+{
+	struct pushing *pushing = state->pushing;
+	struct upload_options options = {
+		.client = pushing->client, .manifest = manifest, .gateway_id = span_text(pushing->gateway),
+		.level = pushing->level, .progress = on_upload, .context = state,
+	};
+	uint64_t begin = now_ns();
+	enum grpc_status status;
+	char why[5000];
+	int r;
+
+	state->send = NULL;
+	r = upload(&options, &pushing->sent, &status, why, sizeof(why));
+	pushing->upload_ns += now_ns() - begin;
+	*again = r == UPLOAD_STALE && !last;
+	if (r == UPLOAD_OK) {
+		if (state->send)
+			progress_end(state->send, pushing->sent.unchanged ? PROGRESS_CACHED : PROGRESS_DONE, NULL);
+		return STATUS_OK;
+	}
+	if (state->send)
+		progress_end(state->send, PROGRESS_ERROR, why);
+	if (*again)
+		return STATUS_OK;
+	if (r == UPLOAD_INTERRUPTED)
+		return STATUS_INTERRUPTED;
+	return session_failed(pushing->command, r < 0 ? r : 0, status, why);
+}
+
+static int push_once(struct pushing_state *state, bool *again, bool last)
+{
+	struct pushing *pushing = state->pushing;
+	struct manifest *manifest = NULL;
+	uint64_t begin;
+	int status, r;
+
+	*again = false;
+	status = push_scan(state, &manifest);
+	if (status)
+		return status;
+	status = push_upload(state, manifest, again, last);
+	if (status == STATUS_OK && !*again) {
+		begin = now_ns();
+		pushing->root = *manifest_root(manifest);
+		manifest_committed(manifest, span_text(pushing->gateway));
+		r = *state->snapshot ? manifest_save(manifest) : 0;
+		pushing->save_ns = now_ns() - begin;
+		if (r < 0)
+			fprintf(stderr, "sluice: the snapshot %s could not be kept (%s): the next push reads every file again\n",
+			        state->snapshot, strerror(-r));
+	}
+	manifest_destroy(manifest);
+	return status;
+}
+
+int pushing_run(struct pushing *pushing)
+{
+	struct pushing_state state = { .pushing = pushing };
+	bool again = true;
+	int status = STATUS_OK;
+
+	if (pushing->no_snapshot || !pushing_snapshot_path(pushing->directory, state.snapshot, sizeof(state.snapshot)))
+		*state.snapshot = 0;
+	for (unsigned attempt = 1; status == STATUS_OK && again; attempt++)
+		status = push_once(&state, &again, attempt == PUSHING_ATTEMPTS);
+	return status;
+}

@@ -1,0 +1,32 @@
+/*
+ * pushing: from a directory to a committed root, with progress: what `sluice push` does, and `sluice run` first.
+ */
+#pragma once
+
+#include "gateway/client/client.h"
+#include "gateway/cmd/command.h"
+#include "gateway/cmd/progress.h"
+#include "gateway/context/manifest.h"
+#include "gateway/context/upload.h"
+
+struct pushing {
+	const struct command *command;
+	struct client *client;
+	const char *gateway;             /* as the user gave it; names the gateway in the snapshot */
+	const char *directory;
+	const char *ignore_path;         /* NULL: DIRECTORY/.dockerignore */
+	bool no_ignore, no_snapshot;
+	int level;
+	struct progress *progress;
+	/* out */
+	struct digest root;
+	struct manifest_totals scanned;
+	struct upload_totals sent;
+	uint64_t scan_ns, upload_ns, save_ns;
+};
+
+/* STATUS_OK, or the exit status after saying why. A file that changes meanwhile makes it start again, a few times. */
+int pushing_run(struct pushing *pushing);
+
+/* Where the snapshot of a directory is kept: below $XDG_CACHE_HOME or ~/.cache; false when there is neither. */
+bool pushing_snapshot_path(const char *directory, char *path, size_t path_size);

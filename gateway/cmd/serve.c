@@ -1,0 +1,129 @@
+/* sluice serve: the gateway. */
+#include <stdio.h>
+#include <unistd.h>
+
+#include "gateway/base/cleanup.h"
+#include "gateway/base/log.h"
+#include "gateway/cmd/commands.h"
+#include "gateway/cmd/options.h"
+#include "gateway/daemon/daemon.h"
+
+struct serve_options {
+	struct option_list listen;
+	const char *store, *ceiling, *tls_certificate, *tls_key, *tls_ca, *tokens, *anonymous, *admin, *user, *executor_path,
+		*images, *runtime;
+	bool tls_require_client, allow_host_root;
+	int engine, log_format, log_level;
+	uint64_t slots, drain_timeout_ns, connections_max;
+};
+
+static const char *const engines[] = { "auto", "io_uring", "epoll", NULL };
+static const char *const log_formats[] = { "text", "json", NULL };
+static const char *const log_levels[] = { "debug", "info", "warning", "error", NULL };
+
+#define MEMBER(name) offsetof(struct serve_options, name)
+static const struct option serve_options[] = {
+	{ .name = "listen", .letter = 'l', .kind = OPTION_LIST, .offset = MEMBER(listen), .argument = "ADDRESS", .key = "listen",
+	  .environment = "SLUICE_LISTEN", .help = "grpcs://HOST:PORT, grpc://HOST:PORT (plain) or unix:///PATH; may be given several times" },
+	{ .name = "store", .kind = OPTION_TEXT, .offset = MEMBER(store), .argument = "DIR", .key = "store.path",
+	  .environment = "SLUICE_STORE", .fallback = "/var/lib/sluice", .help = "where blobs are kept" },
+	{ .name = "ceiling", .kind = OPTION_SHARE, .offset = MEMBER(ceiling), .argument = "SIZE", .key = "store.ceiling",
+	  .environment = "SLUICE_CEILING", .fallback = "20GB", .help = "the most that the store takes of its disk, index included" },
+	{ .name = "tls-cert", .kind = OPTION_TEXT, .offset = MEMBER(tls_certificate), .argument = "FILE", .key = "tls.cert",
+	  .help = "certificate of the gateway, PEM" },
+	{ .name = "tls-key", .kind = OPTION_TEXT, .offset = MEMBER(tls_key), .argument = "FILE", .key = "tls.key",
+	  .help = "its private key, PEM" },
+	{ .name = "tls-ca", .kind = OPTION_TEXT, .offset = MEMBER(tls_ca), .argument = "FILE", .key = "tls.ca",
+	  .help = "client certificates are checked against this CA: their O is the tenant" },
+	{ .name = "tls-require-client", .kind = OPTION_FLAG, .offset = MEMBER(tls_require_client), .key = "tls.require-client",
+	  .help = "refuse clients without a certificate" },
+	{ .name = "tokens", .kind = OPTION_TEXT, .offset = MEMBER(tokens), .argument = "FILE", .key = "tokens",
+	  .help = "bearer tokens: a line each of SHA-256 in hex, tenant, rights" },
+	{ .name = "anonymous", .kind = OPTION_TEXT, .offset = MEMBER(anonymous), .argument = "TENANT", .key = "anonymous",
+	  .help = "tenant of callers without a credential; otherwise only loopback and unix sockets may come without" },
+	{ .name = "admin", .kind = OPTION_TEXT, .offset = MEMBER(admin), .argument = "HOST:PORT", .key = "admin",
+	  .help = "where /metrics, /healthz and /readyz are served" },
+	{ .name = "engine", .kind = OPTION_CHOICE, .offset = MEMBER(engine), .argument = "ENGINE", .key = "engine",
+	  .environment = "SLUICE_ENGINE", .fallback = "auto", .choices = engines, .help = "auto takes io_uring where it works" },
+	{ .name = "user", .kind = OPTION_TEXT, .offset = MEMBER(user), .argument = "NAME", .key = "user", .fallback = "sluice",
+	  .help = "started as root, the gateway becomes this user" },
+	{ .name = "slots", .kind = OPTION_NUMBER, .offset = MEMBER(slots), .argument = "N", .key = "executor.slots", .fallback = "2",
+	  .most = 64, .help = "actions that run at the same time; 0: none run here" },
+	{ .name = "executor-path", .kind = OPTION_TEXT, .offset = MEMBER(executor_path), .argument = "DIR", .key = "executor.path",
+	  .fallback = "/var/lib/sluice-executor", .help = "root's private directory for trees and containers" },
+	{ .name = "images", .kind = OPTION_TEXT, .offset = MEMBER(images), .argument = "DIR", .key = "executor.images",
+	  .help = "directory of OCI layout directories that actions may name with --image" },
+	{ .name = "runtime", .kind = OPTION_TEXT, .offset = MEMBER(runtime), .argument = "NAME", .key = "executor.runtime",
+	  .help = "OCI runtime: crun, runc, runsc or a path; default: the first of crun, runc that passes a trial" },
+	{ .name = "allow-host-root", .kind = OPTION_FLAG, .offset = MEMBER(allow_host_root), .key = "executor.allow-host-root",
+	  .help = "let actions without an image use this host's /usr, /bin and /lib, read-only" },
+	{ .name = "drain-timeout", .kind = OPTION_DURATION, .offset = MEMBER(drain_timeout_ns), .argument = "TIME",
+	  .key = "drain-timeout", .fallback = "30s", .help = "on SIGTERM, how long streams may take to finish" },
+	{ .name = "connections", .kind = OPTION_NUMBER, .offset = MEMBER(connections_max), .argument = "N", .key = "connections",
+	  .fallback = "1024", .least = 1, .most = 100000, .help = "at most this many at a time; others wait" },
+	{ .name = "log-format", .kind = OPTION_CHOICE, .offset = MEMBER(log_format), .argument = "FORMAT", .key = "log.format",
+	  .fallback = "text", .choices = log_formats, .help = "key=value lines, or one JSON object a line" },
+	{ .name = "log-level", .kind = OPTION_CHOICE, .offset = MEMBER(log_level), .argument = "LEVEL", .key = "log.level",
+	  .fallback = "info", .choices = log_levels, .help = "the least that is logged" },
+};
+#undef MEMBER
+static const struct option_group serve_group = OPTION_GROUP("Options", serve_options);
+static const struct option_group *const serve_groups[] = { &serve_group, NULL };
+
+static int serve_run(int argc, char **argv)
+{
+	static const char *const listen_default[] = { "grpc://127.0.0.1:8372" };
+	CLEANUP(options_fini) struct options options;
+	struct serve_options serve;
+	void *const values[] = { &serve };
+	struct daemon_config config;
+	char why[1024] = "";
+	int status, r;
+
+	if (!options_parse(&options, &command_serve, values, argc, argv, &status))
+		return status;
+	if (options.operand_count)
+		return command_usage(&command_serve, "\"%s\" is no option", options.operands[0]);
+	if (!serve.tls_certificate != !serve.tls_key)
+		return command_usage(&command_serve, "--tls-cert and --tls-key go together");
+	log_setup(STDERR_FILENO, (enum log_level)serve.log_level, serve.log_format == 1);
+	config = (struct daemon_config){
+		.listen = serve.listen.count ? serve.listen.items : (const char *const *)listen_default,
+		.listen_count = serve.listen.count ? serve.listen.count : 1,
+		.store_path = serve.store,
+		.ceiling = serve.ceiling,
+		.tls_certificate = serve.tls_certificate,
+		.tls_key = serve.tls_key,
+		.tls_ca = serve.tls_ca,
+		.tls_require_client = serve.tls_require_client,
+		.tokens_path = serve.tokens,
+		.anonymous = serve.anonymous,
+		.admin = serve.admin,
+		.engine = (enum ring_engine)serve.engine,
+		.user = serve.user,
+		.slots = (uint32_t)serve.slots,
+		.executor_path = serve.executor_path,
+		.images = serve.images,
+		.runtime = serve.runtime,
+		.allow_host_root = serve.allow_host_root,
+		.drain_timeout_ns = serve.drain_timeout_ns,
+		.connections_max = (uint32_t)serve.connections_max,
+	};
+	r = daemon_run(&config, why, sizeof(why));
+	if (r == 0)
+		return STATUS_OK;
+	command_fail(&command_serve, "%s", *why ? why : "could not start");
+	return command_status_errno(r);
+}
+
+const struct command command_serve = {
+	.name = "serve",
+	.summary = "run the gateway: take trees, keep them, run actions on them",
+	.help = "Serves until SIGTERM, then finishes what is in progress and ends. Started as root it runs as two processes:\n"
+	        "a privileged one that only runs containers, and the gateway itself, as --user. As an ordinary user it\n"
+	        "serves without running actions. Nothing else needs to be installed or started.\n\n"
+	        "  sluice serve --listen grpc://127.0.0.1:8372 --store /var/lib/sluice --ceiling 50GB\n"
+	        "  sluice serve --listen grpcs://0.0.0.0:8372 --tls-cert cert.pem --tls-key key.pem --tls-ca ca.pem",
+	.run = serve_run,
+	.groups = serve_groups,
+};

@@ -1,0 +1,365 @@
+/*
+ * serve, put together. The order matters: fork the executor host, drop privileges, then everything that opens sockets;
+ * on the way out the reverse: stop listening, finish streams, make the store durable, end.
+ */
+#include "gateway/daemon/daemon.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <sys/statvfs.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include "gateway/base/check.h"
+#include "gateway/base/err.h"
+#include "gateway/base/log.h"
+#include "gateway/base/units.h"
+#include "gateway/cas/references.h"
+#include "gateway/daemon/observe.h"
+#include "gateway/daemon/parts.h"
+#include "gateway/daemon/privileges.h"
+#include "gateway/daemon/signals.h"
+#include "gateway/executor/host.h"
+#include "gateway/ring/probe.h"
+
+#define DAEMON_USER          "sluice"
+#define DAEMON_EXECUTOR_PATH "/var/lib/sluice-executor"
+
+static const struct server_method daemon_methods[] = {
+	{ SLUICE_PUSH, daemon_push },
+	{ SLUICE_FETCH, daemon_fetch },
+	{ SLUICE_PIN, daemon_pin },
+	{ SLUICE_STATUS, daemon_status },
+	{ SLUICE_ATTACH, daemon_attach },
+	{ REAPI_EXECUTE, daemon_execute },
+	{ NULL, NULL },
+};
+
+/* ---- the executor host ---- */
+
+/* Forks the host. In the child it does not return. */
+static int daemon_fork_host(struct daemon *daemon, char *why, size_t why_size)
+{
+	const struct daemon_config *config = daemon->config;
+	int pipe_fds[2];
+
+	if (pipe2(pipe_fds, O_CLOEXEC) < 0) {
+		snprintf(why, why_size, "no pipe: %s", strerror(errno));
+		return ERR_RAISE(-errno);
+	}
+	daemon->host_pid = fork();
+	if (daemon->host_pid < 0) {
+		int r = -errno;
+
+		snprintf(why, why_size, "fork: %s", strerror(-r));
+		close(pipe_fds[0]);
+		close(pipe_fds[1]);
+		return ERR_RAISE(r);
+	}
+	if (daemon->host_pid == 0) {
+		struct host_config host = {
+			.slots = config->slots, .path = config->executor_path ? config->executor_path : DAEMON_EXECUTOR_PATH,
+			.runtime = config->runtime, .images = config->images, .socket_fd = pipe_fds[0],
+			.engine = config->engine,
+			.hidden = { config->store_path, config->tls_key, config->tokens_path, "/etc/sluice" },
+		};
+
+		close(pipe_fds[1]);
+		_exit(host_run(&host));
+	}
+	close(pipe_fds[0]);
+	daemon->host_fd = pipe_fds[1];
+	return 0;
+}
+
+static int daemon_open_ring(struct daemon *daemon, char *why, size_t why_size)
+{
+	struct ring_config ring = { .engine = daemon->config->engine };
+	int r = ring_create(&daemon->ring, &ring);
+
+	if (r < 0) {
+		enum ring_refusal refusal = ring_refusal(r);
+
+		snprintf(why, why_size, "no event loop: %s, cause: %s: %s; or take --engine epoll", err_text(r),
+		         ring_refusal_name(refusal), ring_refusal_remedy(refusal));
+	}
+	return r;
+}
+
+/*
+ * The ring is made while still root: memory that it pins is then not charged to the user's RLIMIT_MEMLOCK. No socket is
+ * open yet, and nothing of the ring outlives the drop but memory and its own descriptor.
+ */
+static int daemon_become_user(struct daemon *daemon, char *why, size_t why_size)
+{
+	const struct daemon_config *config = daemon->config;
+	uid_t uid;
+	gid_t gid;
+	int r;
+
+	if (geteuid() != 0) {
+		daemon->no_executors = "serve was started as an ordinary user; start it as root to run actions";
+		log_event(LOG_WARNING, "no executors", LOG_TEXT("cause", daemon->no_executors));
+		signals_block();
+		return daemon_open_ring(daemon, why, why_size);
+	}
+	r = privileges_user(config->user ? config->user : DAEMON_USER, &uid, &gid, why, why_size);
+	if (r == 0)
+		r = privileges_own_directory(config->store_path, uid, gid, why, why_size);
+	if (r < 0)
+		return r;
+	privileges_raise_limits();
+	if (config->slots == 0)
+		daemon->no_executors = "serve was started with --slots 0";
+	else
+		r = daemon_fork_host(daemon, why, why_size);
+	signals_block();
+	if (r == 0)
+		r = daemon_open_ring(daemon, why, why_size);
+	return r ? r : privileges_drop(uid, gid, why, why_size);
+}
+
+/* ---- starting ---- */
+
+static int daemon_open_store(struct daemon *daemon, char *why, size_t why_size)
+{
+	const struct daemon_config *config = daemon->config;
+	struct store_config store = { .path = config->store_path, .direct = true, .references = closure_references };
+	struct statvfs disk;
+	uint64_t disk_bytes = 0;
+
+	/* Made now when it is missing, to see which disk it is on; what is wrong with it store_open() says. */
+	mkdir(config->store_path, 0700);
+	if (statvfs(config->store_path, &disk) == 0)
+		disk_bytes = (uint64_t)disk.f_blocks * disk.f_frsize;
+	if (!units_parse_bytes(config->ceiling, disk_bytes, &store.ceiling_bytes)) {
+		snprintf(why, why_size, "--ceiling %s is not a size such as 20GB or 10%%", config->ceiling);
+		return ERR_RAISE(-EINVAL);
+	}
+	daemon->ceiling_bytes = store.ceiling_bytes;
+	return store_open(&daemon->store, daemon->ring, &store, why, why_size);
+}
+
+static int daemon_open_tls(struct daemon *daemon, char *why, size_t why_size)
+{
+	const struct daemon_config *config = daemon->config;
+	struct tls_config tls = {
+		.server = true, .certificate_path = config->tls_certificate, .key_path = config->tls_key,
+		.ca_path = config->tls_ca, .require_client_certificate = config->tls_require_client,
+	};
+
+	if (!config->tls_certificate && !config->tls_key)
+		return 0;
+	return tls_context_create(&daemon->tls, &tls, why, why_size);
+}
+
+static void daemon_on_drained(void *context)
+{
+	struct daemon *daemon = context;
+
+	daemon->drained = true;
+}
+
+static int daemon_make_services(struct daemon *daemon, char *why, size_t why_size)
+{
+	const struct daemon_config *config = daemon->config;
+	struct tenant_config tenants = { .tokens_path = config->tokens_path, .anonymous = config->anonymous };
+	struct server_config server = {
+		.methods = daemon_methods, .context = daemon, .connections_max = config->connections_max,
+		.on_drained = daemon_on_drained,
+	};
+	struct pool_config pool = {
+		.cas = &daemon->cas, .executor_uid = 0, .enabled = daemon->host_pid > 0, .disabled_why = daemon->no_executors,
+	};
+	int r = tenant_registry_create(&daemon->tenants, &tenants, why, why_size);
+
+	if (r < 0)
+		return r;
+	sha256_init(&daemon->hasher, SHA256_AUTO);
+	r = pool_create(&daemon->pool, &pool);
+	if (r == 0)
+		r = server_create(&daemon->server, daemon->ring, &server);
+	if (r < 0) {
+		snprintf(why, why_size, "out of memory");
+		return r;
+	}
+	daemon->cas = (struct cas){
+		.ring = daemon->ring, .store = daemon->store, .hasher = &daemon->hasher,
+		.access = { .store = daemon->store, .registry = daemon->tenants, .context = daemon->pool,
+		            .executor_scope = pool_executor_scope },
+	};
+	cas_init(&daemon->cas);
+	daemon->execute = (struct execute_service){
+		.cas = &daemon->cas, .pool = daemon->pool, .allow_host_root = config->allow_host_root,
+	};
+	return 0;
+}
+
+static int daemon_listen(struct daemon *daemon, const char *text, char *why, size_t why_size)
+{
+	struct address address;
+	char bound[300];
+	int r;
+
+	if (!address_parse(&address, text, why, why_size))
+		return ERR_RAISE(-EINVAL);
+	if (address.tls && !daemon->tls) {
+		snprintf(why, why_size, "%s wants TLS, but no --tls-cert and --tls-key were given: `sluice cert` makes them", text);
+		return ERR_RAISE(-EINVAL);
+	}
+	r = server_listen(daemon->server, &address, address.tls ? daemon->tls : NULL, bound, sizeof(bound), why, why_size);
+	if (r < 0)
+		return r;
+	log_event(LOG_INFO, "listening", LOG_TEXT("address", bound), LOG_TEXT("engine", ring_engine_name(daemon->ring)));
+	return 0;
+}
+
+/* The executor socket, and its path to the waiting host. */
+static int daemon_listen_executors(struct daemon *daemon, char *why, size_t why_size)
+{
+	struct address address = { .local = true };
+	char bound[300];
+	int r;
+
+	if (daemon->host_pid <= 0)
+		return 0;
+	if (snprintf(address.host, sizeof(address.host), "%s/executor.sock", daemon->config->store_path) >= 108) {
+		snprintf(why, why_size, "the store's path is too long for a unix socket in it: %s", daemon->config->store_path);
+		return ERR_RAISE(-ENAMETOOLONG);
+	}
+	r = server_listen(daemon->server, &address, NULL, bound, sizeof(bound), why, why_size);
+	if (r < 0)
+		return r;
+	if (write(daemon->host_fd, address.host, strlen(address.host)) < 0)
+		log_event(LOG_WARNING, "executor host gone");
+	close(daemon->host_fd);
+	daemon->host_fd = -1;
+	return 0;
+}
+
+/* ---- the loop and the end ---- */
+
+static void daemon_drain(struct daemon *daemon)
+{
+	if (daemon->draining) {
+		log_event(LOG_WARNING, "second signal, closing at once");
+		server_drain(daemon->server, 1);
+		return;
+	}
+	daemon->draining = true;
+	log_event(LOG_INFO, "draining", LOG_U64("timeout_s", daemon->config->drain_timeout_ns / 1000000000u));
+	pool_drain(daemon->pool);
+	server_drain(daemon->server, daemon->config->drain_timeout_ns);
+}
+
+static void daemon_reap_host(struct daemon *daemon)
+{
+	int status;
+
+	if (daemon->host_pid <= 0 || waitpid(daemon->host_pid, &status, WNOHANG) != daemon->host_pid)
+		return;
+	log_event(LOG_ERROR, "executor host died", LOG_I64("status", status));
+	daemon->host_pid = 0;
+}
+
+static void daemon_on_signal(void *context, int number)
+{
+	struct daemon *daemon = context;
+
+	if (number == SIGTERM || number == SIGINT)
+		daemon_drain(daemon);
+	else if (number == SIGCHLD)
+		daemon_reap_host(daemon);
+}
+
+static void daemon_on_closed(void *context)
+{
+	struct daemon *daemon = context;
+
+	daemon->store = NULL;
+}
+
+/* Backwards through daemon_start(), from wherever that came to. When there is a server, it is drained. */
+static void daemon_close(struct daemon *daemon)
+{
+	signals_destroy(daemon->signals);
+	observe_stop(daemon);
+	/* No caller is left, but what callers began may still be in the store's hands. */
+	while (!cas_idle(&daemon->cas) || daemon->execute.open)
+		ring_run(daemon->ring, UINT64_MAX);
+	server_destroy(daemon->server);
+	pool_destroy(daemon->pool);
+	if (daemon->store) {
+		store_close(daemon->store, daemon_on_closed, daemon);
+		while (daemon->store)
+			ring_run(daemon->ring, UINT64_MAX);
+	}
+	tenant_registry_destroy(daemon->tenants);
+	tls_context_destroy(daemon->tls);
+	ring_destroy(daemon->ring);
+	if (daemon->host_fd >= 0)
+		close(daemon->host_fd);
+	if (daemon->host_pid > 0) {
+		/* Root's now, and out of our reach; it ends by itself when its socket closes. */
+		log_event(LOG_INFO, "waiting for the executor host");
+		waitpid(daemon->host_pid, NULL, 0);
+	}
+}
+
+static int daemon_start(struct daemon *daemon, char *why, size_t why_size)
+{
+	const struct daemon_config *config = daemon->config;
+	int r = daemon_become_user(daemon, why, why_size);
+
+	if (r == 0)
+		r = daemon_open_store(daemon, why, why_size);
+	if (r == 0)
+		r = daemon_open_tls(daemon, why, why_size);
+	if (r == 0)
+		r = daemon_make_services(daemon, why, why_size);
+	if (r == 0)
+		r = signals_create(&daemon->signals, daemon->ring, daemon_on_signal, daemon);
+	if (r == 0) {
+		daemon_reap_host(daemon);        /* who died before SIGCHLD was waited for */
+		r = observe_start(daemon, why, why_size);
+	}
+	if (r == 0)
+		r = daemon_listen_executors(daemon, why, why_size);
+	for (size_t i = 0; r == 0 && i < config->listen_count; i++)
+		r = daemon_listen(daemon, config->listen[i], why, why_size);
+	return r;
+}
+
+int daemon_run(const struct daemon_config *config, char *why, size_t why_size)
+{
+	struct daemon *daemon = calloc(1, sizeof(*daemon));
+	int r;
+
+	if (!daemon) {
+		snprintf(why, why_size, "out of memory");
+		return ERR_RAISE(-ENOMEM);
+	}
+	daemon->config = config;
+	daemon->host_fd = -1;
+	r = daemon_start(daemon, why, why_size);
+	if (r == 0) {
+		daemon->started_ns = ring_now_ns(daemon->ring);
+		observe_ready(daemon);
+		log_event(LOG_INFO, "ready");
+		while (!daemon->drained)
+			ring_run(daemon->ring, UINT64_MAX);
+		log_event(LOG_INFO, "stopped");
+	} else if (daemon->server) {
+		server_drain(daemon->server, 1);
+		while (!daemon->drained)
+			ring_run(daemon->ring, UINT64_MAX);
+	}
+	daemon_close(daemon);
+	free(daemon);
+	return r;
+}

@@ -1,0 +1,37 @@
+/*
+ * daemon: `sluice serve` put together: privileges, store, services, listeners, the loop, and the way out.
+ *
+ * Started as root it is two processes from the first moment: the executor host (privileged, executor/host.h), forked
+ * before any socket opens, and the gateway, which then becomes `user` for good. As an ordinary user it serves
+ * without executors.
+ */
+#pragma once
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include "gateway/ring/ring.h"
+
+struct daemon_config {
+	const char *const *listen;       /* addresses */
+	size_t listen_count;
+	const char *store_path;
+	const char *ceiling;             /* "20GB", "10%" of the disk */
+	const char *tls_certificate, *tls_key, *tls_ca;
+	bool tls_require_client;
+	const char *tokens_path, *anonymous;
+	const char *admin;               /* "127.0.0.1:8373"; NULL: none */
+	enum ring_engine engine;
+	const char *user;                /* NULL: "sluice" */
+	uint32_t slots;                  /* of the executor host; 0: no executors */
+	const char *executor_path;       /* the host's private directory; NULL: /var/lib/sluice-executor */
+	const char *images;              /* where OCI layout directories for --image are; NULL: none */
+	const char *runtime;             /* "runc", a path, or NULL: the first that works */
+	bool allow_host_root;
+	uint64_t drain_timeout_ns;
+	uint32_t connections_max;
+};
+
+/* Runs until SIGTERM or SIGINT and the drain that follows. 0, or -errno with `why` when it could not start. */
+int daemon_run(const struct daemon_config *config, char *why, size_t why_size);

@@ -1,0 +1,127 @@
+/* The methods of the daemon: each hands its request to the service that it belongs to; and Status, which knows all parts. */
+#include <stdio.h>
+#include <stdlib.h>
+
+#include "gateway/cas/unary.h"
+#include "gateway/daemon/parts.h"
+#include "proto/pb.h"
+#include "proto/sluice_v1.h"
+
+#define STATUS_REQUEST_BYTES_MAX  1024
+#define STATUS_RESPONSE_BYTES_MAX (4u << 20)
+
+int daemon_push(void *context, const struct server_request *request, char *why, size_t why_size)
+{
+	return cas_push_start(&((struct daemon *)context)->cas, request, why, why_size);
+}
+
+int daemon_fetch(void *context, const struct server_request *request, char *why, size_t why_size)
+{
+	return cas_fetch_start(&((struct daemon *)context)->cas, request, why, why_size);
+}
+
+int daemon_pin(void *context, const struct server_request *request, char *why, size_t why_size)
+{
+	return cas_pin_start(&((struct daemon *)context)->cas, request, why, why_size);
+}
+
+int daemon_attach(void *context, const struct server_request *request, char *why, size_t why_size)
+{
+	return pool_attach_start(((struct daemon *)context)->pool, request, why, why_size);
+}
+
+int daemon_execute(void *context, const struct server_request *request, char *why, size_t why_size)
+{
+	return execute_start(&((struct daemon *)context)->execute, request, why, why_size);
+}
+
+/* ---- Status ---- */
+
+struct status_call {
+	struct unary unary;
+	struct daemon *daemon;
+	struct scope scope;
+	struct tenant_identity identity;
+	bool local;                      /* the caller is on this machine */
+};
+
+static void status_add_pin(void *context, const struct store_pin *pin)
+{
+	struct buffer *pins = context;
+	uint8_t storage[48];
+	struct buffer root = buffer_over(storage, sizeof(storage));
+	struct pinned_root pinned = { .note = span_text(pin->note) };
+
+	digest_list_put(&root, &pin->root);
+	pinned.root = buffer_span(&root);
+	if (pin->expires_wall_ns != UINT64_MAX)
+		pinned.expires_unix_seconds = pin->expires_wall_ns / 1000000000u;
+	message_nest(&pinned_root_type, pins, 12, &pinned);
+}
+
+static void status_on_request(struct unary *unary, struct span bytes)
+{
+	struct status_call *call = container_of(unary, struct status_call, unary);
+	const struct daemon *daemon = call->daemon;
+	struct buffer pins = buffer_heap(STATUS_RESPONSE_BYTES_MAX), out = buffer_heap(STATUS_RESPONSE_BYTES_MAX);
+	struct server_status server;
+	struct store_status store;
+	struct pool_status pool;
+	struct status_response response;
+
+	server_status(daemon->server, &server);
+	store_status(daemon->store, &store);
+	pool_status(daemon->pool, &pool);
+	store_pins_list(daemon->store, &call->scope, status_add_pin, &pins);
+	response = (struct status_response){
+		.version = span_text(SLUICE_VERSION),
+		.engine = span_text(ring_engine_name(daemon->ring)),
+		.tenant = span_text(call->identity.tenant),
+		.subject = span_text(call->identity.subject),
+		.uptime_seconds = (ring_now_ns(daemon->ring) - daemon->started_ns) / 1000000000u,
+		.slots = pool.slots,
+		.slots_busy = pool.slots_busy,
+		.queued = pool.queued,
+		.connections = server.connections,
+		.pins.message = buffer_span(&pins),
+	};
+	/* How full the store is would tell a tenant whether what it sent was there already, from another one. */
+	if (call->local) {
+		response.ceiling_bytes = store.ceiling_bytes;
+		response.used_bytes = store.segments_used * store.segment_bytes + store.index_bytes;
+	}
+	message_encode(&status_response_type, &out, &response);
+	if (pins.failed || out.failed)
+		unary_fail(unary, GRPC_RESOURCE_EXHAUSTED, "the gateway is out of memory, or the pins do not fit a message");
+	else
+		unary_reply(unary, buffer_span(&out));
+	buffer_fini(&pins);
+	buffer_fini(&out);
+}
+
+static void status_on_done(struct unary *unary)
+{
+	free(container_of(unary, struct status_call, unary));
+}
+
+int daemon_status(void *context, const struct server_request *request, char *why, size_t why_size)
+{
+	struct daemon *daemon = context;
+	struct status_call *call = calloc(1, sizeof(*call));
+	enum grpc_status status = GRPC_RESOURCE_EXHAUSTED;
+
+	if (call)
+		status = access_scope(&daemon->cas.access, request, SCOPE_READ, &call->scope, &call->identity, why, why_size);
+	else
+		snprintf(why, why_size, "the gateway is out of memory; try again");
+	if (status != GRPC_OK) {
+		free(call);
+		return status;
+	}
+	call->daemon = daemon;
+	call->local = conn_peer(request->conn)->local || conn_peer(request->conn)->loopback;
+	call->unary.on_request = status_on_request;
+	call->unary.on_done = status_on_done;
+	unary_accept(&call->unary, request, STATUS_REQUEST_BYTES_MAX);
+	return 0;
+}

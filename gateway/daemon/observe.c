@@ -1,0 +1,79 @@
+/* Once a second, a copy of all numbers for the admin port. */
+#include "gateway/daemon/observe.h"
+
+#include "gateway/admin/admin.h"
+#include "gateway/base/log.h"
+#include "gateway/daemon/parts.h"
+
+#define OBSERVE_INTERVAL_NS 1000000000u
+
+static void observe_publish(struct daemon *daemon)
+{
+	struct counter_values values = { { 0 } };
+	struct counters_process process;
+	struct server_status server;
+	struct store_status store;
+	struct pool_status pool;
+
+	server_status(daemon->server, &server);
+	store_status(daemon->store, &store);
+	pool_status(daemon->pool, &pool);
+	counters_process(&process);
+	counters_read(&values, COUNTERS_SERVER, &server);
+	counters_read(&values, COUNTERS_RING, ring_counters(daemon->ring));
+	counters_read(&values, COUNTERS_STORE, &store);
+	counters_read(&values, COUNTERS_CAS, &daemon->cas.counters);
+	counters_read(&values, COUNTERS_POOL, &pool);
+	counters_read(&values, COUNTERS_EXECUTE, &daemon->execute.counters);
+	counters_read(&values, COUNTERS_PROCESS, &process);
+	admin_publish(daemon->admin, &values);
+	if (daemon->draining)
+		admin_set_ready(daemon->admin, false, "draining");
+}
+
+static void observe_on_timer(struct op *op, int32_t res)
+{
+	struct daemon *daemon = container_of(op, struct daemon, observe_timer);
+
+	if (res < 0 || !daemon->admin)
+		return;
+	observe_publish(daemon);
+	ring_timer(daemon->ring, op, OBSERVE_INTERVAL_NS);
+}
+
+int observe_start(struct daemon *daemon, char *why, size_t why_size)
+{
+	struct admin_config config = {
+		.address = daemon->config->admin, .version = SLUICE_VERSION, .engine = ring_engine_name(daemon->ring),
+	};
+	char bound[64];
+	int r;
+
+	if (!daemon->config->admin)
+		return 0;
+	r = admin_create(&daemon->admin, &config, bound, sizeof(bound), why, why_size);
+	if (r < 0)
+		return r;
+	log_event(LOG_INFO, "admin", LOG_TEXT("address", bound));
+	daemon->observe_timer.fn = observe_on_timer;
+	observe_publish(daemon);
+	ring_timer(daemon->ring, &daemon->observe_timer, OBSERVE_INTERVAL_NS);
+	return 0;
+}
+
+void observe_ready(struct daemon *daemon)
+{
+	if (daemon->admin)
+		admin_set_ready(daemon->admin, true, NULL);
+}
+
+void observe_stop(struct daemon *daemon)
+{
+	if (!daemon->admin)
+		return;
+	ring_cancel(daemon->ring, &daemon->observe_timer);
+	while (op_in_flight(&daemon->observe_timer))
+		ring_run(daemon->ring, UINT64_MAX);
+	admin_destroy(daemon->admin);
+	daemon->admin = NULL;
+}

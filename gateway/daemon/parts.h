@@ -1,0 +1,38 @@
+/* parts: what a running daemon is made of. For the files of this folder. */
+#pragma once
+
+#include <sys/types.h>
+
+#include "gateway/cas/cas.h"
+#include "gateway/daemon/daemon.h"
+#include "gateway/pool/execute.h"
+#include "proto/reapi.h"
+
+struct daemon {
+	const struct daemon_config *config;
+	struct ring *ring;
+	struct store *store;
+	struct tls_context *tls;
+	struct tenant_registry *tenants;
+	struct sha256 hasher;
+	struct cas cas;
+	struct pool *pool;
+	struct execute_service execute;
+	struct server *server;
+	struct signals *signals;
+	struct admin *admin;
+	struct op observe_timer;
+	uint64_t ceiling_bytes, started_ns;
+	pid_t host_pid;
+	int host_fd;                     /* the pipe to the host until it knows the socket */
+	const char *no_executors;        /* why there are none */
+	bool draining, drained;
+};
+
+/* Methods: each hands the request to its service. */
+int daemon_push(void *context, const struct server_request *request, char *why, size_t why_size);
+int daemon_fetch(void *context, const struct server_request *request, char *why, size_t why_size);
+int daemon_pin(void *context, const struct server_request *request, char *why, size_t why_size);
+int daemon_status(void *context, const struct server_request *request, char *why, size_t why_size);
+int daemon_attach(void *context, const struct server_request *request, char *why, size_t why_size);
+int daemon_execute(void *context, const struct server_request *request, char *why, size_t why_size);

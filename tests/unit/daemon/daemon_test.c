@@ -1,0 +1,386 @@
+/*
+ * Shows how a daemon comes and goes, each in a process of its own: every start that cannot succeed says why and leaves
+ * nothing behind (LeakSanitizer looks, where it is built in); one that runs answers, ends on SIGTERM when its calls have
+ * ended, and at once on the second one; one store has one daemon. And of its parts: a signal reaches the loop once, and
+ * never after the end; privileges once dropped do not come back. What needs root is left out for others.
+ */
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <ftw.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/prctl.h>
+#include <sys/stat.h>
+#include <sys/wait.h>
+#include <unistd.h>
+#include <cmocka.h>
+
+#include "gateway/client/client.h"
+#include "gateway/daemon/daemon.h"
+#include "gateway/daemon/privileges.h"
+#include "gateway/daemon/signals.h"
+#include "proto/sluice_v1.h"
+
+#define USER         "nobody"
+#define CHILD_FAILED 17
+
+static char directory[64], store_path[80], socket_address[112];
+
+static int setup(void **state)
+{
+	snprintf(directory, sizeof(directory), "/tmp/sluice-daemon-XXXXXX");
+	assert_non_null(mkdtemp(directory));
+	assert_int_equal(chmod(directory, 0755), 0);
+	snprintf(store_path, sizeof(store_path), "%s/store", directory);
+	snprintf(socket_address, sizeof(socket_address), "unix://%s/store/s", directory);
+	return 0;
+}
+
+static int remove_entry(const char *path, const struct stat *st, int type, struct FTW *ftw)
+{
+	return remove(path);
+}
+
+static int teardown(void **state)
+{
+	nftw(directory, remove_entry, 16, FTW_DEPTH | FTW_PHYS);
+	return 0;
+}
+
+static struct daemon_config config_make(const char *const *listen)
+{
+	return (struct daemon_config){
+		.listen = listen, .listen_count = 1, .store_path = store_path, .ceiling = "100MB", .user = USER,
+		.drain_timeout_ns = 60000000000u, .executor_path = directory,
+	};
+}
+
+struct child {
+	pid_t pid;
+	int why_fd;
+};
+
+/* daemon_run() in a process: its exit status is 0 or 1, and what it says comes by a pipe. */
+static struct child child_start(const struct daemon_config *config)
+{
+	struct child child;
+	int fds[2];
+
+	assert_int_equal(pipe(fds), 0);
+	fflush(NULL);
+	child.pid = fork();
+	assert_true(child.pid >= 0);
+	if (child.pid == 0) {
+		char why[1024] = "";
+		int r;
+
+		close(fds[0]);
+		alarm(100);
+		r = daemon_run(config, why, sizeof(why));
+		if (write(fds[1], why, strlen(why)) < 0)
+			_exit(CHILD_FAILED);
+		/* Who has changed its ids cannot be looked at, not by LeakSanitizer either. */
+		prctl(PR_SET_DUMPABLE, 1);
+		exit(r == 0 ? 0 : 1);
+	}
+	close(fds[1]);
+	child.why_fd = fds[0];
+	return child;
+}
+
+static int child_end(struct child child, char why[static 1024])
+{
+	size_t size = 0;
+	ssize_t more;
+	int status;
+
+	while ((more = read(child.why_fd, why + size, 1023 - size)) > 0)
+		size += (size_t)more;
+	why[size] = 0;
+	close(child.why_fd);
+	assert_int_equal(waitpid(child.pid, &status, 0), child.pid);
+	assert_true(WIFEXITED(status));
+	return WEXITSTATUS(status);
+}
+
+static void expect_failure(const struct daemon_config *config, const char *says)
+{
+	char why[1024];
+
+	assert_int_equal(child_end(child_start(config), why), 1);
+	if (!strstr(why, says))
+		fail_msg("\"%s\" does not say \"%s\"", why, says);
+}
+
+static void what_cannot_start_says_why(void **state)
+{
+	static const char *const nonsense[] = { "nonsense" }, *const tls[] = { "grpcs://127.0.0.1:0" };
+	const char *listen[] = { socket_address };
+	struct daemon_config config = config_make(listen);
+
+	config.ceiling = "much";
+	expect_failure(&config, "--ceiling much");
+	config = config_make(listen);
+	config.ceiling = "1MB";
+	expect_failure(&config, "");
+	config = config_make(nonsense);
+	expect_failure(&config, "nonsense");
+	config = config_make(tls);
+	expect_failure(&config, "--tls-cert");
+	config = config_make(listen);
+	config.tls_certificate = config.tls_key = "/nonexistent.pem";
+	expect_failure(&config, "/nonexistent.pem");
+	config = config_make(listen);
+	config.tokens_path = "/nonexistent.tokens";
+	expect_failure(&config, "/nonexistent.tokens");
+	config = config_make(listen);
+	config.admin = "nowhere";
+	expect_failure(&config, "nowhere");
+	config = config_make(listen);
+	config.store_path = "/nonexistent/store";
+	expect_failure(&config, "/nonexistent/store");
+}
+
+static void what_root_cannot_start_says_why(void **state)
+{
+	const char *listen[] = { socket_address };
+	struct daemon_config config = config_make(listen);
+
+	if (geteuid() != 0)
+		skip();
+	config.user = "no-such-user";
+	expect_failure(&config, "useradd");
+	config.user = "root";
+	expect_failure(&config, "must not be");
+	config = config_make(listen);
+	assert_int_equal(mkdir(store_path, 0755), 0);
+	expect_failure(&config, "chown");
+	assert_int_equal(rmdir(store_path), 0);
+	/* With an executor host already forked: it ends, too, or this would wait for ever. */
+	config.slots = 1;
+	config.runtime = "/nonexistent-runtime";
+	config.ceiling = "much";
+	expect_failure(&config, "--ceiling much");
+}
+
+/* ---- running ---- */
+
+static struct client *connect_to(void)
+{
+	struct client_config config = { .fd = -1, .address.local = true };
+	struct client *client;
+	char why[512];
+	int r = -1;
+
+	snprintf(config.address.host, sizeof(config.address.host), "%s/s", store_path);
+	/* There is no event to wait for: another process has to open its socket first. */
+	for (int i = 0; i < 10000 && r < 0; i++) {
+		r = client_open(&client, &config, why, sizeof(why));
+		if (r < 0)
+			usleep(2000);
+	}
+	assert_int_equal(r, 0);
+	return client;
+}
+
+static void it_answers_and_ends(void **state)
+{
+	const char *listen[] = { socket_address };
+	struct daemon_config config = config_make(listen);
+	struct status_response status;
+	struct client_call *call;
+	struct client *client;
+	struct span response;
+	struct child child;
+	char why[1024];
+
+	config.ceiling = "10%";                  /* of the disk of a directory that is not there yet */
+	child = child_start(&config);
+	client = connect_to();
+	assert_int_equal(client_unary(client, SLUICE_STATUS, (struct span){ 0 }, &call, &response), CLIENT_OK);
+	assert_true(message_decode(&status_response_type, response, &status));
+	assert_true(span_is(status.tenant, "default"));
+	assert_true(status.ceiling_bytes > 0);
+	assert_int_equal(status.slots, 0);
+	client_call_close(call);
+	client_close(client);
+	kill(child.pid, SIGTERM);
+	assert_int_equal(child_end(child, why), 0);
+	assert_string_equal(why, "");
+}
+
+static void one_store_has_one_daemon(void **state)
+{
+	const char *listen[] = { socket_address };
+	struct daemon_config config = config_make(listen);
+	struct child child = child_start(&config);
+	struct client *client = connect_to();
+	char why[1024];
+
+	expect_failure(&config, store_path);
+	client_close(client);
+	kill(child.pid, SIGTERM);
+	assert_int_equal(child_end(child, why), 0);
+}
+
+static bool connection_refused(void)
+{
+	struct client_config config = { .fd = -1, .address.local = true };
+	struct client *client;
+	char why[512];
+
+	snprintf(config.address.host, sizeof(config.address.host), "%s/s", store_path);
+	if (client_open(&client, &config, why, sizeof(why)) < 0)
+		return true;
+	client_close(client);
+	return false;
+}
+
+/* Its call keeps it from ending, until it is told a second time. */
+static void the_second_signal_ends_it_at_once(void **state)
+{
+	const char *listen[] = { socket_address };
+	struct daemon_config config = config_make(listen);
+	struct child child = child_start(&config);
+	struct client *client = connect_to();
+	struct client_call *call;
+	struct span message;
+	const char *text;
+	char why[1024];
+
+	assert_int_equal(client_call_open(&call, client, SLUICE_PUSH, NULL, 0), 0);
+	client_wait(client, NULL, 0, NULL, 100000000);
+	kill(child.pid, SIGTERM);
+	for (int i = 0; i < 10000 && !connection_refused(); i++)
+		usleep(1000);
+	assert_int_equal(waitpid(child.pid, NULL, WNOHANG), 0);
+	kill(child.pid, SIGTERM);
+	assert_int_equal(client_receive(call, &message, UINT64_MAX), CLIENT_END);
+	assert_int_equal(client_call_status(call, &text), GRPC_UNAVAILABLE);
+	client_call_close(call);
+	client_close(client);
+	assert_int_equal(child_end(child, why), 0);
+}
+
+/* ---- parts ---- */
+
+static void expect_child(void (*run)(void))
+{
+	int status;
+	pid_t pid;
+
+	fflush(NULL);
+	pid = fork();
+	assert_true(pid >= 0);
+	if (pid == 0) {
+		alarm(60);
+		run();
+		prctl(PR_SET_DUMPABLE, 1);
+		exit(0);
+	}
+	assert_int_equal(waitpid(pid, &status, 0), pid);
+	assert_int_equal(status, 0);
+}
+
+#define MUST(expr) ((expr) ? (void)0 : (fprintf(stderr, "line %d: %s\n", __LINE__, #expr), _exit(CHILD_FAILED)))
+
+static unsigned terms, ints;
+
+static void count_signal(void *context, int number)
+{
+	terms += number == SIGTERM;
+	ints += number == SIGINT;
+}
+
+static void signals_child(void)
+{
+	struct signals *signals;
+	struct ring *ring;
+
+	signals_block();
+	MUST(ring_create(&ring, &(struct ring_config){ 0 }) == 0);
+	MUST(signals_create(&signals, ring, count_signal, NULL) == 0);
+	kill(getpid(), SIGTERM);
+	while (!terms)
+		ring_run(ring, UINT64_MAX);
+	kill(getpid(), SIGINT);
+	while (!ints)
+		ring_run(ring, UINT64_MAX);
+	MUST(terms == 1 && ints == 1);
+	/* One that is on its way when it ends is not told, and its post does not outlive it. */
+	kill(getpid(), SIGTERM);
+	usleep(20000);
+	signals_destroy(signals);
+	while (ring_run(ring, 0))
+		;
+	MUST(terms == 1);
+	signals_destroy(NULL);
+	ring_destroy(ring);
+}
+
+static void signals_reach_the_loop_once(void **state)
+{
+	expect_child(signals_child);
+}
+
+static bool status_says(const char *name, const char *value)
+{
+	char line[256], wanted[64];
+	bool found = false;
+	FILE *file = fopen("/proc/self/status", "r");
+
+	snprintf(wanted, sizeof(wanted), "%s:\t%s", name, value);
+	while (file && fgets(line, sizeof(line), file))
+		found |= strncmp(line, wanted, strlen(wanted)) == 0;
+	if (file)
+		fclose(file);
+	return found;
+}
+
+static void privileges_child(void)
+{
+	char why[512], link_path[128];
+	struct stat st;
+	uid_t uid;
+	gid_t gid;
+
+	MUST(privileges_user(USER, &uid, &gid, why, sizeof(why)) == 0);
+	MUST(privileges_own_directory(store_path, uid, gid, why, sizeof(why)) == 0);
+	MUST(stat(store_path, &st) == 0 && st.st_uid == uid && (st.st_mode & 07777) == 0700);
+	MUST(privileges_own_directory(store_path, uid, gid, why, sizeof(why)) == 0);
+	snprintf(link_path, sizeof(link_path), "%s/link", directory);
+	MUST(symlink(store_path, link_path) == 0);
+	MUST(privileges_own_directory(link_path, uid, gid, why, sizeof(why)) == -EPERM);
+	MUST(privileges_drop(uid, gid, why, sizeof(why)) == 0);
+	MUST(getuid() == uid && geteuid() == uid && getgid() == gid && getgroups(0, NULL) == 0);
+	MUST(setuid(0) < 0 && setgid(0) < 0);
+	MUST(status_says("CapEff", "0000000000000000") && status_says("CapPrm", "0000000000000000"));
+	MUST(status_says("NoNewPrivs", "1"));
+}
+
+static void privileges_do_not_come_back(void **state)
+{
+	if (geteuid() != 0)
+		skip();
+	expect_child(privileges_child);
+}
+
+int main(void)
+{
+	const struct CMUnitTest tests[] = {
+		cmocka_unit_test_setup_teardown(what_cannot_start_says_why, setup, teardown),
+		cmocka_unit_test_setup_teardown(what_root_cannot_start_says_why, setup, teardown),
+		cmocka_unit_test_setup_teardown(it_answers_and_ends, setup, teardown),
+		cmocka_unit_test_setup_teardown(one_store_has_one_daemon, setup, teardown),
+		cmocka_unit_test_setup_teardown(the_second_signal_ends_it_at_once, setup, teardown),
+		cmocka_unit_test_setup_teardown(signals_reach_the_loop_once, setup, teardown),
+		cmocka_unit_test_setup_teardown(privileges_do_not_come_back, setup, teardown),
+	};
+
+	return cmocka_run_group_tests(tests, NULL, NULL);
+}
