@@ -1,0 +1,43 @@
+# A thin front to meson and scripts/; `make help` lists what there is.
+BUILD = build
+# For .ci/run: --no-skips, and logs of what ran before.
+TEST_FLAGS =
+
+help:
+	@echo 'make demo      install what is missing, build, and show a push, an edit, a run and a cached run'
+	@echo 'make test      install what is missing, build, and run every test suite'
+	@echo 'make build     compile into build/'
+	@echo 'make accept    the acceptance table on a large tree (some minutes, some GB below /var/tmp)'
+	@echo 'make bench     the benchmarks; they want a quiet machine'
+	@echo 'make soak      the long loops'
+	@echo 'make install   into PREFIX (default /usr/local)'
+	@echo 'make clean     remove the build directories'
+
+deps:
+	@scripts/deps
+
+build: deps
+	@scripts/build $(BUILD)
+
+demo: build
+	@scripts/demo $(BUILD)/gateway/cmd/sluice
+
+test: deps
+	@scripts/test $(TEST_FLAGS)
+
+accept: build
+	@ACCEPT=full python3 tests/e2e/run.py --binary $(BUILD)/gateway/cmd/sluice --table
+
+bench: build
+	@meson test -C $(BUILD) --benchmark --verbose --num-processes 1
+
+soak: build
+	@ACCEPT=soak python3 tests/e2e/run.py --binary $(BUILD)/gateway/cmd/sluice --table soak kill
+
+install: build
+	@meson install -C $(BUILD) --no-rebuild
+
+clean:
+	rm -rf build build-sanitize build-clang build-clang-sanitize build-fuzz
+
+.PHONY: help deps build demo test accept bench soak install clean

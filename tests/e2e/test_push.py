@@ -1,0 +1,243 @@
+"""The main job: trees go up and come down whole, and cost what changed."""
+import os
+import re
+import shutil
+import statistics
+import subprocess
+
+import shared
+import trees
+from harness import check
+
+
+def test_round_trip_is_identical(env):
+    gateway = env.gateway()
+    client = env.client(gateway)
+    tree, back = shared.tree(env), env.path("back")
+    pushed = client.push(tree)
+    check(pushed["files_read"] > 0 and pushed["bytes_sent"] > 0, f"nothing was read or sent: {pushed}")
+    pulled = client.pull(pushed["root"], back)
+    check(pulled["bytes_received"] > 0, f"nothing was received: {pulled}")
+    found = trees.differences(tree, back)
+    check(not found, "the pulled tree differs:\n  " + "\n  ".join(found))
+    same = subprocess.run(["diff", "-r", "--no-dereference", tree, back], capture_output=True, check=False)
+    # Two fifos are compared by diff as different kinds of the same: it names them and is not wrong to.
+    lines = [line for line in same.stdout.splitlines() if b"is a fifo" not in line]
+    check(not lines, f"diff -r: {lines[:5]}")
+    env.row("round trip, differences", len(found), 0, "entries")
+    gateway.stop()
+
+
+def test_counts_are_those_of_the_tree(env):
+    gateway = env.gateway()
+    tree = env.path("counted")
+    os.makedirs(tree + "/a/b")
+    for name, size in (("one", 1), ("a/two", 1000), ("a/b/large", 300_000)):
+        trees.write_random(f"{tree}/{name}", size, name)
+    os.symlink("one", tree + "/link")
+    pushed = env.client(gateway).push(tree)
+    check((pushed["files"], pushed["bytes"], pushed["files_read"]) == (3, 301_001, 3), f"{pushed}")
+    check(pushed["root"].startswith("sha256:") and "/" in pushed["root"], f"{pushed}")
+    plain = env.client(gateway).run("push", "--progress", "quiet", tree)
+    check(plain.stdout == pushed["root"] + "\n", f"the root, last and alone on stdout: {plain}")
+    gateway.stop()
+
+
+def test_nothing_changed_costs_nothing(env):
+    gateway = env.gateway(tls=True)
+    client = env.client(gateway)
+    tree = shared.own_tree(env)
+    first = client.push(tree)
+    # Files as young as the first scan are read once more: they could have changed within the clock's grain.
+    second = client.push(tree)
+    check(second["root"] == first["root"], "another root for the same tree")
+    third = client.push(tree)
+    check(third["root"] == first["root"], "another root for the same tree")
+    total = third["bytes_sent"] + third["bytes_received"]
+    env.row("nothing changed, files read", third["files_read"], 0, "files")
+    env.row("nothing changed, TCP payload both ways", total, 4000, "bytes")
+    env.row("nothing changed, of it after the handshake", total - third["handshake_bytes"], 1500, "bytes")
+    gateway.stop()
+
+
+def test_touched_files_send_no_content(env):
+    gateway = env.gateway()
+    client = env.client(gateway)
+    tree = shared.own_tree(env)
+    first = client.push(tree)
+    trees.touch_all(tree)
+    second = client.push(tree)
+    check(second["root"] == first["root"], "mtimes are no part of a root")
+    env.row("all mtimes touched, chunks sent", second["chunks_new"], 0, "chunks")
+    env.row("all mtimes touched, bytes sent", second["bytes_sent"], 8000, "bytes")
+    gateway.stop()
+
+
+def test_edits_of_small_files_are_cheap(env):
+    gateway = env.gateway()
+    client = env.client(gateway)
+    tree = shared.own_tree(env)
+    client.push(tree)
+    sent, roots = [], set()
+    for i, path in enumerate(trees.small_files(tree, 20, "edits")):
+        trees.change_byte(path, i)
+        pushed = client.push(tree)
+        roots.add(pushed["root"])
+        sent.append(pushed["bytes_sent"])
+    check(len(roots) == 20, f"20 edits made {len(roots)} roots")
+    env.row("one byte changed in a small file, sent, median of 20", statistics.median(sent), 24_000, "bytes")
+    env.row("one byte changed in a small file, sent, worst of 20", max(sent), 160_000, "bytes")
+    back = env.path("back")
+    client.pull(pushed["root"], back)
+    found = trees.differences(tree, back)
+    check(not found, "the edited tree differs:\n  " + "\n  ".join(found))
+    gateway.stop()
+
+
+def test_insertions_into_a_large_file_are_cheap(env):
+    gateway = env.gateway()
+    client = env.client(gateway)
+    tree = shared.own_tree(env)
+    client.push(tree)
+    sent = []
+    for i in range(20):
+        trees.insert_byte(shared.big_file(tree), i)
+        sent.append(client.push(tree)["bytes_sent"])
+    env.row("one byte inserted in a large file, sent, median of 20", statistics.median(sent), 300_000, "bytes")
+    env.row("one byte inserted in a large file, sent, worst of 20", max(sent), 400_000, "bytes")
+    gateway.stop()
+
+
+def test_second_directory_without_a_snapshot(env):
+    gateway = env.gateway()
+    first = env.client(gateway, "first").push(shared.tree(env))
+    second = env.client(gateway, "second").push(shared.own_tree(env))
+    check(second["root"] == first["root"], "the same tree has another root elsewhere")
+    check(second["files_read"] > 0, "a client without a snapshot must read")
+    env.row("the same tree from a second directory, sent", second["bytes_sent"], 8000, "bytes")
+    gateway.stop()
+
+
+def test_no_change_is_about_as_fast_as_a_walk(env):
+    """perf_scan runs a scan that finds nothing changed and a one-thread readdir+fstatat loop in turns: best of seven."""
+    bench = os.path.join(os.path.dirname(env.binary), "../../perf/scan/perf_scan")
+    env.need(os.path.exists(bench), "perf_scan, built beside the binary")
+    output = subprocess.run([bench, shared.tree(env)], check=True, capture_output=True, stdin=subprocess.DEVNULL,
+                            env=env.environment(env.home("scan")), text=True).stdout
+    check("files_read 0" in output, f"files were read though nothing changed: {output}")
+    ratio = float(re.search(r"^wall: .*ratio ([0-9.]+)", output, re.MULTILINE)[1])
+    if env.accept == "full":             # a small tree takes too short a time to be a measure
+        env.row("nothing changed, scan against a bare walk", ratio, 1.5, "times")
+
+
+def test_dockerignore_leaves_out(env):
+    gateway = env.gateway()
+    client = env.client(gateway)
+    tree, back = env.path("ignored"), env.path("back")
+    os.makedirs(tree + "/node_modules/x")
+    os.makedirs(tree + "/src")
+    for name in ("keep.c", "drop.o", "src/keep.o.c", "src/drop.o", "src/keep.o", "node_modules/x/y"):
+        trees.write_random(f"{tree}/{name}", 10, name)
+    with open(tree + "/.dockerignore", "w", encoding="ascii") as file:
+        file.write("# comment\nnode_modules\n**/*.o\n!src/keep.o\n")
+    pushed = client.push(tree)
+    client.pull(pushed["root"], back)
+    names = sorted(os.path.relpath(os.path.join(d, f), back) for d, _, fs in os.walk(back) for f in fs)
+    check(names == [".dockerignore", "keep.c", "src/keep.o", "src/keep.o.c"], str(names))
+    gateway.stop()
+
+
+def test_ls_cat_diff_see_the_tree(env):
+    gateway = env.gateway()
+    client = env.client(gateway)
+    tree = env.path("seen")
+    os.makedirs(tree + "/src/deep")
+    for name, size in (("src/small", 100), ("src/deep/large", 500_000)):
+        trees.write_random(f"{tree}/{name}", size, name)
+    os.symlink("small", tree + "/src/link")
+    root = client.push(tree)["root"]
+    listed = client.run("ls", root, "src").stdout.splitlines()
+    check(sorted(line.strip("/") for line in listed) == ["deep", "link", "small"], f"{listed}")
+    with open(tree + "/src/deep/large", "rb") as file:
+        process = env.start("cat", *client.options, root, "src/deep/large")
+        content = process.communicate()[0]
+        check(process.returncode == 0 and content == file.read(), "cat differs")
+    client.run("diff", root, tree)
+    trees.change_byte(tree + "/src/small", 1)
+    os.unlink(tree + "/src/link")
+    changed = client.push(tree)["root"]
+    for other in (tree, changed):
+        found = client.run("diff", root, other, status=1).stdout
+        check("src/small" in found and "src/link" in found and "large" not in found, found)
+    for arguments in (("ls", root, "no/such"), ("cat", root, "src"), ("cat", root, "src/link2"),
+                      ("ls", "sha256:" + "0" * 64 + "/10")):
+        client.run(*arguments, status=1)
+    gateway.stop()
+
+
+def test_pull_replaces_only_when_asked(env):
+    gateway = env.gateway()
+    client = env.client(gateway)
+    tree, back = env.path("tree"), env.path("back")
+    os.makedirs(tree)
+    trees.write_random(tree + "/file", 100, "f")
+    os.makedirs(back)
+    trees.write_random(back + "/mine", 10, "m")
+    root = client.push(tree)["root"]
+    client.run("pull", root, back, status=None)
+    check(os.path.exists(back + "/mine"), "pull removed what was there")
+    client.pull(root, back, "--replace")
+    check(not trees.differences(tree, back), "--replace did not make them equal")
+    gateway.stop()
+
+
+def test_pin_and_status(env):
+    gateway = env.gateway()
+    client = env.client(gateway)
+    tree = env.path("tree")
+    os.makedirs(tree)
+    trees.write_random(tree + "/file", 100, "f")
+    root = client.push(tree)["root"]
+    client.run("pin", "--expires", "7d", "--note", "release", root)
+    status = client.run("status", "--json").json()
+    check(root in str(status), f"the pin is not in {status}")
+    check(env.engine in str(status), f"the engine is not in {status}")
+    client.run("pin", "--remove", root)
+    check(root not in client.run("status", "--json").stdout, "the pin is still there")
+    client.run("pin", "sha256:" + "0" * 64 + "/10", status=1)
+    gateway.stop()
+
+
+def test_four_pushes_at_once(env):
+    gateway = env.gateway()
+    made = []
+    for i in range(4):
+        tree = env.path(f"parallel-{i}")
+        shutil.copytree(os.path.join(shared.tree(env), "odd"), tree, symlinks=True,
+                        ignore=lambda directory, names: [n for n in names if n == "fifo"])
+        trees.write_random(tree + "/own", 3_000_000, i % 2)
+        made.append(tree)
+    clients = [env.client(gateway, f"parallel-{i}") for i in range(4)]
+    running = [env.start("push", *c.options, "--json", t, home=c.home) for c, t in zip(clients, made)]
+    for process in running:
+        out, error = process.communicate(timeout=600)
+        check(process.returncode == 0, error.decode())
+        del out
+    roots = [c.push(t)["root"] for c, t in zip(clients, made)]
+    check(roots[0] == roots[2] and roots[1] == roots[3] and roots[0] != roots[1], str(roots))
+    gateway.stop()
+
+
+def test_restart_keeps_everything(env):
+    store = env.path("store")
+    gateway = env.gateway(store=store)
+    tree, back = shared.tree(env), env.path("back")
+    root = env.client(gateway).push(tree)["root"]
+    gateway.stop()
+    env.sluice("fsck", store)
+    gateway = env.gateway(store=store)
+    client = env.client(gateway)
+    client.pull(root, back)
+    check(not trees.differences(tree, back), "after a restart the tree differs")
+    check(client.push(tree)["chunks_new"] == 0, "after a restart chunks were sent again")
+    gateway.stop()

@@ -1,0 +1,220 @@
+"""`sluice run`: a command in a container on a pushed tree, its output, its status, its changes, and the cache."""
+import json
+import os
+import signal
+import statistics
+
+import shared
+import trees
+from harness import check
+
+PROGRAM = """#include <stdio.h>
+int main(int argc, char **argv)
+{
+	printf("hello from %s\\n", argc > 1 ? argv[1] : "inside");
+	fprintf(stderr, "and stderr\\n");
+	return 7;
+}
+"""
+
+
+def work_tree(env, name="work"):
+    tree = env.path(name)
+    os.makedirs(tree + "/src")
+    with open(tree + "/src/t.c", "w", encoding="ascii") as file:
+        file.write(PROGRAM)
+    return tree
+
+
+def runner(env, **more):
+    env.need_executor()
+    gateway = env.gateway(slots=2, **more)
+    return gateway, env.client(gateway, f"runner-{id(gateway)}")
+
+
+def test_compile_and_run(env):
+    gateway, client = runner(env)
+    result, report = client.action(["sh", "-c", "cc -o t src/t.c && ./t there"], directory=work_tree(env), status=7)
+    check(result.stdout == "hello from there\n", f"stdout: {result}")
+    check("and stderr" in result.stderr, f"stderr: {result}")
+    check(report["exit_code"] == 7 and not report["cached"], f"{report}")
+    _, report = client.action(["true"], directory=work_tree(env))
+    check(report["exit_code"] == 0, f"{report}")
+    for command, status in ((["sh", "-c", "exit 42"], 42), (["sh", "-c", "kill -9 $$"], 137), (["/no/such/program"], 127)):
+        client.action(command, directory=work_tree(env), status=status)
+    gateway.stop()
+
+
+def test_the_second_time_comes_from_the_cache(env):
+    gateway, client = runner(env)
+    tree = work_tree(env)
+    command = ["sh", "-c", "cc -o t src/t.c && (./t once || true) && date +%N && od -An -N8 -tx8 /dev/urandom"]
+    first, report = client.action(command, "--env", "PATH=/usr/bin:/bin", directory=tree)
+    check(not report["cached"], f"{report}")
+    root = report["root"]
+    took = []
+    for _ in range(20):
+        again, report = client.action(command, "--env", "PATH=/usr/bin:/bin", "--root", root)
+        check(report["cached"] and report["exit_code"] == 0, f"{report}")
+        check(again.stdout == first.stdout, "the cache replays another stdout")
+        took.append(again.seconds)
+    if "sanitize" not in env.binary:
+        env.row("cached run, median of 20", statistics.median(took) * 1000, 50, "ms")
+    # Somebody else, with an empty home, from a copy of the tree.
+    other = env.client(gateway, "somebody-else")
+    again, report = other.action(command, "--env", "PATH=/usr/bin:/bin", directory=work_tree(env, "copy"))
+    check(report["cached"] and again.stdout == first.stdout, f"{report}")
+    # Whatever is part of the action makes it another one.
+    for options, changed in ((["--env", "PATH=/usr/bin:/bin", "--env", "X=1"], command),
+                             (["--env", "PATH=/usr/bin:/bin"], command[:2] + [command[2] + "; true"]),
+                             (["--env", "PATH=/usr/bin:/bin", "--no-cache"], command)):
+        _, report = client.action(changed, *options, "--root", root)
+        check(not report["cached"], f"{options}: {report}")
+    gateway.stop()
+
+
+def test_failures_are_not_cached(env):
+    gateway, client = runner(env)
+    tree = work_tree(env)
+    for _ in range(2):
+        _, report = client.action(["sh", "-c", "exit 3"], directory=tree, status=3)
+        check(not report["cached"], f"{report}")
+    gateway.stop()
+
+
+def test_outputs_come_back(env):
+    gateway, client = runner(env)
+    tree = work_tree(env)
+    out = env.path("out")
+    os.makedirs(out)
+    command = ["sh", "-c", "mkdir -p build/deep && cc -o build/t src/t.c && echo x > build/deep/x && rm src/t.c"]
+    _, report = client.action(command, "--output", "build", "--output-dir", out, directory=tree)
+    check(os.access(out + "/build/t", os.X_OK) and os.path.exists(out + "/build/deep/x"), str(os.listdir(out)))
+    check(os.path.exists(tree + "/src/t.c"), "the action changed the client's own directory")
+    check(report["changes"], f"no tree of changes: {report}")
+    # From the cache the outputs come just as well.
+    again = env.path("again")
+    os.makedirs(again)
+    _, report = client.action(command, "--output", "build", "--output-dir", again, directory=tree)
+    check(report["cached"] and not trees.differences(out, again), f"{report}")
+    gateway.stop()
+
+
+def test_an_action_sees_only_its_tree(env):
+    gateway, client = runner(env)
+    tree = work_tree(env)
+    secret = env.path("secret")
+    with open(secret, "w", encoding="ascii") as file:
+        file.write("hush")
+    os.chmod(secret, 0o644)
+    server = env.certificates()["server"]
+    for path in (secret, gateway.store, server + "/key.pem", env.executor_path, "/root", "/var/lib"):
+        client.action(["sh", "-c", f"! test -e {path}"], directory=tree)
+    checks = (("the tree is at /work", "test -f /work/src/t.c && test $(pwd) = /work"),
+              ("no network", "test $(grep -c : /proc/net/dev) = $(grep -c lo: /proc/net/dev)"),
+              ("no environment of ours", "! env | grep -q -e SLUICE -e SUDO"),
+              ("not the host's processes", "test $(ls -d /proc/[0-9]* | wc -l) -lt 10"),
+              ("/usr is read-only", "! touch /usr/x 2>/dev/null"),
+              ("no way to mount", "! mount -t tmpfs x /mnt 2>/dev/null"),
+              ("the tree is writable", "touch src/new && rm src/t.c"),
+              ("the next action has a fresh tree", "test -f src/t.c && ! test -e src/new"))
+    for what, script in checks:
+        result, _ = client.action(["sh", "-c", script], "--no-cache", directory=tree, status=None)
+        check(result.returncode == 0, f"{what}: {result}")
+    result, _ = client.action(["sh", "-c", "echo $A-$B-${HOME:+home}"], "--env", "A=1", "--env", "B", directory=tree)
+    check(result.stdout.startswith("1-"), f"named variables: {result}")
+    gateway.stop()
+
+
+def test_limits(env):
+    gateway, client = runner(env)
+    tree = work_tree(env)
+    result, _ = client.action(["sh", "-c", "while :; do :; done"], "--timeout", "2s", directory=tree, status=None)
+    check(result.returncode != 0 and result.seconds < 30, f"time-out: {result}")
+    # An endless action has not poisoned the slot.
+    client.action(["true"], directory=tree)
+    gateway.stop()
+
+
+def test_interrupt_cancels_the_action(env):
+    gateway, client = runner(env)
+    tree = work_tree(env)
+    process = env.start("run", *client.options, "--progress", "quiet", tree, "--", "sh", "-c",
+                        "echo started; while :; do sleep 1; done", home=client.home)
+    check(process.stdout.readline() == b"started\n", "the action did not start")
+    process.send_signal(signal.SIGINT)
+    _, error = process.communicate(timeout=60)
+    check(process.returncode == 130, f"status {process.returncode}: {error.decode()}")
+    gateway.wait_metric(lambda m: m["sluice_slots_busy"] == 0, "the executor has let go of it", 30)
+    gateway.stop()
+
+
+def test_output_is_streamed(env):
+    gateway, client = runner(env)
+    process = env.start("run", *client.options, "--progress", "quiet", work_tree(env), "--", "sh", "-c",
+                        "echo first; read line < /dev/null; while ! test -e /tmp/never; do sleep 1; done", home=client.home)
+    check(process.stdout.readline() == b"first\n", "output did not come before the end")
+    process.send_signal(signal.SIGINT)
+    process.communicate(timeout=60)
+    result, _ = client.action(["sh", "-c", "seq 200000; seq 1000 >&2"], directory=work_tree(env))
+    check(len(result.stdout.splitlines()) == 200_000 and "\n1000\n" in result.stderr, f"{len(result.stdout)} bytes of output")
+    gateway.stop()
+
+
+def test_the_large_tree_in_a_container(env):
+    """Materialising again costs what changed."""
+    gateway, client = runner(env)
+    tree = shared.own_tree(env)
+    script = "find . -type f -printf x | wc -c; sha256sum big.bin | cut -c1-64"
+    first, _ = client.action(["sh", "-c", script], directory=tree)
+    lines = first.stdout.split()
+    check(int(lines[0]) == sum(1 for e in trees.listing(tree).values() if e["kind"] == 0o100000), f"{lines}")
+    check(lines[1] == trees.digest_file(shared.big_file(tree)), "big.bin differs in the container")
+    trees.change_byte(trees.small_files(tree, 1, "again")[0], 1)
+    second, _ = client.action(["sh", "-c", script], directory=tree)
+    check(second.stdout == first.stdout, f"{second}")
+    if env.accept == "full":
+        check(second.seconds < first.seconds / 2, f"{first.seconds} s, then {second.seconds} s for one file")
+    gateway.stop()
+
+
+def test_two_processes_with_separate_rights(env):
+    env.need_executor()
+    gateway = env.gateway(slots=1)
+    seen = []
+    for pid in gateway.processes():
+        with open(f"/proc/{pid}/status", encoding="ascii") as file:
+            fields = dict(line.rstrip("\n").split(":\t", 1) for line in file if ":\t" in line)
+        seen.append((fields["Uid"].split()[1], int(fields["CapEff"], 16)))
+    check(any(uid != "0" and caps == 0 for uid, caps in seen), f"no process without rights: {seen}")
+    check(any(uid == "0" for uid, _ in seen), f"no executor host: {seen}")
+    with open("/proc/net/tcp", encoding="ascii") as file:
+        sockets = [line.split() for line in file]
+    listening = [s for s in sockets if s[1].endswith(f":{gateway.port:04X}") and s[3] == "0A"]
+    check(listening and all(line[7] != "0" for line in listening), f"the socket belongs to root: {listening}")
+    gateway.stop()
+
+
+def test_without_executors_run_is_refused(env):
+    gateway = env.gateway(slots=0)
+    result = env.client(gateway).run("run", work_tree(env), "--", "true", status=1)
+    check("executor" in result.stderr, f"why is not said: {result}")
+    gateway.stop()
+
+
+def test_json_report(env):
+    gateway, client = runner(env)
+    result = client.run("run", "--json", "--progress", "quiet", work_tree(env), "--", "true")
+    report = json.loads(result.stderr.strip().splitlines()[-1])
+    check({"root", "action", "exit_code", "cached"} <= report.keys(), f"{report}")
+    gateway.stop()
+
+
+def test_setuid_is_powerless_inside(env):
+    gateway, client = runner(env)
+    tree = work_tree(env)
+    check(os.system(f"cp /usr/bin/id {tree}/id && chmod 4755 {tree}/id") == 0, "a setuid program")
+    result, _ = client.action(["./id", "-u"], directory=tree)
+    plain, _ = client.action(["id", "-u"], directory=tree)
+    check(result.stdout == plain.stdout, f"setuid changed who runs: {result}")
+    gateway.stop()

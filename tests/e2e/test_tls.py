@@ -1,0 +1,96 @@
+"""Who may speak, and what they see: TLS, certificates, tokens, tenants."""
+import hashlib
+import os
+
+import trees
+from harness import check
+
+
+def small_tree(env, name="tree"):
+    tree = env.path(name)
+    os.makedirs(tree)
+    trees.write_random(tree + "/file", 200_000, name)
+    return tree
+
+
+def test_round_trip_over_tls(env):
+    gateway = env.gateway(tls=True)
+    client = env.client(gateway)
+    tree, back = small_tree(env), env.path("back")
+    client.pull(client.push(tree)["root"], back)
+    check(not trees.differences(tree, back), "the pulled tree differs")
+    check("acme" in client.run("status", "--json").stdout, "the certificate's O is not the tenant")
+    gateway.stop()
+
+
+def test_a_foreign_authority_is_refused(env):
+    gateway = env.gateway(tls=True)
+    other = env.path("other-ca")
+    env.sluice("cert", "ca", other)
+    result = env.sluice("status", "--gateway", gateway.address, "--tls-ca", other + "/ca.pem", status=1)
+    check("certificate" in result.stderr, f"why is not said: {result}")
+    env.sluice("status", "--gateway", gateway.address, status=1)
+    env.sluice("status", "--gateway", gateway.address.replace("grpcs", "grpc"), status=1)
+    gateway.stop()
+
+
+def test_tenants_do_not_see_each_other(env):
+    gateway = env.gateway(tls=True)
+    mine, theirs = env.client(gateway, "mine"), env.client(gateway, "theirs", certificate="other")
+    tree = small_tree(env)
+    root = mine.push(tree)["root"]
+    unknown = "sha256:" + "0" * 64 + "/" + root.rsplit("/", 1)[1]
+    out = env.path("out")
+    known = theirs.run("pull", root, out, status=1)
+    never = theirs.run("pull", unknown, out, status=1)
+    check(known.stderr.replace(root, "X") == never.stderr.replace(unknown, "X"),
+          f"the error tells that another tenant has it:\n{known}\n{never}")
+    # Bytes that another tenant has must be sent all the same.
+    pushed = theirs.push(tree)
+    check(pushed["root"] == root and pushed["bytes_sent"] > 100_000, f"{pushed}")
+    gateway.stop()
+
+
+def test_tokens(env):
+    path = env.path("tokens")
+    good, reader = "a-good-token", "a-reading-token"
+    with open(path, "w", encoding="ascii") as file:
+        for token, tenant, rights in ((good, "acme", "all"), (reader, "acme", "read")):
+            file.write(f"{hashlib.sha256(token.encode()).hexdigest()} {tenant} {rights}\n")
+    os.chmod(path, 0o644)
+    more = ["--user", env.user] if os.geteuid() == 0 else []
+    open_to_all = env.sluice("serve", "--listen", "grpc://127.0.0.1:0", "--store", env.path("store"), "--slots", "0",
+                             "--tokens", path, *more, status=1)
+    check(f"chmod 600 {path}" in open_to_all.stderr, f"a tokens file that others may read: {open_to_all}")
+    os.chmod(path, 0o600)
+    env.give(path)
+    gateway = env.gateway(tls=True, arguments=["--tokens", path])
+    ca = env.certificates()["ca"] + "/ca.pem"
+    tree = small_tree(env)
+
+    def client(token):
+        made = env.client(gateway, "token")
+        made.options = ["--gateway", gateway.address, "--tls-ca", ca, "--token", token]
+        return made
+
+    root = client(good).push(tree)["root"]
+    check("acme" in client(good).run("status", "--json").stdout, "the token's tenant")
+    result = client("a-wrong-token").run("push", tree, status=1)
+    check("a-wrong-token" not in result.stderr, f"a token in an error: {result}")
+    result = client(reader).run("push", tree, status=1)
+    client(reader).pull(root, env.path("out"))
+    for secret in (good, reader, "a-wrong-token"):
+        check(secret not in gateway.log(), "a token in the log")
+    gateway.stop()
+
+
+def test_a_bad_key_file_is_named(env):
+    path = env.path("bad.pem")
+    with open(path, "w", encoding="ascii") as file:
+        file.write("no key\n")
+    server = env.certificates()["server"]
+    result = env.sluice("serve", "--listen", "grpcs://127.0.0.1:0", "--store", env.path("store"), "--tls-cert",
+                        server + "/cert.pem", "--tls-key", path, status=1)
+    check(path in result.stderr, str(result))
+    result = env.sluice("serve", "--listen", "grpcs://127.0.0.1:0", "--store", env.path("store"), status=None)
+    check(result.returncode in (1, 2) and "--tls-cert" in result.stderr, str(result))
