@@ -5,19 +5,11 @@
 #include <fcntl.h>
 #include <string.h>
 #include <sys/stat.h>
-#include <time.h>
 
 #include "gateway/base/cleanup.h"
+#include "gateway/base/clock.h"
 #include "gateway/cmd/session.h"
 #include "gateway/context/download.h"
-
-static uint64_t now_ns(void)
-{
-	struct timespec now;
-
-	clock_gettime(CLOCK_MONOTONIC, &now);
-	return (uint64_t)now.tv_sec * 1000000000u + (uint64_t)now.tv_nsec;
-}
 
 static void on_progress(void *context, uint64_t files, uint64_t bytes)
 {
@@ -45,7 +37,7 @@ int pulling_run(struct pulling *pulling)
 	enum grpc_status status = GRPC_OK;
 	struct progress_vertex *vertex;
 	struct download *download;
-	uint64_t begin = now_ns();
+	uint64_t begin = clock_now_ns();
 	char why[5000];
 	int r;
 
@@ -64,7 +56,7 @@ int pulling_run(struct pulling *pulling)
 	if (r == -EREMOTEIO || r == -ECONNRESET)
 		status = download_status(download);
 	download_destroy(download);
-	pulling->elapsed_ns = now_ns() - begin;
+	pulling->elapsed_ns = clock_now_ns() - begin;
 	if (r == -ENOTEMPTY) {
 		command_fail(pulling->command, "%s is not empty: --replace removes what is there", pulling->directory);
 		return STATUS_FAILURE;

@@ -1,8 +1,8 @@
 /* sluice push: a directory to the gateway; prints its root. */
 #include <stdio.h>
-#include <time.h>
 
 #include "gateway/base/cleanup.h"
+#include "gateway/base/clock.h"
 #include "gateway/base/units.h"
 #include "gateway/cmd/commands.h"
 #include "gateway/cmd/json.h"
@@ -29,14 +29,6 @@ static const struct option push_options[] = {
 #undef MEMBER
 static const struct option_group push_group = OPTION_GROUP("Options", push_options);
 static const struct option_group *const push_groups[] = { &push_group, &progress_options_group, &client_options_group, NULL };
-
-static uint64_t now_ns(void)
-{
-	struct timespec now;
-
-	clock_gettime(CLOCK_MONOTONIC, &now);
-	return (uint64_t)now.tv_sec * 1000000000u + (uint64_t)now.tv_nsec;
-}
 
 static int print_json(const struct pushing *pushing, uint64_t connect_ns, uint64_t elapsed_ns)
 {
@@ -89,7 +81,7 @@ static int push_run(int argc, char **argv)
 	struct client_options client;
 	void *const values[] = { &push, &progress, &client };
 	struct pushing pushing = { .command = &command_push };
-	uint64_t begin = now_ns(), connected;
+	uint64_t begin = clock_now_ns(), connected;
 	int status;
 
 	if (!options_parse(&options, &command_push, values, argc, argv, &status))
@@ -99,7 +91,7 @@ static int push_run(int argc, char **argv)
 	status = session_open(&pushing.client, &command_push, &client);
 	if (status)
 		return status;
-	connected = now_ns();
+	connected = clock_now_ns();
 	pushing.gateway = client.gateway;
 	pushing.directory = options.operand_count ? options.operands[0] : ".";
 	pushing.ignore_path = push.ignore_file;
@@ -110,9 +102,9 @@ static int push_run(int argc, char **argv)
 	status = pushing_run(&pushing);
 	progress_destroy(pushing.progress);
 	if (status == STATUS_OK && push.json)
-		status = print_json(&pushing, connected - begin, now_ns() - begin);
+		status = print_json(&pushing, connected - begin, clock_now_ns() - begin);
 	else if (status == STATUS_OK)
-		print_text(&pushing, (enum progress_mode)progress.mode, now_ns() - begin);
+		print_text(&pushing, (enum progress_mode)progress.mode, clock_now_ns() - begin);
 	session_close(pushing.client);
 	return status;
 }

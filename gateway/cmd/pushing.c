@@ -6,10 +6,10 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <sys/stat.h>
-#include <time.h>
 #include <unistd.h>
 
 #include "chunker/sha256.h"
+#include "gateway/base/clock.h"
 #include "gateway/base/units.h"
 #include "gateway/cmd/session.h"
 
@@ -20,14 +20,6 @@ struct pushing_state {
 	struct progress_vertex *scan, *send;
 	char snapshot[PATH_MAX];
 };
-
-static uint64_t now_ns(void)
-{
-	struct timespec now;
-
-	clock_gettime(CLOCK_MONOTONIC, &now);
-	return (uint64_t)now.tv_sec * 1000000000u + (uint64_t)now.tv_nsec;
-}
 
 static bool make_directories(char *path)
 {
@@ -96,13 +88,13 @@ static int push_scan(struct pushing_state *state, struct manifest **manifest)
 		.progress = on_scan,
 		.context = state,
 	};
-	uint64_t begin = now_ns();
+	uint64_t begin = clock_now_ns();
 	char why[5000], detail[96];
 	int r;
 
 	state->scan = progress_begin(pushing->progress, "scan the directory");
 	r = manifest_build(manifest, &options, why, sizeof(why));
-	pushing->scan_ns += now_ns() - begin;
+	pushing->scan_ns += clock_now_ns() - begin;
 	if (r < 0) {
 		progress_end(state->scan, PROGRESS_ERROR, why);
 		command_fail(pushing->command, "%s", why);
@@ -124,14 +116,14 @@ static int push_upload(struct pushing_state *state, struct manifest *manifest, b
 		.client = pushing->client, .manifest = manifest, .gateway_id = span_text(pushing->gateway),
 		.level = pushing->level, .progress = on_upload, .context = state,
 	};
-	uint64_t begin = now_ns();
+	uint64_t begin = clock_now_ns();
 	enum grpc_status status;
 	char why[5000];
 	int r;
 
 	state->send = NULL;
 	r = upload(&options, &pushing->sent, &status, why, sizeof(why));
-	pushing->upload_ns += now_ns() - begin;
+	pushing->upload_ns += clock_now_ns() - begin;
 	*again = r == UPLOAD_STALE && !last;
 	if (r == UPLOAD_OK) {
 		if (state->send)
@@ -160,11 +152,11 @@ static int push_once(struct pushing_state *state, bool *again, bool last)
 		return status;
 	status = push_upload(state, manifest, again, last);
 	if (status == STATUS_OK && !*again) {
-		begin = now_ns();
+		begin = clock_now_ns();
 		pushing->root = *manifest_root(manifest);
 		manifest_committed(manifest, span_text(pushing->gateway));
 		r = *state->snapshot ? manifest_save(manifest) : 0;
-		pushing->save_ns = now_ns() - begin;
+		pushing->save_ns = clock_now_ns() - begin;
 		if (r < 0)
 			fprintf(stderr, "sluice: the snapshot %s could not be kept (%s): the next push reads every file again\n",
 			        state->snapshot, strerror(-r));

@@ -4,10 +4,10 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <time.h>
 
 #include "chunker/sha256.h"
 #include "gateway/base/cleanup.h"
+#include "gateway/base/clock.h"
 #include "gateway/base/units.h"
 #include "gateway/cmd/action.h"
 #include "gateway/cmd/commands.h"
@@ -70,14 +70,6 @@ struct run {
 	bool changed;
 	uint64_t run_ns;
 };
-
-static uint64_t now_ns(void)
-{
-	struct timespec now;
-
-	clock_gettime(CLOCK_MONOTONIC, &now);
-	return (uint64_t)now.tv_sec * 1000000000u + (uint64_t)now.tv_nsec;
-}
 
 /* ---- before ---- */
 
@@ -314,14 +306,14 @@ static int run_action(struct run *run, struct options *parsed, const struct clie
 	int status;
 
 	status = run->directory ? run_push(run, client_options) : STATUS_OK;
-	begin = now_ns();
+	begin = clock_now_ns();
 	if (status == STATUS_OK)
 		status = run_upload_action(run, arguments, count);
 	if (status)
 		return status;
 	run->vertex = progress_begin(run->progress, arguments[0]);
 	status = run_execute(run);
-	run->run_ns = now_ns() - begin;
+	run->run_ns = clock_now_ns() - begin;
 	progress_end(run->vertex, status ? PROGRESS_ERROR : run->cached ? PROGRESS_CACHED : PROGRESS_DONE, NULL);
 	if (status == STATUS_OK)
 		status = run_pull_outputs(run);

@@ -4,6 +4,7 @@
 #include "chunker/sha256.h"
 #include "gateway/base/check.h"
 #include "gateway/base/cleanup.h"
+#include "gateway/base/clock.h"
 #include "gateway/base/err.h"
 #include "gateway/context/assemble.h"
 #include "gateway/context/blob_reader.h"
@@ -19,7 +20,6 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <sys/stat.h>
-#include <time.h>
 
 #define IGNORE_NAME ".dockerignore"
 
@@ -47,14 +47,6 @@ struct manifest {
 	bool *recipes;
 	size_t recipes_capacity;
 };
-
-static uint64_t now_ns(void)
-{
-	struct timespec now;
-
-	clock_gettime(CLOCK_MONOTONIC, &now);
-	return (uint64_t)now.tv_sec * 1000000000u + (uint64_t)now.tv_nsec;
-}
 
 static struct why why_make(char *why, size_t why_size)
 {
@@ -132,7 +124,7 @@ static int scan(struct manifest *manifest, const struct manifest_options *option
 {
 	const struct table *former = manifest->has_former ? &manifest->former.snapshot.table : NULL;
 	struct scan_totals totals = { 0 };
-	uint64_t start = now_ns();
+	uint64_t start = clock_now_ns();
 	int r;
 
 	manifest->table = table_make(former);
@@ -153,7 +145,7 @@ static int scan(struct manifest *manifest, const struct manifest_options *option
 	manifest->totals.bytes_read = totals.reads.bytes;
 	manifest->totals.changed_during_read = totals.reads.changed_during_read;
 	manifest->totals.read_ns = totals.reads.ns;
-	manifest->totals.scan_ns = now_ns() - start - totals.reads.ns;
+	manifest->totals.scan_ns = clock_now_ns() - start - totals.reads.ns;
 	return 0;
 }
 

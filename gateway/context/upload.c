@@ -8,10 +8,10 @@
 #include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
-#include <time.h>
 
 #include "chunker/sha256.h"
 #include "gateway/base/check.h"
+#include "gateway/base/clock.h"
 #include "gateway/base/digest_set.h"
 #include "gateway/base/err.h"
 #include "proto/pb.h"
@@ -45,14 +45,6 @@ struct upload {
 	char *why;
 	size_t why_size;
 };
-
-static uint64_t now_ns(void)
-{
-	struct timespec now;
-
-	clock_gettime(CLOCK_MONOTONIC, &now);
-	return (uint64_t)now.tv_sec * 1000000000u + (uint64_t)now.tv_nsec;
-}
 
 __attribute__((format(printf, 3, 4))) static int upload_fail(struct upload *upload, int r, const char *format, ...)
 {
@@ -447,18 +439,18 @@ static int upload_commit(struct upload *upload)
 
 static int upload_round(struct upload *upload, bool negotiate)
 {
-	uint64_t begin = now_ns(), negotiated, sent;
+	uint64_t begin = clock_now_ns(), negotiated, sent;
 	int r = negotiate ? upload_negotiate(upload) : 0;
 
-	negotiated = now_ns();
+	negotiated = clock_now_ns();
 	if (r == 0)
 		r = upload_send_missing(upload, &upload->missing);
-	sent = now_ns();
+	sent = clock_now_ns();
 	if (r == 0)
 		r = upload_commit(upload);
 	upload->totals->negotiate_ns += negotiated - begin;
 	upload->totals->send_ns += sent - negotiated;
-	upload->totals->commit_ns += now_ns() - sent;
+	upload->totals->commit_ns += clock_now_ns() - sent;
 	return r;
 }
 

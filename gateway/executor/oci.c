@@ -3,6 +3,7 @@
 
 #include "gateway/base/check.h"
 #include "gateway/base/cleanup.h"
+#include "gateway/base/clock.h"
 #include "gateway/base/err.h"
 #include "gateway/base/log.h"
 #include "gateway/context/why.h"
@@ -22,7 +23,6 @@
 #include <sys/prctl.h>
 #include <sys/stat.h>
 #include <sys/wait.h>
-#include <time.h>
 #include <unistd.h>
 
 #define NS_PER_SECOND        1000000000ull
@@ -353,14 +353,6 @@ struct running {
 	bool ended;
 };
 
-static uint64_t now_ns(void)
-{
-	struct timespec now;
-
-	clock_gettime(CLOCK_MONOTONIC, &now);
-	return (uint64_t)now.tv_sec * NS_PER_SECOND + (uint64_t)now.tv_nsec;
-}
-
 static void stop_waiting(struct pollfd *wait)
 {
 	wait->fd = -1;
@@ -415,7 +407,7 @@ static void running_on_ready(struct running *running)
 	}
 	if (running->waits[WAIT_END].revents) {
 		running->ended = true;
-		running->deadline_ns = now_ns() + DRAIN_TIMEOUT_NS;
+		running->deadline_ns = clock_now_ns() + DRAIN_TIMEOUT_NS;
 		stop_waiting(&running->waits[WAIT_END]);
 	}
 }
@@ -428,7 +420,7 @@ static bool running_is_over(const struct running *running)
 static void running_loop(struct running *running)
 {
 	while (!running_is_over(running)) {
-		uint64_t now = now_ns();
+		uint64_t now = clock_now_ns();
 		int timeout_ms = -1, ready;
 
 		if (running->deadline_ns && now >= running->deadline_ns) {
@@ -463,7 +455,7 @@ int oci_run(const struct oci_run *run, struct oci_result *result, char *why, siz
 	running.waits[WAIT_STDERR] = (struct pollfd){ .fd = stderr_fd, .events = POLLIN };
 	running.waits[WAIT_END] = (struct pollfd){ .fd = oci_wait_fd(running.process), .events = POLLIN };
 	running.waits[WAIT_CANCEL] = (struct pollfd){ .fd = run->cancel_fd, .events = POLLIN };
-	running.deadline_ns = run->timeout_ns ? now_ns() + run->timeout_ns : 0;
+	running.deadline_ns = run->timeout_ns ? clock_now_ns() + run->timeout_ns : 0;
 	running_loop(&running);
 	return oci_finish(running.process, &result->exit_status, &result->out_of_memory);
 }

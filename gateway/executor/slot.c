@@ -6,9 +6,9 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <time.h>
 #include <unistd.h>
 
+#include "gateway/base/clock.h"
 #include "gateway/base/log.h"
 #include "gateway/context/download.h"
 #include "gateway/context/manifest.h"
@@ -47,14 +47,6 @@ struct action {
 	struct buffer deleted;
 	unsigned deleted_count;
 };
-
-static uint64_t now_ns(void)
-{
-	struct timespec now;
-
-	clock_gettime(CLOCK_MONOTONIC, &now);
-	return (uint64_t)now.tv_sec * 1000000000u + (uint64_t)now.tv_nsec;
-}
 
 /* ---- the assignment ---- */
 
@@ -148,7 +140,7 @@ static void action_materialise(struct action *action)
 	struct slot_process *slot = action->slot;
 	struct materialise_totals totals = { 0 };
 	struct download *download;
-	uint64_t begin = now_ns();
+	uint64_t begin = clock_now_ns();
 	int r = download_create(&download, slot->attach.client, action->why, sizeof(action->why));
 
 	if (r < 0) {
@@ -161,7 +153,7 @@ static void action_materialise(struct action *action)
 		action_fault(action, r == -ENOSPC ? GRPC_RESOURCE_EXHAUSTED : GRPC_FAILED_PRECONDITION, action->why);
 	action->finished.fetched_bytes = download_bytes(download);
 	download_destroy(download);
-	action->finished.materialise_ms = (now_ns() - begin) / 1000000u;
+	action->finished.materialise_ms = (clock_now_ns() - begin) / 1000000u;
 }
 
 /* ---- running ---- */
@@ -199,16 +191,16 @@ static void action_forward(struct action *action, int *fd, uint32_t stream)
 
 static void action_watch(struct action *action, struct oci_process *process, int pipes[2])
 {
-	uint64_t deadline = action->wanted.timeout_ms ? now_ns() + action->wanted.timeout_ms * 1000000u : UINT64_MAX;
+	uint64_t deadline = action->wanted.timeout_ms ? clock_now_ns() + action->wanted.timeout_ms * 1000000u : UINT64_MAX;
 	bool killed = false;
 
 	while (pipes[0] >= 0 || pipes[1] >= 0) {
-		uint64_t now = now_ns();
+		uint64_t now = clock_now_ns();
 		bool ready[2] = { false };
 
 		client_wait(action->slot->attach.client, pipes, 2, ready, now < deadline ? deadline - now : 0);
 		action_listen(action);
-		if (!killed && (action->cancelled || now_ns() >= deadline)) {
+		if (!killed && (action->cancelled || clock_now_ns() >= deadline)) {
 			if (!action->cancelled)
 				action_fault(action, GRPC_DEADLINE_EXCEEDED, "the action ran longer than its time-out");
 			oci_kill(process);
@@ -242,7 +234,7 @@ static void action_execute(struct action *action)
 		.bundle_dir = workspace_bundle_path(slot->workspace),
 		.init_path = rootfs_init_path(),
 	};
-	uint64_t begin = now_ns();
+	uint64_t begin = clock_now_ns();
 	struct oci_process *process;
 	bool out_of_memory = false;
 	int pipes[2], status = 0, r;
@@ -269,7 +261,7 @@ static void action_execute(struct action *action)
 	action_watch(action, process, pipes);
 	r = oci_finish(process, &status, &out_of_memory);
 	action->finished.exit_code = status;
-	action->finished.run_ms = (now_ns() - begin) / 1000000u;
+	action->finished.run_ms = (clock_now_ns() - begin) / 1000000u;
 	if (r < 0)
 		action_fault(action, GRPC_INTERNAL, "the OCI runtime failed to end the container");
 	else if (out_of_memory)
@@ -315,7 +307,7 @@ static void action_collect(struct action *action)
 	struct slot_process *slot = action->slot;
 	struct manifest_options options = { .path = workspace_upper_path(slot->workspace) };
 	struct manifest *manifest = NULL;
-	uint64_t begin = now_ns();
+	uint64_t begin = clock_now_ns();
 	int r = workspace_collect(slot->workspace, action_on_deleted, action, action->why, sizeof(action->why));
 
 	if (r == 0)
@@ -325,7 +317,7 @@ static void action_collect(struct action *action)
 	else
 		action_push_changes(action, manifest);
 	manifest_destroy(manifest);
-	action->finished.collect_ms = (now_ns() - begin) / 1000000u;
+	action->finished.collect_ms = (clock_now_ns() - begin) / 1000000u;
 }
 
 /* ---- the whole ---- */

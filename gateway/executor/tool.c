@@ -3,6 +3,7 @@
 
 #include "gateway/base/check.h"
 #include "gateway/base/cleanup.h"
+#include "gateway/base/clock.h"
 #include "gateway/base/err.h"
 
 #include <errno.h>
@@ -17,7 +18,6 @@
 #include <sys/mman.h>
 #include <sys/pidfd.h>
 #include <sys/wait.h>
-#include <time.h>
 
 #define TOOL_DIRECTORIES "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 #define NS_PER_MS        1000000u
@@ -84,21 +84,13 @@ static int wait_for(pid_t pid, int *status)
 	return 0;
 }
 
-static uint64_t now_ns(void)
-{
-	struct timespec now;
-
-	clock_gettime(CLOCK_MONOTONIC, &now);
-	return (uint64_t)now.tv_sec * 1000000000u + (uint64_t)now.tv_nsec;
-}
-
 /* Until the process ends; 0 or -ETIMEDOUT. */
 static int wait_until(int pid_fd, uint64_t deadline_ns)
 {
 	struct pollfd poll_fd = { .fd = pid_fd, .events = POLLIN };
 
 	for (;;) {
-		uint64_t now = now_ns();
+		uint64_t now = clock_now_ns();
 		int ready;
 
 		if (now >= deadline_ns)
@@ -123,7 +115,7 @@ int tool_run(const struct tool_options *options, int *status)
 	if (options->timeout_ns) {
 		pid_fd = pidfd_open(pid, 0);
 		if (pid_fd >= 0)
-			waited = wait_until(pid_fd, now_ns() + options->timeout_ns);
+			waited = wait_until(pid_fd, clock_now_ns() + options->timeout_ns);
 		if (waited)
 			kill(pid, SIGKILL);
 	}
