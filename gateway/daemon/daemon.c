@@ -248,7 +248,7 @@ static void daemon_drain(struct daemon *daemon)
 {
 	if (daemon->draining) {
 		log_event(LOG_WARNING, "second signal, closing at once");
-		server_drain(daemon->server, 1);
+		server_drain(daemon->server, 0);
 		return;
 	}
 	daemon->draining = true;
@@ -355,7 +355,7 @@ int daemon_run(const struct daemon_config *config, char *why, size_t why_size)
 			ring_run(daemon->ring, UINT64_MAX);
 		log_event(LOG_INFO, "stopped");
 	} else if (daemon->server) {
-		server_drain(daemon->server, 1);
+		server_drain(daemon->server, 0);
 		while (!daemon->drained)
 			ring_run(daemon->ring, UINT64_MAX);
 	}

@@ -54,7 +54,10 @@ int server_listen(struct server *server, const struct address *address, struct t
 void server_set_tls(struct server *server, struct tls_context *tls);
 /* Adopts a connected socket pair's end as one more connection. */
 int server_adopt(struct server *server, int fd);
-/* Stop listening, GOAWAY everywhere, wait for the streams; after `timeout_ns` close what is left. */
+/*
+ * Stop listening, GOAWAY everywhere, wait for the streams; after `timeout_ns` close what is left. Again with 0: close it
+ * now; again with another time: nothing.
+ */
 void server_drain(struct server *server, uint64_t timeout_ns);
 void server_destroy(struct server *server);              /* only when drained or never listened */
 
