@@ -5,8 +5,6 @@
 #include <netinet/in.h>
 #include <sys/un.h>
 
-enum { PATIENCE_S = 120 };
-
 enum ring_engine fixture_engine;
 static unsigned handlers_entered;
 

@@ -31,6 +31,9 @@ void fixture_ring(struct fixture *fixture, const struct ring_config *config);
 
 #define fixture_test(function) cmocka_unit_test_setup_teardown(function, fixture_setup, fixture_teardown)
 
+/* Seconds before a test gives up waiting: for one that hangs, not for one that is slow. */
+enum { PATIENCE_S = 120 };
+
 unsigned open_descriptors(void);
 /* Waits in the kernel until `*done`, at most two minutes (a busy disk). */
 void run_until(struct ring *ring, const bool *done);
