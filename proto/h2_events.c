@@ -271,6 +271,15 @@ static int callback_invalid_frame(nghttp2_session *session, const nghttp2_frame 
 {
 	struct h2 *h2 = user_data;
 
+	/*
+	 * grpc-go's client says goodbye with the last stream number there is, which nghttp2 takes for a server's word. It
+	 * leaves: nothing is wrong with it.
+	 */
+	if (frame->hd.type == NGHTTP2_GOAWAY && frame->goaway.error_code == NGHTTP2_NO_ERROR) {
+		h2->peer_left = true;
+		on_goaway_received(h2, NGHTTP2_NO_ERROR);
+		return h2_verdict(h2);
+	}
 	if (!h2_failed(h2))
 		h2->fault = (struct h2_fault){
 			.scope = H2_FAULT_STREAM,
@@ -313,7 +322,7 @@ static int callback_frame_sent(nghttp2_session *session, const nghttp2_frame *fr
 
 	if (frame->hd.type == NGHTTP2_DATA && h2->control_credit < CONTROL_CREDIT_MAX)
 		h2->control_credit += CONTROL_CREDIT_PER_DATA;
-	if (frame->hd.type == NGHTTP2_GOAWAY && frame->goaway.error_code && !h2_failed(h2))
+	if (frame->hd.type == NGHTTP2_GOAWAY && frame->goaway.error_code && !h2_failed(h2) && !h2->peer_left)
 		h2->fault = (struct h2_fault){
 			.scope = H2_FAULT_CONNECTION,
 			.code = frame->goaway.error_code,

@@ -61,6 +61,7 @@ struct h2 {
 	bool announced;                          /* on_output was called, h2_output was not yet */
 	bool draining;
 	bool peer_goaway;
+	bool peer_left;                          /* its GOAWAY made nghttp2 end the session: no fault */
 	bool closed;                             /* the carrier is gone; the session is not used any more */
 	int64_t control_credit;
 	uint64_t resets, completed;

@@ -283,6 +283,27 @@ static void test_tolerated(void **state)
 	end_server();
 }
 
+/* grpc-go's client leaves so: last stream 2^31-1, NO_ERROR, a text. Any other code is a fault of the connection. */
+static void test_goodbye_of_a_client(void **state)
+{
+	begin_server(NULL);
+	request(1, END_STREAM);
+	frame(GOAWAY, 0, 0, BYTES("\x7f\xff\xff\xff\0\0\0\0client transport shutdown"));
+	feed();
+	fetch();
+	assert_int_equal(pair.goaways, 1);
+	assert_int_equal(h2_fault(h2)->scope, H2_FAULT_NONE);
+	assert_false(h2_alive(h2));
+	end_server();
+
+	begin_server(NULL);
+	frame(GOAWAY, 0, 0, BYTES("\x7f\xff\xff\xff\0\0\0\1"));
+	feed();
+	fetch();
+	assert_int_equal(h2_fault(h2)->scope, H2_FAULT_CONNECTION);
+	end_server();
+}
+
 /* A peer that ignores our window: on the stream, and on the connection. */
 static void test_flow_control_abuse(void **state)
 {
@@ -528,6 +549,7 @@ int main(void)
 		cmocka_unit_test(test_connection_errors),
 		cmocka_unit_test(test_stream_errors),
 		cmocka_unit_test(test_tolerated),
+		cmocka_unit_test(test_goodbye_of_a_client),
 		cmocka_unit_test(test_flow_control_abuse),
 		cmocka_unit_test(test_control_floods),
 		cmocka_unit_test(test_pings_over_time),
