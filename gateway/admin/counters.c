@@ -7,6 +7,7 @@
 #include <time.h>
 #include <unistd.h>
 #include "gateway/base/check.h"
+#include "gateway/buildkit/buildkit.h"
 #include "gateway/cas/cas.h"
 #include "gateway/net/server.h"
 #include "gateway/pool/execute.h"
@@ -21,6 +22,7 @@
 #define CAS(member)     MEMBER(COUNTERS_CAS, cas_counters, member)
 #define POOL(member)    MEMBER(COUNTERS_POOL, pool_status, member)
 #define EXECUTE(member) MEMBER(COUNTERS_EXECUTE, execute_counters, member)
+#define BUILDKIT(member) MEMBER(COUNTERS_BUILDKIT, buildkit_status, member)
 #define PROCESS(member) MEMBER(COUNTERS_PROCESS, counters_process, member)
 
 const struct counter counter_table[] = {
@@ -165,6 +167,15 @@ const struct counter counter_table[] = {
 	  "the callers were told why; many at once point to the executor host", EXECUTE(failures) },
 	{ "sluice_executions_cancelled_total", COUNTER_TOTAL, "calls", "actions whose caller went away", NULL,
 	  EXECUTE(cancelled) },
+
+	/* calls of BuildKit's services */
+	{ "sluice_bindings", COUNTER_GAUGE, "connections", "client connections that are bound to an executor", NULL,
+	  BUILDKIT(bindings) },
+	{ "sluice_buildkit_calls", COUNTER_GAUGE, "calls", "open calls that are carried to an executor", NULL, BUILDKIT(calls) },
+	{ "sluice_buildkit_calls_total", COUNTER_TOTAL, "calls", "calls that were carried to an executor", NULL,
+	  BUILDKIT(calls_total) },
+	{ "sluice_buildkit_calls_lost_total", COUNTER_TOTAL, "calls", "of them, those whose executor was lost under them",
+	  "look into buildkitd's log and the kernel's: did it crash, or was it killed?", BUILDKIT(calls_lost) },
 
 	/* the process */
 	{ "sluice_resident_bytes", COUNTER_GAUGE, "bytes", "resident memory of the gateway process",

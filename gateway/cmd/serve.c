@@ -11,7 +11,7 @@
 struct serve_options {
 	struct option_list listen;
 	const char *store, *ceiling, *tls_certificate, *tls_key, *tls_ca, *tokens, *anonymous, *admin, *user, *executor_path,
-		*images, *runtime;
+		*images, *runtime, *buildkit, *buildkit_tenant;
 	bool tls_require_client, allow_host_root;
 	int engine, log_format, log_level;
 	uint64_t slots, drain_timeout_ns, connections_max;
@@ -57,6 +57,11 @@ static const struct option serve_options[] = {
 	  .help = "OCI runtime: crun, runc, runsc or a path; default: the first of crun, runc that passes a trial" },
 	{ .name = "allow-host-root", .kind = OPTION_FLAG, .offset = MEMBER(allow_host_root), .key = "executor.allow-host-root",
 	  .help = "let actions without an image use this host's /usr, /bin and /lib, read-only" },
+	{ .name = "buildkit", .kind = OPTION_TEXT, .offset = MEMBER(buildkit), .argument = "ADDRESS", .key = "buildkit.address",
+	  .environment = "SLUICE_BUILDKIT",
+	  .help = "tcp://HOST:PORT or unix:///PATH of a buildkitd: clients' buildx and buildctl calls are carried to it" },
+	{ .name = "buildkit-tenant", .kind = OPTION_TEXT, .offset = MEMBER(buildkit_tenant), .argument = "TENANT",
+	  .key = "buildkit.tenant", .fallback = "default", .help = "the one tenant whose builds that buildkitd runs: its cache is theirs" },
 	{ .name = "drain-timeout", .kind = OPTION_DURATION, .offset = MEMBER(drain_timeout_ns), .argument = "TIME",
 	  .key = "drain-timeout", .fallback = "30s", .help = "on SIGTERM, how long streams may take to finish" },
 	{ .name = "connections", .kind = OPTION_NUMBER, .offset = MEMBER(connections_max), .argument = "N", .key = "connections",
@@ -105,6 +110,8 @@ static int serve_run(int argc, char **argv)
 		.executor_path = serve.executor_path,
 		.images = serve.images,
 		.runtime = serve.runtime,
+		.buildkit = serve.buildkit,
+		.buildkit_tenant = serve.buildkit_tenant,
 		.allow_host_root = serve.allow_host_root,
 		.drain_timeout_ns = serve.drain_timeout_ns,
 		.connections_max = (uint32_t)serve.connections_max,

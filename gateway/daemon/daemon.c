@@ -165,19 +165,36 @@ static void daemon_on_drained(void *context)
 	daemon->drained = true;
 }
 
+static void daemon_on_conn_closed(void *context, struct conn *conn)
+{
+	struct daemon *daemon = context;
+
+	if (daemon->buildkit)
+		buildkit_conn_closed(daemon->buildkit, conn);
+}
+
 static int daemon_make_services(struct daemon *daemon, char *why, size_t why_size)
 {
 	const struct daemon_config *config = daemon->config;
 	struct tenant_config tenants = { .tokens_path = config->tokens_path, .anonymous = config->anonymous };
 	struct server_config server = {
 		.methods = daemon_methods, .context = daemon, .connections_max = config->connections_max,
-		.on_drained = daemon_on_drained,
+		.unknown = config->buildkit ? daemon_unknown : NULL,
+		.on_drained = daemon_on_drained, .on_conn_closed = daemon_on_conn_closed,
+	};
+	struct buildkit_config buildkit = {
+		.ring = daemon->ring, .access = &daemon->cas.access, .executor = config->buildkit,
+		.tenant = config->buildkit_tenant ? config->buildkit_tenant : "default",
 	};
 	struct pool_config pool = {
 		.cas = &daemon->cas, .executor_uid = 0, .enabled = daemon->host_pid > 0, .disabled_why = daemon->no_executors,
 	};
 	int r = tenant_registry_create(&daemon->tenants, &tenants, why, why_size);
 
+	if (r < 0)
+		return r;
+	if (config->buildkit)
+		r = buildkit_create(&daemon->buildkit, &buildkit, why, why_size);
 	if (r < 0)
 		return r;
 	sha256_init(&daemon->hasher, SHA256_AUTO);
@@ -290,9 +307,10 @@ static void daemon_close(struct daemon *daemon)
 	signals_destroy(daemon->signals);
 	observe_stop(daemon);
 	/* No caller is left, but what callers began may still be in the store's hands. */
-	while (!cas_idle(&daemon->cas) || daemon->execute.open)
+	while (!cas_idle(&daemon->cas) || daemon->execute.open || (daemon->buildkit && !buildkit_idle(daemon->buildkit)))
 		ring_run(daemon->ring, UINT64_MAX);
 	server_destroy(daemon->server);
+	buildkit_destroy(daemon->buildkit);
 	pool_destroy(daemon->pool);
 	if (daemon->store) {
 		store_close(daemon->store, daemon_on_closed, daemon);

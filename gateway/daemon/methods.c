@@ -35,6 +35,12 @@ int daemon_execute(void *context, const struct server_request *request, char *wh
 	return execute_start(&((struct daemon *)context)->execute, request, why, why_size);
 }
 
+/* BuildKit's services, and whatever an executor may know that we do not. */
+int daemon_unknown(void *context, const struct server_request *request, char *why, size_t why_size)
+{
+	return buildkit_start(((struct daemon *)context)->buildkit, request, why, why_size);
+}
+
 /* ---- Status ---- */
 
 struct status_call {

@@ -14,10 +14,13 @@ static void observe_publish(struct daemon *daemon)
 	struct server_status server;
 	struct store_status store;
 	struct pool_status pool;
+	struct buildkit_status buildkit = { 0 };
 
 	server_status(daemon->server, &server);
 	store_status(daemon->store, &store);
 	pool_status(daemon->pool, &pool);
+	if (daemon->buildkit)
+		buildkit_status(daemon->buildkit, &buildkit);
 	counters_process(&process);
 	counters_read(&values, COUNTERS_SERVER, &server);
 	counters_read(&values, COUNTERS_RING, ring_counters(daemon->ring));
@@ -25,6 +28,7 @@ static void observe_publish(struct daemon *daemon)
 	counters_read(&values, COUNTERS_CAS, &daemon->cas.counters);
 	counters_read(&values, COUNTERS_POOL, &pool);
 	counters_read(&values, COUNTERS_EXECUTE, &daemon->execute.counters);
+	counters_read(&values, COUNTERS_BUILDKIT, &buildkit);
 	counters_read(&values, COUNTERS_PROCESS, &process);
 	admin_publish(daemon->admin, &values);
 	if (daemon->draining)

@@ -3,6 +3,7 @@
 
 #include <sys/types.h>
 
+#include "gateway/buildkit/buildkit.h"
 #include "gateway/cas/cas.h"
 #include "gateway/daemon/daemon.h"
 #include "gateway/pool/execute.h"
@@ -18,6 +19,7 @@ struct daemon {
 	struct cas cas;
 	struct pool *pool;
 	struct execute_service execute;
+	struct buildkit *buildkit;       /* NULL: no buildkitd was named */
 	struct server *server;
 	struct signals *signals;
 	struct admin *admin;
@@ -35,4 +37,5 @@ int daemon_fetch(void *context, const struct server_request *request, char *why,
 int daemon_pin(void *context, const struct server_request *request, char *why, size_t why_size);
 int daemon_status(void *context, const struct server_request *request, char *why, size_t why_size);
 int daemon_attach(void *context, const struct server_request *request, char *why, size_t why_size);
+int daemon_unknown(void *context, const struct server_request *request, char *why, size_t why_size);
 int daemon_execute(void *context, const struct server_request *request, char *why, size_t why_size);

@@ -91,6 +91,12 @@ int dispatch_request(const struct server_config *config, struct ring *ring, stru
 		return 0;
 	}
 	method = find(config->methods, grpc.path);
+	if (!method && config->unknown) {
+		status = (enum grpc_status)config->unknown(config->context, &request, why, sizeof(why));
+		if (status != GRPC_OK)
+			answer_status(stream, status, why);
+		return 0;
+	}
 	if (!method) {
 		snprintf(why, sizeof(why), "unknown method %.*s", (int)(grpc.path.size < 200 ? grpc.path.size : 200),
 		         (const char *)grpc.path.data);

@@ -28,6 +28,9 @@ struct server_method {
 
 struct server_config {
 	const struct server_method *methods;             /* sorted by path not needed; ends with path NULL */
+	/* As a method's start, for paths that no method has, however they are compressed; no deadline is kept. NULL: they
+	   get UNIMPLEMENTED. */
+	int (*unknown)(void *context, const struct server_request *request, char *why, size_t why_size);
 	void *context;                                   /* handed to start */
 	/*
 	 * 0: 1,024. Beyond, connections wait for their turn: up to 1,024 as bare sockets here (the kernel may have accepted

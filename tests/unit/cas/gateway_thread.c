@@ -84,6 +84,19 @@ static int run_start(void *context, const struct server_request *request, char *
 	return execute_start(&((struct gateway_parts *)context)->execute, request, why, why_size);
 }
 
+static int unknown_start(void *context, const struct server_request *request, char *why, size_t why_size)
+{
+	return buildkit_start(((struct gateway_parts *)context)->buildkit, request, why, why_size);
+}
+
+static void on_conn_closed(void *context, struct conn *conn)
+{
+	struct gateway_parts *parts = context;
+
+	if (parts->buildkit)
+		buildkit_conn_closed(parts->buildkit, conn);
+}
+
 static const struct server_method methods[] = {
 	{ SLUICE_PUSH, push_start }, { SLUICE_FETCH, fetch_start }, { SLUICE_PIN, pin_start },
 	{ SLUICE_ATTACH, attach_start }, { REAPI_EXECUTE, run_start }, { NULL, NULL },
@@ -133,7 +146,14 @@ static void gateway_open(struct gateway_thread *gateway)
 		.path = gateway->path, .ceiling_bytes = gateway->options.ceiling_bytes, .references = closure_references,
 		.index = gateway->options.index,
 	};
-	struct server_config server = { .methods = methods, .context = parts, .on_drained = on_drained };
+	struct server_config server = {
+		.methods = methods, .context = parts, .on_drained = on_drained, .on_conn_closed = on_conn_closed,
+		.unknown = gateway->options.buildkit ? unknown_start : NULL,
+	};
+	struct buildkit_config buildkit = {
+		.ring = NULL, .access = &parts->cas.access, .executor = gateway->options.buildkit,
+		.tenant = "default",
+	};
 	struct address address = { .local = true };
 	char tokens_path[160], why[512] = "", bound[160];
 	struct tenant_config tenants = { .tokens_path = gateway->options.tokens ? tokens_path : NULL };
@@ -148,6 +168,9 @@ static void gateway_open(struct gateway_thread *gateway)
 	must(tenant_registry_create(&gateway->tenants, &tenants, why, sizeof(why)), "tenants", why);
 	must(server_create(&parts->server, parts->ring, &server), "server", "");
 	gateway_services(gateway);
+	buildkit.ring = parts->ring;
+	if (buildkit.executor)
+		must(buildkit_create(&parts->buildkit, &buildkit, why, sizeof(why)), "buildkit", why);
 	snprintf(address.host, sizeof(address.host), "%s/sock", gateway->path);
 	must(server_listen(parts->server, &address, NULL, bound, sizeof(bound), why, sizeof(why)), "listen", why);
 }
@@ -160,10 +183,12 @@ static void *gateway_run(void *context)
 	gateway_open(gateway);
 	pthread_barrier_wait(&gateway->ready);
 	/* When all connections have gone, what they began still lands; a call that never ends hangs the test. */
-	while (!gateway->drained || !cas_idle(&parts->cas) || parts->execute.open)
+	while (!gateway->drained || !cas_idle(&parts->cas) || parts->execute.open ||
+	       (parts->buildkit && !buildkit_idle(parts->buildkit)))
 		ring_run(parts->ring, UINT64_MAX);
 	must(parts->cas.packs.busy || parts->cas.closures.busy, "a gate was not left", "");
 	server_destroy(parts->server);
+	buildkit_destroy(parts->buildkit);
 	pool_destroy(parts->pool);
 	store_close(parts->store, on_closed, gateway);
 	while (!gateway->closed)

@@ -7,6 +7,7 @@
 #include <stdbool.h>
 #include <stdint.h>
 
+#include "gateway/buildkit/buildkit.h"
 #include "gateway/cas/cas.h"
 #include "gateway/client/client.h"
 #include "gateway/pool/execute.h"
@@ -19,6 +20,7 @@ struct gateway_thread_options {
 	const struct index_engine *index;        /* NULL: LMDB */
 	bool executors;                  /* any process of our own user may attach as one */
 	bool refuse_host_root;
+	const char *buildkit;            /* address of an executor for calls that nothing here answers; NULL: none */
 };
 
 /* What it is made of, for gateway_thread_call(). */
@@ -29,6 +31,7 @@ struct gateway_parts {
 	struct cas cas;
 	struct pool *pool;
 	struct execute_service execute;
+	struct buildkit *buildkit;       /* NULL: none */
 };
 
 struct gateway_thread *gateway_thread_start(const struct gateway_thread_options *options);
