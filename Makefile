@@ -8,6 +8,7 @@ help:
 	@echo 'make test      install what is missing, build, and run every test suite'
 	@echo 'make build     compile into build/'
 	@echo 'make accept    the acceptance table on a large tree (some minutes, some GB below /var/tmp)'
+	@echo 'make interop   real buildkitd, buildctl and buildx through the gateway (wants Go 1.26; builds them at first)'
 	@echo 'make bench     the benchmarks; they want a quiet machine'
 	@echo 'make soak      the long loops'
 	@echo 'make install   into PREFIX (default /usr/local)'
@@ -28,6 +29,9 @@ test: deps
 accept: build
 	@ACCEPT=full python3 tests/e2e/run.py --binary $(BUILD)/gateway/cmd/sluice --table
 
+interop: build
+	@scripts/interop $(BUILD)/gateway/cmd/sluice $(BUILD)/interop
+
 bench: build
 	@meson test -C $(BUILD) --benchmark --verbose --num-processes 1
 
@@ -40,4 +44,4 @@ install: build
 clean:
 	rm -rf build build-sanitize build-clang build-clang-sanitize build-fuzz
 
-.PHONY: help deps build demo test accept bench soak install clean
+.PHONY: help deps build demo test accept interop bench soak install clean
