@@ -23,6 +23,7 @@
 #include "gateway/store/salvage.h"
 #include "gateway/store/scopes.h"
 #include "gateway/store/segment.h"
+#include "gateway/store/sync.h"
 
 #define FSCK_LINE_MAX     512
 #define FSCK_ROWS_MAX     256
@@ -612,6 +613,8 @@ static int check_scopes(struct fsck *fsck)
 	if (r == -ENOENT) {
 		found(fsck, "the names of tenants are lost: what they brought stays, but nobody sees it");
 		r = fsck->repair ? scopes_load(&fsck->scopes, fsck->dir_fd, true) : 0;
+		if (!r && fsck->repair)
+			r = sync_directory(SYNC_STORE_DIRECTORY, fsck->dir_fd);
 	} else if (r == -EUCLEAN) {
 		found(fsck, "the file scopes is damaged; put its last good copy in place");
 		return r;

@@ -12,6 +12,7 @@
 #include "gateway/base/cleanup.h"
 #include "gateway/base/err.h"
 #include "gateway/store/segment.h"
+#include "gateway/store/sync.h"
 
 #define LAYOUT_TEXT_MAX    256
 #define LAYOUT_MAP_LEAST   (16ull << 20)
@@ -105,7 +106,8 @@ int layout_write(int dir_fd, const struct layout *layout)
 		return ERR_RAISE(-errno);
 	if (write(fd, text, (size_t)size) != size)
 		return ERR_RAISE(-EIO);
-	if (fsync(fd) < 0 || renameat(dir_fd, "format.new", dir_fd, "format") < 0 || fsync(dir_fd) < 0)
+	if (sync_file(SYNC_FORMAT, fd) < 0 || renameat(dir_fd, "format.new", dir_fd, "format") < 0 ||
+	    sync_directory(SYNC_STORE_DIRECTORY, dir_fd) < 0)
 		return ERR_RAISE(-errno);
 	return 0;
 }

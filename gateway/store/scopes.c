@@ -13,6 +13,7 @@
 #include "gateway/base/err.h"
 #include "gateway/store/bytes.h"
 #include "gateway/store/state.h"
+#include "gateway/store/sync.h"
 
 #define SCOPES_BUCKETS        64         /* at first */
 #define SCOPES_INSTANCE_EMPTY 1u         /* the number of the empty instance name in every tenant */
@@ -142,8 +143,6 @@ int scopes_load(struct scopes *scopes, int dir_fd, bool create)
 	scopes->fd = openat(dir_fd, "scopes", O_RDWR | O_APPEND | O_CLOEXEC | O_NOFOLLOW | (create ? O_CREAT : 0), 0600);
 	if (scopes->fd < 0)
 		return -errno;
-	if (create && fsync(dir_fd) < 0)
-		return ERR_RAISE(-errno);
 	fd = fcntl(scopes->fd, F_DUPFD_CLOEXEC, 0);
 	file = fd < 0 ? NULL : fdopen(fd, "r+");
 	if (!file)
@@ -171,7 +170,7 @@ static int scopes_add(struct scopes *scopes, uint32_t tenant, struct span name, 
 	for (size_t i = 0; i < name.size; i++)
 		size += snprintf(line + size, sizeof(line) - (size_t)size, "%02x", name.data[i]);
 	line[size++] = '\n';
-	if (write(scopes->fd, line, (size_t)size) != size || fdatasync(scopes->fd) < 0)
+	if (write(scopes->fd, line, (size_t)size) != size || sync_file(SYNC_SCOPES, scopes->fd) < 0)
 		return ERR_RAISE(-EIO);
 	return scopes_keep(scopes, tenant, name, number);
 }

@@ -25,7 +25,9 @@ struct scopes {
 	uint32_t tenants;                /* the highest number */
 };
 
-/* Reads the file; `create`: makes an empty one first. 0, -ENOENT, -EUCLEAN or -errno. */
+/*
+ * Reads the file; `create`: makes an empty one first, whose name the caller makes durable. 0, -ENOENT, -EUCLEAN or -errno.
+ */
 int scopes_load(struct scopes *scopes, int dir_fd, bool create);
 void scopes_fini(struct scopes *scopes);
 /* Numbers up to `tenants` are taken from now on, even if nobody knows whose they were. For fsck. */

@@ -8,6 +8,7 @@
 #include "gateway/base/check.h"
 #include "gateway/base/cleanup.h"
 #include "gateway/base/err.h"
+#include "gateway/store/sync.h"
 
 char *segment_name(char name[static SEGMENT_NAME_MAX], uint32_t number)
 {
@@ -19,9 +20,7 @@ static int directory_sync(int dir_fd, const char *name)
 {
 	CLEANUP(fd_closep) int fd = openat(dir_fd, name, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
 
-	if (fd < 0 || fsync(fd) < 0)
-		return -errno;
-	return 0;
+	return fd < 0 ? -errno : sync_directory(SYNC_SEGMENT_DIRECTORY, fd);
 }
 
 int segment_create(int dir_fd, uint32_t number, uint64_t bytes)

