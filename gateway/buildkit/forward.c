@@ -84,13 +84,10 @@ static size_t side_write(struct side *side, struct span data)
 
 static void side_flush(struct side *side)
 {
-	struct span rest = buffer_span(&side->waiting);
-
 	if (!side->stream)
 		return;
-	rest.data += side->waiting_sent;
-	rest.size -= side->waiting_sent;
-	if (rest.size) {
+	if (side->waiting.size > side->waiting_sent) {
+		struct span rest = span_make(side->waiting.data + side->waiting_sent, side->waiting.size - side->waiting_sent);
 		size_t taken = side_write(side, rest);
 
 		side->waiting_sent += taken;
