@@ -1,0 +1,138 @@
+/*
+ * executors: the buildkitd that builds may be lent, and the fair queue of those who wait for one. On the ring's thread.
+ *
+ * An executor is one daemon with one root: it belongs to one tenant (DESIGN.md decision 10). It is *ready* while
+ * grpc.health.v1 on a connection of its own says SERVING and its capabilities do not shrink the pool's common set;
+ * otherwise it gets no new lease until it is ready again. Health is asked by calls, never by HTTP/2 PING (grpc-go's
+ * enforcement: at most one in 5 min).
+ *
+ *	JOINING -> READY <-> LOST          any of them -> DRAINING (no new lease) -> gone with its last lease
+ *	JOINING -> REFUSED                 its capabilities; `why` says which
+ *
+ * Placement: the executor that last built for the same affinity when it has a free slot, else the least loaded one of
+ * the tenant. Nobody waits while holding: a binding that has a lease takes further slots at its own executor at once
+ * (lease_grow), even beyond its slots.
+ */
+#pragma once
+
+#include "gateway/base/list.h"
+#include "gateway/net/address.h"
+#include "gateway/net/conn.h"
+#include "gateway/net/tls.h"
+#include "gateway/ring/ring.h"
+
+#define EXECUTORS_MAX            256
+#define EXECUTORS_QUEUE_MAX      4096            /* leases waiting, all tenants */
+#define EXECUTORS_QUEUE_TENANT_MAX 1024
+#define EXECUTOR_NAME_MAX        300
+#define EXECUTOR_SLOTS_DEFAULT   4
+
+struct executors;
+struct executor;
+
+enum executor_state {
+	EXECUTOR_JOINING,                /* not heard of yet */
+	EXECUTOR_READY,
+	EXECUTOR_LOST,                   /* was ready; not reachable or not serving now */
+	EXECUTOR_REFUSED,                /* reachable, but cannot do what the others can */
+	EXECUTOR_DRAINING,
+};
+
+struct executor_config {
+	const char *name;                /* as users read it in errors: its address; copied */
+	struct address address;
+	struct tls_context *tls;         /* NULL: h2c. Outlives the executor */
+	const char *tenant;              /* copied */
+	uint32_t slots;                  /* builds at a time; 0: EXECUTOR_SLOTS_DEFAULT */
+};
+
+struct executors_config {
+	struct ring *ring;
+	uint64_t queue_timeout_ns;       /* 0: 10 min. A lease that waits longer is refused */
+	uint64_t health_interval_ns;     /* 0: 5 s */
+	/*
+	 * A lease of `tenant` waits and no executor of that tenant has room: a spawner may bring one with executors_add().
+	 * Optional; called at most once a second a tenant. `spawnable` (optional): whether a tenant without any executor
+	 * may hope for one; without it such a lease is refused at once.
+	 */
+	void (*on_wanted)(void *context, const char *tenant);
+	bool (*spawnable)(void *context, const char *tenant);
+	/* An executor has just lost its last lease, for spawners that stop idle ones. Optional. */
+	void (*on_idle)(void *context, struct executor *executor);
+	void *context;
+};
+
+/* 0 or -ENOMEM. */
+int executors_create(struct executors **executors, const struct executors_config *config);
+/* Asks all health connections to end; executors_idle() tells when they have. Waiting leases are refused. */
+void executors_close(struct executors *executors);
+bool executors_idle(const struct executors *executors);
+void executors_destroy(struct executors *executors);     /* only when closed and idle; NULL is accepted */
+
+/* 0, -ENOSPC (EXECUTORS_MAX), -EEXIST (the name is taken), -ENOMEM. Its first health check begins at once. */
+int executors_add(struct executors *executors, struct executor **executor, const struct executor_config *config);
+/* No new leases; `gone` (may be NULL) is called once no lease is left and it was freed, perhaps inline. */
+void executor_drain(struct executor *executor, void (*gone)(void *context), void *context);
+
+const char *executor_name(const struct executor *executor);
+const char *executor_tenant(const struct executor *executor);
+enum executor_state executor_state(const struct executor *executor);
+const char *executor_why(const struct executor *executor);     /* one sentence when it is not ready, else "" */
+uint32_t executor_leases(const struct executor *executor);
+uint64_t executor_idle_since_ns(const struct executor *executor);
+/* A connection of the caller's to it, for builds. As conn_connect(). */
+int executor_connect(struct executor *executor, struct conn **conn, const struct conn_config *config, char *why,
+                     size_t why_size);
+/* A build's own connection to it failed: it is LOST at once, and asked again before it gets a lease. */
+void executor_suspect(struct executor *executor, const char *why);
+
+/* Calls `visit` for each executor of `tenant` (NULL: all); may not add or drain meanwhile. */
+void executors_visit(const struct executors *executors, const char *tenant,
+                     void (*visit)(void *context, struct executor *executor), void *context);
+struct executor *executors_find(const struct executors *executors, const char *tenant, const char *name);
+
+/*
+ * What every ready executor of the tenant can do, as encoded answers that a client may be given without asking one:
+ * moby.buildkit.v1.ListWorkersResponse, InfoResponse, and frontend.PongResponse (capabilities both ways). Kept from the
+ * last executor that was ready, so they answer while none is. Empty spans: none of this tenant was ever ready. Borrowed
+ * until the next turn.
+ */
+struct executors_answers {
+	struct span list_workers, info, pong;
+};
+void executors_answers(const struct executors *executors, const char *tenant, struct executors_answers *answers);
+
+/* ---- leases ---- */
+
+/* Embedded in its owner, who fills in the first part. All callbacks may come inline from lease_request(). */
+struct lease {
+	const char *tenant;              /* outlives the lease */
+	uint64_t affinity;               /* hash of (tenant, directory); 0: none */
+	const struct executor *avoid;    /* not this one, if there is another (replay); may be NULL */
+	void (*on_granted)(struct lease *lease);                 /* `executor` is set */
+	void (*on_queued)(struct lease *lease, uint32_t position, uint32_t waiting);    /* the next one is 1; told again on change */
+	/* No executor: the queue is full, the wait too long, the tenant has none, or the pool is closing. It is over. */
+	void (*on_refused)(struct lease *lease, const char *why);
+	/* Granted, and the executor has become LOST. The lease goes on until lease_release(). */
+	void (*on_lost)(struct lease *lease, const char *why);
+	/* The pool's: */
+	struct executor *executor;
+	uint32_t slots;
+	uint32_t position;
+	uint64_t deadline_ns;
+	uint32_t tenant_number;
+	struct list link;
+	bool waiting, granted;
+};
+
+void lease_request(struct executors *executors, struct lease *lease);
+/* One more build, or one fewer, on a granted lease. Never waits. The last slot leaves with lease_release(). */
+void lease_grow(struct lease *lease);
+void lease_shrink(struct lease *lease);
+/* Waiting or granted, or neither: no event comes any more. */
+void lease_release(struct lease *lease);
+
+struct executors_status {
+	uint64_t executors, executors_ready, slots, slots_busy, waiting, leases_total, leases_refused, executors_lost;
+};
+void executors_status(const struct executors *executors, struct executors_status *status);
