@@ -1,0 +1,99 @@
+/*
+ * playback: a named content read back from the store, in order, from any offset. The owner pulls; a chunk or two are read
+ * ahead. What was found to be there is held until the playback ends, so that no eviction takes it from under the reader.
+ *
+ * `struct playbacks` is what one owner (a DiffCopy call) shares among its playbacks: buffers, bounded by
+ * PLAYBACKS_BYTES_MAX, look-ups (many contents in one), and the order of those who wait for either. Any number may be
+ * started; PLAYBACKS_ACTIVE_MAX are under way at a time, the others wait in line, at the size of a struct each. The owner
+ * takes data from each that has some, in whatever order: one that is never taken from keeps its place and its buffers.
+ *
+ *	STARTING -> READING_RECIPE -> CHECKING -> READY -> ended (offset == name.size), or FAILED
+ *
+ * All on the ring's thread. Events come from the loop, never from inside a call of this header; none after
+ * playback_stop(), nor after on_ready with another result than STORE_OK, nor after on_failed.
+ */
+#pragma once
+
+#include "gateway/cas/cas.h"
+#include "gateway/cas/content_name.h"
+#include "proto/recipe.h"
+
+#define PLAYBACKS_BYTES_MAX   (2u << 20) /* in buffers for chunks; one chunk of any size is read when there is no other */
+#define PLAYBACKS_ACTIVE_MAX  16         /* each may also keep a recipe: RECIPE_BYTES_MAX at most, 35 B a chunk */
+#define PLAYBACK_AHEAD        2          /* chunks read beyond the one that is being taken */
+
+struct playback;
+struct playbacks;
+
+struct playback_events {
+	/*
+	 * STORE_OK: all of it is here, and held. STORE_MISSING: it is not, or not all of it (also when its recipe is
+	 * damaged or malformed). -errno: the disk failed, or no memory.
+	 */
+	void (*on_ready)(struct playback *playback, int result);
+	/* There is data again; only after playback_data() had none. The first is there with on_ready or comes after it. */
+	void (*on_data)(struct playback *playback);
+	/* It ends at playback->offset: STORE_CORRUPT (the chunk is quarantined: bring it again), STORE_MISSING, -errno. */
+	void (*on_failed)(struct playback *playback, int result);
+};
+
+struct playback {
+	uint64_t offset;                 /* to be read: of the first byte that was not yet taken */
+	struct content_name name;
+	/* What follows is playback's. All-zero: not started. */
+	struct playbacks *playbacks;
+	struct list link;
+	uint8_t state;
+	bool starved;                    /* the owner was told that there is no data */
+	int result;
+	struct playing *playing;         /* while it is under way */
+};
+
+/* NULL: no memory. `cas`: its ring and store are used, and outlive it. `scope`: who reads. */
+struct playbacks *playbacks_create(struct cas *cas, const struct scope *scope, const struct playback_events *events,
+                                   void *owner);
+/* Stops all. Memory is released when the last read has landed. NULL is accepted. */
+void playbacks_destroy(struct playbacks *playbacks);
+void *playbacks_owner(const struct playbacks *playbacks);
+
+/* Plays `name` from `offset` (at most name->size) on. An empty rest is ready and at its end. */
+void playback_start(struct playbacks *playbacks, struct playback *playback, const struct content_name *name,
+                    uint64_t offset);
+
+/* The next bytes, borrowed until they are taken or the playback ends. Empty: at the end, or on_data or on_failed follows. */
+struct span playback_data(struct playback *playback);
+/* `size` bytes of what playback_data() shows are done with. */
+void playback_taken(struct playback *playback, size_t size);
+
+static inline bool playback_ended(const struct playback *playback)
+{
+	return playback->offset == playback->name.size;
+}
+
+/* Releases what it has. At any time, any number of times, also when all-zero; the owner may then release it. */
+void playback_stop(struct playback *playback);
+
+struct playbacks_totals {
+	uint64_t started, missing, failed, blobs, bytes;         /* blobs, bytes: taken from the store */
+};
+const struct playbacks_totals *playbacks_totals(const struct playbacks *playbacks);
+/* Bytes of buffers in use, for tests of the bound. */
+size_t playbacks_memory(const struct playbacks *playbacks);
+
+/*
+ * Which of many contents are there, in one look-up, without reading: sure for a whole file; for one with a recipe it says
+ * that the recipe is there, and playback_start() whether its chunks are.
+ */
+struct contents_lookup {
+	struct scope scope;
+	const struct content_name *names;
+	size_t count;                    /* at most STORE_BATCH_MAX */
+	bool *present;                   /* out */
+	void (*fn)(struct contents_lookup *lookup);              /* inline or later */
+	int result;                      /* 0 or -errno */
+	/* The rest is contents_lookup's. */
+	struct store_lookup lookup;
+	struct digest *digests;
+	uint32_t *places;
+};
+void contents_lookup(struct store *store, struct contents_lookup *lookup);
