@@ -7,9 +7,12 @@
 #include <errno.h>
 #include <stdarg.h>
 #include <stdio.h>
+#include <stdlib.h>
 
 #define CODE_NO_ERROR 0
 #define CODE_CANCEL   8
+
+#define OWN_HEADERS   4                          /* that a client's call adds to its owner's, at most */
 
 /* What we take as message encodings, in every direction. */
 #define ACCEPTED_ENCODINGS "identity,zstd"
@@ -324,35 +327,67 @@ static void call_on_writable(struct stream *stream)
 	}
 }
 
+static enum call_outcome may_send(struct call *call)
+{
+	if (!call->stream || call->finishing || call->deaf)
+		return CALL_CLOSED;
+	if (!has_pending(call))
+		return CALL_SENT;
+	call->full_told = true;
+	return CALL_FULL;
+}
+
+bool call_has_room(struct call *call)
+{
+	return may_send(call) == CALL_SENT;
+}
+
+static void put_message(struct call *call, bool compressed, const struct span *parts, size_t count)
+{
+	uint8_t prefix[GRPC_PREFIX_BYTES];
+	size_t size = 0;
+
+	for (size_t i = 0; i < count; i++)
+		size += parts[i].size;
+	assert(size <= CALL_SEND_BYTES_MAX);
+	if (call->server && !call->headers_sent)
+		send_headers(call, NULL, 0, false);
+	grpc_prefix(prefix, compressed, (uint32_t)size);
+	put(call, span_make(prefix, sizeof(prefix)));
+	for (size_t i = 0; i < count; i++)
+		put(call, parts[i]);
+	/* Half a message is on its way and its other half has no place: the stream cannot go on. */
+	if (call->pending.failed)
+		stream_reset(call->stream, CODE_CANCEL);
+}
+
 enum call_outcome call_send(struct call *call, struct span message, int level)
 {
+	enum call_outcome outcome = may_send(call);
 	struct buffer deflated = { 0 };
-	uint8_t prefix[GRPC_PREFIX_BYTES];
 	bool compressed = false;
 
 	assert(message.size <= CALL_SEND_BYTES_MAX);
-	if (!call->stream || call->finishing || call->deaf)
-		return CALL_CLOSED;
-	if (has_pending(call)) {
-		call->full_told = true;
-		return CALL_FULL;
-	}
-	if (call->server && !call->headers_sent)
-		send_headers(call, NULL, 0, false);
+	if (outcome != CALL_SENT)
+		return outcome;
 	if (level && call->peer_zstd) {
 		deflated = buffer_heap(2 * (size_t)CALL_SEND_BYTES_MAX);
 		compressed = zstd_message_deflate(&deflated, message, level);
 	}
 	if (compressed)
 		message = buffer_span(&deflated);
-	grpc_prefix(prefix, compressed, (uint32_t)message.size);
-	put(call, span_make(prefix, sizeof(prefix)));
-	put(call, message);
+	put_message(call, compressed, &message, 1);
 	buffer_fini(&deflated);
-	/* Half a message is on its way and its other half has no place: the stream cannot go on. */
-	if (call->pending.failed)
-		stream_reset(call->stream, CODE_CANCEL);
 	return CALL_SENT;
+}
+
+enum call_outcome call_send_parts(struct call *call, const struct span *parts, size_t count)
+{
+	enum call_outcome outcome = may_send(call);
+
+	if (outcome == CALL_SENT)
+		put_message(call, false, parts, count);
+	return outcome;
 }
 
 void call_end(struct call *call)
@@ -584,19 +619,21 @@ int call_start(struct call *call, struct h2 *h2, const char *path, struct span a
                const struct call_events *events, void *owner)
 {
 	char timeout[16];
-	struct header headers[STREAM_HEADERS_MAX] = {
-		field("content-type", span_text("application/grpc")),
-		field("te", span_text("trailers")),
-		field("grpc-accept-encoding", span_text(ACCEPTED_ENCODINGS)),
-	};
+	struct header few[STREAM_HEADERS_MAX], *headers = few;
 	struct h2_request request = {
 		.method = span_text("POST"), .scheme = span_text("http"), .path = span_text(path), .authority = authority,
-		.headers = headers, .headers_count = 3,
+		.headers_count = 3,
 	};
 	int r;
 
-	if (metadata_count > STREAM_HEADERS_MAX - 4)
-		return -EINVAL;
+	if (metadata_count > STREAM_HEADERS_MAX - OWN_HEADERS)
+		headers = malloc((metadata_count + OWN_HEADERS) * sizeof(*headers));
+	if (!headers)
+		return -ENOMEM;
+	request.headers = headers;
+	headers[0] = field("content-type", span_text("application/grpc"));
+	headers[1] = field("te", span_text("trailers"));
+	headers[2] = field("grpc-accept-encoding", span_text(ACCEPTED_ENCODINGS));
 	if (timeout_ns) {
 		size_t size = grpc_timeout_format(timeout_ns, timeout);
 
@@ -607,6 +644,8 @@ int call_start(struct call *call, struct h2 *h2, const char *path, struct span a
 	call_init(call, false, message_bytes_max, events, owner);
 	call->peer_zstd = span_is(field_find(metadata, metadata_count, "grpc-encoding"), "zstd");
 	r = h2_open(h2, &call->stream, &request, false, &call_stream_events, call);
+	if (headers != few)
+		free(headers);
 	if (r < 0)
 		call_fini(call);
 	return r;

@@ -96,6 +96,11 @@ int call_start(struct call *call, struct h2 *h2, const char *path, struct span a
  * at all: it is refused with CALL_FULL while an earlier message still waits.
  */
 enum call_outcome call_send(struct call *call, struct span message, int level);
+/* The same, never compressed, for a message that lies in pieces: a head that was made here and a body that was lent. */
+enum call_outcome call_send_parts(struct call *call, const struct span *parts, size_t count);
+
+/* True: the next call_send() is taken. False: on_writable follows when it would be, unless the call has ended. */
+bool call_has_room(struct call *call);
 
 /* Client: no more messages from us. After pending ones. May be called again. */
 void call_end(struct call *call);

@@ -186,6 +186,45 @@ static void test_shapes_in_every_split(void **state)
 	}
 }
 
+static void hold_first(struct end *end, char event, struct span message)
+{
+	if (event == 'M' && end->count == 1)
+		call_hold(&end->call);
+}
+
+/* Pieces make one message, empty ones among them; room is what call_send() would find. */
+static void test_pieces(void **state)
+{
+	const struct h2_config small = { .stream_window_bytes = 65535, .out_queue_bytes = 20000 };
+	const struct span pieces[3] = { span_text("on"), span_text(""), span_text("e") };
+	uint8_t *large = calloc(1, 10000);
+	const struct span two[2] = { span_text("x"), span_make(large, 10000) };
+	struct end end;
+	size_t sent = 0;
+
+	start_with(&end, hold_first, NULL, NULL, 0, &small, &small);
+	assert_int_equal(call_send_parts(&end.call, pieces, 3), CALL_SENT);
+	h2_pair_pump(&pair);
+	assert_messages(&server_end, "one|");
+	while (call_has_room(&end.call) && sent < 100) {
+		assert_int_equal(call_send_parts(&end.call, two, 2), CALL_SENT);
+		sent++;
+		h2_pair_pump(&pair);
+	}
+	assert_in_range(sent, 7, 11);
+	assert_int_equal(call_send_parts(&end.call, two, 2), CALL_FULL);
+	call_release(&server_end.call);
+	h2_pair_pump(&pair);
+	assert_string_equal(end.log, "W");
+	assert_int_equal(server_end.count, 1 + sent);
+	call_cancel(&end.call);
+	assert_false(call_has_room(&end.call));
+	assert_int_equal(call_send_parts(&end.call, two, 2), CALL_CLOSED);
+	h2_pair_pump(&pair);
+	finish(&end);
+	free(large);
+}
+
 static void server_count(struct end *end, char event, struct span message)
 {
 	char text[16];
@@ -492,12 +531,6 @@ static void test_cancel_while_closing(void **state)
 }
 
 /* A held call shuts the peer's window: it stops after a window and what queues hold, and goes on when released. */
-static void hold_first(struct end *end, char event, struct span message)
-{
-	if (event == 'M' && end->count == 1)
-		call_hold(&end->call);
-}
-
 static void test_hold_is_back_pressure(void **state)
 {
 	const struct h2_config small = { .stream_window_bytes = 65535, .out_queue_bytes = 20000 };
@@ -888,6 +921,7 @@ int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(test_shapes_in_every_split),
+		cmocka_unit_test(test_pieces),
 		cmocka_unit_test(test_client_streaming),
 		cmocka_unit_test(test_server_streaming),
 		cmocka_unit_test(test_status_text),
