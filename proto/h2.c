@@ -41,6 +41,10 @@ static int config_fill(struct h2_config *config)
 		config->out_queue_bytes = OUT_QUEUE_DEFAULT;
 	if (!config->header_list_bytes_max)
 		config->header_list_bytes_max = HEADER_LIST_DEFAULT;
+	if (!config->headers_max)
+		config->headers_max = STREAM_HEADERS_MAX;
+	if (config->headers_max > H2_HEADERS_LIMIT)
+		return -EINVAL;
 	if (!config->events || (config->server && !config->events->on_stream))
 		return -EINVAL;
 	if (config->stream_window_bytes > WINDOW_LIMIT || config->connection_window_bytes > WINDOW_LIMIT)
@@ -60,7 +64,7 @@ static nghttp2_option *make_options(const struct h2_config *config)
 	nghttp2_option_set_no_closed_streams(option, 1);
 	nghttp2_option_set_max_send_header_block_length(option, 2 * (size_t)config->header_list_bytes_max);
 	nghttp2_option_set_max_outbound_ack(option, ACKS_QUEUED_MAX);
-	nghttp2_option_set_max_continuations(option, CONTINUATIONS_MAX);
+	nghttp2_option_set_max_continuations(option, CONTINUATIONS_MAX + config->header_list_bytes_max / FRAME_BYTES_DEFAULT);
 	/* nghttp2 would count resets against a clock; ours are counted against completed streams. */
 	nghttp2_option_set_stream_reset_rate_limit(option, UINT32_MAX, UINT32_MAX);
 	return option;
@@ -145,6 +149,7 @@ void h2_destroy(struct h2 *h2)
 		return;
 	close_all(h2, NGHTTP2_INTERNAL_ERROR);
 	h2_block_clear(&h2->block);
+	h2_block_fini(&h2->block);
 	nghttp2_session_del(h2->session);
 	free(h2);
 }
@@ -259,9 +264,12 @@ static int may_open(const struct h2 *h2, const struct h2_request *request)
 static int32_t submit_request(struct h2_stream *stream, const struct h2_request *request, bool end)
 {
 	nghttp2_data_provider provider = h2_stream_provider(stream);
-	nghttp2_nv fields[4 + STREAM_HEADERS_MAX];
+	nghttp2_nv few[H2_FIELDS_FEW], *fields = h2_fields(few, 4 + request->headers_count);
 	size_t count = 0;
+	int32_t id;
 
+	if (!fields)
+		return NGHTTP2_ERR_NOMEM;
 	fields[count++] = h2_field(span_text(":method"), request->method, false);
 	fields[count++] = h2_field(span_text(":scheme"), request->scheme, false);
 	fields[count++] = h2_field(span_text(":path"), request->path, false);
@@ -272,7 +280,9 @@ static int32_t submit_request(struct h2_stream *stream, const struct h2_request 
 
 		fields[count++] = h2_field(header->name, header->value, header->sensitive);
 	}
-	return nghttp2_submit_request(stream->h2->session, NULL, fields, count, end ? NULL : &provider, stream);
+	id = nghttp2_submit_request(stream->h2->session, NULL, fields, count, end ? NULL : &provider, stream);
+	h2_fields_free(fields, few);
+	return id;
 }
 
 int h2_open(struct h2 *h2, struct stream **out, const struct h2_request *request, bool end,

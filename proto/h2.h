@@ -54,6 +54,9 @@ struct h2_events {
 	void (*on_goaway)(void *owner, uint32_t code);
 };
 
+/* BuildKit sends a field for each line of a .dockerignore. */
+#define H2_HEADERS_LIMIT 16384u
+
 struct h2_config {
 	bool server;
 	const struct h2_events *events;
@@ -64,6 +67,7 @@ struct h2_config {
 	uint32_t frame_bytes_max;                /* what we send and advertise; 0: 16,384 */
 	uint32_t out_queue_bytes;                /* a stream's out-queue; 0: 256 KiB */
 	uint32_t header_list_bytes_max;          /* 0: 64 KiB */
+	uint32_t headers_max;                    /* fields a block, either way; 0: STREAM_HEADERS_MAX; at most H2_HEADERS_LIMIT */
 };
 
 /* 0, -ENOMEM, -EINVAL. The preface and SETTINGS are queued at once. */

@@ -2,6 +2,7 @@
 #include "proto/h2_private.h"
 
 #include <assert.h>
+#include <stdlib.h>
 
 /* Resets by the peer that are more than its completed streams: CVE-2023-44487. */
 #define RESETS_EXCESS_MAX         100
@@ -9,6 +10,8 @@
 /* See H2_CONTROL_CREDIT. */
 #define CONTROL_CREDIT_MAX        65536
 #define CONTROL_CREDIT_PER_DATA   4
+
+#define BLOCK_FIELDS_FIRST        24
 
 /* ---- faults ---- */
 
@@ -49,10 +52,38 @@ void h2_block_clear(struct h2_block *block)
 {
 	for (size_t i = 0; i < 2 * block->count; i++)
 		nghttp2_rcbuf_decref(block->held[i]);
+	/* A long block is seldom followed by another. */
+	if (block->capacity > H2_PSEUDO_MAX + STREAM_HEADERS_MAX)
+		h2_block_fini(block);
 	block->count = 0;
 	block->pseudo_count = 0;
 	block->bytes = 0;
 	block->too_many = false;
+}
+
+void h2_block_fini(struct h2_block *block)
+{
+	free(block->fields);
+	free(block->held);
+	block->fields = NULL;
+	block->held = NULL;
+	block->capacity = 0;
+}
+
+static bool block_grow(struct h2_block *block)
+{
+	size_t capacity = block->capacity ? 2 * block->capacity : BLOCK_FIELDS_FIRST;
+	struct header *fields = realloc(block->fields, capacity * sizeof(*fields));
+	nghttp2_rcbuf **held;
+
+	if (fields)
+		block->fields = fields;
+	held = realloc(block->held, 2 * capacity * sizeof(nghttp2_rcbuf *));
+	if (held)
+		block->held = held;
+	if (fields && held)
+		block->capacity = capacity;
+	return fields && held;
 }
 
 static struct span rcbuf_span(nghttp2_rcbuf *rcbuf)
@@ -62,13 +93,16 @@ static struct span rcbuf_span(nghttp2_rcbuf *rcbuf)
 	return span_make(bytes.base, bytes.len);
 }
 
-static void block_add(struct h2_block *block, nghttp2_rcbuf *name, nghttp2_rcbuf *value, bool sensitive)
+static void block_add(struct h2_block *block, size_t headers_max, nghttp2_rcbuf *name, nghttp2_rcbuf *value,
+                      bool sensitive)
 {
 	struct header field = { .name = rcbuf_span(name), .value = rcbuf_span(value), .sensitive = sensitive };
 	bool pseudo = field.name.size && field.name.data[0] == ':';
 
 	block->bytes += field.name.size + field.value.size + 32;
-	if (pseudo ? block->pseudo_count == H2_PSEUDO_MAX : block->count - block->pseudo_count == STREAM_HEADERS_MAX)
+	if (pseudo ? block->pseudo_count == H2_PSEUDO_MAX : block->count - block->pseudo_count == headers_max)
+		block->too_many = true;
+	if (!block->too_many && block->count == block->capacity && !block_grow(block))
 		block->too_many = true;
 	if (block->too_many)
 		return;
@@ -214,7 +248,7 @@ static int callback_header(nghttp2_session *session, const nghttp2_frame *frame,
 {
 	struct h2 *h2 = user_data;
 
-	block_add(&h2->block, name, value, flags & NGHTTP2_NV_FLAG_NO_INDEX);
+	block_add(&h2->block, h2->config.headers_max, name, value, flags & NGHTTP2_NV_FLAG_NO_INDEX);
 	if (h2->block.bytes > h2->config.header_list_bytes_max)
 		h2_fail(h2, NGHTTP2_ENHANCE_YOUR_CALM, "header list too large");
 	return h2_verdict(h2);

@@ -18,6 +18,8 @@
  */
 #define H2_CONTROL_CREDIT 1000
 
+#define H2_FIELDS_FEW (4 + STREAM_HEADERS_MAX)   /* that are sent without an allocation */
+
 struct h2_stream {
 	struct stream base;
 	struct h2 *h2;
@@ -41,9 +43,9 @@ struct h2_stream {
 
 /* The header block that is being received. RFC 9113 4.3: there is one at a time on a connection. */
 struct h2_block {
-	struct header fields[H2_PSEUDO_MAX + STREAM_HEADERS_MAX];
-	nghttp2_rcbuf *held[2 * (H2_PSEUDO_MAX + STREAM_HEADERS_MAX)];
-	size_t count;
+	struct header *fields;                   /* grows as blocks ask for it, up to config.headers_max */
+	nghttp2_rcbuf **held;                    /* name and value of each field */
+	size_t count, capacity;
 	size_t pseudo_count;
 	size_t bytes;                            /* as RFC 9113 6.5.2 counts them: 32 more a field */
 	bool too_many;
@@ -80,12 +82,16 @@ nghttp2_data_provider h2_stream_provider(struct h2_stream *stream);
 /* True when a field list is within what a peer must take; counts as RFC 9113 6.5.2 does. */
 bool h2_fields_fit(const struct h2 *h2, const struct header *headers, size_t count);
 nghttp2_nv h2_field(struct span name, struct span value, bool sensitive);
+/* Room for `count` fields: `few`, or memory of their own when they are more; NULL: none. h2_fields_free() after use. */
+nghttp2_nv *h2_fields(nghttp2_nv few[static H2_FIELDS_FEW], size_t count);
+void h2_fields_free(nghttp2_nv *fields, const nghttp2_nv *few);
 
 /* The connection ends: GOAWAY, and nothing received is looked at any more. The first reason stays. */
 void h2_fail(struct h2 *h2, uint32_t code, const char *reason);
 bool h2_failed(const struct h2 *h2);
 
 void h2_block_clear(struct h2_block *block);
+void h2_block_fini(struct h2_block *block);
 
 /* What turns nghttp2's callbacks into events; NULL: out of memory. Freed by the caller. */
 nghttp2_session_callbacks *h2_callbacks_create(void);

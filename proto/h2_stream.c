@@ -134,11 +134,22 @@ nghttp2_nv h2_field(struct span name, struct span value, bool sensitive)
 	};
 }
 
+nghttp2_nv *h2_fields(nghttp2_nv few[static H2_FIELDS_FEW], size_t count)
+{
+	return count <= H2_FIELDS_FEW ? few : malloc(count * sizeof(*few));
+}
+
+void h2_fields_free(nghttp2_nv *fields, const nghttp2_nv *few)
+{
+	if (fields != few)
+		free(fields);
+}
+
 bool h2_fields_fit(const struct h2 *h2, const struct header *headers, size_t count)
 {
 	size_t bytes = 0;
 
-	if (count > STREAM_HEADERS_MAX)
+	if (count > h2->config.headers_max)
 		return false;
 	for (size_t i = 0; i < count; i++)
 		bytes += headers[i].name.size + headers[i].value.size + 32;
@@ -149,16 +160,20 @@ static int operation_headers(struct stream *base, const struct header *headers, 
 {
 	struct h2_stream *stream = (struct h2_stream *)base;
 	nghttp2_data_provider provider = h2_stream_provider(stream);
-	nghttp2_nv fields[STREAM_HEADERS_MAX];
+	nghttp2_nv few[H2_FIELDS_FEW], *fields;
 	int r;
 
 	if (!stream_is_open(stream))
 		return -EPIPE;
 	if (!stream->h2->config.server || stream->headers_done || !h2_fields_fit(stream->h2, headers, count))
 		return -EINVAL;
+	fields = h2_fields(few, count);
+	if (!fields)
+		return -ENOMEM;
 	for (size_t i = 0; i < count; i++)
 		fields[i] = h2_field(headers[i].name, headers[i].value, headers[i].sensitive);
 	r = nghttp2_submit_response(stream->h2->session, stream->id, fields, count, end ? NULL : &provider);
+	h2_fields_free(fields, few);
 	if (r)
 		return r == NGHTTP2_ERR_NOMEM ? -ENOMEM : -EPIPE;
 	stream->headers_done = true;

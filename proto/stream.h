@@ -10,7 +10,7 @@
 
 #include "proto/span.h"
 
-#define STREAM_HEADERS_MAX 64                    /* header fields a block; more is refused */
+#define STREAM_HEADERS_MAX 64                    /* header fields a block, unless h2_config.headers_max says more; beyond, refused */
 
 struct stream;
 

@@ -467,6 +467,46 @@ static void test_bad_arguments(void **state)
 	assert_true(probe.closed);
 }
 
+static size_t fields_heard;
+
+static void count_fields(struct probe *probe, const struct h2_request *request)
+{
+	fields_heard = request->headers_count;
+}
+
+/* Blocks of thousands of fields, in many CONTINUATION frames, where both ends allow them; the next short one is as ever. */
+static void test_long_blocks(void **state)
+{
+	enum { MANY = 5000 };
+	const struct h2_config long_blocks = { .headers_max = MANY, .header_list_bytes_max = 1u << 20 };
+	struct header *many = calloc(MANY + 1, sizeof(*many));
+	struct h2_request request = { .method = span_text("POST"), .path = span_text("/"), .scheme = span_text("http"),
+		                      .authority = span_text("x"), .headers = many, .headers_count = MANY + 1 };
+	const struct h2_config beyond = { .events = &pair_client_events, .headers_max = H2_HEADERS_LIMIT + 1 };
+	struct probe probe = { .pair = &pair }, other = { 0 };
+	struct h2 *h2;
+
+	assert_int_equal(h2_create(&h2, &beyond), -EINVAL);
+	for (size_t i = 0; i < MANY + 1; i++)
+		many[i] = (struct header)HEADER("exclude-patterns", "**/node_modules/.cache/some/thing");
+	h2_pair_init(&pair, &long_blocks, &long_blocks);
+	pair.on_stream = count_fields;
+	assert_int_equal(h2_open(pair.client, &probe.stream, &request, true, &probe_events, &probe), -EINVAL);
+	request.headers_count = MANY;
+	assert_int_equal(h2_open(pair.client, &probe.stream, &request, true, &probe_events, &probe), 0);
+	h2_pair_pump(&pair);
+	assert_int_equal(fields_heard, MANY);
+	assert_int_equal(probe_open(&pair, &other, "/a/b", false), 0);
+	h2_pair_pump(&pair);
+	assert_int_equal(pair.accepted_count, 2);
+	assert_true(fields_heard < 10);
+	h2_pair_fini(&pair);
+	assert_true(probe.closed && other.closed);
+	probe_fini(&probe);
+	probe_fini(&other);
+	free(many);
+}
+
 /* Frames are as large as both ends agreed, and never larger. */
 static void test_frame_size(void **state)
 {
@@ -557,6 +597,7 @@ int main(void)
 		cmocka_unit_test(test_carrier_closed),
 		cmocka_unit_test(test_output_is_announced),
 		cmocka_unit_test(test_bad_arguments),
+		cmocka_unit_test(test_long_blocks),
 		cmocka_unit_test(test_frame_size),
 		cmocka_unit_test(test_calls_from_inside_events),
 	};
