@@ -18,7 +18,6 @@ enum {
 	STAT_FIELD_DEVICE_MINOR = 9,
 	STAT_FIELD_XATTRS = FSUTIL_STAT_FIELD_XATTRS,
 };
-enum { XATTR_FIELD_NAME = 1, XATTR_FIELD_VALUE = 2 };
 
 static bool packet_stat(struct pb_reader *reader, const struct pb_field *field, struct fsutil_packet *packet)
 {
@@ -115,28 +114,13 @@ size_t fsutil_write_stat_head(uint8_t *out, size_t payload_bytes)
 	return (size_t)(write_length(out, PACKET_FIELD_STAT, payload_bytes) - out);
 }
 
-static bool xattr_decode(struct span entry, struct fsutil_xattr *xattr)
-{
-	struct pb_reader reader = pb_reader_make(entry);
-	struct pb_field field;
-
-	*xattr = (struct fsutil_xattr){ 0 };
-	while (pb_next(&reader, &field)) {
-		if (field.number == XATTR_FIELD_NAME && !pb_as_bytes(&reader, &field, &xattr->name))
-			return false;
-		if (field.number == XATTR_FIELD_VALUE && !pb_as_bytes(&reader, &field, &xattr->value))
-			return false;
-	}
-	return !reader.failed;
-}
-
 /* Each is decoded here once, so that whoever walks them later has no malformed one to deal with. */
 static bool stat_xattr(struct pb_reader *reader, const struct pb_field *field, struct fsutil_stat *stat)
 {
-	struct fsutil_xattr xattr;
+	struct message_pair xattr;
 	struct span entry;
 
-	if (!pb_as_bytes(reader, field, &entry) || !xattr_decode(entry, &xattr))
+	if (!pb_as_bytes(reader, field, &entry) || !message_pair_decode(entry, &xattr))
 		return false;
 	stat->xattrs.count++;
 	return true;
@@ -198,22 +182,6 @@ void fsutil_stat_put(struct buffer *out, const struct fsutil_stat *stat)
 	pb_put_int64(out, STAT_FIELD_DEVICE_MINOR, stat->device_minor);
 	while (message_list_next(&stat->xattrs, &cursor, &entry))
 		pb_put_bytes_always(out, STAT_FIELD_XATTRS, entry);
-}
-
-bool fsutil_xattr_next(const struct fsutil_stat *stat, struct message_cursor *cursor, struct fsutil_xattr *xattr)
-{
-	struct span entry;
-
-	return message_list_next(&stat->xattrs, cursor, &entry) && xattr_decode(entry, xattr);
-}
-
-void fsutil_xattr_put(struct buffer *elements, const struct fsutil_xattr *xattr)
-{
-	size_t mark = pb_begin(elements, STAT_FIELD_XATTRS);
-
-	pb_put_bytes_always(elements, XATTR_FIELD_NAME, xattr->name);
-	pb_put_bytes_always(elements, XATTR_FIELD_VALUE, xattr->value);
-	pb_end(elements, mark);
 }
 
 static bool name_is_clean(struct span name)

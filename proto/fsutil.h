@@ -67,29 +67,21 @@ size_t fsutil_write_stat_head(uint8_t *out, size_t payload_bytes);       /* the 
 	(FSUTIL_MODE_DIRECTORY | FSUTIL_MODE_SYMLINK | FSUTIL_MODE_DEVICE | FSUTIL_MODE_FIFO | FSUTIL_MODE_SOCKET |    \
 	 FSUTIL_MODE_CHARACTER | FSUTIL_MODE_IRREGULAR)
 
+#define FSUTIL_STAT_FIELD_XATTRS 10      /* stat.xattrs.number */
+
 struct fsutil_stat {
 	struct span path;                /* '/' between names, relative to the root; see fsutil_path_is_clean() */
 	struct span linkname;            /* a symlink's target; of a regular entry: the earlier path that it is a link to */
 	uint32_t mode, uid, gid;
 	int64_t size, mod_time_ns;       /* what the peer says: either may be negative */
 	int64_t device_major, device_minor;
-	struct message_list xattrs;      /* walked with fsutil_xattr_next() */
-};
-
-struct fsutil_xattr {
-	struct span name, value;
+	struct message_list xattrs;      /* a map from names to values: message_map_next() */
 };
 
 /* False: malformed, an xattr of it included. */
 bool fsutil_stat_decode(struct span message, struct fsutil_stat *stat);
 /* Appends the encoding, zero fields left out and in the order of their numbers: as fsutil writes it. */
 void fsutil_stat_put(struct buffer *out, const struct fsutil_stat *stat);
-
-/* Each xattr in the order given; of two with one name the later counts. Start with a zeroed cursor. */
-bool fsutil_xattr_next(const struct fsutil_stat *stat, struct message_cursor *cursor, struct fsutil_xattr *xattr);
-/* Appends an xattr to the elements of `stat.xattrs`, as message_list wants them; the caller counts. */
-void fsutil_xattr_put(struct buffer *elements, const struct fsutil_xattr *xattr);
-#define FSUTIL_STAT_FIELD_XATTRS 10      /* stat.xattrs.number */
 
 /* A REQ may ask for it. A second name of a file is such an entry as well, but nobody asks: the receiver links. */
 static inline bool fsutil_stat_is_regular(const struct fsutil_stat *stat)

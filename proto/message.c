@@ -6,6 +6,7 @@
 #include "proto/pb.h"
 
 enum { DIGEST_FIELD_HASH = 1, DIGEST_FIELD_SIZE = 2 };
+enum { PAIR_FIELD_KEY = 1, PAIR_FIELD_VALUE = 2 };
 
 bool message_digest(struct span bytes, struct digest *digest)
 {
@@ -55,6 +56,13 @@ static bool message_list_add(struct message_list *list, const struct pb_field *f
 	return true;
 }
 
+static bool message_map_add(struct message_list *map, const struct pb_field *field, struct span message)
+{
+	struct message_pair pair;
+
+	return message_list_add(map, field, message) && message_pair_decode(field->bytes, &pair);
+}
+
 static bool message_store(const struct message_field *at, struct pb_reader *reader, const struct pb_field *field,
                           struct span message, void *out)
 {
@@ -69,6 +77,8 @@ static bool message_store(const struct message_field *at, struct pb_reader *read
 		return pb_as_int32(reader, field, value);
 	case MESSAGE_UINT64:
 		return pb_as_uint64(reader, field, value);
+	case MESSAGE_INT64:
+		return pb_as_int64(reader, field, value);
 	case MESSAGE_BYTES:
 	case MESSAGE_PRESENT:
 		return pb_as_bytes(reader, field, value);
@@ -76,6 +86,8 @@ static bool message_store(const struct message_field *at, struct pb_reader *read
 		return field->wire == PB_BYTES && message_digest(field->bytes, value);
 	case MESSAGE_LIST:
 		return message_list_add(value, field, message);
+	case MESSAGE_MAP:
+		return message_map_add(value, field, message);
 	}
 	return false;
 }
@@ -119,6 +131,9 @@ static void message_put(const struct message_field *at, struct buffer *out, cons
 	case MESSAGE_UINT64:
 		pb_put_varint(out, at->number, *(const uint64_t *)value);
 		return;
+	case MESSAGE_INT64:
+		pb_put_int64(out, at->number, *(const int64_t *)value);
+		return;
 	case MESSAGE_BYTES:
 		pb_put_bytes(out, at->number, *(const struct span *)value);
 		return;
@@ -131,6 +146,7 @@ static void message_put(const struct message_field *at, struct buffer *out, cons
 			message_put_digest(out, at->number, value);
 		return;
 	case MESSAGE_LIST:
+	case MESSAGE_MAP:
 		buffer_put(out, ((const struct message_list *)value)->message.data,
 		           ((const struct message_list *)value)->message.size);
 		return;
@@ -168,4 +184,50 @@ bool message_list_next(const struct message_list *list, struct message_cursor *c
 	}
 	cursor->rest = (struct span){ 0 };
 	return false;
+}
+
+bool message_pair_decode(struct span element, struct message_pair *pair)
+{
+	struct pb_reader reader = pb_reader_make(element);
+	struct pb_field field;
+
+	*pair = (struct message_pair){ 0 };
+	while (pb_next(&reader, &field)) {
+		if (field.number == PAIR_FIELD_KEY && !pb_as_bytes(&reader, &field, &pair->key))
+			return false;
+		if (field.number == PAIR_FIELD_VALUE && !pb_as_bytes(&reader, &field, &pair->value))
+			return false;
+	}
+	return !reader.failed;
+}
+
+bool message_map_next(const struct message_list *map, struct message_cursor *cursor, struct message_pair *pair)
+{
+	struct span element;
+
+	return message_list_next(map, cursor, &element) && message_pair_decode(element, pair);
+}
+
+bool message_map_find(const struct message_list *map, const char *key, struct span *value)
+{
+	struct message_cursor cursor = { 0 };
+	struct message_pair pair;
+	bool found = false;
+
+	while (message_map_next(map, &cursor, &pair)) {
+		if (!span_is(pair.key, key))
+			continue;
+		*value = pair.value;
+		found = true;
+	}
+	return found;
+}
+
+void message_put_pair(struct buffer *out, uint32_t number, const struct message_pair *pair)
+{
+	size_t mark = pb_begin(out, number);
+
+	pb_put_bytes_always(out, PAIR_FIELD_KEY, pair->key);
+	pb_put_bytes_always(out, PAIR_FIELD_VALUE, pair->value);
+	pb_end(out, mark);
 }

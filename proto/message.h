@@ -15,10 +15,12 @@ enum message_kind {
 	MESSAGE_UINT32,                  /* uint32_t */
 	MESSAGE_INT32,                   /* int32_t */
 	MESSAGE_UINT64,                  /* uint64_t */
+	MESSAGE_INT64,                   /* int64_t */
 	MESSAGE_BYTES,                   /* struct span: bytes, string, or a nested message as its bytes */
 	MESSAGE_DIGEST,                  /* struct digest, with a REAPI Digest nested; absent: all zero */
 	MESSAGE_PRESENT,                 /* struct span that is written also when empty, if `data` is not NULL */
 	MESSAGE_LIST,                    /* struct message_list: a repeated bytes, string or message field */
+	MESSAGE_MAP,                     /* struct message_list: a map from string to string, bytes or message */
 };
 
 struct message_list {
@@ -60,6 +62,21 @@ struct message_cursor {
 	bool begun;
 };
 bool message_list_next(const struct message_list *list, struct message_cursor *cursor, struct span *element);
+
+/*
+ * A map is a list whose elements are pairs; decoding one as MESSAGE_MAP checks each pair, so that walking has no malformed
+ * one to deal with. Of two pairs with one key the later counts.
+ */
+struct message_pair {
+	struct span key, value;
+};
+bool message_pair_decode(struct span element, struct message_pair *pair);
+/* As message_list_next(): every pair in the order given. A malformed one, in a list that nothing checked, ends the walk. */
+bool message_map_next(const struct message_list *map, struct message_cursor *cursor, struct message_pair *pair);
+/* The value of `key`; false, and `value` is left as it was, when the map has none. */
+bool message_map_find(const struct message_list *map, const char *key, struct span *value);
+/* Appends a pair as the field `number`, its key and value also when they are empty. */
+void message_put_pair(struct buffer *out, uint32_t number, const struct message_pair *pair);
 
 /* REAPI Digest from its nested bytes; false when the hash is not 64 lower-case hex digits or the size is negative. */
 bool message_digest(struct span bytes, struct digest *digest);

@@ -58,11 +58,11 @@ static bool packet_equal(const struct fsutil_packet *a, const struct fsutil_pack
 static bool xattrs_equal(const struct fsutil_stat *a, const struct fsutil_stat *b)
 {
 	struct message_cursor at_a = { 0 }, at_b = { 0 };
-	struct fsutil_xattr one, other;
+	struct message_pair one, other;
 	uint32_t count = 0;
 
-	while (fsutil_xattr_next(a, &at_a, &one)) {
-		if (!fsutil_xattr_next(b, &at_b, &other) || !span_equal(one.name, other.name) ||
+	while (message_map_next(&a->xattrs, &at_a, &one)) {
+		if (!message_map_next(&b->xattrs, &at_b, &other) || !span_equal(one.key, other.key) ||
 		    !span_equal(one.value, other.value))
 			return false;
 		count++;

@@ -106,7 +106,7 @@ static void a_file(void **state)
 	struct buffer bytes = from_hex(PACKET_STAT_FILE);
 	struct fsutil_packet packet = decode(&bytes);
 	struct message_cursor cursor = { 0 };
-	struct fsutil_xattr xattr;
+	struct message_pair xattr;
 	struct fsutil_stat stat;
 
 	assert_int_equal(packet.type, FSUTIL_STAT);
@@ -120,10 +120,10 @@ static void a_file(void **state)
 	assert_true(stat.mod_time_ns == 1700000000123456789);
 	assert_int_equal(stat.linkname.size, 0);
 	assert_int_equal(stat.xattrs.count, 1);
-	assert_true(fsutil_xattr_next(&stat, &cursor, &xattr));
-	assert_true(span_is(xattr.name, "user.a"));
+	assert_true(message_map_next(&stat.xattrs, &cursor, &xattr));
+	assert_true(span_is(xattr.key, "user.a"));
 	assert_true(span_is(xattr.value, "v"));
-	assert_false(fsutil_xattr_next(&stat, &cursor, &xattr));
+	assert_false(message_map_next(&stat.xattrs, &cursor, &xattr));
 	assert_true(fsutil_stat_is_regular(&stat));
 	assert_true(fsutil_stat_has_data(&stat));
 	buffer_fini(&bytes);
@@ -220,10 +220,11 @@ static void many_xattrs(void **state)
 	struct fsutil_stat stat = { .path = span_text("f"), .xattrs = { .number = FSUTIL_STAT_FIELD_XATTRS } }, out;
 	static const char *const names[] = { "user.a", "user.b", "" };
 	struct message_cursor cursor = { 0 };
-	struct fsutil_xattr xattr;
+	struct message_pair xattr;
 
 	for (size_t i = 0; i < 3; i++) {
-		fsutil_xattr_put(&elements, &(struct fsutil_xattr){ span_text(names[i]), span_text(names[2 - i]) });
+		xattr = (struct message_pair){ span_text(names[i]), span_text(names[2 - i]) };
+		message_put_pair(&elements, FSUTIL_STAT_FIELD_XATTRS, &xattr);
 		stat.xattrs.count++;
 	}
 	stat.xattrs.message = buffer_span(&elements);
@@ -231,11 +232,11 @@ static void many_xattrs(void **state)
 	assert_true(fsutil_stat_decode(buffer_span(&bytes), &out));
 	assert_int_equal(out.xattrs.count, 3);
 	for (size_t i = 0; i < 3; i++) {
-		assert_true(fsutil_xattr_next(&out, &cursor, &xattr));
-		assert_true(span_is(xattr.name, names[i]));
+		assert_true(message_map_next(&out.xattrs, &cursor, &xattr));
+		assert_true(span_is(xattr.key, names[i]));
 		assert_true(span_is(xattr.value, names[2 - i]));
 	}
-	assert_false(fsutil_xattr_next(&out, &cursor, &xattr));
+	assert_false(message_map_next(&out.xattrs, &cursor, &xattr));
 	buffer_fini(&elements);
 	buffer_fini(&bytes);
 }

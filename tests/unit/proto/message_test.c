@@ -1,6 +1,6 @@
 /*
  * Shows that the table-driven codec writes what protobuf says (known bytes), reads it back, skips unknown fields, refuses
- * wrong wire types and bad digests, and that digest lists and bit lists hold their limits.
+ * wrong wire types, malformed pairs of a map and bad digests, and that digest lists and bit lists hold their limits.
  */
 #include <setjmp.h>
 #include <stdarg.h>
@@ -81,6 +81,59 @@ static void lists_walk_only_their_field(void **state)
 	assert_false(message_list_next(&out.arguments, &cursor, &element));
 	buffer_fini(&elements);
 	buffer_fini(&bytes);
+}
+
+struct mapped {
+	struct message_list map;
+	int64_t number;
+};
+MESSAGE_TYPE(mapped_type, struct mapped, MESSAGE_FIELD(struct mapped, map, 1, MESSAGE_MAP),
+	     MESSAGE_FIELD(struct mapped, number, 2, MESSAGE_INT64));
+
+static void maps(void **state)
+{
+	static const struct message_pair pairs[] = { { { (const uint8_t *)"a", 1 }, { (const uint8_t *)"1", 1 } },
+						     { { (const uint8_t *)"b", 1 }, { 0 } },
+						     { { (const uint8_t *)"a", 1 }, { (const uint8_t *)"2", 1 } } };
+	struct buffer elements = buffer_heap(4096), bytes = buffer_heap(4096);
+	struct message_cursor cursor = { 0 };
+	struct mapped in = { .number = -5 }, out;
+	struct message_pair pair;
+	struct span value;
+
+	for (size_t i = 0; i < 3; i++)
+		message_put_pair(&elements, 1, &pairs[i]);
+	in.map.message = buffer_span(&elements);
+	message_encode(&mapped_type, &bytes, &in);
+	assert_true(message_decode(&mapped_type, buffer_span(&bytes), &out));
+	assert_true(out.number == -5);
+	assert_int_equal(out.map.count, 3);
+	for (size_t i = 0; i < 3; i++) {
+		assert_true(message_map_next(&out.map, &cursor, &pair));
+		assert_true(span_equal(pair.key, pairs[i].key));
+		assert_true(span_equal(pair.value, pairs[i].value));
+	}
+	assert_false(message_map_next(&out.map, &cursor, &pair));
+	assert_true(message_map_find(&out.map, "a", &value));
+	assert_true(span_is(value, "2"));
+	assert_true(message_map_find(&out.map, "b", &value));
+	assert_int_equal(value.size, 0);
+	assert_false(message_map_find(&out.map, "c", &value));
+	assert_false(message_map_find(&(struct message_list){ 0 }, "a", &value));
+	buffer_fini(&elements);
+	buffer_fini(&bytes);
+}
+
+static void malformed_pairs(void **state)
+{
+	const uint8_t name[] = { 0x0a, 2, 0x08, 1 }, value[] = { 0x0a, 2, 0x10, 1 }, cut[] = { 0x0a, 2, 0x0a, 5 };
+	const uint8_t number[] = { 0x08, 1 };
+	struct mapped out;
+
+	assert_false(message_decode(&mapped_type, span_make(name, sizeof(name)), &out));
+	assert_false(message_decode(&mapped_type, span_make(value, sizeof(value)), &out));
+	assert_false(message_decode(&mapped_type, span_make(cut, sizeof(cut)), &out));
+	assert_false(message_decode(&mapped_type, span_make(number, sizeof(number)), &out));
 }
 
 static void digests_are_checked(void **state)
@@ -166,6 +219,8 @@ int main(void)
 		cmocka_unit_test(unknown_fields_are_skipped),
 		cmocka_unit_test(wrong_wire_type_is_malformed),
 		cmocka_unit_test(lists_walk_only_their_field),
+		cmocka_unit_test(maps),
+		cmocka_unit_test(malformed_pairs),
 		cmocka_unit_test(digests_are_checked),
 		cmocka_unit_test(digest_lists),
 		cmocka_unit_test(bit_lists),
