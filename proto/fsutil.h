@@ -1,12 +1,12 @@
 /*
- * fsutil: what BuildKit's FileSync.DiffCopy (and its local exporter) sends: Packets, and the Stat of one entry. Reading
- * copies nothing: spans are borrowed from the message. Writing a packet whose payload comes last writes only its head;
- * the payload follows from where it lies.
+ * fsutil: what BuildKit's FileSync.DiffCopy (and its local exporter) sends: Packets, and the Stat of one entry.
+ * Reading copies nothing: spans are borrowed from the message. Writing a packet whose payload comes last writes only
+ * its head; the payload follows from where it lies.
  *
- *	sender   STAT stat, STAT stat, ...  STAT without a stat (no more entries)    DATA id bytes, ... DATA id ""    FIN
- *	receiver                 REQ id, REQ id, ... (at any time)                                        FIN
+ *	sender   STAT stat, STAT stat, ...  STAT without a stat (no more entries)  DATA id bytes, ... DATA id ""  FIN
+ *	receiver                 REQ id, REQ id, ... (at any time)                                    FIN
  *
- * An entry's id is its position among the STATs, from 0. A file's end is a DATA packet without data. ERR ends the call.
+ * An entry's id is its position among the STATs, from 0. A file's end is a DATA packet without data. ERR ends all.
  * Source: fsutil types/wire.proto, types/stat.proto, send.go, validator.go.
  */
 #pragma once
@@ -44,7 +44,7 @@ size_t fsutil_write_fin(uint8_t *out);
 /* The end of the file `id`. The end of the entries has no writer: it is the empty message. */
 size_t fsutil_write_data_end(uint8_t *out, uint32_t id);
 
-/* The part of a packet before its payload, which follows with just that many bytes. A DATA packet's may not be empty. */
+/* The part of a packet before its payload, which follows with just that many bytes. A DATA packet has some. */
 size_t fsutil_write_data_head(uint8_t *out, uint32_t id, size_t payload_bytes);
 size_t fsutil_write_error_head(uint8_t *out, size_t payload_bytes);
 size_t fsutil_write_stat_head(uint8_t *out, size_t payload_bytes);       /* the payload is an encoded Stat */
@@ -71,7 +71,7 @@ size_t fsutil_write_stat_head(uint8_t *out, size_t payload_bytes);       /* the 
 
 struct fsutil_stat {
 	struct span path;                /* '/' between names, relative to the root; see fsutil_path_is_clean() */
-	struct span linkname;            /* a symlink's target; of a regular entry: the earlier path that it is a link to */
+	struct span linkname;            /* a symlink's target; of a regular entry: the earlier path that it links to */
 	uint32_t mode, uid, gid;
 	int64_t size, mod_time_ns;       /* what the peer says: either may be negative */
 	int64_t device_major, device_minor;

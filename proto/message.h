@@ -64,14 +64,14 @@ struct message_cursor {
 bool message_list_next(const struct message_list *list, struct message_cursor *cursor, struct span *element);
 
 /*
- * A map is a list whose elements are pairs; decoding one as MESSAGE_MAP checks each pair, so that walking has no malformed
- * one to deal with. Of two pairs with one key the later counts.
+ * A map is a list whose elements are pairs; decoding one as MESSAGE_MAP checks each pair, so that walking has no
+ * malformed one to deal with. Of two pairs with one key the later counts.
  */
 struct message_pair {
 	struct span key, value;
 };
 bool message_pair_decode(struct span element, struct message_pair *pair);
-/* As message_list_next(): every pair in the order given. A malformed one, in a list that nothing checked, ends the walk. */
+/* As message_list_next(): every pair, in the order given. A malformed one in a list that nothing checked ends it. */
 bool message_map_next(const struct message_list *map, struct message_cursor *cursor, struct message_pair *pair);
 /* The value of `key`; false, and `value` is left as it was, when the map has none. */
 bool message_map_find(const struct message_list *map, const char *key, struct span *value);

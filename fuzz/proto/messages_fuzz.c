@@ -5,6 +5,9 @@
 #include <assert.h>
 #include <stdlib.h>
 
+#include "proto/buildkit.h"
+#include "proto/buildkit_solve.h"
+#include "proto/buildkit_status.h"
 #include "proto/reapi.h"
 #include "proto/sluice_v1.h"
 
@@ -18,9 +21,37 @@ static const struct message_type *const types[] = {
 	&reapi_variable_type, &reapi_platform_type, &reapi_duration_type, &reapi_any_type, &reapi_operation_type,
 	&reapi_execute_metadata_type, &reapi_execute_response_type, &reapi_action_result_type,
 	&reapi_output_directory_type, &reapi_status_type,
+	&buildkit_list_workers_response_type, &buildkit_worker_record_type, &buildkit_platform_type,
+	&buildkit_version_type, &buildkit_info_response_type, &buildkit_pong_response_type, &buildkit_capability_type,
+	&buildkit_disk_usage_response_type, &buildkit_usage_record_type, &buildkit_history_request_type,
+	&buildkit_update_history_request_type, &buildkit_solve_request_type, &buildkit_cache_options_type,
+	&buildkit_exporter_type, &buildkit_solve_response_type, &buildkit_llb_solve_response_type,
+	&buildkit_llb_return_request_type, &buildkit_status_request_type,
 };
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
+
+static bool is_list(const struct message_field *field)
+{
+	return field->kind == MESSAGE_LIST || field->kind == MESSAGE_MAP;
+}
+
+/* A decoded list walks as many elements as were counted, and a map as many pairs: each was checked. */
+static void walk_list(const struct message_field *field, const struct message_list *list)
+{
+	struct message_cursor cursor = { 0 };
+	struct message_pair pair;
+	struct span element;
+	uint32_t count = 0;
+
+	if (field->kind == MESSAGE_MAP)
+		while (message_map_next(list, &cursor, &pair))
+			count++;
+	else
+		while (message_list_next(list, &cursor, &element))
+			count++;
+	assert(count == list->count);
+}
 
 static void round_trip(const struct message_type *type, struct span bytes)
 {
@@ -30,26 +61,21 @@ static void round_trip(const struct message_type *type, struct span bytes)
 	if (message_decode(type, bytes, message)) {
 		bool lists = false;
 
-		/* A decoded list stands for the whole message it came from, so only list-free types are a fixed point. */
+		/*
+		 * A decoded list stands for the whole message it came from, so only list-free types are a fixed
+		 * point.
+		 */
 		for (size_t i = 0; i < type->count; i++)
-			lists |= type->fields[i].kind == MESSAGE_LIST;
+			lists |= is_list(&type->fields[i]);
 		message_encode(type, &once, message);
 		if (!lists && !once.failed) {
 			assert(message_decode(type, buffer_span(&once), again));
 			message_encode(type, &twice, again);
 			assert(span_equal(buffer_span(&once), buffer_span(&twice)));
 		}
-		for (size_t i = 0; i < type->count; i++) {
-			struct message_cursor cursor = { 0 };
-			struct span element;
-			uint32_t count = 0;
-
-			if (type->fields[i].kind != MESSAGE_LIST)
-				continue;
-			while (message_list_next((const void *)((char *)message + type->fields[i].offset), &cursor, &element))
-				count++;
-			assert(count == ((struct message_list *)(void *)((char *)message + type->fields[i].offset))->count);
-		}
+		for (size_t i = 0; i < type->count; i++)
+			if (is_list(&type->fields[i]))
+				walk_list(&type->fields[i], (const void *)((char *)message + type->fields[i].offset));
 	}
 	free(message);
 	free(again);

@@ -1,43 +1,16 @@
 /*
- * Shows that Packets and Stats are read and written as fsutil does: every packet in the table below was made by fsutil's
- * own Go types (as buildkit v0.32.2 requires it), MarshalVT, and is both decoded and written again byte for byte. Then
- * each refusal, every place where a message may be cut, and the order and form of paths.
+ * Shows that Packets and Stats are read and written as fsutil does: every packet in the table below was made by
+ * fsutil's own Go types (as buildkit v0.32.2 requires it), MarshalVT, and is both decoded and written again byte for
+ * byte. Then each refusal, every place where a message may be cut, and the order and form of paths.
  */
 #include <setjmp.h>
 #include <stdarg.h>
-#include <stdio.h>
 #include <stdlib.h>
 #include <cmocka.h>
 
 #include "proto/fsutil.h"
 #include "proto/pb.h"
-
-/* From hex; freed with buffer_fini(). Exactly as large as it is, so that a sanitizer sees the first byte read past it. */
-static struct buffer from_hex(const char *hex)
-{
-	size_t size = strlen(hex) / 2;
-	struct buffer bytes = buffer_heap(size ? size : 1);
-	uint8_t *room = buffer_reserve(&bytes, size ? size : 1);
-
-	for (size_t i = 0; i < size; i++) {
-		unsigned value;
-
-		assert_int_equal(sscanf(hex + 2 * i, "%2x", &value), 1);
-		room[i] = (uint8_t)value;
-	}
-	bytes.size = size;
-	return bytes;
-}
-
-static void assert_hex(struct span bytes, const char *hex)
-{
-	struct buffer expected = from_hex(hex);
-
-	assert_int_equal(bytes.size, expected.size);
-	if (expected.size)
-		assert_memory_equal(bytes.data, expected.data, expected.size);
-	buffer_fini(&expected);
-}
+#include "tests/unit/proto/hex.h"
 
 #define PACKET_STAT_FILE                                                                                               \
 	"122d0a086469722f66696c6510a40318e807206428f0a20430959a97ece39fe7cb17520b0a06757365722e61120176"
@@ -357,7 +330,8 @@ static void clean_paths(void **state)
 
 static void the_order_of_paths(void **state)
 {
-	static const char *const sorted[] = { "", "a", "a/a", "a/a/z", "a/b", "a\x01", "a b", "a-b", "ab", "b", "\xff" };
+	static const char *const sorted[] = { "",    "a",   "a/a", "a/a/z", "a/b", "a\x01",
+					      "a b", "a-b", "ab",  "b",     "\xff" };
 	size_t count = sizeof(sorted) / sizeof(sorted[0]);
 
 	for (size_t i = 0; i < count; i++)

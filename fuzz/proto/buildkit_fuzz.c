@@ -1,0 +1,108 @@
+/*
+ * Properties, for arbitrary bytes: a BytesMessage is read in place and written again; a request's exporters are all
+ * well formed once it was decoded, and a probe has none; a StatusResponse's vertexes are written again and come back
+ * equal; usage records without a prefix keep their ids. The tables are in messages_fuzz.c.
+ */
+#include <stdlib.h>
+
+#include "proto/buildkit.h"
+#include "proto/buildkit_solve.h"
+#include "proto/buildkit_status.h"
+
+#define REQUIRE(expr) do { if (!(expr)) abort(); } while (0)
+
+int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
+
+static void bytes_message(struct span message)
+{
+	uint8_t head[BYTES_MESSAGE_HEAD_MAX];
+	struct buffer again = buffer_heap(message.size + sizeof(head));
+	struct span data, second;
+
+	if (bytes_message_decode(message, &data)) {
+		REQUIRE(data.size <= message.size);
+		buffer_put(&again, head, bytes_message_head(head, data.size));
+		buffer_put(&again, data.data, data.size);
+		REQUIRE(!again.failed && bytes_message_decode(buffer_span(&again), &second));
+		REQUIRE(span_equal(data, second));
+	}
+	buffer_fini(&again);
+}
+
+static void solve(struct span message)
+{
+	struct buildkit_solve_request request;
+	struct message_cursor cursor = { 0 };
+	struct buildkit_exporter exporter;
+	uint32_t count = 0;
+
+	if (!buildkit_solve_request_decode(message, &request)) {
+		REQUIRE(!buildkit_solve_is_probe(message));
+		return;
+	}
+	while (buildkit_exporter_next(&request, &cursor, &exporter))
+		count++;
+	if (request.exporters.count)
+		REQUIRE(count == request.exporters.count);
+	else
+		REQUIRE(count == (request.exporter_type.size > 0));
+	if (buildkit_solve_is_probe(message))
+		REQUIRE(request.internal && count == 0 && request.frontend.size == 0 && !request.definition.data);
+}
+
+static bool vertex_equal(const struct buildkit_vertex *a, const struct buildkit_vertex *b)
+{
+	return span_equal(a->digest, b->digest) && span_equal(a->name, b->name) && span_equal(a->error, b->error) &&
+	       a->cached == b->cached && a->started == b->started && a->completed == b->completed;
+}
+
+static void status(struct span message)
+{
+	struct span rest = message;
+	struct buildkit_vertex vertex, second;
+	bool failed = false;
+
+	while (buildkit_vertex_next(&rest, &vertex, &failed)) {
+		struct buffer again = buffer_heap(message.size + 256);
+		struct span once;
+
+		buildkit_status_put_vertex(&again, &vertex);
+		once = buffer_span(&again);
+		REQUIRE(!again.failed && buildkit_vertex_next(&once, &second, &failed) && !failed);
+		REQUIRE(vertex_equal(&vertex, &second));
+		REQUIRE(!buildkit_vertex_next(&once, &second, &failed) && !failed);
+		buffer_fini(&again);
+	}
+}
+
+static void usage(struct span message)
+{
+	struct buffer plain = buffer_heap(message.size + 256), named = buffer_heap(16 * message.size + 256);
+	struct buildkit_usage_record before, after;
+
+	if (buildkit_usage_record_put(&plain, message, (struct span){ 0 }) && !plain.failed) {
+		REQUIRE(plain.size <= message.size);
+		if (message_decode(&buildkit_usage_record_type, message, &before)) {
+			REQUIRE(message_decode(&buildkit_usage_record_type, buffer_span(&plain), &after));
+			REQUIRE(span_equal(before.id, after.id) && before.size_bytes == after.size_bytes);
+			REQUIRE(before.parents.count == after.parents.count);
+		}
+	} else {
+		REQUIRE(plain.failed || plain.size == 0);
+	}
+	if (!buildkit_disk_usage_put(&named, message, span_text("executor/")))
+		REQUIRE(named.failed || named.size == 0);
+	buffer_fini(&plain);
+	buffer_fini(&named);
+}
+
+int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
+{
+	struct span message = span_make(data, size);
+
+	bytes_message(message);
+	solve(message);
+	status(message);
+	usage(message);
+	return 0;
+}
