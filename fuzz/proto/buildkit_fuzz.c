@@ -1,11 +1,13 @@
 /*
  * Properties, for arbitrary bytes: a BytesMessage is read in place and written again; a request's exporters are all
  * well formed once it was decoded, and a probe has none; a StatusResponse's vertexes are written again and come back
- * equal; usage records without a prefix keep their ids. The tables are in messages_fuzz.c.
+ * equal; usage records without a prefix keep their ids; two answers (split where the first two bytes say) teach
+ * references, whose rewriting does just what a comparison at every place does. The tables are in messages_fuzz.c.
  */
 #include <stdlib.h>
 
 #include "proto/buildkit.h"
+#include "proto/buildkit_refs.h"
 #include "proto/buildkit_solve.h"
 #include "proto/buildkit_status.h"
 
@@ -96,6 +98,55 @@ static void usage(struct span message)
 	buffer_fini(&named);
 }
 
+static const uint8_t *pair_at(const struct buildkit_ref_map *map, const uint8_t *id)
+{
+	for (size_t i = 0; i < map->count; i++)
+		if (memcmp(map->pairs[i].told, id, BUILDKIT_REF_BYTES) == 0)
+			return map->pairs[i].now;
+	return NULL;
+}
+
+static size_t rewrite_slowly(const struct buildkit_ref_map *map, uint8_t *message, size_t size)
+{
+	size_t count = 0;
+
+	for (size_t i = 0; i + BUILDKIT_REF_BYTES < size; i++) {
+		const uint8_t *now = message[i] == BUILDKIT_REF_BYTES ? pair_at(map, message + i + 1) : NULL;
+
+		if (!now)
+			continue;
+		memcpy(message + i + 1, now, BUILDKIT_REF_BYTES);
+		i += BUILDKIT_REF_BYTES;
+		count++;
+	}
+	return count;
+}
+
+static void refs(struct span message)
+{
+	struct buildkit_ref_map map = { 0 };
+	size_t at = message.size < 2 ? 0 : (size_t)message.data[0] | (size_t)message.data[1] << 8;
+	struct span told, now;
+	uint8_t *one, *other;
+
+	if (message.size < 2 || at > message.size - 2)
+		return;
+	told = span_make(message.data + 2, at);
+	now = span_make(message.data + 2 + at, message.size - 2 - at);
+	if (buildkit_refs_learn(&map, told, now) != BUILDKIT_REFS_LEARNED) {
+		REQUIRE(map.count == 0);
+		return;
+	}
+	one = malloc(message.size);
+	other = malloc(message.size);
+	memcpy(one, message.data, message.size);
+	memcpy(other, message.data, message.size);
+	REQUIRE(buildkit_refs_rewrite(&map, one, message.size) == rewrite_slowly(&map, other, message.size));
+	REQUIRE(memcmp(one, other, message.size) == 0);
+	free(one);
+	free(other);
+}
+
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 {
 	struct span message = span_make(data, size);
@@ -104,5 +155,6 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 	solve(message);
 	status(message);
 	usage(message);
+	refs(message);
 	return 0;
 }
