@@ -58,7 +58,7 @@ struct ingest_file {
 	size_t have, capacity, fed;
 	struct cutter cutter;
 	uint32_t profile;
-	struct ingest_recipe *recipe;
+	struct recipe_maker *maker;           /* of one that is cut */
 };
 
 /*
