@@ -2,12 +2,13 @@
  * playback: a named content read back from the store, in order, from any offset. The owner pulls; a chunk or two are read
  * ahead. What was found to be there is held until the playback ends, so that no eviction takes it from under the reader.
  *
- * `struct playbacks` is what one owner (a DiffCopy call) shares among its playbacks: buffers, bounded by
- * PLAYBACKS_BYTES_MAX, look-ups (many contents in one), and the order of those who wait for either. Any number may be
- * started; PLAYBACKS_ACTIVE_MAX are under way at a time, the others wait in line, at the size of a struct each. The owner
- * takes data from each that has some, in whatever order: one that is never taken from keeps its place and its buffers.
+ * `struct playbacks` is what one owner (a DiffCopy call) shares among its playbacks: memory, look-ups (many contents in
+ * one), and places. Any number may be started: PLAYBACKS_ACTIVE_MAX are under way at a time, in the order of their start,
+ * the others wait at the size of a struct each. One under way always has memory for the chunk that comes next (its own,
+ * whatever the size), and reads ahead while all buffers together are below PLAYBACKS_BYTES_MAX. So an owner who takes from
+ * them one after the other, in the order of their start, goes on as well as one who takes what has come first.
  *
- *	STARTING -> READING_RECIPE -> CHECKING -> READY -> ended (offset == name.size), or FAILED
+ *	WAITING -> RECIPE <-> CHECKING -> PLAYING -> ended (offset == name.size), failed or stopped: NONE
  *
  * All on the ring's thread. Events come from the loop, never from inside a call of this header; none after
  * playback_stop(), nor after on_ready with another result than STORE_OK, nor after on_failed.
@@ -18,9 +19,9 @@
 #include "gateway/cas/content_name.h"
 #include "proto/recipe.h"
 
-#define PLAYBACKS_BYTES_MAX   (2u << 20) /* in buffers for chunks; one chunk of any size is read when there is no other */
-#define PLAYBACKS_ACTIVE_MAX  16         /* each may also keep a recipe: RECIPE_BYTES_MAX at most, 35 B a chunk */
-#define PLAYBACK_AHEAD        2          /* chunks read beyond the one that is being taken */
+#define PLAYBACKS_ACTIVE_MAX 8           /* each: a chunk, and RECIPE_BYTES_MAX of recipe at most, 35 B a chunk */
+#define PLAYBACKS_BYTES_MAX  (2u << 20)  /* of buffers, beyond which none reads ahead */
+#define PLAYBACK_AHEAD       2           /* chunks read beyond the one that is being taken */
 
 struct playback;
 struct playbacks;
@@ -44,8 +45,8 @@ struct playback {
 	struct playbacks *playbacks;
 	struct list link;
 	uint8_t state;
-	bool starved;                    /* the owner was told that there is no data */
-	int result;
+	bool ready;                      /* on_ready was told */
+	bool starved;                    /* the owner was shown no data */
 	struct playing *playing;         /* while it is under way */
 };
 
@@ -77,7 +78,7 @@ struct playbacks_totals {
 	uint64_t started, missing, failed, blobs, bytes;         /* blobs, bytes: taken from the store */
 };
 const struct playbacks_totals *playbacks_totals(const struct playbacks *playbacks);
-/* Bytes of buffers in use, for tests of the bound. */
+/* Bytes of chunks and recipes in memory, for tests of the bound. */
 size_t playbacks_memory(const struct playbacks *playbacks);
 
 /*

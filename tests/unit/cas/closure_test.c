@@ -7,12 +7,8 @@
  */
 #include "tests/unit/store/fixture.h"
 
-#include <dirent.h>
-#include <fcntl.h>
 #include <stdio.h>
 #include <stdlib.h>
-#include <sys/stat.h>
-#include <unistd.h>
 
 #include "chunker/sha256.h"
 #include "gateway/cas/closure.h"
@@ -303,42 +299,6 @@ static void only_the_empty_blob_is_empty(void **state)
 	assert_int_equal(verified(&root), CLOSURE_HOLES);
 }
 
-/* Flips a byte wherever `blob` lies in the segments of the closed store. */
-static unsigned damage(const struct blob *blob)
-{
-	char path[512];
-	unsigned count = 0;
-	struct dirent *entry;
-	DIR *dir;
-
-	snprintf(path, sizeof(path), "%s/segments", fixture.path);
-	dir = opendir(path);
-	assert_non_null(dir);
-	while ((entry = readdir(dir))) {
-		uint8_t *bytes, *at;
-		struct stat st;
-		int fd;
-
-		snprintf(path, sizeof(path), "%s/segments/%s", fixture.path, entry->d_name);
-		if (stat(path, &st) < 0 || !S_ISREG(st.st_mode) || st.st_size == 0)
-			continue;
-		fd = open(path, O_RDWR);
-		assert_true(fd >= 0);
-		bytes = malloc((size_t)st.st_size);
-		assert_int_equal(pread(fd, bytes, (size_t)st.st_size, 0), st.st_size);
-		for (at = bytes; (at = memmem(at, (size_t)(bytes + st.st_size - at), blob->data, blob->digest.size)); at++) {
-			uint8_t flipped = *at ^ 0x40;
-
-			assert_int_equal(pwrite(fd, &flipped, 1, at - bytes), 1);
-			count++;
-		}
-		free(bytes);
-		close(fd);
-	}
-	closedir(dir);
-	return count;
-}
-
 static void damage_on_disk_is_a_hole(void **state)
 {
 	struct blob file = blob_make(11, 10), sub;
@@ -357,7 +317,7 @@ static void damage_on_disk_is_a_hole(void **state)
 	root = directory_keep(&node, 1);
 	sync_store(&fixture);
 	fixture_close(&fixture);
-	assert_int_equal(damage(&sub), 1);
+	assert_int_equal(damage_blob(&fixture, &sub), 1);
 	fixture_open(&fixture);
 	assert_int_equal(verify(&verifying, &root), CLOSURE_HOLES);
 	missing = buffer_span(&verifying.closure.missing);

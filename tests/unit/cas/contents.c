@@ -7,6 +7,7 @@
 #include <unistd.h>
 
 #include "chunker/sha256.h"
+#include "gateway/cas/ingest.h"
 #include "gateway/context/digester.h"
 #include "proto/recipe.h"
 
@@ -170,4 +171,40 @@ void content_cas(struct fixture *fixture, struct cas *cas, const struct sha256 *
 {
 	*cas = (struct cas){ .ring = fixture->ring, .store = fixture->store, .hasher = hasher };
 	cas_init(cas);
+}
+
+struct storing {
+	struct ingest_file file;
+	bool done;
+};
+
+static void on_named(struct ingest_file *file)
+{
+	container_of(file, struct storing, file)->done = true;
+}
+
+static void on_room(struct ingest *ingest)
+{
+}
+
+struct content_name content_store(struct fixture *fixture, struct cas *cas, const struct scope *scope,
+                                  const struct content *content)
+{
+	static const struct ingest_events events = { .on_named = on_named, .on_room = on_room };
+	struct ingest *ingest = ingest_create(cas, scope, &events, NULL);
+	struct storing storing = { 0 };
+	size_t at = 0;
+
+	ingest_file_begin(ingest, &storing.file, content->size);
+	while (at < content->size) {
+		at += ingest_file_write(&storing.file, span_make(content->data + at, content->size - at));
+		if (at < content->size)
+			ring_run(fixture->ring, 100000000);
+	}
+	ingest_file_end(&storing.file);
+	ingest_flush(ingest);
+	run_until(fixture, &storing.done);
+	assert_int_equal(storing.file.result, STORE_OK);
+	ingest_destroy(ingest);
+	return storing.file.name;
 }

@@ -24,5 +24,8 @@ void content_assert_stored(struct fixture *fixture, const struct scope *scope, c
                            const struct content *content);
 /* The cas of a fixture's store. */
 void content_cas(struct fixture *fixture, struct cas *cas, const struct sha256 *hasher);
+/* Into the store, through an ingest; its name. */
+struct content_name content_store(struct fixture *fixture, struct cas *cas, const struct scope *scope,
+                                  const struct content *content);
 /* A small generator of choices. */
 uint64_t content_random(uint64_t *state);

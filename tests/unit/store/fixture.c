@@ -1,6 +1,7 @@
 /* Blocking helpers around a store. */
 #include "tests/unit/store/fixture.h"
 
+#include <dirent.h>
 #include <fcntl.h>
 #include <ftw.h>
 #include <stdio.h>
@@ -290,6 +291,41 @@ uint64_t disk_usage(const struct fixture *fixture)
 	usage_sum = 0;
 	assert_int_equal(nftw(fixture->path, usage_entry, 16, FTW_PHYS), 0);
 	return usage_sum;
+}
+
+unsigned damage_blob(const struct fixture *fixture, const struct blob *blob)
+{
+	char path[512];
+	unsigned count = 0;
+	struct dirent *entry;
+	DIR *dir;
+
+	snprintf(path, sizeof(path), "%s/segments", fixture->path);
+	dir = opendir(path);
+	assert_non_null(dir);
+	while ((entry = readdir(dir))) {
+		uint8_t *bytes, *at;
+		struct stat st;
+		int fd;
+
+		snprintf(path, sizeof(path), "%s/segments/%s", fixture->path, entry->d_name);
+		if (stat(path, &st) < 0 || !S_ISREG(st.st_mode) || st.st_size == 0)
+			continue;
+		fd = open(path, O_RDWR);
+		assert_true(fd >= 0);
+		bytes = malloc((size_t)st.st_size);
+		assert_int_equal(pread(fd, bytes, (size_t)st.st_size, 0), st.st_size);
+		for (at = bytes; (at = memmem(at, (size_t)(bytes + st.st_size - at), blob->data, blob->digest.size)); at++) {
+			uint8_t flipped = *at ^ 0x40;
+
+			assert_int_equal(pwrite(fd, &flipped, 1, at - bytes), 1);
+			count++;
+		}
+		free(bytes);
+		close(fd);
+	}
+	closedir(dir);
+	return count;
 }
 
 static void print_problem(void *context, const char *line)

@@ -53,3 +53,5 @@ void run_until(struct fixture *fixture, const bool *done);
 int fsck_store(struct fixture *fixture, bool repair, struct fsck_report *report);
 /* Blocks on disk of everything in the directory, in bytes. */
 uint64_t disk_usage(const struct fixture *fixture);
+/* Flips a byte wherever `blob` lies in the segments of the closed store; returns in how many places. */
+unsigned damage_blob(const struct fixture *fixture, const struct blob *blob);
