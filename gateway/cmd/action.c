@@ -119,6 +119,8 @@ bool action_encode(const struct action_wish *wish, const struct digest *command,
 	if (wish->image)
 		put_property(&platform, "image", wish->image);
 	put_number(&platform, "memory-bytes", wish->memory_bytes);
+	if (wish->network)
+		put_property(&platform, "network", "true");
 	put_number(&platform, "pids", wish->pids);
 	message_encode(&reapi_duration_type, &timeout, &duration);
 	if (timeout.size)

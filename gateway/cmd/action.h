@@ -12,7 +12,7 @@ struct action_wish {
 	const struct option_list *outputs;
 	const char *working_directory;   /* below the tree; NULL: its root */
 	const char *image;               /* NULL: the host's /usr */
-	bool no_cache;
+	bool no_cache, network;
 	uint64_t timeout_ns, memory_bytes, cpu_millis, pids;
 	struct digest root;
 };

@@ -17,6 +17,7 @@
 #include "gateway/cmd/commands.h"
 #include "gateway/cmd/json.h"
 #include "gateway/cmd/options.h"
+#include "gateway/executor/network.h"
 #include "gateway/executor/oci.h"
 #include "gateway/ring/probe.h"
 
@@ -195,6 +196,24 @@ static void check_runtime(struct checks *checks)
 	remove_tree(scratch);
 }
 
+static void check_network(struct checks *checks)
+{
+	struct network network;
+	char why[200];
+
+	if (geteuid() != 0) {
+		add(checks, "executor", "network for actions", false, "not tried: needs root", "sudo sluice doctor");
+		return;
+	}
+	if (network_open(&network, why, sizeof(why)) < 0) {
+		add(checks, "executor", "network for actions", false, why,
+		    "apt-get install slirp4netns, and /dev/net/tun; only `run --network` goes without");
+		return;
+	}
+	network_close(&network);
+	add(checks, "executor", "network for actions", true, "for `run --network`, where serve has --allow-network", "");
+}
+
 /* A file without a name: nothing is left behind, whatever happens. */
 static bool try_direct(const char *directory, char *detail, size_t size)
 {
@@ -308,6 +327,7 @@ static int doctor_run(int argc, char **argv)
 	check_root(&checks);
 	check_user_namespaces(&checks);
 	check_runtime(&checks);
+	check_network(&checks);
 	check_memlock(&checks);
 	check_files(&checks);
 	check_disk(&checks, doctor.store);

@@ -24,7 +24,7 @@
 struct run_options {
 	const char *root, *working_directory, *image, *output_directory, *metadata_file, *ignore_file;
 	struct option_list environment, outputs;
-	bool no_cache, json;
+	bool network, no_cache, json;
 	uint64_t timeout_ns, memory_bytes, cpu_millis, pids;
 };
 
@@ -46,6 +46,8 @@ static const struct option run_options[] = {
 	{ .name = "cpu", .kind = OPTION_NUMBER, .offset = MEMBER(cpu_millis), .argument = "MILLIS", .most = 1000000,
 	  .help = "thousandths of a CPU that it may use" },
 	{ .name = "pids", .kind = OPTION_NUMBER, .offset = MEMBER(pids), .argument = "N", .most = 100000, .help = "the most processes" },
+	{ .name = "network", .kind = OPTION_FLAG, .offset = MEMBER(network),
+	  .help = "let it reach the network, where the gateway's operator allows it; part of what the cache goes by" },
 	{ .name = "no-cache", .kind = OPTION_FLAG, .offset = MEMBER(no_cache), .help = "run it even if the result is known, and do not keep the result" },
 	{ .name = "ignore-file", .kind = OPTION_TEXT, .offset = MEMBER(ignore_file), .argument = "FILE",
 	  .help = "patterns of what to leave out of the push, instead of DIR/.dockerignore" },
@@ -91,7 +93,7 @@ static int run_upload_action(struct run *run, char *const *arguments, size_t cou
 	struct action_wish wish = {
 		.arguments = arguments, .arguments_count = count, .environment = &run->options.environment,
 		.outputs = &run->options.outputs, .working_directory = run->options.working_directory, .image = run->options.image,
-		.no_cache = run->options.no_cache, .timeout_ns = run->options.timeout_ns,
+		.network = run->options.network, .no_cache = run->options.no_cache, .timeout_ns = run->options.timeout_ns,
 		.memory_bytes = run->options.memory_bytes, .cpu_millis = run->options.cpu_millis, .pids = run->options.pids,
 		.root = run->root,
 	};

@@ -12,7 +12,7 @@ struct serve_options {
 	struct option_list listen;
 	const char *store, *ceiling, *tls_certificate, *tls_key, *tls_ca, *tokens, *anonymous, *admin, *user, *executor_path,
 		*images, *runtime, *buildkit, *buildkit_tenant;
-	bool tls_require_client, allow_host_root;
+	bool tls_require_client, allow_host_root, allow_network;
 	int engine, log_format, log_level;
 	uint64_t slots, drain_timeout_ns, connections_max;
 };
@@ -57,6 +57,8 @@ static const struct option serve_options[] = {
 	  .help = "OCI runtime: crun, runc, runsc or a path; default: the first of crun, runc that passes a trial" },
 	{ .name = "allow-host-root", .kind = OPTION_FLAG, .offset = MEMBER(allow_host_root), .key = "executor.allow-host-root",
 	  .help = "let actions without an image use this host's /usr, /bin and /lib, read-only" },
+	{ .name = "allow-network", .kind = OPTION_FLAG, .offset = MEMBER(allow_network), .key = "executor.allow-network",
+	  .help = "let actions that ask for it (run --network) reach what this machine reaches, but its loopback" },
 	{ .name = "buildkit", .kind = OPTION_TEXT, .offset = MEMBER(buildkit), .argument = "ADDRESS", .key = "buildkit.address",
 	  .environment = "SLUICE_BUILDKIT",
 	  .help = "tcp://HOST:PORT or unix:///PATH of a buildkitd: clients' buildx and buildctl calls are carried to it" },
@@ -113,6 +115,7 @@ static int serve_run(int argc, char **argv)
 		.buildkit = serve.buildkit,
 		.buildkit_tenant = serve.buildkit_tenant,
 		.allow_host_root = serve.allow_host_root,
+		.allow_network = serve.allow_network,
 		.drain_timeout_ns = serve.drain_timeout_ns,
 		.connections_max = (uint32_t)serve.connections_max,
 	};

@@ -65,7 +65,7 @@ static int daemon_fork_host(struct daemon *daemon, char *why, size_t why_size)
 		struct host_config host = {
 			.slots = config->slots, .path = config->executor_path ? config->executor_path : DAEMON_EXECUTOR_PATH,
 			.runtime = config->runtime, .images = config->images, .socket_fd = pipe_fds[0],
-			.engine = config->engine,
+			.allow_network = config->allow_network, .engine = config->engine,
 			.hidden = { config->store_path, config->tls_key, config->tokens_path, "/etc/sluice" },
 		};
 
@@ -213,6 +213,7 @@ static int daemon_make_services(struct daemon *daemon, char *why, size_t why_siz
 	cas_init(&daemon->cas);
 	daemon->execute = (struct execute_service){
 		.cas = &daemon->cas, .pool = daemon->pool, .allow_host_root = config->allow_host_root,
+		.allow_network = config->allow_network,
 	};
 	return 0;
 }

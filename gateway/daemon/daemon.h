@@ -28,7 +28,7 @@ struct daemon_config {
 	const char *executor_path;       /* the host's private directory; NULL: /var/lib/sluice-executor */
 	const char *images;              /* where OCI layout directories for --image are; NULL: none */
 	const char *runtime;             /* "runc", a path, or NULL: the first that works */
-	bool allow_host_root;
+	bool allow_host_root, allow_network;
 	const char *buildkit;            /* address of a buildkitd; NULL: BuildKit's services are not served */
 	const char *buildkit_tenant;     /* whose it is; NULL: "default" */
 	uint64_t drain_timeout_ns;

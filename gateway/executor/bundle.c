@@ -3,6 +3,7 @@
 
 #include "gateway/base/check.h"
 #include "gateway/base/cleanup.h"
+#include "gateway/executor/network.h"
 #include "gateway/executor/seccomp.h"
 
 #include <errno.h>
@@ -22,6 +23,7 @@
 #define FILES_MAX_DEFAULT   65536
 #define TMP_BYTES_DEFAULT   (4ull << 30)
 #define OOM_SCORE_ADJUST    500              /* an action goes before the daemon that runs it */
+#define RESOLVER            "nameserver " NETWORK_NAMESERVER "\n"
 
 /* What programs of the host need: directories, or the symlinks that a merged /usr has in their place. */
 static const char *const host_directories[] = { "usr", "bin", "sbin", "lib", "lib32", "lib64", "libx32" };
@@ -44,6 +46,7 @@ static const char *const read_only[] = { "/proc/bus", "/proc/fs", "/proc/irq", "
 
 struct bundle {
 	const struct oci_command *command;
+	const char *network_path;        /* NULL: a namespace of its own, with nothing but its loopback */
 	struct why why;
 	int dir_fd, root_fd;
 	char root[PATH_MAX];             /* of the skeleton, or the image */
@@ -123,7 +126,7 @@ static int put_etc(const struct bundle *bundle)
 	r = r ? r : put_accounts(bundle);
 	r = r ? r : put_file(bundle, "etc/hosts", "127.0.0.1 localhost sluice\n::1 localhost\n");
 	r = r ? r : put_file(bundle, "etc/hostname", "sluice\n");
-	r = r ? r : put_file(bundle, "etc/resolv.conf", "");
+	r = r ? r : put_file(bundle, "etc/resolv.conf", bundle->network_path ? RESOLVER : "");
 	return r ? r : put_file(bundle, "etc/nsswitch.conf", "passwd: files\ngroup: files\nhosts: files dns\n");
 }
 
@@ -151,6 +154,14 @@ static int put_host_path(struct bundle *bundle, const char *name)
 	return r;
 }
 
+/* Whom to trust on the network: the host's choice of authorities. */
+static int put_certificates(struct bundle *bundle)
+{
+	int r = put_directory(bundle, "etc/ssl");
+
+	return r ? r : put_host_path(bundle, "etc/ssl/certs");
+}
+
 static int put_skeleton(struct bundle *bundle)
 {
 	static const char *const directories[] = { "proc", "dev", "tmp", "run", "var", "var/tmp", "work" };
@@ -168,6 +179,8 @@ static int put_skeleton(struct bundle *bundle)
 		r = put_host_path(bundle, host_directories[i]);
 	for (size_t i = 0; i < COUNT(host_etc) && !r; i++)
 		r = put_host_path(bundle, host_etc[i]);
+	if (bundle->network_path && !r)
+		r = put_certificates(bundle);
 	return r;
 }
 
@@ -189,6 +202,24 @@ static void add_mounts(struct bundle *bundle)
 		add_mount(bundle, BUNDLE_INIT_PATH, "bind", command->init_path, "bind,ro,nosuid,nodev,private");
 	if (command->work_dir)
 		add_mount(bundle, "/work", "bind", command->work_dir, "bind,rw,nosuid,nodev,private");
+}
+
+/* Over an image's own, which says whom its maker's machine asked. An image without one has no use for it. */
+static int add_resolver(struct bundle *bundle)
+{
+	CLEANUP(fd_closep) int fd = -1;
+	char path[2 * PATH_MAX];
+	struct stat stat;
+
+	snprintf(path, sizeof(path), "%s/etc/resolv.conf", bundle->root);
+	if (lstat(path, &stat) || !S_ISREG(stat.st_mode))
+		return 0;
+	fd = openat(bundle->dir_fd, "resolv.conf", O_CREAT | O_EXCL | O_WRONLY | O_CLOEXEC | O_NOFOLLOW, 0644);
+	if (fd < 0 || write(fd, RESOLVER, strlen(RESOLVER)) != (ssize_t)strlen(RESOLVER) || fchmod(fd, 0644))
+		return fail(bundle, "resolv.conf", "cannot write");
+	snprintf(path, sizeof(path), "%s/resolv.conf", bundle->command->bundle_dir);
+	add_mount(bundle, "/etc/resolv.conf", "bind", path, "bind,ro,nosuid,nodev,private");
+	return 0;
 }
 
 static bool has_variable(const struct oci_command *command, const char *default_value)
@@ -296,14 +327,16 @@ static json_t *resources(const struct oci_limits *limits)
 	return object;
 }
 
-static json_t *namespaces(const struct oci_command *command)
+static json_t *namespaces(const struct bundle *bundle)
 {
 	static const char *const types[] = { "user", "pid", "mount", "ipc", "uts", "cgroup" };
 	json_t *list = json_array();
 
 	for (size_t i = 0; i < COUNT(types); i++)
 		json_array_append_new(list, json_pack("{s:s}", "type", types[i]));
-	if (!command->network)
+	if (bundle->network_path)
+		json_array_append_new(list, json_pack("{s:s,s:s}", "type", "network", "path", bundle->network_path));
+	else
 		json_array_append_new(list, json_pack("{s:s}", "type", "network"));
 	return list;
 }
@@ -335,12 +368,13 @@ static json_t *masked_paths(const struct oci_command *command)
 	return list;
 }
 
-static json_t *linux_part(const struct oci_command *command)
+static json_t *linux_part(const struct bundle *bundle)
 {
+	const struct oci_command *command = bundle->command;
 	char cgroup[16 + OCI_ID_MAX];
 
 	snprintf(cgroup, sizeof(cgroup), "/sluice/%s", command->id);
-	return json_pack("{s:o,s:o,s:o,s:o,s:s,s:o,s:o,s:o,s:s}", "namespaces", namespaces(command), "uidMappings",
+	return json_pack("{s:o,s:o,s:o,s:o,s:s,s:o,s:o,s:o,s:s}", "namespaces", namespaces(bundle), "uidMappings",
 	                 id_mapping(command), "gidMappings", id_mapping(command), "resources", resources(&command->limits),
 	                 "cgroupsPath", cgroup, "maskedPaths", masked_paths(command), "readonlyPaths",
 	                 strings(read_only, COUNT(read_only)), "seccomp", seccomp_profile(), "rootfsPropagation", "private");
@@ -356,7 +390,7 @@ static int write_config(struct bundle *bundle)
 	if (fd < 0)
 		return fail(bundle, "config.json", "cannot create");
 	config = json_pack("{s:s,s:o,s:{s:s,s:b},s:s,s:O,s:o}", "ociVersion", "1.0.2", "process", process(command), "root", "path",
-	                   bundle->root, "readonly", 1, "hostname", "sluice", "mounts", bundle->mounts, "linux", linux_part(command));
+	                   bundle->root, "readonly", 1, "hostname", "sluice", "mounts", bundle->mounts, "linux", linux_part(bundle));
 	if (!config)
 		return WHY_RAISE(bundle->why, -EINVAL, "command", "an argument or variable is not UTF-8 text");
 	if (json_dumpfd(config, fd, JSON_COMPACT)) {
@@ -395,12 +429,14 @@ static int write_all(struct bundle *bundle)
 	if (r)
 		return r;
 	add_mounts(bundle);
-	return write_config(bundle);
+	if (command->image_rootfs && bundle->network_path)
+		r = add_resolver(bundle);
+	return r ? r : write_config(bundle);
 }
 
-int bundle_write(const struct oci_command *command, struct why why)
+int bundle_write(const struct oci_command *command, const char *network_path, struct why why)
 {
-	struct bundle bundle = { .command = command, .why = why, .dir_fd = -1, .root_fd = -1 };
+	struct bundle bundle = { .command = command, .network_path = network_path, .why = why, .dir_fd = -1, .root_fd = -1 };
 	int r;
 
 	bundle.mounts = json_array();

@@ -11,8 +11,11 @@
 
 #define BUNDLE_ID_FILE   "id"            /* the container's id, for whoever cleans up after us */
 
-/* Writes it into `command->bundle_dir`. 0 or -errno with `why`. */
-int bundle_write(const struct oci_command *command, struct why why);
+/*
+ * Writes it into `command->bundle_dir`. `network_path`: the network namespace to join; NULL: one of its own, without a way
+ * out. 0 or -errno with `why`.
+ */
+int bundle_write(const struct oci_command *command, const char *network_path, struct why why);
 
 /*
  * What a command in host mode sees of the host, one line a mount ("/usr ro"), for the environment's key: with NULs

@@ -47,7 +47,7 @@ static int host_slot(struct host *host, uint32_t number)
 {
 	struct slot_config config = {
 		.number = number, .path = host->config->path, .images = host->config->images, .socket_path = host->socket_path, .runtime = &host->runtime,
-		.hidden = host->hidden, .engine = host->config->engine,
+		.hidden = host->hidden, .allow_network = host->config->allow_network, .engine = host->config->engine,
 	};
 
 	prctl(PR_SET_PDEATHSIG, SIGKILL);

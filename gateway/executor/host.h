@@ -18,6 +18,7 @@ struct host_config {
 	const char *runtime;             /* NULL: the first of crun, runc that works */
 	const char *images;              /* OCI layout directories for --image; NULL: none */
 	const char *hidden[HOST_HIDDEN_MAX + 1];         /* host paths that no action may see: store, keys, settings; NULLs are skipped */
+	bool allow_network;              /* to actions that ask for one */
 	int socket_fd;                   /* a pipe: the gateway writes the path of its executor socket, then closes it */
 	int engine;                      /* enum ring_engine */
 };

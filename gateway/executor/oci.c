@@ -8,6 +8,7 @@
 #include "gateway/base/log.h"
 #include "gateway/context/why.h"
 #include "gateway/executor/bundle.h"
+#include "gateway/executor/network.h"
 #include "gateway/executor/tool.h"
 
 #include <dirent.h>
@@ -37,6 +38,7 @@ struct oci_process {
 	char id[OCI_ID_MAX + 1];
 	pid_t pid;
 	int pid_fd;
+	struct network network;          /* all zero: none */
 };
 
 static bool id_is_valid(const char *id)
@@ -58,8 +60,6 @@ static int command_check(const struct oci_command *command, struct why why)
 		return WHY_RAISE(why, count ? -E2BIG : -EINVAL, "command", "%zu arguments; 1 to %d are accepted", count, OCI_ARGUMENTS_MAX);
 	if (command->cwd && command->cwd[0] != '/')
 		return WHY_RAISE(why, -EINVAL, "command", "the working directory is no absolute path");
-	if (command->network)
-		return WHY_RAISE(why, -ENOTSUP, "command", "this executor offers no network");
 	if (command->uid_base == 0 || command->uid_count == 0)
 		return WHY_RAISE(why, -EINVAL, "command", "no range of user ids");
 	return 0;
@@ -187,6 +187,7 @@ static int make_pipe(const struct oci_command *command, int ends[2])
 
 static void process_free(struct oci_process *process)
 {
+	network_close(&process->network);
 	if (process->pid_fd >= 0)
 		close(process->pid_fd);
 	free(process);
@@ -206,6 +207,37 @@ static int start_with_pipes(struct oci_process *process, const struct oci_comman
 	return r;
 }
 
+/* The bundle, and the network that it names. */
+static int prepare(struct oci_process *process, const struct oci_command *command, struct why why)
+{
+	char path[64];
+	int r;
+
+	if (command->network && network_open(&process->network, why.text, why.size))
+		return ERR_RAISE(-ENETUNREACH);
+	if (command->network)
+		network_path(&process->network, path, sizeof(path));
+	r = bundle_write(command, command->network ? path : NULL, why);
+	return r == -ENOENT || r == -EACCES ? -EIO : r;  /* those two mean the program */
+}
+
+static int start(struct oci_process *process, const struct oci_command *command, int out[2], int err[2], struct why why)
+{
+	int r = prepare(process, command, why);
+
+	if (!r)
+		r = make_pipe(command, out);
+	if (r)
+		return r;
+	r = make_pipe(command, err);
+	if (r) {
+		close(out[0]);
+		close(out[1]);
+		return r;
+	}
+	return start_with_pipes(process, command, out, err, why);
+}
+
 int oci_start(struct oci_process **out_process, const struct oci_runtime *runtime, const struct oci_command *command,
               int *stdout_fd, int *stderr_fd, char *why_text, size_t why_size)
 {
@@ -214,10 +246,6 @@ int oci_start(struct oci_process **out_process, const struct oci_runtime *runtim
 	int out[2], err[2];
 	int r = command_check(command, why);
 
-	if (!r) {
-		r = bundle_write(command, why);
-		r = r == -ENOENT || r == -EACCES ? -EIO : r;     /* those two mean the program */
-	}
 	if (r)
 		return r;
 	if (prctl(PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0))
@@ -227,16 +255,7 @@ int oci_start(struct oci_process **out_process, const struct oci_runtime *runtim
 		return ERR_RAISE(-ENOMEM);
 	*process = (struct oci_process){ .runtime = runtime, .pid_fd = -1 };
 	snprintf(process->id, sizeof(process->id), "%s", command->id);
-	r = make_pipe(command, out);
-	if (!r) {
-		r = make_pipe(command, err);
-		if (r) {
-			close(out[0]);
-			close(out[1]);
-		}
-	}
-	if (!r)
-		r = start_with_pipes(process, command, out, err, why);
+	r = start(process, command, out, err, why);
 	if (r) {
 		process_free(process);
 		return r;

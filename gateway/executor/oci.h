@@ -2,7 +2,7 @@
  * oci: one command in a container, by an OCI runtime (runc, crun) through its command line.
  *
  * What the command gets: a user namespace (its root is `uid_base` on the host, of which nothing else is owned), new pid,
- * mount, ipc, uts and (unless `network`) network namespaces, a read-only root, `work_dir` at /work, a private /tmp,
+ * mount, ipc, uts and network namespaces (with `network` one that leads out, see network.h), a read-only root, `work_dir` at /work, a private /tmp,
  * a minimal /dev, /proc with the usual paths masked, no_new_privs, few capabilities inside its namespace only, and a
  * seccomp profile (seccomp.h). Its stdin is at its end. With `init_path` it is the child of a small init (init.c), which
  * reaps and hands on signals.
@@ -44,7 +44,7 @@ struct oci_command {
 	const char *const *env;          /* NAME=value; PATH and HOME get a default when they are missing. NULL: none */
 	const char *cwd;                 /* inside; NULL: /work */
 	struct oci_limits limits;
-	bool network;                    /* refused for now: -ENOTSUP */
+	bool network;                    /* a way out: network.h */
 	uint32_t uid_base, uid_count;    /* mapped to 0 … uid_count - 1 inside */
 	uint32_t uid, gid;               /* inside */
 	const char *work_dir;            /* the merged tree; NULL: no /work */
@@ -65,7 +65,8 @@ int oci_probe(struct oci_runtime *runtime, const char *wanted, const char *scrat
 
 /*
  * Starts the command. `*stdout_fd` and `*stderr_fd` are the caller's to read until their ends and to close. 0; -ENOENT,
- * -EACCES: there is no such program, or it may not be executed (a shell's 127 and 126); -EINVAL: bad command; else -errno.
+ * -EACCES: there is no such program, or it may not be executed (a shell's 127 and 126); -EINVAL: bad command;
+ * -ENETUNREACH: the network that it wants cannot be had; else -errno.
  */
 int oci_start(struct oci_process **process, const struct oci_runtime *runtime, const struct oci_command *command,
               int *stdout_fd, int *stderr_fd, char *why, size_t why_size);

@@ -129,8 +129,8 @@ static void action_take(struct action *action, struct span bytes)
 	snprintf(action->image_name, sizeof(action->image_name), "%.*s", (int)assignment.image.size, (const char *)assignment.image.data);
 	if (!path_stays_below(action->directory))
 		action_fault(action, GRPC_INVALID_ARGUMENT, "the working directory must be below the tree");
-	if (assignment.network)
-		action_fault(action, GRPC_UNIMPLEMENTED, "actions get no network here");
+	if (assignment.network && !action->slot->config->allow_network)
+		action_fault(action, GRPC_PERMISSION_DENIED, "actions get no network here");
 }
 
 /* ---- making the tree ---- */
@@ -224,6 +224,7 @@ static void action_execute(struct action *action)
 		.cwd = action->directory,
 		.limits = { .memory_bytes = action->wanted.memory_bytes, .cpu_millis = action->wanted.cpu_millis,
 		            .pids_max = action->wanted.pids ? action->wanted.pids : SLOT_PIDS_DEFAULT },
+		.network = action->wanted.network,
 		.uid_base = workspace_uid_base(slot->workspace),
 		.uid_count = workspace_uid_count(slot->workspace),
 		.work_dir = workspace_merged_path(slot->workspace),
@@ -253,7 +254,8 @@ static void action_execute(struct action *action)
 		return;
 	}
 	if (r < 0) {
-		action_fault(action, r == -EINVAL ? GRPC_INVALID_ARGUMENT : GRPC_INTERNAL, action->why);
+		action_fault(action, r == -EINVAL ? GRPC_INVALID_ARGUMENT : r == -ENETUNREACH ? GRPC_FAILED_PRECONDITION : GRPC_INTERNAL,
+		             action->why);
 		return;
 	}
 	for (int i = 0; i < 2; i++)

@@ -14,6 +14,7 @@ struct slot_config {
 	const char *socket_path;
 	const struct oci_runtime *runtime;
 	const char *const *hidden;       /* host paths that no action may see; ends with NULL */
+	bool allow_network;
 	int engine;
 };
 

@@ -51,24 +51,31 @@ static int spawn_with(pid_t *pid, const struct tool_options *options, int stdin_
 	return r ? ERR_RAISE(-r) : 0;
 }
 
-static int spawn(pid_t *pid, const struct tool_options *options)
+int tool_start(const struct tool_options *options, int stdin_fd, pid_t *pid)
 {
-	int ends[2];
 	posix_spawn_file_actions_t actions;
 	posix_spawnattr_t attributes;
 	int r;
 
 	CHECK(options->stdout_fd < 0 || options->stdout_fd > 2);
 	CHECK(options->stderr_fd < 0 || options->stderr_fd > 2);
+	posix_spawn_file_actions_init(&actions);
+	posix_spawnattr_init(&attributes);
+	r = spawn_with(pid, options, stdin_fd, &actions, &attributes);
+	posix_spawnattr_destroy(&attributes);
+	posix_spawn_file_actions_destroy(&actions);
+	return r;
+}
+
+static int spawn(pid_t *pid, const struct tool_options *options)
+{
+	int ends[2], r;
+
 	if (pipe2(ends, O_CLOEXEC))
 		return ERR_RAISE(-errno);
 	close(ends[1]);
-	posix_spawn_file_actions_init(&actions);
-	posix_spawnattr_init(&attributes);
-	r = spawn_with(pid, options, ends[0], &actions, &attributes);
+	r = tool_start(options, ends[0], pid);
 	close(ends[0]);
-	posix_spawnattr_destroy(&attributes);
-	posix_spawn_file_actions_destroy(&actions);
 	return r;
 }
 

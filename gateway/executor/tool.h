@@ -9,6 +9,7 @@
 
 #include <stddef.h>
 #include <stdint.h>
+#include <sys/types.h>
 
 struct tool_options {
 	const char *const *argv;         /* argv[0] is a path */
@@ -21,6 +22,12 @@ int tool_run(const struct tool_options *options, int *status);
 
 /* The same, with the first `size` - 1 bytes of its output (both streams) in `text`. */
 int tool_read(const char *const *argv, uint64_t timeout_ns, char *text, size_t size, int *status);
+
+/*
+ * Starts one that goes on, with `stdin_fd` (not closed) as its stdin; the caller waits for `*pid`. `timeout_ns` is not looked
+ * at. 0 or -errno.
+ */
+int tool_start(const struct tool_options *options, int stdin_fd, pid_t *pid);
 
 /* Where the program is: `name` itself when it has a slash, else the first in PATH or the usual directories. 0 or -ENOENT. */
 int tool_find(const char *name, char *path, size_t path_size);

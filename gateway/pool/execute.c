@@ -593,6 +593,11 @@ static void execution_on_command(struct store_read *read)
 		               "this gateway does not let actions use its host's /usr: name an image, or start it with --allow-host-root");
 		return;
 	}
+	if (execution->task.network && !service->allow_network) {
+		execution_fail(execution, GRPC_PERMISSION_DENIED,
+		               "this gateway gives actions no network: do without, or start it with --allow-network");
+		return;
+	}
 	execution->resolve.image = execution->task.image;
 	execution->resolve.fn = execution_on_resolved;
 	execution->state = EXECUTION_RESOLVE;

@@ -23,6 +23,7 @@ struct execute_service {
 	struct cas *cas;
 	struct pool *pool;
 	bool allow_host_root;            /* actions without an image may run on the host's /usr */
+	bool allow_network;              /* actions may ask for the network */
 	struct execute_counters counters;
 	unsigned open;
 };

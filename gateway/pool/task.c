@@ -40,12 +40,18 @@ static bool task_number(struct span text, uint64_t *number)
 	return text.size > 0;
 }
 
+static bool task_flag(struct span text, bool *flag)
+{
+	*flag = span_is(text, "true");
+	return *flag || span_is(text, "false");
+}
+
 static const char *task_take_property(struct task *task, const struct reapi_variable *property)
 {
 	if (span_is(property->name, "image"))
 		task->image = property->value;
 	else if (span_is(property->name, "network"))
-		task->network = span_is(property->value, "true");
+		return task_flag(property->value, &task->network) ? NULL : "the property network is neither true nor false";
 	else if (span_is(property->name, "memory-bytes"))
 		return task_number(property->value, &task->memory_bytes) ? NULL : "the property memory-bytes is not a number";
 	else if (span_is(property->name, "cpu-millis"))

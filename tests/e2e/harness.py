@@ -73,7 +73,8 @@ class Result:
 class Gateway:
     """One `sluice serve` on a port of its own."""
 
-    def __init__(self, env, store, arguments=(), tls=False, engine=None, port=0, seccomp=None, slots=0):
+    def __init__(self, env, store, arguments=(), tls=False, engine=None, port=0, seccomp=None, slots=0,
+                 host_root=True):
         self.env, self.store = env, store
         self.events, self.lines, self.condition = [], [], threading.Condition()
         scheme = "grpcs" if tls else "grpc"
@@ -83,7 +84,9 @@ class Gateway:
         if os.geteuid() == 0:
             command += ["--user", env.user]
         if slots:
-            command += ["--executor-path", env.executor_path, "--allow-host-root"]
+            command += ["--executor-path", env.executor_path]
+        if slots and host_root:
+            command += ["--allow-host-root"]
         if tls:
             server = env.certificates()["server"]
             command += ["--tls-cert", server + "/cert.pem", "--tls-key", server + "/key.pem",

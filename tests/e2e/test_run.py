@@ -126,6 +126,37 @@ def test_an_action_sees_only_its_tree(env):
     gateway.stop()
 
 
+def test_what_the_operator_did_not_allow_is_refused(env):
+    gateway, client = runner(env)
+    result, _ = client.action(["true"], "--network", directory=work_tree(env), status=1)
+    check("--allow-network" in result.stderr, f"what would allow it is not said: {result}")
+    client.action(["true"], directory=work_tree(env))
+    gateway.stop()
+    gateway, client = runner(env, host_root=False)
+    result, _ = client.action(["true"], directory=work_tree(env), status=1)
+    check("--allow-host-root" in result.stderr, f"what would allow it is not said: {result}")
+    gateway.stop()
+
+
+def test_a_network_is_had_when_asked_for_and_allowed(env):
+    gateway, client = runner(env, arguments=["--allow-network"])
+    tree = work_tree(env)
+    interfaces = ["sh", "-c", "tail -n +3 /proc/net/dev | cut -d: -f1 | sort | xargs echo; grep -c nameserver /etc/resolv.conf || true"]
+    plain, report = client.action(interfaces, directory=tree)
+    check(plain.stdout == "lo\n0\n", f"a network that nobody asked for: {plain}")
+    works = env.doctor_says("executor", "network for actions")
+    result, report = client.action(interfaces, "--network", directory=tree, status=0 if works else 1)
+    if works:
+        check(result.stdout == "lo tap0\n1\n" and not report["cached"], f"{result} {report}")
+        again, report = client.action(interfaces, "--network", directory=tree)
+        check(report["cached"] and again.stdout == result.stdout, f"{report}")
+    else:
+        check("network" in result.stderr, f"why is not said: {result}")
+    again, report = client.action(interfaces, directory=tree)
+    check(report["cached"] and again.stdout == plain.stdout, f"{report}")
+    gateway.stop()
+
+
 def test_limits(env):
     gateway, client = runner(env)
     tree = work_tree(env)

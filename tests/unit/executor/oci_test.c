@@ -5,6 +5,7 @@
  */
 #include "gateway/base/check.h"
 #include "gateway/context/beneath.h"
+#include "gateway/executor/network.h"
 #include "gateway/executor/oci.h"
 #include "gateway/executor/workspace.h"
 #include "tests/unit/context/tree_model.h"
@@ -15,13 +16,17 @@
 #include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
+#include <net/if.h>
+#include <netinet/in.h>
 #include <pthread.h>
 #include <sched.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <sys/eventfd.h>
+#include <sys/ioctl.h>
 #include <sys/mount.h>
+#include <sys/socket.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -330,6 +335,98 @@ static void there_is_no_network(void **state)
 	expect(run_shell("tail -n +3 /proc/net/dev | cut -d: -f1; tail -n +2 /proc/net/route; cat /proc/net/unix | wc -l"), 0, "    lo\n1\n");
 }
 
+/* ---- a network that was asked for ---- */
+
+#define OUTSIDE "192.0.2.1"              /* of this test's own namespace: nobody else's machine is asked */
+
+/* This thread steps into a network of its own, with one address besides the loopback's. Returns the way back. */
+static int step_outside(void)
+{
+	int own = open("/proc/thread-self/ns/net", O_RDONLY | O_CLOEXEC), fd;
+	struct sockaddr_in address = { .sin_family = AF_INET, .sin_addr.s_addr = htonl(0xc0000201) };
+	struct ifreq request = { .ifr_name = "lo", .ifr_flags = IFF_UP };
+
+	assert_true(own >= 0 && unshare(CLONE_NEWNET) == 0);
+	fd = socket(AF_INET, SOCK_DGRAM | SOCK_CLOEXEC, 0);
+	assert_int_equal(ioctl(fd, SIOCSIFFLAGS, &request), 0);
+	snprintf(request.ifr_name, sizeof(request.ifr_name), "lo:1");
+	memcpy(&request.ifr_addr, &address, sizeof(address));
+	assert_int_equal(ioctl(fd, SIOCSIFADDR, &request), 0);
+	close(fd);
+	return own;
+}
+
+static void step_back(int own)
+{
+	assert_int_equal(setns(own, CLONE_NEWNET), 0);
+	close(own);
+}
+
+/* On every address. What comes is left in its queue: that is enough to be connected. */
+static int listen_anywhere(uint16_t *port)
+{
+	struct sockaddr_in address = { .sin_family = AF_INET };
+	socklen_t size = sizeof(address);
+	int fd = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
+
+	assert_int_equal(bind(fd, (struct sockaddr *)&address, sizeof(address)), 0);
+	assert_int_equal(listen(fd, 16), 0);
+	assert_int_equal(getsockname(fd, (struct sockaddr *)&address, &size), 0);
+	*port = ntohs(address.sin_port);
+	return fd;
+}
+
+/* Of this process, by that name, ended or not. */
+static size_t count_children(const char *name)
+{
+	char path[64], text[64];
+	FILE *children = fopen("/proc/thread-self/children", "r"), *file;
+	size_t count = 0;
+	int pid;
+
+	while (fscanf(children, "%d", &pid) == 1) {
+		snprintf(path, sizeof(path), "/proc/%d/comm", pid);
+		file = fopen(path, "r");
+		count += file && fgets(text, sizeof(text), file) && strncmp(text, name, strlen(name)) == 0;
+		if (file)
+			fclose(file);
+	}
+	fclose(children);
+	return count;
+}
+
+/* It reaches this machine's addresses, but none of its loopback; and the way out goes with the container. */
+static void a_network_when_asked(void **state)
+{
+	char script[512], why[512];
+	const char *const argv[] = { "/bin/bash", "-c", script, NULL };
+	struct oci_command command = command_for(0, argv);
+	static struct outcome outcome;
+	struct network network;
+	uint16_t port;
+	int own, fd, r = network_open(&network, why, sizeof(why));
+
+	if (r < 0)
+		fail_msg("%s", why);
+	assert_int_equal(count_children(NETWORK_PROGRAM), 1);
+	network_close(&network);
+	network_close(&network);
+	assert_int_equal(count_children(NETWORK_PROGRAM), 0);
+	own = step_outside();
+	fd = listen_anywhere(&port);
+	snprintf(script, sizeof(script), "tail -n +3 /proc/net/dev | cut -d: -f1 | sort | tr -d ' '; cat /etc/resolv.conf; "
+	         "try() { (exec 3<>/dev/tcp/$1/%u) 2>/dev/null && echo $1 || echo not $1; }; "
+	         "try " OUTSIDE "; try 10.0.2.2; try 127.0.0.1", port);
+	outcome = (struct outcome){ .cancel_fd = -1 };
+	command.network = true;
+	if (run_command(0, &command, 60 * SECOND, &outcome))
+		fail_msg("%s", outcome.why);
+	close(fd);
+	step_back(own);
+	expect(&outcome, 0, "lo\ntap0\nnameserver " NETWORK_NAMESERVER "\n" OUTSIDE "\nnot 10.0.2.2\nnot 127.0.0.1\n");
+	assert_int_equal(count_children(NETWORK_PROGRAM), 0);
+}
+
 static void put_into_tree(const char *from, const char *name, const char *mode)
 {
 	char script[2 * PATH_MAX];
@@ -537,8 +634,6 @@ static void bad_commands_are_refused(void **state)
 		assert_int_equal(oci_start(&process, &runtime, &command, &out, &err, why, sizeof(why)), -EINVAL);
 	}
 	command = command_for(0, argv);
-	command.network = true;
-	assert_int_equal(oci_start(&process, &runtime, &command, &out, &err, why, sizeof(why)), -ENOTSUP);
 	command = command_for(0, empty);
 	assert_int_equal(oci_start(&process, &runtime, &command, &out, &err, why, sizeof(why)), -EINVAL);
 	command = command_for(0, argv);
@@ -582,6 +677,7 @@ static int run_group(void)
 		cmocka_unit_test_setup_teardown(the_environment_is_named, setup, teardown),
 		cmocka_unit_test_setup_teardown(hidden_paths_are_empty, setup, teardown),
 		cmocka_unit_test_setup_teardown(there_is_no_network, setup, teardown),
+		cmocka_unit_test_setup_teardown(a_network_when_asked, setup, teardown),
 		cmocka_unit_test_setup_teardown(dangerous_calls_are_refused, setup, teardown),
 		cmocka_unit_test_setup_teardown(setuid_has_no_effect, setup, teardown),
 		cmocka_unit_test_setup_teardown(processes_are_limited, setup, teardown),

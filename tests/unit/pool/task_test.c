@@ -135,6 +135,27 @@ static void a_limit_that_is_no_number_is_refused(void **state)
 		}
 }
 
+static void a_network_is_asked_for_or_not(void **state)
+{
+	static const struct {
+		const char *value;
+		bool good, network;
+	} cases[] = { { "true", true, true }, { "false", true, false }, { "", false, false }, { "host", false, false } };
+	struct task task;
+
+	for (size_t i = 0; i < 4; i++) {
+		const struct property platform[] = { { "network", cases[i].value }, { NULL, NULL } };
+		uint8_t storage[256];
+		struct buffer command = buffer_over(storage, sizeof(storage));
+
+		pb_put_text(&command, 1, "true");
+		put_platform(&command, 5, platform);
+		task_take_action(&task, (struct span){ 0 });
+		assert_int_equal(task_take_command(&task, buffer_span(&command)) == NULL, cases[i].good);
+		assert_int_equal(task.network, cases[i].network);
+	}
+}
+
 static void malformed_blobs_are_refused(void **state)
 {
 	uint8_t storage[64];
@@ -156,6 +177,7 @@ int main(void)
 		cmocka_unit_test(timeouts_have_bounds),
 		cmocka_unit_test(everything_arrives),
 		cmocka_unit_test(a_limit_that_is_no_number_is_refused),
+		cmocka_unit_test(a_network_is_asked_for_or_not),
 		cmocka_unit_test(malformed_blobs_are_refused),
 	};
 
