@@ -21,6 +21,7 @@
 
 #define CLOSURE_READS 8
 #define CLOSURE_NONE  UINT32_MAX
+#define CLOSURE_WHY_PATH_MAX 300         /* of a path in a sentence */
 
 enum walk_phase {
 	WALK_MARKS,                      /* which nodes of the level have a fresh mark? */
@@ -259,22 +260,6 @@ static bool gather_child(void *context, const struct reference *reference)
 	return walk->phase != WALK_DONE;
 }
 
-static void gather_children(struct closure_walk *walk, uint32_t node, struct span blob)
-{
-	char hex[DIGEST_TEXT_MAX], why[200];
-	const char *fault;
-
-	walk->reading = node;
-	walk->closure->directories_read++;
-	fault = references_of(walk->nodes[node].kind, blob, gather_child, walk);
-	if (!fault)
-		return;
-	snprintf(why, sizeof(why), "%s: %s", digest_text(&walk->nodes[node].digest, hex), fault);
-	walk_fail(walk, CLOSURE_MALFORMED, why);
-}
-
-/* ---- holes ---- */
-
 static void path_of_node(struct closure_walk *walk, uint32_t node, struct buffer *path)
 {
 	uint32_t chain[TREE_DEPTH_MAX + 4];
@@ -292,6 +277,37 @@ static void path_of_node(struct closure_walk *walk, uint32_t node, struct buffer
 		buffer_put_text(path, name);
 	}
 }
+
+/* Its digest first: a path may be longer than the sentence. */
+static void walk_malformed(struct closure_walk *walk, uint32_t node, const char *fault, const char *name)
+{
+	char hex[DIGEST_TEXT_MAX], why[sizeof(walk->closure->why)];
+	uint8_t storage[TREE_PATH_MAX + TREE_NAME_MAX + 2];
+	struct buffer path = buffer_over(storage, sizeof(storage) - 1);
+
+	path_of_node(walk, node, &path);
+	if (*name && path.size)
+		buffer_put_text(&path, "/");
+	buffer_put_text(&path, name);
+	storage[path.size] = 0;
+	snprintf(why, sizeof(why), "%s: %s%s%.*s", digest_text(&walk->nodes[node].digest, hex), fault, path.size ? ": " : "",
+	         CLOSURE_WHY_PATH_MAX, storage);
+	walk_fail(walk, CLOSURE_MALFORMED, why);
+}
+
+static void gather_children(struct closure_walk *walk, uint32_t node, struct span blob)
+{
+	char name[TREE_NAME_MAX + 1];
+	const char *fault;
+
+	walk->reading = node;
+	walk->closure->directories_read++;
+	fault = references_of(walk->nodes[node].kind, blob, gather_child, walk, name);
+	if (fault)
+		walk_malformed(walk, node, fault, name);
+}
+
+/* ---- holes ---- */
 
 /* A blob that is not there: the node `owner` itself (`name` ""), or one that it names. */
 static void hole_add(struct closure_walk *walk, const struct digest *digest, uint32_t owner, const char *name)

@@ -33,7 +33,7 @@ struct closure {
 	uint64_t missing_count;
 	struct buffer paths;             /* NUL-terminated, CLOSURE_PATHS_MAX at most */
 	size_t paths_count;
-	char why[256];
+	char why[512];
 	uint64_t directories_read;       /* how many had no fresh mark */
 	struct closure_walk *walk;       /* private */
 	struct gate_pass pass;

@@ -1,4 +1,5 @@
 /* What directories and recipes name: the edges that both the closure walk and eviction's pins follow. */
+#include <stdio.h>
 #include <stdlib.h>
 
 #include "gateway/cas/references.h"
@@ -17,7 +18,7 @@ static bool reference_node(const struct tree_node *node, reference_fn *visit, vo
 	return digest_equal(&reference.digest, &digest_empty) || visit(context, &reference);
 }
 
-static const char *references_of_directory(struct span blob, reference_fn *visit, void *context)
+static const char *references_of_directory(struct span blob, reference_fn *visit, void *context, char *name)
 {
 	struct tree_reader *reader = calloc(1, sizeof(*reader));      /* two tables of xattrs: too large for a stack */
 	const char *fault = NULL;
@@ -32,8 +33,10 @@ static const char *references_of_directory(struct span blob, reference_fn *visit
 				fault = "it has a device node";
 			else if (node.kind == TREE_DIRECTORY || node.kind == TREE_FILE)
 				go_on = reference_node(&node, visit, context);
-			if (fault)
-				break;
+			if (!fault)
+				continue;
+			snprintf(name, TREE_NAME_MAX + 1, "%.*s", (int)node.name.size, (const char *)node.name.data);
+			break;
 		}
 	}
 	if (reader->failed)
@@ -62,11 +65,13 @@ static const char *references_of_recipe(struct span blob, reference_fn *visit, v
 	return reader.failed ? "malformed recipe" : NULL;
 }
 
-const char *references_of(enum store_kind kind, struct span blob, reference_fn *visit, void *context)
+const char *references_of(enum store_kind kind, struct span blob, reference_fn *visit, void *context,
+                          char name[static TREE_NAME_MAX + 1])
 {
+	*name = 0;
 	switch (kind) {
 	case STORE_DIRECTORY:
-		return references_of_directory(blob, visit, context);
+		return references_of_directory(blob, visit, context, name);
 	case STORE_RECIPE:
 		return references_of_recipe(blob, visit, context);
 	case STORE_DATA:
@@ -92,6 +97,7 @@ bool closure_references(enum store_kind kind, struct span blob,
                         void (*visit)(void *context, const struct store_reference *reference), void *context)
 {
 	struct store_visit to = { .visit = visit, .context = context };
+	char name[TREE_NAME_MAX + 1];
 
-	return references_of(kind, blob, store_visit_one, &to) == NULL;
+	return references_of(kind, blob, store_visit_one, &to, name) == NULL;
 }

@@ -2,7 +2,7 @@
  * Shows what the closure walk finds, with an index that answers at once, late, and late with what was true before (run
  * once with each): a whole tree is whole, and marked at every level, so that the next walk reads nothing; a hole is named
  * with its path, and what is whole beside it is marked all the same; a directory that is damaged on disk is a hole, a
- * malformed one is named, also while other reads are in flight; a tree that repeats itself costs what it holds; and there
+ * malformed one is named, also while other reads are in flight, and so is a device node; a tree that repeats itself costs what it holds; and there
  * is an end to depth.
  */
 #include "tests/unit/store/fixture.h"
@@ -284,8 +284,29 @@ static void a_malformed_directory_is_named_among_reads_in_flight(void **state)
 	fixture_open(&fixture);
 	assert_int_equal(verify(&verifying, &root), CLOSURE_MALFORMED);
 	assert_non_null(strstr(verifying.closure.why, digest_text(&bad.digest, text)));
+	assert_string_equal(verifying.closure.why + strlen(verifying.closure.why) - 5, ": d03");
 	closure_fini(&verifying.closure);
 	blob_free(&bad);
+}
+
+/* Their encoding serves another protocol: no commit takes them, and the path is named. */
+static void devices_are_refused(void **state)
+{
+	static const enum tree_kind kinds[] = { TREE_CHAR_DEVICE, TREE_BLOCK_DEVICE };
+
+	for (size_t i = 0; i < 2; i++) {
+		struct tree_node device = { .kind = kinds[i], .name = span_text("null"), .mode = 0666, .digest = digest_empty };
+		struct tree_node sub = { 0 };
+		struct verifying verifying;
+		struct digest child, root;
+
+		child = directory_keep(&device, 1);
+		sub = directory_node("dev", &child);
+		root = directory_keep(&sub, 1);
+		assert_int_equal(verify(&verifying, &root), CLOSURE_MALFORMED);
+		assert_non_null(strstr(verifying.closure.why, "it has a device node: dev/null"));
+		closure_fini(&verifying.closure);
+	}
 }
 
 static void only_the_empty_blob_is_empty(void **state)
@@ -365,6 +386,7 @@ int main(int argc, char **argv)
 		cmocka_unit_test_setup_teardown(what_repeats_itself_costs_what_it_holds, setup, teardown),
 		cmocka_unit_test_setup_teardown(there_is_an_end_to_depth, setup, teardown),
 		cmocka_unit_test_setup_teardown(a_malformed_directory_is_named_among_reads_in_flight, setup, teardown),
+		cmocka_unit_test_setup_teardown(devices_are_refused, setup, teardown),
 		cmocka_unit_test_setup_teardown(only_the_empty_blob_is_empty, setup, teardown),
 		cmocka_unit_test_setup_teardown(damage_on_disk_is_a_hole, setup, teardown),
 		cmocka_unit_test_setup_teardown(walks_take_turns, setup, teardown),
