@@ -27,6 +27,7 @@ test: deps
 	@scripts/test $(TEST_FLAGS)
 
 accept: build
+	@scripts/build $(BUILD)-sanitize -Db_sanitize=address,undefined -Db_lundef=false
 	@ACCEPT=full python3 tests/e2e/run.py --binary $(BUILD)/gateway/cmd/sluice --table
 
 interop: build
@@ -36,7 +37,7 @@ bench: build
 	@meson test -C $(BUILD) --benchmark --verbose --num-processes 1
 
 soak: build
-	@ACCEPT=soak python3 tests/e2e/run.py --binary $(BUILD)/gateway/cmd/sluice --table soak kill
+	@ACCEPT=soak python3 tests/e2e/run.py --binary $(BUILD)/gateway/cmd/sluice --table soak kill memory
 
 install: build
 	@meson install -C $(BUILD) --no-rebuild

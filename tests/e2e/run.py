@@ -21,6 +21,7 @@ sys.dont_write_bytecode = True
 import harness  # noqa: E402  (the path is set above)
 
 MODULES = ["cli", "push", "tls", "bad", "store", "kill", "run", "engine", "memory"]
+FULL_MODULES = MODULES + ["suites"]
 
 
 def cases(names):
@@ -55,11 +56,14 @@ def run_case(env, function):
         env.clean()
 
 
-def print_table(rows):
+def print_table(rows, titles):
+    """The numbers, then the cases that show something without one."""
     print("\n| what | measured | limit | |\n|---|---|---|---|")
     for what, value, limit, unit, at_least, good in rows:
         word = ">=" if at_least else "<="
         print(f"| {what} | {value:,.6g} {unit} | {word} {limit:,.6g} {unit} | {'ok' if good else 'FAILED'} |")
+    for title, ok, note in titles:
+        print(f"| {title} | {'skipped' if note else 'shown' if ok else 'not shown'} | | {'ok' if ok else 'FAILED'} |")
 
 
 def main():
@@ -68,7 +72,7 @@ def main():
     parser.add_argument("--engine", default="auto", choices=["auto", "io_uring", "epoll"])
     parser.add_argument("--table", action="store_true")
     parser.add_argument("--case", default="", help="only cases whose name contains this")
-    parser.add_argument("modules", nargs="*", default=MODULES)
+    parser.add_argument("modules", nargs="*")
     arguments = parser.parse_args()
     accept = os.environ.get("ACCEPT", "small")
     cache = os.environ.get("SLUICE_E2E_CACHE", "/var/tmp/sluice-accept-cache")
@@ -76,20 +80,23 @@ def main():
     # A runner that is out of patience must not leave a gateway or a tree behind.
     signal.signal(signal.SIGTERM, lambda *_: sys.exit("terminated"))
     env = harness.Env(arguments.binary, arguments.engine, accept, cache)
-    failed = 0
+    failed, titles = 0, []
     try:
-        chosen = [c for c in cases(arguments.modules or MODULES) if arguments.case in c[1].__name__]
+        modules = arguments.modules or (FULL_MODULES if accept == "full" else MODULES)
+        chosen = [c for c in cases(modules) if arguments.case in c[1].__name__]
         print(f"1..{len(chosen)}", flush=True)
         for number, (module, function) in enumerate(chosen, 1):
-            began = time.monotonic()
+            began, rows = time.monotonic(), len(env.rows)
             ok, note, lines = run_case(env, function)
             failed += not ok
+            if not ok or len(env.rows) == rows:
+                titles.append((f"{module}: {function.__name__[5:].replace('_', ' ')}", ok, note))
             title = f"{module}: {function.__name__[5:].replace('_', ' ')} ({time.monotonic() - began:.1f} s)"
             print(f"{'ok' if ok else 'not ok'} {number} {title}{note}", flush=True)
             if lines:                    # on stderr: meson shows that of a failed test
                 print(f"--- {title}", *lines, sep="\n", file=sys.stderr, flush=True)
         if arguments.table and env.rows:
-            print_table(env.rows)
+            print_table(env.rows, titles)
     finally:
         env.finish()
     if arguments.table:

@@ -100,6 +100,33 @@ static void callers_may_leave_at_any_moment(void **state)
 	small_tree_free(&tree);
 }
 
+/* A caller that ends its side without a commit: what it sent is kept and nothing is said to be whole. */
+static void a_call_that_ends_halfway_loses_nothing(void **state)
+{
+	struct client_call *call = push_open(client);
+	struct push_response response;
+	struct small_tree tree;
+	struct buffer request;
+	struct span message;
+	const char *text;
+
+	small_tree_make(&tree, "half a", "half b");
+	request = request_pack(tree.digests, tree.blobs, 4);
+	assert_true(ask(call, &request, &response));
+	client_send_end(call);
+	assert_int_equal(client_receive(call, &message, UINT64_MAX), CLIENT_END);
+	assert_int_equal(client_call_status(call, &text), GRPC_OK);
+	client_call_close(call);
+	gateway_thread_until(gateway, is_idle, NULL);
+	call = push_open(client);
+	request = request_list(2, tree.digests, 4, false);
+	assert_true(ask(call, &request, &response));
+	for (size_t i = 0; i < 4; i++)
+		assert_true(answered_bit(&response, i));
+	client_call_close(call);
+	small_tree_free(&tree);
+}
+
 /* The connection goes, not the call; and the gateway stops at once afterwards. */
 static void a_connection_may_break_under_everything(void **state)
 {
@@ -314,6 +341,7 @@ int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test_setup_teardown(callers_may_leave_at_any_moment, setup, teardown),
+		cmocka_unit_test_setup_teardown(a_call_that_ends_halfway_loses_nothing, setup, teardown),
 		cmocka_unit_test_setup_teardown(a_connection_may_break_under_everything, setup, teardown),
 		cmocka_unit_test_setup_teardown(a_message_has_a_bound, setup, teardown),
 		cmocka_unit_test_setup_teardown(a_pack_has_a_bound, setup, teardown),
