@@ -129,7 +129,8 @@ static int serve_run(int argc, char **argv)
 const struct command command_serve = {
 	.name = "serve",
 	.summary = "run the gateway: take trees, keep them, run actions on them",
-	.help = "Serves until SIGTERM, then finishes what is in progress and ends. Started as root it runs as two processes:\n"
+	.help = "Serves until SIGTERM, then finishes what is in progress and ends. SIGHUP reads certificates, keys and tokens\n"
+	        "again; who is connected stays. Started as root it runs as two processes:\n"
 	        "a privileged one that only runs containers, and the gateway itself, as --user. As an ordinary user it\n"
 	        "serves without running actions. Nothing else needs to be installed or started.\n\n"
 	        "  sluice serve --listen grpc://127.0.0.1:8372 --store /var/lib/sluice --ceiling 50GB\n"

@@ -275,6 +275,30 @@ static void daemon_drain(struct daemon *daemon)
 	server_drain(daemon->server, daemon->config->drain_timeout_ns);
 }
 
+/* Whoever is connected stays; what cannot be read is told, and what was there goes on. */
+static void daemon_reload(struct daemon *daemon)
+{
+	const struct daemon_config *config = daemon->config;
+	struct tenant_config tenants = { .tokens_path = config->tokens_path, .anonymous = config->anonymous };
+	struct tenant_registry *registry = NULL;
+	struct tls_context *before = daemon->tls;
+	char why[1024] = "out of memory";
+
+	if (tenant_registry_create(&registry, &tenants, why, sizeof(why)) < 0 || daemon_open_tls(daemon, why, sizeof(why)) < 0) {
+		log_event(LOG_ERROR, "not reloaded", LOG_TEXT("why", why));
+		tenant_registry_destroy(registry);
+		return;
+	}
+	if (daemon->tls != before) {
+		server_set_tls(daemon->server, daemon->tls);
+		tls_context_destroy(before);
+	}
+	daemon->cas.access.registry = registry;
+	tenant_registry_destroy(daemon->tenants);
+	daemon->tenants = registry;
+	log_event(LOG_INFO, "reloaded", LOG_U64("tokens", tenant_registry_count(registry)));
+}
+
 static void daemon_reap_host(struct daemon *daemon)
 {
 	int status;
@@ -291,6 +315,8 @@ static void daemon_on_signal(void *context, int number)
 
 	if (number == SIGTERM || number == SIGINT)
 		daemon_drain(daemon);
+	else if (number == SIGHUP)
+		daemon_reload(daemon);
 	else if (number == SIGCHLD)
 		daemon_reap_host(daemon);
 }

@@ -169,6 +169,7 @@ int host_run(const struct host_config *config)
 	struct executor_hello hello = { .slots = config->slots };
 
 	/* Ctrl-C and a service manager's SIGTERM reach the whole group; we end when the gateway has drained. */
+	signal(SIGHUP, SIG_IGN);
 	signal(SIGINT, SIG_IGN);
 	signal(SIGTERM, SIG_IGN);
 	signal(SIGPIPE, SIG_IGN);

@@ -242,7 +242,7 @@ class Env:
         os.chmod(self.tmp, 0o711)
         self.executor_path = os.path.join(self.tmp, "executor")
         self.user = next((u for u in ("sluice", "nobody") if self._user(u)), "nobody")
-        self.gateways, self.rows = [], []
+        self.gateways, self.rows, self.paths = [], [], []
         self._certificates, self._count = None, 0
         self.doctor = self.sluice("doctor", "--json").json()
 
@@ -256,8 +256,10 @@ class Env:
     # ---- files ----
 
     def path(self, name):
+        """A new one, of this case alone: removed with all below when the case is over."""
         self._count += 1
-        return os.path.join(self.tmp, f"{self._count}-{name}")
+        self.paths.append(os.path.join(self.tmp, f"{self._count}-{name}"))
+        return self.paths[-1]
 
     def home(self, name):
         path = os.path.join(self.tmp, "home-" + name)
@@ -265,8 +267,11 @@ class Env:
         return path
 
     def remove(self, path):
-        subprocess.run(["chmod", "-R", "u+rwX", path], check=False, stderr=subprocess.DEVNULL)
-        shutil.rmtree(path, ignore_errors=True)
+        if os.path.isdir(path) and not os.path.islink(path):
+            subprocess.run(["chmod", "-R", "u+rwX", path], check=False, stderr=subprocess.DEVNULL)
+            shutil.rmtree(path, ignore_errors=True)
+        elif os.path.lexists(path):
+            os.unlink(path)
 
     def give(self, path):
         """To the user that the gateway becomes."""
@@ -348,6 +353,12 @@ class Env:
         for gateway in list(self.gateways):
             gateway.kill()
         return left
+
+    def remove_paths(self):
+        """An empty store has a gigabyte set aside on its disk: dozens of them do not wait for the end."""
+        for path in self.paths:
+            self.remove(path)
+        self.paths.clear()
 
     def finish(self):
         self.clean()

@@ -54,6 +54,7 @@ def run_case(env, function):
         return False, "", text.splitlines()
     finally:
         env.clean()
+        env.remove_paths()
 
 
 def print_table(rows, titles):

@@ -1,7 +1,10 @@
 """Who may speak, and what they see: TLS, certificates, tokens, tenants."""
 import hashlib
 import os
+import shutil
+import signal
 
+import harness
 import trees
 from harness import check
 
@@ -95,3 +98,61 @@ def test_a_bad_key_file_is_named(env):
     result = env.sluice("serve", "--listen", "grpcs://127.0.0.1:0", "--store", env.path("store"), "--user", env.user,
                         status=None)
     check(result.returncode in (1, 2) and "--tls-cert" in result.stderr, str(result))
+
+
+def test_sighup_reads_keys_and_tokens_again(env):
+    """New ones count for new connections and calls; what cannot be read changes nothing, and is said."""
+    tokens, keys, other = env.path("tokens"), env.path("keys"), env.path("other-ca")
+    shutil.copytree(env.certificates()["server"], keys)
+    env.sluice("cert", "ca", other)
+    env.sluice("cert", "issue", "--ca-dir", other, "--server", "--name", "127.0.0.1", other + "/server")
+
+    def write_tokens(line):
+        with open(tokens, "w", encoding="ascii") as file:
+            file.write(line + "\n")
+        os.chmod(tokens, 0o600)
+        env.give(tokens)
+
+    def token_line(token):
+        return f"{hashlib.sha256(token.encode()).hexdigest()} acme all"
+
+    def reloads():
+        return [e for e in gateway.events if e.get("event") in ("reloaded", "not reloaded")]
+
+    def reload(wanted):
+        seen = len(reloads())
+        for pid in gateway.processes():  # as `pkill -HUP` does: the executor host has to bear it
+            os.kill(pid, signal.SIGHUP)
+        event = harness.poll(lambda: reloads()[seen:], "a reload")[0]
+        check(event["event"] == wanted, f"{wanted} wanted: {event}")
+        return event
+
+    def ask(token, ca, status):
+        env.sluice("status", "--gateway", gateway.address, "--tls-ca", ca + "/ca.pem", "--token", token, status=status)
+
+    write_tokens(token_line("first"))
+    env.give(keys)
+    slots = 1 if os.geteuid() == 0 and env.doctor_says("executor", "OCI runtime") else 0
+    gateway = env.gateway(tls=True, slots=slots, arguments=[
+        "--tls-cert", keys + "/cert.pem", "--tls-key", keys + "/key.pem", "--tokens", tokens])
+    mine = env.certificates()["ca"]
+    ask("first", mine, 0)
+    write_tokens(token_line("second"))
+    reload("reloaded")
+    ask("first", mine, 1)
+    ask("second", mine, 0)
+    for name in ("cert.pem", "key.pem"):
+        shutil.copy(f"{other}/server/{name}", f"{keys}/{name}")
+    env.give(keys)
+    reload("reloaded")
+    ask("second", mine, 1)
+    ask("second", other, 0)
+    write_tokens("no line of tokens")
+    check(tokens in reload("not reloaded")["why"], "the file is not named")
+    ask("second", other, 0)
+    write_tokens(token_line("third"))
+    os.unlink(keys + "/key.pem")
+    check(keys in reload("not reloaded")["why"], "the file is not named")
+    ask("third", other, 1)
+    ask("second", other, 0)
+    gateway.stop()
