@@ -373,10 +373,11 @@ static int daemon_start(struct daemon *daemon, char *why, size_t why_size)
 		daemon_reap_host(daemon);        /* who died before SIGCHLD was waited for */
 		r = observe_start(daemon, why, why_size);
 	}
-	if (r == 0)
-		r = daemon_listen_executors(daemon, why, why_size);
 	for (size_t i = 0; r == 0 && i < config->listen_count; i++)
 		r = daemon_listen(daemon, config->listen[i], why, why_size);
+	/* Last: a host that knows no socket yet ends at once when one of the above cannot be had. */
+	if (r == 0)
+		r = daemon_listen_executors(daemon, why, why_size);
 	return r;
 }
 
