@@ -1,5 +1,7 @@
 """The main job: trees go up and come down whole, and cost what changed."""
+import json
 import os
+import pty
 import re
 import shutil
 import statistics
@@ -128,6 +130,50 @@ def test_no_change_is_about_as_fast_as_a_walk(env):
     ratio = float(re.search(r"^wall: .*ratio ([0-9.]+)", output, re.MULTILINE)[1])
     if env.accept == "full":             # a small tree takes too short a time to be a measure
         env.row("nothing changed, scan against a bare walk", ratio, 1.5, "times")
+
+
+def push_on_a_terminal(env, client, tree, **environment):
+    """What a terminal would show."""
+    ours, theirs = pty.openpty()
+    process = subprocess.Popen([env.binary, "push", *client.options, "--no-snapshot", tree], stdin=subprocess.DEVNULL,
+                               stdout=subprocess.PIPE, stderr=theirs,
+                               env=env.environment(client.home, TERM="xterm", **environment))
+    os.close(theirs)
+    shown = b""
+    try:
+        while piece := os.read(ours, 65536):
+            shown += piece
+    except OSError:                      # the last one has closed it
+        pass
+    os.close(ours)
+    root = process.communicate()[0].decode().strip()
+    check(process.returncode == 0 and root.startswith("sha256:"), f"{root}: {shown}")
+    return shown
+
+
+def test_progress_modes(env):
+    gateway = env.gateway()
+    client = env.client(gateway)
+    tree = env.path("tree")
+    os.makedirs(tree)
+    for i in range(20):
+        trees.write_random(f"{tree}/{i}", 100_000, i)
+    roots, said = set(), {}
+    for mode in ("auto", "plain", "quiet", "rawjson", "tty"):
+        result = client.run("push", "--no-snapshot", "--progress", mode, tree)
+        roots.add(result.stdout)
+        said[mode] = result.stderr
+    check(len(roots) == 1 and roots.pop().endswith("\n"), f"the root alone is on stdout, in every mode: {said}")
+    check(said["quiet"] == "", f"quiet is not: {said['quiet']}")
+    check(said["plain"] and "\x1b" not in said["plain"] + said["auto"], f"{said}")
+    for line in said["rawjson"].splitlines():
+        json.loads(line)
+    check(said["rawjson"], "rawjson says nothing")
+    shown = push_on_a_terminal(env, client, tree)
+    check(b"\x1b[" in shown and re.search(rb"\x1b\[[0-9;]*m", shown), f"a terminal sees no redraw or no colour: {shown}")
+    plain = push_on_a_terminal(env, client, tree, NO_COLOR="1")
+    check(b"\x1b[" in plain and not re.search(rb"\x1b\[[0-9;]*m", plain), f"NO_COLOR: {plain}")
+    gateway.stop()
 
 
 def test_dockerignore_leaves_out(env):

@@ -119,6 +119,31 @@ def test_pins_that_fill_the_store_refuse_more(env):
     gateway.stop()
 
 
+def test_a_full_disk_refuses_and_reads_go_on(env):
+    env.need(os.geteuid() == 0, "root, to mount a small disk")
+    store = env.path("store")
+    os.makedirs(store)
+    env.need(os.system(f"mount -t tmpfs -o size=120m,mode=755 none {store}") == 0, "the right to mount")
+    try:
+        env.give(store)
+        gateway = env.gateway(store=store, arguments=["--ceiling", "400MB"])
+        client = env.client(gateway)
+        kept, more, back = random_tree(env, "kept", 60 << 20), random_tree(env, "more", 80 << 20), env.path("back")
+        root = client.push(kept)["root"]
+        client.run("pin", "--expires", "1h", root)
+        result = client.run("push", more, status=102)
+        check("full" in result.stderr, f"why is not said: {result}")
+        client.pull(root, back)
+        check(not trees.differences(kept, back), "what was there is damaged")
+        # What was refused holds nothing: there is room for less.
+        client.push(random_tree(env, "less", 20 << 20))
+        gateway.stop()
+        check(env.sluice("fsck", "--json", store).json()["clean"], "not clean")
+    finally:
+        env.clean()
+        os.system(f"umount {store}")
+
+
 def segments(store):
     """Files of the store that hold data, largest first."""
     found = [os.path.join(d, f) for d, _, fs in os.walk(store) for f in fs]
