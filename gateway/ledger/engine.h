@@ -25,9 +25,9 @@ struct ledger_task {
 	uint64_t before_wall_ns;         /* trim: lines of builds that ended before that, */
 	uint64_t lines_max;              /* and the oldest beyond so many */
 	uint64_t deleted;                /* out: when LEDGER_TRIM_MAX, there may be more */
-	void (*fn)(struct ledger_task *task);    /* on the ring's thread; may be called inline */
+	void (*fn)(struct ledger_task *task);    /* on the ring's thread, later: never from inside run() */
 	int result;                      /* 0 or -errno */
-	char why[256];                   /* when it is negative: a sentence for the log */
+	char why[512];                   /* when it is negative: a sentence for the log */
 };
 
 struct ledger_engine {
