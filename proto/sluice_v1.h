@@ -10,12 +10,15 @@
 #define SLUICE_FETCH      "/sluice.v1.Store/Fetch"
 #define SLUICE_STATUS     "/sluice.v1.Store/Status"
 #define SLUICE_PIN        "/sluice.v1.Store/Pin"
+#define SLUICE_BUILDS     "/sluice.v1.Store/Builds"
 #define SLUICE_ATTACH     "/sluice.v1.Executor/Attach"
 
 #define SLUICE_LIST_MAX           16384          /* entries of a digest list */
 #define SLUICE_PACK_BYTES         (4u << 20)     /* data in a pack or a fetch response */
 #define SLUICE_MESSAGE_BYTES_MAX  (5u << 20)     /* any message, decompressed: a pack and its digests */
 #define SLUICE_MISSING_PATHS_MAX  8
+#define SLUICE_BUILDS_MAX         1000           /* lines in an answer */
+#define SLUICE_BUILDS_DEFAULT     50
 
 /* Digest lists: 32 raw bytes and a varint size an entry. */
 void digest_list_put(struct buffer *out, const struct digest *digest);
@@ -87,6 +90,22 @@ struct pin_request {
 	bool remove;
 	struct span note;
 };
+struct builds_request {
+	uint32_t limit;
+	uint64_t within_ns;
+	bool failed_only;
+};
+struct builds_response {
+	uint64_t now_unix_ns;
+	struct message_list builds;
+};
+struct build_line {
+	struct span subject, ref, directory, executor;
+	uint64_t queued_unix_ns, started_unix_ns, ended_unix_ns, queue_ns, files, files_changed, bytes_from_client,
+	         bytes_from_store, bytes_to_executor;
+	uint32_t steps_cached, steps_executed, replays, result, fault, status;
+	struct span error;
+};
 struct attach_request {
 	struct span hello, resolved, output, finished;
 };
@@ -141,7 +160,7 @@ extern const struct message_type push_request_type, push_offer_type, push_query_
 	push_missing_type, fetch_request_type, status_response_type, pinned_root_type, pin_request_type,
 	attach_request_type, executor_hello_type, executor_resolve_type, executor_resolved_type,
 	executor_assignment_type, executor_variable_type, executor_output_type, executor_finished_type,
-	attach_response_type, execute_output_type;
+	attach_response_type, execute_output_type, builds_request_type, builds_response_type, build_line_type;
 
 /* A blob in a Pack (`digest` set) or a FetchResponse (`fault` set). */
 struct packed_blob {

@@ -27,6 +27,7 @@ static const struct message_type *const types[] = {
 	&buildkit_update_history_request_type, &buildkit_solve_request_type, &buildkit_cache_options_type,
 	&buildkit_exporter_type, &buildkit_solve_response_type, &buildkit_llb_solve_response_type,
 	&buildkit_llb_return_request_type, &buildkit_status_request_type,
+	&builds_request_type, &builds_response_type, &build_line_type,
 };
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);

@@ -28,6 +28,32 @@ static void known_bytes(void **state)
 	buffer_fini(&bytes);
 }
 
+/* Numbers of fields as proto/sluice.v1.proto has them: each member, another value. */
+static void builds_are_numbered_as_documented(void **state)
+{
+	struct build_line line = {
+		.subject = span_text("a"), .ref = span_text("b"), .directory = span_text("c"), .executor = span_text("d"),
+		.queued_unix_ns = 5, .started_unix_ns = 6, .ended_unix_ns = 7, .queue_ns = 8, .files = 9, .files_changed = 10,
+		.bytes_from_client = 11, .bytes_from_store = 12, .bytes_to_executor = 13, .steps_cached = 14,
+		.steps_executed = 15, .replays = 16, .result = 17, .fault = 18, .status = 19, .error = span_text("t"),
+	};
+	struct builds_request request = { .limit = 1, .within_ns = 2, .failed_only = true };
+	struct buffer bytes = buffer_heap(4096), expected = buffer_heap(4096);
+
+	for (uint32_t i = 1; i <= 4; i++)
+		pb_put_bytes(&expected, i, span_make("abcd" + i - 1, 1));
+	for (uint32_t i = 5; i <= 19; i++)
+		pb_put_varint(&expected, i, i);
+	pb_put_text(&expected, 20, "t");
+	message_encode(&build_line_type, &bytes, &line);
+	assert_true(span_equal(buffer_span(&bytes), buffer_span(&expected)));
+	buffer_clear(&bytes);
+	message_encode(&builds_request_type, &bytes, &request);
+	assert_true(span_is(buffer_span(&bytes), "\x08\x01\x10\x02\x18\x01"));
+	buffer_fini(&bytes);
+	buffer_fini(&expected);
+}
+
 static void negative_exit_code_survives(void **state)
 {
 	struct executor_finished in = { .id = 3, .exit_code = -1 }, out;
@@ -215,6 +241,7 @@ int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(known_bytes),
+		cmocka_unit_test(builds_are_numbered_as_documented),
 		cmocka_unit_test(negative_exit_code_survives),
 		cmocka_unit_test(unknown_fields_are_skipped),
 		cmocka_unit_test(wrong_wire_type_is_malformed),
