@@ -9,6 +9,7 @@
 #include "gateway/base/check.h"
 #include "gateway/buildkit/buildkit.h"
 #include "gateway/cas/cas.h"
+#include "gateway/ledger/ledger.h"
 #include "gateway/net/server.h"
 #include "gateway/pool/execute.h"
 #include "gateway/ring/ring.h"
@@ -23,6 +24,7 @@
 #define POOL(member)    MEMBER(COUNTERS_POOL, pool_status, member)
 #define EXECUTE(member) MEMBER(COUNTERS_EXECUTE, execute_counters, member)
 #define BUILDKIT(member) MEMBER(COUNTERS_BUILDKIT, buildkit_status, member)
+#define LEDGER(member)  MEMBER(COUNTERS_LEDGER, ledger_status, member)
 #define PROCESS(member) MEMBER(COUNTERS_PROCESS, counters_process, member)
 
 const struct counter counter_table[] = {
@@ -176,6 +178,18 @@ const struct counter counter_table[] = {
 	  BUILDKIT(calls_total) },
 	{ "sluice_buildkit_calls_lost_total", COUNTER_TOTAL, "calls", "of them, those whose executor was lost under them",
 	  "look into buildkitd's log and the kernel's: did it crash, or was it killed?", BUILDKIT(calls_lost) },
+
+	/* the account */
+	{ "sluice_ledger_lines_written_total", COUNTER_TOTAL, "lines", "builds written to the account", NULL,
+	  LEDGER(lines_written) },
+	{ "sluice_ledger_lines_dropped_total", COUNTER_TOTAL, "lines", "builds that are missing from the account",
+	  "too many waited to be written: the log says what the ledger's disk refused", LEDGER(lines_dropped) },
+	{ "sluice_ledger_lines_waiting", COUNTER_GAUGE, "lines", "builds that wait to be written to the account",
+	  "when it stays high, the disk refuses or is too slow: see the log", LEDGER(lines_waiting) },
+	{ "sluice_ledger_lines_deleted_total", COUNTER_TOTAL, "lines", "builds deleted from the account for their age", NULL,
+	  LEDGER(lines_deleted) },
+	{ "sluice_ledger_errors_total", COUNTER_TOTAL, "operations", "reads and writes of the ledger that failed",
+	  "the log says why: a full or failing disk, a damaged file, or somebody who keeps it locked", LEDGER(errors) },
 
 	/* the process */
 	{ "sluice_resident_bytes", COUNTER_GAUGE, "bytes", "resident memory of the gateway process",

@@ -14,7 +14,7 @@ struct serve_options {
 		*images, *runtime, *buildkit, *buildkit_tenant;
 	bool tls_require_client, allow_host_root, allow_network;
 	int engine, log_format, log_level;
-	uint64_t slots, drain_timeout_ns, connections_max;
+	uint64_t slots, drain_timeout_ns, connections_max, ledger_keep_ns;
 };
 
 static const char *const engines[] = { "auto", "io_uring", "epoll", NULL };
@@ -29,6 +29,9 @@ static const struct option serve_options[] = {
 	  .environment = "SLUICE_STORE", .fallback = "/var/lib/sluice", .help = "where blobs are kept" },
 	{ .name = "ceiling", .kind = OPTION_SHARE, .offset = MEMBER(ceiling), .argument = "SIZE", .key = "store.ceiling",
 	  .environment = "SLUICE_CEILING", .fallback = "20GB", .help = "the most that the store takes of its disk, index included" },
+	{ .name = "ledger-keep", .kind = OPTION_DURATION, .offset = MEMBER(ledger_keep_ns), .argument = "TIME", .key = "ledger.keep",
+	  .environment = "SLUICE_LEDGER_KEEP", .fallback = "90d",
+	  .help = "lines of `sluice builds` are deleted after this time; 0: only the oldest beyond two million" },
 	{ .name = "tls-cert", .kind = OPTION_TEXT, .offset = MEMBER(tls_certificate), .argument = "FILE", .key = "tls.cert",
 	  .help = "certificate of the gateway, PEM" },
 	{ .name = "tls-key", .kind = OPTION_TEXT, .offset = MEMBER(tls_key), .argument = "FILE", .key = "tls.key",
@@ -99,6 +102,7 @@ static int serve_run(int argc, char **argv)
 		.listen_count = serve.listen.count ? serve.listen.count : 1,
 		.store_path = serve.store,
 		.ceiling = serve.ceiling,
+		.ledger_keep_ns = serve.ledger_keep_ns,
 		.tls_certificate = serve.tls_certificate,
 		.tls_key = serve.tls_key,
 		.tls_ca = serve.tls_ca,

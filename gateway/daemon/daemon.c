@@ -35,6 +35,7 @@ static const struct server_method daemon_methods[] = {
 	{ SLUICE_FETCH, daemon_fetch },
 	{ SLUICE_PIN, daemon_pin },
 	{ SLUICE_STATUS, daemon_status },
+	{ SLUICE_BUILDS, daemon_builds },
 	{ SLUICE_ATTACH, daemon_attach },
 	{ REAPI_EXECUTE, daemon_execute },
 	{ NULL, NULL },
@@ -145,6 +146,16 @@ static int daemon_open_store(struct daemon *daemon, char *why, size_t why_size)
 	return store_open(&daemon->store, daemon->ring, &store, why, why_size);
 }
 
+/* In the store's directory, and after the store: that has the lock. */
+static int daemon_open_ledger(struct daemon *daemon, char *why, size_t why_size)
+{
+	struct ledger_config ledger = {
+		.ring = daemon->ring, .directory = daemon->config->store_path, .keep_ns = daemon->config->ledger_keep_ns,
+	};
+
+	return ledger_open(&daemon->ledger, &ledger, why, why_size);
+}
+
 static int daemon_open_tls(struct daemon *daemon, char *why, size_t why_size)
 {
 	const struct daemon_config *config = daemon->config;
@@ -211,6 +222,9 @@ static int daemon_make_services(struct daemon *daemon, char *why, size_t why_siz
 		            .executor_scope = pool_executor_scope },
 	};
 	cas_init(&daemon->cas);
+	daemon->builds = (struct builds_service){
+		.ring = daemon->ring, .ledger = daemon->ledger, .access = &daemon->cas.access,
+	};
 	daemon->execute = (struct execute_service){
 		.cas = &daemon->cas, .pool = daemon->pool, .allow_host_root = config->allow_host_root,
 		.allow_network = config->allow_network,
@@ -321,6 +335,20 @@ static void daemon_on_signal(void *context, int number)
 		daemon_reap_host(daemon);
 }
 
+/* No caller is left, but what callers began may still be in the hands of store, ledger or an executor. */
+static bool daemon_idle(const struct daemon *daemon)
+{
+	return cas_idle(&daemon->cas) && !daemon->execute.open && !daemon->builds.open &&
+	       (!daemon->buildkit || buildkit_idle(daemon->buildkit));
+}
+
+static void daemon_on_ledger_closed(void *context)
+{
+	struct daemon *daemon = context;
+
+	daemon->ledger = NULL;
+}
+
 static void daemon_on_closed(void *context)
 {
 	struct daemon *daemon = context;
@@ -333,12 +361,14 @@ static void daemon_close(struct daemon *daemon)
 {
 	signals_destroy(daemon->signals);
 	observe_stop(daemon);
-	/* No caller is left, but what callers began may still be in the store's hands. */
-	while (!cas_idle(&daemon->cas) || daemon->execute.open || (daemon->buildkit && !buildkit_idle(daemon->buildkit)))
+	while (!daemon_idle(daemon))
 		ring_run(daemon->ring, UINT64_MAX);
 	server_destroy(daemon->server);
 	buildkit_destroy(daemon->buildkit);
 	pool_destroy(daemon->pool);
+	ledger_close(daemon->ledger, daemon_on_ledger_closed, daemon);
+	while (daemon->ledger)
+		ring_run(daemon->ring, UINT64_MAX);
 	if (daemon->store) {
 		store_close(daemon->store, daemon_on_closed, daemon);
 		while (daemon->store)
@@ -363,6 +393,8 @@ static int daemon_start(struct daemon *daemon, char *why, size_t why_size)
 
 	if (r == 0)
 		r = daemon_open_store(daemon, why, why_size);
+	if (r == 0)
+		r = daemon_open_ledger(daemon, why, why_size);
 	if (r == 0)
 		r = daemon_open_tls(daemon, why, why_size);
 	if (r == 0)

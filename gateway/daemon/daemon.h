@@ -18,6 +18,7 @@ struct daemon_config {
 	size_t listen_count;
 	const char *store_path;
 	const char *ceiling;             /* "20GB", "10%" of the disk */
+	uint64_t ledger_keep_ns;         /* lines of the account older than this are deleted; 0: kept as long as there is room */
 	const char *tls_certificate, *tls_key, *tls_ca;
 	bool tls_require_client;
 	const char *tokens_path, *anonymous;

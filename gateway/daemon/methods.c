@@ -25,6 +25,11 @@ int daemon_pin(void *context, const struct server_request *request, char *why, s
 	return cas_pin_start(&((struct daemon *)context)->cas, request, why, why_size);
 }
 
+int daemon_builds(void *context, const struct server_request *request, char *why, size_t why_size)
+{
+	return builds_start(&((struct daemon *)context)->builds, request, why, why_size);
+}
+
 int daemon_attach(void *context, const struct server_request *request, char *why, size_t why_size)
 {
 	return pool_attach_start(((struct daemon *)context)->pool, request, why, why_size);

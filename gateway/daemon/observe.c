@@ -15,10 +15,12 @@ static void observe_publish(struct daemon *daemon)
 	struct store_status store;
 	struct pool_status pool;
 	struct buildkit_status buildkit = { 0 };
+	struct ledger_status ledger;
 
 	server_status(daemon->server, &server);
 	store_status(daemon->store, &store);
 	pool_status(daemon->pool, &pool);
+	ledger_status(daemon->ledger, &ledger);
 	if (daemon->buildkit)
 		buildkit_status(daemon->buildkit, &buildkit);
 	counters_process(&process);
@@ -29,6 +31,7 @@ static void observe_publish(struct daemon *daemon)
 	counters_read(&values, COUNTERS_POOL, &pool);
 	counters_read(&values, COUNTERS_EXECUTE, &daemon->execute.counters);
 	counters_read(&values, COUNTERS_BUILDKIT, &buildkit);
+	counters_read(&values, COUNTERS_LEDGER, &ledger);
 	counters_read(&values, COUNTERS_PROCESS, &process);
 	admin_publish(daemon->admin, &values);
 	if (daemon->draining)

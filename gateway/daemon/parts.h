@@ -5,6 +5,7 @@
 
 #include "gateway/buildkit/buildkit.h"
 #include "gateway/cas/cas.h"
+#include "gateway/daemon/builds.h"
 #include "gateway/daemon/daemon.h"
 #include "gateway/pool/execute.h"
 #include "proto/reapi.h"
@@ -13,6 +14,8 @@ struct daemon {
 	const struct daemon_config *config;
 	struct ring *ring;
 	struct store *store;
+	struct ledger *ledger;
+	struct builds_service builds;
 	struct tls_context *tls;
 	struct tenant_registry *tenants;
 	struct sha256 hasher;
@@ -36,6 +39,7 @@ int daemon_push(void *context, const struct server_request *request, char *why, 
 int daemon_fetch(void *context, const struct server_request *request, char *why, size_t why_size);
 int daemon_pin(void *context, const struct server_request *request, char *why, size_t why_size);
 int daemon_status(void *context, const struct server_request *request, char *why, size_t why_size);
+int daemon_builds(void *context, const struct server_request *request, char *why, size_t why_size);
 int daemon_attach(void *context, const struct server_request *request, char *why, size_t why_size);
 int daemon_unknown(void *context, const struct server_request *request, char *why, size_t why_size);
 int daemon_execute(void *context, const struct server_request *request, char *why, size_t why_size);

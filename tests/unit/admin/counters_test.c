@@ -11,6 +11,7 @@
 #include <string.h>
 #include "gateway/admin/counters.h"
 #include "gateway/cas/cas.h"
+#include "gateway/ledger/ledger.h"
 #include "gateway/net/server.h"
 #include "gateway/pool/execute.h"
 #include "gateway/ring/ring.h"
@@ -43,6 +44,7 @@ static void leaves_no_number_out(void **state)
 	assert_covers(COUNTERS_STORE, sizeof(struct store_status));
 	assert_covers(COUNTERS_CAS, sizeof(struct cas_counters));
 	assert_covers(COUNTERS_EXECUTE, sizeof(struct execute_counters));
+	assert_covers(COUNTERS_LEDGER, sizeof(struct ledger_status));
 	assert_covers(COUNTERS_PROCESS, sizeof(struct counters_process));
 }
 

@@ -16,11 +16,13 @@
 #include "proto/sluice_v1.h"
 
 #define UNTIL_TRIES 20000                /* of 1 ms */
+#define METHODS_MAX 16
 
 struct gateway_thread {
 	struct gateway_parts parts;
 	char path[128];
 	struct gateway_thread_options options;
+	struct server_method methods[METHODS_MAX];
 	pthread_t thread;
 	pthread_barrier_t ready;
 	struct tenant_registry *tenants;
@@ -97,9 +99,9 @@ static void on_conn_closed(void *context, struct conn *conn)
 		buildkit_conn_closed(parts->buildkit, conn);
 }
 
-static const struct server_method methods[] = {
+static const struct server_method own_methods[] = {
 	{ SLUICE_PUSH, push_start }, { SLUICE_FETCH, fetch_start }, { SLUICE_PIN, pin_start },
-	{ SLUICE_ATTACH, attach_start }, { REAPI_EXECUTE, run_start }, { NULL, NULL },
+	{ SLUICE_ATTACH, attach_start }, { REAPI_EXECUTE, run_start },
 };
 
 static void must(int r, const char *what, const char *why)
@@ -139,6 +141,18 @@ static void gateway_services(struct gateway_thread *gateway)
 	};
 }
 
+/* Ours, then those of the test; the rest is NULL. */
+static void collect_methods(struct gateway_thread *gateway)
+{
+	size_t count = sizeof(own_methods) / sizeof(own_methods[0]);
+
+	memcpy(gateway->methods, own_methods, sizeof(own_methods));
+	for (const struct server_method *more = gateway->options.more; more && more->path; more++) {
+		must(count + 1 >= METHODS_MAX, "methods", "too many");
+		gateway->methods[count++] = *more;
+	}
+}
+
 static void gateway_open(struct gateway_thread *gateway)
 {
 	struct gateway_parts *parts = &gateway->parts;
@@ -147,7 +161,7 @@ static void gateway_open(struct gateway_thread *gateway)
 		.index = gateway->options.index,
 	};
 	struct server_config server = {
-		.methods = methods, .context = parts, .on_drained = on_drained, .on_conn_closed = on_conn_closed,
+		.methods = gateway->methods, .context = parts, .on_drained = on_drained, .on_conn_closed = on_conn_closed,
 		.unknown = gateway->options.buildkit ? unknown_start : NULL,
 	};
 	struct buildkit_config buildkit = {
@@ -158,6 +172,7 @@ static void gateway_open(struct gateway_thread *gateway)
 	char tokens_path[160], why[512] = "", bound[160];
 	struct tenant_config tenants = { .tokens_path = gateway->options.tokens ? tokens_path : NULL };
 
+	collect_methods(gateway);
 	snprintf(tokens_path, sizeof(tokens_path), "%s.tokens", gateway->path);
 	if (gateway->options.tokens)
 		write_tokens(tokens_path, gateway->options.tokens);

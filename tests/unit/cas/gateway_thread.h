@@ -20,6 +20,7 @@ struct gateway_thread_options {
 	const struct index_engine *index;        /* NULL: LMDB */
 	bool executors;                  /* any process of our own user may attach as one */
 	bool refuse_host_root;
+	const struct server_method *more;        /* further methods, ending with NULL; their context: the parts. NULL: none */
 	const char *buildkit;            /* address of an executor for calls that nothing here answers; NULL: none */
 };
 

@@ -1,0 +1,18 @@
+/*
+ * builds: sluice.v1.Store/Builds: lines of the account, for the tenant that they belong to. Who may read may list; the
+ * instance does not matter, since builds have none.
+ */
+#pragma once
+
+#include "gateway/cas/access.h"
+#include "gateway/ledger/ledger.h"
+
+struct builds_service {
+	struct ring *ring;
+	struct ledger *ledger;
+	const struct access *access;
+	unsigned open;                   /* calls; only with none the ledger may be closed */
+};
+
+/* As server_method.start. Refusals: those of access_scope(); PERMISSION_DENIED for executors; RESOURCE_EXHAUSTED. */
+int builds_start(struct builds_service *service, const struct server_request *request, char *why, size_t why_size);
