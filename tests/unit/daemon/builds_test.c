@@ -255,7 +255,7 @@ static void malformed_requests_are_refused(void **state)
 	               "malformed BuildsRequest");
 	hang_up();
 	expect_refused(client_unary(client, SLUICE_BUILDS, span_make(large, sizeof(large)), &call, &bytes),
-	               GRPC_RESOURCE_EXHAUSTED, "");
+	               GRPC_RESOURCE_EXHAUSTED, "64");
 	hang_up();
 	client_close(client);
 }
