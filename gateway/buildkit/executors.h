@@ -7,7 +7,12 @@
  * enforcement: at most one in 5 min).
  *
  *	JOINING -> READY <-> LOST          any of them -> DRAINING (no new lease) -> gone with its last lease
- *	JOINING -> REFUSED                 its capabilities; `why` says which
+ *	JOINING, LOST -> REFUSED           its capabilities; `why` says which
+ *	REFUSED -> JOINING                 not reachable any more
+ *	REFUSED -> READY                   those who could more have gone, or it can now
+ *
+ * The common set is that of the tenant's first ready executor, until no other one is ready or lost: then the next one
+ * defines it anew.
  *
  * Placement: the executor that last built for the same affinity when it has a free slot, else the least loaded one of
  * the tenant. Nobody waits while holding: a binding that has a lease takes further slots at its own executor at once
@@ -21,13 +26,17 @@
 #include "gateway/net/tls.h"
 #include "gateway/ring/ring.h"
 
-#define EXECUTORS_MAX            256
-#define EXECUTORS_QUEUE_MAX      4096            /* leases waiting, all tenants */
+#define EXECUTORS_MAX              256
+#define EXECUTORS_TENANTS_MAX      1024
+#define EXECUTORS_QUEUE_MAX        4096          /* leases waiting, all tenants; */
+#define EXECUTORS_QUEUE_SURE       8             /* beyond that, a tenant may still have so many waiting */
 #define EXECUTORS_QUEUE_TENANT_MAX 1024
-#define EXECUTOR_NAME_MAX        300
-#define EXECUTOR_SLOTS_DEFAULT   4
+#define EXECUTOR_NAME_MAX          300
+#define EXECUTOR_WHY_MAX           512
+#define EXECUTOR_SLOTS_DEFAULT     4
 
 struct executors;
+struct executors_tenant;
 struct executor;
 
 enum executor_state {
@@ -69,9 +78,12 @@ void executors_close(struct executors *executors);
 bool executors_idle(const struct executors *executors);
 void executors_destroy(struct executors *executors);     /* only when closed and idle; NULL is accepted */
 
-/* 0, -ENOSPC (EXECUTORS_MAX), -EEXIST (the name is taken), -ENOMEM. Its first health check begins at once. */
+/*
+ * 0, -ENOSPC (EXECUTORS_MAX, EXECUTORS_TENANTS_MAX), -EEXIST (one of the tenant has that name and does not drain),
+ * -ESHUTDOWN (closing), -ENOMEM. Its first health check begins at once.
+ */
 int executors_add(struct executors *executors, struct executor **executor, const struct executor_config *config);
-/* No new leases; `gone` (may be NULL) is called once no lease is left and it was freed, perhaps inline. */
+/* No new leases; `gone` (may be NULL) is called from the loop, once no lease is left and it was freed. Once is enough. */
 void executor_drain(struct executor *executor, void (*gone)(void *context), void *context);
 
 const char *executor_name(const struct executor *executor);
@@ -80,10 +92,16 @@ enum executor_state executor_state(const struct executor *executor);
 const char *executor_why(const struct executor *executor);     /* one sentence when it is not ready, else "" */
 uint32_t executor_leases(const struct executor *executor);
 uint64_t executor_idle_since_ns(const struct executor *executor);
-/* A connection of the caller's to it, for builds. As conn_connect(). */
+/*
+ * A connection of the caller's to it, for builds. As conn_connect(), to the address where it was last found, so that
+ * nothing is resolved here: -EHOSTUNREACH when its name was never resolved. `config->server_name` may be NULL.
+ */
 int executor_connect(struct executor *executor, struct conn **conn, const struct conn_config *config, char *why,
                      size_t why_size);
-/* A build's own connection to it failed: it is LOST at once, and asked again before it gets a lease. */
+/*
+ * A build's own connection to it failed: it is LOST at once, and asked again before it gets a lease. Every lease on it is
+ * told so, inline.
+ */
 void executor_suspect(struct executor *executor, const char *why);
 
 /* Calls `visit` for each executor of `tenant` (NULL: all); may not add or drain meanwhile. */
@@ -104,23 +122,28 @@ void executors_answers(const struct executors *executors, const char *tenant, st
 
 /* ---- leases ---- */
 
-/* Embedded in its owner, who fills in the first part. All callbacks may come inline from lease_request(). */
+/*
+ * Embedded in its owner, who fills in the first part. All callbacks may come inline from lease_request(), and those of
+ * other leases from lease_release() and lease_shrink(). A callback may call any lease_*().
+ */
 struct lease {
 	const char *tenant;              /* outlives the lease */
 	uint64_t affinity;               /* hash of (tenant, directory); 0: none */
 	const struct executor *avoid;    /* not this one, if there is another (replay); may be NULL */
 	void (*on_granted)(struct lease *lease);                 /* `executor` is set */
-	void (*on_queued)(struct lease *lease, uint32_t position, uint32_t waiting);    /* the next one is 1; told again on change */
+	/* Among the tenant's own; the next one is 1. Told again when the position changes. */
+	void (*on_queued)(struct lease *lease, uint32_t position, uint32_t waiting);
 	/* No executor: the queue is full, the wait too long, the tenant has none, or the pool is closing. It is over. */
 	void (*on_refused)(struct lease *lease, const char *why);
 	/* Granted, and the executor has become LOST. The lease goes on until lease_release(). */
 	void (*on_lost)(struct lease *lease, const char *why);
 	/* The pool's: */
 	struct executor *executor;
+	struct executors_tenant *home;   /* NULL: neither waiting nor granted */
 	uint32_t slots;
-	uint32_t position;
+	uint32_t position;               /* as told last; 0: not told */
 	uint64_t deadline_ns;
-	uint32_t tenant_number;
+	uint64_t losses;                 /* of the executor's, those that this lease knows of */
 	struct list link;
 	bool waiting, granted;
 };
