@@ -1,0 +1,75 @@
+package fake
+
+import (
+	"context"
+	"net/url"
+
+	"github.com/moby/buildkit/session/filesync"
+	"github.com/tonistiigi/fsutil"
+	"github.com/tonistiigi/fsutil/types"
+	"google.golang.org/grpc"
+	"google.golang.org/grpc/metadata"
+)
+
+// Sync says how a daemon asks for a directory of its client.
+type Sync struct {
+	Name                     string // "context" when empty
+	Include, Exclude, Follow []string
+	Fresh                    bool // ask for all, whatever is there (fsutil.DiffNone)
+	// Pace, when set, is called before each packet is taken; it may wait.
+	Pace func()
+	// Received, when set, is told of each packet.
+	Received func(packet *types.Packet)
+}
+
+// Receive brings the client's directory to `destination` by BuildKit's own receiver, along what is there already.
+func (b *Build) Receive(ctx context.Context, destination string, sync Sync) error {
+	name := sync.Name
+	if name == "" {
+		name = "context"
+	}
+	options := metadata.MD{"dir-name": {name}}
+	for key, patterns := range map[string][]string{"include-patterns": sync.Include, "exclude-patterns": sync.Exclude,
+		"followpaths": sync.Follow} {
+		if len(patterns) == 0 {
+			continue
+		}
+		for _, pattern := range patterns {
+			options.Append(key, url.QueryEscape(pattern))
+		}
+		options.Set(key+"-encoded", "1")
+	}
+	ctx, cancel := context.WithCancel(b.Session.Context(ctx))
+	defer cancel()
+	stream, err := filesync.NewFileSyncClient(b.Session.Conn()).DiffCopy(metadata.NewOutgoingContext(ctx, options))
+	if err != nil {
+		return err
+	}
+	differ := fsutil.DiffMetadata
+	if sync.Fresh {
+		differ = fsutil.DiffNone
+	}
+	err = fsutil.Receive(stream.Context(), &paced{ClientStream: stream, sync: sync}, destination, fsutil.ReceiveOpt{Differ: differ})
+	if err != nil {
+		return err
+	}
+	return stream.CloseSend()
+}
+
+type paced struct {
+	grpc.ClientStream
+	sync Sync
+}
+
+func (p *paced) RecvMsg(message any) error {
+	if p.sync.Pace != nil {
+		p.sync.Pace()
+	}
+	if err := p.ClientStream.RecvMsg(message); err != nil {
+		return err
+	}
+	if packet, ok := message.(*types.Packet); ok && p.sync.Received != nil {
+		p.sync.Received(packet)
+	}
+	return nil
+}

@@ -1,0 +1,92 @@
+// Package interop runs real builds, by stock buildx and buildctl, straight to a buildkitd and through sluice, and holds the
+// results against each other. Where time, bytes or failures must be exact, a fake daemon or client (package fake) plays
+// one side.
+package interop
+
+import (
+	"fmt"
+	"os"
+	"sort"
+	"strings"
+	"sync"
+	"testing"
+
+	"sluice.dev/sluice/tests/interop/rig"
+)
+
+var (
+	main       rig.Main
+	pairOnce   sync.Once
+	sharedPair *pair
+
+	pendingMutex sync.Mutex
+	pending      = map[rig.Feature][]string{}
+)
+
+func TestMain(m *testing.M) {
+	rig.BrokerProbe = probeBroker
+	status := m.Run()
+	if !main.Close() {
+		status = 1
+	}
+	tellPending()
+	os.Exit(status)
+}
+
+// needs leaves the test out, and says so at the end of the run, when this gateway has not that part.
+func needs(t *testing.T, features ...rig.Feature) {
+	t.Helper()
+	for _, feature := range features {
+		if rig.Has(feature) {
+			continue
+		}
+		pendingMutex.Lock()
+		pending[feature] = append(pending[feature], t.Name())
+		pendingMutex.Unlock()
+		t.Skipf("PENDING: this gateway has no %s", feature)
+	}
+}
+
+func tellPending() {
+	lines := []string{}
+	for feature, names := range pending {
+		sort.Strings(names)
+		lines = append(lines, fmt.Sprintf("interop: PENDING: %d cases wait for %s: %s", len(names), feature, strings.Join(names, ", ")))
+	}
+	sort.Strings(lines)
+	for _, line := range lines {
+		fmt.Println(line)
+	}
+}
+
+// pair is one daemon behind a gateway and one like it without, and a client's home with a builder for each.
+type pair struct {
+	behind, straight *rig.Daemon
+	gateway          *rig.Gateway
+	home             *rig.Home
+}
+
+// Both ways of a build, by the name of the builder. The gateway goes first: what it does wrong no warm cache may hide.
+var ways = []string{"sluice", "straight"}
+
+func newPair(s rig.Scope) *pair {
+	p := &pair{behind: rig.NewDaemon(s), straight: rig.NewDaemon(s), home: rig.NewHome(s)}
+	p.gateway = rig.NewGateway(s, rig.GatewayOptions{Executors: []string{rig.Executor(p.behind.Address, 8)}})
+	p.home.AddBuilder(s, "sluice", "tcp://"+p.gateway.Address)
+	p.home.AddBuilder(s, "straight", "tcp://"+p.straight.Address)
+	return p
+}
+
+// shared is the pair for all tests that leave it as they found it.
+func shared(t *testing.T) *pair {
+	t.Helper()
+	pairOnce.Do(func() { sharedPair = newPair(&main) })
+	return sharedPair
+}
+
+func (p *pair) address(way string) string {
+	if way == "sluice" {
+		return p.gateway.Address
+	}
+	return p.straight.Address
+}

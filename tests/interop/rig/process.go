@@ -1,0 +1,156 @@
+package rig
+
+import (
+	"bytes"
+	"net"
+	"os"
+	"os/exec"
+	"strings"
+	"sync"
+	"syscall"
+	"time"
+)
+
+// Process is a server that was started here and is stopped by its id.
+type Process struct {
+	command *exec.Cmd
+	output  Output
+	mutex   sync.Mutex
+	ended   bool
+}
+
+// Output is what a process wrote, readable while it still writes.
+type Output struct {
+	mutex  sync.Mutex
+	buffer bytes.Buffer
+}
+
+func (o *Output) Write(data []byte) (int, error) {
+	o.mutex.Lock()
+	defer o.mutex.Unlock()
+	return o.buffer.Write(data)
+}
+
+func (o *Output) String() string {
+	o.mutex.Lock()
+	defer o.mutex.Unlock()
+	return o.buffer.String()
+}
+
+// Tail is the end of it, for messages.
+func (o *Output) Tail() string {
+	text := o.String()
+	return text[max(0, len(text)-6000):]
+}
+
+// Start begins a server and stops it at the end of the scope.
+func Start(s Scope, name string, arguments ...string) *Process {
+	s.Helper()
+	p := &Process{command: exec.Command(name, arguments...)}
+	p.command.Stdout, p.command.Stderr = &p.output, &p.output
+	// A run that dies takes its servers along.
+	p.command.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGTERM}
+	if err := p.command.Start(); err != nil {
+		s.Fatalf("%s: %v", name, err)
+	}
+	s.Cleanup(func() { p.Stop(syscall.SIGTERM) })
+	return p
+}
+
+// Stop sends the signal and waits for the end. Harmless when it has ended.
+func (p *Process) Stop(signal syscall.Signal) {
+	p.mutex.Lock()
+	defer p.mutex.Unlock()
+	if p.ended {
+		return
+	}
+	p.ended = true
+	_ = p.command.Process.Signal(signal)
+	_ = p.command.Wait()
+}
+
+// Signal sends it and does not wait.
+func (p *Process) Signal(signal syscall.Signal) {
+	p.mutex.Lock()
+	defer p.mutex.Unlock()
+	if !p.ended {
+		_ = p.command.Process.Signal(signal)
+	}
+}
+
+// ExitCode after Stop; -1 when a signal ended it.
+func (p *Process) ExitCode() int {
+	return p.command.ProcessState.ExitCode()
+}
+
+// Pid of the running process.
+func (p *Process) Pid() int {
+	return p.command.Process.Pid
+}
+
+// Log is what it has written so far.
+func (p *Process) Log() *Output {
+	return &p.output
+}
+
+// FreeAddress is a loopback port that nobody listens on.
+func FreeAddress(s Scope) string {
+	s.Helper()
+	listener, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		s.Fatalf("%v", err)
+	}
+	defer listener.Close()
+	return listener.Addr().String()
+}
+
+// Await waits until somebody listens there.
+func (p *Process) Await(s Scope, address string) {
+	s.Helper()
+	for end := time.Now().Add(30 * time.Second); time.Now().Before(end); time.Sleep(20 * time.Millisecond) {
+		if conn, err := net.Dial("tcp", address); err == nil {
+			conn.Close()
+			return
+		}
+	}
+	s.Fatalf("nobody listens on %s: %s", address, p.output.Tail())
+}
+
+// Eventually waits for a condition that some other process brings about.
+func Eventually(s Scope, limit time.Duration, what string, condition func() bool) {
+	s.Helper()
+	for end := time.Now().Add(limit); !condition(); time.Sleep(20 * time.Millisecond) {
+		if time.Now().After(end) {
+			s.Fatalf("after %v still not: %s", limit, what)
+		}
+	}
+}
+
+// Directory is a new one on a real disk, world-readable, removed with what is mounted in it.
+func Directory(s Scope) string {
+	s.Helper()
+	directory, err := os.MkdirTemp("/var/tmp", "sluice-interop-")
+	if err != nil {
+		s.Fatalf("%v", err)
+	}
+	if err := os.Chmod(directory, 0o755); err != nil {
+		s.Fatalf("%v", err)
+	}
+	s.Cleanup(func() {
+		Unmount(directory)
+		os.RemoveAll(directory)
+	})
+	return directory
+}
+
+// Unmount takes away what a daemon that was killed left mounted.
+func Unmount(directory string) {
+	mounts, _ := os.ReadFile("/proc/self/mounts")
+	lines := strings.Split(string(mounts), "\n")
+	for i := len(lines) - 1; i >= 0; i-- {
+		fields := strings.Fields(lines[i])
+		if len(fields) > 1 && strings.HasPrefix(fields[1], directory+"/") {
+			_ = syscall.Unmount(fields[1], syscall.MNT_DETACH)
+		}
+	}
+}

@@ -1,0 +1,109 @@
+package interop
+
+import (
+	"context"
+	"fmt"
+	"math/rand/v2"
+	"os"
+	"path/filepath"
+	"testing"
+
+	"github.com/tonistiigi/fsutil"
+
+	"sluice.dev/sluice/tests/interop/fake"
+	"sluice.dev/sluice/tests/interop/rig"
+)
+
+// receiver is a fake daemon that keeps one directory for each "into" attribute.
+func receiver(t *testing.T, sync fake.Sync) (*fake.Daemon, string) {
+	t.Helper()
+	directory := rig.Directory(t)
+	return fakeDaemon(t, func(ctx context.Context, b *fake.Build) error {
+		destination := filepath.Join(directory, b.Request.FrontendAttrs["into"])
+		if err := os.MkdirAll(destination, 0o755); err != nil {
+			return err
+		}
+		return b.Receive(ctx, destination, sync)
+	}), directory
+}
+
+func fakeDaemon(t *testing.T, build func(ctx context.Context, b *fake.Build) error) *fake.Daemon {
+	t.Helper()
+	d, err := fake.NewDaemon("", build)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(d.Kill)
+	return d
+}
+
+func connect(t *testing.T, address string) *fake.Client {
+	t.Helper()
+	c, err := fake.Connect(context.Background(), address)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { c.Close() })
+	return c
+}
+
+func send(t *testing.T, c *fake.Client, tree *fake.Tree, into string) {
+	t.Helper()
+	ctx, cancel := context.WithTimeout(context.Background(), rig.Patience)
+	defer cancel()
+	if _, err := c.Build(ctx, map[string]fsutil.FS{"context": tree}, map[string]string{"into": into}); err != nil {
+		t.Fatal(err)
+	}
+}
+
+func mustList(t *testing.T, directory string, times bool) string {
+	t.Helper()
+	out, err := fake.ListingOf(directory, times)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return out
+}
+
+// The property: whatever the tree and whatever changes, what the receiver has is what the sender has, through the gateway as
+// without it; and the client is asked for no byte more.
+func TestReceiverHasWhatTheSenderHas(t *testing.T) {
+	t.Parallel()
+	rounds, changes, entries := 12, 6, 60
+	if rig.Soak() {
+		rounds, entries = 300, 400
+	}
+	daemon, directory := receiver(t, fake.Sync{})
+	gateway := rig.NewGateway(t, rig.GatewayOptions{Executors: []string{rig.Executor(daemon.Address, 0)}})
+	clients := map[string]*fake.Client{"straight": connect(t, daemon.Address), "gateway": connect(t, gateway.Address)}
+	first := rand.Uint64()
+	for round := range rounds {
+		seed := first + uint64(round)
+		random := rand.New(rand.NewPCG(seed, 0))
+		tree := fake.Random(random, entries)
+		key := fmt.Sprintf("tree:%016x", seed)
+		for step := range changes {
+			lists, bytes := map[string]string{}, map[string]int64{}
+			for _, way := range []string{"straight", "gateway"} {
+				clients[way].SharedKey = key
+				into := fmt.Sprintf("%d-%s", round, way)
+				send(t, clients[way], tree, into)
+				_, bytes[way] = tree.Asked()
+				lists[way] = mustList(t, filepath.Join(directory, into), step == 0)
+			}
+			wanted, err := fake.Listing(tree, step == 0)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if lists["gateway"] != lists["straight"] || lists["gateway"] != wanted {
+				t.Fatalf("seed %d, change %d: through the gateway and straight differ in\n%s\nthe sender and the gateway in\n%s",
+					seed, step, fake.FirstDifference(lists["gateway"], lists["straight"]), fake.FirstDifference(lists["gateway"], wanted))
+			}
+			if bytes["gateway"] > bytes["straight"] {
+				t.Fatalf("seed %d, change %d: the client was asked for %d bytes, straight for %d", seed, step, bytes["gateway"],
+					bytes["straight"])
+			}
+			tree.Change(random, 1+random.IntN(10))
+		}
+	}
+}
