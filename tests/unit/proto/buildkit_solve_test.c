@@ -137,7 +137,7 @@ static void exporters_of_both_kinds(void **state)
 
 static void the_probe(void **state)
 {
-	static const char *const probes[] = { PROBE, "5801", PROBE "800107", "5800" "5801" };
+	static const char *const probes[] = { PROBE, "5801", PROBE "800107", "58005801" };
 	/* A probe, and one thing more, each. */
 	static const char *const others[] = {
 		SOLVE, SOLVE_OLD, "",
@@ -183,7 +183,7 @@ static void malformed_requests(void **state)
 		"22021001",                      /* an exporter's attribute's value as a number */
 		"52030a0561",                    /* an input's name beyond its end */
 		"6a020801",                      /* an exporter's type as a number */
-		"6a04" "12021001",               /* an exporter's attribute's value as a number */
+		"6a0412021001",                  /* an exporter's attribute's value as a number */
 		"0a0561",                        /* beyond the end */
 	};
 

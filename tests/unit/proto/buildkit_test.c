@@ -48,7 +48,7 @@ static void bytes_messages(void **state)
 
 static void malformed_bytes_messages(void **state)
 {
-	static const char *const cases[] = { "0801", "0a", "0a0461", "0a0161" "0a" };
+	static const char *const cases[] = { "0801", "0a", "0a0461", "0a01610a" };
 
 	for (size_t i = 0; i < sizeof(cases) / sizeof(cases[0]); i++) {
 		struct buffer message = from_hex(cases[i]);

@@ -41,7 +41,7 @@ static void builds_are_numbered_as_documented(void **state)
 	struct buffer bytes = buffer_heap(4096), expected = buffer_heap(4096);
 
 	for (uint32_t i = 1; i <= 4; i++)
-		pb_put_bytes(&expected, i, span_make("abcd" + i - 1, 1));
+		pb_put_bytes(&expected, i, span_make(&"abcd"[i - 1], 1));
 	for (uint32_t i = 5; i <= 19; i++)
 		pb_put_varint(&expected, i, i);
 	pb_put_text(&expected, 20, "t");
