@@ -266,7 +266,7 @@ int executor_connect(struct executor *executor, struct conn **conn, const struct
 		return ERR_RAISE(-EHOSTUNREACH);
 	}
 	if (!own.server_name)
-		own.server_name = executor->address.host;
+		own.server_name = executor->server_name;
 	r = conn_connect(conn, executor->executors->ring, &executor->health.place, executor->tls, &own, why, why_size);
 	return r < 0 ? ERR_RAISE(r) : 0;
 }

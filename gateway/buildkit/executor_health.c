@@ -179,7 +179,7 @@ static void health_open(struct executor *executor)
 			.events = &health_h2_events, .owner = executor, .streams_max = HEALTH_STREAMS_MAX,
 			.stream_window_bytes = HEALTH_WINDOW_BYTES, .connection_window_bytes = HEALTH_WINDOW_BYTES,
 		},
-		.events = &health_conn_events, .owner = executor, .server_name = executor->address.host,
+		.events = &health_conn_events, .owner = executor, .server_name = executor->server_name,
 		.handshake_timeout_ns = EXECUTOR_ANSWER_NS, .idle_timeout_ns = NEVER_NS,
 	};
 

@@ -84,6 +84,20 @@ static bool name_is_taken(const struct executors *executors, const char *tenant,
 	return executor && executor->state != EXECUTOR_DRAINING;
 }
 
+/* A daemon's cache is one tenant's (DESIGN.md decision 10); what two host names stand for is not seen through here. */
+static bool address_is_anothers(const struct executors *executors, const struct executor_config *config)
+{
+	list_for_each(link, &executors->all) {
+		const struct executor *executor = container_of(link, struct executor, link);
+
+		if (strcmp(executor->address.host, config->address.host) == 0 &&
+		    strcmp(executor->address.port, config->address.port) == 0 &&
+		    strcmp(executor->tenant->name, config->tenant) != 0)
+			return true;
+	}
+	return false;
+}
+
 int executors_add(struct executors *executors, struct executor **out, const struct executor_config *config)
 {
 	struct executors_tenant *tenant;
@@ -93,6 +107,8 @@ int executors_add(struct executors *executors, struct executor **out, const stru
 		return ERR_RAISE(-ESHUTDOWN);
 	if (name_is_taken(executors, config->tenant, config->name))
 		return ERR_RAISE(-EEXIST);
+	if (address_is_anothers(executors, config))
+		return ERR_RAISE(-EADDRINUSE);
 	if (executors->count == EXECUTORS_MAX)
 		return ERR_RAISE(-ENOSPC);
 	tenant = executors_tenant_get(executors, config->tenant);
@@ -108,6 +124,8 @@ int executors_add(struct executors *executors, struct executor **out, const stru
 	executor->slots = config->slots ? config->slots : EXECUTOR_SLOTS_DEFAULT;
 	executor->idle_since_ns = ring_now_ns(executors->ring);
 	snprintf(executor->name, sizeof(executor->name), "%s", config->name);
+	snprintf(executor->server_name, sizeof(executor->server_name), "%s",
+	         config->server_name ? config->server_name : config->address.host);
 	snprintf(executor->why, sizeof(executor->why), "it was not heard of yet");
 	list_init(&executor->leases);
 	list_append(&executors->all, &executor->link);

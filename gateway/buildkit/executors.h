@@ -51,6 +51,7 @@ struct executor_config {
 	const char *name;                /* as users read it in errors: its address; copied */
 	struct address address;
 	struct tls_context *tls;         /* NULL: h2c. Outlives the executor */
+	const char *server_name;         /* TLS: the name in its certificate; NULL: the address's host. Copied */
 	const char *tenant;              /* copied */
 	uint32_t slots;                  /* builds at a time; 0: EXECUTOR_SLOTS_DEFAULT */
 };
@@ -80,7 +81,8 @@ void executors_destroy(struct executors *executors);     /* only when closed and
 
 /*
  * 0, -ENOSPC (EXECUTORS_MAX, EXECUTORS_TENANTS_MAX), -EEXIST (one of the tenant has that name and does not drain),
- * -ESHUTDOWN (closing), -ENOMEM. Its first health check begins at once.
+ * -EADDRINUSE (another tenant has an executor at that address), -ESHUTDOWN (closing), -ENOMEM. Its first health check
+ * begins at once.
  */
 int executors_add(struct executors *executors, struct executor **executor, const struct executor_config *config);
 /* No new leases; `gone` (may be NULL) is called from the loop, once no lease is left and it was freed. Once is enough. */

@@ -74,6 +74,7 @@ struct executor {
 	char why[EXECUTOR_WHY_MAX];
 	struct address address;
 	struct tls_context *tls;
+	char server_name[sizeof(((struct address *)NULL)->host)];
 	uint32_t slots, slots_busy;
 	struct list leases;
 	uint32_t leases_count;

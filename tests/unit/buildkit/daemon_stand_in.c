@@ -252,7 +252,9 @@ void daemon_stand_in_start(struct daemon_stand_in *stand_in, struct ring *ring)
 	stand_in->drained = false;
 	list_init(&stand_in->calls);
 	assert_int_equal(server_create(&stand_in->server, ring, &config), 0);
-	if (server_listen(stand_in->server, &address, NULL, stand_in->bound, sizeof(stand_in->bound), why, sizeof(why)) < 0)
+	address.tls = stand_in->tls != NULL;
+	if (server_listen(stand_in->server, &address, stand_in->tls, stand_in->bound, sizeof(stand_in->bound), why,
+	                  sizeof(why)) < 0)
 		fail_msg("%s", why);
 }
 

@@ -15,6 +15,7 @@ struct daemon_stand_in {
 	bool malformed;                  /* the Pong is */
 	const char *capability;          /* one more than `base`; NULL: none */
 	const char *platform;            /* one more architecture; NULL: none */
+	struct tls_context *tls;         /* NULL: none */
 	/* The stand-in's. */
 	struct ring *ring;
 	struct server *server;           /* NULL: not started */
