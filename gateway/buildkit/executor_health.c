@@ -37,6 +37,11 @@ static uint64_t health_interval(const struct executor *executor)
 	return executor->executors->config.health_interval_ns;
 }
 
+static uint64_t health_patience(const struct executor *executor)
+{
+	return executor->executors->config.answer_timeout_ns;
+}
+
 /* The timer's handler looks at wake_ns and arms it again when it came too early. */
 static void health_wake_in(struct executor *executor, uint64_t delay_ns)
 {
@@ -94,15 +99,15 @@ static void health_check(struct executor *executor)
 	struct executor_health *health = &executor->health;
 
 	health->serving = false;
-	if (call_start(&health->check, conn_h2(health->conn), HEALTH_CHECK, span_text("localhost"), EXECUTOR_ANSWER_NS, NULL,
-	               0, HEALTH_MESSAGE_MAX, &check_events, executor) < 0) {
+	if (call_start(&health->check, conn_h2(health->conn), HEALTH_CHECK, span_text("localhost"),
+	               health_patience(executor), NULL, 0, HEALTH_MESSAGE_MAX, &check_events, executor) < 0) {
 		health_close(executor, "it takes no more calls on this connection");
 		return;
 	}
 	call_send(&health->check, (struct span){ 0 }, 0);
 	call_end(&health->check);
 	health_enter(health, HEALTH_CHECKING);
-	health_wake_in(executor, EXECUTOR_ANSWER_NS);
+	health_wake_in(executor, health_patience(executor));
 }
 
 static void check_on_message(struct call *call, struct span message)
@@ -143,8 +148,8 @@ static void check_on_closed(struct call *call, enum grpc_status status, struct s
 		executor_answered(executor, false);
 	} else {
 		health_enter(health, HEALTH_ASKING);
-		health_wake_in(executor, EXECUTOR_ANSWER_NS);
-		ask_start(&health->ask, executor->executors->ring, conn_h2(health->conn), EXECUTOR_ANSWER_NS);
+		health_wake_in(executor, health_patience(executor));
+		ask_start(&health->ask, executor->executors->ring, conn_h2(health->conn), health_patience(executor));
 	}
 }
 
@@ -180,7 +185,7 @@ static void health_open(struct executor *executor)
 			.stream_window_bytes = HEALTH_WINDOW_BYTES, .connection_window_bytes = HEALTH_WINDOW_BYTES,
 		},
 		.events = &health_conn_events, .owner = executor, .server_name = executor->server_name,
-		.handshake_timeout_ns = EXECUTOR_ANSWER_NS, .idle_timeout_ns = NEVER_NS,
+		.handshake_timeout_ns = health_patience(executor), .idle_timeout_ns = NEVER_NS,
 	};
 
 	health->asked = false;

@@ -238,6 +238,8 @@ int executors_create(struct executors **out, const struct executors_config *conf
 		executors->config.queue_timeout_ns = QUEUE_TIMEOUT_NS;
 	if (!config->health_interval_ns)
 		executors->config.health_interval_ns = HEALTH_INTERVAL_NS;
+	if (!config->answer_timeout_ns)
+		executors->config.answer_timeout_ns = ANSWER_TIMEOUT_NS;
 	executors->tick.fn = executors_on_tick;
 	executors->sweep.fn = executors_on_sweep;
 	list_init(&executors->all);

@@ -60,6 +60,7 @@ struct executors_config {
 	struct ring *ring;
 	uint64_t queue_timeout_ns;       /* 0: 10 min. A lease that waits longer is refused */
 	uint64_t health_interval_ns;     /* 0: 5 s */
+	uint64_t answer_timeout_ns;      /* 0: 10 s. An executor that does not answer for so long is lost */
 	/*
 	 * A lease of `tenant` waits and no executor of that tenant has room: a spawner may bring one with executors_add().
 	 * Optional; called at most once a second a tenant. `spawnable` (optional): whether a tenant without any executor

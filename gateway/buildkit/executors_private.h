@@ -9,7 +9,7 @@
 #define QUEUE_TIMEOUT_NS       600000000000ull
 #define HEALTH_INTERVAL_NS     5000000000ull
 #define WANTED_INTERVAL_NS     1000000000ull     /* between two on_wanted for one tenant */
-#define EXECUTOR_ANSWER_NS     10000000000ull    /* an executor that does not answer for so long is lost */
+#define ANSWER_TIMEOUT_NS      10000000000ull
 #define EXECUTOR_RETRY_SHARE   16                /* of the health interval: the first wait before connecting again */
 
 /* What one tenant has and waits for. Stays, with its answers, until its place is needed (EXECUTORS_TENANTS_MAX). */

@@ -10,6 +10,8 @@
 #include <stdlib.h>
 #include <string.h>
 #include "gateway/admin/counters.h"
+#include "gateway/buildkit/buildkit.h"
+#include "gateway/buildkit/executors.h"
 #include "gateway/cas/cas.h"
 #include "gateway/ledger/ledger.h"
 #include "gateway/net/server.h"
@@ -45,6 +47,8 @@ static void leaves_no_number_out(void **state)
 	assert_covers(COUNTERS_CAS, sizeof(struct cas_counters));
 	assert_covers(COUNTERS_EXECUTE, sizeof(struct execute_counters));
 	assert_covers(COUNTERS_LEDGER, sizeof(struct ledger_status));
+	assert_covers(COUNTERS_BUILDKIT, sizeof(struct buildkit_status));
+	assert_covers(COUNTERS_EXECUTORS, sizeof(struct executors_status));
 	assert_covers(COUNTERS_PROCESS, sizeof(struct counters_process));
 }
 

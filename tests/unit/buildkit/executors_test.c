@@ -12,10 +12,13 @@
 #include <stdlib.h>
 #include <string.h>
 #include <time.h>
+#include <unistd.h>
 #include <cmocka.h>
 
 #include "gateway/base/check.h"
 #include "tests/unit/buildkit/daemon_stand_in.h"
+#include "tests/unit/buildkit/ping_counter.h"
+#include "tests/unit/net/wire.h"
 
 #define MS          1000000ull
 #define DAEMONS_MAX 4
@@ -75,13 +78,13 @@ static void on_gone(void *context)
 
 /* ---- set-up ---- */
 
-static struct fixture *begin_with(void **state, uint64_t queue_timeout_ns)
+static struct fixture *begin_with(void **state, uint64_t queue_timeout_ns, uint64_t answer_timeout_ns)
 {
 	struct fixture *fixture = calloc(1, sizeof(*fixture));
 	struct ring_config ring = { .engine = *(const enum ring_engine *)*state };
 	struct executors_config config = {
-		.queue_timeout_ns = queue_timeout_ns, .health_interval_ns = 16 * MS, .on_wanted = on_wanted,
-		.spawnable = spawnable, .on_idle = on_idle, .context = fixture,
+		.queue_timeout_ns = queue_timeout_ns, .health_interval_ns = 16 * MS, .answer_timeout_ns = answer_timeout_ns,
+		.on_wanted = on_wanted, .spawnable = spawnable, .on_idle = on_idle, .context = fixture,
 	};
 
 	assert_int_equal(ring_create(&fixture->ring, &ring), 0);
@@ -92,7 +95,7 @@ static struct fixture *begin_with(void **state, uint64_t queue_timeout_ns)
 
 static struct fixture *begin(void **state)
 {
-	return begin_with(state, 0);
+	return begin_with(state, 0, 0);
 }
 
 static void end(struct fixture *fixture)
@@ -335,6 +338,51 @@ static void a_suspect_is_asked_before_it_gets_a_lease(void **state)
 	UNTIL(fixture, next->granted);
 	assert_int_equal(fixture->daemons[0].asked, 2);
 	assert_int_equal(holder->lost, 1);
+	end(fixture);
+}
+
+static void who_does_not_answer_is_lost(void **state)
+{
+	struct fixture *fixture = begin_with(state, 0, 100 * MS);
+	unsigned checks;
+
+	add_ready(fixture, 0, "acme", 2);
+	fixture->daemons[0].silent = true;
+	UNTIL(fixture, is(fixture, 0, EXECUTOR_LOST));
+	assert_non_null(strstr(executor_why(fixture->executor[0]), "did not answer in time"));
+	/* And asked again over another connection. */
+	checks = fixture->daemons[0].checks;
+	UNTIL(fixture, fixture->daemons[0].checks > checks);
+	fixture->daemons[0].silent = false;
+	UNTIL(fixture, is(fixture, 0, EXECUTOR_READY));
+	end(fixture);
+}
+
+/* grpc-go ends a connection that pings more than once in five minutes. */
+static void nobody_is_pinged(void **state)
+{
+	struct fixture *fixture = begin(state);
+	struct executor_config config = { .name = "counted", .tenant = "acme" };
+	struct ping_counter counter;
+	char bound[64];
+	int fd;
+
+	daemon_stand_in_start(&fixture->daemons[0], fixture->ring);
+	config.address = daemon_stand_in_address(&fixture->daemons[0]);
+	ping_counter_start(&counter, (uint16_t)atoi(config.address.port));
+	snprintf(config.address.port, sizeof(config.address.port), "%u", counter.port);
+	assert_int_equal(executors_add(fixture->executors, &fixture->executor[0], &config), 0);
+	UNTIL(fixture, is(fixture, 0, EXECUTOR_READY) && fixture->daemons[0].checks >= 30);
+	assert_int_equal(ping_counter_pings(&counter), 0);
+	/* It does count. */
+	snprintf(bound, sizeof(bound), "grpc://127.0.0.1:%u", counter.port);
+	fd = wire_connect(bound);
+	wire_send(fd, wire_preface);
+	wire_send(fd, wire_ping);
+	UNTIL(fixture, ping_counter_pings(&counter) == 1);
+	close(fd);
+	daemon_stand_in_stop(&fixture->daemons[0]);
+	ping_counter_stop(&counter);
 	end(fixture);
 }
 
@@ -619,7 +667,7 @@ static void the_queue_is_bounded(void **state)
 
 static void nobody_waits_for_ever(void **state)
 {
-	struct fixture *fixture = begin_with(state, 50 * MS);
+	struct fixture *fixture = begin_with(state, 50 * MS, 0);
 	struct holder *running, *waiting, *later;
 
 	add_ready(fixture, 0, "acme", 1);
@@ -786,6 +834,8 @@ int main(void)
 		BOTH(lost_and_back),
 		BOTH(not_serving_is_lost),
 		BOTH(a_suspect_is_asked_before_it_gets_a_lease),
+		BOTH(who_does_not_answer_is_lost),
+		BOTH(nobody_is_pinged),
 		BOTH(who_can_less_is_refused),
 		BOTH(who_can_more_joins),
 		BOTH(the_least_loaded_is_taken),
