@@ -8,6 +8,7 @@
 #include <unistd.h>
 #include "gateway/base/check.h"
 #include "gateway/buildkit/buildkit.h"
+#include "gateway/buildkit/executors.h"
 #include "gateway/cas/cas.h"
 #include "gateway/ledger/ledger.h"
 #include "gateway/net/server.h"
@@ -25,6 +26,7 @@
 #define EXECUTE(member) MEMBER(COUNTERS_EXECUTE, execute_counters, member)
 #define BUILDKIT(member) MEMBER(COUNTERS_BUILDKIT, buildkit_status, member)
 #define LEDGER(member)  MEMBER(COUNTERS_LEDGER, ledger_status, member)
+#define EXECUTORS(member) MEMBER(COUNTERS_EXECUTORS, executors_status, member)
 #define PROCESS(member) MEMBER(COUNTERS_PROCESS, counters_process, member)
 
 const struct counter counter_table[] = {
@@ -190,6 +192,24 @@ const struct counter counter_table[] = {
 	  LEDGER(lines_deleted) },
 	{ "sluice_ledger_errors_total", COUNTER_TOTAL, "operations", "reads and writes of the ledger that failed",
 	  "the log says why: a full or failing disk, a damaged file, or somebody who keeps it locked", LEDGER(errors) },
+	/* the pool of buildkitd */
+	{ "sluice_executors", COUNTER_GAUGE, "executors", "buildkitd in the pool, in whatever state", NULL,
+	  EXECUTORS(executors) },
+	{ "sluice_executors_ready", COUNTER_GAUGE, "executors", "buildkitd that may be lent",
+	  "fewer than there are: the log says why each of the others is not ready", EXECUTORS(executors_ready) },
+	{ "sluice_executors_lost_total", COUNTER_TOTAL, "executors", "times that a ready buildkitd was lost",
+	  "look into buildkitd's log and the kernel's: did it crash, was it killed, or is the network broken?",
+	  EXECUTORS(executors_lost) },
+	{ "sluice_executor_slots", COUNTER_GAUGE, "slots", "builds that the ready ones take at a time", NULL,
+	  EXECUTORS(slots) },
+	{ "sluice_executor_slots_busy", COUNTER_GAUGE, "slots", "slots that are lent",
+	  "as many as there are, and leases wait: more executors, or more slots", EXECUTORS(slots_busy) },
+	{ "sluice_leases_waiting", COUNTER_GAUGE, "leases", "connections that wait for a buildkitd",
+	  "more executors or slots for the tenants that wait", EXECUTORS(waiting) },
+	{ "sluice_leases_total", COUNTER_TOTAL, "leases", "leases granted", NULL, EXECUTORS(leases_total) },
+	{ "sluice_leases_refused_total", COUNTER_TOTAL, "leases", "leases refused: no executor, queue full, or waited too long",
+	  "clients were told why; more executors or slots, or look why those that are there are not ready",
+	  EXECUTORS(leases_refused) },
 
 	/* the process */
 	{ "sluice_resident_bytes", COUNTER_GAUGE, "bytes", "resident memory of the gateway process",

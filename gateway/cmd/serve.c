@@ -9,12 +9,12 @@
 #include "gateway/daemon/daemon.h"
 
 struct serve_options {
-	struct option_list listen;
+	struct option_list listen, buildkit;
 	const char *store, *ceiling, *tls_certificate, *tls_key, *tls_ca, *tokens, *anonymous, *admin, *user, *executor_path,
-		*images, *runtime, *buildkit, *buildkit_tenant;
+		*images, *runtime, *buildkit_tenant;
 	bool tls_require_client, allow_host_root, allow_network;
 	int engine, log_format, log_level;
-	uint64_t slots, drain_timeout_ns, connections_max, ledger_keep_ns;
+	uint64_t slots, drain_timeout_ns, connections_max, ledger_keep_ns, buildkit_queue_timeout_ns;
 };
 
 static const char *const engines[] = { "auto", "io_uring", "epoll", NULL };
@@ -62,11 +62,16 @@ static const struct option serve_options[] = {
 	  .help = "let actions without an image use this host's /usr, /bin and /lib, read-only" },
 	{ .name = "allow-network", .kind = OPTION_FLAG, .offset = MEMBER(allow_network), .key = "executor.allow-network",
 	  .help = "let actions that ask for it (run --network) reach what this machine reaches, but its loopback" },
-	{ .name = "buildkit", .kind = OPTION_TEXT, .offset = MEMBER(buildkit), .argument = "ADDRESS", .key = "buildkit.address",
+	{ .name = "buildkit", .kind = OPTION_LIST, .offset = MEMBER(buildkit), .argument = "ADDRESS", .key = "buildkit.executors",
 	  .environment = "SLUICE_BUILDKIT",
-	  .help = "tcp://HOST:PORT or unix:///PATH of a buildkitd: clients' buildx and buildctl calls are carried to it" },
+	  .help = "a buildkitd for clients' buildx and buildctl calls: tcp://HOST:PORT, tcps:// (TLS), unix:///PATH, or "
+	          "dns://NAME:PORT for all of the name's addresses; behind it ,tenant=T ,slots=N ,name=N ,ca=FILE ,cert=FILE "
+	          ",key=FILE; may be given several times" },
 	{ .name = "buildkit-tenant", .kind = OPTION_TEXT, .offset = MEMBER(buildkit_tenant), .argument = "TENANT",
-	  .key = "buildkit.tenant", .fallback = "default", .help = "the one tenant whose builds that buildkitd runs: its cache is theirs" },
+	  .key = "buildkit.tenant", .fallback = "default", .help = "whose builds a --buildkit without tenant= runs: its cache is theirs alone" },
+	{ .name = "buildkit-queue-timeout", .kind = OPTION_DURATION, .offset = MEMBER(buildkit_queue_timeout_ns),
+	  .argument = "TIME", .key = "buildkit.queue-timeout", .fallback = "10m",
+	  .help = "how long a build waits for a free buildkitd before it is refused" },
 	{ .name = "drain-timeout", .kind = OPTION_DURATION, .offset = MEMBER(drain_timeout_ns), .argument = "TIME",
 	  .key = "drain-timeout", .fallback = "30s", .help = "on SIGTERM, how long streams may take to finish" },
 	{ .name = "connections", .kind = OPTION_NUMBER, .offset = MEMBER(connections_max), .argument = "N", .key = "connections",
@@ -116,7 +121,9 @@ static int serve_run(int argc, char **argv)
 		.executor_path = serve.executor_path,
 		.images = serve.images,
 		.runtime = serve.runtime,
-		.buildkit = serve.buildkit,
+		.buildkit = serve.buildkit.items,
+		.buildkit_count = serve.buildkit.count,
+		.buildkit_queue_timeout_ns = serve.buildkit_queue_timeout_ns,
 		.buildkit_tenant = serve.buildkit_tenant,
 		.allow_host_root = serve.allow_host_root,
 		.allow_network = serve.allow_network,

@@ -20,6 +20,7 @@
 #include "gateway/base/log.h"
 #include "gateway/base/units.h"
 #include "gateway/cas/references.h"
+#include "gateway/daemon/buildkitd.h"
 #include "gateway/daemon/observe.h"
 #include "gateway/daemon/parts.h"
 #include "gateway/daemon/privileges.h"
@@ -184,18 +185,33 @@ static void daemon_on_conn_closed(void *context, struct conn *conn)
 		buildkit_conn_closed(daemon->buildkit, conn);
 }
 
+/* Calls still go to the first of the executors alone. */
+static int daemon_make_buildkit(struct daemon *daemon, char *why, size_t why_size)
+{
+	const struct daemon_config *config = daemon->config;
+	struct buildkit_config buildkit = {
+		.ring = daemon->ring, .access = &daemon->cas.access, .executor = daemon->first_executor,
+		.tenant = config->buildkit_tenant ? config->buildkit_tenant : "default",
+	};
+	struct executor_address first;
+	int r = buildkitd_start(daemon, why, why_size);
+
+	if (r < 0 || !config->buildkit_count)
+		return r;
+	if (!executor_address_parse(&first, config->buildkit[0], why, why_size))
+		return ERR_RAISE(-EINVAL);
+	address_format(&first.address, daemon->first_executor);
+	return buildkit_create(&daemon->buildkit, &buildkit, why, why_size);
+}
+
 static int daemon_make_services(struct daemon *daemon, char *why, size_t why_size)
 {
 	const struct daemon_config *config = daemon->config;
 	struct tenant_config tenants = { .tokens_path = config->tokens_path, .anonymous = config->anonymous };
 	struct server_config server = {
 		.methods = daemon_methods, .context = daemon, .connections_max = config->connections_max,
-		.unknown = config->buildkit ? daemon_unknown : NULL,
+		.unknown = config->buildkit_count ? daemon_unknown : NULL,
 		.on_drained = daemon_on_drained, .on_conn_closed = daemon_on_conn_closed,
-	};
-	struct buildkit_config buildkit = {
-		.ring = daemon->ring, .access = &daemon->cas.access, .executor = config->buildkit,
-		.tenant = config->buildkit_tenant ? config->buildkit_tenant : "default",
 	};
 	struct pool_config pool = {
 		.cas = &daemon->cas, .executor_uid = 0, .enabled = daemon->host_pid > 0, .disabled_why = daemon->no_executors,
@@ -204,8 +220,7 @@ static int daemon_make_services(struct daemon *daemon, char *why, size_t why_siz
 
 	if (r < 0)
 		return r;
-	if (config->buildkit)
-		r = buildkit_create(&daemon->buildkit, &buildkit, why, why_size);
+	r = daemon_make_buildkit(daemon, why, why_size);
 	if (r < 0)
 		return r;
 	sha256_init(&daemon->hasher, SHA256_AUTO);
@@ -365,6 +380,7 @@ static void daemon_close(struct daemon *daemon)
 		ring_run(daemon->ring, UINT64_MAX);
 	server_destroy(daemon->server);
 	buildkit_destroy(daemon->buildkit);
+	buildkitd_stop(daemon);
 	pool_destroy(daemon->pool);
 	ledger_close(daemon->ledger, daemon_on_ledger_closed, daemon);
 	while (daemon->ledger)

@@ -30,8 +30,10 @@ struct daemon_config {
 	const char *images;              /* where OCI layout directories for --image are; NULL: none */
 	const char *runtime;             /* "runc", a path, or NULL: the first that works */
 	bool allow_host_root, allow_network;
-	const char *buildkit;            /* address of a buildkitd; NULL: BuildKit's services are not served */
-	const char *buildkit_tenant;     /* whose it is; NULL: "default" */
+	const char *const *buildkit;     /* buildkit/executor_address.h */
+	size_t buildkit_count;           /* 0: BuildKit's services are not served */
+	const char *buildkit_tenant;     /* whose they are that name none; NULL: "default" */
+	uint64_t buildkit_queue_timeout_ns;      /* 0: 10 min */
 	uint64_t drain_timeout_ns;
 	uint32_t connections_max;
 };

@@ -16,6 +16,7 @@ static void observe_publish(struct daemon *daemon)
 	struct pool_status pool;
 	struct buildkit_status buildkit = { 0 };
 	struct ledger_status ledger;
+	struct executors_status executors = { 0 };
 
 	server_status(daemon->server, &server);
 	store_status(daemon->store, &store);
@@ -23,6 +24,8 @@ static void observe_publish(struct daemon *daemon)
 	ledger_status(daemon->ledger, &ledger);
 	if (daemon->buildkit)
 		buildkit_status(daemon->buildkit, &buildkit);
+	if (daemon->executors)
+		executors_status(daemon->executors, &executors);
 	counters_process(&process);
 	counters_read(&values, COUNTERS_SERVER, &server);
 	counters_read(&values, COUNTERS_RING, ring_counters(daemon->ring));
@@ -32,6 +35,7 @@ static void observe_publish(struct daemon *daemon)
 	counters_read(&values, COUNTERS_EXECUTE, &daemon->execute.counters);
 	counters_read(&values, COUNTERS_BUILDKIT, &buildkit);
 	counters_read(&values, COUNTERS_LEDGER, &ledger);
+	counters_read(&values, COUNTERS_EXECUTORS, &executors);
 	counters_read(&values, COUNTERS_PROCESS, &process);
 	admin_publish(daemon->admin, &values);
 	if (daemon->draining)

@@ -4,6 +4,7 @@
 #include <sys/types.h>
 
 #include "gateway/buildkit/buildkit.h"
+#include "gateway/buildkit/executors_source.h"
 #include "gateway/cas/cas.h"
 #include "gateway/daemon/builds.h"
 #include "gateway/daemon/daemon.h"
@@ -22,7 +23,10 @@ struct daemon {
 	struct cas cas;
 	struct pool *pool;
 	struct execute_service execute;
+	struct executors *executors;     /* the buildkitd that were named; NULL: none */
+	struct executors_source *executors_source;
 	struct buildkit *buildkit;       /* NULL: no buildkitd was named */
+	char first_executor[ADDRESS_TEXT_MAX];
 	struct server *server;
 	struct signals *signals;
 	struct admin *admin;
