@@ -90,12 +90,15 @@ MESSAGE_TYPE(attach_request_type, struct attach_request,
 	     MESSAGE_FIELD(struct attach_request, hello, 1, MESSAGE_PRESENT),
 	     MESSAGE_FIELD(struct attach_request, resolved, 2, MESSAGE_PRESENT),
 	     MESSAGE_FIELD(struct attach_request, output, 3, MESSAGE_PRESENT),
-	     MESSAGE_FIELD(struct attach_request, finished, 4, MESSAGE_PRESENT));
+	     MESSAGE_FIELD(struct attach_request, finished, 4, MESSAGE_PRESENT),
+	     MESSAGE_FIELD(struct attach_request, spawn_event, 5, MESSAGE_PRESENT));
 MESSAGE_TYPE(executor_hello_type, struct executor_hello,
 	     MESSAGE_FIELD(struct executor_hello, slot, 1, MESSAGE_UINT32),
 	     MESSAGE_FIELD(struct executor_hello, slots, 2, MESSAGE_UINT32),
 	     MESSAGE_FIELD(struct executor_hello, runtime, 3, MESSAGE_BYTES),
-	     MESSAGE_FIELD(struct executor_hello, why, 4, MESSAGE_BYTES));
+	     MESSAGE_FIELD(struct executor_hello, why, 4, MESSAGE_BYTES),
+	     MESSAGE_FIELD(struct executor_hello, spawn, 5, MESSAGE_BYTES),
+	     MESSAGE_FIELD(struct executor_hello, spawn_why, 6, MESSAGE_BYTES));
 MESSAGE_TYPE(executor_resolve_type, struct executor_resolve,
 	     MESSAGE_FIELD(struct executor_resolve, id, 1, MESSAGE_UINT64),
 	     MESSAGE_FIELD(struct executor_resolve, image, 2, MESSAGE_BYTES));
@@ -137,7 +140,20 @@ MESSAGE_TYPE(executor_finished_type, struct executor_finished,
 MESSAGE_TYPE(attach_response_type, struct attach_response,
 	     MESSAGE_FIELD(struct attach_response, resolve, 1, MESSAGE_PRESENT),
 	     MESSAGE_FIELD(struct attach_response, assignment, 2, MESSAGE_PRESENT),
-	     MESSAGE_FIELD(struct attach_response, cancel, 3, MESSAGE_UINT64));
+	     MESSAGE_FIELD(struct attach_response, cancel, 3, MESSAGE_UINT64),
+	     MESSAGE_FIELD(struct attach_response, spawn_start, 4, MESSAGE_PRESENT),
+	     MESSAGE_FIELD(struct attach_response, spawn_stop, 5, MESSAGE_PRESENT));
+MESSAGE_TYPE(executor_spawn_start_type, struct executor_spawn_start,
+	     MESSAGE_FIELD(struct executor_spawn_start, id, 1, MESSAGE_UINT64),
+	     MESSAGE_FIELD(struct executor_spawn_start, tenant, 2, MESSAGE_BYTES),
+	     MESSAGE_FIELD(struct executor_spawn_start, number, 3, MESSAGE_UINT32));
+MESSAGE_TYPE(executor_spawn_stop_type, struct executor_spawn_stop,
+	     MESSAGE_FIELD(struct executor_spawn_stop, id, 1, MESSAGE_UINT64));
+MESSAGE_TYPE(executor_spawn_event_type, struct executor_spawn_event,
+	     MESSAGE_FIELD(struct executor_spawn_event, id, 1, MESSAGE_UINT64),
+	     MESSAGE_FIELD(struct executor_spawn_event, state, 2, MESSAGE_UINT32),
+	     MESSAGE_FIELD(struct executor_spawn_event, socket, 3, MESSAGE_BYTES),
+	     MESSAGE_FIELD(struct executor_spawn_event, why, 4, MESSAGE_BYTES));
 MESSAGE_TYPE(execute_output_type, struct execute_output,
 	     MESSAGE_FIELD(struct execute_output, stream, 1, MESSAGE_UINT32),
 	     MESSAGE_FIELD(struct execute_output, data, 2, MESSAGE_BYTES),

@@ -107,11 +107,11 @@ struct build_line {
 	struct span error;
 };
 struct attach_request {
-	struct span hello, resolved, output, finished;
+	struct span hello, resolved, output, finished, spawn_event;
 };
 struct executor_hello {
 	uint32_t slot, slots;
-	struct span runtime, why;
+	struct span runtime, why, spawn, spawn_why;
 };
 struct executor_resolve {
 	uint64_t id;
@@ -148,6 +148,21 @@ struct executor_finished {
 struct attach_response {
 	struct span resolve, assignment;
 	uint64_t cancel;
+	struct span spawn_start, spawn_stop;
+};
+struct executor_spawn_start {
+	uint64_t id;
+	struct span tenant;
+	uint32_t number;
+};
+struct executor_spawn_stop {
+	uint64_t id;
+};
+enum executor_spawn_state { EXECUTOR_SPAWN_READY = 1, EXECUTOR_SPAWN_ENDED = 2 };
+struct executor_spawn_event {
+	uint64_t id;
+	uint32_t state;
+	struct span socket, why;
 };
 struct execute_output {
 	uint32_t stream;
@@ -160,7 +175,8 @@ extern const struct message_type push_request_type, push_offer_type, push_query_
 	push_missing_type, fetch_request_type, status_response_type, pinned_root_type, pin_request_type,
 	attach_request_type, executor_hello_type, executor_resolve_type, executor_resolved_type,
 	executor_assignment_type, executor_variable_type, executor_output_type, executor_finished_type,
-	attach_response_type, execute_output_type, builds_request_type, builds_response_type, build_line_type;
+	attach_response_type, execute_output_type, builds_request_type, builds_response_type, build_line_type,
+	executor_spawn_start_type, executor_spawn_stop_type, executor_spawn_event_type;
 
 /* A blob in a Pack (`digest` set) or a FetchResponse (`fault` set). */
 struct packed_blob {

@@ -28,6 +28,7 @@ static const struct message_type *const types[] = {
 	&buildkit_exporter_type, &buildkit_solve_response_type, &buildkit_llb_solve_response_type,
 	&buildkit_llb_return_request_type, &buildkit_status_request_type,
 	&builds_request_type, &builds_response_type, &build_line_type,
+	&executor_spawn_start_type, &executor_spawn_stop_type, &executor_spawn_event_type,
 };
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);

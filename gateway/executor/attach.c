@@ -38,7 +38,7 @@ int attach_open(struct attach *attach, const char *socket_path, int engine, cons
 	attach->message = buffer_heap(ATTACH_MESSAGE_BYTES_MAX);
 	r = client_call_open(&attach->call, attach->client, SLUICE_ATTACH, NULL, 0);
 	if (r == 0)
-		r = attach_send(attach, 1, &executor_hello_type, hello);
+		r = attach_send(attach, ATTACH_HELLO, &executor_hello_type, hello);
 	if (r < 0)
 		attach_close(attach);
 	return r;

@@ -17,6 +17,9 @@ struct attach {
 int attach_open(struct attach *attach, const char *socket_path, int engine, const struct executor_hello *hello);
 void attach_close(struct attach *attach);
 
+/* Of AttachRequest. */
+enum { ATTACH_HELLO = 1, ATTACH_RESOLVED = 2, ATTACH_SPAWN_EVENT = 5 };
+
 /* Sends one field of AttachRequest. 0, or -ECONNRESET when the gateway is gone. */
 int attach_send(struct attach *attach, uint32_t number, const struct message_type *type, const void *message);
 

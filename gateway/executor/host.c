@@ -1,4 +1,4 @@
-/* The control process: keeps slots alive, answers what environment an action would meet, and ends with the gateway. */
+/* The control process: keeps slots and daemons alive, answers what environment an action would meet, and ends with the gateway. */
 #include "gateway/executor/host.h"
 
 #include <errno.h>
@@ -12,10 +12,12 @@
 #include <time.h>
 #include <unistd.h>
 
+#include "gateway/base/err.h"
 #include "gateway/base/log.h"
 #include "gateway/executor/attach.h"
 #include "gateway/executor/rootfs.h"
 #include "gateway/executor/slot.h"
+#include "gateway/executor/spawn.h"
 #include "gateway/executor/workspace.h"
 
 #define HOST_TICK_NS         1000000000u         /* between looks at the slots */
@@ -27,6 +29,9 @@ struct host {
 	char socket_path[256];
 	const char *hidden[HOST_HIDDEN_MAX + 2];
 	struct oci_runtime runtime;
+	struct spawn_config spawn_config;
+	struct spawns *spawns;           /* NULL: none are started here */
+	struct spawn_probe probe;
 	struct attach control;
 	pid_t slots[HOST_SLOTS_MAX + 1];         /* by number; 0: not running */
 	time_t started[HOST_SLOTS_MAX + 1];
@@ -72,13 +77,16 @@ static void host_tend(struct host *host)
 	int status;
 	pid_t pid;
 
-	while ((pid = waitpid(-1, &status, WNOHANG)) > 0)
+	while ((pid = waitpid(-1, &status, WNOHANG)) > 0) {
+		if (host->spawns && spawns_reaped(host->spawns, pid))
+			log_event(LOG_WARNING, "keeper of a buildkitd died", LOG_I64("status", status));
 		for (uint32_t number = 1; number <= host->config->slots; number++)
 			if (host->slots[number] == pid) {
 				log_event(LOG_WARNING, "slot died", LOG_U64("slot", number), LOG_I64("status", status));
 				host->slots[number] = 0;
 			}
-	for (uint32_t number = 1; number <= host->config->slots; number++)
+	}
+	for (uint32_t number = 1; host->runtime.works && number <= host->config->slots; number++)
 		if (!host->slots[number] && time(NULL) >= host->started[number] + HOST_RESPAWN_SECONDS)
 			host_start_slot(host, number);
 }
@@ -100,26 +108,111 @@ static void host_resolve(struct host *host, struct span bytes)
 		resolved.environment = span_make(key.hash, sizeof(key.hash));
 	else
 		resolved.fault = span_text(why);
-	attach_send(&host->control, 2, &executor_resolved_type, &resolved);
+	attach_send(&host->control, ATTACH_RESOLVED, &executor_resolved_type, &resolved);
+}
+
+/* ---- buildkitd processes ---- */
+
+static void host_tell(struct host *host, uint64_t id, enum spawn_state state, const char *socket, const char *why)
+{
+	struct executor_spawn_event event = {
+		.id = id, .state = state, .socket = span_text(socket), .why = span_text(why),
+	};
+
+	attach_send(&host->control, ATTACH_SPAWN_EVENT, &executor_spawn_event_type, &event);
+}
+
+static void host_spawn_start(struct host *host, struct span bytes)
+{
+	struct executor_spawn_start start;
+	char why[128];
+	int r;
+
+	if (!message_decode(&executor_spawn_start_type, bytes, &start))
+		return;
+	if (!host->spawns) {
+		host_tell(host, start.id, SPAWN_ENDED, "", host->config->spawn.enabled ? host->probe.why : "this host starts none");
+		return;
+	}
+	r = spawns_start(host->spawns, start.id, start.tenant, start.number);
+	if (r == 0)
+		return;
+	snprintf(why, sizeof(why), "it cannot be started: %s", err_text(r));
+	host_tell(host, start.id, SPAWN_ENDED, "", why);
+}
+
+static void host_spawn_stop(struct host *host, struct span bytes)
+{
+	struct executor_spawn_stop stop;
+
+	if (host->spawns && message_decode(&executor_spawn_stop_type, bytes, &stop))
+		spawns_stop(host->spawns, stop.id);
+}
+
+static void host_spawn_events(struct host *host)
+{
+	struct spawn_event event;
+
+	while (host->spawns && spawns_next(host->spawns, &event))
+		host_tell(host, event.id, event.state, event.socket, event.why);
+}
+
+static void host_prepare_spawn(struct host *host)
+{
+	const struct host_spawn *spawn = &host->config->spawn;
+
+	if (!spawn->enabled)
+		return;
+	spawn_probe(&host->probe, spawn->buildkitd, spawn->network);
+	host->spawn_config = (struct spawn_config){
+		.path = host->config->path, .buildkitd = spawn->buildkitd, .init = rootfs_init_path(), .network = spawn->network,
+		.uid = host->config->uid, .gid = host->config->gid, .hidden = host->hidden, .limits = spawn->limits,
+		.keep_bytes = spawn->keep_bytes,
+	};
+	if (host->probe.works && !host->spawn_config.init) {
+		host->probe.works = false;
+		snprintf(host->probe.why, sizeof(host->probe.why), "sluice-init is missing: it is installed in libexec/sluice");
+	}
+	if (host->probe.works && spawns_create(&host->spawns, &host->spawn_config) < 0)
+		snprintf(host->probe.why, sizeof(host->probe.why), "out of memory or descriptors");
+	if (!host->spawns)
+		log_event(LOG_ERROR, "no buildkitd can be started", LOG_TEXT("why", host->probe.why));
+}
+
+/* ---- the loop ---- */
+
+static void host_on_message(struct host *host, const struct attach_response *response)
+{
+	if (response->resolve.data)
+		host_resolve(host, response->resolve);
+	if (response->spawn_start.data)
+		host_spawn_start(host, response->spawn_start);
+	if (response->spawn_stop.data)
+		host_spawn_stop(host, response->spawn_stop);
 }
 
 static void host_loop(struct host *host)
 {
 	struct attach_response response;
+	bool ready;
 	int r;
 
 	do {
-		r = attach_receive(&host->control, &response, HOST_TICK_NS);
-		if (r == 0 && response.resolve.data)
-			host_resolve(host, response.resolve);
-		if (r == -EAGAIN)
-			host_tend(host);
-	} while (r == 0 || r == -EAGAIN);
+		int fd = host->spawns ? spawns_fd(host->spawns) : -1;
+
+		client_wait(host->control.client, &fd, 1, &ready, HOST_TICK_NS);
+		while ((r = attach_receive(&host->control, &response, 0)) == 0)
+			host_on_message(host, &response);
+		host_tend(host);
+		host_spawn_events(host);
+	} while (r == -EAGAIN);
 }
 
 /* The gateway is gone: slots see that themselves, kill what they run and end; one that does not is killed. */
 static void host_end(struct host *host)
 {
+	if (host->spawns)
+		spawns_close(host->spawns);
 	for (int i = 0; i < HOST_END_SECONDS * 10; i++) {
 		struct timespec pause = { .tv_nsec = 100000000 };
 
@@ -132,7 +225,8 @@ static void host_end(struct host *host)
 	for (uint32_t number = 1; number <= host->config->slots; number++)
 		if (host->slots[number])
 			kill(host->slots[number], SIGKILL);
-	oci_cleanup_stale(&host->runtime);
+	if (host->runtime.works)
+		oci_cleanup_stale(&host->runtime);
 }
 
 static void host_hide(struct host *host)
@@ -143,6 +237,16 @@ static void host_hide(struct host *host)
 		if (host->config->hidden[i])
 			host->hidden[count++] = host->config->hidden[i];
 	host->hidden[count] = host->config->path;
+}
+
+static void host_prepare_runtime(struct host *host)
+{
+	if (host->config->slots == 0)
+		snprintf(host->runtime.why, sizeof(host->runtime.why), "serve was started with --slots 0");
+	else if (oci_probe(&host->runtime, host->config->runtime, host->config->path) < 0)
+		log_event(LOG_ERROR, "no OCI runtime works", LOG_TEXT("why", host->runtime.why));
+	else
+		oci_cleanup_stale(&host->runtime);
 }
 
 static bool host_prepare(struct host *host)
@@ -156,10 +260,8 @@ static bool host_prepare(struct host *host)
 	}
 	if (workspace_recover(host->config->path, why, sizeof(why)) < 0)
 		log_event(LOG_WARNING, "what a former host left could not be cleaned up", LOG_TEXT("why", why));
-	if (oci_probe(&host->runtime, host->config->runtime, host->config->path) < 0)
-		log_event(LOG_ERROR, "no OCI runtime works", LOG_TEXT("why", host->runtime.why));
-	else
-		oci_cleanup_stale(&host->runtime);
+	host_prepare_runtime(host);
+	host_prepare_spawn(host);
 	return true;
 }
 
@@ -179,10 +281,13 @@ int host_run(const struct host_config *config)
 		host_start_slot(&host, number);
 	hello.runtime = span_text(host.runtime.works ? host.runtime.version : "");
 	hello.why = span_text(host.runtime.why);
+	hello.spawn = span_text(host.spawns ? host.probe.isolation : "");
+	hello.spawn_why = span_text(host.probe.why);
 	if (attach_open(&host.control, host.socket_path, config->engine, &hello) == 0) {
 		host_loop(&host);
 		attach_close(&host.control);
 	}
 	host_end(&host);
+	spawns_destroy(host.spawns);
 	return 0;
 }
