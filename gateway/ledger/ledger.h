@@ -41,7 +41,8 @@ struct ledger_config {
 };
 
 /*
- * Opens or makes the ledger, blocking, before the loop runs. 0; -EUCLEAN: it is damaged; -EPROTONOSUPPORT: a format that
+ * Opens or makes the ledger, blocking, before the loop runs. 0, also when the disk is full or the file locked: then lines
+ * wait, and it is opened when it can be, which the log tells. -EUCLEAN: it is damaged; -EPROTONOSUPPORT: a format that
  * this version does not know; else errno. `why` gets one sentence that says what to do.
  */
 int ledger_open(struct ledger **ledger, const struct ledger_config *config, char *why, size_t why_size);

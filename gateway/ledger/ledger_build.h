@@ -27,7 +27,7 @@ enum ledger_fault {
 	LEDGER_FAULT_NONE = 0,
 	LEDGER_FAULT_USER = 1,           /* what they asked for cannot be built */
 	LEDGER_FAULT_PLATFORM = 2,       /* gateway or executor */
-	LEDGER_FAULT_CLIENT_GONE = 3,    /* the connection of whoever asked broke */
+	LEDGER_FAULT_CLIENT_GONE = 3,    /* whoever asked cancelled it, or lost the connection: that looks the same */
 	LEDGER_FAULTS,
 };
 

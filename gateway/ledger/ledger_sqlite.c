@@ -5,6 +5,9 @@
  * WAL, so that whoever looks at the file with sqlite3 neither waits for us nor makes us wait. synchronous=FULL: a line
  * that was reported as written is there after a power loss, for which NORMAL would promise only that the file is whole;
  * it costs one sync a transaction, which is one a batch, and nobody waits for it.
+ *
+ * A disk that is full, or somebody who keeps the file locked, does not keep a gateway from starting: the file is then
+ * opened by the first task that can.
  */
 #include <errno.h>
 #include <fcntl.h>
@@ -15,6 +18,7 @@
 #include "gateway/base/check.h"
 #include "gateway/base/cleanup.h"
 #include "gateway/base/err.h"
+#include "gateway/base/log.h"
 #include "gateway/ledger/engine.h"
 #include "gateway/ledger/ledger_row.h"
 
@@ -40,7 +44,7 @@ enum statement {
 
 struct ledger_backend {
 	struct ring *ring;
-	sqlite3 *db;
+	sqlite3 *db;                     /* NULL: not open yet */
 	sqlite3_stmt *statements[STATEMENTS];
 	struct ledger_task *task;
 	struct op work;
@@ -91,7 +95,9 @@ static int sqlite_error(int r)
 	case SQLITE_DONE:
 		return 0;
 	case SQLITE_FULL:
-		return -ENOSPC;
+	case SQLITE_IOERR:
+		/* Its shared memory, which is beside the file, is the one thing for which a full disk has no code of its own. */
+		return r == SQLITE_FULL || r == SQLITE_IOERR_SHMSIZE ? -ENOSPC : -EIO;
 	case SQLITE_BUSY:
 	case SQLITE_LOCKED:
 		return -EBUSY;
@@ -129,14 +135,18 @@ static void sqlite_explain(const struct ledger_backend *backend, int r, char *wh
 
 static void sqlite_release(struct ledger_backend *backend)
 {
-	for (int i = 0; i < STATEMENTS; i++)
+	for (int i = 0; i < STATEMENTS; i++) {
 		sqlite3_finalize(backend->statements[i]);
+		backend->statements[i] = NULL;
+	}
 	sqlite3_close(backend->db);              /* moves the log into the file, and removes it */
 	backend->db = NULL;
 }
 
 static void sqlite_free(struct ledger_backend *backend)
 {
+	if (!backend)
+		return;
 	free(backend->path);
 	free(backend);
 }
@@ -233,36 +243,42 @@ static int sqlite_start(struct ledger_backend *backend, char *why, size_t why_si
 		sqlite_explain(backend, r, why, why_size);
 	else
 		r = sqlite_check_format(backend, why, why_size);
+	if (r == 0) {
+		r = sqlite_prepare(backend);
+		if (r < 0)
+			sqlite_explain(backend, r, why, why_size);
+	}
 	if (r < 0)
-		return r;
-	r = sqlite_prepare(backend);
-	if (r < 0)
-		sqlite_explain(backend, r, why, why_size);
+		sqlite_release(backend);
 	return r;
+}
+
+/* What may pass by itself. */
+static bool sqlite_may_wait(int r)
+{
+	return r == -ENOSPC || r == -EBUSY;
 }
 
 static int sqlite_open(struct ledger_backend **out, const struct ledger_config *config, char *why, size_t why_size)
 {
 	struct ledger_backend *backend = calloc(1, sizeof(*backend));
-	int r;
+	int r = -ENOMEM;
 
-	if (!backend) {
-		snprintf(why, why_size, "out of memory");
-		return ERR_RAISE(-ENOMEM);
-	}
-	backend->ring = config->ring;
-	if (asprintf(&backend->path, "%s/" LEDGER_FILE, config->directory) < 0) {
+	if (backend && asprintf(&backend->path, "%s/" LEDGER_FILE, config->directory) < 0)
 		backend->path = NULL;
-		snprintf(why, why_size, "out of memory");
-		r = -ENOMEM;
-	} else {
+	if (backend && backend->path)
 		r = sqlite_start(backend, why, why_size);
+	else
+		snprintf(why, why_size, "out of memory");
+	if (sqlite_may_wait(r)) {
+		log_event(LOG_ERROR, "ledger not open yet", LOG_TEXT("error", err_text(r)), LOG_TEXT("why", why));
+		r = 0;
 	}
 	if (r < 0) {
-		sqlite_release(backend);
 		sqlite_free(backend);
 		return ERR_RAISE(r);
 	}
+	backend->ring = config->ring;
 	*out = backend;
 	return 0;
 }
@@ -352,6 +368,10 @@ static int32_t sqlite_work(struct op *op)
 	struct ledger_task *task = backend->task;
 	int r = 0;
 
+	if (!backend->db && task->kind != LEDGER_TASK_CLOSE)
+		r = sqlite_start(backend, task->why, sizeof(task->why));
+	if (r < 0)
+		return r;
 	switch (task->kind) {
 	case LEDGER_TASK_WRITE:
 		r = sqlite_write(backend, task);

@@ -7,9 +7,11 @@
  */
 #include <errno.h>
 #include <fcntl.h>
+#include <sched.h>
 #include <sqlite3.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <sys/mount.h>
 #include <sys/stat.h>
 #include <unistd.h>
 #include "tests/unit/ledger/fixture.h"
@@ -282,6 +284,81 @@ static void lines_wait_while_the_file_is_locked(void **state)
 	for (size_t i = 0; i < 3; i++)
 		assert_int_equal(found[i + 1].ended_wall_ns, (3 - i) * 1000000000ull);
 	free(appends);
+}
+
+/* Somebody keeps the whole file to himself while the gateway starts: it starts, and the ledger follows. */
+static void it_is_opened_when_it_can_be(void **state)
+{
+	struct ledger_append *appends;
+	sqlite3 *other;
+
+	append_numbers("acme", 500, 500);
+	fixture_close(&fixture);
+	assert_int_equal(sqlite3_open(fixture_path(&fixture), &other), SQLITE_OK);
+	assert_int_equal(sqlite3_exec(other, "PRAGMA locking_mode = EXCLUSIVE; BEGIN EXCLUSIVE; DELETE FROM builds", NULL, NULL, NULL),
+	                 SQLITE_OK);
+	fixture_open(&fixture);
+	appends = append_many(3);
+	while (status_of(&fixture).errors < 2)
+		ring_run(fixture.ring, 100000000);
+	assert_int_equal(landed[0] + landed[3], 0);
+	sqlite3_close(other);
+	run_until_landed(3);
+	assert_int_equal(landed[LEDGER_OK], 3);
+	assert_int_equal(count_lines(&fixture, "acme"), 4);
+	free(appends);
+}
+
+static void fill_disk(const char *path)
+{
+	static const uint8_t zeros[4096];
+	int fd = open(path, O_WRONLY | O_CREAT, 0600);
+
+	assert_true(fd >= 0);
+	while (write(fd, zeros, sizeof(zeros)) > 0)
+		;
+	assert_int_equal(errno, ENOSPC);
+	close(fd);
+}
+
+/* On a disk of its own, which needs root: full while it runs, full when it starts, and full when it is made. */
+static void lines_wait_while_the_disk_is_full(void **state)
+{
+	struct ledger_append *appends;
+	char filler[96];
+
+	if (geteuid() != 0)
+		skip();
+	snprintf(filler, sizeof(filler), "%s/filler", fixture.directory);
+	fixture_close(&fixture);
+	assert_int_equal(unshare(CLONE_NEWNS), 0);
+	assert_int_equal(mount(NULL, "/", NULL, MS_REC | MS_PRIVATE, NULL), 0);
+	assert_int_equal(mount("none", fixture.directory, "tmpfs", 0, "size=1m"), 0);
+	fill_disk(filler);
+	fixture_open(&fixture);
+	appends = append_many(300);
+	while (status_of(&fixture).errors < 2)
+		ring_run(fixture.ring, 100000000);
+	assert_int_equal(unlink(filler), 0);
+	run_until_landed(300);
+	assert_int_equal(landed[LEDGER_OK], 300);
+	free(appends);
+	fill_disk(filler);
+	appends = append_many(300);
+	while (status_of(&fixture).errors < 3)
+		ring_run(fixture.ring, 100000000);
+	assert_int_equal(count_lines(&fixture, "acme"), 300);    /* what is there can be read */
+	fixture_close(&fixture);
+	assert_int_equal(landed[3], 300);
+	assert_int_equal(appends[0].result, -ENOSPC);
+	free(appends);
+	fixture_open(&fixture);
+	assert_int_equal(unlink(filler), 0);
+	append_all(10);
+	assert_int_equal(count_lines(&fixture, "acme"), 310);
+	fixture_close(&fixture);
+	assert_int_equal(umount(fixture.directory), 0);
+	fixture_open(&fixture);
 }
 
 /* A reader that keeps its view open does not keep us from writing. */
@@ -590,6 +667,8 @@ int main(int argc, char **argv)
 		TEST(a_list_sees_what_was_appended_before),
 		TEST(lines_are_dropped_when_too_many_wait),
 		TEST(lines_wait_while_the_file_is_locked),
+		TEST(it_is_opened_when_it_can_be),
+		TEST(lines_wait_while_the_disk_is_full),
 		TEST(readers_do_not_hinder),
 		TEST(a_refused_batch_is_written_later),
 		TEST(the_end_writes_what_waits),
