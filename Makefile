@@ -7,7 +7,7 @@ help:
 	@echo 'make demo      install what is missing, build, and show a push, an edit, a run and a cached run'
 	@echo 'make test      install what is missing, build, and run every test suite'
 	@echo 'make build     compile into build/'
-	@echo 'make accept    the acceptance table on a large tree (some minutes, some GB below /var/tmp)'
+	@echo 'make accept    the acceptance table on a large tree (half an hour, 10 GB below /var/tmp)'
 	@echo 'make interop   real buildkitd, buildctl and buildx through the gateway (wants Go 1.26; builds them at first)'
 	@echo 'make bench     the benchmarks; they want a quiet machine'
 	@echo 'make soak      the long loops'
