@@ -13,10 +13,12 @@
 #include <signal.h>
 #include <stdio.h>
 #include <string.h>
+#include <sys/pidfd.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
 #define READY_TIMEOUT_MS 10000
+#define END_TIMEOUT_MS   5000
 #define MTU              "65520"         /* nothing of it is on a wire: fewer, larger frames */
 
 static int make_namespace(int *namespace_fd)
@@ -110,15 +112,29 @@ int network_open(struct network *network, char *why, size_t why_size)
 	return r;
 }
 
+/* By itself, when it can: killed just as it got ready, it would leave us a child of its own. */
+static void wait_end(pid_t pid)
+{
+	int pid_fd = pidfd_open(pid, 0);
+	struct pollfd wait = { .fd = pid_fd, .events = POLLIN };
+	int ready;
+
+	while ((ready = poll(&wait, 1, END_TIMEOUT_MS)) < 0 && errno == EINTR)
+		;
+	if (pid_fd < 0 || ready <= 0)
+		kill(pid, SIGKILL);
+	if (pid_fd >= 0)
+		close(pid_fd);
+	while (waitpid(pid, NULL, 0) < 0 && errno == EINTR)
+		;
+}
+
 void network_close(struct network *network)
 {
 	if (network->exit_fd > 0)
 		close(network->exit_fd);
-	if (network->pid > 0) {
-		kill(network->pid, SIGKILL);
-		while (waitpid(network->pid, NULL, 0) < 0 && errno == EINTR)
-			;
-	}
+	if (network->pid > 0)
+		wait_end(network->pid);
 	if (network->namespace_fd > 0)
 		close(network->namespace_fd);
 	*network = (struct network){ 0 };
