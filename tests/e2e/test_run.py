@@ -3,6 +3,7 @@ import json
 import os
 import signal
 import statistics
+import subprocess
 
 import shared
 import trees
@@ -154,6 +155,39 @@ def test_a_network_is_had_when_asked_for_and_allowed(env):
         check("network" in result.stderr, f"why is not said: {result}")
     again, report = client.action(interfaces, directory=tree)
     check(report["cached"] and again.stdout == plain.stdout, f"{report}")
+    gateway.stop()
+
+
+def static_program(env, text):
+    """The bytes of a program that needs nothing of where it runs: it says `text`, a variable, and a file of the tree."""
+    source, binary = env.path("say.c"), env.path("say")
+    with open(source, "w", encoding="ascii") as file:
+        file.write('#include <stdio.h>\n#include <stdlib.h>\nint main(void)\n{\n'
+                   '\tFILE *file = fopen("/work/src/t.c", "r");\n\n'
+                   f'\tprintf("{text} %s %s\\n", getenv("FROM_IMAGE"), file ? "tree" : "no tree");\n\treturn 0;\n}}\n')
+    subprocess.run(["cc", "-static", "-o", binary, source], check=True)
+    with open(binary, "rb") as file:
+        return file.read()
+
+
+def test_an_image_is_what_runs(env):
+    """An OCI layout below --images, and nothing of the host; its digest is part of what the cache goes by."""
+    images = env.path("images")
+    trees.make_image(images + "/one", {"bin/say": static_program(env, "first")})
+    os.chmod(images, 0o755)
+    gateway, client = runner(env, arguments=["--images", images], host_root=False)
+    tree = work_tree(env)
+    result, report = client.action(["say"], "--image", "one", directory=tree)
+    check(result.stdout == "first yes tree\n" and not report["cached"], f"{result}")
+    result, report = client.action(["say"], "--image", "one", directory=tree)
+    check(result.stdout == "first yes tree\n" and report["cached"], f"{report}")
+    client.action(["/bin/sh", "-c", "true"], "--image", "one", directory=tree, status=127)
+    trees.make_image(images + "/one", {"bin/say": static_program(env, "second")})
+    result, report = client.action(["say"], "--image", "one", directory=tree)
+    check(result.stdout == "second yes tree\n" and not report["cached"], f"{result} {report}")
+    for name in ("none", "../images/one/..", "/etc"):
+        result, _ = client.action(["say"], "--image", name, directory=tree, status=1)
+        check("no image" in result.stderr, f"{name}: {result}")
     gateway.stop()
 
 

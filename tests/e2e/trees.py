@@ -1,11 +1,14 @@
 """Trees of real files for tests: made the same way every time, changed on purpose, and compared in every respect."""
 import hashlib
+import io
 import itertools
+import json
 import os
 import random
 import shutil
 import stat
 import subprocess
+import tarfile
 
 # Where real files are taken from; what a Debian that can build sluice has.
 SOURCES = ["/usr/include", "/usr/lib/python3.11", "/usr/share/doc", "/usr/share/perl", "/usr/share"]
@@ -243,3 +246,38 @@ def touch_all(root):
             path = os.path.join(directory, name)
             info = os.lstat(path)
             os.utime(path, ns=(info.st_atime_ns, info.st_mtime_ns + 3_000_000_000), follow_symlinks=False)
+
+
+def make_image(path, files):
+    """An OCI layout directory of one layer that holds {name: bytes}, all executable."""
+    def keep(data):
+        digest = hashlib.sha256(data).hexdigest()
+        with open(f"{path}/blobs/sha256/{digest}", "wb") as file:
+            file.write(data)
+        return {"digest": "sha256:" + digest, "size": len(data)}
+
+    shutil.rmtree(path, ignore_errors=True)
+    os.makedirs(path + "/blobs/sha256")
+    layer = io.BytesIO()
+    with tarfile.open(fileobj=layer, mode="w") as archive:
+        for name in ("bin", "proc", "dev", "tmp", "run", "var", "var/tmp", "work", "etc"):
+            entry = tarfile.TarInfo(name)
+            entry.type, entry.mode = tarfile.DIRTYPE, 0o755
+            archive.addfile(entry)
+        for name, data in files.items():
+            entry = tarfile.TarInfo(name)
+            entry.size, entry.mode = len(data), 0o755
+            archive.addfile(entry, io.BytesIO(data))
+    layer = layer.getvalue()
+    config = keep(json.dumps({
+        "architecture": "amd64", "os": "linux", "config": {"Env": ["PATH=/bin", "FROM_IMAGE=yes"]},
+        "rootfs": {"type": "layers", "diff_ids": ["sha256:" + hashlib.sha256(layer).hexdigest()]}}).encode())
+    manifest = keep(json.dumps({
+        "schemaVersion": 2, "mediaType": "application/vnd.oci.image.manifest.v1+json",
+        "config": {"mediaType": "application/vnd.oci.image.config.v1+json", **config},
+        "layers": [{"mediaType": "application/vnd.oci.image.layer.v1.tar", **keep(layer)}]}).encode())
+    with open(path + "/index.json", "w", encoding="ascii") as file:
+        json.dump({"schemaVersion": 2, "manifests": [
+            {"mediaType": "application/vnd.oci.image.manifest.v1+json", **manifest}]}, file)
+    with open(path + "/oci-layout", "w", encoding="ascii") as file:
+        json.dump({"imageLayoutVersion": "1.0.0"}, file)
