@@ -703,6 +703,7 @@ struct span playback_data(struct playback *playback)
 		playback->starved = true;
 		return (struct span){ 0 };
 	}
+	playback->starved = false;       /* found without being told */
 	return span_make(head->read.blob.data + head->taken, head->read.blob.size - head->taken);
 }
 
