@@ -25,13 +25,14 @@ struct cas {
 	/* What follows is cas_init()'s. */
 	struct cas_counters counters;
 	unsigned pushes_open, fetches_open, pins_open;
+	unsigned ingests_open, playbacks_open;   /* whose memory was not released yet */
 	struct gate packs;                       /* what waits here keeps its message, of SLUICE_MESSAGE_BYTES_MAX at most */
 	struct gate closures;
 };
 
 /* The first four fields are the caller's to fill in, before. */
 void cas_init(struct cas *cas);
-/* No call is open, and none that its caller left waits for the store: the store may be closed. */
+/* No call is open, and nothing that its owner left waits for the store: the store may be closed. */
 bool cas_idle(const struct cas *cas);
 
 /* Room for one more call; false with `why` for RESOURCE_EXHAUSTED. */

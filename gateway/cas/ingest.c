@@ -96,6 +96,7 @@ struct ingest *ingest_create(struct cas *cas, const struct scope *scope, const s
 	if (!ingest)
 		return NULL;
 	ingest->cas = cas;
+	cas->ingests_open++;
 	ingest->scope = *scope;
 	ingest->events = *events;
 	ingest->owner = owner;
@@ -143,6 +144,7 @@ static void ingest_close_join(struct ingest *ingest)
 	ingest_trim(ingest, 0);
 	CHECK(ingest->blocks_count == 0);
 	CHECK(ingest->batches_count == 0);
+	ingest->cas->ingests_open--;
 	free(ingest);
 }
 

@@ -88,6 +88,7 @@ struct playbacks *playbacks_create(struct cas *cas, const struct scope *scope, c
 	if (!playbacks)
 		return NULL;
 	playbacks->cas = cas;
+	cas->playbacks_open++;
 	playbacks->scope = *scope;
 	playbacks->events = *events;
 	playbacks->owner = owner;
@@ -118,6 +119,7 @@ static void playbacks_close_join(struct playbacks *playbacks)
 	if (playbacks->running || playbacks->posted || playbacks->checking || playbacks->reads_out)
 		return;
 	CHECK(playbacks->bytes == 0);
+	playbacks->cas->playbacks_open--;
 	free(playbacks);
 }
 

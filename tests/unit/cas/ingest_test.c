@@ -75,6 +75,8 @@ static int setup_small(void **state)
 
 static int teardown(void **state)
 {
+	while (!cas_idle(&cas))
+		ring_run(fixture.ring, 1000000);
 	fixture_fini(&fixture);
 	return 0;
 }

@@ -103,7 +103,7 @@ static int setup_small(void **state)
 static int teardown(void **state)
 {
 	playbacks_destroy(playbacks);
-	for (unsigned i = 0; i < 5; i++)
+	while (!cas_idle(&cas))
 		ring_run(fixture.ring, 1000000);
 	fixture_fini(&fixture);
 	return 0;
