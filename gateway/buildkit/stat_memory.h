@@ -14,11 +14,10 @@
  */
 #pragma once
 
-#include "gateway/cas/content_name.h"
+#include "gateway/buildkit/stat_slots.h"
 #include "gateway/ring/ring.h"
 
 #define STAT_KEY_BYTES              32           /* a trust key */
-#define STAT_ENTRY_KEY_BYTES        16
 #define STAT_TABLE_ENTRIES_MAX      (1u << 20)
 #define STAT_TABLE_MAPPED_ENTRIES   100000u
 #define STAT_TABLE_BUILDS_KEPT      32           /* full, a table forgets what this many builds did not see */
@@ -29,11 +28,6 @@
 
 struct stat_memory;
 struct stat_table;
-
-/* A file's stat within a table. */
-struct stat_entry_key {
-	uint8_t bytes[STAT_ENTRY_KEY_BYTES];
-};
 
 /*
  * `directory` is made (0700) when it is missing; blocking, before the loop runs. 0, or -errno: then there can be no
@@ -87,7 +81,7 @@ struct stat_claim {
 	void (*on_lost)(struct stat_claim *claim);
 	/* The rest is stat_memory's. All-zero: not claimed. */
 	uint8_t state;
-	struct list link, waiters;
+	struct list link, waiters, tell;
 	struct content_name name;
 };
 
