@@ -54,6 +54,7 @@ void executor_lost(struct executor *executor, const char *why)
 	executor->reachable = false;
 	if (executor->state == EXECUTOR_READY) {
 		executor->executors->lost++;
+		executor->lost_at_ns = ring_now_ns(executor->executors->ring);
 		executor_enter(executor, EXECUTOR_LOST);
 	} else if (executor->state == EXECUTOR_REFUSED) {
 		executor_enter(executor, EXECUTOR_JOINING);
@@ -100,13 +101,22 @@ static void executor_be_ready(struct executor *executor)
 	tenant_serve(executor->tenant);
 }
 
+/* One that stays away must not keep those out that could build: but it gets the time of a restart. */
+static bool keeps_the_set(const struct executor *executor)
+{
+	const struct executors *executors = executor->executors;
+	uint64_t kept_ns = EXECUTORS_SET_KEPT * executors->config.health_interval_ns;
+
+	return executor->state == EXECUTOR_READY ||
+	       (executor->state == EXECUTOR_LOST && ring_now_ns(executors->ring) - executor->lost_at_ns < kept_ns);
+}
+
 static bool others_keep_the_set(const struct executor *executor)
 {
 	list_for_each(link, &executor->executors->all) {
 		const struct executor *other = container_of(link, struct executor, link);
 
-		if (other != executor && other->tenant == executor->tenant &&
-		    (other->state == EXECUTOR_READY || other->state == EXECUTOR_LOST))
+		if (other != executor && other->tenant == executor->tenant && keeps_the_set(other))
 			return true;
 	}
 	return false;

@@ -11,8 +11,8 @@
  *	REFUSED -> JOINING                 not reachable any more
  *	REFUSED -> READY                   those who could more have gone, or it can now
  *
- * The common set is that of the tenant's first ready executor, until no other one is ready or lost: then the next one
- * defines it anew.
+ * The common set is that of the tenant's first ready executor, until no other one is ready or was lost within the last
+ * EXECUTORS_SET_KEPT health intervals: then the next one that is heard of defines it anew.
  *
  * Placement: the executor that last built for the same affinity when it has a free slot, else the least loaded one of
  * the tenant. Nobody waits while holding: a binding that has a lease takes further slots at its own executor at once
@@ -31,6 +31,7 @@
 #define EXECUTORS_QUEUE_MAX        4096          /* leases waiting, all tenants; */
 #define EXECUTORS_QUEUE_SURE       8             /* beyond that, a tenant may still have so many waiting */
 #define EXECUTORS_QUEUE_TENANT_MAX 1024
+#define EXECUTORS_SET_KEPT         12            /* a minute, by default */
 #define EXECUTOR_NAME_MAX          300
 #define EXECUTOR_WHY_MAX           512
 #define EXECUTOR_SLOTS_DEFAULT     4

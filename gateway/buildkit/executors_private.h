@@ -80,6 +80,7 @@ struct executor {
 	uint32_t leases_count;
 	uint64_t idle_since_ns;
 	uint64_t losses;                 /* times that its leases had to be told */
+	uint64_t lost_at_ns;             /* when READY became LOST */
 	bool reachable;                  /* its last check was good */
 	bool understood;                 /* `capabilities` are what it answered */
 	struct capabilities capabilities;

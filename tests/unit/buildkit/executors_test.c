@@ -22,7 +22,7 @@
 
 #define MS          1000000ull
 #define DAEMONS_MAX 4
-#define LEASES_MAX  1100
+#define LEASES_MAX  (EXECUTORS_QUEUE_MAX + 100)
 
 struct fixture;
 
@@ -416,6 +416,24 @@ static void who_can_less_is_refused(void **state)
 	end(fixture);
 }
 
+static void who_stays_away_keeps_nobody_out(void **state)
+{
+	struct fixture *fixture = begin(state);
+
+	fixture->daemons[0].capability = "llb.special";
+	add_ready(fixture, 0, "acme", 0);
+	add(fixture, 1, "acme", 0);
+	UNTIL(fixture, is(fixture, 1, EXECUTOR_REFUSED));
+	daemon_stand_in_stop(&fixture->daemons[0]);
+	UNTIL(fixture, is(fixture, 0, EXECUTOR_LOST));
+	assert_true(is(fixture, 1, EXECUTOR_REFUSED));
+	UNTIL(fixture, is(fixture, 1, EXECUTOR_READY));
+	/* Who can more than that joins as any other. */
+	daemon_stand_in_start(&fixture->daemons[0], fixture->ring);
+	UNTIL(fixture, is(fixture, 0, EXECUTOR_READY));
+	end(fixture);
+}
+
 static void who_can_more_joins(void **state)
 {
 	struct fixture *fixture = begin(state);
@@ -660,8 +678,27 @@ static void the_queue_is_bounded(void **state)
 	assert_int_equal(status.waiting, EXECUTORS_QUEUE_TENANT_MAX);
 	assert_int_equal(status.leases_refused, 1);
 	/* The other tenant does not feel it. */
-	for (unsigned i = 1 + EXECUTORS_QUEUE_TENANT_MAX; i < LEASES_MAX; i++)
+	for (unsigned i = 1 + EXECUTORS_QUEUE_TENANT_MAX; i < EXECUTORS_QUEUE_TENANT_MAX + 80; i++)
 		assert_int_equal(request(fixture, i, "other", 0)->refused, 0);
+	end(fixture);
+}
+
+/* A few tenants that fill the queue do not shut out those who have little in it. */
+static void a_full_queue_has_room_for_newcomers(void **state)
+{
+	struct fixture *fixture = begin(state);
+	unsigned next = 0;
+	char tenants[EXECUTORS_QUEUE_MAX / EXECUTORS_QUEUE_TENANT_MAX][8];
+
+	fixture->spawnable = true;
+	for (unsigned i = 0; i < EXECUTORS_QUEUE_MAX / EXECUTORS_QUEUE_TENANT_MAX; i++) {
+		snprintf(tenants[i], sizeof(tenants[i]), "t%u", i);
+		for (unsigned k = 0; k < EXECUTORS_QUEUE_TENANT_MAX; k++)
+			assert_int_equal(request(fixture, next++, tenants[i], 0)->refused, 0);
+	}
+	for (unsigned i = 0; i < EXECUTORS_QUEUE_SURE; i++)
+		assert_int_equal(request(fixture, next++, "newcomer", 0)->refused, 0);
+	assert_int_equal(request(fixture, next++, "newcomer", 0)->refused, 1);
 	end(fixture);
 }
 
@@ -837,6 +874,7 @@ int main(void)
 		BOTH(who_does_not_answer_is_lost),
 		BOTH(nobody_is_pinged),
 		BOTH(who_can_less_is_refused),
+		BOTH(who_stays_away_keeps_nobody_out),
 		BOTH(who_can_more_joins),
 		BOTH(the_least_loaded_is_taken),
 		BOTH(the_warm_one_is_taken),
@@ -847,6 +885,7 @@ int main(void)
 		BOTH(tenants_do_not_hold_each_other_up),
 		BOTH(the_spawner_hears_all_in_turn),
 		BOTH(the_queue_is_bounded),
+		BOTH(a_full_queue_has_room_for_newcomers),
 		BOTH(nobody_waits_for_ever),
 		BOTH(a_drained_one_ends_with_its_last_lease),
 		BOTH(who_waits_for_the_last_one_is_told),
