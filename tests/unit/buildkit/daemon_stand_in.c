@@ -6,6 +6,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 #include <cmocka.h>
 #include "gateway/base/check.h"
 #include "proto/pb.h"
@@ -237,7 +238,7 @@ struct address daemon_stand_in_address(const struct daemon_stand_in *stand_in)
 	struct address address;
 	char why[256];
 
-	if (!address_parse(&address, stand_in->bound[0] ? stand_in->bound : "grpc://127.0.0.1:0", why, sizeof(why)))
+	if (!address_parse(&address, stand_in->bound, why, sizeof(why)))
 		fail_msg("%s", why);
 	return address;
 }
@@ -245,8 +246,15 @@ struct address daemon_stand_in_address(const struct daemon_stand_in *stand_in)
 void daemon_stand_in_start(struct daemon_stand_in *stand_in, struct ring *ring)
 {
 	struct server_config config = { .methods = methods, .context = stand_in, .on_drained = on_drained };
-	struct address address = daemon_stand_in_address(stand_in);
+	static unsigned sockets;
+	struct address address;
 	char why[512] = "";
+
+	if (!stand_in->bound[0] && stand_in->tcp)
+		snprintf(stand_in->bound, sizeof(stand_in->bound), "grpc://127.0.0.1:0");
+	else if (!stand_in->bound[0])
+		snprintf(stand_in->bound, sizeof(stand_in->bound), "unix:///tmp/sluice-stand-in-%d-%u", (int)getpid(), sockets++);
+	address = daemon_stand_in_address(stand_in);
 
 	stand_in->ring = ring;
 	stand_in->drained = false;
@@ -266,5 +274,7 @@ void daemon_stand_in_stop(struct daemon_stand_in *stand_in)
 	while (!stand_in->drained)
 		ring_run(stand_in->ring, UINT64_MAX);
 	server_destroy(stand_in->server);
+	if (!stand_in->tcp)
+		unlink(daemon_stand_in_address(stand_in).host);
 	stand_in->server = NULL;
 }

@@ -16,6 +16,7 @@ struct daemon_stand_in {
 	const char *capability;          /* one more than `base`; NULL: none */
 	const char *platform;            /* one more architecture; NULL: none */
 	struct tls_context *tls;         /* NULL: none */
+	bool tcp;                        /* on loopback, else on a unix socket; a port may be taken when it starts again */
 	/* The stand-in's. */
 	struct ring *ring;
 	struct server *server;           /* NULL: not started */

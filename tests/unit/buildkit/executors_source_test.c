@@ -98,6 +98,12 @@ static int create(struct fixture *fixture, const char *const *addresses, size_t 
 	return executors_source_create(&fixture->source, &config, why, why_size);
 }
 
+static void start(struct daemon_stand_in *stand_in, struct ring *ring)
+{
+	stand_in->tcp = true;
+	daemon_stand_in_start(stand_in, ring);
+}
+
 static const char *port_of(const struct daemon_stand_in *stand_in)
 {
 	return strrchr(stand_in->bound, ':') + 1;
@@ -112,8 +118,8 @@ static void fixed_ones_join(void **state)
 	const char *const addresses[] = { one, other };
 	struct executors_status status;
 
-	daemon_stand_in_start(&fixture->daemons[0], fixture->ring);
-	daemon_stand_in_start(&fixture->daemons[1], fixture->ring);
+	start(&fixture->daemons[0], fixture->ring);
+	start(&fixture->daemons[1], fixture->ring);
 	snprintf(one, sizeof(one), "tcp://127.0.0.1:%s", port_of(&fixture->daemons[0]));
 	snprintf(other, sizeof(other), "tcp://127.0.0.1:%s,tenant=acme,slots=7,name=big", port_of(&fixture->daemons[1]));
 	assert_int_equal(create(fixture, addresses, 2, NULL, why, sizeof(why)), 0);
@@ -158,7 +164,7 @@ static void over_tls(void **state)
 	struct executor *refused;
 
 	assert_int_equal(tls_context_create(&fixture->daemons[0].tls, &keys, why, sizeof(why)), 0);
-	daemon_stand_in_start(&fixture->daemons[0], fixture->ring);
+	start(&fixture->daemons[0], fixture->ring);
 	snprintf(trusted, sizeof(trusted), "tcps://localhost:%s,name=trusted,ca=%s,cert=%s,key=%s",
 	         port_of(&fixture->daemons[0]), keys_path("ca", "ca.pem"), keys_path("client", "cert.pem"),
 	         keys_path("client", "key.pem"));
@@ -236,7 +242,7 @@ static void those_of_a_name_come_and_go(void **state)
 
 	/* On all of 127/8, so that several addresses of the name lead to it. */
 	snprintf(fixture->daemons[0].bound, sizeof(fixture->daemons[0].bound), "grpc://0.0.0.0:0");
-	daemon_stand_in_start(&fixture->daemons[0], fixture->ring);
+	start(&fixture->daemons[0], fixture->ring);
 	snprintf(address, sizeof(address), "dns://builders.test:%s,tenant=acme", port_of(&fixture->daemons[0]));
 	snprintf(name, sizeof(name), "tcp://127.0.0.2:%s", port_of(&fixture->daemons[0]));
 	names_set(0, true);
@@ -274,7 +280,7 @@ static void a_group_has_a_name(void **state)
 	char address[100], name[100], why[600] = "";
 	const char *const addresses[] = { address };
 
-	daemon_stand_in_start(&fixture->daemons[0], fixture->ring);
+	start(&fixture->daemons[0], fixture->ring);
 	snprintf(address, sizeof(address), "dns://builders.test:%s,name=builders,slots=2", port_of(&fixture->daemons[0]));
 	snprintf(name, sizeof(name), "builders/127.0.0.1:%s", port_of(&fixture->daemons[0]));
 	names_set(1, false);
@@ -290,7 +296,7 @@ static void the_system_is_asked(void **state)
 	char address[100], why[600] = "";
 	const char *const addresses[] = { address, "dns://nowhere.invalid:1" };
 
-	daemon_stand_in_start(&fixture->daemons[0], fixture->ring);
+	start(&fixture->daemons[0], fixture->ring);
 	snprintf(address, sizeof(address), "dns://localhost:%s", port_of(&fixture->daemons[0]));
 	assert_int_equal(create(fixture, addresses, 2, NULL, why, sizeof(why)), 0);
 	UNTIL(fixture, ready_count(fixture) >= 1);
