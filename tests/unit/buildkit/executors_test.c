@@ -824,7 +824,7 @@ static void chaos_lease(struct chaos *chaos)
 		chaos->held[number] = holder->lease.home != NULL;
 	} else if (holder->lease.granted && chaos_next(chaos, 3) == 0) {
 		lease_grow(&holder->lease);
-	} else if (holder->lease.granted && holder->lease.slots > 1) {
+	} else if (holder->lease.granted && holder->lease.slots > 1 && chaos_next(chaos, 2)) {
 		lease_shrink(&holder->lease);
 	} else {
 		lease_release(&holder->lease);
