@@ -173,11 +173,12 @@ const struct counter counter_table[] = {
 	  EXECUTE(cancelled) },
 
 	/* calls of BuildKit's services */
-	{ "sluice_bindings", COUNTER_GAUGE, "connections", "client connections that are bound to an executor", NULL,
+	{ "sluice_bindings", COUNTER_GAUGE, "connections", "client connections that speak BuildKit's services", NULL,
 	  BUILDKIT(bindings) },
-	{ "sluice_buildkit_calls", COUNTER_GAUGE, "calls", "open calls that are carried to an executor", NULL, BUILDKIT(calls) },
-	{ "sluice_buildkit_calls_total", COUNTER_TOTAL, "calls", "calls that were carried to an executor", NULL,
-	  BUILDKIT(calls_total) },
+	{ "sluice_builds", COUNTER_GAUGE, "builds", "builds that wait for an executor or run on one", NULL, BUILDKIT(builds) },
+	{ "sluice_builds_total", COUNTER_TOTAL, "builds", "builds that were asked for", NULL, BUILDKIT(builds_total) },
+	{ "sluice_buildkit_calls", COUNTER_GAUGE, "calls", "open calls of BuildKit's services", NULL, BUILDKIT(calls) },
+	{ "sluice_buildkit_calls_total", COUNTER_TOTAL, "calls", "calls of BuildKit's services", NULL, BUILDKIT(calls_total) },
 	{ "sluice_buildkit_calls_lost_total", COUNTER_TOTAL, "calls", "of them, those whose executor was lost under them",
 	  "look into buildkitd's log and the kernel's: did it crash, or was it killed?", BUILDKIT(calls_lost) },
 

@@ -1,13 +1,15 @@
 /*
- * buildkit: calls of BuildKit's own services, from stock buildx and buildctl, carried to a buildkitd. Each client
- * connection is bound to one connection to the executor, made at its first such call and closed with it: what a build
- * opens belongs together (session, solve, status), and all of it is found at one daemon.
+ * buildkit: calls of BuildKit's own services, from stock buildx and buildctl, carried to a pool of buildkitd. What a
+ * client only asks to get to know its builder is answered here; what builds is held until an executor is lent to it, and
+ * then carried there whole (binding.h); what concerns all executors is asked of all.
  *
- * One executor with a fixed address so far; a session is carried as bytes, so its health checks reach the client.
+ * A session is carried as bytes so far, so its health checks reach the client.
  * Source: DESIGN.md "How a stock buildx build flows".
  */
 #pragma once
 
+#include "gateway/buildkit/build.h"
+#include "gateway/buildkit/executors.h"
 #include "gateway/cas/access.h"
 
 struct buildkit;
@@ -15,21 +17,22 @@ struct buildkit;
 struct buildkit_config {
 	struct ring *ring;
 	const struct access *access;
-	const char *executor;            /* as buildkit_address() takes it; lives as long */
-	const char *tenant;              /* whose it is: a daemon's cache is one tenant's (DESIGN.md decision 10) */
+	struct executors *executors;     /* outlives it */
+	/* Whether a tenant without any executor may hope for one, as executors_config. Optional. */
+	bool (*spawnable)(void *context, const char *tenant);
+	void *spawnable_context;
+	struct build_events events;      /* all may be NULL */
 };
 
-/* "tcp://host:port" (h2c), "unix:///path", or an address.h form without TLS. False with `why`. */
-bool buildkit_address(struct address *address, const char *text, char *why, size_t why_size);
-
-/* 0, -EINVAL (the address) or -ENOMEM, with `why`. Connects to nothing yet. */
-int buildkit_create(struct buildkit **buildkit, const struct buildkit_config *config, char *why, size_t why_size);
+/* 0 or -ENOMEM. Connects to nothing yet. */
+int buildkit_create(struct buildkit **buildkit, const struct buildkit_config *config);
 /* Only when idle. NULL is accepted. */
 void buildkit_destroy(struct buildkit *buildkit);
 
 /*
  * As server_method.start, for paths that nothing here answers. The caller needs the right to execute. Refusals: those
- * of access_scope(); FAILED_PRECONDITION when the caller's tenant has no executor; UNAVAILABLE when the executor cannot be reached or takes no more calls; RESOURCE_EXHAUSTED.
+ * of access_scope(); FAILED_PRECONDITION when the caller's tenant has no executor; RESOURCE_EXHAUSTED. What an executor
+ * that cannot be had means, a call that was taken learns later: UNAVAILABLE.
  */
 int buildkit_start(struct buildkit *buildkit, const struct server_request *request, char *why, size_t why_size);
 /* A client's connection has gone, after its streams: its binding ends. */
@@ -37,7 +40,13 @@ void buildkit_conn_closed(struct buildkit *buildkit, const struct conn *client);
 /* No binding and no connection to an executor is left. */
 bool buildkit_idle(const struct buildkit *buildkit);
 
+/*
+ * A finished vertex of its own in the build's progress, "[sluice] …". From on_summary() it is the last that the client
+ * sees; earlier it comes in between. `purpose` tells lines of one build apart.
+ */
+void buildkit_say(struct buildkit *buildkit, const struct build *build, const char *purpose, const char *line);
+
 struct buildkit_status {
-	uint64_t bindings, calls, calls_total, calls_lost;
+	uint64_t bindings, calls, calls_total, calls_lost, builds, builds_total;
 };
 void buildkit_status(const struct buildkit *buildkit, struct buildkit_status *status);

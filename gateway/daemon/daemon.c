@@ -185,23 +185,18 @@ static void daemon_on_conn_closed(void *context, struct conn *conn)
 		buildkit_conn_closed(daemon->buildkit, conn);
 }
 
-/* Calls still go to the first of the executors alone. */
 static int daemon_make_buildkit(struct daemon *daemon, char *why, size_t why_size)
 {
-	const struct daemon_config *config = daemon->config;
-	struct buildkit_config buildkit = {
-		.ring = daemon->ring, .access = &daemon->cas.access, .executor = daemon->first_executor,
-		.tenant = config->buildkit_tenant ? config->buildkit_tenant : "default",
-	};
-	struct executor_address first;
+	struct buildkit_config buildkit = { .ring = daemon->ring, .access = &daemon->cas.access };
 	int r = buildkitd_start(daemon, why, why_size);
 
-	if (r < 0 || !config->buildkit_count)
+	if (r < 0 || !daemon->executors)
 		return r;
-	if (!executor_address_parse(&first, config->buildkit[0], why, why_size))
-		return ERR_RAISE(-EINVAL);
-	address_format(&first.address, daemon->first_executor);
-	return buildkit_create(&daemon->buildkit, &buildkit, why, why_size);
+	buildkit.executors = daemon->executors;
+	r = buildkit_create(&daemon->buildkit, &buildkit);
+	if (r < 0)
+		snprintf(why, why_size, "out of memory");
+	return r;
 }
 
 static int daemon_make_services(struct daemon *daemon, char *why, size_t why_size)

@@ -26,7 +26,6 @@ struct daemon {
 	struct executors *executors;     /* the buildkitd that were named; NULL: none */
 	struct executors_source *executors_source;
 	struct buildkit *buildkit;       /* NULL: no buildkitd was named */
-	char first_executor[ADDRESS_TEXT_MAX];
 	struct server *server;
 	struct signals *signals;
 	struct admin *admin;

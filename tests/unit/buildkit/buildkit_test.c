@@ -1,7 +1,7 @@
 /*
  * Shows that calls which nothing here answers reach the executor and come back as they were: messages, ends, refusals,
  * cancellation, a reader that is slow; what the client reads when the executor is lost or away; and that nothing is left.
- * A small gateway in one thread, the echo server of the network tests as the executor in another, both ring engines.
+ * A small gateway in one thread, a stand-in daemon in another, both ring engines.
  */
 #include "tests/unit/cas/gateway_thread.h"
 
@@ -11,28 +11,37 @@
 #include <stdlib.h>
 #include <unistd.h>
 #include <cmocka.h>
-#include "tests/unit/net/echo.h"
+#include "tests/unit/buildkit/builder.h"
 
 #define MS 1000000ull
 
 struct fixture {
-	struct echo echo;
+	struct builder builder;
+	const char *executors[2];
 	struct gateway_thread *gateway;
 	struct client *client;
-	char executor[ADDRESS_TEXT_MAX];
-	bool stopped;
 };
+
+static bool is_ready(struct gateway_parts *parts, void *context)
+{
+	struct executors_status status;
+
+	(void)context;
+	executors_status(parts->executors, &status);
+	return status.executors_ready == 1;
+}
 
 static struct fixture *begin_with(void **state, const char *tokens)
 {
 	struct fixture *fixture = calloc(1, sizeof(*fixture));
-	struct echo_config config = { .engine = *(const enum ring_engine *)*state };
-	struct gateway_thread_options options = { .buildkit = fixture->executor, .tokens = tokens };
+	struct gateway_thread_options options = { .buildkit = fixture->executors, .tokens = tokens };
 
-	if (!echo_start(&fixture->echo, &config))
-		fail_msg("%s", fixture->echo.why);
-	snprintf(fixture->executor, sizeof(fixture->executor), "tcp%s", strchr(fixture->echo.bound, ':'));
+	fixture->builder.name = "one";
+	fixture->builder.engine = *(const enum ring_engine *)*state;
+	builder_start(&fixture->builder);
+	fixture->executors[0] = fixture->builder.address;
 	fixture->gateway = gateway_thread_start(&options);
+	gateway_thread_until(fixture->gateway, is_ready, NULL);
 	return fixture;
 }
 
@@ -44,13 +53,6 @@ static struct fixture *begin(void **state)
 	return fixture;
 }
 
-static void stop_executor(struct fixture *fixture)
-{
-	if (!fixture->stopped)
-		echo_stop(&fixture->echo);
-	fixture->stopped = true;
-}
-
 static bool nothing_is_left(struct gateway_parts *parts, void *context)
 {
 	struct buildkit_status status;
@@ -60,20 +62,13 @@ static bool nothing_is_left(struct gateway_parts *parts, void *context)
 	return buildkit_idle(parts->buildkit) && status.bindings == 0 && status.calls == 0;
 }
 
-static bool no_connections(const struct server_status *status, uint64_t value)
-{
-	return status->connections == value;
-}
-
 static void end(struct fixture *fixture)
 {
 	if (fixture->client)
 		client_close(fixture->client);
 	gateway_thread_until(fixture->gateway, nothing_is_left, NULL);
-	if (!fixture->stopped)
-		echo_until(&fixture->echo, no_connections, 0);
 	gateway_thread_stop(fixture->gateway, true);
-	stop_executor(fixture);
+	builder_stop(&fixture->builder);
 	free(fixture);
 }
 
@@ -100,8 +95,8 @@ static void messages_come_back(void **state)
 		assert_int_equal(client_call_status(call, NULL), GRPC_OK);
 		client_call_close(call);
 	}
-	/* All over one connection of the client's own. */
-	assert_int_equal(echo_status(&fixture->echo).connections_total, 1);
+	/* All over one connection of the client's own; the other is the pool's. */
+	builder_until_connections(&fixture->builder, 2);
 	call = open_call(fixture, "/test.Echo/Stream");
 	for (unsigned i = 0; i < 50; i++) {
 		snprintf(text, sizeof(text), "piece %u", i);
@@ -172,21 +167,21 @@ static void who_cancels_is_heard_there(void **state)
 	struct span message;
 
 	assert_int_equal(client_send(call, span_text("x"), 0), CLIENT_OK);
-	while (echo_hanging(&fixture->echo) == 0)
+	while (builder_open(&fixture->builder, "Hang") == 0)
 		assert_int_equal(client_receive(call, &message, 1 * MS), CLIENT_AGAIN);
 	client_call_close(call);
 	/* One more call takes the reset along. */
 	assert_int_equal(client_unary(fixture->client, "/test.Echo/Unary", span_text("x"), &call, &message), CLIENT_OK);
 	client_call_close(call);
-	echo_until_none_hangs(&fixture->echo);
+	builder_until_open(&fixture->builder, "Hang", 0);
 	/* And who just goes. */
 	call = open_call(fixture, "/test.Echo/Hang");
 	assert_int_equal(client_send(call, span_text("x"), 0), CLIENT_OK);
-	while (echo_hanging(&fixture->echo) == 0)
+	while (builder_open(&fixture->builder, "Hang") == 0)
 		assert_int_equal(client_receive(call, &message, 1 * MS), CLIENT_AGAIN);
 	client_close(fixture->client);
 	fixture->client = NULL;
-	echo_until_none_hangs(&fixture->echo);
+	builder_until_open(&fixture->builder, "Hang", 0);
 	end(fixture);
 }
 
@@ -201,20 +196,20 @@ static void a_lost_executor_is_named(void **state)
 	assert_int_equal(client_send(streaming, span_text("x"), 0), CLIENT_OK);
 	assert_int_equal(client_receive(streaming, &message, UINT64_MAX), CLIENT_OK);
 	assert_int_equal(client_send(hanging, span_text("x"), 0), CLIENT_OK);
-	while (echo_hanging(&fixture->echo) == 0)
+	while (builder_open(&fixture->builder, "Hang") == 0)
 		assert_int_equal(client_receive(hanging, &message, 1 * MS), CLIENT_AGAIN);
-	stop_executor(fixture);
+	builder_stop(&fixture->builder);
 	for (unsigned i = 0; i < 2; i++) {
 		assert_int_equal(client_receive(calls[i], &message, UINT64_MAX), CLIENT_END);
 		assert_int_equal(client_call_status(calls[i], &text), GRPC_UNAVAILABLE);
-		assert_non_null(strstr(text, fixture->executor));
+		assert_non_null(strstr(text, fixture->executors[0]));
 		client_call_close(calls[i]);
 	}
 	/* It is not there any more: said so, and the connection to the gateway is as good as before. */
 	for (unsigned i = 0; i < 3; i++) {
 		assert_int_equal(client_unary(fixture->client, "/test.Echo/Unary", span_text("x"), &hanging, &message), CLIENT_END);
 		assert_int_equal(client_call_status(hanging, &text), GRPC_UNAVAILABLE);
-		assert_non_null(strstr(text, fixture->executor));
+		assert_non_null(strstr(text, fixture->executors[0]));
 		client_call_close(hanging);
 	}
 	assert_string_equal(client_error(fixture->client), "");
@@ -234,7 +229,7 @@ static void the_right_to_execute_is_needed(void **state)
 	assert_int_equal(client_unary(fixture->client, "/test.Echo/Unary", span_text("x"), &call, &answer), CLIENT_END);
 	assert_int_equal(client_call_status(call, NULL), GRPC_PERMISSION_DENIED);
 	client_call_close(call);
-	assert_int_equal(echo_status(&fixture->echo).connections_total, 0);
+	assert_int_equal(builder_count(&fixture->builder, "Unary"), 0);
 	end(fixture);
 }
 
@@ -251,26 +246,10 @@ static void another_tenant_is_refused(void **state)
 	fixture->client = gateway_thread_client(fixture->gateway, "stranger");
 	assert_int_equal(client_unary(fixture->client, "/test.Echo/Unary", span_text("x"), &call, &answer), CLIENT_END);
 	assert_int_equal(client_call_status(call, &text), GRPC_FAILED_PRECONDITION);
-	assert_null(strstr(text, fixture->executor));
+	assert_null(strstr(text, fixture->executors[0]));
 	client_call_close(call);
-	assert_int_equal(echo_status(&fixture->echo).connections_total, 0);
+	assert_int_equal(builder_count(&fixture->builder, "Unary"), 0);
 	end(fixture);
-}
-
-static void addresses(void **state)
-{
-	static const char *const good[] = { "tcp://127.0.0.1:1234", "unix:///run/buildkit.sock", "grpc://[::1]:5" };
-	static const char *const bad[] = { "", "tcp://", "tcp://host", "http://host:1", "grpcs://host:1", "unix://x", "host:1" };
-	struct address address;
-	char why[512];
-
-	(void)state;
-	for (size_t i = 0; i < sizeof(good) / sizeof(good[0]); i++)
-		assert_true(buildkit_address(&address, good[i], why, sizeof(why)));
-	for (size_t i = 0; i < sizeof(bad) / sizeof(bad[0]); i++) {
-		assert_false(buildkit_address(&address, bad[i], why, sizeof(why)));
-		assert_non_null(strstr(why, "use tcp://host:port"));
-	}
 }
 
 int main(void)
@@ -278,7 +257,6 @@ int main(void)
 	static const enum ring_engine uring = RING_ENGINE_URING, epoll = RING_ENGINE_EPOLL;
 #define BOTH(test) cmocka_unit_test_prestate(test, (void *)&uring), cmocka_unit_test_prestate(test, (void *)&epoll)
 	const struct CMUnitTest tests[] = {
-		cmocka_unit_test(addresses),
 		BOTH(messages_come_back),
 		BOTH(refusals_come_back),
 		BOTH(bulk_goes_through_whole),

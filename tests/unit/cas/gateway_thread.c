@@ -11,6 +11,7 @@
 #include <unistd.h>
 #include <cmocka.h>
 
+#include "gateway/buildkit/executor_address.h"
 #include "gateway/cas/references.h"
 #include "proto/reapi.h"
 #include "proto/sluice_v1.h"
@@ -153,6 +154,30 @@ static void collect_methods(struct gateway_thread *gateway)
 	}
 }
 
+static void gateway_buildkit(struct gateway_thread *gateway)
+{
+	struct gateway_parts *parts = &gateway->parts;
+	struct executors_config executors = {
+		.ring = parts->ring, .health_interval_ns = 20000000, .queue_timeout_ns = gateway->options.queue_timeout_ns,
+	};
+	struct buildkit_config buildkit = {
+		.ring = parts->ring, .access = &parts->cas.access, .events = gateway->options.build_events,
+	};
+
+	must(executors_create(&parts->executors, &executors), "executors", "");
+	for (const char *const *each = gateway->options.buildkit; *each; each++) {
+		struct executor_config executor = { .name = *each, .tenant = "default", .slots = gateway->options.slots };
+		struct executor_address address;
+		char why[512] = "";
+
+		must(!executor_address_parse(&address, *each, why, sizeof(why)), "address", why);
+		executor.address = address.address;
+		must(executors_add(parts->executors, NULL, &executor), "executor", *each);
+	}
+	buildkit.executors = parts->executors;
+	must(buildkit_create(&parts->buildkit, &buildkit), "buildkit", "");
+}
+
 static void gateway_open(struct gateway_thread *gateway)
 {
 	struct gateway_parts *parts = &gateway->parts;
@@ -163,10 +188,6 @@ static void gateway_open(struct gateway_thread *gateway)
 	struct server_config server = {
 		.methods = gateway->methods, .context = parts, .on_drained = on_drained, .on_conn_closed = on_conn_closed,
 		.unknown = gateway->options.buildkit ? unknown_start : NULL,
-	};
-	struct buildkit_config buildkit = {
-		.ring = NULL, .access = &parts->cas.access, .executor = gateway->options.buildkit,
-		.tenant = "default",
 	};
 	struct address address = { .local = true };
 	char tokens_path[160], why[512] = "", bound[160];
@@ -183,9 +204,8 @@ static void gateway_open(struct gateway_thread *gateway)
 	must(tenant_registry_create(&gateway->tenants, &tenants, why, sizeof(why)), "tenants", why);
 	must(server_create(&parts->server, parts->ring, &server), "server", "");
 	gateway_services(gateway);
-	buildkit.ring = parts->ring;
-	if (buildkit.executor)
-		must(buildkit_create(&parts->buildkit, &buildkit, why, sizeof(why)), "buildkit", why);
+	if (gateway->options.buildkit)
+		gateway_buildkit(gateway);
 	snprintf(address.host, sizeof(address.host), "%s/sock", gateway->path);
 	must(server_listen(parts->server, &address, NULL, bound, sizeof(bound), why, sizeof(why)), "listen", why);
 }
@@ -204,6 +224,11 @@ static void *gateway_run(void *context)
 	must(parts->cas.packs.busy || parts->cas.closures.busy, "a gate was not left", "");
 	server_destroy(parts->server);
 	buildkit_destroy(parts->buildkit);
+	if (parts->executors)
+		executors_close(parts->executors);
+	while (parts->executors && !executors_idle(parts->executors))
+		ring_run(parts->ring, UINT64_MAX);
+	executors_destroy(parts->executors);
 	pool_destroy(parts->pool);
 	store_close(parts->store, on_closed, gateway);
 	while (!gateway->closed)

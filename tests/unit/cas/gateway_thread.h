@@ -21,7 +21,10 @@ struct gateway_thread_options {
 	bool executors;                  /* any process of our own user may attach as one */
 	bool refuse_host_root;
 	const struct server_method *more;        /* further methods, ending with NULL; their context: the parts. NULL: none */
-	const char *buildkit;            /* address of an executor for calls that nothing here answers; NULL: none */
+	const char *const *buildkit;     /* addresses of buildkitd of tenant default, which NULL ends; NULL: none */
+	uint32_t slots;                  /* of each; 0: the pool's default */
+	uint64_t queue_timeout_ns;       /* 0: the pool's default */
+	struct build_events build_events;
 };
 
 /* What it is made of, for gateway_thread_call(). */
@@ -32,7 +35,8 @@ struct gateway_parts {
 	struct cas cas;
 	struct pool *pool;
 	struct execute_service execute;
-	struct buildkit *buildkit;       /* NULL: none */
+	struct executors *executors;     /* NULL: none */
+	struct buildkit *buildkit;       /* likewise */
 };
 
 struct gateway_thread *gateway_thread_start(const struct gateway_thread_options *options);

@@ -1,0 +1,468 @@
+/* A client connection's route to an executor. */
+#include "gateway/buildkit/buildkit_private.h"
+
+#include <errno.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include "gateway/base/check.h"
+#include "gateway/base/log.h"
+
+static void binding_enter(struct binding *binding, enum binding_state state)
+{
+	binding->state = state;
+	binding->idle_deadline_ns = 0;
+}
+
+#define for_each_call(call, binding)                                                                                   \
+	list_for_each_safe(link_, after_, &(binding)->calls)                                                           \
+		for (struct buildkit_call *call = container_of(link_, struct buildkit_call, link); call; call = NULL)
+
+/* ---- what the calls ask for ---- */
+
+struct buildkit_call *binding_solve(const struct binding *binding, const char *ref)
+{
+	if (!ref[0])
+		return NULL;
+	for_each_call(call, binding)
+		if (call->kind == CALL_SOLVE && call->known && strcmp(call->ref, ref) == 0)
+			return call;
+	return NULL;
+}
+
+static const struct buildkit_call *binding_session(const struct binding *binding, const char *session)
+{
+	for_each_call(call, binding)
+		if (call->kind == CALL_SESSION && strcmp(call->session, session) == 0)
+			return call;
+	return NULL;
+}
+
+/* It cannot go on without an executor. */
+static bool wants_executor(const struct buildkit_call *call)
+{
+	if (!call_held(call) || !call->known)
+		return false;
+	switch (call->kind) {
+	case CALL_SOLVE:
+		return !call->probe;
+	case CALL_BRIDGE:
+		return true;
+	case CALL_RETURN:
+		return !call->empty;
+	default:
+		return false;
+	}
+}
+
+static bool binding_wants_executor(const struct binding *binding)
+{
+	for_each_call(call, binding)
+		if (wants_executor(call))
+			return true;
+	return false;
+}
+
+/* Builds that are held or under way. */
+static uint32_t binding_builds(const struct binding *binding)
+{
+	uint32_t count = 0;
+
+	for_each_call(call, binding)
+		count += call->kind == CALL_SOLVE && call->known && !call->probe && forward_answerable(&call->forward);
+	return count;
+}
+
+/*
+ * The directory decides where it is built, and the session that knows it may come a moment after the Solve. False: wait
+ * for it, until call->deadline_ns.
+ */
+static bool binding_affinity(struct binding *binding, uint64_t *affinity)
+{
+	uint64_t now = ring_now_ns(binding->buildkit->ring);
+	bool bridge = false, missing = false;
+
+	*affinity = 0;
+	for_each_call(call, binding) {
+		const struct buildkit_call *session;
+
+		bridge |= wants_executor(call) && call->kind != CALL_SOLVE;
+		if (!wants_executor(call) || call->kind != CALL_SOLVE || !call->session[0])
+			continue;
+		session = binding_session(binding, call->session);
+		if (session && !*affinity)
+			*affinity = session->affinity;
+		if (!session && !call->deadline_ns)
+			call->deadline_ns = call->since_ns + BINDING_SESSION_WAIT_NS;
+		missing |= !session && now < call->deadline_ns;
+	}
+	return bridge || !missing;
+}
+
+/* ---- the lease ---- */
+
+static void binding_show_position(struct binding *binding)
+{
+	for_each_call(call, binding)
+		if (call->kind == CALL_STATUS && call_held(call))
+			call_show_position(call, binding->position, binding->waiting);
+}
+
+static void binding_refuse(struct binding *binding, enum grpc_status status, const char *why)
+{
+	log_event(LOG_INFO, "build refused", LOG_TEXT("tenant", binding->tenant), LOG_TEXT("why", why));
+	for_each_call(call, binding)
+		if (wants_executor(call))
+			call_refuse(call, status, why);
+}
+
+static void lease_on_queued(struct lease *lease, uint32_t position, uint32_t waiting)
+{
+	struct binding *binding = container_of(lease, struct binding, lease);
+
+	binding->position = position;
+	binding->waiting = waiting;
+	binding_show_position(binding);
+}
+
+static void lease_on_granted(struct lease *lease)
+{
+	struct binding *binding = container_of(lease, struct binding, lease);
+
+	CHECK(binding->state == BINDING_WAITING);
+	binding->slots = 1;
+	binding_enter(binding, BINDING_CONNECTING);
+	binding_step(binding);
+}
+
+static void lease_on_refused(struct lease *lease, const char *why)
+{
+	struct binding *binding = container_of(lease, struct binding, lease);
+	char text[512];
+	bool none = !buildkit_hopeful(binding->buildkit, binding->tenant);
+
+	snprintf(text, sizeof(text), "%s", why);
+	binding_enter(binding, BINDING_UNBOUND);
+	binding_refuse(binding, none ? GRPC_FAILED_PRECONDITION : GRPC_UNAVAILABLE, text);
+	binding_step(binding);
+}
+
+/* Whoever watches it sees nothing of it any more: what runs there is told, and may start again elsewhere. */
+static void lease_on_lost(struct lease *lease, const char *why)
+{
+	struct binding *binding = container_of(lease, struct binding, lease);
+
+	if (binding->uplink && binding->state == BINDING_BOUND)
+		conn_close(binding->uplink->conn, why);
+}
+
+static void binding_request(struct binding *binding, uint64_t affinity, const struct executor *avoid)
+{
+	binding->lease = (struct lease){
+		.tenant = binding->tenant, .affinity = affinity, .avoid = avoid,
+		.on_granted = lease_on_granted, .on_queued = lease_on_queued, .on_refused = lease_on_refused,
+		.on_lost = lease_on_lost,
+	};
+	binding->position = binding->waiting = 0;
+	binding_enter(binding, BINDING_WAITING);
+	lease_request(binding->buildkit->executors, &binding->lease);
+}
+
+static void binding_unbind(struct binding *binding)
+{
+	struct uplink *uplink = binding->uplink;
+
+	binding->uplink = NULL;
+	if (uplink && uplink->conn)
+		uplink_leave(uplink);
+	if (binding->state != BINDING_UNBOUND)
+		lease_release(&binding->lease);
+	binding_enter(binding, BINDING_UNBOUND);
+}
+
+/* Each build under way takes a slot. */
+static void binding_charge(struct binding *binding)
+{
+	uint32_t wanted = binding_builds(binding);
+
+	wanted = wanted < 1 ? 1 : wanted > BINDING_SLOTS_MAX ? BINDING_SLOTS_MAX : wanted;
+	for (; binding->slots < wanted; binding->slots++)
+		lease_grow(&binding->lease);
+	for (; binding->slots > wanted; binding->slots--)
+		lease_shrink(&binding->lease);
+}
+
+/* ---- the connection to the executor ---- */
+
+/* It cannot be reached: another one is tried, then the builds are told. */
+static void binding_retry(struct binding *binding, const char *reason)
+{
+	struct executor *executor = binding->lease.executor;
+	uint64_t affinity = binding->lease.affinity;
+	char text[640];
+
+	snprintf(text, sizeof(text), "executor %s cannot be reached: %s", executor_name(executor), reason);
+	binding_enter(binding, BINDING_UNBOUND);
+	executor_suspect(executor, reason);
+	lease_release(&binding->lease);
+	if (++binding->tries >= BINDING_TRIES_MAX) {
+		binding->tries = 0;
+		binding_refuse(binding, GRPC_UNAVAILABLE, text);
+	} else if (binding_wants_executor(binding)) {
+		binding_request(binding, affinity, executor);
+	}
+}
+
+static void binding_connect(struct binding *binding)
+{
+	char why[512] = "";
+
+	if (uplink_open(&binding->uplink, binding, binding->lease.executor, false, why, sizeof(why)) < 0)
+		binding_retry(binding, why);
+}
+
+void binding_on_uplink_ready(struct binding *binding, struct uplink *uplink)
+{
+	if (binding->uplink != uplink || binding->state != BINDING_CONNECTING)
+		return;
+	binding->tries = 0;
+	snprintf(binding->executor, sizeof(binding->executor), "%s", uplink->executor);
+	binding_enter(binding, BINDING_BOUND);
+	for_each_call(call, binding)
+		if (call->kind == CALL_STATUS && call_held(call))
+			call_end_waiting(call, NULL);
+	binding_step(binding);
+}
+
+void binding_on_uplink_gone(struct binding *binding, struct uplink *uplink, const char *reason)
+{
+	if (binding->uplink != uplink) {
+		binding_step(binding);
+		return;
+	}
+	binding->uplink = NULL;
+	if (binding->state == BINDING_CONNECTING) {
+		binding_retry(binding, reason);
+	} else if (binding->state == BINDING_BOUND) {
+		log_event(LOG_WARNING, "executor connection lost", LOG_TEXT("executor", uplink->executor),
+		          LOG_TEXT("reason", reason));
+		binding_enter(binding, BINDING_UNBOUND);
+		executor_suspect(binding->lease.executor, reason);
+		lease_release(&binding->lease);
+	}
+	binding_step(binding);
+}
+
+/* ---- opening what is held ---- */
+
+/* A session is of use there when a build is; one that only the probe has stays here. */
+static bool session_may_open(const struct binding *binding, const struct buildkit_call *session)
+{
+	bool builds = false;
+
+	for_each_call(call, binding) {
+		if (call->kind != CALL_SOLVE || !call->known)
+			continue;
+		if (call->probe && strcmp(call->session, session->session) == 0)
+			return false;
+		builds |= !call->probe;
+	}
+	return builds;
+}
+
+static bool call_may_open(const struct binding *binding, const struct buildkit_call *call)
+{
+	const struct buildkit_call *solve;
+
+	if (!call_held(call) || !call->known)
+		return false;
+	switch (call->kind) {
+	case CALL_SESSION:
+		return session_may_open(binding, call);
+	case CALL_SOLVE:
+		return !call->probe;
+	case CALL_STATUS:
+	case CALL_RETURN:
+		/* Whether it is the probe's is known with its Solve. */
+		solve = binding_solve(binding, call->ref);
+		return solve ? !solve->probe : !call->ref[0];
+	case CALL_BRIDGE:
+		return true;
+	default:
+		return false;
+	}
+}
+
+static unsigned opening_rank(enum call_kind kind)
+{
+	return kind == CALL_SESSION ? 0 : kind == CALL_SOLVE ? 1 : 2;
+}
+
+/* False: the connection takes no more. */
+static bool binding_open_rank(struct binding *binding, unsigned rank)
+{
+	for_each_call(call, binding)
+		if (opening_rank(call->kind) == rank && call_may_open(binding, call) && !call_open(call))
+			return false;
+	return true;
+}
+
+static void binding_bound(struct binding *binding)
+{
+	uint64_t now = ring_now_ns(binding->buildkit->ring);
+	bool wants = binding_wants_executor(binding);
+
+	if (wants && !uplink_usable(binding->uplink)) {
+		/* It said goodbye: what it has goes on, the rest takes a new connection to the same executor. */
+		uplink_leave(binding->uplink);
+		binding->uplink = NULL;
+		binding_enter(binding, BINDING_CONNECTING);
+		binding_connect(binding);
+		return;
+	}
+	for (unsigned rank = 0; rank < 3 && uplink_usable(binding->uplink); rank++)
+		if (!binding_open_rank(binding, rank))
+			break;
+	binding_charge(binding);
+	if (binding_builds(binding) > 0 || binding_wants_executor(binding))
+		binding->idle_deadline_ns = 0;
+	else if (!binding->idle_deadline_ns)
+		binding->idle_deadline_ns = now + BINDING_LINGER_NS;
+	else if (now >= binding->idle_deadline_ns)
+		binding_unbind(binding);
+}
+
+/* ---- deciding ---- */
+
+static void binding_expire(struct binding *binding)
+{
+	uint64_t now = ring_now_ns(binding->buildkit->ring);
+
+	for_each_call(call, binding)
+		if (call_held(call) && call->deadline_ns && call->deadline_ns <= now && call->kind != CALL_SOLVE)
+			call_expire(call);
+}
+
+static void binding_decide(struct binding *binding)
+{
+	uint64_t affinity;
+
+	switch (binding->state) {
+	case BINDING_UNBOUND:
+		if (!binding_wants_executor(binding) || !binding_affinity(binding, &affinity))
+			break;
+		binding->tries = 0;
+		binding_request(binding, affinity, NULL);
+		break;
+	case BINDING_WAITING:
+		if (!binding_wants_executor(binding))
+			binding_unbind(binding);
+		else
+			binding_show_position(binding);  /* to a Status that came meanwhile */
+		break;
+	case BINDING_CONNECTING:
+		if (!binding->uplink)
+			binding_connect(binding);
+		break;
+	case BINDING_BOUND:
+		binding_bound(binding);
+		break;
+	case BINDING_CLOSED:
+		break;
+	}
+}
+
+static void note_deadline(uint64_t *next, uint64_t deadline, uint64_t now)
+{
+	if (deadline > now && deadline < *next)
+		*next = deadline;
+}
+
+static void binding_arm(struct binding *binding)
+{
+	struct ring *ring = binding->buildkit->ring;
+	uint64_t now = ring_now_ns(ring), next = UINT64_MAX;
+
+	note_deadline(&next, binding->idle_deadline_ns, now);
+	for_each_call(call, binding)
+		if (call_held(call))
+			note_deadline(&next, call->deadline_ns, now);
+	if (next == UINT64_MAX)
+		return;
+	if (!op_in_flight(&binding->timer)) {
+		binding->timer_at_ns = next;
+		ring_timer(ring, &binding->timer, next - now);
+	} else if (next < binding->timer_at_ns) {
+		ring_cancel(ring, &binding->timer);      /* its completion arms it anew */
+	}
+}
+
+void binding_step(struct binding *binding)
+{
+	binding->again = true;
+	if (binding->stepping || binding->state == BINDING_CLOSED)
+		return;
+	binding->stepping = true;
+	while (binding->again && binding->state != BINDING_CLOSED) {
+		binding->again = false;
+		binding_expire(binding);
+		binding_decide(binding);
+	}
+	binding->stepping = false;
+	if (binding->state != BINDING_CLOSED)
+		binding_arm(binding);
+}
+
+static void binding_on_timer(struct op *op, int32_t res)
+{
+	struct binding *binding = container_of(op, struct binding, timer);
+
+	(void)res;
+	if (binding->state == BINDING_CLOSED)
+		binding_join(binding);
+	else
+		binding_step(binding);
+}
+
+/* ---- life ---- */
+
+struct binding *binding_create(struct buildkit *buildkit, const struct conn *client, const struct tenant_identity *identity)
+{
+	struct binding *binding = calloc(1, sizeof(*binding));
+
+	if (!binding)
+		return NULL;
+	binding->buildkit = buildkit;
+	binding->client = client;
+	binding->account.bytes_max = BINDING_KEPT_BYTES_MAX;
+	binding->timer.fn = binding_on_timer;
+	snprintf(binding->tenant, sizeof(binding->tenant), "%s", identity->tenant);
+	snprintf(binding->subject, sizeof(binding->subject), "%s", identity->subject);
+	list_init(&binding->calls);
+	list_init(&binding->uplinks);
+	list_append(&buildkit->bindings, &binding->link);
+	buildkit->bindings_count++;
+	return binding;
+}
+
+void binding_join(struct binding *binding)
+{
+	if (binding->state != BINDING_CLOSED || !list_empty(&binding->calls) || !list_empty(&binding->uplinks) ||
+	    op_in_flight(&binding->timer))
+		return;
+	CHECK(binding->account.bytes == 0);
+	CHECK(binding->buildkit->bindings_count > 0);
+	list_remove(&binding->link);
+	binding->buildkit->bindings_count--;
+	free(binding);
+}
+
+void binding_close(struct binding *binding)
+{
+	binding->client = NULL;
+	binding_unbind(binding);
+	binding_enter(binding, BINDING_CLOSED);
+	list_for_each(link, &binding->uplinks)
+		uplink_leave(container_of(link, struct uplink, link));
+	ring_cancel(binding->buildkit->ring, &binding->timer);
+	binding_join(binding);
+}

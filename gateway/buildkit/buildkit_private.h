@@ -1,0 +1,21 @@
+/* buildkit_private: what the files of this folder share of a gateway's BuildKit side. */
+#pragma once
+
+#include "gateway/buildkit/binding.h"
+#include "gateway/buildkit/refs.h"
+
+struct buildkit {
+	struct ring *ring;
+	const struct access *access;
+	struct executors *executors;
+	bool (*spawnable)(void *context, const char *tenant);
+	void *spawnable_context;
+	struct build_events events;
+	struct list bindings;
+	struct refs refs;
+	uint64_t bindings_count, uplinks_count, calls, calls_total, calls_lost, builds, builds_total;
+
+};
+
+/* The tenant has an executor, or may get one. */
+bool buildkit_hopeful(const struct buildkit *buildkit, const char *tenant);

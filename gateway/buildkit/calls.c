@@ -1,0 +1,342 @@
+/* A client's calls by kind: what each waits for, and what becomes of it. */
+#include "gateway/buildkit/buildkit_private.h"
+
+#include <errno.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include "gateway/base/check.h"
+#include "gateway/base/err.h"
+
+#define CONTROL "/moby.buildkit.v1.Control/"
+#define BRIDGE  "/moby.buildkit.v1.frontend.LLBBridge/"
+
+static void call_copy(char *to, size_t to_size, struct span text)
+{
+	size_t size = text.size < to_size ? text.size : to_size - 1;
+
+	if (size)
+		memcpy(to, text.data, size);
+	to[size] = '\0';
+}
+
+static enum call_kind kind_of(struct span path)
+{
+	static const struct {
+		const char *path;
+		enum call_kind kind;
+	} kinds[] = {
+		{ CONTROL "Session", CALL_SESSION }, { CONTROL "Solve", CALL_SOLVE }, { CONTROL "Status", CALL_STATUS },
+		{ CONTROL "ListWorkers", CALL_LIST_WORKERS }, { CONTROL "Info", CALL_INFO },
+		{ CONTROL "DiskUsage", CALL_DISK_USAGE }, { CONTROL "Prune", CALL_PRUNE },
+		{ CONTROL "ListenBuildHistory", CALL_HISTORY }, { CONTROL "UpdateBuildHistory", CALL_UPDATE_HISTORY },
+		{ BRIDGE "Ping", CALL_PING }, { BRIDGE "Return", CALL_RETURN },
+		{ "/opentelemetry.proto.collector.trace.v1.TraceService/Export", CALL_TRACE },
+	};
+	static const char content[] = "/containerd.services.content.v1.Content/";
+
+	for (size_t i = 0; i < sizeof(kinds) / sizeof(kinds[0]); i++)
+		if (span_is(path, kinds[i].path))
+			return kinds[i].kind;
+	if (path.size > sizeof(BRIDGE) - 1 && memcmp(path.data, BRIDGE, sizeof(BRIDGE) - 1) == 0)
+		return CALL_BRIDGE;
+	if (path.size > sizeof(content) - 1 && memcmp(path.data, content, sizeof(content) - 1) == 0)
+		return CALL_CONTENT;
+	return CALL_OTHER;
+}
+
+/* ---- the first message ---- */
+
+static void solve_take(struct buildkit_call *call, struct span message)
+{
+	struct peek_solve solve;
+
+	if (!peek_solve(&solve, message))
+		solve = (struct peek_solve){ .work = true };     /* the executor says what is wrong with it */
+	call_copy(call->ref, sizeof(call->ref), solve.ref);
+	call_copy(call->session, sizeof(call->session), solve.session);
+	call->probe = solve.internal && !solve.work;
+	list_for_each(link, &call->binding->calls) {
+		const struct buildkit_call *other = container_of(link, struct buildkit_call, link);
+		bool works = other->kind == CALL_BRIDGE || (other->kind == CALL_RETURN && other->known && !other->empty);
+
+		if (works && call->ref[0] && strcmp(other->ref, call->ref) == 0)
+			call->probe = false;
+	}
+	if (!call->probe)
+		builds_begin(call, &solve);
+	probe_look(call->binding, call->ref);
+}
+
+/* A Status of another connection's build, of one that is over, or of one whose Solve is still to come. */
+static void status_take(struct buildkit_call *call, struct span message)
+{
+	struct binding *binding = call->binding;
+	const char *executor;
+
+	call_copy(call->ref, sizeof(call->ref), peek_text(message, 1));
+	if (probe_was_answered(binding, call->ref)) {
+		forward_finish(&call->forward, GRPC_OK, NULL);
+		return;
+	}
+	if (binding_solve(binding, call->ref))
+		return;
+	executor = refs_find(&binding->buildkit->refs, binding->tenant, call->ref);
+	if (executor)
+		errand_run(call, executor);
+	else
+		call->deadline_ns = call->since_ns + BINDING_STRAY_WAIT_NS;
+}
+
+static void return_take(struct buildkit_call *call, struct span message)
+{
+	call->empty = peek_return_is_empty(message);
+	if (!call->empty)
+		probe_is_build(call->binding, call->ref);
+	else
+		call->deadline_ns = call->since_ns + BINDING_STRAY_WAIT_NS;
+	probe_look(call->binding, call->ref);
+}
+
+static void update_history_take(struct buildkit_call *call, struct span message)
+{
+	struct binding *binding = call->binding;
+	const char *executor;
+
+	call_copy(call->ref, sizeof(call->ref), peek_text(message, 1));
+	executor = refs_find(&binding->buildkit->refs, binding->tenant, call->ref);
+	errand_run(call, executor ? executor : binding->executor);
+}
+
+static void call_on_first(struct forward *forward, struct span message)
+{
+	struct buildkit_call *call = container_of(forward, struct buildkit_call, forward);
+	struct binding *binding = call->binding;
+
+	call->known = true;
+	switch (call->kind) {
+	case CALL_SOLVE:
+		solve_take(call, message);
+		break;
+	case CALL_STATUS:
+		status_take(call, message);
+		break;
+	case CALL_RETURN:
+		return_take(call, message);
+		break;
+	case CALL_LIST_WORKERS:
+		if (message.size)        /* a filter: one executor's answer is as good as another's */
+			errand_run(call, NULL);
+		else
+			answers_give(call);
+		break;
+	case CALL_INFO:
+	case CALL_PING:
+		answers_give(call);
+		break;
+	case CALL_TRACE:
+		if (binding->state != BINDING_BOUND || !uplink_usable(binding->uplink) || !call_open(call))
+			forward_reply(&call->forward, (struct span){ 0 });
+		break;
+	case CALL_UPDATE_HISTORY:
+		update_history_take(call, message);
+		break;
+	case CALL_DISK_USAGE:
+	case CALL_PRUNE:
+	case CALL_HISTORY:
+		errand_run(call, NULL);
+		break;
+	case CALL_SESSION:
+	case CALL_BRIDGE:
+	case CALL_CONTENT:
+	case CALL_OTHER:
+		break;
+	}
+	binding_step(binding);
+}
+
+/* A session that no executor has seen is closed by its client: the probe's, or one whose build was cancelled. */
+static void call_on_end(struct forward *forward)
+{
+	struct buildkit_call *call = container_of(forward, struct buildkit_call, forward);
+
+	if (call->kind == CALL_SESSION)
+		forward_finish(forward, GRPC_OK, NULL);
+}
+
+/* ---- what the executor says ---- */
+
+static void call_on_message(struct forward *forward, struct span message)
+{
+	struct buildkit_call *call = container_of(forward, struct buildkit_call, forward);
+	struct build *build = call->kind == CALL_STATUS ? builds_of_status(call) : NULL;
+
+	if (build)
+		build_take_status(build, message);
+}
+
+static void call_on_status(struct forward *forward, enum grpc_status status, struct span text)
+{
+	struct buildkit_call *call = container_of(forward, struct buildkit_call, forward);
+	struct buildkit *buildkit = call->binding->buildkit;
+
+	if (call->kind == CALL_SOLVE && call->build) {
+		builds_answered(call, status, text);
+	} else if (call->kind == CALL_STATUS) {
+		struct build *build = builds_of_status(call);
+
+		if (build && buildkit->events.on_summary)
+			buildkit->events.on_summary(buildkit->events.context, build);
+	}
+}
+
+/* ---- the end ---- */
+
+static void call_on_gone(struct forward *forward)
+{
+	struct buildkit_call *call = container_of(forward, struct buildkit_call, forward);
+	struct binding *binding = call->binding;
+
+	if (call->leasing)
+		lease_release(&call->lease);
+	list_remove(&call->link);
+	if (call->kind == CALL_SOLVE && call->known && forward->left && forward->state == FORWARD_HELD && call->ref[0])
+		builds_solve_left(call);
+	if (call->build && call->kind == CALL_SOLVE)
+		builds_solve_gone(call);
+	else if (call->build)
+		builds_end(binding->buildkit, call->build);
+	if (forward->lost)
+		binding->buildkit->calls_lost++;
+	CHECK(binding->buildkit->calls > 0);
+	binding->buildkit->calls--;
+	free(call);
+	binding_step(binding);
+	binding_join(binding);
+}
+
+/* ---- beginning ---- */
+
+static const struct forward_events call_events = {
+	.on_first = call_on_first, .on_message = call_on_message, .on_status = call_on_status, .on_gone = call_on_gone,
+};
+/* Nothing in its body decides. */
+static const struct forward_events call_events_plain = {
+	.on_end = call_on_end, .on_message = call_on_message, .on_status = call_on_status, .on_gone = call_on_gone,
+};
+
+/* A Session has come: what is to be known of it, and the client hears from us at once. */
+static void session_begin(struct buildkit_call *call)
+{
+	struct span key = forward_header(&call->forward, "x-docker-expose-session-sharedkey");
+
+	call_copy(call->session, sizeof(call->session), forward_header(&call->forward, "x-docker-expose-session-uuid"));
+	call_copy(call->shared_key, sizeof(call->shared_key), key);
+	call->affinity = key.size ? refs_hash(call->binding->tenant, call->shared_key) : 0;
+	call->known = true;
+	forward_start(&call->forward);
+}
+
+/* What is known from the header fields alone. */
+static void call_take_head(struct buildkit_call *call)
+{
+	struct binding *binding = call->binding;
+
+	switch (call->kind) {
+	case CALL_SESSION:
+		session_begin(call);
+		break;
+	case CALL_BRIDGE:
+	case CALL_RETURN:
+	case CALL_PING:
+		call_copy(call->ref, sizeof(call->ref), forward_header(&call->forward, "buildkit-controlapi-buildid"));
+		if (call->kind == CALL_BRIDGE) {
+			call->known = true;
+			probe_is_build(binding, call->ref);
+		}
+		break;
+	case CALL_STATUS:
+		forward_start(&call->forward);
+		call->forward.by_messages = true;
+		break;
+	case CALL_CONTENT:
+		errand_run(call, binding->executor);
+		break;
+	case CALL_OTHER:
+		errand_run(call, NULL);
+		break;
+	default:
+		break;
+	}
+}
+
+int call_begin(struct binding *binding, const struct server_request *request)
+{
+	struct buildkit *buildkit = binding->buildkit;
+	struct buildkit_call *call = calloc(1, sizeof(*call));
+	const struct forward_events *events;
+	int r;
+
+	if (!call)
+		return ERR_RAISE(-ENOMEM);
+	call->binding = binding;
+	call->kind = kind_of(request->head->path);
+	call->since_ns = ring_now_ns(buildkit->ring);
+	events = call->kind == CALL_SESSION || call->kind == CALL_BRIDGE || call->kind == CALL_CONTENT ||
+	         call->kind == CALL_OTHER ? &call_events_plain : &call_events;
+	r = forward_init(&call->forward, events, &binding->account, request->stream, request->head);
+	if (r < 0) {
+		free(call);
+		return ERR_RAISE(r);
+	}
+	list_append(&binding->calls, &call->link);
+	buildkit->calls++;
+	buildkit->calls_total++;
+	call_take_head(call);
+	binding_step(binding);
+	return 0;
+}
+
+/* ---- held calls ---- */
+
+/* Where a Session meets its executor: carried there as bytes. */
+static int session_open(struct buildkit_call *call, struct uplink *uplink)
+{
+	return forward_open(&call->forward, conn_h2(uplink->conn), uplink->executor);
+}
+
+bool call_open(struct buildkit_call *call)
+{
+	struct uplink *uplink = call->binding->uplink;
+	int r = call->kind == CALL_SESSION ? session_open(call, uplink) :
+	        forward_open(&call->forward, conn_h2(uplink->conn), uplink->executor);
+
+	if (r == -EAGAIN || r == -EPIPE)
+		return false;
+	if (r < 0) {
+		call_refuse(call, GRPC_RESOURCE_EXHAUSTED, r == -EINVAL ? "too many header fields to carry on" : "out of memory");
+		return true;
+	}
+	if (call->build && call->kind == CALL_SOLVE)
+		builds_run(call);
+	return true;
+}
+
+void call_refuse(struct buildkit_call *call, enum grpc_status status, const char *why)
+{
+	if (call->build && call->kind == CALL_SOLVE)
+		builds_refuse(call, status, why);
+	forward_finish(&call->forward, status, why);
+}
+
+void call_expire(struct buildkit_call *call)
+{
+	char why[128];
+
+	call->deadline_ns = 0;
+	if (call->kind == CALL_LIST_WORKERS || call->kind == CALL_INFO || call->kind == CALL_PING || call->leasing) {
+		answers_expire(call);
+	} else if ((call->kind == CALL_STATUS || call->kind == CALL_RETURN) && !binding_solve(call->binding, call->ref)) {
+		snprintf(why, sizeof(why), "no such job %s", call->ref);
+		forward_finish(&call->forward, GRPC_NOT_FOUND, why);
+	}
+}

@@ -1,0 +1,66 @@
+/* Ref to executor. */
+#include "gateway/buildkit/refs.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+
+/* FNV-1a; a table of the tenant's own refs is nothing to attack. */
+static uint64_t mix(uint64_t hash, const char *text)
+{
+	for (; *text; text++)
+		hash = (hash ^ (uint8_t)*text) * 1099511628211ull;
+	return hash;
+}
+
+uint64_t refs_hash(const char *tenant, const char *text)
+{
+	uint64_t hash = mix(14695981039346656037ull, tenant) * 1099511628211ull;
+
+	hash = mix(hash, text);
+	return hash ? hash : 1;
+}
+
+void refs_fini(struct refs *refs)
+{
+	free(refs->entries);
+	*refs = (struct refs){ 0 };
+}
+
+static struct ref_entry *refs_entry(const struct refs *refs, const char *tenant, const char *ref)
+{
+	uint64_t key = refs_hash(tenant, ref);
+
+	for (uint32_t i = 0; i < refs->count; i++)
+		if (refs->entries[i].key == key && strcmp(refs->entries[i].ref, ref) == 0)
+			return &refs->entries[i];
+	return NULL;
+}
+
+void refs_remember(struct refs *refs, const char *tenant, const char *ref, const char *executor)
+{
+	struct ref_entry *entry;
+
+	if (!ref[0])
+		return;
+	if (!refs->entries)
+		refs->entries = calloc(REFS_MAX, sizeof(*refs->entries));
+	if (!refs->entries)
+		return;
+	entry = refs_entry(refs, tenant, ref);
+	if (!entry) {
+		entry = &refs->entries[refs->next];
+		refs->next = (refs->next + 1) % REFS_MAX;
+		if (refs->count < REFS_MAX)
+			refs->count++;
+	}
+	entry->key = refs_hash(tenant, ref);
+	snprintf(entry->ref, sizeof(entry->ref), "%s", ref);
+	snprintf(entry->executor, sizeof(entry->executor), "%s", executor);
+}
+
+const char *refs_find(const struct refs *refs, const char *tenant, const char *ref)
+{
+	const struct ref_entry *entry = ref[0] ? refs_entry(refs, tenant, ref) : NULL;
+
+	return entry ? entry->executor : NULL;
+}

@@ -1,0 +1,31 @@
+/*
+ * refs: which executor ran the build of a Ref, for the last REFS_MAX builds: where its history, logs and content are.
+ * Pure. Refs of different tenants are told apart.
+ */
+#pragma once
+
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "gateway/buildkit/build.h"
+
+#define REFS_MAX 4096                    /* beyond, the oldest is forgotten */
+
+struct ref_entry {
+	uint64_t key;                    /* of tenant and Ref */
+	char ref[BUILD_ID_MAX];
+	char executor[EXECUTOR_NAME_MAX];
+};
+
+struct refs {
+	struct ref_entry *entries;       /* REFS_MAX of them, from the first on */
+	uint32_t count, next;
+};
+
+void refs_fini(struct refs *refs);       /* all-zero is accepted, and is an empty table */
+/* Without memory it is not remembered. */
+void refs_remember(struct refs *refs, const char *tenant, const char *ref, const char *executor);
+/* The executor's name, borrowed until the next refs_remember(); NULL: not known. */
+const char *refs_find(const struct refs *refs, const char *tenant, const char *ref);
+/* Of (tenant, text): never 0. */
+uint64_t refs_hash(const char *tenant, const char *text);

@@ -1,0 +1,62 @@
+/*
+ * builder: a buildkitd as far as builds go, in a thread of its own: it answers what the pool of executors asks, keeps each
+ * Solve open until it is told its end, tells progress to Status, and notes who called what in which order. Every other
+ * method echoes: each message back, in order, holding while the way back is full; but
+ *
+ *	…/Hang      never answers
+ *	…/Refuse    PERMISSION_DENIED "not you, 100 % sure"
+ *	…/No        UNIMPLEMENTED
+ *	…/Sink      counts bytes; answers with their number (u64) at the end
+ *	…/Source    first message: how many bytes to send (u64); in 64 KiB messages, byte i is i*7 & 255
+ *
+ * Like the real one it makes Status and LLBBridge wait for the Solve of their Ref; unlike it, for ever.
+ */
+#pragma once
+
+#include <pthread.h>
+#include "gateway/net/server.h"
+
+#define BUILDER_LOG_MAX 1024
+
+struct builder_entry {
+	char method[48];                 /* "Solve"; LLBBridge's as "Bridge/Solve" */
+	char ref[64];
+	bool open, hidden;               /* hidden: the pool's own questions */
+};
+
+struct builder {
+	const char *name;                /* in what it tells: DiskUsage, workers */
+	enum ring_engine engine;
+	bool sick;                       /* at the start: health says NOT_SERVING */
+	/* The builder's. */
+	pthread_t thread;
+	pthread_mutex_t mutex;
+	pthread_cond_t changed;
+	struct ring *ring;
+	struct server *server;
+	char bound[ADDRESS_TEXT_MAX], address[ADDRESS_TEXT_MAX];
+	struct builder_entry log[BUILDER_LOG_MAX];
+	unsigned logged;
+	struct list calls;
+	bool listening, drained, stopped;
+	uint64_t connections;
+};
+
+/* `builder` is all zero but for its first part. A port is taken at the first start and kept. */
+void builder_start(struct builder *builder);
+/* At once, and all its connections; it may be started again. */
+void builder_stop(struct builder *builder);
+/* The health check says so from now on. */
+void builder_set_sick(struct builder *builder, bool sick);
+/* Ends the Solve of `ref`, and its Status. `text` may be NULL. */
+void builder_finish(struct builder *builder, const char *ref, enum grpc_status status, const char *text);
+/* Calls of that method, without the pool's own. */
+unsigned builder_count(struct builder *builder, const char *method);
+unsigned builder_open(struct builder *builder, const char *method);
+/* Waits until that many were made, or are open; fails the test after 20 s. */
+void builder_until_count(struct builder *builder, const char *method, unsigned count);
+void builder_until_open(struct builder *builder, const char *method, unsigned count);
+/* The methods in the order in which they came, with blanks in between. Returns `text`. */
+char *builder_order(struct builder *builder, char *text, size_t size);
+/* Open connections, the pool's included. */
+void builder_until_connections(struct builder *builder, uint64_t count);
