@@ -45,7 +45,7 @@ enum call_kind {
 	CALL_RETURN,                     /* LLBBridge/Return: a build's too, unless it returns nothing */
 	CALL_PING, CALL_LIST_WORKERS, CALL_INFO,                         /* answered here */
 	CALL_TRACE,                      /* answered while unbound */
-	CALL_DISK_USAGE, CALL_PRUNE, CALL_HISTORY,                       /* of an executor, whichever */
+	CALL_DISK_USAGE, CALL_PRUNE, CALL_HISTORY,                       /* of all executors */
 	CALL_UPDATE_HISTORY, CALL_CONTENT,                               /* of the executor that ran the Ref */
 	CALL_OTHER,
 };
@@ -79,6 +79,7 @@ struct buildkit_call {
 	uint32_t told;                   /* the position that it showed last */
 	struct lease lease;              /* for an answer before any executor was ready */
 	bool leasing;
+	struct fanout *fanout;           /* a question to several executors that is under way */
 };
 
 struct binding {

@@ -6,6 +6,7 @@
 #include <stdlib.h>
 #include "gateway/base/check.h"
 #include "gateway/base/err.h"
+#include "gateway/buildkit/fanout.h"
 
 #define CONTROL "/moby.buildkit.v1.Control/"
 #define BRIDGE  "/moby.buildkit.v1.frontend.LLBBridge/"
@@ -143,7 +144,7 @@ static void call_on_first(struct forward *forward, struct span message)
 	case CALL_DISK_USAGE:
 	case CALL_PRUNE:
 	case CALL_HISTORY:
-		errand_run(call, NULL);
+		fanout_begin(call, message);
 		break;
 	case CALL_SESSION:
 	case CALL_BRIDGE:
@@ -209,15 +210,25 @@ static void call_on_gone(struct forward *forward)
 		binding->buildkit->calls_lost++;
 	CHECK(binding->buildkit->calls > 0);
 	binding->buildkit->calls--;
+	fanout_leave(call->fanout);
 	free(call);
 	binding_step(binding);
 	binding_join(binding);
 }
 
+static void call_on_drained(struct forward *forward)
+{
+	struct buildkit_call *call = container_of(forward, struct buildkit_call, forward);
+
+	if (call->fanout)
+		fanout_resume(call->fanout);
+}
+
 /* ---- beginning ---- */
 
 static const struct forward_events call_events = {
-	.on_first = call_on_first, .on_message = call_on_message, .on_status = call_on_status, .on_gone = call_on_gone,
+	.on_first = call_on_first, .on_message = call_on_message, .on_status = call_on_status, .on_drained = call_on_drained,
+	.on_gone = call_on_gone,
 };
 /* Nothing in its body decides. */
 static const struct forward_events call_events_plain = {

@@ -255,7 +255,12 @@ static void client_on_end(struct stream *stream)
 
 static void client_on_writable(struct stream *stream)
 {
-	side_flush(&of_client(stream)->client);
+	struct forward *forward = of_client(stream);
+	bool waited = forward_waits(forward);
+
+	side_flush(&forward->client);
+	if (waited && !forward_waits(forward) && forward->events->on_drained)
+		forward->events->on_drained(forward);
 }
 
 /* The executor stops working for who is gone. When it had answered all, the reset only says that no more comes. */

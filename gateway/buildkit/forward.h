@@ -39,6 +39,8 @@ struct forward_events {
 	 * still percent-encoded. Optional.
 	 */
 	void (*on_status)(struct forward *forward, enum grpc_status status, struct span text);
+	/* What waited for the client to read has gone out. Optional. */
+	void (*on_drained)(struct forward *forward);
 	/* Last: both streams have closed. The owner may be freed. */
 	void (*on_gone)(struct forward *forward);
 };
@@ -101,6 +103,11 @@ int forward_open(struct forward *forward, struct h2 *to, const char *executor);
 void forward_start(struct forward *forward);
 /* A message of ours, held or by messages. False: dropped, as the client does not read or the call is over. */
 bool forward_put(struct forward *forward, struct span message);
+/* Something waits for the client to read. */
+static inline bool forward_waits(const struct forward *forward)
+{
+	return forward->client.waiting.size > 0;
+}
 /* The answer is ours, behind what was put: the executor's stream is reset. `text` may be NULL. Later ones do nothing. */
 void forward_finish(struct forward *forward, enum grpc_status status, const char *text);
 /* One message and OK. */

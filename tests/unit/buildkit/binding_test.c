@@ -10,6 +10,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 #include <cmocka.h>
 #include "proto/pb.h"
 #include "tests/unit/buildkit/builder.h"
@@ -23,6 +24,7 @@ struct fixture {
 	const char *executors[3];
 	struct gateway_thread *gateway;
 	struct client *clients[4];
+	struct buildkit *buildkit;       /* for the gateway's thread alone */
 	/* Of the last build that ended. */
 	struct build ended;
 	unsigned ended_count;
@@ -31,11 +33,13 @@ struct fixture {
 static void on_summary(void *context, struct build *build)
 {
 	struct fixture *fixture = context;
-	struct gateway_parts *parts = NULL;
 
-	(void)parts;
-	(void)build;
-	(void)fixture;
+	buildkit_say(fixture->buildkit, build, "summary", "[sluice] context: 3 files");
+}
+
+static void take_buildkit(struct gateway_parts *parts, void *context)
+{
+	((struct fixture *)context)->buildkit = parts->buildkit;
 }
 
 static void on_ended(void *context, const struct build *build)
@@ -71,6 +75,7 @@ static struct fixture *begin_with(void **state, unsigned builders, uint32_t slot
 		fixture->executors[i] = fixture->builders[i].address;
 	}
 	fixture->gateway = gateway_thread_start(&options);
+	gateway_thread_call(fixture->gateway, take_buildkit, fixture);
 	if (!sick)
 		gateway_thread_until(fixture->gateway, all_are_ready, &builders);
 	return fixture;
@@ -322,6 +327,8 @@ static void a_build_goes_through(void **state)
 	says(progress, "sha256:aa");
 	ends(return_nothing(client, "r"), GRPC_OK, NULL);
 	ends(running, GRPC_OK, NULL);
+	/* The gateway's own last word, before the executor's end of it. */
+	says(progress, "[sluice] context: 3 files");
 	ends(progress, GRPC_OK, NULL);
 	client_send_end(held);
 	ends(held, GRPC_OK, NULL);
@@ -524,6 +531,100 @@ static void before_any_executor_is_ready(void **state)
 	end(fixture);
 }
 
+/* A message of that call has it, before its end; the rest is thrown away. */
+static bool tells(struct client_call *call, const char *text)
+{
+	struct span message;
+	bool told = false;
+
+	while (client_receive(call, &message, 20000 * MS) == CLIENT_OK)
+		told |= memmem(message.data, message.size, text, strlen(text)) != NULL;
+	assert_int_equal(client_call_status(call, NULL), GRPC_OK);
+	return told;
+}
+
+static struct client_call *ask(struct client *client, const char *method, struct span request)
+{
+	struct client_call *call;
+	char path[128];
+
+	snprintf(path, sizeof(path), CONTROL "%s", method);
+	call = call_with(client, path, NULL, NULL, NULL, NULL);
+	assert_int_equal(client_send(call, request, 0), CLIENT_OK);
+	client_send_end(call);
+	return call;
+}
+
+static void what_concerns_all_is_asked_of_all(void **state)
+{
+	static const char *const methods[] = { "DiskUsage", "Prune", "ListenBuildHistory" };
+	struct fixture *fixture = begin_with(state, 2, 4, 0, false);
+	struct client *client = client_of(fixture, 0);
+	struct client_call *call, *running;
+	unsigned at, other;
+
+	for (unsigned i = 0; i < 3; i++) {
+		for (unsigned k = 0; k < 2; k++) {
+			call = ask(client, methods[i], (struct span){ 0 });
+			assert_true(tells(call, k ? "one" : "two"));
+			client_call_close(call);
+		}
+		for (unsigned k = 0; k < 2; k++)
+			assert_int_equal(builder_count(&fixture->builders[k], methods[i]), 2);
+	}
+	/* What names a build goes where that ran. */
+	build_begin(fixture, 0, "r", &running);
+	while (builder_open(&fixture->builders[0], "Solve") + builder_open(&fixture->builders[1], "Solve") == 0)
+		turn(client);
+	at = builder_open(&fixture->builders[0], "Solve") ? 0 : 1;
+	other = 1 - at;
+	builder_finish(&fixture->builders[at], "r", GRPC_OK, NULL);
+	ends(running, GRPC_OK, NULL);
+	for (unsigned k = 0; k < 3; k++) {
+		client = client_of(fixture, 1 + k % 2);
+		call = ask(client, "ListenBuildHistory", span_text("\x12\x01r"));
+		assert_true(tells(call, at ? "two" : "one"));
+		client_call_close(call);
+		ends(ask(client, "UpdateBuildHistory", span_text("\x0a\x01r")), GRPC_OK, NULL);
+		call = call_with(client, "/containerd.services.content.v1.Content/Read", NULL, NULL, NULL, NULL);
+		assert_int_equal(client_send(call, span_text("digest"), 0), CLIENT_OK);
+		client_send_end(call);
+		assert_true(tells(call, "digest"));
+		client_call_close(call);
+	}
+	assert_int_equal(builder_count(&fixture->builders[at], "ListenBuildHistory"), 5);
+	assert_int_equal(builder_count(&fixture->builders[at], "UpdateBuildHistory"), 3);
+	assert_int_equal(builder_count(&fixture->builders[at], "Read"), 3);
+	assert_int_equal(builder_count(&fixture->builders[other], "ListenBuildHistory"), 2);
+	assert_int_equal(builder_count(&fixture->builders[other], "Read"), 0);
+	end(fixture);
+}
+
+/* Two bulky streams into one, to a client that rests. */
+static void merging_waits_for_the_client(void **state)
+{
+	struct fixture *fixture = begin_with(state, 2, 4, 0, false);
+	struct client_call *call;
+	struct span message;
+	uint64_t bytes = 0;
+
+	fixture->builders[0].prune_bytes = fixture->builders[1].prune_bytes = 8000000;
+	call = ask(client_of(fixture, 0), "Prune", (struct span){ 0 });
+	while (client_receive(call, &message, 20000 * MS) == CLIENT_OK) {
+		if (bytes / 1000000 != (bytes + message.size) / 1000000)
+			usleep(10000);
+		bytes += message.size;
+	}
+	assert_int_equal(client_call_status(call, NULL), GRPC_OK);
+	assert_int_equal(bytes, 16000000);
+	client_call_close(call);
+	/* And one that goes in the middle. */
+	call = ask(client_of(fixture, 0), "Prune", (struct span){ 0 });
+	assert_int_equal(client_receive(call, &message, UINT64_MAX), CLIENT_OK);
+	leave(fixture, 0);
+	end(fixture);
+}
+
 /* At each step of a build, held and under way. */
 static void a_client_may_vanish_at_any_moment(void **state)
 {
@@ -574,6 +675,8 @@ int main(void)
 		BOTH(a_large_request_is_held_whole),
 		BOTH(builds_of_one_connection_go_together),
 		BOTH(before_any_executor_is_ready),
+		BOTH(what_concerns_all_is_asked_of_all),
+		BOTH(merging_waits_for_the_client),
 		BOTH(a_client_may_vanish_at_any_moment),
 	};
 

@@ -155,6 +155,23 @@ static void serve_build_calls(struct builder *builder)
 
 /* ---- messages ---- */
 
+static void source_step(struct builder_call *each)
+{
+	static uint8_t pattern[PIECE_BYTES + 256];
+
+	for (size_t i = 0; i < sizeof(pattern); i++)
+		pattern[i] = (uint8_t)(i * 7);
+	while (each->sent < each->to_send) {
+		uint64_t left = each->to_send - each->sent;
+		size_t size = left < PIECE_BYTES ? (size_t)left : PIECE_BYTES;
+
+		if (call_send(&each->call, span_make(pattern + each->sent % 256, size), 0) != CALL_SENT)
+			return;
+		each->sent += size;
+	}
+	call_finish(&each->call, GRPC_OK, NULL);
+}
+
 static void take_solve(struct builder_call *each, struct span message)
 {
 	struct pb_reader reader = pb_reader_make(message);
@@ -207,6 +224,10 @@ static void answer_control(struct builder_call *each)
 		put_named(&out, 1, "buildkit");
 	} else if (is(each, "DiskUsage") || is(each, "ListenBuildHistory")) {
 		put_named(&out, is(each, "DiskUsage") ? 1 : 2, builder->name);
+	} else if (is(each, "Prune") && builder->prune_bytes) {
+		each->to_send = builder->prune_bytes;
+		source_step(each);
+		return;
 	} else if (is(each, "Prune")) {
 		pb_put_text(&out, 1, builder->name);
 	} else {
@@ -224,23 +245,6 @@ static bool echoes(const struct builder_call *each)
 		if (is(each, others[i]))
 			return false;
 	return strncmp(each->method, "Bridge/", 7) != 0;
-}
-
-static void source_step(struct builder_call *each)
-{
-	static uint8_t pattern[PIECE_BYTES + 256];
-
-	for (size_t i = 0; i < sizeof(pattern); i++)
-		pattern[i] = (uint8_t)(i * 7);
-	while (each->sent < each->to_send) {
-		uint64_t left = each->to_send - each->sent;
-		size_t size = left < PIECE_BYTES ? (size_t)left : PIECE_BYTES;
-
-		if (call_send(&each->call, span_make(pattern + each->sent % 256, size), 0) != CALL_SENT)
-			return;
-		each->sent += size;
-	}
-	call_finish(&each->call, GRPC_OK, NULL);
 }
 
 static void on_message(struct call *call, struct span message)
@@ -277,7 +281,7 @@ static void on_writable(struct call *call)
 {
 	struct builder_call *each = call->owner;
 
-	if (is(each, "Source"))
+	if (each->to_send)
 		source_step(each);
 	if (!each->keeping || call_send(call, buffer_span(&each->kept), 0) == CALL_FULL)
 		return;

@@ -27,6 +27,7 @@ struct builder_entry {
 struct builder {
 	const char *name;                /* in what it tells: DiskUsage, workers */
 	enum ring_engine engine;
+	uint64_t prune_bytes;            /* Prune tells that many bytes, as Source does; 0: its name */
 	bool sick;                       /* at the start: health says NOT_SERVING */
 	/* The builder's. */
 	pthread_t thread;

@@ -1,0 +1,268 @@
+/* One question to several executors. */
+#include "gateway/buildkit/fanout.h"
+
+#include <errno.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include "gateway/base/check.h"
+#include "gateway/buildkit/buildkit_private.h"
+
+#define CONTROL "/moby.buildkit.v1.Control/"
+#define BRANCHES_MAX EXECUTORS_MAX
+
+enum { HISTORY_REQUEST_REF = 2, HISTORY_EVENT_RECORD = 2, HISTORY_RECORD_REF = 1 };
+
+/* The same call at one executor. */
+struct branch {
+	struct fanout *fanout;
+	struct call call;
+	struct list link;
+	char executor[EXECUTOR_NAME_MAX];
+};
+
+struct fanout {
+	struct buildkit_call *client;    /* NULL: gone */
+	struct list branches;            /* that have not ended */
+	enum call_kind kind;
+	bool named;                      /* the request names a Ref */
+	bool opening;                    /* more branches follow */
+	bool answered;                   /* an executor said OK */
+	enum grpc_status status;         /* the first that was neither that nor NOT_FOUND */
+	char text[CALL_STATUS_TEXT_MAX + 1];
+	char missing[CALL_STATUS_TEXT_MAX + 1];  /* of the first NOT_FOUND */
+	struct buffer records;           /* DiskUsage */
+};
+
+static void fanout_finish(struct fanout *fanout)
+{
+	struct forward *forward = &fanout->client->forward;
+
+	if (fanout->status != GRPC_OK)
+		forward_finish(forward, fanout->status, fanout->text);
+	else if (!fanout->answered)
+		forward_finish(forward, GRPC_NOT_FOUND, fanout->missing);
+	else if (fanout->kind == CALL_DISK_USAGE)
+		forward_reply(forward, buffer_span(&fanout->records));
+	else
+		forward_finish(forward, GRPC_OK, NULL);
+}
+
+static void fanout_join(struct fanout *fanout)
+{
+	if (!list_empty(&fanout->branches) || fanout->opening)
+		return;
+	if (fanout->client) {
+		fanout_finish(fanout);
+		fanout->client->fanout = NULL;
+	}
+	buffer_fini(&fanout->records);
+	free(fanout);
+}
+
+static void fanout_fail(struct fanout *fanout, enum grpc_status status, const char *executor, struct span text)
+{
+	if (fanout->status != GRPC_OK)
+		return;
+	fanout->status = status;
+	snprintf(fanout->text, sizeof(fanout->text), "executor %s: %.*s", executor, (int)text.size, (const char *)text.data);
+}
+
+/* ---- answers ---- */
+
+static void history_note(struct branch *branch, struct span event)
+{
+	struct binding *binding = branch->fanout->client->binding;
+	struct span ref = peek_text(peek_text(event, HISTORY_EVENT_RECORD), HISTORY_RECORD_REF);
+	char text[BUILD_ID_MAX];
+
+	if (!ref.size || ref.size >= sizeof(text))
+		return;
+	snprintf(text, sizeof(text), "%.*s", (int)ref.size, (const char *)ref.data);
+	refs_remember(&binding->buildkit->refs, binding->tenant, text, branch->executor);
+	/* What it names of the content there is asked for next, and says nothing of the Ref. */
+	if (branch->fanout->named)
+		snprintf(binding->executor, sizeof(binding->executor), "%s", branch->executor);
+}
+
+static void hold_all(struct fanout *fanout)
+{
+	list_for_each(link, &fanout->branches)
+		call_hold(&container_of(link, struct branch, link)->call);
+}
+
+static void branch_on_message(struct call *call, struct span message)
+{
+	struct branch *branch = call->owner;
+	struct fanout *fanout = branch->fanout;
+
+	if (!fanout->client)
+		return;
+	if (fanout->kind == CALL_DISK_USAGE) {
+		buffer_put(&fanout->records, message.data, message.size);
+		if (fanout->records.failed)
+			fanout_fail(fanout, GRPC_RESOURCE_EXHAUSTED, branch->executor, span_text("the records of all are too many"));
+		return;
+	}
+	if (fanout->kind == CALL_HISTORY)
+		history_note(branch, message);
+	(void)forward_put(&fanout->client->forward, message);
+	if (forward_waits(&fanout->client->forward))
+		hold_all(fanout);
+}
+
+static void branch_on_writable(struct call *call)
+{
+	(void)call;
+}
+
+static void branch_on_closed(struct call *call, enum grpc_status status, struct span message)
+{
+	struct branch *branch = call->owner;
+	struct fanout *fanout = branch->fanout;
+
+	if (status == GRPC_OK)
+		fanout->answered = true;
+	else if (status != GRPC_NOT_FOUND)
+		fanout_fail(fanout, status, branch->executor, message);
+	else if (!fanout->missing[0])
+		snprintf(fanout->missing, sizeof(fanout->missing), "%.*s", (int)message.size, (const char *)message.data);
+	list_remove(&branch->link);
+	call_fini(&branch->call);
+	free(branch);
+	fanout_join(fanout);
+}
+
+static const struct call_events branch_events = {
+	.on_message = branch_on_message, .on_writable = branch_on_writable, .on_closed = branch_on_closed,
+};
+
+/* ---- asking ---- */
+
+static const char *path_of(enum call_kind kind)
+{
+	return kind == CALL_DISK_USAGE ? CONTROL "DiskUsage" : kind == CALL_PRUNE ? CONTROL "Prune" :
+	       CONTROL "ListenBuildHistory";
+}
+
+static int branch_start(struct branch *branch, struct uplink *uplink)
+{
+	return call_start(&branch->call, conn_h2(uplink->conn), path_of(branch->fanout->kind), span_text("localhost"), 0, NULL,
+	                  0, FORWARD_MESSAGE_BYTES_MAX, &branch_events, branch);
+}
+
+static void branch_open(struct fanout *fanout, struct executor *executor, struct span request)
+{
+	struct binding *binding = fanout->client->binding;
+	struct branch *branch = calloc(1, sizeof(*branch));
+	struct uplink *uplink = NULL;
+	char why[512] = "out of memory";
+	int r = -ENOMEM;
+
+	if (branch) {
+		branch->fanout = fanout;
+		snprintf(branch->executor, sizeof(branch->executor), "%s", executor_name(executor));
+		r = uplink_for(&uplink, binding, executor, why, sizeof(why));
+		if (r == 0)
+			r = branch_start(branch, uplink);
+		if (r == -EPIPE) {
+			uplink->errand = false;          /* it said goodbye */
+			r = uplink_open(&uplink, binding, executor, true, why, sizeof(why));
+			if (r == 0)
+				r = branch_start(branch, uplink);
+		}
+	}
+	if (r < 0) {
+		fanout_fail(fanout, GRPC_UNAVAILABLE, executor_name(executor), span_text(why));
+		free(branch);
+		return;
+	}
+	list_append(&fanout->branches, &branch->link);
+	(void)call_send(&branch->call, request, 0);
+	call_end(&branch->call);
+}
+
+struct ready {
+	struct executor *executors[BRANCHES_MAX];
+	size_t count;
+};
+
+static void collect_ready(void *context, struct executor *executor)
+{
+	struct ready *ready = context;
+
+	if (executor_state(executor) == EXECUTOR_READY && ready->count < BRANCHES_MAX)
+		ready->executors[ready->count++] = executor;
+}
+
+static void fanout_open(struct buildkit_call *call, struct span request, const struct ready *ready)
+{
+	struct fanout *fanout = calloc(1, sizeof(*fanout));
+
+	if (!fanout) {
+		forward_finish(&call->forward, GRPC_RESOURCE_EXHAUSTED, "the gateway is out of memory; try again");
+		return;
+	}
+	fanout->client = call;
+	fanout->kind = call->kind;
+	fanout->named = call->ref[0] != '\0';
+	fanout->records = buffer_heap(FANOUT_ANSWER_BYTES_MAX);
+	list_init(&fanout->branches);
+	call->fanout = fanout;
+	fanout->opening = true;
+	for (size_t i = 0; i < ready->count; i++)
+		branch_open(fanout, ready->executors[i], request);
+	fanout->opening = false;
+	fanout_join(fanout);
+}
+
+void fanout_begin(struct buildkit_call *call, struct span request)
+{
+	struct binding *binding = call->binding;
+	struct buildkit *buildkit = binding->buildkit;
+	const char *executor = NULL;
+	struct ready ready = { .count = 0 };
+	struct span ref = call->kind == CALL_HISTORY ? peek_text(request, HISTORY_REQUEST_REF) : (struct span){ 0 };
+
+	if (ref.size && ref.size < sizeof(call->ref)) {
+		snprintf(call->ref, sizeof(call->ref), "%.*s", (int)ref.size, (const char *)ref.data);
+		executor = refs_find(&buildkit->refs, binding->tenant, call->ref);
+	}
+	if (executor) {
+		snprintf(binding->executor, sizeof(binding->executor), "%s", executor);
+		errand_run(call, binding->executor);
+		return;
+	}
+	executors_visit(buildkit->executors, binding->tenant, collect_ready, &ready);
+	if (ready.count > 1)
+		fanout_open(call, request, &ready);
+	else
+		errand_run(call, NULL);
+}
+
+/* ---- the client's pace, and its end ---- */
+
+void fanout_resume(struct fanout *fanout)
+{
+	bool opening = fanout->opening;
+
+	fanout->opening = true;          /* a release can bring the end of its branch */
+	list_for_each_safe(link, after, &fanout->branches) {
+		if (fanout->client && forward_waits(&fanout->client->forward))
+			break;
+		call_release(&container_of(link, struct branch, link)->call);
+	}
+	fanout->opening = opening;
+	fanout_join(fanout);
+}
+
+void fanout_leave(struct fanout *fanout)
+{
+	if (!fanout)
+		return;
+	fanout->client = NULL;
+	fanout->opening = true;
+	list_for_each_safe(link, after, &fanout->branches)
+		call_cancel(&container_of(link, struct branch, link)->call);
+	fanout->opening = false;
+	fanout_join(fanout);
+}
