@@ -22,6 +22,7 @@
 #include "gateway/buildkit/buildkit.h"
 #include "gateway/buildkit/forward.h"
 #include "gateway/buildkit/vertex.h"
+#include "proto/buildkit.h"
 
 #define BINDING_SLOTS_MAX         16             /* that one connection takes; its further builds are not counted */
 #define BINDING_TRIES_MAX         3              /* executors that are tried before the builds are told */
@@ -149,7 +150,7 @@ static inline bool call_held(const struct buildkit_call *call)
 /* ---- builds.c ---- */
 
 /* A Solve that is no probe: its build begins. Without memory it is refused. */
-void builds_begin(struct buildkit_call *solve, const struct peek_solve *peek);
+void builds_begin(struct buildkit_call *solve, const struct buildkit_solve_request *request);
 /* It was opened at its executor; that has answered; it is refused; its client left it while it waited. */
 void builds_run(struct buildkit_call *solve);
 void builds_answered(struct buildkit_call *solve, enum grpc_status status, struct span text);
@@ -173,6 +174,8 @@ void probe_is_build(struct binding *binding, const char *ref);
 /* Answers all of it when the Solve and the Return are both there, in whichever order. */
 void probe_look(struct binding *binding, const char *ref);
 bool probe_was_answered(const struct binding *binding, const char *ref);
+/* A frontend.ReturnRequest that returns nothing: no result, no metadata, no error. */
+bool probe_return_is_empty(struct span message);
 
 /* ---- answers.c ---- */
 

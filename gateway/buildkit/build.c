@@ -4,6 +4,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include "chunker/sha256.h"
+#include "proto/buildkit_status.h"
 
 static void copy_text(char *to, size_t to_size, struct span text)
 {
@@ -14,9 +15,12 @@ static void copy_text(char *to, size_t to_size, struct span text)
 	to[size] = '\0';
 }
 
-struct build *build_create(const struct peek_solve *solve, const char *tenant, const char *subject, uint64_t now_wall_ns)
+struct build *build_create(const struct buildkit_solve_request *solve, const char *tenant, const char *subject,
+                           uint64_t now_wall_ns)
 {
 	struct build *build = calloc(1, sizeof(*build));
+	struct message_cursor cursor = { 0 };
+	struct buildkit_exporter exporter;
 	size_t at = 0;
 
 	if (!build)
@@ -27,10 +31,10 @@ struct build *build_create(const struct peek_solve *solve, const char *tenant, c
 	snprintf(build->subject, sizeof(build->subject), "%s", subject);
 	copy_text(build->ref, sizeof(build->ref), solve->ref);
 	copy_text(build->session, sizeof(build->session), solve->session);
-	for (size_t i = 0; i < solve->exporters_count && at + 2 < sizeof(build->exporters); i++) {
-		if (i)
+	while (at + 2 < sizeof(build->exporters) && buildkit_exporter_next(solve, &cursor, &exporter)) {
+		if (at)
 			build->exporters[at++] = ',';
-		copy_text(build->exporters + at, sizeof(build->exporters) - at, solve->exporters[i]);
+		copy_text(build->exporters + at, sizeof(build->exporters) - at, exporter.type);
 		at += strlen(build->exporters + at);
 	}
 	return build;
@@ -44,9 +48,8 @@ void build_destroy(struct build *build)
 	free(build);
 }
 
-static void take_vertex(void *context, const struct peek_vertex *vertex)
+static void take_vertex(struct build *build, const struct buildkit_vertex *vertex)
 {
-	struct build *build = context;
 	struct digest digest = { .size = 1 };
 
 	if (!vertex->completed || build->seen.count >= BUILD_STEPS_MAX)
@@ -56,12 +59,16 @@ static void take_vertex(void *context, const struct peek_vertex *vertex)
 		return;
 	build->steps++;
 	build->steps_cached += vertex->cached;
-	build->steps_failed += vertex->failed;
+	build->steps_failed += vertex->error.size > 0;
 }
 
 void build_take_status(struct build *build, struct span message)
 {
-	(void)peek_vertices(message, take_vertex, build);
+	struct buildkit_vertex vertex;
+	bool failed = false;
+
+	while (buildkit_vertex_next(&message, &vertex, &failed))
+		take_vertex(build, &vertex);
 }
 
 void build_set_shared_key(struct build *build, struct span shared_key)

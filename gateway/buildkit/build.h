@@ -7,7 +7,7 @@
 #include "gateway/base/digest_set.h"
 #include "gateway/base/list.h"
 #include "gateway/buildkit/executors.h"
-#include "gateway/buildkit/peek.h"
+#include "proto/buildkit_solve.h"
 #include "proto/grpc.h"
 
 #define BUILD_ID_MAX       64            /* of Ref and session id, with the NUL; longer ones are cut */
@@ -39,7 +39,7 @@ struct build {
 };
 
 /* NULL: no memory. */
-struct build *build_create(const struct peek_solve *solve, const char *tenant, const char *subject, uint64_t now_wall_ns);
+struct build *build_create(const struct buildkit_solve_request *solve, const char *tenant, const char *subject, uint64_t now_wall_ns);
 void build_destroy(struct build *build);         /* NULL is accepted */
 /* A StatusResponse of its executor. */
 void build_take_status(struct build *build, struct span message);

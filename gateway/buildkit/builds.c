@@ -4,7 +4,7 @@
 #include <stdio.h>
 #include "gateway/base/log.h"
 
-void builds_begin(struct buildkit_call *call, const struct peek_solve *solve)
+void builds_begin(struct buildkit_call *call, const struct buildkit_solve_request *solve)
 {
 	struct binding *binding = call->binding;
 	struct buildkit *buildkit = binding->buildkit;

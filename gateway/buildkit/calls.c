@@ -7,9 +7,7 @@
 #include "gateway/base/check.h"
 #include "gateway/base/err.h"
 #include "gateway/buildkit/fanout.h"
-
-#define CONTROL "/moby.buildkit.v1.Control/"
-#define BRIDGE  "/moby.buildkit.v1.frontend.LLBBridge/"
+#include "proto/buildkit_status.h"
 
 static void call_copy(char *to, size_t to_size, struct span text)
 {
@@ -26,11 +24,11 @@ static enum call_kind kind_of(struct span path)
 		const char *path;
 		enum call_kind kind;
 	} kinds[] = {
-		{ CONTROL "Session", CALL_SESSION }, { CONTROL "Solve", CALL_SOLVE }, { CONTROL "Status", CALL_STATUS },
-		{ CONTROL "ListWorkers", CALL_LIST_WORKERS }, { CONTROL "Info", CALL_INFO },
-		{ CONTROL "DiskUsage", CALL_DISK_USAGE }, { CONTROL "Prune", CALL_PRUNE },
-		{ CONTROL "ListenBuildHistory", CALL_HISTORY }, { CONTROL "UpdateBuildHistory", CALL_UPDATE_HISTORY },
-		{ BRIDGE "Ping", CALL_PING }, { BRIDGE "Return", CALL_RETURN },
+		{ BUILDKIT_SESSION, CALL_SESSION }, { BUILDKIT_SOLVE, CALL_SOLVE }, { BUILDKIT_STATUS, CALL_STATUS },
+		{ BUILDKIT_LIST_WORKERS, CALL_LIST_WORKERS }, { BUILDKIT_INFO, CALL_INFO },
+		{ BUILDKIT_DISK_USAGE, CALL_DISK_USAGE }, { BUILDKIT_PRUNE, CALL_PRUNE },
+		{ BUILDKIT_LISTEN_BUILD_HISTORY, CALL_HISTORY }, { BUILDKIT_UPDATE_BUILD_HISTORY, CALL_UPDATE_HISTORY },
+		{ BUILDKIT_LLB_PING, CALL_PING }, { BUILDKIT_LLB_RETURN, CALL_RETURN },
 		{ "/opentelemetry.proto.collector.trace.v1.TraceService/Export", CALL_TRACE },
 	};
 	static const char content[] = "/containerd.services.content.v1.Content/";
@@ -38,7 +36,7 @@ static enum call_kind kind_of(struct span path)
 	for (size_t i = 0; i < sizeof(kinds) / sizeof(kinds[0]); i++)
 		if (span_is(path, kinds[i].path))
 			return kinds[i].kind;
-	if (path.size > sizeof(BRIDGE) - 1 && memcmp(path.data, BRIDGE, sizeof(BRIDGE) - 1) == 0)
+	if (path.size > sizeof(BUILDKIT_LLB) - 1 && memcmp(path.data, BUILDKIT_LLB, sizeof(BUILDKIT_LLB) - 1) == 0)
 		return CALL_BRIDGE;
 	if (path.size > sizeof(content) - 1 && memcmp(path.data, content, sizeof(content) - 1) == 0)
 		return CALL_CONTENT;
@@ -49,13 +47,13 @@ static enum call_kind kind_of(struct span path)
 
 static void solve_take(struct buildkit_call *call, struct span message)
 {
-	struct peek_solve solve;
+	struct buildkit_solve_request solve;
 
-	if (!peek_solve(&solve, message))
-		solve = (struct peek_solve){ .work = true };     /* the executor says what is wrong with it */
+	if (!buildkit_solve_request_decode(message, &solve))
+		solve = (struct buildkit_solve_request){ 0 };    /* the executor says what is wrong with it */
 	call_copy(call->ref, sizeof(call->ref), solve.ref);
 	call_copy(call->session, sizeof(call->session), solve.session);
-	call->probe = solve.internal && !solve.work;
+	call->probe = buildkit_solve_is_probe(message);
 	list_for_each(link, &call->binding->calls) {
 		const struct buildkit_call *other = container_of(link, struct buildkit_call, link);
 		bool works = other->kind == CALL_BRIDGE || (other->kind == CALL_RETURN && other->known && !other->empty);
@@ -72,9 +70,11 @@ static void solve_take(struct buildkit_call *call, struct span message)
 static void status_take(struct buildkit_call *call, struct span message)
 {
 	struct binding *binding = call->binding;
+	struct buildkit_status_request request;
 	const char *executor;
 
-	call_copy(call->ref, sizeof(call->ref), peek_text(message, 1));
+	if (message_decode(&buildkit_status_request_type, message, &request))
+		call_copy(call->ref, sizeof(call->ref), request.ref);
 	if (probe_was_answered(binding, call->ref)) {
 		forward_finish(&call->forward, GRPC_OK, NULL);
 		return;
@@ -90,7 +90,7 @@ static void status_take(struct buildkit_call *call, struct span message)
 
 static void return_take(struct buildkit_call *call, struct span message)
 {
-	call->empty = peek_return_is_empty(message);
+	call->empty = probe_return_is_empty(message);
 	if (!call->empty)
 		probe_is_build(call->binding, call->ref);
 	else
@@ -101,9 +101,11 @@ static void return_take(struct buildkit_call *call, struct span message)
 static void update_history_take(struct buildkit_call *call, struct span message)
 {
 	struct binding *binding = call->binding;
+	struct buildkit_update_history_request request;
 	const char *executor;
 
-	call_copy(call->ref, sizeof(call->ref), peek_text(message, 1));
+	if (message_decode(&buildkit_update_history_request_type, message, &request))
+		call_copy(call->ref, sizeof(call->ref), request.ref);
 	executor = refs_find(&binding->buildkit->refs, binding->tenant, call->ref);
 	errand_run(call, executor ? executor : binding->executor);
 }

@@ -6,11 +6,12 @@
 #include <stdlib.h>
 #include "gateway/base/check.h"
 #include "gateway/buildkit/buildkit_private.h"
+#include "proto/buildkit.h"
+#include "proto/pb.h"
 
-#define CONTROL "/moby.buildkit.v1.Control/"
 #define BRANCHES_MAX EXECUTORS_MAX
 
-enum { HISTORY_REQUEST_REF = 2, HISTORY_EVENT_RECORD = 2, HISTORY_RECORD_REF = 1 };
+enum { HISTORY_EVENT_RECORD = 2, HISTORY_RECORD_REF = 1 };      /* control.proto */
 
 /* The same call at one executor. */
 struct branch {
@@ -69,10 +70,22 @@ static void fanout_fail(struct fanout *fanout, enum grpc_status status, const ch
 
 /* ---- answers ---- */
 
+static struct span bytes_field(struct span message, uint32_t number)
+{
+	struct pb_reader reader = pb_reader_make(message);
+	struct span found = { 0 };
+	struct pb_field field;
+
+	while (pb_next(&reader, &field))
+		if (field.number == number && field.wire == PB_BYTES)
+			found = field.bytes;
+	return found;
+}
+
 static void history_note(struct branch *branch, struct span event)
 {
 	struct binding *binding = branch->fanout->client->binding;
-	struct span ref = peek_text(peek_text(event, HISTORY_EVENT_RECORD), HISTORY_RECORD_REF);
+	struct span ref = bytes_field(bytes_field(event, HISTORY_EVENT_RECORD), HISTORY_RECORD_REF);
 	char text[BUILD_ID_MAX];
 
 	if (!ref.size || ref.size >= sizeof(text))
@@ -140,8 +153,8 @@ static const struct call_events branch_events = {
 
 static const char *path_of(enum call_kind kind)
 {
-	return kind == CALL_DISK_USAGE ? CONTROL "DiskUsage" : kind == CALL_PRUNE ? CONTROL "Prune" :
-	       CONTROL "ListenBuildHistory";
+	return kind == CALL_DISK_USAGE ? BUILDKIT_DISK_USAGE : kind == CALL_PRUNE ? BUILDKIT_PRUNE :
+	       BUILDKIT_LISTEN_BUILD_HISTORY;
 }
 
 static int branch_start(struct branch *branch, struct uplink *uplink)
@@ -221,10 +234,11 @@ void fanout_begin(struct buildkit_call *call, struct span request)
 	struct buildkit *buildkit = binding->buildkit;
 	const char *executor = NULL;
 	struct ready ready = { .count = 0 };
-	struct span ref = call->kind == CALL_HISTORY ? peek_text(request, HISTORY_REQUEST_REF) : (struct span){ 0 };
+	struct buildkit_history_request history = { 0 };
 
-	if (ref.size && ref.size < sizeof(call->ref)) {
-		snprintf(call->ref, sizeof(call->ref), "%.*s", (int)ref.size, (const char *)ref.data);
+	if (call->kind == CALL_HISTORY && message_decode(&buildkit_history_request_type, request, &history) &&
+	    history.ref.size < sizeof(call->ref)) {
+		snprintf(call->ref, sizeof(call->ref), "%.*s", (int)history.ref.size, (const char *)history.ref.data);
 		executor = refs_find(&buildkit->refs, binding->tenant, call->ref);
 	}
 	if (executor) {

@@ -5,19 +5,20 @@
 #include "gateway/buildkit/buildkit_private.h"
 
 #include <stdio.h>
+#include "proto/pb.h"
 
 /* A build that does more than the probe, though its Solve says nothing of it. */
 void probe_is_build(struct binding *binding, const char *ref)
 {
 	struct buildkit_call *solve = binding_solve(binding, ref);
-	struct peek_solve peek = { .internal = true };
+	struct buildkit_solve_request request = { .internal = true };
 
 	if (!solve || !solve->probe)
 		return;
 	solve->probe = false;
-	peek.ref = span_text(solve->ref);
-	peek.session = span_text(solve->session);
-	builds_begin(solve, &peek);
+	request.ref = span_text(solve->ref);
+	request.session = span_text(solve->session);
+	builds_begin(solve, &request);
 }
 
 /* It has returned nothing: all of it is answered here. */
@@ -63,4 +64,42 @@ void probe_look(struct binding *binding, const char *ref)
 			return;
 		}
 	}
+}
+
+/* ---- LLBBridge/Return ---- */
+
+enum { RESULT_REF_DEPRECATED = 1, RESULT_REF = 3 };     /* gateway.proto */
+
+static bool is_empty_message(struct span message)
+{
+	struct pb_reader reader = pb_reader_make(message);
+	struct pb_field field;
+
+	while (pb_next(&reader, &field))
+		if (field.wire != PB_BYTES || field.bytes.size)
+			return false;
+	return !reader.failed;
+}
+
+/* A reference to nothing is what a client without a result sends. */
+static bool result_is_empty(struct span message)
+{
+	struct pb_reader reader = pb_reader_make(message);
+	struct pb_field field;
+
+	while (pb_next(&reader, &field)) {
+		bool ref = field.number == RESULT_REF || field.number == RESULT_REF_DEPRECATED;
+
+		if (!ref || field.wire != PB_BYTES || !is_empty_message(field.bytes))
+			return false;
+	}
+	return !reader.failed;
+}
+
+bool probe_return_is_empty(struct span message)
+{
+	struct buildkit_llb_return_request request;
+
+	return message_decode(&buildkit_llb_return_request_type, message, &request) && !request.error.data &&
+	       result_is_empty(request.result);
 }
