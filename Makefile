@@ -20,7 +20,8 @@ deps:
 build: deps
 	@scripts/build $(BUILD)
 
-demo: build
+demo: deps
+	@TARGETS=program scripts/build $(BUILD)
 	@scripts/demo $(BUILD)/gateway/cmd/sluice
 
 test: deps
