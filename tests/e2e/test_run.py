@@ -60,7 +60,7 @@ def test_the_second_time_comes_from_the_cache(env):
         check(again.stdout == first.stdout, "the cache replays another stdout")
         took.append(again.seconds)
     if "sanitize" not in env.binary:
-        env.row("cached run, median of 20", statistics.median(took) * 1000, 50, "ms")
+        env.time_row("cached run, median of 20", statistics.median(took) * 1000, 50, "ms")
     # Somebody else, with an empty home, from a copy of the tree.
     other = env.client(gateway, "somebody-else")
     again, report = other.action(command, "--env", "PATH=/usr/bin:/bin", directory=work_tree(env, "copy"))
