@@ -57,12 +57,16 @@ def run_case(env, function):
         env.remove_paths()
 
 
+def row_text(what, value, limit, unit, at_least, good):
+    word = ">=" if at_least else "<="
+    return f"| {what} | {value:,.6g} {unit} | {word} {limit:,.6g} {unit} | {'ok' if good else 'FAILED'} |"
+
+
 def print_table(rows, titles):
     """The numbers, then the cases that show something without one."""
     print("\n| what | measured | limit | |\n|---|---|---|---|")
-    for what, value, limit, unit, at_least, good in rows:
-        word = ">=" if at_least else "<="
-        print(f"| {what} | {value:,.6g} {unit} | {word} {limit:,.6g} {unit} | {'ok' if good else 'FAILED'} |")
+    for row in rows:
+        print(row_text(*row))
     for title, ok, note in titles:
         print(f"| {title} | {'skipped' if note else 'shown' if ok else 'not shown'} | | {'ok' if ok else 'FAILED'} |")
 
@@ -94,6 +98,9 @@ def main():
                 titles.append((f"{module}: {function.__name__[5:].replace('_', ' ')}", ok, note))
             title = f"{module}: {function.__name__[5:].replace('_', ' ')} ({time.monotonic() - began:.1f} s)"
             print(f"{'ok' if ok else 'not ok'} {number} {title}{note}", flush=True)
+            if arguments.table:          # now, too: the whole takes long
+                for row in env.rows[rows:]:
+                    print("#", row_text(*row), flush=True)
             if lines:                    # on stderr: meson shows that of a failed test
                 print(f"--- {title}", *lines, sep="\n", file=sys.stderr, flush=True)
         if arguments.table and env.rows:

@@ -93,3 +93,4 @@ def test_kill_right_after_a_commit(env):
         check(not trees.differences(tree, back), "an acknowledged root is damaged")
         gateway.stop()
         env.sluice("fsck", store)
+        env.remove(store)
