@@ -2,7 +2,6 @@ package interop
 
 import (
 	"context"
-	"os"
 	"path/filepath"
 	"sync"
 
@@ -16,11 +15,7 @@ import (
 var probeBroker = sync.OnceValue(func() bool {
 	directory := rig.Directory(&main)
 	daemon, err := fake.NewDaemon("", func(ctx context.Context, b *fake.Build) error {
-		destination := filepath.Join(directory, b.Request.FrontendAttrs["into"])
-		if err := os.MkdirAll(destination, 0o755); err != nil {
-			return err
-		}
-		return b.Receive(ctx, destination, fake.Sync{})
+		return b.Receive(ctx, filepath.Join(directory, b.Request.FrontendAttrs["into"]), fake.Sync{})
 	})
 	if err != nil {
 		main.Fatalf("%v", err)

@@ -4,7 +4,6 @@ import (
 	"context"
 	"fmt"
 	"math/rand/v2"
-	"os"
 	"path/filepath"
 	"testing"
 
@@ -19,11 +18,7 @@ func receiver(t *testing.T, sync fake.Sync) (*fake.Daemon, string) {
 	t.Helper()
 	directory := rig.Directory(t)
 	return fakeDaemon(t, func(ctx context.Context, b *fake.Build) error {
-		destination := filepath.Join(directory, b.Request.FrontendAttrs["into"])
-		if err := os.MkdirAll(destination, 0o755); err != nil {
-			return err
-		}
-		return b.Receive(ctx, destination, sync)
+		return b.Receive(ctx, filepath.Join(directory, b.Request.FrontendAttrs["into"]), sync)
 	}), directory
 }
 

@@ -3,6 +3,7 @@ package fake
 import (
 	"context"
 	"net/url"
+	"os"
 
 	"github.com/moby/buildkit/session/filesync"
 	"github.com/tonistiigi/fsutil"
@@ -22,8 +23,11 @@ type Sync struct {
 	Received func(packet *types.Packet)
 }
 
-// Receive brings the client's directory to `destination` by BuildKit's own receiver, along what is there already.
+// Receive brings the client's directory to `destination`, made when it is not there, by BuildKit's own receiver.
 func (b *Build) Receive(ctx context.Context, destination string, sync Sync) error {
+	if err := os.MkdirAll(destination, 0o755); err != nil {
+		return err
+	}
 	name := sync.Name
 	if name == "" {
 		name = "context"

@@ -1,6 +1,7 @@
 package rig
 
 import (
+	"bytes"
 	"fmt"
 	"os"
 	"os/exec"
@@ -148,4 +149,10 @@ func IdleOption() string {
 // QueueOption is the name of the setting that bounds the wait for an executor, or "".
 func QueueOption() string {
 	return queueOption.FindString(helpOf("serve"))
+}
+
+// Sanitized tells whether the gateway was built with ASan, which keeps freed memory and is slow.
+func Sanitized() bool {
+	data, err := os.ReadFile(os.Getenv("SLUICE_BINARY"))
+	return err == nil && bytes.Contains(data, []byte("__asan_init"))
 }

@@ -1,0 +1,113 @@
+package rig
+
+import (
+	"bufio"
+	"fmt"
+	"net/http"
+	"os"
+	"strconv"
+	"strings"
+	"time"
+)
+
+// Metrics are the numbers that the gateway's admin port tells, by name with labels.
+func (g *Gateway) Metrics(s Scope) map[string]float64 {
+	s.Helper()
+	response, err := http.Get("http://" + g.Admin + "/metrics")
+	if err != nil {
+		s.Fatalf("metrics: %v: %s", err, g.process.Log().Tail())
+	}
+	defer response.Body.Close()
+	metrics := map[string]float64{}
+	for scanner := bufio.NewScanner(response.Body); scanner.Scan(); {
+		name, text, found := strings.Cut(scanner.Text(), " ")
+		if value, err := strconv.ParseFloat(text, 64); found && err == nil && name != "#" {
+			metrics[name] = value
+		}
+	}
+	return metrics
+}
+
+// What each build takes and must give back. Numbers of parts that a gateway has not are no gauges of it.
+var gauges = []string{"sluice_connections", "sluice_streams", "sluice_bindings", "sluice_buildkit_calls", "sluice_open_files",
+	"sluice_executor_slots_busy", "sluice_executors_waiting", "sluice_sessions", "sluice_store_holds"}
+
+// Gauges that a gateway without builds shows; Settles holds the later state against them.
+func (g *Gateway) Gauges(s Scope) map[string]float64 {
+	s.Helper()
+	metrics, kept := g.Metrics(s), map[string]float64{}
+	for _, name := range gauges {
+		if value, found := metrics[name]; found {
+			kept[name] = value
+		}
+	}
+	return kept
+}
+
+// Settles waits until no gauge is above what it was.
+func (g *Gateway) Settles(s Scope, before map[string]float64) {
+	s.Helper()
+	above := func() string {
+		now, list := g.Gauges(s), ""
+		for name, value := range before {
+			if now[name] > value {
+				list += fmt.Sprintf(" %s is %v, was %v;", name, now[name], value)
+			}
+		}
+		return list
+	}
+	for end := time.Now().Add(15 * time.Second); above() != ""; time.Sleep(50 * time.Millisecond) {
+		if time.Now().After(end) {
+			s.Fatalf("after the builds:%s", above())
+		}
+	}
+}
+
+// ResidentMost is the most memory that a process ever had, in bytes. The gateway's own process is the child of the one that
+// was started; Pid of the latter is accepted for both.
+func ResidentMost(s Scope, pid int) int64 {
+	s.Helper()
+	most := int64(0)
+	for _, process := range append(children(pid), pid) {
+		text, _ := os.ReadFile(fmt.Sprintf("/proc/%d/status", process))
+		for _, line := range strings.Split(string(text), "\n") {
+			fields := strings.Fields(line)
+			if len(fields) > 1 && fields[0] == "VmHWM:" {
+				kilobytes, _ := strconv.ParseInt(fields[1], 10, 64)
+				most = max(most, kilobytes<<10)
+			}
+		}
+	}
+	if most == 0 {
+		s.Fatalf("process %d is gone", pid)
+	}
+	return most
+}
+
+// CPUSeconds that a process and its children have used, those that ended included.
+func CPUSeconds(pid int) float64 {
+	total := 0.0
+	for _, process := range append(children(pid), pid) {
+		text, _ := os.ReadFile(fmt.Sprintf("/proc/%d/stat", process))
+		_, rest, _ := strings.Cut(string(text), ") ")
+		fields := strings.Fields(rest)
+		for i := 11; i < 15 && i < len(fields); i++ { // utime, stime, and those of ended children
+			ticks, _ := strconv.ParseFloat(fields[i], 64)
+			total += ticks / 100
+		}
+	}
+	return total
+}
+
+func children(pid int) []int {
+	found := []int{}
+	tasks, _ := os.ReadDir(fmt.Sprintf("/proc/%d/task", pid))
+	for _, task := range tasks {
+		text, _ := os.ReadFile(fmt.Sprintf("/proc/%d/task/%s/children", pid, task.Name()))
+		for _, field := range strings.Fields(string(text)) {
+			child, _ := strconv.Atoi(field)
+			found = append(append(found, child), children(child)...)
+		}
+	}
+	return found
+}
