@@ -24,7 +24,8 @@ var (
 )
 
 func TestMain(m *testing.M) {
-	rig.BrokerProbe = probeBroker
+	rig.Probes = map[rig.Feature]func() bool{rig.Pool: probePool, rig.Fleet: probeFleet, rig.Broker: probeBroker,
+		rig.Ledger: probeLedger}
 	status := m.Run()
 	if !main.Close() {
 		status = 1

@@ -14,40 +14,40 @@ import (
 )
 
 // receiver is a fake daemon that keeps one directory for each "into" attribute.
-func receiver(t *testing.T, sync fake.Sync) (*fake.Daemon, string) {
-	t.Helper()
-	directory := rig.Directory(t)
-	return fakeDaemon(t, func(ctx context.Context, b *fake.Build) error {
+func receiver(s rig.Scope, sync fake.Sync) (*fake.Daemon, string) {
+	s.Helper()
+	directory := rig.Directory(s)
+	return fakeDaemon(s, func(ctx context.Context, b *fake.Build) error {
 		return b.Receive(ctx, filepath.Join(directory, b.Request.FrontendAttrs["into"]), sync)
 	}), directory
 }
 
-func fakeDaemon(t *testing.T, build func(ctx context.Context, b *fake.Build) error) *fake.Daemon {
-	t.Helper()
+func fakeDaemon(s rig.Scope, build func(ctx context.Context, b *fake.Build) error) *fake.Daemon {
+	s.Helper()
 	d, err := fake.NewDaemon("", build)
 	if err != nil {
-		t.Fatal(err)
+		s.Fatalf("%v", err)
 	}
-	t.Cleanup(d.Kill)
+	s.Cleanup(d.Kill)
 	return d
 }
 
-func connect(t *testing.T, address string) *fake.Client {
-	t.Helper()
+func connect(s rig.Scope, address string) *fake.Client {
+	s.Helper()
 	c, err := fake.Connect(context.Background(), address)
 	if err != nil {
-		t.Fatal(err)
+		s.Fatalf("%v", err)
 	}
-	t.Cleanup(func() { c.Close() })
+	s.Cleanup(func() { c.Close() })
 	return c
 }
 
-func send(t *testing.T, c *fake.Client, tree *fake.Tree, into string) {
-	t.Helper()
+func send(s rig.Scope, c *fake.Client, tree *fake.Tree, into string) {
+	s.Helper()
 	ctx, cancel := context.WithTimeout(context.Background(), rig.Patience)
 	defer cancel()
 	if _, err := c.Build(ctx, map[string]fsutil.FS{"context": tree}, map[string]string{"into": into}); err != nil {
-		t.Fatal(err)
+		s.Fatalf("%v", err)
 	}
 }
 

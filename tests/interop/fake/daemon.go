@@ -273,3 +273,9 @@ func (b *bridge) Return(ctx context.Context, _ *gateway.ReturnRequest) (*gateway
 	build.returned <- struct{}{}
 	return &gateway.ReturnResponse{}, nil
 }
+
+// DiskUsage tells one record, whose description is the daemon's address.
+func (d *Daemon) DiskUsage(context.Context, *controlapi.DiskUsageRequest) (*controlapi.DiskUsageResponse, error) {
+	return &controlapi.DiskUsageResponse{Record: []*controlapi.UsageRecord{{ID: "fake", Description: d.Address, Size: 1,
+		CreatedAt: timestamppb.Now()}}}, nil
+}

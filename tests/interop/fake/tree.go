@@ -33,6 +33,7 @@ type Tree struct {
 type entry struct {
 	stat *types.Stat
 	seed uint64
+	cut  int64 // bytes that are not there, though stat says so
 }
 
 // NewTree is an empty directory.
@@ -57,6 +58,11 @@ func (t *Tree) put(path string, mode os.FileMode, size int64, seed uint64) *entr
 // File puts a regular file of that size; seed names its content, time its modification in nanoseconds.
 func (t *Tree) File(path string, size int64, seed uint64, time int64) {
 	t.put(path, 0o644, size, seed).stat.ModTime = epoch + time
+}
+
+// Cut lets only so many bytes of a file be read, whatever its entry says.
+func (t *Tree) Cut(path string, size int64) {
+	t.entries[path].cut = t.entries[path].stat.Size - size
 }
 
 // Remove takes an entry away, with all below it.
@@ -144,7 +150,7 @@ func (t *Tree) Open(path string) (io.ReadCloser, error) {
 		return nil, errors.WithStack(&os.PathError{Op: "open", Path: path, Err: os.ErrNotExist})
 	}
 	t.opened.Add(1)
-	return &reader{tree: t, left: e.stat.Size, content: content(e.seed)}, nil
+	return &reader{tree: t, left: e.stat.Size - e.cut, content: content(e.seed)}, nil
 }
 
 // content is an endless stream of bytes that only the seed determines.

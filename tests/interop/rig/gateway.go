@@ -8,7 +8,6 @@ import (
 	"path/filepath"
 	"regexp"
 	"strings"
-	"sync"
 	"syscall"
 )
 
@@ -73,9 +72,9 @@ func (g *Gateway) Process() *Process {
 	return g.process
 }
 
-// Executor is how --buildkit names a daemon with that many slots.
+// Executor is how --buildkit names a daemon with that many slots; 0: as many as it wants.
 func Executor(address string, slots int) string {
-	if Has(Pool) && slots > 0 {
+	if slots > 0 && listOption.MatchString(help("serve")) {
 		return fmt.Sprintf("tcp://%s,slots=%d", address, slots)
 	}
 	return "tcp://" + address
@@ -85,70 +84,52 @@ func Executor(address string, slots int) string {
 type Feature string
 
 const (
-	Pool   Feature = "pool"   // several executors, slots, a queue
-	Idle   Feature = "idle"   // a limit for idle connections that can be set
-	Replay Feature = "replay" // a lost executor is replaced
-	Ledger Feature = "ledger" // `sluice builds`
-	Spawn  Feature = "spawn"  // buildkitd started by the gateway
-	Broker Feature = "broker" // contexts from the store
+	Pool   Feature = "pool"    // several executors, slots, a queue
+	Fleet  Feature = "fan-out" // calls that name no build reach all executors
+	Idle   Feature = "idle"    // a limit for idle connections that can be set
+	Broker Feature = "broker"  // contexts from the store
+	Replay Feature = "replay"  // a lost executor is replaced
+	Ledger Feature = "ledger"  // `sluice builds` lists them
+	Spawn  Feature = "spawn"   // buildkitd started by the gateway
 )
 
 var (
-	helpOnce sync.Once
-	help     map[string]string
+	listOption   = regexp.MustCompile(`--buildkit [^-]*slots=`)
+	idleOption   = regexp.MustCompile(`--idle[a-z-]*`)
+	replayOption = regexp.MustCompile(`--[a-z-]*replay `)
 )
 
-func helpOf(command string) string {
-	helpOnce.Do(func() {
-		help = map[string]string{}
-		for _, name := range []string{"", "serve"} {
-			arguments := []string{"help"}
-			if name != "" {
-				arguments = append(arguments, name)
-			}
-			out, _ := exec.Command(os.Getenv("SLUICE_BINARY"), arguments...).CombinedOutput()
-			help[name] = strings.Join(strings.Fields(string(out)), " ")
-		}
-	})
-	return help[command]
+// help of a command, without line breaks.
+func help(command string) string {
+	out, _ := exec.Command(os.Getenv("SLUICE_BINARY"), "help", command).CombinedOutput()
+	return strings.Join(strings.Fields(string(out)), " ")
 }
 
-var (
-	poolOption  = regexp.MustCompile(`--buildkit [^-]*(several times|slots=)`)
-	idleOption  = regexp.MustCompile(`(--idle[a-z-]*)`)
-	queueOption = regexp.MustCompile(`(--queue-timeout)`)
-)
+// Probes try what the gateway can do where its help does not say; the tests, which own a fake daemon, set them.
+var Probes = map[Feature]func() bool{}
 
-// BrokerProbe says whether content reaches a second daemon without the client; the tests that own the fake daemon set it.
-var BrokerProbe func() bool
-
-// Has tells whether this gateway has the part, by what its help says, or by trying.
+// Has tells whether this gateway has the part.
 func Has(feature Feature) bool {
 	switch feature {
-	case Pool:
-		return poolOption.MatchString(helpOf("serve"))
 	case Idle:
-		return idleOption.MatchString(helpOf("serve"))
+		return IdleOption() != ""
 	case Replay:
-		return strings.Contains(helpOf("serve"), "--replay")
+		return ReplayOption() != ""
 	case Spawn:
-		return strings.Contains(helpOf("serve"), "--spawn")
-	case Ledger:
-		return regexp.MustCompile(`(^| )builds `).MatchString(helpOf(""))
-	case Broker:
-		return BrokerProbe != nil && BrokerProbe()
+		return strings.Contains(help("serve"), "--spawn ")
+	default:
+		return Probes[feature]()
 	}
-	return false
 }
 
-// IdleOption is the name of the setting that closes idle connections.
+// IdleOption is the name of the setting that closes idle connections, or "".
 func IdleOption() string {
-	return idleOption.FindString(helpOf("serve"))
+	return idleOption.FindString(help("serve"))
 }
 
-// QueueOption is the name of the setting that bounds the wait for an executor, or "".
-func QueueOption() string {
-	return queueOption.FindString(helpOf("serve"))
+// ReplayOption is the name of the setting that says which builds may be done again elsewhere, or "".
+func ReplayOption() string {
+	return strings.TrimSpace(replayOption.FindString(help("serve")))
 }
 
 // Sanitized tells whether the gateway was built with ASan, which keeps freed memory and is slow.

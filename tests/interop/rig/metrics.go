@@ -30,7 +30,7 @@ func (g *Gateway) Metrics(s Scope) map[string]float64 {
 
 // What each build takes and must give back. Numbers of parts that a gateway has not are no gauges of it.
 var gauges = []string{"sluice_connections", "sluice_streams", "sluice_bindings", "sluice_buildkit_calls", "sluice_open_files",
-	"sluice_executor_slots_busy", "sluice_executors_waiting", "sluice_sessions", "sluice_store_holds"}
+	"sluice_executor_slots_busy", "sluice_leases_waiting", "sluice_builds", "sluice_store_holds"}
 
 // Gauges that a gateway without builds shows; Settles holds the later state against them.
 func (g *Gateway) Gauges(s Scope) map[string]float64 {
