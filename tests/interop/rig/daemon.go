@@ -1,7 +1,11 @@
 package rig
 
 import (
+	"bytes"
+	"fmt"
+	"os"
 	"path/filepath"
+	"strconv"
 	"syscall"
 )
 
@@ -34,15 +38,54 @@ func (d *Daemon) Start(s Scope) {
 	Unmount(d.root)
 	d.process = Start(s, d.binary, append([]string{"--root", d.root, "--addr", "tcp://" + d.Address,
 		"--oci-worker-snapshotter=overlayfs", "--containerd-worker=false", "--oci-worker-gc=false"}, d.arguments...)...)
+	s.Cleanup(func() { d.stop(syscall.SIGTERM) })
 	d.process.Await(s, d.Address)
 }
 
-// Kill ends it as a crash does.
-func (d *Daemon) Kill() {
-	d.process.Stop(syscall.SIGKILL)
+// Kill ends it as a crash does, and then the steps that it leaves running.
+func (d *Daemon) Kill() { d.stop(syscall.SIGKILL) }
+
+func (d *Daemon) stop(signal syscall.Signal) {
+	d.process.Stop(signal)
+	for _, pid := range d.steps() {
+		_ = syscall.Kill(pid, syscall.SIGKILL)
+	}
+}
+
+// steps are the processes in containers of this daemon: their root lies in the daemon's, in a mount namespace of their own.
+func (d *Daemon) steps() []int {
+	ours, _ := os.Readlink("/proc/self/ns/mnt")
+	found := []int{}
+	entries, _ := os.ReadDir("/proc")
+	for _, entry := range entries {
+		pid, err := strconv.Atoi(entry.Name())
+		if err != nil {
+			continue
+		}
+		theirs, err := os.Readlink(filepath.Join("/proc", entry.Name(), "ns/mnt"))
+		if err != nil || theirs == ours {
+			continue
+		}
+		mounts, _ := os.ReadFile(filepath.Join("/proc", entry.Name(), "mountinfo"))
+		if bytes.Contains(mounts, []byte(d.root+"/")) {
+			found = append(found, pid)
+		}
+	}
+	return found
 }
 
 // Process of the daemon as it runs now.
 func (d *Daemon) Process() *Process {
 	return d.process
+}
+
+// Runs tells whether a step of this daemon runs `sleep` for that long.
+func (d *Daemon) Runs(seconds string) bool {
+	for _, pid := range d.steps() {
+		line, err := os.ReadFile(fmt.Sprintf("/proc/%d/cmdline", pid))
+		if err == nil && bytes.HasSuffix(line, []byte("sleep\x00"+seconds+"\x00")) {
+			return true
+		}
+	}
+	return false
 }
