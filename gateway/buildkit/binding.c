@@ -10,7 +10,7 @@
 static void binding_enter(struct binding *binding, enum binding_state state)
 {
 	binding->state = state;
-	binding->idle_deadline_ns = 0;
+	binding->idle_deadline_ns = binding->lost_deadline_ns = 0;
 }
 
 #define for_each_call(call, binding)                                                                                   \
@@ -146,13 +146,28 @@ static void lease_on_refused(struct lease *lease, const char *why)
 	binding_step(binding);
 }
 
-/* Whoever watches it sees nothing of it any more: what runs there is told, and may start again elsewhere. */
+/*
+ * Another one's connection broke, or its health check failed. Ours may be well, and one bad connection is to end no other's
+ * builds; but a daemon that hangs says nothing at all. So it gets a while to be ready again.
+ */
 static void lease_on_lost(struct lease *lease, const char *why)
 {
 	struct binding *binding = container_of(lease, struct binding, lease);
 
-	if (binding->uplink && binding->state == BINDING_BOUND)
-		conn_close(binding->uplink->conn, why);
+	(void)why;
+	if (binding->state != BINDING_BOUND || binding->lost_deadline_ns)
+		return;
+	binding->lost_deadline_ns = ring_now_ns(binding->buildkit->ring) + BINDING_LOST_GRACE_NS;
+	binding_step(binding);
+}
+
+static void binding_doubt(struct binding *binding)
+{
+	if (!binding->lost_deadline_ns || binding->lost_deadline_ns > ring_now_ns(binding->buildkit->ring))
+		return;
+	binding->lost_deadline_ns = 0;
+	if (executor_state(binding->lease.executor) == EXECUTOR_LOST)
+		conn_close(binding->uplink->conn, executor_why(binding->lease.executor));
 }
 
 static void binding_request(struct binding *binding, uint64_t affinity, const struct executor *avoid)
@@ -319,6 +334,7 @@ static void binding_bound(struct binding *binding)
 		binding_connect(binding);
 		return;
 	}
+	binding_doubt(binding);
 	for (unsigned rank = 0; rank < 3 && uplink_usable(binding->uplink); rank++)
 		if (!binding_open_rank(binding, rank))
 			break;
@@ -383,6 +399,7 @@ static void binding_arm(struct binding *binding)
 	uint64_t now = ring_now_ns(ring), next = UINT64_MAX;
 
 	note_deadline(&next, binding->idle_deadline_ns, now);
+	note_deadline(&next, binding->lost_deadline_ns, now);
 	for_each_call(call, binding)
 		if (call_held(call))
 			note_deadline(&next, call->deadline_ns, now);

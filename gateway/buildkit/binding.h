@@ -31,6 +31,7 @@
 #define BINDING_STRAY_WAIT_NS     6000000000ull  /* for the Solve that a Status or Return belongs to; as buildkitd */
 #define BINDING_ANSWER_WAIT_NS    15000000000ull /* for a first executor that can say what it can do; `ls` gives 20 s */
 #define BINDING_KEPT_BYTES_MAX    (64u << 20)    /* of requests that wait, beyond the client's windows */
+#define BINDING_LOST_GRACE_NS     10000000000ull /* a doubted executor has to be ready again, while our own connection stands */
 #define BINDING_PROBES_KEPT       4              /* refs of probes that were answered: late Status calls of theirs */
 
 enum binding_state {
@@ -95,6 +96,7 @@ struct binding {
 	unsigned tries;
 	struct uplink *uplink;           /* the leased one */
 	struct list uplinks, calls;
+	uint64_t lost_deadline_ns;       /* 0: nobody doubts the executor */
 	uint64_t idle_deadline_ns;       /* 0: it builds, or is not bound */
 	struct op timer;
 	uint64_t timer_at_ns;
@@ -142,9 +144,26 @@ void call_expire(struct buildkit_call *call);
 bool call_open(struct buildkit_call *call);
 /* Held, and will not be opened: the client is told. A build ends as BUILD_REFUSED. */
 void call_refuse(struct buildkit_call *call, enum grpc_status status, const char *why);
+/* It is over: what belongs to it is settled, and it is freed. */
+void call_gone(struct buildkit_call *call);
+/* Cut to what fits, with a NUL. */
+void call_copy(char *to, size_t to_size, struct span text);
+
+/* ---- call_session.c: all that knows how a Session is carried ---- */
+
+/* Inside on_stream: takes it over, held; call_gone() follows at its end. 0 or -ENOMEM. */
+int call_session_accept(struct buildkit_call *call, const struct server_request *request);
+/* It is in the binding's list: what is to be known of it, and the client hears from us at once. */
+void call_session_begin(struct buildkit_call *call);
+bool call_session_held(const struct buildkit_call *call);
+/* It meets its executor. 0 or h2_open()'s errors; then it is held still. */
+int call_session_open(struct buildkit_call *call, struct uplink *uplink);
+
+/* No executor has it, and its client waits. */
 static inline bool call_held(const struct buildkit_call *call)
 {
-	return call->forward.state == FORWARD_HELD && forward_answerable(&call->forward);
+	return call->kind == CALL_SESSION ? call_session_held(call) :
+	       call->forward.state == FORWARD_HELD && forward_answerable(&call->forward);
 }
 
 /* ---- builds.c ---- */

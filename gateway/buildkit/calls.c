@@ -9,7 +9,7 @@
 #include "gateway/buildkit/fanout.h"
 #include "proto/buildkit_status.h"
 
-static void call_copy(char *to, size_t to_size, struct span text)
+void call_copy(char *to, size_t to_size, struct span text)
 {
 	size_t size = text.size < to_size ? text.size : to_size - 1;
 
@@ -157,15 +157,6 @@ static void call_on_first(struct forward *forward, struct span message)
 	binding_step(binding);
 }
 
-/* A session that no executor has seen is closed by its client: the probe's, or one whose build was cancelled. */
-static void call_on_end(struct forward *forward)
-{
-	struct buildkit_call *call = container_of(forward, struct buildkit_call, forward);
-
-	if (call->kind == CALL_SESSION)
-		forward_finish(forward, GRPC_OK, NULL);
-}
-
 /* ---- what the executor says ---- */
 
 static void call_on_message(struct forward *forward, struct span message)
@@ -194,15 +185,15 @@ static void call_on_status(struct forward *forward, enum grpc_status status, str
 
 /* ---- the end ---- */
 
-static void call_on_gone(struct forward *forward)
+void call_gone(struct buildkit_call *call)
 {
-	struct buildkit_call *call = container_of(forward, struct buildkit_call, forward);
 	struct binding *binding = call->binding;
+	const struct forward *forward = &call->forward;
 
 	if (call->leasing)
 		lease_release(&call->lease);
 	list_remove(&call->link);
-	if (call->kind == CALL_SOLVE && call->known && forward->left && forward->state == FORWARD_HELD && call->ref[0])
+	if (call->kind == CALL_SOLVE && call->known && forward->left && forward->state == FORWARD_HELD)
 		builds_solve_left(call);
 	if (call->build && call->kind == CALL_SOLVE)
 		builds_solve_gone(call);
@@ -216,6 +207,11 @@ static void call_on_gone(struct forward *forward)
 	free(call);
 	binding_step(binding);
 	binding_join(binding);
+}
+
+static void call_on_gone(struct forward *forward)
+{
+	call_gone(container_of(forward, struct buildkit_call, forward));
 }
 
 static void call_on_drained(struct forward *forward)
@@ -234,20 +230,8 @@ static const struct forward_events call_events = {
 };
 /* Nothing in its body decides. */
 static const struct forward_events call_events_plain = {
-	.on_end = call_on_end, .on_message = call_on_message, .on_status = call_on_status, .on_gone = call_on_gone,
+	.on_message = call_on_message, .on_status = call_on_status, .on_gone = call_on_gone,
 };
-
-/* A Session has come: what is to be known of it, and the client hears from us at once. */
-static void session_begin(struct buildkit_call *call)
-{
-	struct span key = forward_header(&call->forward, "x-docker-expose-session-sharedkey");
-
-	call_copy(call->session, sizeof(call->session), forward_header(&call->forward, "x-docker-expose-session-uuid"));
-	call_copy(call->shared_key, sizeof(call->shared_key), key);
-	call->affinity = key.size ? refs_hash(call->binding->tenant, call->shared_key) : 0;
-	call->known = true;
-	forward_start(&call->forward);
-}
 
 /* What is known from the header fields alone. */
 static void call_take_head(struct buildkit_call *call)
@@ -256,7 +240,7 @@ static void call_take_head(struct buildkit_call *call)
 
 	switch (call->kind) {
 	case CALL_SESSION:
-		session_begin(call);
+		call_session_begin(call);
 		break;
 	case CALL_BRIDGE:
 	case CALL_RETURN:
@@ -294,9 +278,12 @@ int call_begin(struct binding *binding, const struct server_request *request)
 	call->binding = binding;
 	call->kind = kind_of(request->head->path);
 	call->since_ns = ring_now_ns(buildkit->ring);
-	events = call->kind == CALL_SESSION || call->kind == CALL_BRIDGE || call->kind == CALL_CONTENT ||
-	         call->kind == CALL_OTHER ? &call_events_plain : &call_events;
-	r = forward_init(&call->forward, events, &binding->account, request->stream, request->head);
+	events = call->kind == CALL_BRIDGE || call->kind == CALL_CONTENT || call->kind == CALL_OTHER ? &call_events_plain :
+	         &call_events;
+	if (call->kind == CALL_SESSION)
+		r = call_session_accept(call, request);
+	else
+		r = forward_init(&call->forward, events, &binding->account, request->stream, request->head);
 	if (r < 0) {
 		free(call);
 		return ERR_RAISE(r);
@@ -311,16 +298,10 @@ int call_begin(struct binding *binding, const struct server_request *request)
 
 /* ---- held calls ---- */
 
-/* Where a Session meets its executor: carried there as bytes. */
-static int session_open(struct buildkit_call *call, struct uplink *uplink)
-{
-	return forward_open(&call->forward, conn_h2(uplink->conn), uplink->executor);
-}
-
 bool call_open(struct buildkit_call *call)
 {
 	struct uplink *uplink = call->binding->uplink;
-	int r = call->kind == CALL_SESSION ? session_open(call, uplink) :
+	int r = call->kind == CALL_SESSION ? call_session_open(call, uplink) :
 	        forward_open(&call->forward, conn_h2(uplink->conn), uplink->executor);
 
 	if (r == -EAGAIN || r == -EPIPE)

@@ -14,10 +14,8 @@
 #define WAITING_BYTES_MAX (FORWARD_MESSAGE_BYTES_MAX + (4u << 20))
 #define STATUS_TEXT_MAX   1024
 
-static void forward_join(struct forward *forward)
+static void forward_fini(struct forward *forward)
 {
-	if (forward->client.stream || forward->upstream.stream)
-		return;
 	CHECK(forward->account->bytes >= forward->upstream.credited);
 	forward->account->bytes -= forward->upstream.credited;
 	forward->upstream.credited = 0;
@@ -27,6 +25,13 @@ static void forward_join(struct forward *forward)
 	free(forward->head);
 	free(forward->trailers);
 	forward->head = forward->trailers = NULL;
+}
+
+static void forward_join(struct forward *forward)
+{
+	if (forward->client.stream || forward->upstream.stream)
+		return;
+	forward_fini(forward);
 	forward->events->on_gone(forward);
 }
 
@@ -420,7 +425,10 @@ static void tell_lost(struct forward *forward)
 {
 	char text[512];
 
-	snprintf(text, sizeof(text), "the connection to executor %s was lost: start the build again", forward->executor);
+	if (forward->lost_text)
+		snprintf(text, sizeof(text), "%s", forward->lost_text);
+	else
+		snprintf(text, sizeof(text), "the connection to executor %s was lost: start the build again", forward->executor);
 	forward_finish(forward, GRPC_UNAVAILABLE, text);
 }
 
@@ -454,8 +462,6 @@ int forward_init(struct forward *forward, const struct forward_events *events, s
 	                           { .name = span_text(":authority"), .value = request->authority } };
 
 	*forward = (struct forward){ .events = events, .account = account };
-	if (request->headers_count > STREAM_HEADERS_MAX)
-		return ERR_RAISE(-EINVAL);
 	forward->head = copy_headers(request->headers, request->headers_count, first, 2);
 	if (!forward->head)
 		return ERR_RAISE(-ENOMEM);
@@ -468,6 +474,12 @@ int forward_init(struct forward *forward, const struct forward_events *events, s
 	from->events = &client_events;
 	from->owner = forward;
 	return 0;
+}
+
+void forward_abandon(struct forward *forward)
+{
+	CHECK(forward->state == FORWARD_HELD && !forward->upstream.waiting.size);
+	forward_fini(forward);
 }
 
 struct span forward_header(const struct forward *forward, const char *name)

@@ -73,6 +73,7 @@ struct forward {
 	const struct forward_events *events;
 	struct forward_account *account;
 	const char *executor;            /* its name, once open */
+	const char *lost_text;           /* the owner's: what is said instead when that is lost; NULL: its name and what to do */
 	struct side client, upstream;
 	struct header *head;             /* path, authority, then the fields; until it is open */
 	size_t head_count;
@@ -88,16 +89,16 @@ struct forward {
 	size_t trailers_count;
 };
 
-/*
- * Inside on_stream of `from`: takes it over, held, until both streams have closed. 0, -ENOMEM, or -EINVAL: more header
- * fields than may be sent on; then `from` is as before.
- */
+/* Inside on_stream of `from`: takes it over, held, until both streams have closed. 0, or -ENOMEM and `from` is as before. */
 int forward_init(struct forward *forward, const struct forward_events *events, struct forward_account *account,
                  struct stream *from, const struct grpc_request *request);
 /* Held: the first header field of that name; empty when there is none. Borrowed until it is open. */
 struct span forward_header(const struct forward *forward, const char *name);
 /* Held: what is opened on `to`, whose executor's name lives as long as `to`. 0 or h2_open()'s errors; then it is held still. */
 int forward_open(struct forward *forward, struct h2 *to, const char *executor);
+
+/* Held, and still inside on_stream: as if it had not been taken over; `from` is the caller's to refuse. No event. */
+void forward_abandon(struct forward *forward);
 
 /* Response headers to the client now; those of the executor are dropped. */
 void forward_start(struct forward *forward);

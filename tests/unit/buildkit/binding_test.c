@@ -446,6 +446,24 @@ static void a_lost_executor_ends_its_builds(void **state)
 	end(fixture);
 }
 
+/* One health check that fails ends no build whose own connection stands. */
+static void a_doubted_executor_keeps_its_builds(void **state)
+{
+	struct fixture *fixture = begin(state);
+	struct client_call *running;
+	unsigned none = 0, one = 1;
+
+	build_begin(fixture, 0, "r", &running);
+	wait_open(fixture, 0, 0, "Solve", 1);
+	builder_set_sick(&fixture->builders[0], true);
+	gateway_thread_until(fixture->gateway, all_are_ready, &none);
+	builder_set_sick(&fixture->builders[0], false);
+	gateway_thread_until(fixture->gateway, all_are_ready, &one);
+	builder_finish(&fixture->builders[0], "r", GRPC_OK, NULL);
+	ends(running, GRPC_OK, NULL);
+	end(fixture);
+}
+
 /* `Internal` is the client's word. */
 static void an_internal_build_counts(void **state)
 {
@@ -671,6 +689,7 @@ int main(void)
 		BOTH(who_cancels_in_the_queue_is_let_go),
 		BOTH(who_waits_too_long_is_told),
 		BOTH(a_lost_executor_ends_its_builds),
+		BOTH(a_doubted_executor_keeps_its_builds),
 		BOTH(an_internal_build_counts),
 		BOTH(a_large_request_is_held_whole),
 		BOTH(builds_of_one_connection_go_together),
