@@ -1,0 +1,25 @@
+/*
+ * packet_queue: packets that wait for their reader, first in first out, one behind the other in a spill. Pure memory.
+ */
+#pragma once
+
+#include "gateway/base/spill.h"
+#include "proto/span.h"
+
+struct packet_queue {
+	struct spill spill;              /* its directory and bound are the owner's to set */
+	size_t first, end;               /* bytes */
+	size_t bytes;                    /* of the packets that wait */
+};
+
+/* Copies in one packet, given in pieces. 0 or as spill_grow(). */
+int packet_queue_push(struct packet_queue *queue, const struct span *parts, size_t count);
+/* The oldest; borrowed until the next push or pop. False: none waits. */
+bool packet_queue_front(const struct packet_queue *queue, struct span *packet);
+void packet_queue_pop(struct packet_queue *queue);
+void packet_queue_fini(struct packet_queue *queue);
+
+static inline bool packet_queue_empty(const struct packet_queue *queue)
+{
+	return queue->first == queue->end;
+}
