@@ -442,7 +442,8 @@ static void binding_on_timer(struct op *op, int32_t res)
 
 /* ---- life ---- */
 
-struct binding *binding_create(struct buildkit *buildkit, const struct conn *client, const struct tenant_identity *identity)
+struct binding *binding_create(struct buildkit *buildkit, const struct conn *client, const struct scope *scope,
+                               const struct tenant_identity *identity)
 {
 	struct binding *binding = calloc(1, sizeof(*binding));
 
@@ -450,6 +451,7 @@ struct binding *binding_create(struct buildkit *buildkit, const struct conn *cli
 		return NULL;
 	binding->buildkit = buildkit;
 	binding->client = client;
+	binding->scope = *scope;
 	binding->account.bytes_max = BINDING_KEPT_BYTES_MAX;
 	binding->timer.fn = binding_on_timer;
 	snprintf(binding->tenant, sizeof(binding->tenant), "%s", identity->tenant);

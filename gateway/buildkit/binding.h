@@ -82,6 +82,7 @@ struct buildkit_call {
 	struct lease lease;              /* for an answer before any executor was ready */
 	bool leasing;
 	struct fanout *fanout;           /* a question to several executors that is under way */
+	struct session *carried;         /* Session: what it is; `forward` is not used then */
 };
 
 struct binding {
@@ -90,6 +91,7 @@ struct binding {
 	const struct conn *client;       /* NULL: gone */
 	enum binding_state state;
 	char tenant[256], subject[256];
+	struct scope scope;
 	struct lease lease;
 	uint32_t position, waiting;      /* in the queue; 0: not told yet */
 	uint32_t slots;                  /* of the lease */
@@ -110,7 +112,8 @@ struct binding {
 /* ---- binding.c ---- */
 
 /* NULL: no memory. */
-struct binding *binding_create(struct buildkit *buildkit, const struct conn *client, const struct tenant_identity *identity);
+struct binding *binding_create(struct buildkit *buildkit, const struct conn *client, const struct scope *scope,
+                               const struct tenant_identity *identity);
 /* The client's connection has gone, after its streams. */
 void binding_close(struct binding *binding);
 /* Decides what comes next; from anywhere. */

@@ -61,7 +61,7 @@ int buildkit_start(struct buildkit *buildkit, const struct server_request *reque
 		return GRPC_PERMISSION_DENIED;
 	}
 	if (!binding)
-		binding = binding_create(buildkit, request->conn, &identity);
+		binding = binding_create(buildkit, request->conn, &scope, &identity);
 	r = binding ? call_begin(binding, request) : -ENOMEM;
 	if (r == 0)
 		return 0;
@@ -80,6 +80,7 @@ int buildkit_create(struct buildkit **buildkit, const struct buildkit_config *co
 	made->ring = config->ring;
 	made->access = config->access;
 	made->executors = config->executors;
+	made->broker = config->broker;
 	made->spawnable = config->spawnable;
 	made->spawnable_context = config->spawnable_context;
 	made->events = config->events;

@@ -3,7 +3,7 @@
  * client only asks to get to know its builder is answered here; what builds is held until an executor is lent to it, and
  * then carried there whole (binding.h); what concerns all executors is asked of all.
  *
- * A session is carried as bytes so far, so its health checks reach the client.
+ * Sessions are terminated (session.h), and the files of contexts brokered (diffcopy.h).
  * Source: DESIGN.md "How a stock buildx build flows".
  */
 #pragma once
@@ -13,11 +13,13 @@
 #include "gateway/cas/access.h"
 
 struct buildkit;
+struct diffcopy_service;
 
 struct buildkit_config {
 	struct ring *ring;
 	const struct access *access;
 	struct executors *executors;     /* outlives it */
+	struct diffcopy_service *broker; /* outlives it; NULL: DiffCopy passes like the rest */
 	/* Whether a tenant without any executor may hope for one, as executors_config. Optional. */
 	bool (*spawnable)(void *context, const char *tenant);
 	void *spawnable_context;

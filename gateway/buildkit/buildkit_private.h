@@ -8,13 +8,13 @@ struct buildkit {
 	struct ring *ring;
 	const struct access *access;
 	struct executors *executors;
+	struct diffcopy_service *broker;
 	bool (*spawnable)(void *context, const char *tenant);
 	void *spawnable_context;
 	struct build_events events;
 	struct list bindings;
 	struct refs refs;
 	uint64_t bindings_count, uplinks_count, calls, calls_total, calls_lost, builds, builds_total;
-
 };
 
 /* The tenant has an executor, or may get one. */

@@ -1,46 +1,65 @@
-/* A Session among a client's calls: carried to its executor as bytes. */
+/* A Session among a client's calls: terminated here (session.h), and carried to the executor of its binding. */
 #include "gateway/buildkit/buildkit_private.h"
 
-static struct buildkit_call *of_forward(struct forward *forward)
+#include <stdio.h>
+#include "gateway/base/err.h"
+#include "gateway/buildkit/session.h"
+
+/* What ran there is told so; the status of a daemon that ended the session by itself is its own. */
+static void session_on_executor_closed(struct session *session, enum grpc_status status, struct span message)
 {
-	return container_of(forward, struct buildkit_call, forward);
+	const struct buildkit_call *call = session_owner(session);
+	char text[CALL_STATUS_TEXT_MAX + 1];
+
+	if (status == GRPC_UNAVAILABLE)
+		snprintf(text, sizeof(text), "the connection to executor %s was lost: start the build again",
+		         call->binding->executor);
+	else
+		snprintf(text, sizeof(text), "%.*s", (int)message.size, (const char *)message.data);
+	session_finish(session, status, text);
 }
 
-/* One that no executor has seen is closed by its client: the probe's, or one whose build was cancelled. */
-static void session_on_end(struct forward *forward)
+static void session_on_closed(struct session *session)
 {
-	forward_finish(forward, GRPC_OK, NULL);
+	struct buildkit_call *call = session_owner(session);
+
+	call->carried = NULL;
+	call_gone(call);
 }
 
-static void session_on_gone(struct forward *forward)
-{
-	call_gone(of_forward(forward));
-}
-
-static const struct forward_events session_events = { .on_end = session_on_end, .on_gone = session_on_gone };
+static const struct session_events session_events = {
+	.on_executor_closed = session_on_executor_closed, .on_closed = session_on_closed,
+};
 
 int call_session_accept(struct buildkit_call *call, const struct server_request *request)
 {
-	return forward_init(&call->forward, &session_events, &call->binding->account, request->stream, request->head);
+	const struct binding *binding = call->binding;
+	struct session_config config = {
+		.ring = binding->buildkit->ring, .broker = binding->buildkit->broker, .scope = binding->scope,
+		.tenant = span_text(binding->tenant), .subject = span_text(binding->subject), .events = &session_events,
+		.owner = call,
+	};
+	int r = session_accept(&call->carried, &config, request->stream, request->head);
+
+	return r < 0 ? ERR_RAISE(r) : 0;
 }
 
 void call_session_begin(struct buildkit_call *call)
 {
-	struct span key = forward_header(&call->forward, "x-docker-expose-session-sharedkey");
+	struct span key = session_shared_key(call->carried);
 
-	call_copy(call->session, sizeof(call->session), forward_header(&call->forward, "x-docker-expose-session-uuid"));
+	call_copy(call->session, sizeof(call->session), session_id(call->carried));
 	call_copy(call->shared_key, sizeof(call->shared_key), key);
 	call->affinity = key.size ? refs_hash(call->binding->tenant, call->shared_key) : 0;
 	call->known = true;
-	forward_start(&call->forward);
 }
 
 bool call_session_held(const struct buildkit_call *call)
 {
-	return call->forward.state == FORWARD_HELD && forward_answerable(&call->forward);
+	return call->carried && session_is_held(call->carried);
 }
 
 int call_session_open(struct buildkit_call *call, struct uplink *uplink)
 {
-	return forward_open(&call->forward, conn_h2(uplink->conn), uplink->executor);
+	return session_carry(call->carried, conn_h2(uplink->conn));
 }

@@ -239,7 +239,7 @@ static void answer_control(struct builder_call *each)
 static bool echoes(const struct builder_call *each)
 {
 	static const char *const others[] = { "Check", "ListWorkers", "Info", "DiskUsage", "ListenBuildHistory", "Prune",
-	                                      "Solve", "Status", "Hang", "Sink", "Source" };
+	                                      "Solve", "Status", "Session", "Hang", "Sink", "Source" };
 
 	for (size_t i = 0; i < sizeof(others) / sizeof(others[0]); i++)
 		if (is(each, others[i]))
@@ -296,7 +296,7 @@ static void on_end(struct call *call)
 
 	if (is(each, "Sink"))
 		call_send(call, span_make(&each->received, sizeof(each->received)), 0);
-	if (echoes(each) || is(each, "Sink"))
+	if (echoes(each) || is(each, "Sink") || is(each, "Session"))
 		call_finish(call, GRPC_OK, NULL);
 }
 

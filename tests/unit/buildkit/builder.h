@@ -1,6 +1,6 @@
 /*
  * builder: a buildkitd as far as builds go, in a thread of its own: it answers what the pool of executors asks, keeps each
- * Solve open until it is told its end, tells progress to Status, and notes who called what in which order. Every other
+ * Solve open until it is told its end, tells progress to Status, says nothing inside a Session, and notes who called what in which order. Every other
  * method echoes: each message back, in order, holding while the way back is full; but
  *
  *	…/Hang      never answers
