@@ -20,6 +20,7 @@
 #include "gateway/base/log.h"
 #include "gateway/base/units.h"
 #include "gateway/cas/references.h"
+#include "gateway/daemon/account.h"
 #include "gateway/daemon/buildkitd.h"
 #include "gateway/daemon/observe.h"
 #include "gateway/daemon/parts.h"
@@ -187,7 +188,10 @@ static void daemon_on_conn_closed(void *context, struct conn *conn)
 
 static int daemon_make_buildkit(struct daemon *daemon, char *why, size_t why_size)
 {
-	struct buildkit_config buildkit = { .ring = daemon->ring, .access = &daemon->cas.access };
+	struct buildkit_config buildkit = {
+		.ring = daemon->ring, .access = &daemon->cas.access,
+		.events = { .on_ended = account_on_ended, .context = daemon->ledger },
+	};
 	int r = buildkitd_start(daemon, why, why_size);
 
 	if (r < 0 || !daemon->executors)
