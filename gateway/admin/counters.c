@@ -9,6 +9,7 @@
 #include "gateway/base/check.h"
 #include "gateway/buildkit/buildkit.h"
 #include "gateway/buildkit/executors.h"
+#include "gateway/buildkit/spawner.h"
 #include "gateway/cas/cas.h"
 #include "gateway/ledger/ledger.h"
 #include "gateway/net/server.h"
@@ -27,6 +28,7 @@
 #define BUILDKIT(member) MEMBER(COUNTERS_BUILDKIT, buildkit_status, member)
 #define LEDGER(member)  MEMBER(COUNTERS_LEDGER, ledger_status, member)
 #define EXECUTORS(member) MEMBER(COUNTERS_EXECUTORS, executors_status, member)
+#define SPAWNER(member) MEMBER(COUNTERS_SPAWNER, spawner_status, member)
 #define PROCESS(member) MEMBER(COUNTERS_PROCESS, counters_process, member)
 
 const struct counter counter_table[] = {
@@ -211,6 +213,18 @@ const struct counter counter_table[] = {
 	{ "sluice_leases_refused_total", COUNTER_TOTAL, "leases", "leases refused: no executor, queue full, or waited too long",
 	  "clients were told why; more executors or slots, or look why those that are there are not ready",
 	  EXECUTORS(leases_refused) },
+
+	/* buildkitd that are started here */
+	{ "sluice_spawned", COUNTER_GAUGE, "executors", "buildkitd processes of the executor host", NULL, SPAWNER(daemons) },
+	{ "sluice_spawned_starting", COUNTER_GAUGE, "executors", "of them, those that do not listen yet",
+	  "when it stays above 0, starting is slow: look at the disk, and at what is logged with --log-level debug",
+	  SPAWNER(starting) },
+	{ "sluice_spawned_total", COUNTER_TOTAL, "executors", "times that one was started", NULL, SPAWNER(started_total) },
+	{ "sluice_spawned_died_total", COUNTER_TOTAL, "executors", "times that one could not be started or ended by itself",
+	  "the log says why; `sluice doctor` what is missing", SPAWNER(died_total) },
+	{ "sluice_spawned_idle_stopped_total", COUNTER_TOTAL, "executors", "times that one was stopped for being idle",
+	  "when it grows as fast as those started, builds come seldomer than --spawn-idle: raise it, or keep some warm",
+	  SPAWNER(idle_stopped_total) },
 
 	/* the process */
 	{ "sluice_resident_bytes", COUNTER_GAUGE, "bytes", "resident memory of the gateway process",

@@ -19,6 +19,7 @@
 #include "gateway/cmd/options.h"
 #include "gateway/executor/network.h"
 #include "gateway/executor/oci.h"
+#include "gateway/executor/spawns.h"
 #include "gateway/ring/probe.h"
 
 enum {
@@ -30,7 +31,8 @@ enum {
 
 struct doctor_options {
 	bool json;
-	const char *store;
+	const char *store, *buildkitd;
+	int spawn_network;
 };
 
 #define MEMBER(name) offsetof(struct doctor_options, name)
@@ -38,13 +40,18 @@ static const struct option doctor_options[] = {
 	{ .name = "json", .kind = OPTION_FLAG, .offset = MEMBER(json), .help = "print one JSON object" },
 	{ .name = "store", .kind = OPTION_TEXT, .offset = MEMBER(store), .argument = "DIR", .fallback = "/var/tmp",
 	  .help = "look at the disk that has, or will have, this store" },
+	{ .name = "buildkitd", .kind = OPTION_TEXT, .offset = MEMBER(buildkitd), .argument = "FILE", .key = "buildkit.spawn.program",
+	  .help = "the program that `serve --spawn` would start; default: buildkitd on PATH" },
+	{ .name = "spawn-network", .kind = OPTION_CHOICE, .offset = MEMBER(spawn_network), .argument = "KIND",
+	  .key = "buildkit.spawn.network", .fallback = "slirp4netns", .choices = spawn_network_names,
+	  .help = "what `serve --spawn-network` would be" },
 };
 #undef MEMBER
 static const struct option_group doctor_group = OPTION_GROUP("Options", doctor_options);
 static const struct option_group *const doctor_groups[] = { &doctor_group, NULL };
 
 struct check {
-	const char *area;                /* "io_uring", "sha256", "executor", "limits", "disk" */
+	const char *area;                /* "io_uring", "sha256", "executor", "buildkit", "limits", "disk" */
 	char name[48];
 	bool works;
 	char detail[512], remedy[256];
@@ -214,6 +221,16 @@ static void check_network(struct checks *checks)
 	add(checks, "executor", "network for actions", true, "for `run --network`, where serve has --allow-network", "");
 }
 
+/* What `serve --spawn` would find. */
+static void check_spawn(struct checks *checks, const struct doctor_options *doctor)
+{
+	struct spawn_probe probe;
+
+	spawn_probe(&probe, doctor->buildkitd, (enum spawn_network)doctor->spawn_network);
+	for (size_t i = 0; i < SPAWN_TRAITS; i++)
+		add(checks, "buildkit", probe.traits[i].name, probe.traits[i].holds, probe.traits[i].detail, probe.traits[i].remedy);
+}
+
 /* A file without a name: nothing is left behind, whatever happens. */
 static bool try_direct(const char *directory, char *detail, size_t size)
 {
@@ -328,6 +345,7 @@ static int doctor_run(int argc, char **argv)
 	check_user_namespaces(&checks);
 	check_runtime(&checks);
 	check_network(&checks);
+	check_spawn(&checks, &doctor);
 	check_memlock(&checks);
 	check_files(&checks);
 	check_disk(&checks, doctor.store);
@@ -341,7 +359,7 @@ const struct command command_doctor = {
 	.name = "doctor",
 	.summary = "try what this machine can do for sluice, and say how to mend what it cannot",
 	.help = "Tries each thing that sluice can use: io_uring and its features, the hash lanes of the CPU, an OCI runtime,\n"
-	        "user namespaces, lockable memory, the store's disk. Each has a yes or a no, and a no comes with what to do.\n"
+	        "user namespaces, what `serve --spawn` needs for a buildkitd, lockable memory, the store's disk. Each has a yes or a no, and a no comes with what to do.\n"
 	        "A no is not a failure: sluice does without, as the line says. Exits with 0 when all could be tried.\n\n"
 	        "  sluice doctor --store /var/lib/sluice",
 	.run = doctor_run,

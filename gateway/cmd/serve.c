@@ -9,11 +9,13 @@
 #include "gateway/daemon/daemon.h"
 
 struct serve_options {
-	struct option_list listen, buildkit;
+	struct option_list listen, buildkit, spawn_tenants;
 	const char *store, *ceiling, *tls_certificate, *tls_key, *tls_ca, *tokens, *anonymous, *admin, *user, *executor_path,
-		*images, *runtime, *buildkit_tenant;
-	bool tls_require_client, allow_host_root, allow_network;
-	int engine, log_format, log_level;
+		*images, *runtime, *buildkit_tenant, *buildkitd;
+	bool spawn, tls_require_client, allow_host_root, allow_network;
+	int engine, log_format, log_level, spawn_network;
+	uint64_t spawn_max, spawn_tenant_max, spawn_warm, spawn_idle_ns, spawn_slots, spawn_memory_bytes, spawn_cpu_millis, spawn_pids,
+		spawn_keep_bytes;
 	uint64_t slots, drain_timeout_ns, connections_max, ledger_keep_ns, buildkit_queue_timeout_ns;
 };
 
@@ -72,6 +74,34 @@ static const struct option serve_options[] = {
 	{ .name = "buildkit-queue-timeout", .kind = OPTION_DURATION, .offset = MEMBER(buildkit_queue_timeout_ns),
 	  .argument = "TIME", .key = "buildkit.queue-timeout", .fallback = "10m",
 	  .help = "how long a build waits for a free buildkitd before it is refused" },
+	{ .name = "spawn", .kind = OPTION_FLAG, .offset = MEMBER(spawn), .key = "buildkit.spawn.enabled", .environment = "SLUICE_SPAWN",
+	  .help = "start buildkitd processes here, each tenant's own, in namespaces of their own; needs root" },
+	{ .name = "buildkitd", .kind = OPTION_TEXT, .offset = MEMBER(buildkitd), .argument = "FILE", .key = "buildkit.spawn.program",
+	  .help = "the program that --spawn starts; default: buildkitd on PATH" },
+	{ .name = "spawn-network", .kind = OPTION_CHOICE, .offset = MEMBER(spawn_network), .argument = "KIND",
+	  .key = "buildkit.spawn.network", .fallback = "slirp4netns", .choices = spawn_network_names,
+	  .help = "slirp4netns: a network namespace with a way out, but not to this host's loopback; none: without; host: this host's" },
+	{ .name = "spawn-max", .kind = OPTION_NUMBER, .offset = MEMBER(spawn_max), .argument = "N", .key = "buildkit.spawn.max",
+	  .fallback = "4", .least = 1, .most = 64, .help = "buildkitd processes at a time; an idle one makes room for a tenant that has none" },
+	{ .name = "spawn-tenant-max", .kind = OPTION_NUMBER, .offset = MEMBER(spawn_tenant_max), .argument = "N",
+	  .key = "buildkit.spawn.tenant-max", .fallback = "1", .least = 1, .most = 64,
+	  .help = "of them, those of one tenant; each has a cache of its own" },
+	{ .name = "spawn-warm", .kind = OPTION_NUMBER, .offset = MEMBER(spawn_warm), .argument = "N", .key = "buildkit.spawn.warm",
+	  .fallback = "0", .most = 64, .help = "started before anybody asks and never stopped for being idle, for each --spawn-tenant" },
+	{ .name = "spawn-tenant", .kind = OPTION_LIST, .offset = MEMBER(spawn_tenants), .argument = "TENANT",
+	  .key = "buildkit.spawn.tenants", .help = "a tenant that --spawn-warm is about; default: the tenant default; may be given several times" },
+	{ .name = "spawn-idle", .kind = OPTION_DURATION, .offset = MEMBER(spawn_idle_ns), .argument = "TIME", .key = "buildkit.spawn.idle",
+	  .fallback = "10m", .help = "how long one may be without a build before it is stopped; its cache stays" },
+	{ .name = "spawn-slots", .kind = OPTION_NUMBER, .offset = MEMBER(spawn_slots), .argument = "N", .key = "buildkit.spawn.slots",
+	  .fallback = "4", .least = 1, .most = 1024, .help = "builds at a time on each" },
+	{ .name = "spawn-memory", .kind = OPTION_BYTES, .offset = MEMBER(spawn_memory_bytes), .argument = "SIZE",
+	  .key = "buildkit.spawn.memory", .help = "the most memory that one takes with its builds; default: no bound" },
+	{ .name = "spawn-cpu", .kind = OPTION_NUMBER, .offset = MEMBER(spawn_cpu_millis), .argument = "MILLIS", .key = "buildkit.spawn.cpu",
+	  .most = 1000000, .help = "thousandths of a CPU that one takes with its builds; default: no bound" },
+	{ .name = "spawn-pids", .kind = OPTION_NUMBER, .offset = MEMBER(spawn_pids), .argument = "N", .key = "buildkit.spawn.pids",
+	  .most = 4194304, .help = "processes and threads of one with its builds; default: no bound" },
+	{ .name = "spawn-keep", .kind = OPTION_BYTES, .offset = MEMBER(spawn_keep_bytes), .argument = "SIZE", .key = "buildkit.spawn.keep",
+	  .help = "how much of its cache one keeps when it collects garbage; default: buildkitd's own" },
 	{ .name = "drain-timeout", .kind = OPTION_DURATION, .offset = MEMBER(drain_timeout_ns), .argument = "TIME",
 	  .key = "drain-timeout", .fallback = "30s", .help = "on SIGTERM, how long streams may take to finish" },
 	{ .name = "connections", .kind = OPTION_NUMBER, .offset = MEMBER(connections_max), .argument = "N", .key = "connections",
@@ -84,6 +114,26 @@ static const struct option serve_options[] = {
 #undef MEMBER
 static const struct option_group serve_group = OPTION_GROUP("Options", serve_options);
 static const struct option_group *const serve_groups[] = { &serve_group, NULL };
+
+static const char *const spawn_tenants_default[] = { "default" };
+
+static struct spawning_config serve_spawning(const struct serve_options *serve)
+{
+	bool named = serve->spawn_tenants.count > 0;
+
+	return (struct spawning_config){
+		.host = {
+			.enabled = serve->spawn, .buildkitd = serve->buildkitd, .network = (enum spawn_network)serve->spawn_network,
+			.limits = { .memory_bytes = serve->spawn_memory_bytes, .cpu_millis = (uint32_t)serve->spawn_cpu_millis,
+			            .pids_max = (uint32_t)serve->spawn_pids },
+			.keep_bytes = serve->spawn_keep_bytes,
+		},
+		.max = (uint32_t)serve->spawn_max, .tenant_max = (uint32_t)serve->spawn_tenant_max, .warm = (uint32_t)serve->spawn_warm,
+		.warm_tenants = named ? serve->spawn_tenants.items : spawn_tenants_default,
+		.warm_tenants_count = named ? serve->spawn_tenants.count : 1, .slots = (uint32_t)serve->spawn_slots,
+		.idle_ns = serve->spawn_idle_ns,
+	};
+}
 
 static int serve_run(int argc, char **argv)
 {
@@ -125,6 +175,7 @@ static int serve_run(int argc, char **argv)
 		.buildkit_count = serve.buildkit.count,
 		.buildkit_queue_timeout_ns = serve.buildkit_queue_timeout_ns,
 		.buildkit_tenant = serve.buildkit_tenant,
+		.spawning = serve_spawning(&serve),
 		.allow_host_root = serve.allow_host_root,
 		.allow_network = serve.allow_network,
 		.drain_timeout_ns = serve.drain_timeout_ns,

@@ -19,6 +19,7 @@
 #include "gateway/base/err.h"
 #include "gateway/base/log.h"
 #include "gateway/base/units.h"
+#include "gateway/buildkit/spawner.h"
 #include "gateway/cas/references.h"
 #include "gateway/daemon/account.h"
 #include "gateway/daemon/buildkitd.h"
@@ -66,7 +67,7 @@ static int daemon_fork_host(struct daemon *daemon, char *why, size_t why_size)
 	}
 	if (daemon->host_pid == 0) {
 		struct host_config host = {
-			.slots = config->slots, .path = config->executor_path ? config->executor_path : DAEMON_EXECUTOR_PATH,
+			.spawn = config->spawning.host, .uid = daemon->uid, .gid = daemon->gid, .slots = config->slots, .path = config->executor_path ? config->executor_path : DAEMON_EXECUTOR_PATH,
 			.runtime = config->runtime, .images = config->images, .socket_fd = pipe_fds[0],
 			.allow_network = config->allow_network, .engine = config->engine,
 			.hidden = { config->store_path, config->tls_key, config->tokens_path, "/etc/sluice" },
@@ -117,7 +118,9 @@ static int daemon_become_user(struct daemon *daemon, char *why, size_t why_size)
 	if (r < 0)
 		return r;
 	privileges_raise_limits();
-	if (config->slots == 0)
+	daemon->uid = uid;
+	daemon->gid = gid;
+	if (config->slots == 0 && !config->spawning.host.enabled)
 		daemon->no_executors = "serve was started with --slots 0";
 	else
 		r = daemon_fork_host(daemon, why, why_size);
@@ -197,6 +200,10 @@ static int daemon_make_buildkit(struct daemon *daemon, char *why, size_t why_siz
 	if (r < 0 || !daemon->executors)
 		return r;
 	buildkit.executors = daemon->executors;
+	if (daemon->spawner) {
+		buildkit.spawnable = spawner_spawnable;
+		buildkit.spawnable_context = daemon->spawner;
+	}
 	r = buildkit_create(&daemon->buildkit, &buildkit);
 	if (r < 0)
 		snprintf(why, why_size, "out of memory");
@@ -209,23 +216,29 @@ static int daemon_make_services(struct daemon *daemon, char *why, size_t why_siz
 	struct tenant_config tenants = { .tokens_path = config->tokens_path, .anonymous = config->anonymous };
 	struct server_config server = {
 		.methods = daemon_methods, .context = daemon, .connections_max = config->connections_max,
-		.unknown = config->buildkit_count ? daemon_unknown : NULL,
+		.unknown = config->buildkit_count || config->spawning.host.enabled ? daemon_unknown : NULL,
 		.on_drained = daemon_on_drained, .on_conn_closed = daemon_on_conn_closed,
 	};
 	struct pool_config pool = {
 		.cas = &daemon->cas, .executor_uid = 0, .enabled = daemon->host_pid > 0, .disabled_why = daemon->no_executors,
+		.spawn_events = config->spawning.host.enabled ? &spawning_events : NULL, .spawn_context = daemon,
 	};
 	int r = tenant_registry_create(&daemon->tenants, &tenants, why, why_size);
 
 	if (r < 0)
 		return r;
-	r = daemon_make_buildkit(daemon, why, why_size);
-	if (r < 0)
-		return r;
 	sha256_init(&daemon->hasher, SHA256_AUTO);
 	r = pool_create(&daemon->pool, &pool);
+	if (r < 0) {
+		snprintf(why, why_size, "out of memory");
+		return r;
+	}
+	r = spawning_start(daemon, why, why_size);
 	if (r == 0)
-		r = server_create(&daemon->server, daemon->ring, &server);
+		r = daemon_make_buildkit(daemon, why, why_size);
+	if (r < 0)
+		return r;
+	r = server_create(&daemon->server, daemon->ring, &server);
 	if (r < 0) {
 		snprintf(why, why_size, "out of memory");
 		return r;
@@ -299,6 +312,7 @@ static void daemon_drain(struct daemon *daemon)
 	}
 	daemon->draining = true;
 	log_event(LOG_INFO, "draining", LOG_U64("timeout_s", daemon->config->drain_timeout_ns / 1000000000u));
+	spawning_close(daemon);
 	pool_drain(daemon->pool);
 	server_drain(daemon->server, daemon->config->drain_timeout_ns);
 }

@@ -11,6 +11,7 @@
 #include <stddef.h>
 #include <stdint.h>
 
+#include "gateway/daemon/spawning.h"
 #include "gateway/ring/ring.h"
 
 struct daemon_config {
@@ -33,6 +34,7 @@ struct daemon_config {
 	const char *const *buildkit;     /* buildkit/executor_address.h */
 	size_t buildkit_count;           /* 0: BuildKit's services are not served */
 	const char *buildkit_tenant;     /* whose they are that name none; NULL: "default" */
+	struct spawning_config spawning; /* buildkitd processes that the host starts */
 	uint64_t buildkit_queue_timeout_ns;      /* 0: 10 min */
 	uint64_t drain_timeout_ns;
 	uint32_t connections_max;

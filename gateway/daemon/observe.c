@@ -3,6 +3,7 @@
 
 #include "gateway/admin/admin.h"
 #include "gateway/base/log.h"
+#include "gateway/buildkit/spawner.h"
 #include "gateway/daemon/parts.h"
 
 #define OBSERVE_INTERVAL_NS 1000000000u
@@ -17,6 +18,7 @@ static void observe_publish(struct daemon *daemon)
 	struct buildkit_status buildkit = { 0 };
 	struct ledger_status ledger;
 	struct executors_status executors = { 0 };
+	struct spawner_status spawner = { 0 };
 
 	server_status(daemon->server, &server);
 	store_status(daemon->store, &store);
@@ -26,6 +28,8 @@ static void observe_publish(struct daemon *daemon)
 		buildkit_status(daemon->buildkit, &buildkit);
 	if (daemon->executors)
 		executors_status(daemon->executors, &executors);
+	if (daemon->spawner)
+		spawner_status(daemon->spawner, &spawner);
 	counters_process(&process);
 	counters_read(&values, COUNTERS_SERVER, &server);
 	counters_read(&values, COUNTERS_RING, ring_counters(daemon->ring));
@@ -36,6 +40,7 @@ static void observe_publish(struct daemon *daemon)
 	counters_read(&values, COUNTERS_BUILDKIT, &buildkit);
 	counters_read(&values, COUNTERS_LEDGER, &ledger);
 	counters_read(&values, COUNTERS_EXECUTORS, &executors);
+	counters_read(&values, COUNTERS_SPAWNER, &spawner);
 	counters_read(&values, COUNTERS_PROCESS, &process);
 	admin_publish(daemon->admin, &values);
 	if (daemon->draining)

@@ -11,6 +11,8 @@
 #include "gateway/pool/execute.h"
 #include "proto/reapi.h"
 
+struct spawner;
+
 struct daemon {
 	const struct daemon_config *config;
 	struct ring *ring;
@@ -25,12 +27,15 @@ struct daemon {
 	struct execute_service execute;
 	struct executors *executors;     /* the buildkitd that were named; NULL: none */
 	struct executors_source *executors_source;
+	struct spawner *spawner;         /* NULL: none are started here */
 	struct buildkit *buildkit;       /* NULL: no buildkitd was named */
 	struct server *server;
 	struct signals *signals;
 	struct admin *admin;
 	struct op observe_timer;
 	uint64_t ceiling_bytes, started_ns;
+	uid_t uid;                       /* what it became; 0 when it was not started as root */
+	gid_t gid;
 	pid_t host_pid;
 	int host_fd;                     /* the pipe to the host until it knows the socket */
 	const char *no_executors;        /* why there are none */

@@ -61,13 +61,23 @@ bool spawns_next(struct spawns *spawns, struct spawn_event *event);
 bool spawns_reaped(struct spawns *spawns, pid_t pid);
 
 /*
- * What would hold of a daemon here, tried and not guessed. One line each, with the remedy when it does not hold. Used
- * by `sluice doctor` and told to the gateway at start.
+ * What would hold of a daemon here, tried and not guessed. Used by `sluice doctor`, and told to the gateway at start.
  */
-struct spawn_probe {
-	char buildkitd[256];             /* path and version; "" when there is none */
-	bool works;                      /* a daemon can be started, isolated as the setting asks */
-	char why[SPAWN_WHY_MAX];         /* when not */
-	char isolation[256];             /* "own mount, pid, ipc, uts, cgroup and network namespace; slirp4netns 1.2.0" */
+enum spawn_trait_kind { SPAWN_BUILDKITD, SPAWN_RUNC, SPAWN_NAMESPACES, SPAWN_WAY_OUT, SPAWN_CGROUPS, SPAWN_TRAITS };
+
+struct spawn_trait {
+	const char *name;                /* "way out of the network" */
+	bool holds;
+	char detail[256];                /* what it is, or what is wrong */
+	const char *remedy;              /* when it does not hold */
 };
+
+struct spawn_probe {
+	struct spawn_trait traits[SPAWN_TRAITS];
+	bool works;                      /* a daemon can be started, isolated as the setting asks; cgroups need not hold */
+	char why[SPAWN_WHY_MAX];         /* when not: the first one that has to and does not, with its remedy */
+	char isolation[SPAWN_WHY_MAX];   /* when it works, in one line */
+};
+
+/* `buildkitd`: as in struct spawn_config. Blocking, some tenths of a second. */
 void spawn_probe(struct spawn_probe *probe, const char *buildkitd, enum spawn_network network);

@@ -12,7 +12,7 @@
 
 #define PROBE_TIMEOUT_NS 10000000000ull
 
-/* "slirp4netns version 1.2.0": the first line of what it says, without a trailing commit id. */
+/* The first line of what it says: "slirp4netns version 1.2.0". */
 static bool version_of(const char *program, char *text, size_t size)
 {
 	const char *argv[] = { program, "--version", NULL };
@@ -24,8 +24,25 @@ static bool version_of(const char *program, char *text, size_t size)
 	return *text;
 }
 
-/* In a child: it cannot be taken back. */
-static bool try_namespaces(int flags, char *why, size_t why_size)
+static void probe_program(struct spawn_trait *trait, const char *const *names, const char *remedy)
+{
+	char path[PATH_MAX], version[100];
+
+	trait->remedy = remedy;
+	snprintf(trait->detail, sizeof(trait->detail), "%.150s: not found", names[0]);
+	for (size_t i = 0; names[i] && !trait->holds; i++) {
+		if (tool_find(names[i], path, sizeof(path)))
+			continue;
+		trait->holds = version_of(path, version, sizeof(version));
+		if (trait->holds)
+			snprintf(trait->detail, sizeof(trait->detail), "%.150s: %s", path, version);
+		else
+			snprintf(trait->detail, sizeof(trait->detail), "%.150s: does not tell its version", path);
+	}
+}
+
+/* In a child: it cannot be taken back. 0 or -errno. */
+static int try_unshare(int flags)
 {
 	int status = -1;
 	pid_t child = fork();
@@ -34,81 +51,84 @@ static bool try_namespaces(int flags, char *why, size_t why_size)
 		_exit(unshare(flags) == 0 ? 0 : errno & 127);
 	while (child > 0 && waitpid(child, &status, 0) < 0 && errno == EINTR)
 		;
-	if (child > 0 && WIFEXITED(status) && WEXITSTATUS(status) == 0)
-		return true;
-	snprintf(why, why_size, "the kernel refuses namespaces: %s; in a container it has to be privileged",
-	         child > 0 && WIFEXITED(status) ? strerror(WEXITSTATUS(status)) : "could not be tried");
-	return false;
+	return child > 0 && WIFEXITED(status) ? -WEXITSTATUS(status) : -EAGAIN;
 }
 
-static bool probe_programs(struct spawn_probe *probe, const char *wanted)
+static void probe_namespaces(struct spawn_trait *trait, enum spawn_network network)
 {
-	char path[PATH_MAX], version[128];
+	bool own_network = network != SPAWN_NETWORK_HOST;
+	int r = try_unshare(CLONE_NEWNS | CLONE_NEWPID | CLONE_NEWIPC | CLONE_NEWUTS | (own_network ? CLONE_NEWNET : 0));
 
-	if (tool_find(wanted ? wanted : "buildkitd", path, sizeof(path))) {
-		snprintf(probe->why, sizeof(probe->why), "no buildkitd: install BuildKit, and name the program with --buildkitd PATH");
-		return false;
-	}
-	if (!version_of(path, version, sizeof(version))) {
-		snprintf(probe->why, sizeof(probe->why), "%.200s does not say its version: is it a buildkitd?", path);
-		return false;
-	}
-	snprintf(probe->buildkitd, sizeof(probe->buildkitd), "%.120s: %.120s", path, version);
-	if (tool_find("buildkit-runc", path, sizeof(path)) && tool_find("runc", path, sizeof(path))) {
-		snprintf(probe->why, sizeof(probe->why), "no runc, which buildkitd runs its steps with: apt-get install runc");
-		return false;
-	}
-	return true;
+	trait->holds = r == 0 && geteuid() == 0;
+	trait->remedy = geteuid() ? "start `sluice serve` as root" : "in a container it has to be privileged (--privileged)";
+	if (geteuid())
+		snprintf(trait->detail, sizeof(trait->detail), "needs root");
+	else if (r)
+		snprintf(trait->detail, sizeof(trait->detail), "refused: %s", strerror(-r));
+	else
+		snprintf(trait->detail, sizeof(trait->detail), "mount, pid, ipc, uts%s", own_network ? ", network" : "; not network");
 }
 
-static bool probe_network(struct spawn_probe *probe, enum spawn_network network, char *text, size_t size)
+static void probe_way_out(struct spawn_trait *trait, enum spawn_network network)
 {
-	char path[PATH_MAX];
+	static const char *const names[] = { SPAWN_NETWORK_PROGRAM, NULL };
 
-	if (network == SPAWN_NETWORK_HOST) {
-		snprintf(text, size, "but the host's network: steps reach whatever the host does, its loopback too");
-		return true;
+	switch (network) {
+	case SPAWN_NETWORK_HOST:
+		trait->holds = true;
+		snprintf(trait->detail, sizeof(trait->detail), "the host's network: steps reach what the host does, its loopback too");
+		return;
+	case SPAWN_NETWORK_NONE:
+		trait->holds = true;
+		snprintf(trait->detail, sizeof(trait->detail), "none, as asked");
+		return;
+	case SPAWN_NETWORK_SLIRP:
+		probe_program(trait, names, "apt-get install " SPAWN_NETWORK_PROGRAM ", or serve --spawn-network none");
+		break;
 	}
-	if (network == SPAWN_NETWORK_NONE) {
-		snprintf(text, size, "no way out of its network");
-		return true;
+	if (!trait->holds || access("/dev/net/tun", R_OK | W_OK) == 0)
+		return;
+	trait->holds = false;
+	snprintf(trait->detail, sizeof(trait->detail), "/dev/net/tun: %s", strerror(errno));
+	trait->remedy = "modprobe tun, or serve --spawn-network none";
+}
+
+static void probe_cgroups(struct spawn_trait *trait)
+{
+	struct spawn_cgroup cgroup;
+	int r = spawn_cgroup_init(&cgroup, "probe", trait->detail, sizeof(trait->detail));
+
+	trait->remedy = "mount cgroups writable; without, a daemon has no limits and sees the host's cgroups";
+	if (r == 0) {
+		r = try_unshare(CLONE_NEWCGROUP);
+		snprintf(trait->detail, sizeof(trait->detail), r ? "no cgroup namespace: %s" : "a cgroup of its own%s",
+		         r ? strerror(-r) : "");
 	}
-	if (tool_find(SPAWN_NETWORK_PROGRAM, path, sizeof(path)) || !version_of(path, text, size)) {
-		snprintf(probe->why, sizeof(probe->why), "no " SPAWN_NETWORK_PROGRAM ": apt-get install " SPAWN_NETWORK_PROGRAM
-		         ", or take --spawn-network none");
-		return false;
-	}
-	if (access("/dev/net/tun", R_OK | W_OK)) {
-		snprintf(probe->why, sizeof(probe->why), "/dev/net/tun cannot be opened: modprobe tun, or take --spawn-network none");
-		return false;
-	}
-	return true;
+	trait->holds = r == 0;
 }
 
 void spawn_probe(struct spawn_probe *probe, const char *buildkitd, enum spawn_network network)
 {
-	int flags = CLONE_NEWNS | CLONE_NEWPID | CLONE_NEWIPC | CLONE_NEWUTS | (network == SPAWN_NETWORK_HOST ? 0 : CLONE_NEWNET);
-	struct spawn_cgroup cgroup;
-	char way_out[128] = "", no_cgroup[200];
+	static const char *const names[SPAWN_TRAITS] = { "buildkitd", "runc", "namespaces", "way out", "cgroups" };
+	const char *const daemons[] = { buildkitd ? buildkitd : "buildkitd", NULL };
+	static const char *const runtimes[] = { "buildkit-runc", "runc", NULL };
 
-	*probe = (struct spawn_probe){ .works = false };
-	if (geteuid() != 0) {
-		snprintf(probe->why, sizeof(probe->why), "not root: start `sluice serve` as root to start buildkitd processes");
-		return;
+	*probe = (struct spawn_probe){ .works = true };
+	for (size_t i = 0; i < SPAWN_TRAITS; i++)
+		probe->traits[i].name = names[i];
+	probe_program(&probe->traits[SPAWN_BUILDKITD], daemons, "install BuildKit, or name its program with --buildkitd FILE");
+	probe_program(&probe->traits[SPAWN_RUNC], runtimes, "apt-get install runc: buildkitd runs its steps with it");
+	probe_namespaces(&probe->traits[SPAWN_NAMESPACES], network);
+	probe_way_out(&probe->traits[SPAWN_WAY_OUT], network);
+	probe_cgroups(&probe->traits[SPAWN_CGROUPS]);
+	for (size_t i = 0; i < SPAWN_TRAITS && probe->works; i++) {
+		const struct spawn_trait *trait = &probe->traits[i];
+
+		if (trait->holds || i == SPAWN_CGROUPS)
+			continue;
+		probe->works = false;
+		snprintf(probe->why, sizeof(probe->why), "%s: %s: %s", trait->name, trait->detail, trait->remedy);
 	}
-	if (!probe_programs(probe, buildkitd) || !try_namespaces(flags, probe->why, sizeof(probe->why)) ||
-	    !probe_network(probe, network, way_out, sizeof(way_out)))
-		return;
-	/* Without cgroups of its own a daemon still works; who reads this should know. */
-	snprintf(probe->isolation, sizeof(probe->isolation), "own mount, pid, ipc%s uts%s namespaces; %s",
-	         network == SPAWN_NETWORK_HOST ? " and" : ",",
-	         network == SPAWN_NETWORK_HOST ? "" : " and network", way_out);
-	if (spawn_cgroup_init(&cgroup, "probe", no_cgroup, sizeof(no_cgroup)) == 0 &&
-	    try_namespaces(CLONE_NEWCGROUP, no_cgroup, sizeof(no_cgroup)))
-		snprintf(probe->isolation + strlen(probe->isolation), sizeof(probe->isolation) - strlen(probe->isolation),
-		         "; own cgroups");
-	else
-		snprintf(probe->isolation + strlen(probe->isolation), sizeof(probe->isolation) - strlen(probe->isolation),
-		         "; no cgroups of its own, so no limits");
-	probe->works = true;
+	snprintf(probe->isolation, sizeof(probe->isolation), "own namespaces: %.100s; way out: %.150s; cgroups: %.150s",
+	         probe->traits[SPAWN_NAMESPACES].detail, probe->traits[SPAWN_WAY_OUT].detail, probe->traits[SPAWN_CGROUPS].detail);
 }

@@ -13,6 +13,7 @@
 
 #define POOL_MESSAGE_BYTES_MAX (1u << 20)        /* from the host */
 #define POOL_ATTACHED_MAX      (2 * POOL_SLOTS_MAX)      /* a slot that starts again may meet its own old connection */
+#define POOL_SPAWN_BYTES_MAX   512               /* a message about a daemon: a tenant's name and two numbers */
 #define POOL_POSITIONS_NEAR    16                /* positions up to this are told each, beyond it every 16th */
 
 /*
@@ -166,6 +167,42 @@ static void slot_on_writable(struct call *call)
 
 	if (slot->cancel_waits)
 		slot_send_cancel(slot);
+}
+
+/* ---- buildkitd processes of the host ---- */
+
+static int pool_tell_host(struct pool *pool, uint32_t number, const struct message_type *type, const void *message)
+{
+	uint8_t storage[POOL_SPAWN_BYTES_MAX];
+	struct buffer body = buffer_over(storage, sizeof(storage));
+
+	message_encode(type, &body, message);
+	CHECK(!body.failed);
+	if (!pool->control || !slot_send(pool->control, number, buffer_span(&body)))
+		return -ENOTCONN;
+	return 0;
+}
+
+int pool_spawn_start(struct pool *pool, uint64_t id, const char *tenant, uint32_t number)
+{
+	const struct executor_spawn_start message = { .id = id, .tenant = span_text(tenant), .number = number };
+
+	return pool_tell_host(pool, 4, &executor_spawn_start_type, &message);
+}
+
+int pool_spawn_stop(struct pool *pool, uint64_t id)
+{
+	const struct executor_spawn_stop message = { .id = id };
+
+	return pool_tell_host(pool, 5, &executor_spawn_stop_type, &message);
+}
+
+static void pool_on_spawn_event(struct pool *pool, struct span bytes)
+{
+	struct executor_spawn_event event;
+
+	if (pool->config.spawn_events && message_decode(&executor_spawn_event_type, bytes, &event))
+		pool->config.spawn_events->on_event(pool->config.spawn_context, &event);
 }
 
 /* ---- environments ---- */
@@ -385,7 +422,9 @@ static void pool_on_control(struct pool *pool, struct slot *slot, const struct e
 	snprintf(pool->runtime, sizeof(pool->runtime), "%.*s", (int)hello->runtime.size, (const char *)hello->runtime.data);
 	snprintf(pool->why, sizeof(pool->why), "%.*s", (int)hello->why.size, (const char *)hello->why.data);
 	log_event(LOG_INFO, "executor host attached", LOG_U64("slots", hello->slots), LOG_SPAN("runtime", hello->runtime),
-	          LOG_SPAN("why", hello->why));
+	          LOG_SPAN("why", hello->why), LOG_SPAN("spawn", hello->spawn));
+	if (pool->config.spawn_events)
+		pool->config.spawn_events->on_host(pool->config.spawn_context, hello->spawn.size > 0, hello->spawn_why);
 }
 
 static void slot_on_hello(struct slot *slot, struct span bytes)
@@ -468,6 +507,8 @@ static void slot_on_message(struct call *call, struct span message)
 		slot_on_hello(slot, request.hello);
 	else if (request.resolved.data && slot->state == SLOT_CONTROL)
 		pool_on_resolved(slot->pool, request.resolved);
+	else if (request.spawn_event.data && slot->state == SLOT_CONTROL)
+		pool_on_spawn_event(slot->pool, request.spawn_event);
 	else if (request.output.data)
 		slot_on_output(slot, request.output, message);
 	else if (request.finished.data)
@@ -500,6 +541,8 @@ static void pool_control_lost(struct pool *pool)
 		pool->jobs_lost++;
 		job->on_finished(job, NULL, why);
 	}
+	if (pool->config.spawn_events)
+		pool->config.spawn_events->on_host_lost(pool->config.spawn_context);
 }
 
 static void slot_on_closed(struct call *call, enum grpc_status status, struct span message)

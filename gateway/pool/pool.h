@@ -17,11 +17,20 @@
 
 struct pool;
 
+/* What the host says of the buildkitd processes that it starts. From the loop, on the control stream's behalf. */
+struct pool_spawn_events {
+	void (*on_host)(void *context, bool works, struct span why);     /* it is there; `works` false: it starts none */
+	void (*on_host_lost)(void *context);
+	void (*on_event)(void *context, const struct executor_spawn_event *event);
+};
+
 struct pool_config {
 	struct cas *cas;
 	uint32_t executor_uid;           /* only a unix peer of this uid may attach */
 	bool enabled;                    /* false: no executor host was started */
 	const char *disabled_why;        /* then: why, for FAILED_PRECONDITION */
+	const struct pool_spawn_events *spawn_events;    /* NULL: nobody asks for any */
+	void *spawn_context;
 };
 
 int pool_create(struct pool **pool, const struct pool_config *config);
@@ -45,6 +54,12 @@ void pool_drain(struct pool *pool);
  * (the host is down, or the gateway is going).
  */
 enum grpc_status pool_ready(const struct pool *pool, char *why, size_t why_size);
+
+/* ---- buildkitd processes of the host: see proto/sluice.v1.proto ---- */
+
+/* 0, or -ENOTCONN: there is no host, or it does not read. Events follow. */
+int pool_spawn_start(struct pool *pool, uint64_t id, const char *tenant, uint32_t number);
+int pool_spawn_stop(struct pool *pool, uint64_t id);
 
 /* ---- environments ---- */
 

@@ -105,7 +105,7 @@ def test_chunk_agrees_with_hashlib(env):
 
 def test_doctor_has_remedies(env):
     checks = env.sluice("doctor", "--json").json()["checks"]
-    check({c["area"] for c in checks} >= {"io_uring", "sha256", "executor", "limits", "disk"}, str(checks))
+    check({c["area"] for c in checks} >= {"io_uring", "sha256", "executor", "buildkit", "limits", "disk"}, str(checks))
     for entry in checks:
         check(entry["works"] or entry["remedy"], f"a no without a remedy: {entry}")
     check("io_uring" in env.sluice("doctor").stdout, "for people, too")

@@ -12,6 +12,7 @@
 #include "gateway/admin/counters.h"
 #include "gateway/buildkit/buildkit.h"
 #include "gateway/buildkit/executors.h"
+#include "gateway/buildkit/spawner.h"
 #include "gateway/cas/cas.h"
 #include "gateway/ledger/ledger.h"
 #include "gateway/net/server.h"
@@ -49,6 +50,7 @@ static void leaves_no_number_out(void **state)
 	assert_covers(COUNTERS_LEDGER, sizeof(struct ledger_status));
 	assert_covers(COUNTERS_BUILDKIT, sizeof(struct buildkit_status));
 	assert_covers(COUNTERS_EXECUTORS, sizeof(struct executors_status));
+	assert_covers(COUNTERS_SPAWNER, sizeof(struct spawner_status));
 	assert_covers(COUNTERS_PROCESS, sizeof(struct counters_process));
 }
 
