@@ -10,6 +10,7 @@ help:
 	@echo 'make accept    the acceptance table on a large tree (half an hour, 10 GB below /var/tmp)'
 	@echo 'make interop   real buildkitd, buildctl and buildx through the gateway (wants Go 1.26; builds them at first)'
 	@echo 'make bench     the benchmarks; they want a quiet machine'
+	@echo 'make bench-buildkit  what stock builds cost through the gateway, as a table (an hour; wants a quiet machine)'
 	@echo 'make soak      the long loops'
 	@echo 'make install   into PREFIX (default /usr/local)'
 	@echo 'make clean     remove the build directories'
@@ -37,8 +38,12 @@ interop: build
 bench: build
 	@meson test -C $(BUILD) --benchmark --verbose --num-processes 1
 
+bench-buildkit: build
+	@perf/buildkit/run $(BUILD)/gateway/cmd/sluice $(BUILD)/interop
+
 soak: build
 	@ACCEPT=soak python3 tests/e2e/run.py --binary $(BUILD)/gateway/cmd/sluice --table soak kill memory
+	@INTEROP=soak scripts/interop $(BUILD)/gateway/cmd/sluice $(BUILD)/interop
 
 install: build
 	@meson install -C $(BUILD) --no-rebuild
@@ -46,4 +51,4 @@ install: build
 clean:
 	rm -rf build build-sanitize build-clang build-clang-sanitize build-fuzz
 
-.PHONY: help deps build demo test accept interop bench soak install clean
+.PHONY: help deps build demo test accept interop bench bench-buildkit soak install clean

@@ -31,6 +31,9 @@ func newTurnstile(s rig.Scope) *turnstile {
 	s.Helper()
 	d := &turnstile{pass: make(chan struct{})}
 	d.Daemon = fakeDaemon(s, func(ctx context.Context, b *fake.Build) error {
+		if err := b.CheckSession(ctx); err != nil {
+			return err
+		}
 		select {
 		case <-d.pass:
 			return nil

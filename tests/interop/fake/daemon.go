@@ -149,8 +149,7 @@ func (d *Daemon) Solve(ctx context.Context, request *controlapi.SolveRequest) (*
 		if !probe {
 			d.counts.Running--
 		}
-		delete(d.builds, request.Ref)
-		close(b.ended)
+		close(b.ended) // and kept: Status may come later than the end
 	}()
 	if probe {
 		// A client that drives the build itself: clients probe with it what a daemon can do.

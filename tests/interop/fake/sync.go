@@ -9,6 +9,7 @@ import (
 	"github.com/tonistiigi/fsutil"
 	"github.com/tonistiigi/fsutil/types"
 	"google.golang.org/grpc"
+	"google.golang.org/grpc/health/grpc_health_v1"
 	"google.golang.org/grpc/metadata"
 )
 
@@ -58,6 +59,12 @@ func (b *Build) Receive(ctx context.Context, destination string, sync Sync) erro
 		return err
 	}
 	return stream.CloseSend()
+}
+
+// CheckSession asks the client whether it serves, as buildkitd does every five seconds.
+func (b *Build) CheckSession(ctx context.Context) error {
+	_, err := grpc_health_v1.NewHealthClient(b.Session.Conn()).Check(b.Session.Context(ctx), &grpc_health_v1.HealthCheckRequest{})
+	return err
 }
 
 type paced struct {

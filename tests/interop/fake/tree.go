@@ -33,7 +33,8 @@ type Tree struct {
 type entry struct {
 	stat *types.Stat
 	seed uint64
-	cut  int64 // bytes that are not there, though stat says so
+	text string // the content, when it is not made from the seed
+	cut  int64  // bytes that are not there, though stat says so
 }
 
 // NewTree is an empty directory.
@@ -109,38 +110,49 @@ func (t *Tree) paths() []string {
 
 // Walk as fsutil.FS: target and all below it, in order.
 func (t *Tree) Walk(ctx context.Context, target string, fn gofs.WalkDirFunc) error {
-	target = strings.Trim(filepath.Clean("/"+target), "/")
-	if target != "" && t.entries[target] == nil {
-		return fn(target, nil, &os.PathError{Op: "lstat", Path: target, Err: os.ErrNotExist})
-	}
-	skipped := "" // a directory, with its '/'
+	stats := make([]*types.Stat, 0, len(t.entries))
 	for _, path := range t.paths() {
-		if target != "" && path != target && !strings.HasPrefix(path, target+"/") {
+		stats = append(stats, t.entries[path].stat)
+	}
+	return Walk(ctx, stats, target, fn)
+}
+
+// Walk is fsutil's walk over entries that are known, sorted as it wants them: target ("" is all) and what is below it.
+func Walk(ctx context.Context, entries []*types.Stat, target string, fn gofs.WalkDirFunc) error {
+	target = strings.Trim(filepath.Clean("/"+target), "/")
+	found := target == ""
+	skipped := "" // a directory, with its '/'
+	for _, stat := range entries {
+		path := stat.Path
+		if target != "" && path != target && !strings.HasPrefix(path, target+"/") ||
+			skipped != "" && strings.HasPrefix(path, skipped) {
 			continue
 		}
-		if skipped != "" && strings.HasPrefix(path, skipped) {
-			continue
-		}
+		found = true
 		if err := ctx.Err(); err != nil {
 			return err
 		}
-		stat := t.entries[path].stat.Clone()
-		err := fn(path, &fsutil.DirEntryInfo{Stat: stat}, nil)
-		switch {
+		switch err := fn(path, &fsutil.DirEntryInfo{Stat: stat.Clone()}, nil); {
 		case err == filepath.SkipAll:
 			return nil
 		case err == filepath.SkipDir && stat.IsDir():
 			skipped = path + "/"
+		case err == filepath.SkipDir && filepath.Dir(path) == ".": // the rest of the top
+			return nil
 		case err == filepath.SkipDir:
-			skipped = strings.TrimPrefix(filepath.Dir(path)+"/", "./")
-			if skipped == "" {
-				return nil
-			}
+			skipped = filepath.Dir(path) + "/"
 		case err != nil:
 			return err
 		}
 	}
-	return nil
+	if found {
+		return nil
+	}
+	err := fn(target, nil, &os.PathError{Op: "lstat", Path: target, Err: os.ErrNotExist})
+	if err == filepath.SkipDir || err == filepath.SkipAll {
+		return nil
+	}
+	return err
 }
 
 // Open as fsutil.FS.
@@ -150,6 +162,9 @@ func (t *Tree) Open(path string) (io.ReadCloser, error) {
 		return nil, errors.WithStack(&os.PathError{Op: "open", Path: path, Err: os.ErrNotExist})
 	}
 	t.opened.Add(1)
+	if e.text != "" {
+		return io.NopCloser(strings.NewReader(e.text)), nil
+	}
 	return &reader{tree: t, left: e.stat.Size - e.cut, content: content(e.seed)}, nil
 }
 
@@ -181,3 +196,10 @@ func (r *reader) Read(data []byte) (int, error) {
 }
 
 func (r *reader) Close() error { return nil }
+
+// Text is a directory with one small file whose content is given.
+func Text(name, content string) fsutil.FS {
+	t := NewTree()
+	t.put(name, 0o644, int64(len(content)), 0).text = content
+	return t
+}

@@ -18,6 +18,20 @@ type Daemon struct {
 	process   *Process
 }
 
+// DaemonState is where daemons' roots are made; empty: where Directory makes its own.
+var DaemonState string
+
+// Refresh starts it with an empty root, on the same address.
+func (d *Daemon) Refresh(s Scope) {
+	s.Helper()
+	d.stop(syscall.SIGTERM)
+	Unmount(d.root)
+	if err := os.RemoveAll(d.root); err != nil {
+		s.Fatalf("%v", err)
+	}
+	d.Start(s)
+}
+
 // NewDaemon starts a buildkitd; arguments are added to its command line.
 func NewDaemon(s Scope, arguments ...string) *Daemon {
 	s.Helper()
@@ -27,7 +41,7 @@ func NewDaemon(s Scope, arguments ...string) *Daemon {
 // NewDaemonOf starts the buildkitd that is given.
 func NewDaemonOf(s Scope, binary string, arguments ...string) *Daemon {
 	s.Helper()
-	d := &Daemon{Address: FreeAddress(s), root: filepath.Join(Directory(s), "root"), binary: binary, arguments: arguments}
+	d := &Daemon{Address: FreeAddress(s), root: filepath.Join(directory(s, DaemonState), "root"), binary: binary, arguments: arguments}
 	d.Start(s)
 	return d
 }

@@ -48,7 +48,7 @@ func NewGateway(s Scope, options GatewayOptions) *Gateway {
 		arguments = append(arguments, "--buildkit", executor)
 	}
 	g.process = Start(s, Setting(s, "SLUICE_BINARY"), append(arguments, options.Arguments...)...)
-	s.Cleanup(func() { g.stop(s) })
+	s.Cleanup(func() { g.Stop(s) })
 	g.process.Await(s, g.Address)
 	return g
 }
@@ -56,8 +56,8 @@ func NewGateway(s Scope, options GatewayOptions) *Gateway {
 // What sanitizers write when they find something.
 var finding = regexp.MustCompile(`(?s)(ERROR: (Address|Leak)Sanitizer|runtime error:).{0,1000}`)
 
-// stop ends it in order: it must, with status 0, and with nothing that a sanitizer complains about.
-func (g *Gateway) stop(s Scope) {
+// Stop ends it in order: it must, with status 0, and with nothing that a sanitizer complains about.
+func (g *Gateway) Stop(s Scope) {
 	g.process.Stop(syscall.SIGTERM)
 	log := g.process.Log()
 	if found := finding.FindString(log.String()); found != "" {

@@ -129,7 +129,15 @@ func Eventually(s Scope, limit time.Duration, what string, condition func() bool
 // Directory is a new one on a real disk, world-readable, removed with what is mounted in it.
 func Directory(s Scope) string {
 	s.Helper()
-	directory, err := os.MkdirTemp("/var/tmp", "sluice-interop-")
+	return directory(s, "")
+}
+
+func directory(s Scope, parent string) string {
+	s.Helper()
+	if parent == "" {
+		parent = "/var/tmp"
+	}
+	directory, err := os.MkdirTemp(parent, "sluice-interop-")
 	if err != nil {
 		s.Fatalf("%v", err)
 	}

@@ -1,0 +1,266 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"io"
+	gofs "io/fs"
+	"path/filepath"
+	"sort"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	bk "github.com/moby/buildkit/client"
+	"github.com/tonistiigi/fsutil"
+
+	"sluice.dev/sluice/tests/interop/fake"
+	"sluice.dev/sluice/tests/interop/rig"
+)
+
+var background = context.Background()
+
+// A cold build: empty daemon, empty store.
+func cold(b *bench) {
+	s := newSite(b)
+	ways := b.interleave([]string{"straight", "sluice"}, func(way string) sample {
+		s.daemons[way].Refresh(b.scope)
+		if way == "sluice" {
+			s.newGateway()
+		}
+		return s.build(way)
+	})
+	b.report("cold build", ways,
+		limit{"context step, sluice / straight", ratio(ways, "sluice", "straight", wall), 1.15},
+		limit{"gateway's CPU seconds per GB", least(ways["sluice"].column(gateway)) / (float64(b.bytes) / 1e9), 3.5})
+}
+
+// Nothing changed, but the daemon is another, fresh one.
+func other(b *bench) {
+	s := newSite(b)
+	s.build("sluice")
+	ways := b.interleave([]string{"straight", "sluice", "floor"}, func(way string) sample {
+		s.daemons[way].Refresh(b.scope)
+		if way == "floor" {
+			return s.floor()
+		}
+		s.awaitReady(way)
+		return s.build(way)
+	})
+	counted := newCounted(b)
+	counted.build(s.gateway.Address)
+	s.daemons["sluice"].Refresh(b.scope)
+	s.awaitReady("sluice")
+	counted.bytes.Store(0)
+	counted.build(s.gateway.Address)
+	b.report("no change, another fresh daemon", ways,
+		limit{"content bytes asked of the client", float64(counted.bytes.Load()), 0},
+		limit{"context step, sluice / floor", ratio(ways, "sluice", "floor", wall), 1.05},
+		limit{"context step, sluice / straight", ratio(ways, "sluice", "straight", wall), 1},
+		limit{"client's CPU, sluice / straight", ratio(ways, "sluice", "straight", client), 0.4})
+}
+
+// Nothing changed, and the daemon knows it.
+func same(b *bench) {
+	s := newSite(b)
+	for _, way := range []string{"straight", "sluice"} {
+		s.build(way)
+	}
+	ways := b.interleave([]string{"straight", "sluice"}, func(way string) sample { return s.build(way) })
+	b.report("no change, same daemon", ways, limit{"context step, sluice / straight", ratio(ways, "sluice", "straight", wall), 1.15})
+}
+
+// Ten builds of one directory at once, with nothing in the store: how often do the client's bytes cross?
+func parallel(b *bench) {
+	s := newSite(b)
+	counted := newCounted(b)
+	var all sync.WaitGroup
+	began := time.Now()
+	for range 10 {
+		all.Add(1)
+		go func() {
+			defer all.Done()
+			counted.build(s.gateway.Address)
+		}()
+	}
+	all.Wait()
+	fmt.Printf("\nten parallel builds: %.1f s, CPU of the gateway %.2f s, of the daemon %.2f s\n", time.Since(began).Seconds(),
+		rig.CPUSeconds(s.gateway.Process().Pid()), rig.CPUSeconds(s.daemons["sluice"].Process().Pid()))
+	b.report("10 parallel builds of one directory", nil,
+		limit{"client's content bytes, of one build", float64(counted.bytes.Load()) / float64(b.bytes), 1.02})
+}
+
+// A trivial build, all cached: the whole command.
+func latency(b *bench) {
+	s := newSite(b)
+	trivial := rig.Directory(b.scope)
+	fakeless := func(way string) sample {
+		return s.measure(way, s.command("buildx", "build", "--builder", way, "--progress", "rawjson", "-f", s.recipe, trivial), wholeSeconds)
+	}
+	for _, way := range []string{"straight", "sluice"} {
+		fakeless(way)
+	}
+	ways := b.interleave([]string{"straight", "sluice"}, fakeless)
+	b.report("a cached trivial build", ways, limit{"whole command, sluice / straight", ratio(ways, "sluice", "straight", wall), 1.15})
+}
+
+// What the gateway adds before a daemon hears of a build: from the client's Solve to the daemon's, many times.
+func lease(b *bench) {
+	arrivals := make(chan time.Time, 1)
+	daemon, err := fake.NewDaemon("", func(ctx context.Context, build *fake.Build) error {
+		arrivals <- time.Now()
+		// A session that ends before it has begun makes the client wait for a second.
+		return build.CheckSession(ctx)
+	})
+	if err != nil {
+		b.scope.Fatalf("%v", err)
+	}
+	defer daemon.Kill()
+	gateway := rig.NewGateway(b.scope, rig.GatewayOptions{Executors: []string{rig.Executor(daemon.Address, 4)}})
+	delays := map[string][]float64{}
+	addresses := map[string]string{"straight": daemon.Address, "sluice": gateway.Address}
+	clients := map[string]*fake.Client{}
+	for way, address := range addresses {
+		if clients[way], err = fake.Connect(background, address); err != nil {
+			b.scope.Fatalf("%v", err)
+		}
+		defer clients[way].Close()
+	}
+	for range 300 {
+		for way := range addresses {
+			began := time.Now()
+			if _, err := clients[way].Build(background, nil, nil); err != nil {
+				b.scope.Fatalf("%v", err)
+			}
+			delays[way] = append(delays[way], (<-arrivals).Sub(began).Seconds()*1000)
+		}
+	}
+	for _, values := range delays {
+		sort.Float64s(values)
+	}
+	added := median(delays["sluice"]) - median(delays["straight"])
+	fmt.Printf("\nfrom Solve to Solve: straight min %.3f ms, median %.3f; sluice min %.3f, median %.3f\n", least(delays["straight"]),
+		median(delays["straight"]), least(delays["sluice"]), median(delays["sluice"]))
+	b.report("a lease on a warm executor", nil, limit{"milliseconds that the gateway adds (medians)", added, 1})
+}
+
+// What one running build takes of the gateway's memory, when its daemon has all entries and takes no content.
+func memory(b *bench) {
+	const entries, size = 100_000, 1000
+	stuck, release := make(chan struct{}), make(chan struct{})
+	into, packets := rig.Directory(b.scope), 0
+	daemon, err := fake.NewDaemon("", func(ctx context.Context, build *fake.Build) error {
+		if build.Request.FrontendAttrs["small"] != "" {
+			return build.Receive(ctx, filepath.Join(into, "small"), fake.Sync{})
+		}
+		return build.Receive(ctx, filepath.Join(into, "large"), fake.Sync{Pace: func() {
+			if packets++; packets == entries+2000 {
+				close(stuck)
+				<-release
+			}
+		}})
+	})
+	if err != nil {
+		b.scope.Fatalf("%v", err)
+	}
+	defer daemon.Kill()
+	gateway := rig.NewGateway(b.scope, rig.GatewayOptions{Executors: []string{rig.Executor(daemon.Address, 4)}})
+	c, err := fake.Connect(background, gateway.Address)
+	if err != nil {
+		b.scope.Fatalf("%v", err)
+	}
+	defer c.Close()
+	// What the first build of all costs (buffers, code) is no build's own.
+	small := fake.NewTree()
+	small.File("f", 3<<20, 1, 1)
+	if _, err := c.Build(background, map[string]fsutil.FS{"context": small}, map[string]string{"small": "yes"}); err != nil {
+		b.scope.Fatalf("%v", err)
+	}
+	before := gateway.Metrics(b.scope)["sluice_resident_bytes"]
+	tree := fake.NewTree()
+	for i := range entries {
+		tree.File(fmt.Sprintf("d%d/f%d", i/500, i), size, uint64(i)+1, int64(i))
+	}
+	ended := make(chan error, 1)
+	go func() {
+		_, err := c.Build(background, map[string]fsutil.FS{"context": tree}, nil)
+		ended <- err
+	}()
+	select {
+	case <-stuck:
+	case err := <-ended:
+		b.scope.Fatalf("it ended: %v", err)
+	}
+	grew := gateway.Metrics(b.scope)["sluice_resident_bytes"] - before
+	close(release)
+	if err := <-ended; err != nil {
+		b.scope.Fatalf("%v", err)
+	}
+	b.report("memory of a running build", nil,
+		limit{fmt.Sprintf("MB, with %d entries", tree.Len()), grew / 1e6, (4<<20 + 128*float64(tree.Len())) / 1e6})
+}
+
+// counted is a client whose reads of the tree are counted: what it was asked for.
+type counted struct {
+	b     *bench
+	fs    fsutil.FS
+	bytes atomic.Int64
+}
+
+func newCounted(b *bench) *counted {
+	fs, err := fsutil.NewFS(b.tree)
+	if err != nil {
+		b.scope.Fatalf("%v", err)
+	}
+	return &counted{b: b, fs: fs}
+}
+
+// build is one of the tree, by a connection of its own.
+func (c *counted) build(address string) {
+	client, err := bk.New(background, "tcp://"+address)
+	if err != nil {
+		c.b.scope.Fatalf("%v", err)
+	}
+	defer client.Close()
+	recipe := fake.Text("Dockerfile", dockerfile)
+	if _, err := client.Solve(background, nil, bk.SolveOpt{Frontend: "dockerfile.v0", SharedKey: "tree:counted",
+		LocalMounts: map[string]fsutil.FS{"context": c, "dockerfile": recipe}}, nil); err != nil {
+		c.b.scope.Fatalf("%v", err)
+	}
+}
+
+func (c *counted) Walk(ctx context.Context, target string, fn gofs.WalkDirFunc) error {
+	return c.fs.Walk(ctx, target, fn)
+}
+
+func (c *counted) Open(path string) (io.ReadCloser, error) {
+	file, err := c.fs.Open(path)
+	return &countedFile{file, c}, err
+}
+
+type countedFile struct {
+	io.ReadCloser
+	counted *counted
+}
+
+func (f *countedFile) Read(data []byte) (int, error) {
+	n, err := f.ReadCloser.Read(data)
+	f.counted.bytes.Add(int64(n))
+	return n, err
+}
+
+// awaitReady waits until the gateway takes a daemon that is back for healthy: a client's command answers.
+func (s *site) awaitReady(way string) {
+	if way != "sluice" {
+		return
+	}
+	for end := time.Now().Add(30 * time.Second); ; time.Sleep(100 * time.Millisecond) {
+		ready, known := s.gateway.Metrics(s.b.scope)["sluice_executors_ready"]
+		if !known || ready >= 1 {
+			return
+		}
+		if time.Now().After(end) {
+			s.b.scope.Fatalf("the gateway does not find its daemon healthy")
+		}
+	}
+}
