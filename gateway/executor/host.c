@@ -17,7 +17,7 @@
 #include "gateway/executor/attach.h"
 #include "gateway/executor/rootfs.h"
 #include "gateway/executor/slot.h"
-#include "gateway/executor/spawn.h"
+#include "gateway/executor/spawns.h"
 #include "gateway/executor/workspace.h"
 
 #define HOST_TICK_NS         1000000000u         /* between looks at the slots */

@@ -2,7 +2,7 @@
  * host: the executor host: the privileged half of `sluice serve`. One control process, forked from serve before any
  * socket opens, and one process a slot, each with its own connection to the gateway's executor socket. The control
  * process starts slots again when they die, answers what environment an action would meet, starts and stops buildkitd
- * processes (spawn.h) as the gateway asks, and cleans up after a host that was killed. It ends when the gateway does.
+ * processes (spawns.h) as the gateway asks, and cleans up after a host that was killed. It ends when the gateway does.
  */
 #pragma once
 

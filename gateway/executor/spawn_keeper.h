@@ -1,7 +1,7 @@
-/* spawn_keeper: the process that starts one daemon, watches it and cleans up after it. Blocking; forked by spawn.c. */
+/* spawn_keeper: the process that starts one daemon, watches it and cleans up after it. Blocking; forked by spawns.c. */
 #pragma once
 
-#include "gateway/executor/spawn.h"
+#include "gateway/executor/spawns.h"
 
 struct spawn_keeper {
 	const struct spawn_config *config;

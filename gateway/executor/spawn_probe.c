@@ -1,5 +1,5 @@
 /* spawn_probe: what would hold of a daemon here. */
-#include "gateway/executor/spawn.h"
+#include "gateway/executor/spawns.h"
 
 #include <errno.h>
 #include <sched.h>

@@ -1,5 +1,5 @@
 /*
- * spawn: what a daemon in its namespaces sees and reaches, and what it does not: other daemons' roots and sockets, the
+ * spawns: what a daemon in its namespaces sees and reaches, and what it does not: other daemons' roots and sockets, the
  * store, processes, mounts and cgroups of the host, and whatever listens on the host's loopback; who can connect to it;
  * and that nothing of it is left, however it, its keeper or the host ends: no process, mount or cgroup, while its root
  * is kept. A stand-in is the daemon. Needs root, and slirp4netns for the way out: skipped loudly without.
@@ -7,7 +7,7 @@
  *
  * All of it runs in a network namespace of its own, so "the host's loopback" is nobody's but the test's.
  */
-#include "gateway/executor/spawn.h"
+#include "gateway/executor/spawns.h"
 
 #include <stdarg.h>
 #include <setjmp.h>

@@ -1,5 +1,5 @@
-/* spawn: see spawn.h. */
-#include "gateway/executor/spawn.h"
+/* spawns: see spawns.h. */
+#include "gateway/executor/spawns.h"
 
 #include <errno.h>
 #include <fcntl.h>

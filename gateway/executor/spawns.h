@@ -1,5 +1,5 @@
 /*
- * spawn: buildkitd processes of the executor host, each in namespaces of its own (spawn_namespace.h) with directories of
+ * spawns: buildkitd processes of the executor host, each in namespaces of its own (spawn_namespace.h) with directories of
  * its own (spawn_directory.h). For the host's control process. Each daemon has a *keeper*, a process of the host that
  * starts it, watches it, and cleans up after it; so nothing here blocks. Keepers die with the control process, and
  * daemons with their keepers, however they end.
