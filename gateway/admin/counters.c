@@ -8,6 +8,7 @@
 #include <unistd.h>
 #include "gateway/base/check.h"
 #include "gateway/buildkit/buildkit.h"
+#include "gateway/buildkit/diffcopy.h"
 #include "gateway/buildkit/executors.h"
 #include "gateway/buildkit/spawner.h"
 #include "gateway/cas/cas.h"
@@ -26,6 +27,8 @@
 #define POOL(member)    MEMBER(COUNTERS_POOL, pool_status, member)
 #define EXECUTE(member) MEMBER(COUNTERS_EXECUTE, execute_counters, member)
 #define BUILDKIT(member) MEMBER(COUNTERS_BUILDKIT, buildkit_status, member)
+#define BROKER(member) MEMBER(COUNTERS_BROKER, diffcopy_counters, member)
+#define STATS(member) MEMBER(COUNTERS_STATS, stat_memory_status, member)
 #define LEDGER(member)  MEMBER(COUNTERS_LEDGER, ledger_status, member)
 #define EXECUTORS(member) MEMBER(COUNTERS_EXECUTORS, executors_status, member)
 #define SPAWNER(member) MEMBER(COUNTERS_SPAWNER, spawner_status, member)
@@ -183,6 +186,37 @@ const struct counter counter_table[] = {
 	{ "sluice_buildkit_calls_total", COUNTER_TOTAL, "calls", "calls of BuildKit's services", NULL, BUILDKIT(calls_total) },
 	{ "sluice_buildkit_calls_lost_total", COUNTER_TOTAL, "calls", "of them, those whose executor was lost under them",
 	  "look into buildkitd's log and the kernel's: did it crash, or was it killed?", BUILDKIT(calls_lost) },
+	{ "sluice_contexts_total", COUNTER_TOTAL, "calls", "directories that executors asked clients for", NULL, BROKER(calls) },
+	{ "sluice_context_files_fetched_total", COUNTER_TOTAL, "files", "files that clients were asked for", NULL,
+	  BROKER(files_fetched) },
+	{ "sluice_context_files_played_total", COUNTER_TOTAL, "files", "files that executors had from the store", NULL,
+	  BROKER(files_played) },
+	{ "sluice_context_files_joined_total", COUNTER_TOTAL, "files", "files that waited for another build's fetch", NULL,
+	  BROKER(files_joined) },
+	{ "sluice_context_files_deferred_total", COUNTER_TOTAL, "files",
+	  "files of which a part went by the store as the executor did not keep up",
+	  "executors are slow to take contexts: look at their disks", BROKER(files_deferred) },
+	{ "sluice_context_bytes_from_clients_total", COUNTER_TOTAL, "bytes", "file content that clients sent", NULL,
+	  BROKER(bytes_from_client) },
+	{ "sluice_context_bytes_from_store_total", COUNTER_TOTAL, "bytes", "file content that came from the store", NULL,
+	  BROKER(bytes_from_store) },
+	{ "sluice_context_bytes_to_executors_total", COUNTER_TOTAL, "bytes", "file content that executors were given", NULL,
+	  BROKER(bytes_to_executor) },
+	{ "sluice_stat_tables", COUNTER_GAUGE, "tables", "directories of clients that are remembered in memory", NULL, STATS(tables) },
+	{ "sluice_stat_tables_used", COUNTER_GAUGE, "tables", "of them, those that builds use now", NULL, STATS(tables_used) },
+	{ "sluice_stat_entries", COUNTER_GAUGE, "files", "files that they know", NULL, STATS(entries) },
+	{ "sluice_stat_memory_bytes", COUNTER_GAUGE, "bytes", "memory that they take", NULL, STATS(memory_bytes) },
+	{ "sluice_stat_mapped_bytes", COUNTER_GAUGE, "bytes", "mapped files that they take", NULL, STATS(mapped_bytes) },
+	{ "sluice_stat_loads_total", COUNTER_TOTAL, "tables", "tables that were looked for on disk", NULL, STATS(loads) },
+	{ "sluice_stat_loads_refused_total", COUNTER_TOTAL, "tables", "of them, those whose file was damaged or of another version",
+	  "their contexts are asked of the clients once more; if it goes on, check the disk", STATS(loads_refused) },
+	{ "sluice_stat_saves_total", COUNTER_TOTAL, "tables", "tables that were written", NULL, STATS(saves) },
+	{ "sluice_stat_saves_failed_total", COUNTER_TOTAL, "tables", "tables that could not be written",
+	  "the log says why; after a restart their contexts are asked of the clients once more", STATS(saves_failed) },
+	{ "sluice_stat_claims", COUNTER_GAUGE, "files", "files that are being fetched now", NULL, STATS(claims) },
+	{ "sluice_stat_claims_waiting", COUNTER_GAUGE, "files", "files that wait for another build's fetch now", NULL,
+	  STATS(claims_waiting) },
+	{ "sluice_stat_dropped_total", COUNTER_TOTAL, "files", "files that were forgotten as a table was full", NULL, STATS(dropped) },
 
 	/* the account */
 	{ "sluice_ledger_lines_written_total", COUNTER_TOTAL, "lines", "builds written to the account", NULL,

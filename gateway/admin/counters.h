@@ -20,6 +20,8 @@ enum counter_source {
 	COUNTERS_POOL,                   /* struct pool_status */
 	COUNTERS_EXECUTE,                /* struct execute_counters */
 	COUNTERS_BUILDKIT,               /* struct buildkit_status */
+	COUNTERS_BROKER,                 /* struct diffcopy_counters */
+	COUNTERS_STATS,                  /* struct stat_memory_status */
 	COUNTERS_LEDGER,                 /* struct ledger_status */
 	COUNTERS_EXECUTORS,              /* struct executors_status */
 	COUNTERS_SPAWNER,                /* struct spawner_status */

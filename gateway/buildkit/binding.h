@@ -182,6 +182,9 @@ void builds_solve_left(struct buildkit_call *solve);
 void builds_solve_gone(struct buildkit_call *solve);
 /* The last that is heard of it. */
 void builds_end(struct buildkit *buildkit, struct build *build);
+/* What went through a Session's DiffCopy calls is its build's: one, or all of the binding's. */
+void builds_collect(struct buildkit_call *session);
+void builds_collect_all(struct binding *binding);
 /* Of a Status: that of its Solve, or what that one left to it. NULL: none. */
 struct build *builds_of_status(const struct buildkit_call *status);
 /* Status calls of builds that wait: the position, when it is another than was told. */

@@ -6,6 +6,7 @@
 
 #include "gateway/base/digest_set.h"
 #include "gateway/base/list.h"
+#include "gateway/buildkit/diffcopy.h"
 #include "gateway/buildkit/executors.h"
 #include "proto/buildkit_solve.h"
 #include "proto/grpc.h"
@@ -32,6 +33,7 @@ struct build {
 	bool internal;
 	uint64_t asked_wall_ns, begun_wall_ns, ended_wall_ns;    /* begun: sent to its executor; 0: not yet */
 	uint32_t steps, steps_cached, steps_failed;      /* that ended; executed ones are steps - cached - failed */
+	struct diffcopy_totals context;  /* of its sessions' DiffCopy calls so far */
 	enum build_result result;
 	enum grpc_status status;         /* as the client gets it, when the executor answered */
 	char text[256];

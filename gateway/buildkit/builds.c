@@ -3,6 +3,7 @@
 
 #include <stdio.h>
 #include "gateway/base/log.h"
+#include "gateway/buildkit/session.h"
 
 void builds_begin(struct buildkit_call *call, const struct buildkit_solve_request *solve)
 {
@@ -27,6 +28,50 @@ static void builds_take_session(struct buildkit_call *solve)
 
 		if (session->kind == CALL_SESSION && solve->build && strcmp(session->session, solve->session) == 0)
 			build_set_shared_key(solve->build, span_text(session->shared_key));
+	}
+}
+
+/* The build that names this session; one that bake's targets share is named by none, and the first has it. */
+static struct build *build_of_session(const struct buildkit_call *session)
+{
+	struct build *first = NULL;
+
+	list_for_each(link, &session->binding->calls) {
+		const struct buildkit_call *call = container_of(link, struct buildkit_call, link);
+
+		if (!call->build)
+			continue;
+		if (strcmp(call->build->session, session->session) == 0)
+			return call->build;
+		if (!first)
+			first = call->build;
+	}
+	return first;
+}
+
+void builds_collect(struct buildkit_call *session)
+{
+	struct build *build = session->carried ? build_of_session(session) : NULL;
+	struct diffcopy_totals totals;
+
+	if (!build)
+		return;
+	totals = session_take_totals(session->carried);
+	build->context.entries += totals.entries;
+	build->context.files += totals.files;
+	build->context.files_changed += totals.files_changed;
+	build->context.bytes_from_client += totals.bytes_from_client;
+	build->context.bytes_from_store += totals.bytes_from_store;
+	build->context.bytes_to_executor += totals.bytes_to_executor;
+}
+
+void builds_collect_all(struct binding *binding)
+{
+	list_for_each(link, &binding->calls) {
+		struct buildkit_call *call = container_of(link, struct buildkit_call, link);
+
+		if (call->kind == CALL_SESSION)
+			builds_collect(call);
 	}
 }
 

@@ -23,6 +23,7 @@ static void session_on_closed(struct session *session)
 {
 	struct buildkit_call *call = session_owner(session);
 
+	builds_collect(call);
 	call->carried = NULL;
 	call_gone(call);
 }

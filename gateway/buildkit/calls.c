@@ -178,6 +178,7 @@ static void call_on_status(struct forward *forward, enum grpc_status status, str
 	} else if (call->kind == CALL_STATUS) {
 		struct build *build = builds_of_status(call);
 
+		builds_collect_all(call->binding);
 		if (build && buildkit->events.on_summary)
 			buildkit->events.on_summary(buildkit->events.context, build);
 	}
@@ -192,6 +193,8 @@ void call_gone(struct buildkit_call *call)
 
 	if (call->leasing)
 		lease_release(&call->lease);
+	if (call->build)
+		builds_collect_all(binding);
 	list_remove(&call->link);
 	if (call->kind == CALL_SOLVE && call->known && forward->left && forward->state == FORWARD_HELD)
 		builds_solve_left(call);

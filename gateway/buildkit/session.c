@@ -303,7 +303,10 @@ struct span session_shared_key(const struct session *session)
 	return session->shared_key;
 }
 
-const struct diffcopy_totals *session_totals(const struct session *session)
+struct diffcopy_totals session_take_totals(struct session *session)
 {
-	return &session->broker.totals;
+	struct diffcopy_totals totals = session->broker.totals;
+
+	session->broker.totals = (struct diffcopy_totals){ 0 };
+	return totals;
 }

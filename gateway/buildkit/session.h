@@ -57,5 +57,5 @@ struct span session_id(const struct session *session);           /* x-docker-exp
 struct span session_shared_key(const struct session *session);   /* x-docker-expose-session-sharedkey */
 /* The client exposes this method ("/moby.filesync.v1.FileSync/DiffCopy"), in any case of letters. */
 bool session_exposes(const struct session *session, const char *method);
-/* What has gone through its DiffCopy calls so far. */
-const struct diffcopy_totals *session_totals(const struct session *session);
+/* What has gone through its DiffCopy calls since it was last asked; what comes is counted from 0. */
+struct diffcopy_totals session_take_totals(struct session *session);

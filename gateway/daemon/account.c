@@ -4,6 +4,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include "gateway/base/log.h"
+#include "gateway/base/units.h"
 
 /*
  * An executor's answer that is no OK: the codes with which daemons and gateways speak of themselves, and all others, with
@@ -82,6 +83,9 @@ void account_line(const struct build *build, struct ledger_build *line)
 		.ended_wall_ns = build->ended_wall_ns,
 		/* The wall clock may have been set back meanwhile. */
 		.queue_ns = waited_until > build->asked_wall_ns ? waited_until - build->asked_wall_ns : 0,
+		.files = build->context.files, .files_changed = build->context.files_changed,
+		.bytes_from_client = build->context.bytes_from_client, .bytes_from_store = build->context.bytes_from_store,
+		.bytes_to_executor = build->context.bytes_to_executor,
 		.steps_cached = build->steps_cached,
 		.steps_executed = build->steps - build->steps_cached,    /* a step that failed ran, and cost */
 	};
@@ -91,6 +95,41 @@ void account_line(const struct build *build, struct ledger_build *line)
 	ledger_text(line->directory, sizeof(line->directory), span_text(build->directory));
 	ledger_text(line->executor, sizeof(line->executor), span_text(build->executor));
 	account_end(build, line);
+}
+
+/* "73,128" */
+static char *thousands(uint64_t number, char text[static 32])
+{
+	char digits[24];
+	int size = snprintf(digits, sizeof(digits), "%llu", (unsigned long long)number), at = 0;
+
+	for (int i = 0; i < size; i++) {
+		if (i && (size - i) % 3 == 0)
+			text[at++] = ',';
+		text[at++] = digits[i];
+	}
+	text[at] = '\0';
+	return text;
+}
+
+char *account_summary(const struct build *build, char text[static 192])
+{
+	char files[32], changed[32], received[24], stored[24];
+
+	snprintf(text, 192, "[sluice] context: %s files, %s changed, %s from you, %s from the store",
+	         thousands(build->context.files, files), thousands(build->context.files_changed, changed),
+	         units_format_bytes(build->context.bytes_from_client, received),
+	         units_format_bytes(build->context.bytes_from_store, stored));
+	return text;
+}
+
+void account_on_summary(void *context, struct build *build)
+{
+	const struct account *account = context;
+	char text[192];
+
+	if (build->context.files)
+		buildkit_say(account->buildkit, build, "context", account_summary(build, text));
 }
 
 /* What became of it is counted and logged by the ledger. */
@@ -109,5 +148,5 @@ void account_on_ended(void *context, const struct build *build)
 	}
 	account_line(build, &append->build);
 	append->fn = account_on_append;
-	ledger_append(context, append);
+	ledger_append(((struct account *)context)->ledger, append);
 }

@@ -4,11 +4,21 @@
  */
 #pragma once
 
-#include "gateway/buildkit/build.h"
+#include "gateway/buildkit/buildkit.h"
 #include "gateway/ledger/ledger.h"
 
 /* The line of a build that has ended. Pure. */
 void account_line(const struct build *build, struct ledger_build *line);
 
-/* struct build_events.on_ended; `context` is the struct ledger, which is closed after the last build has ended. */
+/* Both outlive the last build. */
+struct account {
+	struct ledger *ledger;
+	struct buildkit *buildkit;
+};
+
+/* What the client reads of its context. Returns `text`. */
+char *account_summary(const struct build *build, char text[static 192]);
+
+/* Those of struct build_events; `context` is the struct account. */
+void account_on_summary(void *context, struct build *build);
 void account_on_ended(void *context, const struct build *build);

@@ -22,6 +22,7 @@
 #include "gateway/buildkit/spawner.h"
 #include "gateway/cas/references.h"
 #include "gateway/daemon/account.h"
+#include "gateway/daemon/brokering.h"
 #include "gateway/daemon/buildkitd.h"
 #include "gateway/daemon/observe.h"
 #include "gateway/daemon/parts.h"
@@ -193,11 +194,15 @@ static int daemon_make_buildkit(struct daemon *daemon, char *why, size_t why_siz
 {
 	struct buildkit_config buildkit = {
 		.ring = daemon->ring, .access = &daemon->cas.access,
-		.events = { .on_ended = account_on_ended, .context = daemon->ledger },
+		.broker = &daemon->broker,
+		.events = { .on_summary = account_on_summary, .on_ended = account_on_ended, .context = &daemon->account },
 	};
 	int r = buildkitd_start(daemon, why, why_size);
 
 	if (r < 0 || !daemon->executors)
+		return r;
+	r = brokering_start(daemon, why, why_size);
+	if (r < 0)
 		return r;
 	buildkit.executors = daemon->executors;
 	if (daemon->spawner) {
@@ -207,6 +212,7 @@ static int daemon_make_buildkit(struct daemon *daemon, char *why, size_t why_siz
 	r = buildkit_create(&daemon->buildkit, &buildkit);
 	if (r < 0)
 		snprintf(why, why_size, "out of memory");
+	daemon->account = (struct account){ .ledger = daemon->ledger, .buildkit = daemon->buildkit };
 	return r;
 }
 
@@ -394,6 +400,7 @@ static void daemon_close(struct daemon *daemon)
 	server_destroy(daemon->server);
 	buildkit_destroy(daemon->buildkit);
 	buildkitd_stop(daemon);
+	brokering_stop(daemon);
 	pool_destroy(daemon->pool);
 	ledger_close(daemon->ledger, daemon_on_ledger_closed, daemon);
 	while (daemon->ledger)

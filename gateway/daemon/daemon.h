@@ -35,6 +35,7 @@ struct daemon_config {
 	size_t buildkit_count;           /* 0: BuildKit's services are not served */
 	const char *buildkit_tenant;     /* whose they are that name none; NULL: "default" */
 	struct spawning_config spawning; /* buildkitd processes that the host starts */
+	bool mtime_distrust;             /* files of contexts are read anew by each build, whatever their stat says */
 	uint64_t buildkit_queue_timeout_ns;      /* 0: 10 min */
 	uint64_t drain_timeout_ns;
 	uint32_t connections_max;

@@ -16,6 +16,7 @@ static void observe_publish(struct daemon *daemon)
 	struct store_status store;
 	struct pool_status pool;
 	struct buildkit_status buildkit = { 0 };
+	struct stat_memory_status stats = { 0 };
 	struct ledger_status ledger;
 	struct executors_status executors = { 0 };
 	struct spawner_status spawner = { 0 };
@@ -26,6 +27,8 @@ static void observe_publish(struct daemon *daemon)
 	ledger_status(daemon->ledger, &ledger);
 	if (daemon->buildkit)
 		buildkit_status(daemon->buildkit, &buildkit);
+	if (daemon->broker.memory)
+		stat_memory_status(daemon->broker.memory, &stats);
 	if (daemon->executors)
 		executors_status(daemon->executors, &executors);
 	if (daemon->spawner)
@@ -38,6 +41,8 @@ static void observe_publish(struct daemon *daemon)
 	counters_read(&values, COUNTERS_POOL, &pool);
 	counters_read(&values, COUNTERS_EXECUTE, &daemon->execute.counters);
 	counters_read(&values, COUNTERS_BUILDKIT, &buildkit);
+	counters_read(&values, COUNTERS_BROKER, &daemon->broker.counters);
+	counters_read(&values, COUNTERS_STATS, &stats);
 	counters_read(&values, COUNTERS_LEDGER, &ledger);
 	counters_read(&values, COUNTERS_EXECUTORS, &executors);
 	counters_read(&values, COUNTERS_SPAWNER, &spawner);

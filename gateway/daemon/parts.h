@@ -4,8 +4,10 @@
 #include <sys/types.h>
 
 #include "gateway/buildkit/buildkit.h"
+#include "gateway/buildkit/diffcopy.h"
 #include "gateway/buildkit/executors_source.h"
 #include "gateway/cas/cas.h"
+#include "gateway/daemon/account.h"
 #include "gateway/daemon/builds.h"
 #include "gateway/daemon/daemon.h"
 #include "gateway/pool/execute.h"
@@ -29,6 +31,8 @@ struct daemon {
 	struct executors_source *executors_source;
 	struct spawner *spawner;         /* NULL: none are started here */
 	struct buildkit *buildkit;       /* NULL: no buildkitd was named */
+	struct diffcopy_service broker;
+	struct account account;
 	struct server *server;
 	struct signals *signals;
 	struct admin *admin;

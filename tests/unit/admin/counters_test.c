@@ -11,6 +11,7 @@
 #include <string.h>
 #include "gateway/admin/counters.h"
 #include "gateway/buildkit/buildkit.h"
+#include "gateway/buildkit/diffcopy.h"
 #include "gateway/buildkit/executors.h"
 #include "gateway/buildkit/spawner.h"
 #include "gateway/cas/cas.h"
@@ -49,6 +50,8 @@ static void leaves_no_number_out(void **state)
 	assert_covers(COUNTERS_EXECUTE, sizeof(struct execute_counters));
 	assert_covers(COUNTERS_LEDGER, sizeof(struct ledger_status));
 	assert_covers(COUNTERS_BUILDKIT, sizeof(struct buildkit_status));
+	assert_covers(COUNTERS_BROKER, sizeof(struct diffcopy_counters));
+	assert_covers(COUNTERS_STATS, sizeof(struct stat_memory_status));
 	assert_covers(COUNTERS_EXECUTORS, sizeof(struct executors_status));
 	assert_covers(COUNTERS_SPAWNER, sizeof(struct spawner_status));
 	assert_covers(COUNTERS_PROCESS, sizeof(struct counters_process));

@@ -1,0 +1,40 @@
+/* The broker of contexts, from its start to its end. */
+#include "gateway/daemon/brokering.h"
+
+#include <stdio.h>
+#include <string.h>
+
+#include "gateway/base/err.h"
+#include "gateway/daemon/parts.h"
+
+int brokering_start(struct daemon *daemon, char *why, size_t why_size)
+{
+	const struct daemon_config *config = daemon->config;
+	char path[4096];
+	int r;
+
+	daemon->broker = (struct diffcopy_service){
+		.cas = &daemon->cas, .mtime_trust = !config->mtime_distrust, .directory = config->store_path,
+	};
+	snprintf(path, sizeof(path), "%s/snapshots", config->store_path);
+	r = stat_memory_create(&daemon->broker.memory, daemon->ring, path);
+	if (r < 0)
+		snprintf(why, why_size, "%s cannot be used: %s", path, strerror(-r));
+	return r < 0 ? ERR_RAISE(r) : 0;
+}
+
+static void brokering_on_saved(void *context)
+{
+	struct daemon *daemon = context;
+
+	daemon->broker.memory = NULL;
+}
+
+void brokering_stop(struct daemon *daemon)
+{
+	if (!daemon->broker.memory)
+		return;
+	stat_memory_destroy(daemon->broker.memory, brokering_on_saved, daemon);
+	while (daemon->broker.memory)
+		ring_run(daemon->ring, UINT64_MAX);
+}
