@@ -321,6 +321,15 @@ static bool binding_open_rank(struct binding *binding, unsigned rank)
 	return true;
 }
 
+/* Something of a build is still at the executor: more builds that need it may follow. */
+static bool binding_is_there(const struct binding *binding)
+{
+	for_each_call(call, binding)
+		if (call->kind <= CALL_RETURN && call_carried(call))
+			return true;
+	return false;
+}
+
 static void binding_bound(struct binding *binding)
 {
 	uint64_t now = ring_now_ns(binding->buildkit->ring);
@@ -341,10 +350,10 @@ static void binding_bound(struct binding *binding)
 	binding_charge(binding);
 	if (binding_builds(binding) > 0 || binding_wants_executor(binding))
 		binding->idle_deadline_ns = 0;
+	else if (!binding_is_there(binding) || (binding->idle_deadline_ns && now >= binding->idle_deadline_ns))
+		binding_unbind(binding);
 	else if (!binding->idle_deadline_ns)
 		binding->idle_deadline_ns = now + BINDING_LINGER_NS;
-	else if (now >= binding->idle_deadline_ns)
-		binding_unbind(binding);
 }
 
 /* ---- deciding ---- */

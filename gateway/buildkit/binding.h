@@ -6,9 +6,10 @@
  * A connection is bound while it builds. What asks for an executor is a Solve that is not the empty capability probe, or
  * an LLBBridge call that does more than ping or return nothing. From then until the executor's connection stands, Session,
  * Solve, Status and LLBBridge calls are held together: sent alone, some of them fail after seconds for the lack of the
- * others. They are opened in order: Sessions, Solves, then the rest. Two seconds after its last Solve ended the binding
- * gives the lease back; the connection to the executor ends with the streams that are left on it. A client that is only
- * connected holds nothing.
+ * others. They are opened in order: Sessions, Solves, then the rest. When its last Solve and all that belonged to it has
+ * ended, the binding gives the lease back; while a session is still there, which further builds may name, two seconds
+ * later. The connection to the executor ends with the streams that are left on it. A client that is only connected holds
+ * nothing.
  *
  * Calls that belong to no build travel on *errands*: other connections of the same client, to whichever executor they
  * name, which close themselves when idle.
@@ -26,7 +27,7 @@
 
 #define BINDING_SLOTS_MAX         16             /* that one connection takes; its further builds are not counted */
 #define BINDING_TRIES_MAX         3              /* executors that are tried before the builds are told */
-#define BINDING_LINGER_NS         2000000000ull  /* from the last build's end to the end of the lease */
+#define BINDING_LINGER_NS         2000000000ull  /* from the last build's end, while something of it is still there */
 #define BINDING_SESSION_WAIT_NS   250000000ull   /* for the session that a Solve names: its directory decides where */
 #define BINDING_STRAY_WAIT_NS     6000000000ull  /* for the Solve that a Status or Return belongs to; as buildkitd */
 #define BINDING_ANSWER_WAIT_NS    15000000000ull /* for a first executor that can say what it can do; `ls` gives 20 s */
@@ -159,6 +160,8 @@ int call_session_accept(struct buildkit_call *call, const struct server_request 
 /* It is in the binding's list: what is to be known of it, and the client hears from us at once. */
 void call_session_begin(struct buildkit_call *call);
 bool call_session_held(const struct buildkit_call *call);
+/* An executor has it. */
+bool call_session_carried(const struct buildkit_call *call);
 /* It meets its executor. 0 or h2_open()'s errors; then it is held still. */
 int call_session_open(struct buildkit_call *call, struct uplink *uplink);
 
@@ -167,6 +170,12 @@ static inline bool call_held(const struct buildkit_call *call)
 {
 	return call->kind == CALL_SESSION ? call_session_held(call) :
 	       call->forward.state == FORWARD_HELD && forward_answerable(&call->forward);
+}
+
+static inline bool call_carried(const struct buildkit_call *call)
+{
+	return call->kind == CALL_SESSION ? call_session_carried(call) :
+	       call->forward.state == FORWARD_OPEN && forward_answerable(&call->forward);
 }
 
 /* ---- builds.c ---- */

@@ -60,6 +60,11 @@ bool call_session_held(const struct buildkit_call *call)
 	return call->carried && session_is_held(call->carried);
 }
 
+bool call_session_carried(const struct buildkit_call *call)
+{
+	return call->carried && !session_is_held(call->carried);
+}
+
 int call_session_open(struct buildkit_call *call, struct uplink *uplink)
 {
 	return session_carry(call->carried, conn_h2(uplink->conn));

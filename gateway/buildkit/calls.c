@@ -110,6 +110,20 @@ static void update_history_take(struct buildkit_call *call, struct span message)
 	errand_run(call, executor ? executor : binding->executor);
 }
 
+/* A daemon keeps the traces of the builds that it ran; those of before are of no use to any. */
+static void trace_take(struct buildkit_call *call)
+{
+	struct binding *binding = call->binding;
+	const struct executor *last = executors_find(binding->buildkit->executors, binding->tenant, binding->executor);
+
+	if (binding->state == BINDING_BOUND && uplink_usable(binding->uplink) && call_open(call))
+		return;
+	if (binding->state == BINDING_UNBOUND && last && executor_state(last) == EXECUTOR_READY)
+		errand_run(call, binding->executor);
+	else
+		forward_reply(&call->forward, (struct span){ 0 });
+}
+
 static void call_on_first(struct forward *forward, struct span message)
 {
 	struct buildkit_call *call = container_of(forward, struct buildkit_call, forward);
@@ -137,8 +151,7 @@ static void call_on_first(struct forward *forward, struct span message)
 		answers_give(call);
 		break;
 	case CALL_TRACE:
-		if (binding->state != BINDING_BOUND || !uplink_usable(binding->uplink) || !call_open(call))
-			forward_reply(&call->forward, (struct span){ 0 });
+		trace_take(call);
 		break;
 	case CALL_UPDATE_HISTORY:
 		update_history_take(call, message);
