@@ -123,6 +123,10 @@ static void on_end(struct call *call)
 		stand_in->checks++;
 		if (stand_in->silent)
 			return;
+		if (stand_in->no_health) {
+			call_finish(call, GRPC_UNIMPLEMENTED, "unknown service grpc.health.v1.Health");
+			return;
+		}
 		pb_put_varint(&answer, 1, stand_in->not_serving ? 2 : 1);
 		give(call, &answer);
 		break;

@@ -9,6 +9,7 @@
 struct daemon_stand_in {
 	/* Set before the start, or later. */
 	bool not_serving;                /* what the health check says */
+	bool no_health;                  /* health checks are not known, as with old ones */
 	bool silent;                     /* health checks are not answered */
 	bool no_workers;                 /* ListWorkers is refused */
 	bool no_info;                    /* Info is not known, as with old ones */

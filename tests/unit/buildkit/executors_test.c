@@ -256,7 +256,7 @@ static void what_is_not_ready_says_why(void **state)
 	fixture->daemons[0].not_serving = true;
 	fixture->daemons[1].no_workers = true;
 	fixture->daemons[2].malformed = true;
-	fixture->daemons[3].no_info = true;
+	fixture->daemons[3].no_info = fixture->daemons[3].no_health = true;      /* old, and ready */
 	for (unsigned i = 0; i < 4; i++)
 		add(fixture, i, "acme", 0);
 	UNTIL(fixture, strstr(executor_why(fixture->executor[0]), "not serving"));
