@@ -100,11 +100,13 @@ static void an_ended_build_is_in_the_ledger(void **state)
 	struct build build = build_make(BUILD_FAILED, GRPC_UNKNOWN);
 	struct ledger_build found;
 	struct ledger_list list = { .tenant = "acme", .builds = &found, .limit = 1 };
+	struct account account = { 0 };
 	struct fixture fixture;
 
 	fixture_init(&fixture, "sqlite", "auto");
 	fixture_open(&fixture);
-	account_on_ended(fixture.ledger, &build);
+	account.ledger = fixture.ledger;
+	account_on_ended(&account, &build);
 	memset(&build, 0x5a, sizeof(build));     /* it is freed after the return */
 	assert_int_equal(list_lines(&fixture, &list), LEDGER_OK);
 	assert_int_equal(list.count, 1);
@@ -116,7 +118,7 @@ static void an_ended_build_is_in_the_ledger(void **state)
 	assert_string_equal(found.error, "what the client read");
 	/* One that ends just before the ledger does. */
 	build = build_make(BUILD_DONE, GRPC_OK);
-	account_on_ended(fixture.ledger, &build);
+	account_on_ended(&account, &build);
 	fixture_close(&fixture);
 	fixture_open(&fixture);
 	assert_int_equal(count_lines(&fixture, "acme"), 2);
