@@ -234,7 +234,7 @@ static void on_way_out(struct daemon_process *daemon)
 	if (!daemon->has_way_out && read(daemon->way_out.ready_fd, &byte, 1) == 1)
 		daemon->has_way_out = true;
 	else
-		terminate(daemon, "its way out of the network namespace (" SPAWN_NETWORK_PROGRAM ") ended");
+		terminate(daemon, "its way out of the network namespace (" NETWORK_PROGRAM ") ended");
 }
 
 static void on_time(struct daemon_process *daemon)

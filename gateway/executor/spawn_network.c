@@ -56,8 +56,8 @@ int spawn_network_start(struct spawn_way_out *way_out, enum spawn_network networ
 	*way_out = (struct spawn_way_out){ .pid_fd = -1, .ready_fd = -1 };
 	if (network != SPAWN_NETWORK_SLIRP)
 		return 0;
-	if (tool_find(SPAWN_NETWORK_PROGRAM, program, sizeof(program))) {
-		snprintf(why, why_size, SPAWN_NETWORK_PROGRAM " is not installed (apt-get install " SPAWN_NETWORK_PROGRAM
+	if (tool_find(NETWORK_PROGRAM, program, sizeof(program))) {
+		snprintf(why, why_size, NETWORK_PROGRAM " is not installed (apt-get install " NETWORK_PROGRAM
 		         "), and --spawn-network asks for it");
 		return ERR_RAISE(-ENOENT);
 	}

@@ -1,12 +1,15 @@
 /*
  * spawn_network: the way out of a daemon's network namespace. slirp4netns, a program of its own that runs on the host's
  * side, carries what the namespace sends, as connections of its own; the host's loopback is closed to it, so neither the
- * admin port nor anything else that listens on 127.0.0.1 can be reached. Blocking; root.
+ * admin port nor anything else that listens on 127.0.0.1 can be reached. Not network.h's, which waits until all is ready
+ * before the container is made: here the daemon starts meanwhile. Blocking; root.
  */
 #pragma once
 
 #include <stddef.h>
 #include <sys/types.h>
+
+#include "gateway/executor/network.h"
 
 enum spawn_network {
 	SPAWN_NETWORK_SLIRP,             /* its own namespace, slirp4netns the way out */
@@ -16,9 +19,8 @@ enum spawn_network {
 
 extern const char *const spawn_network_names[];  /* by value; ends with NULL */
 
-#define SPAWN_NETWORK_PROGRAM "slirp4netns"
 /* What resolves names inside. */
-#define SPAWN_NETWORK_RESOLV_CONF "nameserver 10.0.2.3\n"
+#define SPAWN_NETWORK_RESOLV_CONF "nameserver " NETWORK_NAMESERVER "\n"
 
 struct spawn_way_out {
 	pid_t pid;                       /* 0: none is needed */

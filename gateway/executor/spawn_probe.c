@@ -71,7 +71,7 @@ static void probe_namespaces(struct spawn_trait *trait, enum spawn_network netwo
 
 static void probe_way_out(struct spawn_trait *trait, enum spawn_network network)
 {
-	static const char *const names[] = { SPAWN_NETWORK_PROGRAM, NULL };
+	static const char *const names[] = { NETWORK_PROGRAM, NULL };
 
 	switch (network) {
 	case SPAWN_NETWORK_HOST:
@@ -83,7 +83,7 @@ static void probe_way_out(struct spawn_trait *trait, enum spawn_network network)
 		snprintf(trait->detail, sizeof(trait->detail), "none, as asked");
 		return;
 	case SPAWN_NETWORK_SLIRP:
-		probe_program(trait, names, "apt-get install " SPAWN_NETWORK_PROGRAM ", or serve --spawn-network none");
+		probe_program(trait, names, "apt-get install " NETWORK_PROGRAM ", or serve --spawn-network none");
 		break;
 	}
 	if (!trait->holds || access("/dev/net/tun", R_OK | W_OK) == 0)

@@ -293,7 +293,7 @@ static void test_network_has_a_way_out_but_not_to_the_loopback(void **state)
 	if (!has_slirp) {
 		close(routable);
 		close(loopback);
-		print_message("SKIPPED: no " SPAWN_NETWORK_PROGRAM ": apt-get install " SPAWN_NETWORK_PROGRAM "\n");
+		print_message("SKIPPED: no " NETWORK_PROGRAM ": apt-get install " NETWORK_PROGRAM "\n");
 		skip();
 	}
 	assert_int_equal(spawns_create(&spawns, &config), 0);
@@ -535,7 +535,7 @@ static int set_up(void **state)
 	close(fd);
 	hidden[0] = secret_path;
 	hidden[1] = "/usr/share/doc";
-	has_slirp = tool_find(SPAWN_NETWORK_PROGRAM, path, sizeof(path)) == 0;
+	has_slirp = tool_find(NETWORK_PROGRAM, path, sizeof(path)) == 0;
 	assert_int_equal(unshare(CLONE_NEWNET), 0);
 	put_address("lo", NULL);
 	put_address("lo:1", ROUTABLE);
