@@ -1,6 +1,8 @@
 /* The spawner between the pool of executors and the host's control stream. */
 #include "gateway/daemon/spawning.h"
 
+#include <string.h>
+
 #include "gateway/base/log.h"
 #include "gateway/buildkit/spawner.h"
 #include "gateway/daemon/parts.h"
@@ -53,6 +55,20 @@ const struct pool_spawn_events spawning_events = {
 
 /* ---- life ---- */
 
+/* What listens on the loopback is closed to daemons and their steps; what listens elsewhere is not. */
+static void warn_of_admin(const struct daemon_config *config)
+{
+	static const char *const loopback[] = { "127.", "localhost:", "[::1]" };
+	bool own_network = config->spawning.host.network == SPAWN_NETWORK_SLIRP;
+
+	for (size_t i = 0; config->admin && i < sizeof(loopback) / sizeof(loopback[0]) && own_network; i++)
+		if (strncmp(config->admin, loopback[i], strlen(loopback[i])) == 0)
+			return;
+	if (config->admin && config->spawning.host.network != SPAWN_NETWORK_NONE)
+		log_event(LOG_WARNING, "steps of builds can reach the admin port", LOG_TEXT("admin", config->admin),
+		          LOG_TEXT("network", spawn_network_names[config->spawning.host.network]));
+}
+
 int spawning_start(struct daemon *daemon, char *why, size_t why_size)
 {
 	const struct spawning_config *config = &daemon->config->spawning;
@@ -70,6 +86,7 @@ int spawning_start(struct daemon *daemon, char *why, size_t why_size)
 	if (r < 0)
 		return r;
 	pool_enter(daemon->pool);
+	warn_of_admin(daemon->config);
 	/* No host was started: nobody is let wait for one. */
 	if (daemon->host_pid <= 0)
 		spawner_on_host(daemon->spawner, false, span_text(daemon->no_executors));
