@@ -3,6 +3,7 @@ package interop
 import (
 	"context"
 	"fmt"
+	"net"
 	"os"
 	"path/filepath"
 	"strings"
@@ -18,8 +19,8 @@ import (
 	"sluice.dev/sluice/tests/interop/rig"
 )
 
-// What the client's own progress says while its build waits.
-const waitingVertex = "[sluice] waiting for an executor"
+// What the client's own progress says while its build waits: "[sluice] …", and in a bake "[target sluice] …".
+const waitingVertex = "sluice] waiting for an executor"
 
 // turnstile is a daemon whose builds each wait until they are let through.
 type turnstile struct {
@@ -96,16 +97,22 @@ func TestSlotsBoundBuilds(t *testing.T) {
 	}
 }
 
-// Builds go to where there is room, and a directory goes back to where it was built before.
-func TestPlacement(t *testing.T) {
-	t.Parallel()
-	needs(t, rig.Pool)
+// twoDaemons is a pool of two, with that many slots each.
+func twoDaemons(t *testing.T, slots int) ([]*turnstile, *rig.Gateway) {
+	t.Helper()
 	daemons, executors := []*turnstile{}, []string{}
 	for range 2 {
-		daemons = append(daemons, newTurnstile(t))
-		executors = append(executors, rig.Executor(daemons[len(daemons)-1].Address, 1))
+		daemon := newTurnstile(t)
+		daemons, executors = append(daemons, daemon), append(executors, rig.Executor(daemon.Address, slots))
 	}
-	gateway := rig.NewGateway(t, rig.GatewayOptions{Executors: executors})
+	return daemons, rig.NewGateway(t, rig.GatewayOptions{Executors: executors})
+}
+
+// Builds go to where there is room.
+func TestLeastLoaded(t *testing.T) {
+	t.Parallel()
+	needs(t, rig.Pool)
+	daemons, gateway := twoDaemons(t, 1)
 	ctx, cancel := context.WithTimeout(context.Background(), rig.Patience)
 	defer cancel()
 	first, second := begin(t, ctx, gateway.Address, "one:0"), begin(t, ctx, gateway.Address, "two:0")
@@ -120,22 +127,39 @@ func TestPlacement(t *testing.T) {
 			t.Error(got.err)
 		}
 	}
-	// One directory after the other, five times: always to the same place.
-	counts := [2]int{daemons[0].Counts().Solves, daemons[1].Counts().Solves}
+}
+
+// A directory goes back to where it was built before, whatever else is built meanwhile.
+func TestAffinity(t *testing.T) {
+	t.Parallel()
+	needs(t, rig.Pool)
+	daemons, gateway := twoDaemons(t, 20)
+	ctx, cancel := context.WithTimeout(context.Background(), rig.Patience)
+	defer cancel()
+	places := map[string]map[int]bool{}
 	for range 5 {
-		build := begin(t, ctx, gateway.Address, "three:0")
-		select {
-		case daemons[0].pass <- struct{}{}:
-		case daemons[1].pass <- struct{}{}:
-		case <-ctx.Done():
-			t.Fatal("no daemon has it")
-		}
-		if got := <-build; got.err != nil {
-			t.Error(got.err)
+		for _, key := range []string{"one:0", "two:0", "three:0"} {
+			place, build := 0, begin(t, ctx, gateway.Address, key)
+			select {
+			case daemons[0].pass <- struct{}{}:
+			case daemons[1].pass <- struct{}{}:
+				place = 1
+			case <-ctx.Done():
+				t.Fatal("no daemon has it")
+			}
+			if got := <-build; got.err != nil {
+				t.Error(got.err)
+			}
+			if places[key] == nil {
+				places[key] = map[int]bool{}
+			}
+			places[key][place] = true
 		}
 	}
-	if a, b := daemons[0].Counts().Solves-counts[0], daemons[1].Counts().Solves-counts[1]; a != 5 && b != 5 {
-		t.Errorf("%d builds of one directory went here, %d there", a, b)
+	for key, seen := range places {
+		if len(seen) != 1 {
+			t.Errorf("%s was built at both", key)
+		}
 	}
 }
 
@@ -212,11 +236,12 @@ func busyPool(t *testing.T) (*rig.Home, *rig.Gateway, *sleeper) {
 	return home, gateway, beginSleeper(t, home, "sluice")
 }
 
-// Longer than every clock that a client has (15 s for a Ping, 20 s for a connection, 25 s to give up): a single build and a
-// bake wait in the queue, say so, and succeed.
+// Longer than every clock that a client has (10 s for the preface in its session, 15 s for a Ping, 20 s for a connection, 25 s
+// to give up): a single build and a bake wait in the queue, say so, and succeed. A gateway that carries a session as bytes
+// cannot keep it waiting past the first of these.
 func TestLongQueue(t *testing.T) {
 	t.Parallel()
-	needs(t, rig.Pool)
+	needs(t, rig.Pool, rig.Broker)
 	wait := 35 * time.Second
 	if rig.Soak() {
 		wait = 2 * time.Minute
@@ -301,6 +326,9 @@ func TestTwoNodeBuildersDoNotDeadlock(t *testing.T) {
 	}
 	gateway := rig.NewGateway(t, rig.GatewayOptions{Executors: executors})
 	home := rig.NewHome(t)
+	// buildx wants another endpoint for each node of a builder.
+	_, port, _ := net.SplitHostPort(gateway.Address)
+	endpoints := []string{"tcp://" + gateway.Address, "tcp://localhost:" + port}
 	for _, name := range []string{"a", "b"} {
 		for node, platform := range []string{"linux/amd64", "linux/arm64"} {
 			arguments := []string{"create", "--name", name, "--node", fmt.Sprintf("%s%d", name, node), "--driver", "remote", "--platform",
@@ -308,7 +336,7 @@ func TestTwoNodeBuildersDoNotDeadlock(t *testing.T) {
 			if node > 0 {
 				arguments = append(arguments, "--append")
 			}
-			home.MustRun(t, "buildx", append(arguments, "tcp://"+gateway.Address)...)
+			home.MustRun(t, "buildx", append(arguments, endpoints[node])...)
 		}
 	}
 	builds := []*rig.Running{}
