@@ -32,10 +32,17 @@ func (g *Gateway) Metrics(s Scope) map[string]float64 {
 var gauges = []string{"sluice_connections", "sluice_streams", "sluice_bindings", "sluice_buildkit_calls", "sluice_open_files",
 	"sluice_executor_slots_busy", "sluice_leases_waiting", "sluice_builds", "sluice_store_holds"}
 
-// Gauges that a gateway without builds shows; Settles holds the later state against them.
+// The admin port tells a copy of the numbers; a later one shows by this, as the loop turns to make it.
+const turns = "sluice_ring_turns_total"
+
+// Gauges as they are now, for Settles to hold the later ones against.
 func (g *Gateway) Gauges(s Scope) map[string]float64 {
 	s.Helper()
-	metrics, kept := g.Metrics(s), map[string]float64{}
+	first, metrics, kept := g.Metrics(s)[turns], map[string]float64{}, map[string]float64{}
+	Eventually(s, 10*time.Second, "the gateway tells new numbers", func() bool {
+		metrics = g.Metrics(s)
+		return metrics[turns] != first
+	})
 	for _, name := range gauges {
 		if value, found := metrics[name]; found {
 			kept[name] = value
