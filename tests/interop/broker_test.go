@@ -30,6 +30,7 @@ func TestAnotherDaemonCostsTheClientNothing(t *testing.T) {
 	if wanted, _ := fake.Listing(tree, true); mustList(t, filepath.Join(here, "two"), true) != wanted {
 		t.Error("another tree")
 	}
+	tree.Asked() // the listing has read it too
 	// One changed file: that one alone.
 	tree.File("da/new", 70_000, 77, 99)
 	send(t, connect(t, gateway.Address), tree, "three")

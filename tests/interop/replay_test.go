@@ -34,18 +34,6 @@ func newFleet(t *testing.T, daemons, slots int, arguments ...string) *fleet {
 	return f
 }
 
-// at tells which daemon runs the step that sleeps: each names itself by the files of its root, which its containers come from.
-func (f *fleet) at(t *testing.T, s *sleeper) int {
-	t.Helper()
-	for i, daemon := range f.daemons {
-		if daemon.Runs(s.seconds) {
-			return i
-		}
-	}
-	t.Fatal("no daemon runs it")
-	return -1
-}
-
 func safeReplay() []string {
 	return []string{rig.ReplayOption(), "safe"}
 }
@@ -56,8 +44,7 @@ func TestReplay(t *testing.T) {
 	needs(t, rig.Pool, rig.Replay)
 	f := newFleet(t, 2, 2, safeReplay()...)
 	base := rig.Directory(t)
-	// The step waits for a file in a directory of the test's that it sees through a second build's context: no; it tries for
-	// some seconds, long enough to be killed in.
+	// The step takes long enough to be killed in it.
 	directory := newContext(t, shell+"COPY src /src\nRUN echo fast-$(echo asleep) && sleep 6 && echo done > /done\n", nil)
 	oddTree(t, directory)
 	out := filepath.Join(base, "out")
@@ -105,7 +92,7 @@ func TestRandomKills(t *testing.T) {
 	random := rand.New(rand.NewPCG(seed, 0))
 
 	var mutex sync.Mutex
-	hits, failures, running := 0, 0, 0
+	hits, failures := 0, 0
 	var all sync.WaitGroup
 	room := make(chan struct{}, 4)
 	stop := make(chan struct{})
@@ -116,38 +103,39 @@ func TestRandomKills(t *testing.T) {
 			select {
 			case <-stop:
 				return
-			case <-time.After(time.Duration(1000+random.IntN(2000)) * time.Millisecond):
+			case <-time.After(time.Duration(200+random.IntN(800)) * time.Millisecond):
 			}
-			daemon := f.daemons[random.IntN(len(f.daemons))]
 			mutex.Lock()
-			enough := hits >= kills*2
+			enough := hits >= 2*kills
 			mutex.Unlock()
-			if enough || !daemon.Runs("3") {
-				continue
+			// One of those that run a step now, from a random one on.
+			first := random.IntN(len(f.daemons))
+			for i := range f.daemons {
+				daemon := f.daemons[(first+i)%len(f.daemons)]
+				if enough || !daemon.Runs(stepSeconds) {
+					continue
+				}
+				daemon.Kill()
+				mutex.Lock()
+				hits++
+				mutex.Unlock()
+				time.Sleep(time.Duration(random.IntN(1000)) * time.Millisecond)
+				daemon.Start(t)
+				break
 			}
-			daemon.Kill()
-			mutex.Lock()
-			hits++
-			mutex.Unlock()
-			time.Sleep(300 * time.Millisecond)
-			daemon.Start(t)
 		}
 	}()
 	for i := range builds {
 		room <- struct{}{}
 		all.Add(1)
-		directory := newContext(t, shell+fmt.Sprintf("COPY src /src\nRUN echo %d && sleep 3 && cat /src/nonce > /made\n", i), nil)
+		directory := newContext(t, shell+fmt.Sprintf("COPY src /src\nRUN echo %d && sleep %s && cat /src/nonce > /made\n", i, stepSeconds), nil)
 		out := filepath.Join(rig.Directory(t), "out")
 		go func() {
 			defer func() { <-room; all.Done() }()
-			mutex.Lock()
-			running++
-			mutex.Unlock()
 			told, err := f.home.Run("buildx", "build", "--builder", "sluice", "--progress", "plain", "--output", "type=local,dest="+out,
 				directory)
 			mutex.Lock()
 			defer mutex.Unlock()
-			running--
 			if err == nil {
 				nonce, _ := os.ReadFile(filepath.Join(directory, "src/nonce"))
 				if made, _ := os.ReadFile(filepath.Join(out, "made")); string(made) != string(nonce) {
@@ -170,6 +158,9 @@ func TestRandomKills(t *testing.T) {
 	}
 	f.gateway.Settles(t, before)
 }
+
+// How long a step of the builds that are killed sleeps, as `sleep` is told it.
+const stepSeconds = "3"
 
 func namesExecutor(text string, daemons []*rig.Daemon) bool {
 	for _, daemon := range daemons {
