@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"math/rand/v2"
+	"os"
 	"path/filepath"
 	"testing"
 
@@ -61,7 +62,7 @@ func mustList(t *testing.T, directory string, times bool) string {
 }
 
 // The property: whatever the tree and whatever changes, what the receiver has is what the sender has, through the gateway as
-// without it; and the client is asked for no byte more.
+// without it; and the client is asked for no byte more. An empty receiver then costs the client none at all.
 func TestReceiverHasWhatTheSenderHas(t *testing.T) {
 	t.Parallel()
 	rounds, changes, entries := 12, 6, 60
@@ -97,6 +98,25 @@ func TestReceiverHasWhatTheSenderHas(t *testing.T) {
 			if bytes["gateway"] > bytes["straight"] {
 				t.Fatalf("seed %d, change %d: the client was asked for %d bytes, straight for %d", seed, step, bytes["gateway"],
 					bytes["straight"])
+			}
+			if rig.Has(rig.Broker) {
+				into := fmt.Sprintf("%d-fresh-%d", round, step)
+				tree.Asked()
+				send(t, clients["gateway"], tree, into)
+				if _, bytes := tree.Asked(); bytes != 0 {
+					t.Fatalf("seed %d, change %d: an empty receiver cost the client %d bytes", seed, step, bytes)
+				}
+				// In it directories' times are the sender's too.
+				wanted, err := fake.Listing(tree, true)
+				if err != nil {
+					t.Fatal(err)
+				}
+				if got := mustList(t, filepath.Join(directory, into), true); got != wanted {
+					t.Fatalf("seed %d, change %d: an empty receiver differs in\n%s", seed, step, fake.FirstDifference(got, wanted))
+				}
+				if err := os.RemoveAll(filepath.Join(directory, into)); err != nil {
+					t.Fatal(err)
+				}
 			}
 			tree.Change(random, 1+random.IntN(10))
 		}
