@@ -68,7 +68,9 @@ void probe_look(struct binding *binding, const char *ref)
 
 /* ---- LLBBridge/Return ---- */
 
-enum { RESULT_REF_DEPRECATED = 1, RESULT_REF = 3 };     /* gateway.proto */
+/* gateway.proto */
+enum { RETURN_RESULT = 1 };
+enum { RESULT_REF_DEPRECATED = 1, RESULT_REF = 3 };
 
 static bool is_empty_message(struct span message)
 {
@@ -96,10 +98,17 @@ static bool result_is_empty(struct span message)
 	return !reader.failed;
 }
 
+/* A result may come in pieces, which a daemon merges. */
 bool probe_return_is_empty(struct span message)
 {
 	struct buildkit_llb_return_request request;
+	struct pb_reader reader = pb_reader_make(message);
+	struct pb_field field;
 
-	return message_decode(&buildkit_llb_return_request_type, message, &request) && !request.error.data &&
-	       result_is_empty(request.result);
+	if (!message_decode(&buildkit_llb_return_request_type, message, &request) || request.error.data)
+		return false;
+	while (pb_next(&reader, &field))
+		if (field.number == RETURN_RESULT && !result_is_empty(field.bytes))
+			return false;
+	return true;
 }
