@@ -1,4 +1,6 @@
 /* sluice cert: a certificate authority of one's own, and certificates for gateways and clients. */
+#include <limits.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include "gateway/base/cleanup.h"
@@ -59,6 +61,18 @@ static int make_ca(const struct cert_options *cert, const char *dir)
 	return STATUS_OK;
 }
 
+/* buildx keeps the paths as they are given, and reads them later from wherever it is called. */
+static void print_use_with_buildx(const char *dir)
+{
+	char path[PATH_MAX];
+
+	if (!realpath(dir, path))
+		snprintf(path, sizeof(path), "%s", dir);
+	printf("docker buildx, with a gateway that has a buildkitd (--buildkit or --spawn):\n"
+	       "  docker buildx create --name sluice --driver remote "
+	       "--driver-opt cacert=%s/ca.pem,cert=%s/cert.pem,key=%s/key.pem tcp://HOST:8372\n", path, path, path);
+}
+
 static void print_use(const struct cert_options *cert, const char *dir)
 {
 	printf("%s/ca.pem %s/cert.pem %s/key.pem\n", dir, dir, dir);
@@ -66,12 +80,14 @@ static void print_use(const struct cert_options *cert, const char *dir)
 		printf("\nThe gateway, asking clients for a certificate:\n"
 		       "  sluice serve --listen grpcs://0.0.0.0:8372 --store DIR --tls-cert %s/cert.pem --tls-key %s/key.pem "
 		       "--tls-ca %s/ca.pem\n", dir, dir, dir);
-	if (cert->client)
+	if (cert->client) {
 		printf("\nThe client, tenant %s:\n"
 		       "  sluice push --gateway grpcs://HOST --tls-ca %s/ca.pem --tls-cert %s/cert.pem --tls-key %s/key.pem DIR\n"
 		       "or once for all commands:\n"
 		       "  export SLUICE_GATEWAY=grpcs://HOST SLUICE_TLS_CA=%s/ca.pem SLUICE_TLS_CERT=%s/cert.pem "
 		       "SLUICE_TLS_KEY=%s/key.pem\n", cert->tenant, dir, dir, dir, dir, dir, dir);
+		print_use_with_buildx(dir);
+	}
 }
 
 static int issue(const struct cert_options *cert, const char *dir)

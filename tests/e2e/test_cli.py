@@ -111,6 +111,21 @@ def test_doctor_has_remedies(env):
     check("io_uring" in env.sluice("doctor").stdout, "for people, too")
 
 
+def test_a_certificate_says_how_to_use_it(env):
+    authority, client = env.path("ca"), env.path("client")
+    env.sluice("cert", "ca", authority)
+    text = env.sluice("cert", "issue", "--ca-dir", authority, "--client", "--tenant", "acme", os.path.relpath(client)).stdout
+    check("SLUICE_TLS_CERT=" in text, f"our own commands: {text}")
+    found = re.search(r"docker buildx create .*--driver remote --driver-opt (\S+) tcp://HOST:8372$", text, re.MULTILINE)
+    check(found, f"docker buildx: {text}")
+    files = dict(option.split("=", 1) for option in found[1].split(","))
+    check(set(files) == {"cacert", "cert", "key"}, f"what the remote driver takes: {files}")
+    for path in files.values():
+        check(os.path.isabs(path) and os.path.isfile(path), f"{path} from wherever buildx is called")
+    text = env.sluice("cert", "issue", "--ca-dir", authority, "--server", "--name", "localhost", env.path("server")).stdout
+    check("sluice serve" in text and "buildx" not in text, f"a gateway's is no client's: {text}")
+
+
 def test_version(env):
     check(env.sluice("--version").stdout.startswith("sluice "), "")
     check(env.sluice("version", "--json").json()["version"], "")
