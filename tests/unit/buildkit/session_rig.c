@@ -68,12 +68,14 @@ static bool carry(struct h2 *from, struct h2 *to)
 
 static bool wire_pump(struct rig_wire *wire)
 {
-	bool moved = false;
+	bool moved = false, more = true;
 
 	if (!wire->client || wire->cut)
 		return false;
-	while (carry(wire->client, wire->server) | carry(wire->server, wire->client))
-		moved = true;
+	for (; more; moved |= more) {
+		more = carry(wire->client, wire->server);
+		more |= carry(wire->server, wire->client);
+	}
 	return moved;
 }
 
