@@ -245,11 +245,69 @@ void binding_on_uplink_ready(struct binding *binding, struct uplink *uplink)
 	for_each_call(call, binding)
 		if (call->kind == CALL_STATUS && call_held(call))
 			call_end_waiting(call, NULL);
+	for_each_call(call, binding)
+		if (call->replay && call->replay->state == REPLAY_HELD)
+			builds_say_replayed(call);
 	binding_step(binding);
+}
+
+/* The first of the calls decides for all, before any of them was told. */
+static void binding_decide_loss(struct binding *binding, const char *executor)
+{
+	const char *why = NULL;
+
+	binding->losing = executor;
+	binding->replaying = binding->buildkit->replay == REPLAY_SAFE && replay_possible(binding, executor, &why);
+	binding->losses += binding->replaying;
+	if (why)
+		log_event(LOG_WARNING, "build not replayed", LOG_TEXT("tenant", binding->tenant), LOG_TEXT("executor", executor),
+		          LOG_TEXT("why", why));
+}
+
+bool binding_on_call_lost(struct buildkit_call *call)
+{
+	struct binding *binding = call->binding;
+	const struct buildkit_call *solve;
+
+	if (binding->state == BINDING_CLOSED)
+		return false;
+	if (binding->losing != call->forward.executor)
+		binding_decide_loss(binding, call->forward.executor);
+	if (!binding->replaying)
+		return false;
+	switch (call->kind) {
+	case CALL_SOLVE:
+		replay_begin(call->replay, call->forward.executor);
+		return true;
+	case CALL_STATUS:
+		solve = binding_solve(binding, call->ref);
+		return solve && solve->replay && forward_answerable(&solve->forward);
+	case CALL_BRIDGE:
+	case CALL_RETURN:
+		return true;
+	default:
+		return false;
+	}
+}
+
+static void binding_lost(struct binding *binding, bool replaying, const char *reason)
+{
+	struct executor *executor = binding->lease.executor;
+	uint64_t affinity = binding->lease.affinity;
+
+	binding_enter(binding, BINDING_UNBOUND);
+	executor_suspect(executor, reason);
+	lease_release(&binding->lease);
+	if (replaying && binding_wants_executor(binding))
+		binding_request(binding, affinity, executor);
 }
 
 void binding_on_uplink_gone(struct binding *binding, struct uplink *uplink, const char *reason)
 {
+	bool replaying = binding->losing == uplink->executor && binding->replaying;
+
+	if (binding->losing == uplink->executor)
+		binding->losing = NULL;
 	if (binding->uplink != uplink) {
 		binding_step(binding);
 		return;
@@ -260,9 +318,7 @@ void binding_on_uplink_gone(struct binding *binding, struct uplink *uplink, cons
 	} else if (binding->state == BINDING_BOUND) {
 		log_event(LOG_WARNING, "executor connection lost", LOG_TEXT("executor", uplink->executor),
 		          LOG_TEXT("reason", reason));
-		binding_enter(binding, BINDING_UNBOUND);
-		executor_suspect(binding->lease.executor, reason);
-		lease_release(&binding->lease);
+		binding_lost(binding, replaying, reason);
 	}
 	binding_step(binding);
 }
@@ -284,6 +340,13 @@ static bool session_may_open(const struct binding *binding, const struct buildki
 	return builds;
 }
 
+/* What names a Ref goes where its Solve is: that may still be on a connection which takes no more. */
+static bool solve_is_here(const struct binding *binding, const struct buildkit_call *solve)
+{
+	return !replay_under_way(solve->replay) &&
+	       (!call_carried(solve) || strcmp(solve->forward.executor, binding->uplink->executor) == 0);
+}
+
 static bool call_may_open(const struct binding *binding, const struct buildkit_call *call)
 {
 	const struct buildkit_call *solve;
@@ -299,9 +362,12 @@ static bool call_may_open(const struct binding *binding, const struct buildkit_c
 	case CALL_RETURN:
 		/* Whether it is the probe's is known with its Solve. */
 		solve = binding_solve(binding, call->ref);
+		if (solve && call->kind == CALL_RETURN && !solve_is_here(binding, solve))
+			return false;
 		return solve ? !solve->probe : !call->ref[0];
 	case CALL_BRIDGE:
-		return true;
+		solve = binding_solve(binding, call->ref);
+		return !solve || solve_is_here(binding, solve);
 	default:
 		return false;
 	}
@@ -319,6 +385,13 @@ static bool binding_open_rank(struct binding *binding, unsigned rank)
 		if (opening_rank(call->kind) == rank && call_may_open(binding, call) && !call_open(call))
 			return false;
 	return true;
+}
+
+static void binding_go_on(struct binding *binding)
+{
+	for_each_call(call, binding)
+		if (call->replay && call_carried(call))
+			replay_go_on(call->replay, binding->uplink);
 }
 
 /* Something of a build is still at the executor: more builds that need it may follow. */
@@ -347,6 +420,8 @@ static void binding_bound(struct binding *binding)
 	for (unsigned rank = 0; rank < 3 && uplink_usable(binding->uplink); rank++)
 		if (!binding_open_rank(binding, rank))
 			break;
+	if (uplink_usable(binding->uplink))
+		binding_go_on(binding);
 	binding_charge(binding);
 	if (binding_builds(binding) > 0 || binding_wants_executor(binding))
 		binding->idle_deadline_ns = 0;
@@ -389,7 +464,8 @@ static void binding_decide(struct binding *binding)
 			binding_connect(binding);
 		break;
 	case BINDING_BOUND:
-		binding_bound(binding);
+		if (binding->losing != binding->uplink->executor)        /* else it is about to be gone */
+			binding_bound(binding);
 		break;
 	case BINDING_CLOSED:
 		break;

@@ -11,6 +11,9 @@
  * later. The connection to the executor ends with the streams that are left on it. A client that is only connected holds
  * nothing.
  *
+ * When the connection is lost under builds that can all go on elsewhere (replay.h), their calls are held again and another
+ * executor is asked for; else they end.
+ *
  * Calls that belong to no build travel on *errands*: other connections of the same client, to whichever executor they
  * name, which close themselves when idle.
  *
@@ -22,6 +25,7 @@
 #include "gateway/buildkit/build.h"
 #include "gateway/buildkit/buildkit.h"
 #include "gateway/buildkit/forward.h"
+#include "gateway/buildkit/replay.h"
 #include "gateway/buildkit/vertex.h"
 #include "proto/buildkit.h"
 
@@ -84,6 +88,10 @@ struct buildkit_call {
 	bool leasing;
 	struct fanout *fanout;           /* a question to several executors that is under way */
 	struct session *carried;         /* Session: what it is; `forward` is not used then */
+	unsigned losses;                 /* Session: the binding's when it was carried */
+	struct replay *replay;           /* Solve that is no probe; NULL: it will not be done again */
+	bool repeats;                    /* LLBBridge: `answer` is kept as it goes by */
+	struct buffer answer;
 };
 
 struct binding {
@@ -99,6 +107,9 @@ struct binding {
 	unsigned tries;
 	struct uplink *uplink;           /* the leased one */
 	struct list uplinks, calls;
+	const char *losing;              /* the name in the uplink that is going under its calls; NULL: none */
+	bool replaying;                  /* they are held, not ended */
+	unsigned losses;                 /* of which builds were replayed */
 	uint64_t lost_deadline_ns;       /* 0: nobody doubts the executor */
 	uint64_t idle_deadline_ns;       /* 0: it builds, or is not bound */
 	struct op timer;
@@ -142,6 +153,8 @@ void binding_on_uplink_gone(struct binding *binding, struct uplink *uplink, cons
 
 /* Takes the request over. 0, -ENOMEM, -EINVAL. */
 int call_begin(struct binding *binding, const struct server_request *request);
+/* Its stream on the binding's connection was lost: it is held again. False: it ends. */
+bool binding_on_call_lost(struct buildkit_call *call);
 /* Held, and the deadline has passed. */
 void call_expire(struct buildkit_call *call);
 /* Opens it on the leased connection. False: that takes no more now. */
@@ -187,6 +200,8 @@ void builds_run(struct buildkit_call *solve);
 void builds_answered(struct buildkit_call *solve, enum grpc_status status, struct span text);
 void builds_refuse(struct buildkit_call *solve, enum grpc_status status, const char *why);
 void builds_solve_left(struct buildkit_call *solve);
+/* Its client sees that it goes on at another executor, which is the binding's now. */
+void builds_say_replayed(struct buildkit_call *solve);
 /* The Solve has gone. A Status that its executor has not ended may still tell of the build; else it ends. */
 void builds_solve_gone(struct buildkit_call *solve);
 /* The last that is heard of it. */

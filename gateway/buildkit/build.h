@@ -32,6 +32,8 @@ struct build {
 	char executor[EXECUTOR_NAME_MAX];        /* "" before it was begun */
 	bool internal;
 	uint64_t asked_wall_ns, begun_wall_ns, ended_wall_ns;    /* begun: sent to its executor; 0: not yet */
+	uint64_t lost_wall_ns, rewaited_ns;      /* since when it waits for another executor; how long it did */
+	uint32_t replays;                /* executors that were lost under it, after which it went on elsewhere */
 	uint32_t steps, steps_cached, steps_failed;      /* that ended; executed ones are steps - cached - failed */
 	struct diffcopy_totals context;  /* of its sessions' DiffCopy calls so far */
 	enum build_result result;

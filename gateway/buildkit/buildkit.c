@@ -84,6 +84,7 @@ int buildkit_create(struct buildkit **buildkit, const struct buildkit_config *co
 	made->spawnable = config->spawnable;
 	made->spawnable_context = config->spawnable_context;
 	made->events = config->events;
+	made->replay = config->replay;
 	list_init(&made->bindings);
 	*buildkit = made;
 	return 0;
@@ -108,5 +109,6 @@ void buildkit_status(const struct buildkit *buildkit, struct buildkit_status *st
 	*status = (struct buildkit_status){
 		.bindings = buildkit->bindings_count, .calls = buildkit->calls, .calls_total = buildkit->calls_total,
 		.calls_lost = buildkit->calls_lost, .builds = buildkit->builds, .builds_total = buildkit->builds_total,
+		.replays_total = buildkit->replays_total,
 	};
 }

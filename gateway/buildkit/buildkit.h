@@ -10,6 +10,7 @@
 
 #include "gateway/buildkit/build.h"
 #include "gateway/buildkit/executors.h"
+#include "gateway/buildkit/replay.h"
 #include "gateway/cas/access.h"
 
 struct buildkit;
@@ -24,6 +25,7 @@ struct buildkit_config {
 	bool (*spawnable)(void *context, const char *tenant);
 	void *spawnable_context;
 	struct build_events events;      /* all may be NULL */
+	enum replay_policy replay;       /* whether a build whose executor is lost goes on at another one */
 };
 
 /* 0 or -ENOMEM. Connects to nothing yet. */
@@ -49,6 +51,6 @@ bool buildkit_idle(const struct buildkit *buildkit);
 void buildkit_say(struct buildkit *buildkit, const struct build *build, const char *purpose, const char *line);
 
 struct buildkit_status {
-	uint64_t bindings, calls, calls_total, calls_lost, builds, builds_total;
+	uint64_t bindings, calls, calls_total, calls_lost, builds, builds_total, replays_total;
 };
 void buildkit_status(const struct buildkit *buildkit, struct buildkit_status *status);

@@ -12,9 +12,10 @@ struct buildkit {
 	bool (*spawnable)(void *context, const char *tenant);
 	void *spawnable_context;
 	struct build_events events;
+	enum replay_policy replay;
 	struct list bindings;
 	struct refs refs;
-	uint64_t bindings_count, uplinks_count, calls, calls_total, calls_lost, builds, builds_total;
+	uint64_t bindings_count, uplinks_count, calls, calls_total, calls_lost, builds, builds_total, replays_total;
 };
 
 /* The tenant has an executor, or may get one. */

@@ -17,6 +17,8 @@ void builds_begin(struct buildkit_call *call, const struct buildkit_solve_reques
 		forward_finish(&call->forward, GRPC_RESOURCE_EXHAUSTED, "the gateway is out of memory; try again");
 		return;
 	}
+	if (buildkit->replay == REPLAY_SAFE)
+		call->replay = replay_create(call, solve);
 	buildkit->builds++;
 	buildkit->builds_total++;
 }
@@ -121,9 +123,16 @@ void builds_run(struct buildkit_call *solve)
 {
 	struct binding *binding = solve->binding;
 	struct build *build = solve->build;
+	uint64_t now = ring_wall_ns(binding->buildkit->ring);
 
 	builds_take_session(solve);
-	build->begun_wall_ns = ring_wall_ns(binding->buildkit->ring);
+	if (!build->begun_wall_ns)
+		build->begun_wall_ns = now;
+	if (build->lost_wall_ns && now > build->lost_wall_ns)
+		build->rewaited_ns += now - build->lost_wall_ns;
+	build->lost_wall_ns = 0;
+	if (replay_under_way(solve->replay))
+		solve->replay->state = REPLAY_SENT;
 	snprintf(build->executor, sizeof(build->executor), "%s", binding->uplink->executor);
 	refs_remember(&binding->buildkit->refs, binding->tenant, solve->ref, binding->uplink->executor);
 }
@@ -153,6 +162,18 @@ static void end_waiting_statuses(const struct buildkit_call *solve, const char *
 		call_end_waiting(call, error);
 		forward_finish(&call->forward, GRPC_OK, NULL);
 	}
+}
+
+void builds_say_replayed(struct buildkit_call *solve)
+{
+	const struct replay *replay = solve->replay;
+	char purpose[32], line[2 * EXECUTOR_NAME_MAX + 64];
+
+	snprintf(purpose, sizeof(purpose), "replay %u", replay->count);
+	snprintf(line, sizeof(line), "[sluice] executor %s lost, replaying on %s", replay->lost, solve->binding->executor);
+	log_event(LOG_WARNING, "build replayed", LOG_TEXT("tenant", solve->build->tenant), LOG_TEXT("ref", solve->ref),
+	          LOG_TEXT("lost", replay->lost), LOG_TEXT("executor", solve->binding->executor));
+	buildkit_say(solve->binding->buildkit, solve->build, purpose, line);
 }
 
 void builds_solve_left(struct buildkit_call *solve)

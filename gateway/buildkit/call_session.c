@@ -11,6 +11,10 @@ static void session_on_executor_closed(struct session *session, enum grpc_status
 	const struct buildkit_call *call = session_owner(session);
 	char text[CALL_STATUS_TEXT_MAX + 1];
 
+	if (status == GRPC_UNAVAILABLE && call->losses != call->binding->losses) {
+		binding_step(call->binding);     /* its builds go on elsewhere, and it goes with them */
+		return;
+	}
 	if (status == GRPC_UNAVAILABLE)
 		snprintf(text, sizeof(text), "the connection to executor %s was lost: start the build again",
 		         call->binding->executor);
@@ -67,5 +71,6 @@ bool call_session_carried(const struct buildkit_call *call)
 
 int call_session_open(struct buildkit_call *call, struct uplink *uplink)
 {
+	call->losses = call->binding->losses;
 	return session_carry(call->carried, conn_h2(uplink->conn));
 }

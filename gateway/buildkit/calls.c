@@ -179,6 +179,8 @@ static void call_on_message(struct forward *forward, struct span message)
 
 	if (build)
 		build_take_status(build, message);
+	if (call->repeats)
+		buffer_put(&call->answer, message.data, message.size);
 }
 
 static void call_on_status(struct forward *forward, enum grpc_status status, struct span text)
@@ -186,6 +188,12 @@ static void call_on_status(struct forward *forward, enum grpc_status status, str
 	struct buildkit_call *call = container_of(forward, struct buildkit_call, forward);
 	struct buildkit *buildkit = call->binding->buildkit;
 
+	if (call->repeats && status == GRPC_OK) {
+		struct buildkit_call *solve = binding_solve(call->binding, call->ref);
+
+		if (solve && solve->replay)
+			replay_note(solve->replay, call);
+	}
 	if (call->kind == CALL_SOLVE && call->build) {
 		builds_answered(call, status, text);
 	} else if (call->kind == CALL_STATUS) {
@@ -206,6 +214,8 @@ void call_gone(struct buildkit_call *call)
 
 	if (call->leasing)
 		lease_release(&call->lease);
+	replay_leave(call->replay);
+	buffer_fini(&call->answer);
 	if (call->build)
 		builds_collect_all(binding);
 	list_remove(&call->link);
@@ -238,16 +248,42 @@ static void call_on_drained(struct forward *forward)
 		fanout_resume(call->fanout);
 }
 
+static bool call_on_lost(struct forward *forward)
+{
+	return binding_on_call_lost(container_of(forward, struct buildkit_call, forward));
+}
+
 /* ---- beginning ---- */
 
 static const struct forward_events call_events = {
-	.on_first = call_on_first, .on_message = call_on_message, .on_status = call_on_status, .on_drained = call_on_drained,
-	.on_gone = call_on_gone,
+	.on_first = call_on_first, .on_message = call_on_message, .on_status = call_on_status, .on_lost = call_on_lost,
+	.on_drained = call_on_drained, .on_gone = call_on_gone,
 };
 /* Nothing in its body decides. */
 static const struct forward_events call_events_plain = {
-	.on_message = call_on_message, .on_status = call_on_status, .on_gone = call_on_gone,
+	.on_message = call_on_message, .on_status = call_on_status, .on_lost = call_on_lost, .on_gone = call_on_gone,
 };
+
+/* A build's call that may have to be sent again. One that is rewritten first has to be there whole. */
+static void call_keep(struct buildkit_call *call)
+{
+	const struct buildkit_call *solve = binding_solve(call->binding, call->ref);
+
+	if (call->binding->buildkit->replay == REPLAY_OFF)
+		return;
+	forward_keep(&call->forward, REPLAY_BYTES_MAX);
+	if (call->kind != CALL_BRIDGE && call->kind != CALL_RETURN)
+		return;
+	call->repeats = replay_repeats(call->forward.head[0].value);
+	if (call->repeats) {
+		call->forward.by_messages = true;
+		call->answer = buffer_heap(REPLAY_BYTES_MAX);
+	}
+	if (solve && solve->replay && solve->replay->count && call->kind == CALL_BRIDGE) {
+		call->forward.events = &call_events;
+		call->known = false;
+	}
+}
 
 /* What is known from the header fields alone. */
 static void call_take_head(struct buildkit_call *call)
@@ -266,10 +302,16 @@ static void call_take_head(struct buildkit_call *call)
 			call->known = true;
 			probe_is_build(binding, call->ref);
 		}
+		if (call->kind != CALL_PING)
+			call_keep(call);
 		break;
 	case CALL_STATUS:
 		forward_start(&call->forward);
 		call->forward.by_messages = true;
+		call_keep(call);
+		break;
+	case CALL_SOLVE:
+		call_keep(call);
 		break;
 	case CALL_CONTENT:
 		errand_run(call, binding->executor);
@@ -314,12 +356,28 @@ int call_begin(struct binding *binding, const struct server_request *request)
 
 /* ---- held calls ---- */
 
+/* What the client names as it was told goes out as this executor knows it. */
+static void call_rewrite(struct buildkit_call *call)
+{
+	struct buildkit_call *solve = call->ref[0] ? binding_solve(call->binding, call->ref) : NULL;
+	struct buffer *request = &call->forward.upstream.waiting;
+
+	if (!solve || !solve->replay)
+		return;
+	solve->replay->returned |= call->kind == CALL_RETURN;
+	if (request->size > GRPC_PREFIX_BYTES)
+		buildkit_refs_rewrite(&solve->replay->map, request->data + GRPC_PREFIX_BYTES, request->size - GRPC_PREFIX_BYTES);
+}
+
 bool call_open(struct buildkit_call *call)
 {
 	struct uplink *uplink = call->binding->uplink;
-	int r = call->kind == CALL_SESSION ? call_session_open(call, uplink) :
-	        forward_open(&call->forward, conn_h2(uplink->conn), uplink->executor);
+	int r;
 
+	if (call->kind == CALL_BRIDGE || call->kind == CALL_RETURN)
+		call_rewrite(call);
+	r = call->kind == CALL_SESSION ? call_session_open(call, uplink) :
+	    forward_open(&call->forward, conn_h2(uplink->conn), uplink->executor);
 	if (r == -EAGAIN || r == -EPIPE)
 		return false;
 	if (r < 0) {
@@ -333,6 +391,13 @@ bool call_open(struct buildkit_call *call)
 
 void call_refuse(struct buildkit_call *call, enum grpc_status status, const char *why)
 {
+	const struct buildkit_call *solve = call->kind == CALL_SOLVE ? call : binding_solve(call->binding, call->ref);
+	char text[1024];
+
+	if (solve && replay_under_way(solve->replay)) {
+		snprintf(text, sizeof(text), "executor %s was lost, and no other took the build: %s", solve->replay->lost, why);
+		why = text;
+	}
 	if (call->build && call->kind == CALL_SOLVE)
 		builds_refuse(call, status, why);
 	forward_finish(&call->forward, status, why);

@@ -21,6 +21,7 @@ static void forward_fini(struct forward *forward)
 	forward->upstream.credited = 0;
 	buffer_fini(&forward->client.waiting);
 	buffer_fini(&forward->upstream.waiting);
+	buffer_fini(&forward->kept);
 	grpc_reader_fini(&forward->reader);
 	free(forward->head);
 	free(forward->trailers);
@@ -242,8 +243,21 @@ static struct forward *of_client(struct stream *stream)
 	return stream->owner;
 }
 
+static void keep_data(struct forward *forward, struct span data)
+{
+	if (!forward->keeps)
+		return;
+	buffer_put(&forward->kept, data.data, data.size);
+	if (forward->kept.failed) {
+		forward->keeps = false;
+		buffer_fini(&forward->kept);
+		forward->kept = (struct buffer){ 0 };
+	}
+}
+
 static void client_on_data(struct stream *stream, struct span data)
 {
+	keep_data(of_client(stream), data);
 	side_take(&of_client(stream)->upstream, data);
 	first_look(of_client(stream));
 }
@@ -432,11 +446,47 @@ static void tell_lost(struct forward *forward)
 	forward_finish(forward, GRPC_UNAVAILABLE, text);
 }
 
+/* What the client has in the window of is acknowledged before its copy takes the place of what waited. */
+static bool forward_reopen(struct forward *forward)
+{
+	struct side *side = &forward->upstream;
+	struct buffer again = buffer_heap(WAITING_BYTES_MAX);
+	size_t rest = side->waiting.size - side->waiting_sent;
+
+	buffer_put(&again, forward->kept.data, forward->kept.size);
+	if (again.failed) {
+		buffer_fini(&again);
+		return false;
+	}
+	forward->state = FORWARD_HELD;
+	if (rest)
+		side_credit(side, rest);
+	buffer_fini(&side->waiting);
+	side->waiting = again;
+	side->waiting_sent = 0;
+	side->credited = again.size;
+	forward->account->bytes += again.size;
+	side->ended = false;
+	grpc_reader_fini(&forward->reader);
+	grpc_reader_init(&forward->reader, FORWARD_MESSAGE_BYTES_MAX);
+	forward->owed = 0;
+	return true;
+}
+
+bool forward_may_reopen(const struct forward *forward)
+{
+	return forward->keeps && forward->state == FORWARD_OPEN && forward_answerable(forward) && !forward->trailers &&
+	       (forward->by_messages || !forward->headers_sent);
+}
+
 static void upstream_on_close(struct stream *stream, uint32_t code)
 {
 	struct forward *forward = of_upstream(stream);
 
 	forward->upstream.stream = NULL;
+	if (code == H2_CARRIER_CLOSED && forward->events->on_lost && forward_may_reopen(forward) &&
+	    forward->events->on_lost(forward) && forward_reopen(forward))
+		return;
 	if (forward->client.stream && !forward->client.ending) {
 		forward->lost = code == H2_CARRIER_CLOSED;
 		forward->broke = !forward->lost;
@@ -482,6 +532,13 @@ void forward_abandon(struct forward *forward)
 	forward_fini(forward);
 }
 
+void forward_keep(struct forward *forward, size_t bytes_max)
+{
+	CHECK(forward->state == FORWARD_HELD && !forward->upstream.waiting.size);
+	forward->keeps = true;
+	forward->kept = buffer_heap(bytes_max);
+}
+
 struct span forward_header(const struct forward *forward, const char *name)
 {
 	CHECK(forward->head);
@@ -503,8 +560,10 @@ int forward_open(struct forward *forward, struct h2 *to, const char *executor)
 		return ERR_RAISE(r);
 	forward->state = FORWARD_OPEN;
 	forward->executor = executor;
-	free(forward->head);
-	forward->head = NULL;
+	if (!forward->keeps) {
+		free(forward->head);
+		forward->head = NULL;
+	}
 	side_flush(&forward->upstream);
 	return 0;
 }

@@ -3,6 +3,7 @@
  * half-close, trailers, resets and the client's own deadline go through as they are. Embedded in its owner.
  *
  *	HELD -> OPEN -> (gone)           forward_open(); HELD or OPEN -> ANSWERED -> (gone)       forward_finish()
+ *	OPEN -> HELD                     the executor's connection was lost, and the owner wants the call kept (on_lost)
  *
  * While it is held nothing is known of it at an executor: the request's header fields are kept, and so is what the client
  * sends within its window. Only for the sake of a whole first message is the window opened, and what that lets in is
@@ -39,6 +40,11 @@ struct forward_events {
 	 * still percent-encoded. Optional.
 	 */
 	void (*on_status)(struct forward *forward, enum grpc_status status, struct span text);
+	/*
+	 * The executor's connection ended under a call whose request is kept, and of whose answer the client has nothing (by
+	 * messages: some whole ones). True: it is held again, to be opened elsewhere; the client notices nothing. Optional.
+	 */
+	bool (*on_lost)(struct forward *forward);
 	/* What waited for the client to read has gone out. Optional. */
 	void (*on_drained)(struct forward *forward);
 	/* Last: both streams have closed. The owner may be freed. */
@@ -75,8 +81,10 @@ struct forward {
 	const char *executor;            /* its name, once open */
 	const char *lost_text;           /* the owner's: what is said instead when that is lost; NULL: its name and what to do */
 	struct side client, upstream;
-	struct header *head;             /* path, authority, then the fields; until it is open */
+	struct header *head;             /* path, authority, then the fields; until it is open, or as long as it keeps */
 	size_t head_count;
+	struct buffer kept;              /* keeps: the request's bytes as the client sent them */
+	bool keeps;
 	bool headers_sent;               /* to the client */
 	bool by_messages;                /* the executor's bytes go on as whole messages, ours may come in between */
 	bool first_told;
@@ -92,6 +100,10 @@ struct forward {
 /* Inside on_stream of `from`: takes it over, held, until both streams have closed. 0, or -ENOMEM and `from` is as before. */
 int forward_init(struct forward *forward, const struct forward_events *events, struct forward_account *account,
                  struct stream *from, const struct grpc_request *request);
+/* Held, before any of the request has come: it is kept whole, to be sent again, unless it is of more than `bytes_max`. */
+void forward_keep(struct forward *forward, size_t bytes_max);
+/* What on_lost would be asked for: it can be opened anew. */
+bool forward_may_reopen(const struct forward *forward);
 /* Held: the first header field of that name; empty when there is none. Borrowed until it is open. */
 struct span forward_header(const struct forward *forward, const char *name);
 /* Held: what is opened on `to`, whose executor's name lives as long as `to`. 0 or h2_open()'s errors; then it is held still. */

@@ -11,6 +11,9 @@
 
 #define SESSION_KEPT_BYTES_MAX (16u << 20)       /* of calls that wait, beyond the windows */
 
+#define UPLOAD_PATH    "/moby.upload.v1.Upload/Pull"
+#define FILE_SEND_PATH "/moby.filesync.v1.FileSend/DiffCopy"
+
 #define HEADER_ID         "x-docker-expose-session-uuid"
 #define HEADER_SHARED_KEY "x-docker-expose-session-sharedkey"
 #define HEADER_METHOD     "x-docker-expose-session-grpc-method"
@@ -27,6 +30,7 @@ struct session {
 	struct nest client, executor;
 	bool client_ended;               /* buildx has half-closed: the daemon's trailers are awaited */
 	bool client_closed, probe_stopped;
+	bool uploaded, sent;
 	struct relay_owner relays;
 	struct diffcopy_session broker;  /* what its DiffCopy calls share */
 	struct health_probe probe;
@@ -128,6 +132,8 @@ static int executor_on_stream(struct nest *nest, struct stream *stream, const st
 		return -EPIPE;
 	if (session->config.broker && path_is(head.path, DIFFCOPY_PATH))
 		return diffcopy_open(&session->broker, stream, &head, session->client.h2);
+	session->uploaded |= path_is(head.path, UPLOAD_PATH);
+	session->sent |= path_is(head.path, FILE_SEND_PATH);
 	return relay_open(&session->relays, session->client.h2, stream, &head);
 }
 
@@ -301,6 +307,16 @@ struct span session_id(const struct session *session)
 struct span session_shared_key(const struct session *session)
 {
 	return session->shared_key;
+}
+
+bool session_has_uploaded(const struct session *session)
+{
+	return session->uploaded;
+}
+
+bool session_has_sent(const struct session *session)
+{
+	return session->sent;
 }
 
 struct diffcopy_totals session_take_totals(struct session *session)

@@ -57,5 +57,8 @@ struct span session_id(const struct session *session);           /* x-docker-exp
 struct span session_shared_key(const struct session *session);   /* x-docker-expose-session-sharedkey */
 /* The client exposes this method ("/moby.filesync.v1.FileSync/DiffCopy"), in any case of letters. */
 bool session_exposes(const struct session *session, const char *method);
+/* A context that its client reads only once (Upload/Pull) was asked of it; it was given a result (FileSend). */
+bool session_has_uploaded(const struct session *session);
+bool session_has_sent(const struct session *session);
 /* What has gone through its DiffCopy calls since it was last asked; what comes is counted from 0. */
 struct diffcopy_totals session_take_totals(struct session *session);

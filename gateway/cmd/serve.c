@@ -13,7 +13,7 @@ struct serve_options {
 	const char *store, *ceiling, *tls_certificate, *tls_key, *tls_ca, *tokens, *anonymous, *admin, *user, *executor_path,
 		*images, *runtime, *buildkit_tenant, *buildkitd;
 	bool spawn, tls_require_client, allow_host_root, allow_network;
-	int engine, log_format, log_level, mtime_trust, spawn_network;
+	int engine, log_format, log_level, mtime_trust, replay, spawn_network;
 	uint64_t spawn_max, spawn_tenant_max, spawn_warm, spawn_idle_ns, spawn_slots, spawn_memory_bytes, spawn_cpu_millis, spawn_pids,
 		spawn_keep_bytes;
 	uint64_t slots, drain_timeout_ns, connections_max, ledger_keep_ns, buildkit_queue_timeout_ns;
@@ -21,6 +21,7 @@ struct serve_options {
 
 static const char *const engines[] = { "auto", "io_uring", "epoll", NULL };
 static const char *const trusts[] = { "on", "off", NULL };
+static const char *const replays[] = { "safe", "off", NULL };
 static const char *const log_formats[] = { "text", "json", NULL };
 static const char *const log_levels[] = { "debug", "info", "warning", "error", NULL };
 
@@ -79,6 +80,10 @@ static const struct option serve_options[] = {
 	  .key = "buildkit.mtime-trust", .fallback = "on", .choices = trusts,
 	  .help = "on: a file of a context with the path, size and mtime of before is taken from the store, as buildkitd itself"
 	          " would keep it; off: each build sends all anew" },
+	{ .name = "replay", .kind = OPTION_CHOICE, .offset = MEMBER(replay), .argument = "WHETHER",
+	  .key = "buildkit.replay", .fallback = "safe", .choices = replays,
+	  .help = "safe: a build whose buildkitd is lost is done again at another one, unless something of it may have been pushed"
+	          " or given away; off: it fails" },
 	{ .name = "spawn", .kind = OPTION_FLAG, .offset = MEMBER(spawn), .key = "buildkit.spawn.enabled", .environment = "SLUICE_SPAWN",
 	  .help = "start buildkitd processes here, each tenant's own, in namespaces of their own; needs root" },
 	{ .name = "buildkitd", .kind = OPTION_TEXT, .offset = MEMBER(buildkitd), .argument = "FILE", .key = "buildkit.spawn.program",
@@ -179,6 +184,7 @@ static int serve_run(int argc, char **argv)
 		.buildkit = serve.buildkit.items,
 		.buildkit_count = serve.buildkit.count,
 		.mtime_distrust = serve.mtime_trust == 1,
+		.replay = serve.replay == 0 ? REPLAY_SAFE : REPLAY_OFF,
 		.buildkit_queue_timeout_ns = serve.buildkit_queue_timeout_ns,
 		.buildkit_tenant = serve.buildkit_tenant,
 		.spawning = serve_spawning(&serve),

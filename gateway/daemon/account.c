@@ -82,7 +82,8 @@ void account_line(const struct build *build, struct ledger_build *line)
 		.started_wall_ns = build->begun_wall_ns,
 		.ended_wall_ns = build->ended_wall_ns,
 		/* The wall clock may have been set back meanwhile. */
-		.queue_ns = waited_until > build->asked_wall_ns ? waited_until - build->asked_wall_ns : 0,
+		.queue_ns = (waited_until > build->asked_wall_ns ? waited_until - build->asked_wall_ns : 0) + build->rewaited_ns,
+		.replays = build->replays,
 		.files = build->context.files, .files_changed = build->context.files_changed,
 		.bytes_from_client = build->context.bytes_from_client, .bytes_from_store = build->context.bytes_from_store,
 		.bytes_to_executor = build->context.bytes_to_executor,

@@ -11,6 +11,7 @@
 #include <stddef.h>
 #include <stdint.h>
 
+#include "gateway/buildkit/replay.h"
 #include "gateway/daemon/spawning.h"
 #include "gateway/ring/ring.h"
 
@@ -37,6 +38,7 @@ struct daemon_config {
 	struct spawning_config spawning; /* buildkitd processes that the host starts */
 	bool mtime_distrust;             /* files of contexts are read anew by each build, whatever their stat says */
 	uint64_t buildkit_queue_timeout_ns;      /* 0: 10 min */
+	enum replay_policy replay;
 	uint64_t drain_timeout_ns;
 	uint32_t connections_max;
 };

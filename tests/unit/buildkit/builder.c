@@ -130,7 +130,12 @@ static void serve_build_call(struct builder_call *each)
 
 	if (!each->seen || each->answered || !solve_of(builder, each->ref))
 		return;
-	if (is(each, "Status")) {
+	if (builder->hangs && is(each, builder->hangs))
+		return;
+	if (builder->refuses && is(each, builder->refuses)) {
+		each->answered = true;
+		call_finish(&each->call, GRPC_INTERNAL, "the frontend stumbled");
+	} else if (is(each, "Status")) {
 		put_progress(&out);
 		each->seen = false;              /* once */
 		call_send(&each->call, buffer_span(&out), 0);
@@ -140,7 +145,8 @@ static void serve_build_call(struct builder_call *each)
 		give(each, &out);
 	} else if (is(each, "Bridge/Return")) {
 		give(each, &out);
-		finish_build(builder, each->ref, GRPC_OK, NULL);
+		if (!builder->exports)
+			finish_build(builder, each->ref, GRPC_OK, NULL);
 	} else if (strncmp(each->method, "Bridge/", 7) == 0) {
 		pb_put_text(&out, 1, builder->name);
 		give(each, &out);
@@ -236,6 +242,13 @@ static void answer_control(struct builder_call *each)
 	give(each, &out);
 }
 
+static void take_return(struct builder *builder, struct span message)
+{
+	pthread_mutex_lock(&builder->mutex);
+	snprintf(builder->named, sizeof(builder->named), "%.*s", (int)message.size, (const char *)message.data);
+	changed(builder);
+}
+
 static bool echoes(const struct builder_call *each)
 {
 	static const char *const others[] = { "Check", "ListWorkers", "Info", "DiskUsage", "ListenBuildHistory", "Prune",
@@ -272,6 +285,8 @@ static void on_message(struct call *call, struct span message)
 		take_solve(each, message);
 	else if (is(each, "Status"))
 		take_status(each, message);
+	else if (is(each, "Bridge/Return"))
+		take_return(each->builder, message);
 	each->seen = true;
 	answer_control(each);
 	serve_build_calls(each->builder);
@@ -496,6 +511,14 @@ void builder_set_sick(struct builder *builder, bool sick)
 }
 
 /* ---- questions ---- */
+
+char *builder_named(struct builder *builder, char *text, size_t size)
+{
+	pthread_mutex_lock(&builder->mutex);
+	snprintf(text, size, "%s", builder->named);
+	pthread_mutex_unlock(&builder->mutex);
+	return text;
+}
 
 static unsigned count_locked(struct builder *builder, const char *method, bool open)
 {

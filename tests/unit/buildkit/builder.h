@@ -29,6 +29,9 @@ struct builder {
 	enum ring_engine engine;
 	uint64_t prune_bytes;            /* Prune tells that many bytes, as Source does; 0: its name */
 	bool sick;                       /* at the start: health says NOT_SERVING */
+	const char *refuses;             /* a method of LLBBridge ("Bridge/Solve") that fails here; NULL: none */
+	const char *hangs;               /* likewise, one that has no answer */
+	bool exports;                    /* Return does not end a build, which goes on until it is finished */
 	/* The builder's. */
 	pthread_t thread;
 	pthread_mutex_t mutex;
@@ -39,6 +42,7 @@ struct builder {
 	struct builder_entry log[BUILDER_LOG_MAX];
 	unsigned logged;
 	struct list calls;
+	char named[64];                  /* what the last Return carried, as text */
 	bool listening, drained, stopped;
 	uint64_t connections;
 };
@@ -51,6 +55,8 @@ void builder_stop(struct builder *builder);
 void builder_set_sick(struct builder *builder, bool sick);
 /* Ends the Solve of `ref`, and its Status. `text` may be NULL. */
 void builder_finish(struct builder *builder, const char *ref, enum grpc_status status, const char *text);
+/* What the last Return carried. Returns `text`. */
+char *builder_named(struct builder *builder, char *text, size_t size);
 /* Calls of that method, without the pool's own. */
 unsigned builder_count(struct builder *builder, const char *method);
 unsigned builder_open(struct builder *builder, const char *method);

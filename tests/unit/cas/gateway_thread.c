@@ -162,6 +162,7 @@ static void gateway_buildkit(struct gateway_thread *gateway)
 	};
 	struct buildkit_config buildkit = {
 		.ring = parts->ring, .access = &parts->cas.access, .events = gateway->options.build_events,
+		.replay = gateway->options.replay,
 	};
 
 	must(executors_create(&parts->executors, &executors), "executors", "");

@@ -25,6 +25,7 @@ struct gateway_thread_options {
 	uint32_t slots;                  /* of each; 0: the pool's default */
 	uint64_t queue_timeout_ns;       /* 0: the pool's default */
 	struct build_events build_events;
+	enum replay_policy replay;
 };
 
 /* What it is made of, for gateway_thread_call(). */
