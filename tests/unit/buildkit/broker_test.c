@@ -113,12 +113,10 @@ static void a_slow_daemon_does_not_stop_the_client(void **state)
 	client = rig_client_start(&rig, &tree, "app:1");
 	rig_carry(client, rig_daemon_start(&rig));
 	rig_copy_start(&copy, &rig.daemons[0], &tree);
-	/* It asks for all of the first STATs, then sleeps. */
-	while (copy.asked < 120)
-		rig_settle(&rig);
+	/* It asks for what the first STATs tell, then sleeps. */
+	rig_wait(&rig, copy.asked >= 120);
 	copy.lazy = true;
-	rig_settle(&rig);
-	assert_true(rig.service.counters.bytes_from_client == client->bytes_sent);
+	rig_wait(&rig, client->told_all && rig.service.counters.bytes_from_client == client->bytes_sent);
 	rig_copy_go_on(&copy);
 	rig_until(&rig, &copy.closed);
 	assert_int_equal(copy.status, GRPC_OK);
@@ -141,8 +139,7 @@ static void what_a_slow_daemon_does_not_take_lies_in_the_store(void **state)
 	client = rig_client_start(&rig, &tree, "app:1");
 	rig_carry(client, rig_daemon_start(&rig));
 	rig_copy_start(&copy, &rig.daemons[0], &tree);
-	while (client->files_sent < 40)
-		rig_settle(&rig);
+	rig_wait(&rig, client->files_sent == 40 && rig.service.counters.bytes_from_client == tree_bytes(&tree));
 	assert_int_equal(client->bytes_sent, tree_bytes(&tree));
 	assert_true(rig.service.counters.files_deferred > 20);
 	assert_true(rig.service.counters.bytes_to_executor < 8u << 20);
@@ -206,16 +203,14 @@ static void what_makes_no_sense_is_refused(void **state)
 			rig_copy_send(&copy, span_text("\xff\xff\xff"));
 		if (round >= 2) {
 			/* The first entry is a directory, the second a file. */
-			while (copy.stats < 3)
-				rig_settle(&rig);
+			rig_wait(&rig, copy.stats >= 3);
 			rig_copy_send(&copy, span_make(packet, fsutil_write_req(packet, round == 2 ? 0 : 2)));
 		}
 		if (round == 3)
 			rig_copy_send(&copy, span_make(packet, fsutil_write_req(packet, 2)));
 		rig_until(&rig, &copy.closed);
 		assert_int_equal(copy.status, GRPC_INVALID_ARGUMENT);
-		rig_settle(&rig);
-		assert_int_equal(client->calls_open, 0);
+		rig_wait(&rig, client->calls_open == 0);
 		rig_copy_fini(&copy);
 	}
 	rig_client_end(client);
@@ -234,9 +229,9 @@ static void a_lost_client_is_replaced_by_its_sibling(void **state)
 	rig_carry(first, rig_daemon_start(&rig));
 	rig_carry(second, rig_daemon_start(&rig));
 	rig_copy_start(&copies[0], &rig.daemons[0], &tree);
-	rig_settle(&rig);
+	rig_wait(&rig, first->stopped && rig.service.counters.bytes_from_client == first->bytes_sent);
 	rig_copy_start(&copies[1], &rig.daemons[1], &tree);
-	rig_settle(&rig);
+	rig_wait(&rig, rig.service.counters.files_joined > 0);
 	assert_false(copies[1].closed);
 	rig_client_vanish(first);
 	rig_until(&rig, &copies[0].closed);
@@ -261,13 +256,13 @@ static void a_lost_daemon_is_replaced(void **state)
 	rig_carry(client, rig_daemon_start(&rig));
 	client->stop_after_bytes = tree_bytes(&tree) / 2;
 	rig_copy_start(&copies[0], &rig.daemons[0], &tree);
-	rig_settle(&rig);
+	rig_wait(&rig, client->stopped && rig.service.counters.bytes_from_client == client->bytes_sent);
 	before = client->bytes_sent;
 	assert_true(before > 0);
 	rig_daemon_vanish(&rig.daemons[0]);
 	rig_until(&rig, &copies[0].closed);
 	rig_copy_fini(&copies[0]);
-	assert_int_equal(rig.executor_closed, 1);
+	rig_wait(&rig, rig.executor_closed == 1);
 	assert_true(session_is_held(client->session));
 	client->stop_after_bytes = 0;
 	rig_carry(client, rig_daemon_start(&rig));

@@ -93,7 +93,7 @@ static void wire_free(struct rig_wire *wire)
 	*wire = (struct rig_wire){ .cut = true };
 }
 
-static bool rig_turn(struct rig *rig)
+static bool turn(struct rig *rig)
 {
 	bool moved = false;
 
@@ -112,21 +112,20 @@ static uint64_t seconds_now(void)
 	return (uint64_t)now.tv_sec;
 }
 
-void rig_until(struct rig *rig, const bool *done)
+void rig_turn(struct rig *rig, uint64_t *since)
 {
-	uint64_t begin = seconds_now();
+	uint64_t now = seconds_now();
 
-	while (!*done) {
-		rig_turn(rig);
-		if (seconds_now() - begin > 60)
-			fail_msg("what was waited for never came");
-	}
+	if (!*since)
+		*since = now;
+	if (now - *since > 60)
+		fail_msg("what was waited for never came");
+	turn(rig);
 }
 
-void rig_settle(struct rig *rig)
+void rig_until(struct rig *rig, const bool *done)
 {
-	for (unsigned quiet = 0; quiet < 30;)
-		quiet = rig_turn(rig) ? 0 : quiet + 1;
+	rig_wait(rig, *done);
 }
 
 /* ---- the client: buildx ---- */
@@ -166,7 +165,7 @@ static bool sender_stat(struct rig_sender *sender)
 	if (sender->stats_ended)
 		return false;
 	if (sender->next_stat == tree->count)
-		sender->stats_ended = true;
+		sender->stats_ended = sender->client->told_all = true;
 	else
 		put_stat(&packet, &tree->files[sender->next_stat++]);
 	assert_int_equal(call_send(&sender->call, buffer_span(&packet), 0), CALL_SENT);
@@ -189,7 +188,8 @@ static bool sender_data(struct rig_sender *sender)
 	file = &client->tree->files[id];
 	size = (file->odd ? file->sent_size : file->size) - sender->offset;
 	size = size < PIECE_BYTES ? size : PIECE_BYTES;
-	if (client->stop_after_bytes && client->bytes_sent + size > client->stop_after_bytes)
+	client->stopped = client->stop_after_bytes && client->bytes_sent + size > client->stop_after_bytes;
+	if (client->stopped)
 		return false;
 	if (size == 0) {
 		parts[0] = span_make(head, fsutil_write_data_end(head, id));
@@ -360,33 +360,26 @@ struct rig_client *rig_client_start(struct rig *rig, struct rig_tree *tree, cons
 		{ span_text("x-docker-expose-session-grpc-method"), span_text(DIFFCOPY_PATH), false },
 	};
 	struct nest_config nest = { .ring = rig->fixture.ring, .events = &client_nest_events, .owner = client };
-	bool open = false;
 
 	assert_true(rig->clients_count <= RIG_SESSIONS_MAX);
 	*client = (struct rig_client){ .rig = rig, .tree = tree, .shared_key = shared_key };
 	assert_int_equal(h2_create(&client->wire.client, &near), 0);
 	assert_int_equal(h2_create(&client->wire.server, &far), 0);
 	assert_int_equal(nest_start(&client->nest, &nest, client->wire.client, SESSION_PATH, span_text("x"), metadata, 3), 0);
-	while (!open) {
-		rig_turn(rig);
-		open = client->session != NULL;
-	}
+	rig_wait(rig, client->session);
 	return client;
 }
 
 void rig_client_end(struct rig_client *client)
 {
 	call_end(&client->nest.call);
-	rig_until(client->rig, &client->closed);
-	rig_settle(client->rig);
-	assert_null(client->session);
+	rig_wait(client->rig, client->closed && !client->session);
 }
 
 void rig_client_vanish(struct rig_client *client)
 {
 	wire_cut(&client->wire);
-	rig_settle(client->rig);
-	assert_null(client->session);
+	rig_wait(client->rig, client->closed && !client->session);
 }
 
 /* ---- the daemon: buildkitd ---- */
@@ -442,7 +435,7 @@ struct rig_daemon *rig_daemon_start(struct rig *rig)
 void rig_daemon_vanish(struct rig_daemon *daemon)
 {
 	wire_cut(&daemon->wire);
-	rig_settle(daemon->rig);
+	rig_wait(daemon->rig, !nest_in_use(&daemon->nest));
 }
 
 void rig_carry(struct rig_client *client, struct rig_daemon *daemon)
@@ -631,8 +624,7 @@ void rig_reopen_memory(struct rig *rig)
 
 static void wait_for_cas(struct rig *rig)
 {
-	while (!cas_idle(&rig->cas))
-		rig_turn(rig);
+	rig_wait(rig, cas_idle(&rig->cas));
 }
 
 void rig_lose_store(struct rig *rig)
@@ -674,13 +666,12 @@ void rig_fini(struct rig *rig)
 	for (unsigned i = 0; i < rig->daemons_count; i++)
 		if (!rig->daemons[i].wire.cut)
 			wire_cut(&rig->daemons[i].wire);
-	rig_settle(rig);
 	for (unsigned i = 0; i < rig->clients_count; i++) {
-		assert_null(rig->clients[i].session);
+		rig_wait(rig, !rig->clients[i].session && !nest_in_use(&rig->clients[i].nest));
 		client_free(&rig->clients[i]);
 	}
 	for (unsigned i = 0; i < rig->daemons_count; i++) {
-		assert_false(nest_in_use(&rig->daemons[i].nest));
+		rig_wait(rig, !nest_in_use(&rig->daemons[i].nest));
 		wire_free(&rig->daemons[i].wire);
 	}
 	wait_for_cas(rig);

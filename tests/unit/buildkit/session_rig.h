@@ -46,6 +46,8 @@ struct rig_client {
 	bool hung;                       /* nor anything else inside the session */
 	uint64_t stop_after_bytes;       /* sends no more content than this; 0: all */
 	uint64_t bytes_sent, files_sent;
+	bool told_all;                   /* every STAT of its last DiffCopy was taken */
+	bool stopped;                    /* at stop_after_bytes */
 	unsigned calls_open, health_checks;
 	struct rig_sender *senders;
 	bool closed;
@@ -119,5 +121,12 @@ void rig_copy_send(struct rig_copy *copy, struct span packet);
 
 /* Runs everything until `*done`; fails after 60 s. */
 void rig_until(struct rig *rig, const bool *done);
-/* Runs everything until nothing has moved for a while. */
-void rig_settle(struct rig *rig);
+/* One turn of everything. Fails the test 60 s after the first with this `since` (0 then). */
+void rig_turn(struct rig *rig, uint64_t *since);
+/* Runs everything until it holds. */
+#define rig_wait(rig, condition)                                                                                       \
+	do {                                                                                                           \
+		uint64_t since_ = 0;                                                                                   \
+		while (!(condition))                                                                                   \
+			rig_turn(rig, &since_);                                                                        \
+	} while (0)
