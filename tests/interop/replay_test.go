@@ -1,9 +1,12 @@
 package interop
 
 import (
+	"bytes"
+	"context"
 	"fmt"
 	"math/rand/v2"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"strings"
 	"sync"
@@ -68,6 +71,79 @@ func TestReplay(t *testing.T) {
 	straight.home.MustRun(t, "buildx", "build", "--builder", "straight", "--output", "type=local,dest="+wanted, directory)
 	if got, expected := listing(t, out), listing(t, wanted); got != expected {
 		t.Errorf("another tree:\n%s\n%s", got, expected)
+	}
+}
+
+// beginOn starts a build on a daemon that is known, as the only other one is taken, and says which. `free` lets that one go.
+func beginOn(t *testing.T, f *fleet, arguments ...string) (build *rig.Running, victim *rig.Daemon, free func()) {
+	t.Helper()
+	s := beginSleeper(t, f.home, "sluice")
+	victim = f.daemons[0]
+	if victim.Runs(s.seconds) {
+		victim = f.daemons[1]
+	}
+	build = f.home.Begin(t, "buildx", append([]string{"build", "--builder", "sluice", "--progress", "plain"}, arguments...)...)
+	return build, victim, func() { _ = s.Command.Process.Signal(os.Interrupt) }
+}
+
+// The daemon dies while the context goes there, or while the result comes from it.
+func TestReplayInTransfer(t *testing.T) {
+	needs(t, rig.Pool, rig.Replay)
+	const size = 200 << 20
+	for moment, text := range map[string]string{"context": "transferring context:", "export": "copying files"} {
+		t.Run(moment, func(t *testing.T) {
+			f := newFleet(t, 2, 1, safeReplay()...)
+			directory := newContext(t, "FROM scratch\nCOPY src /src\n", files{"src/large": noise(size, 3)})
+			out := filepath.Join(rig.Directory(t), "out")
+			build, victim, free := beginOn(t, f, "--output", "type=local,dest="+out, directory)
+			build.AwaitText(t, text)
+			victim.Kill()
+			free()
+			if err := build.Wait(t, rig.Patience); err != nil {
+				t.Fatalf("%v: %s", err, build.Output.Tail())
+			}
+			if told := build.Output.String(); !strings.Contains(told, victim.Address+" lost, replaying on") {
+				t.Errorf("it does not say so: %s", told)
+			}
+			if got, wanted := listing(t, filepath.Join(out, "src")), listing(t, filepath.Join(directory, "src")); got != wanted {
+				t.Errorf("another tree:\n%s\n%s", got, wanted)
+			}
+		})
+	}
+}
+
+// A context that comes once is gone with the daemon that read it: the build ends, with that one's name.
+func TestReplayOfAStreamIsRefused(t *testing.T) {
+	t.Parallel()
+	needs(t, rig.Pool, rig.Replay)
+	f := newFleet(t, 2, 2, safeReplay()...)
+	directory, seconds := sleeperContext(t)
+	tar, err := exec.Command("tar", "-C", directory, "-cf", "-", ".").Output()
+	if err != nil {
+		t.Fatal(err)
+	}
+	ctx, cancel := context.WithTimeout(context.Background(), rig.Patience)
+	defer cancel()
+	c := f.home.Command(ctx, "buildx", "build", "--builder", "sluice", "--progress", "plain", "-")
+	c.Stdin = bytes.NewReader(tar)
+	var victim *rig.Daemon
+	killed := make(chan struct{})
+	go func() {
+		defer close(killed)
+		for victim == nil && ctx.Err() == nil {
+			time.Sleep(100 * time.Millisecond)
+			for _, daemon := range f.daemons {
+				if daemon.Runs(seconds) {
+					victim = daemon
+					daemon.Kill()
+				}
+			}
+		}
+	}()
+	told, err := c.CombinedOutput()
+	<-killed
+	if err == nil || victim == nil || !strings.Contains(string(told), victim.Address) || strings.Contains(string(told), "replaying") {
+		t.Errorf("%v: %s", err, told)
 	}
 }
 

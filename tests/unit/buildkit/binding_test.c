@@ -593,6 +593,38 @@ static void a_push_is_not_done_twice(void **state)
 	}
 }
 
+/* The client has talked to its processes. */
+static void a_build_with_containers_is_not_done_again(void **state)
+{
+	struct fixture *fixture = begin_as(state, 2, 4, 0, false, REPLAY_SAFE);
+	struct client_call *running, *progress;
+
+	running = replay_begin_build(fixture, NULL, &progress);
+	ends(bridge(client_of(fixture, 0), "NewContainer", "r", span_text("x")), GRPC_OK, NULL);
+	builder_stop(fixture->lost);
+	ends(running, GRPC_UNAVAILABLE, fixture->lost->address);
+	assert_int_equal(builder_count(fixture->other, "Solve"), 0);
+	client_call_close(progress);
+	end(fixture);
+}
+
+/* More than is kept of a build. */
+static void a_build_of_large_requests_is_not_done_again(void **state)
+{
+	struct fixture *fixture = begin_as(state, 2, 4, 0, false, REPLAY_SAFE);
+	struct client_call *running, *progress;
+	struct span large = span_make(calloc(1, REPLAY_BYTES_MAX / 2), REPLAY_BYTES_MAX / 2);
+
+	running = replay_begin_build(fixture, NULL, &progress);
+	for (unsigned i = 0; i < 2; i++)
+		ends(bridge(client_of(fixture, 0), "Evaluate", "r", large), GRPC_OK, NULL);
+	free((void *)large.data);
+	builder_stop(fixture->lost);
+	ends(running, GRPC_UNAVAILABLE, fixture->lost->address);
+	client_call_close(progress);
+	end(fixture);
+}
+
 /* While its build waits for the other executor, and while a call is being repeated there. */
 static void a_client_may_vanish_in_a_replay(void **state)
 {
@@ -929,6 +961,8 @@ int main(void)
 		BOTH(what_was_under_way_is_asked_again),
 		BOTH(a_replay_that_fails_ends_its_build),
 		BOTH(a_push_is_not_done_twice),
+		BOTH(a_build_with_containers_is_not_done_again),
+		BOTH(a_build_of_large_requests_is_not_done_again),
 		BOTH(a_client_may_vanish_in_a_replay),
 		BOTH(a_replay_may_be_lost_itself),
 		BOTH(who_finds_no_other_in_time_is_told),

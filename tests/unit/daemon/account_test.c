@@ -55,6 +55,19 @@ static void each_end_has_its_fault(void **state)
 	expect_end(BUILD_RUNNING, GRPC_OK, LEDGER_RESULT_LOST, LEDGER_FAULT_PLATFORM, GRPC_UNAVAILABLE);
 }
 
+static void waiting_in_a_replay_counts(void **state)
+{
+	struct build build = build_make(BUILD_DONE, GRPC_OK);
+	struct ledger_build line;
+
+	(void)state;
+	build.replays = 2;
+	build.rewaited_ns = 50;
+	account_line(&build, &line);
+	assert_int_equal(line.replays, 2);
+	assert_int_equal(line.queue_ns, 750);
+}
+
 static void an_end_without_words_gets_some(void **state)
 {
 	struct build build = build_make(BUILD_FAILED, GRPC_OK);
@@ -274,6 +287,7 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(builds_come_to_be_listed_by_themselves),
 		cmocka_unit_test(each_end_has_its_fault),
+		cmocka_unit_test(waiting_in_a_replay_counts),
 		cmocka_unit_test(an_end_without_words_gets_some),
 		cmocka_unit_test(times_and_steps_are_counted),
 		cmocka_unit_test(an_ended_build_is_in_the_ledger),
