@@ -147,8 +147,9 @@ func TestReplayOfAStreamIsRefused(t *testing.T) {
 	}
 }
 
-// Many builds while daemons are killed at random. Each build that may be done again succeeds; where the gateway does no such
-// thing each ends, well or as UNAVAILABLE with the executor's name. Nothing waits for ever, and nothing is left.
+// Many builds while daemons are killed at random. Each build that may be done again succeeds, unless it is hit too often; where
+// the gateway does no such thing each ends, well or as UNAVAILABLE with the executor's name. Nothing waits for ever, and nothing
+// is left.
 func TestRandomKills(t *testing.T) {
 	needs(t, rig.Pool)
 	builds, kills := 5, 1
@@ -220,7 +221,8 @@ func TestRandomKills(t *testing.T) {
 				return
 			}
 			failures++
-			if replays || !namesExecutor(told, f.daemons) {
+			beyond := strings.Count(told, "lost, replaying on") == replaysMax
+			if replays && !beyond || !namesExecutor(told, f.daemons) {
 				t.Errorf("build %d: %v: %s", i, err, told)
 			}
 		}()
@@ -234,6 +236,9 @@ func TestRandomKills(t *testing.T) {
 	}
 	f.gateway.Settles(t, before)
 }
+
+// So often a build is done again. Under kills as quick as these some are hit more often, and end as those that may not be.
+const replaysMax = 2
 
 // How long a step of the builds that are killed sleeps, as `sleep` is told it.
 const stepSeconds = "3"

@@ -66,7 +66,8 @@ func (d *Daemon) stop(signal syscall.Signal) {
 	}
 }
 
-// steps are the processes in containers of this daemon: their root lies in the daemon's, in a mount namespace of their own.
+// steps are the processes in containers of this daemon: their root lies in the daemon's, in a mount namespace of their own. What a
+// container of another daemon begins as still has all mounts of the host, this daemon's among them, but not as its root.
 func (d *Daemon) steps() []int {
 	ours, _ := os.Readlink("/proc/self/ns/mnt")
 	found := []int{}
@@ -81,8 +82,11 @@ func (d *Daemon) steps() []int {
 			continue
 		}
 		mounts, _ := os.ReadFile(filepath.Join("/proc", entry.Name(), "mountinfo"))
-		if bytes.Contains(mounts, []byte(d.root+"/")) {
-			found = append(found, pid)
+		for _, mount := range bytes.Split(mounts, []byte("\n")) {
+			if fields := bytes.Fields(mount); len(fields) > 4 && string(fields[4]) == "/" && bytes.Contains(mount, []byte(d.root+"/")) {
+				found = append(found, pid)
+				break
+			}
 		}
 	}
 	return found
