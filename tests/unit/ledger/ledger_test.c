@@ -269,6 +269,7 @@ static void lines_wait_while_the_file_is_locked(void **state)
 
 	append_numbers("acme", 500, 500);
 	assert_int_equal(sqlite3_open(fixture_path(&fixture), &other), SQLITE_OK);
+	sqlite3_busy_timeout(other, 20000);      /* the ledger itself may be writing still */
 	assert_int_equal(sqlite3_exec(other, "BEGIN IMMEDIATE", NULL, NULL, NULL), SQLITE_OK);
 	appends = append_many(3);
 	while (status_of(&fixture).errors == 0)
@@ -295,6 +296,7 @@ static void it_is_opened_when_it_can_be(void **state)
 	append_numbers("acme", 500, 500);
 	fixture_close(&fixture);
 	assert_int_equal(sqlite3_open(fixture_path(&fixture), &other), SQLITE_OK);
+	sqlite3_busy_timeout(other, 20000);      /* the ledger itself may be writing still */
 	assert_int_equal(sqlite3_exec(other, "PRAGMA locking_mode = EXCLUSIVE; BEGIN EXCLUSIVE; DELETE FROM builds", NULL, NULL, NULL),
 	                 SQLITE_OK);
 	fixture_open(&fixture);
@@ -420,6 +422,7 @@ static void the_end_tells_what_it_could_not_write(void **state)
 	sqlite3 *other;
 
 	assert_int_equal(sqlite3_open(fixture_path(&fixture), &other), SQLITE_OK);
+	sqlite3_busy_timeout(other, 20000);      /* the ledger itself may be writing still */
 	assert_int_equal(sqlite3_exec(other, "BEGIN IMMEDIATE", NULL, NULL, NULL), SQLITE_OK);
 	appends = append_many(LEDGER_BATCH_MAX + 1);
 	fixture_close(&fixture);
@@ -479,6 +482,7 @@ static void execute(const char *text)
 	sqlite3 *other;
 
 	assert_int_equal(sqlite3_open(fixture_path(&fixture), &other), SQLITE_OK);
+	sqlite3_busy_timeout(other, 20000);      /* the ledger itself may be writing still */
 	if (sqlite3_exec(other, text, NULL, NULL, NULL) != SQLITE_OK)
 		fail_msg("%s: %s", text, sqlite3_errmsg(other));
 	sqlite3_close(other);
