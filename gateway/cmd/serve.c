@@ -79,7 +79,7 @@ static const struct option serve_options[] = {
 	{ .name = "mtime-trust", .kind = OPTION_CHOICE, .offset = MEMBER(mtime_trust), .argument = "WHETHER",
 	  .key = "buildkit.mtime-trust", .fallback = "on", .choices = trusts,
 	  .help = "on: a file of a context with the path, size and mtime of before is taken from the store, as buildkitd itself"
-	          " would keep it; off: each build sends all anew" },
+	          " would keep it; off: whatever the buildkitd asks for is read anew" },
 	{ .name = "replay", .kind = OPTION_CHOICE, .offset = MEMBER(replay), .argument = "WHETHER",
 	  .key = "buildkit.replay", .fallback = "safe", .choices = replays,
 	  .help = "safe: a build whose buildkitd is lost is done again at another one, unless something of it may have been pushed"
