@@ -5,6 +5,7 @@ import (
 	"net"
 	"os"
 	"os/exec"
+	"runtime"
 	"strings"
 	"sync"
 	"syscall"
@@ -43,6 +44,19 @@ func (o *Output) Tail() string {
 	return text[max(0, len(text)-6000):]
 }
 
+// starts runs what it is sent on one thread that stays: a death signal is sent when the *thread* that forked has ended, and
+// Go ends threads, of goroutines that locked them, say.
+var starts = sync.OnceValue(func() chan func() {
+	todo := make(chan func())
+	go func() {
+		runtime.LockOSThread()
+		for start := range todo {
+			start()
+		}
+	}()
+	return todo
+})
+
 // Start begins a server and stops it at the end of the scope.
 func Start(s Scope, name string, arguments ...string) *Process {
 	s.Helper()
@@ -50,7 +64,9 @@ func Start(s Scope, name string, arguments ...string) *Process {
 	p.command.Stdout, p.command.Stderr = &p.output, &p.output
 	// A run that dies takes its servers along.
 	p.command.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGTERM}
-	if err := p.command.Start(); err != nil {
+	started := make(chan error)
+	starts() <- func() { started <- p.command.Start() }
+	if err := <-started; err != nil {
 		s.Fatalf("%s: %v", name, err)
 	}
 	s.Cleanup(func() { p.Stop(syscall.SIGTERM) })
