@@ -90,6 +90,13 @@ void diffcopy_ask_client(struct diffcopy *diffcopy, struct span packet)
 
 /* ---- entries ---- */
 
+/* A full table forgets what builds no longer see, and most files of a context are seen without being asked for. */
+static void diffcopy_see(struct diffcopy *diffcopy, const struct entry *entry)
+{
+	if (diffcopy->table && entry->state != ENTRY_OTHER)
+		stat_table_touch(diffcopy->table, &entry->key);
+}
+
 static void diffcopy_count(struct diffcopy *diffcopy, const struct entry *entry)
 {
 	struct diffcopy_totals *totals = &diffcopy->session->totals;
@@ -119,6 +126,7 @@ static const char *diffcopy_add_entry(struct diffcopy *diffcopy, struct span byt
 		entry->size = stat.size < 0 ? 0 : (uint64_t)stat.size;
 		entry->key = stat_entry_key(stat.path, entry->size, stat.mod_time_ns);
 	}
+	diffcopy_see(diffcopy, entry);
 	diffcopy_count(diffcopy, entry);
 	return NULL;
 }
@@ -272,6 +280,8 @@ static void diffcopy_on_table(struct stat_request *request)
 
 	diffcopy->table_pending = false;
 	diffcopy->table = request->table;
+	for (uint32_t id = 0; id < diffcopy->entries_count; id++)
+		diffcopy_see(diffcopy, diffcopy_entry(diffcopy, id));
 	if (transfers_open(diffcopy) < 0)
 		diffcopy_fail(diffcopy, GRPC_RESOURCE_EXHAUSTED, "the gateway is out of memory");
 	else
