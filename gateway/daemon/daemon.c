@@ -222,6 +222,7 @@ static int daemon_make_services(struct daemon *daemon, char *why, size_t why_siz
 	struct tenant_config tenants = { .tokens_path = config->tokens_path, .anonymous = config->anonymous };
 	struct server_config server = {
 		.methods = daemon_methods, .context = daemon, .connections_max = config->connections_max,
+		.idle_timeout_ns = config->idle_timeout_ns,
 		.unknown = config->buildkit_count || config->spawning.host.enabled ? daemon_unknown : NULL,
 		.on_drained = daemon_on_drained, .on_conn_closed = daemon_on_conn_closed,
 	};

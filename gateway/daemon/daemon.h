@@ -40,6 +40,7 @@ struct daemon_config {
 	uint64_t buildkit_queue_timeout_ns;      /* 0: 10 min */
 	enum replay_policy replay;
 	uint64_t drain_timeout_ns;
+	uint64_t idle_timeout_ns;        /* of a connection without a call; 0: 1 h */
 	uint32_t connections_max;
 };
 

@@ -444,7 +444,7 @@ func TestIdleClient(t *testing.T) {
 		return b.Receive(ctx, filepath.Join(rig.Directory(t), "out"), fake.Sync{})
 	})
 	gateway := rig.NewGateway(t, rig.GatewayOptions{Executors: []string{rig.Executor(daemon.Address, 1)},
-		Arguments: []string{rig.IdleOption(), limit.String()}})
+		Arguments: []string{rig.IdleOption(), fmt.Sprintf("%ds", int(limit.Seconds()))}})
 	idle, other := connect(t, gateway.Address), connect(t, gateway.Address)
 	tree := bulk(3, 1000)
 	send(t, idle, tree, "a")
