@@ -347,10 +347,12 @@ static void file_ship(struct ingest_file *file, size_t size, bool last)
 
 	file->ingest->totals.chunks += size > 0;
 	batch_add(file->ingest, &piece);
+	file->fed = 0;
+	if (size == 0)
+		return;                          /* an empty file has no block */
 	file->data += size;
 	file->have -= size;
 	file->capacity -= size;
-	file->fed = 0;
 }
 
 static bool file_begin_cutting(struct ingest_file *file)

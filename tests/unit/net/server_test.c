@@ -522,8 +522,9 @@ static void the_log_says_who(void **state, const char *address, const char *host
 	assert_int_equal(getsockname(fd, (struct sockaddr *)&own, &size), 0);
 	port = ntohs(own.ss_family == AF_INET6 ? ((struct sockaddr_in6 *)&own)->sin6_port :
 	                                         ((struct sockaddr_in *)&own)->sin_port);
-	wire_send(fd, wire_preface);
 	wire_open_call(fd, "/test.Echo/Hang");
+	while (echo_hanging(&echo) == 0)         /* before that it is not there, or not open */
+		echo_status(&echo);
 	close(fd);
 	echo_until(&echo, connections_are, 0);
 	echo_stop(&echo);
