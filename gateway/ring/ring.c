@@ -300,9 +300,10 @@ void ring_post(struct ring *ring, struct post *post)
 	/* The ring's own thread is awake, and looks before it sleeps. */
 	wake = !ring->inbox.woken && !pthread_equal(ring->thread, pthread_self());
 	ring->inbox.woken |= wake;
-	pthread_mutex_unlock(&ring->inbox.mutex);
+	/* Inside the lock: what is posted may be the ring's end, and then it is gone right behind it. */
 	if (wake)
 		ring_wake(ring);
+	pthread_mutex_unlock(&ring->inbox.mutex);
 }
 
 /* Starts. */
