@@ -8,9 +8,9 @@
 #include <unistd.h>
 #include "gateway/base/check.h"
 #include "gateway/buildkit/buildkit.h"
-#include "gateway/buildkit/diffcopy.h"
-#include "gateway/buildkit/executors.h"
-#include "gateway/buildkit/spawner.h"
+#include "gateway/broker/diffcopy.h"
+#include "gateway/buildkitd/executors.h"
+#include "gateway/buildkitd/spawner.h"
 #include "gateway/cas/cas.h"
 #include "gateway/ledger/ledger.h"
 #include "gateway/net/server.h"

@@ -24,7 +24,7 @@
 
 #include "gateway/buildkit/build.h"
 #include "gateway/buildkit/buildkit.h"
-#include "gateway/buildkit/forward.h"
+#include "gateway/session/forward.h"
 #include "gateway/buildkit/replay.h"
 #include "gateway/buildkit/vertex.h"
 #include "proto/buildkit.h"

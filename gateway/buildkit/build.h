@@ -6,8 +6,8 @@
 
 #include "gateway/base/digest_set.h"
 #include "gateway/base/list.h"
-#include "gateway/buildkit/diffcopy.h"
-#include "gateway/buildkit/executors.h"
+#include "gateway/broker/diffcopy.h"
+#include "gateway/buildkitd/executors.h"
 #include "proto/buildkit_solve.h"
 #include "proto/grpc.h"
 

@@ -9,7 +9,7 @@
 #pragma once
 
 #include "gateway/buildkit/build.h"
-#include "gateway/buildkit/executors.h"
+#include "gateway/buildkitd/executors.h"
 #include "gateway/buildkit/replay.h"
 #include "gateway/cas/access.h"
 

@@ -3,7 +3,7 @@
 
 #include <stdio.h>
 #include "gateway/base/log.h"
-#include "gateway/buildkit/session.h"
+#include "gateway/session/session.h"
 
 void builds_begin(struct buildkit_call *call, const struct buildkit_solve_request *solve)
 {

@@ -3,7 +3,7 @@
 
 #include <stdio.h>
 #include "gateway/base/err.h"
-#include "gateway/buildkit/session.h"
+#include "gateway/session/session.h"
 
 /* What ran there is told so; the status of a daemon that ended the session by itself is its own. */
 static void session_on_executor_closed(struct session *session, enum grpc_status status, struct span message)

@@ -6,7 +6,7 @@
 #include "gateway/base/check.h"
 #include "gateway/base/log.h"
 #include "gateway/buildkit/buildkit_private.h"
-#include "gateway/buildkit/session.h"
+#include "gateway/session/session.h"
 
 #define ANSWER_BYTES_MAX FORWARD_MESSAGE_BYTES_MAX
 

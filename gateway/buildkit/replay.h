@@ -15,7 +15,7 @@
 #pragma once
 
 #include "gateway/base/list.h"
-#include "gateway/buildkit/executors.h"
+#include "gateway/buildkitd/executors.h"
 #include "proto/buildkit_refs.h"
 #include "proto/buildkit_solve.h"
 #include "proto/call.h"

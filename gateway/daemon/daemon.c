@@ -19,7 +19,7 @@
 #include "gateway/base/err.h"
 #include "gateway/base/log.h"
 #include "gateway/base/units.h"
-#include "gateway/buildkit/spawner.h"
+#include "gateway/buildkitd/spawner.h"
 #include "gateway/cas/references.h"
 #include "gateway/daemon/account.h"
 #include "gateway/daemon/brokering.h"

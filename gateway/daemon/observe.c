@@ -3,7 +3,7 @@
 
 #include "gateway/admin/admin.h"
 #include "gateway/base/log.h"
-#include "gateway/buildkit/spawner.h"
+#include "gateway/buildkitd/spawner.h"
 #include "gateway/daemon/parts.h"
 
 #define OBSERVE_INTERVAL_NS 1000000000u

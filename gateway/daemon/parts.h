@@ -4,8 +4,8 @@
 #include <sys/types.h>
 
 #include "gateway/buildkit/buildkit.h"
-#include "gateway/buildkit/diffcopy.h"
-#include "gateway/buildkit/executors_source.h"
+#include "gateway/broker/diffcopy.h"
+#include "gateway/buildkitd/executors_source.h"
 #include "gateway/cas/cas.h"
 #include "gateway/daemon/account.h"
 #include "gateway/daemon/builds.h"

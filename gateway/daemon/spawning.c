@@ -4,7 +4,7 @@
 #include <string.h>
 
 #include "gateway/base/log.h"
-#include "gateway/buildkit/spawner.h"
+#include "gateway/buildkitd/spawner.h"
 #include "gateway/daemon/parts.h"
 
 /* ---- to the host ---- */

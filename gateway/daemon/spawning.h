@@ -4,7 +4,7 @@
 #include <stdbool.h>
 #include <stddef.h>
 
-#include "gateway/buildkit/executors.h"
+#include "gateway/buildkitd/executors.h"
 #include "gateway/executor/host.h"
 #include "gateway/pool/pool.h"
 

@@ -11,9 +11,9 @@
 #include <string.h>
 #include "gateway/admin/counters.h"
 #include "gateway/buildkit/buildkit.h"
-#include "gateway/buildkit/diffcopy.h"
-#include "gateway/buildkit/executors.h"
-#include "gateway/buildkit/spawner.h"
+#include "gateway/broker/diffcopy.h"
+#include "gateway/buildkitd/executors.h"
+#include "gateway/buildkitd/spawner.h"
 #include "gateway/cas/cas.h"
 #include "gateway/ledger/ledger.h"
 #include "gateway/net/server.h"

@@ -11,7 +11,7 @@
 #include <unistd.h>
 #include <cmocka.h>
 
-#include "gateway/buildkit/executor_address.h"
+#include "gateway/buildkitd/executor_address.h"
 #include "gateway/cas/references.h"
 #include "proto/reapi.h"
 #include "proto/sluice_v1.h"

@@ -1,0 +1,411 @@
+/* A DiffCopy call: the daemon's and the client's side of it, and the packets between them. */
+#include "gateway/broker/diffcopy_private.h"
+
+#include <errno.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include "chunker/sha256.h"
+#include "gateway/base/check.h"
+#include "gateway/base/err.h"
+
+#define MESSAGE_BYTES_MAX (4u << 20)             /* fsutil's DATA has 32 KiB, a STAT's xattrs a few */
+#define STATS_MEMORY_BYTES (DIFFCOPY_MEMORY_ENTRIES * 96ull)     /* of STATs that wait, about as many entries */
+
+/* ---- towards the daemon ---- */
+
+void diffcopy_fail(struct diffcopy *diffcopy, enum grpc_status status, const char *text)
+{
+	if (!diffcopy->daemon_closed)
+		call_finish(&diffcopy->daemon, status, text);
+	if (!diffcopy->client_closed)
+		call_cancel(&diffcopy->client);
+}
+
+/* Behind what waits in `queue`; directly when nothing does. */
+static void diffcopy_tell_daemon(struct diffcopy *diffcopy, struct packet_queue *queue, struct span packet)
+{
+	if (diffcopy->daemon_closed)
+		return;
+	if (packet_queue_empty(queue) && call_send(&diffcopy->daemon, packet, 0) != CALL_FULL)
+		return;
+	if (packet_queue_push(queue, &packet, 1) < 0)
+		diffcopy_fail(diffcopy, GRPC_RESOURCE_EXHAUSTED, "no memory and no disk for the entries of the context");
+}
+
+/* The client is done: its status is the daemon's, behind all that was to be sent. */
+static void diffcopy_finish_daemon(struct diffcopy *diffcopy)
+{
+	bool waits = !packet_queue_empty(&diffcopy->stats) || !packet_queue_empty(&diffcopy->stash);
+
+	if (!diffcopy->client_closed || diffcopy->daemon_closed || (waits && diffcopy->client_status == GRPC_OK))
+		return;
+	call_finish(&diffcopy->daemon, diffcopy->client_status, diffcopy->client_message);
+}
+
+static bool diffcopy_send_front(struct diffcopy *diffcopy, struct packet_queue *queue)
+{
+	struct span packet;
+
+	if (!packet_queue_front(queue, &packet))
+		return false;
+	call_send(&diffcopy->daemon, packet, 0);
+	packet_queue_pop(queue);
+	return true;
+}
+
+void diffcopy_pump(struct diffcopy *diffcopy)
+{
+	while (!diffcopy->daemon_closed && call_has_room(&diffcopy->daemon))
+		if (!diffcopy_send_front(diffcopy, &diffcopy->stats) && !diffcopy_send_front(diffcopy, &diffcopy->stash) &&
+		    !transfers_play(diffcopy))
+			break;
+	transfers_resume(diffcopy);
+	diffcopy_finish_daemon(diffcopy);
+}
+
+/* ---- towards the client ---- */
+
+static void diffcopy_flush_questions(struct diffcopy *diffcopy)
+{
+	struct span packet;
+
+	while (!diffcopy->client_closed && packet_queue_front(&diffcopy->questions, &packet)) {
+		if (call_send(&diffcopy->client, packet, 0) == CALL_FULL)
+			return;
+		packet_queue_pop(&diffcopy->questions);
+	}
+	if (diffcopy->daemon_ended && !diffcopy->client_closed)
+		call_end(&diffcopy->client);
+}
+
+void diffcopy_ask_client(struct diffcopy *diffcopy, struct span packet)
+{
+	if (diffcopy->client_closed)
+		return;
+	if (packet_queue_empty(&diffcopy->questions) && call_send(&diffcopy->client, packet, 0) != CALL_FULL)
+		return;
+	if (packet_queue_push(&diffcopy->questions, &packet, 1) < 0)
+		diffcopy_fail(diffcopy, GRPC_RESOURCE_EXHAUSTED, "the gateway is out of memory");
+}
+
+/* ---- entries ---- */
+
+/* A full table forgets what builds no longer see, and most files of a context are seen without being asked for. */
+static void diffcopy_see(struct diffcopy *diffcopy, const struct entry *entry)
+{
+	if (diffcopy->table && entry->state != ENTRY_OTHER)
+		stat_table_touch(diffcopy->table, &entry->key);
+}
+
+static void diffcopy_count(struct diffcopy *diffcopy, const struct entry *entry)
+{
+	struct diffcopy_totals *totals = &diffcopy->session->totals;
+
+	if (!diffcopy->counted)
+		return;
+	totals->entries++;
+	totals->files += entry->state == ENTRY_FILE;
+}
+
+/* NULL, or what is wrong with it. */
+static const char *diffcopy_add_entry(struct diffcopy *diffcopy, struct span bytes)
+{
+	struct fsutil_stat stat;
+	struct entry *entry;
+
+	if (!fsutil_stat_decode(bytes, &stat))
+		return "malformed STAT from the client";
+	if (diffcopy->entries_count == DIFFCOPY_ENTRIES_MAX)
+		return "the context has more than 33554432 entries";
+	if (spill_grow(&diffcopy->entries, (diffcopy->entries_count + 1) * sizeof(*entry)) < 0)
+		return "no memory and no disk for the entries of the context";
+	entry = diffcopy_entry(diffcopy, diffcopy->entries_count++);
+	*entry = (struct entry){ .state = ENTRY_OTHER, .next = ENTRY_NONE };
+	if (fsutil_stat_is_regular(&stat)) {
+		entry->state = ENTRY_FILE;
+		entry->size = stat.size < 0 ? 0 : (uint64_t)stat.size;
+		entry->key = stat_entry_key(stat.path, entry->size, stat.mod_time_ns);
+	}
+	diffcopy_see(diffcopy, entry);
+	diffcopy_count(diffcopy, entry);
+	return NULL;
+}
+
+/* ---- packets ---- */
+
+static void client_on_message(struct call *call, struct span message)
+{
+	struct diffcopy *diffcopy = container_of(call, struct diffcopy, client);
+	struct fsutil_packet packet;
+	const char *fault = NULL;
+
+	if (!fsutil_packet_decode(message, &packet)) {
+		diffcopy_fail(diffcopy, GRPC_INTERNAL, "malformed packet from the client");
+		return;
+	}
+	switch (packet.type) {
+	case FSUTIL_STAT:
+		if (packet.has_stat)
+			fault = diffcopy_add_entry(diffcopy, packet.stat);
+		if (!fault)
+			diffcopy_tell_daemon(diffcopy, &diffcopy->stats, message);
+		break;
+	case FSUTIL_DATA:
+		if (!transfer_take(diffcopy, packet.id, packet.data))
+			fault = "the client sent a file that it was not asked for";
+		break;
+	default:                                 /* FIN, ERR, and what may come to be: behind the files */
+		diffcopy_tell_daemon(diffcopy, &diffcopy->stash, message);
+		break;
+	}
+	if (fault)
+		diffcopy_fail(diffcopy, GRPC_INTERNAL, fault);
+}
+
+static void diffcopy_ask(struct diffcopy *diffcopy, uint32_t id)
+{
+	struct entry *entry = id < diffcopy->entries_count ? diffcopy_entry(diffcopy, id) : NULL;
+	char text[64];
+
+	if (!entry || entry->state != ENTRY_FILE) {
+		snprintf(text, sizeof(text), "invalid file id %u", (unsigned)id);
+		diffcopy_fail(diffcopy, GRPC_INVALID_ARGUMENT, text);
+		return;
+	}
+	entry->state = ENTRY_ASKED;
+	entry->next = ENTRY_NONE;
+	if (diffcopy->asked_first == ENTRY_NONE)
+		diffcopy->asked_first = id;
+	else
+		diffcopy_entry(diffcopy, diffcopy->asked_last)->next = id;
+	diffcopy->asked_last = id;
+	transfers_start(diffcopy);
+}
+
+static void daemon_on_message(struct call *call, struct span message)
+{
+	struct diffcopy *diffcopy = container_of(call, struct diffcopy, daemon);
+	struct fsutil_packet packet;
+
+	if (!fsutil_packet_decode(message, &packet))
+		diffcopy_fail(diffcopy, GRPC_INVALID_ARGUMENT, "malformed packet");
+	else if (packet.type == FSUTIL_REQ)
+		diffcopy_ask(diffcopy, packet.id);
+	else
+		diffcopy_ask_client(diffcopy, message);
+}
+
+/* ---- ends ---- */
+
+static void diffcopy_on_reap(struct op *op, int32_t res)
+{
+	struct diffcopy *diffcopy = container_of(op, struct diffcopy, reap);
+	struct diffcopy_session *session = diffcopy->session;
+
+	transfers_fini(diffcopy);
+	call_fini(&diffcopy->daemon);
+	call_fini(&diffcopy->client);
+	packet_queue_fini(&diffcopy->stats);
+	packet_queue_fini(&diffcopy->stash);
+	packet_queue_fini(&diffcopy->questions);
+	spill_fini(&diffcopy->entries);
+	free(diffcopy);
+	session->open--;
+	if (session->on_idle && session->open == 0)
+		session->on_idle(session);
+}
+
+void diffcopy_join(struct diffcopy *diffcopy)
+{
+	if (diffcopy->daemon_closed && diffcopy->client_closed && diffcopy->naming == 0 && !op_in_flight(&diffcopy->reap))
+		ring_timer(diffcopy->service->cas->ring, &diffcopy->reap, 0);
+}
+
+static void client_on_writable(struct call *call)
+{
+	diffcopy_flush_questions(container_of(call, struct diffcopy, client));
+}
+
+static void client_on_closed(struct call *call, enum grpc_status status, struct span message)
+{
+	struct diffcopy *diffcopy = container_of(call, struct diffcopy, client);
+
+	diffcopy->client_closed = true;
+	diffcopy->client_status = status;
+	snprintf(diffcopy->client_message, sizeof(diffcopy->client_message), "%.*s", (int)message.size,
+	         (const char *)message.data);
+	diffcopy_finish_daemon(diffcopy);
+	diffcopy_join(diffcopy);
+}
+
+static void daemon_on_end(struct call *call)
+{
+	struct diffcopy *diffcopy = container_of(call, struct diffcopy, daemon);
+
+	diffcopy->daemon_ended = true;
+	if (packet_queue_empty(&diffcopy->questions))
+		diffcopy_flush_questions(diffcopy);
+}
+
+static void daemon_on_writable(struct call *call)
+{
+	diffcopy_pump(container_of(call, struct diffcopy, daemon));
+}
+
+static void daemon_on_closed(struct call *call, enum grpc_status status, struct span message)
+{
+	struct diffcopy *diffcopy = container_of(call, struct diffcopy, daemon);
+
+	diffcopy->daemon_closed = true;
+	transfers_close(diffcopy);
+	if (!diffcopy->client_closed)
+		call_cancel(&diffcopy->client);
+	diffcopy_join(diffcopy);
+}
+
+static const struct call_events client_events = {
+	.on_message = client_on_message, .on_writable = client_on_writable, .on_closed = client_on_closed,
+};
+
+static const struct call_events daemon_events = {
+	.on_message = daemon_on_message, .on_end = daemon_on_end, .on_writable = daemon_on_writable,
+	.on_closed = daemon_on_closed,
+};
+
+/* ---- the beginning ---- */
+
+static void diffcopy_on_table(struct stat_request *request)
+{
+	struct diffcopy *diffcopy = container_of(request, struct diffcopy, request);
+
+	diffcopy->table_pending = false;
+	diffcopy->table = request->table;
+	for (uint32_t id = 0; id < diffcopy->entries_count; id++)
+		diffcopy_see(diffcopy, diffcopy_entry(diffcopy, id));
+	if (transfers_open(diffcopy) < 0)
+		diffcopy_fail(diffcopy, GRPC_RESOURCE_EXHAUSTED, "the gateway is out of memory");
+	else
+		transfers_start(diffcopy);
+}
+
+/* A table a directory of a client: what was seen under another name is no evidence here. */
+static void diffcopy_remember(struct diffcopy *diffcopy, struct span directory)
+{
+	uint8_t key[STAT_KEY_BYTES];
+	struct sha256_stream hash;
+
+	sha256_stream_init(&hash);
+	sha256_stream_update(&hash, diffcopy->session->identity, sizeof(diffcopy->session->identity));
+	sha256_stream_update(&hash, directory.data, directory.size);
+	sha256_stream_final(&hash, key);
+	diffcopy->table_pending = true;
+	diffcopy->request.fn = diffcopy_on_table;
+	stat_memory_get(diffcopy->service->memory, &diffcopy->request, key);
+}
+
+struct diffcopy_head {
+	struct header *metadata;         /* one allocation; values are the request's */
+	size_t metadata_count;
+	struct span directory;
+	bool counted;
+};
+
+/* What gRPC writes on each call by itself. */
+static bool header_is_own(struct span name)
+{
+	return span_is(name, "content-type") || span_is(name, "te") || span_is(name, "grpc-accept-encoding") ||
+	       span_is(name, "grpc-encoding") || span_is(name, "user-agent");
+}
+
+/* The Dockerfile and the ignore file are looked at by calls of their own, which are no news to whoever reads the account. */
+static void diffcopy_read_head(struct diffcopy_head *head, const struct grpc_request *request)
+{
+	size_t paths = 0;
+	bool ignore_file = false;
+
+	for (size_t i = 0; i < request->headers_count; i++) {
+		const struct header *header = &request->headers[i];
+
+		if (span_is(header->name, "dir-name"))
+			head->directory = header->value;
+		if (span_is(header->name, "followpaths")) {
+			paths++;
+			ignore_file = span_is(header->value, ".dockerignore");
+		}
+		if (!header_is_own(header->name))
+			head->metadata[head->metadata_count++] = *header;
+	}
+	head->counted = !span_is(head->directory, "dockerfile") && !(paths == 1 && ignore_file);
+}
+
+static struct diffcopy *diffcopy_make(struct diffcopy_session *session)
+{
+	struct diffcopy *diffcopy = calloc(1, sizeof(*diffcopy));
+	const char *directory = session->service->directory;
+
+	if (!diffcopy)
+		return NULL;
+	diffcopy->session = session;
+	diffcopy->service = session->service;
+	diffcopy->reap.fn = diffcopy_on_reap;
+	diffcopy->asked_first = ENTRY_NONE;
+	diffcopy->entries = (struct spill){ .directory = directory,
+		                            .memory_bytes_max = DIFFCOPY_MEMORY_ENTRIES * sizeof(struct entry) };
+	diffcopy->stats.spill = (struct spill){ .directory = directory, .memory_bytes_max = STATS_MEMORY_BYTES };
+	list_init(&diffcopy->free);
+	list_init(&diffcopy->plays);
+	return diffcopy;
+}
+
+int diffcopy_open(struct diffcopy_session *session, struct stream *stream, const struct grpc_request *head, struct h2 *client)
+{
+	struct diffcopy_head read = { .metadata_count = 0 };
+	struct diffcopy *diffcopy = diffcopy_make(session);
+	int r;
+
+	if (!diffcopy)
+		return ERR_RAISE(-ENOMEM);
+	read.metadata = malloc((head->headers_count + 1) * sizeof(*read.metadata));
+	if (!read.metadata) {
+		free(diffcopy);
+		return ERR_RAISE(-ENOMEM);
+	}
+	diffcopy_read_head(&read, head);
+	diffcopy->counted = read.counted;
+	r = call_start(&diffcopy->client, client, DIFFCOPY_PATH, span_text("localhost"), 0, read.metadata, read.metadata_count,
+	               MESSAGE_BYTES_MAX, &client_events, diffcopy);
+	free(read.metadata);
+	if (r < 0) {
+		free(diffcopy);
+		return ERR_RAISE(r);
+	}
+	call_accept(&diffcopy->daemon, stream, head, MESSAGE_BYTES_MAX, &daemon_events, diffcopy);
+	session->open++;
+	session->service->counters.calls++;
+	if (session->trusted && session->service->memory && session->service->mtime_trust)
+		diffcopy_remember(diffcopy, read.directory);
+	return 0;
+}
+
+/* ---- a session's part ---- */
+
+static void hash_field(struct sha256_stream *hash, struct span field)
+{
+	uint64_t size = field.size;
+
+	sha256_stream_update(hash, (const uint8_t *)&size, sizeof(size));
+	sha256_stream_update(hash, field.data, field.size);
+}
+
+void diffcopy_session_init(struct diffcopy_session *session, struct diffcopy_service *service, const struct scope *scope,
+                           struct span tenant, struct span subject, struct span shared_key)
+{
+	struct sha256_stream hash;
+
+	*session = (struct diffcopy_session){ .service = service, .scope = *scope, .trusted = shared_key.size > 0 };
+	sha256_stream_init(&hash);
+	hash_field(&hash, tenant);
+	hash_field(&hash, subject);
+	hash_field(&hash, shared_key);
+	sha256_stream_final(&hash, session->identity);
+}

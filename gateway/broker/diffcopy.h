@@ -1,0 +1,67 @@
+/*
+ * diffcopy: the broker of FileSync/DiffCopy calls. The daemon asks for a client's directory; entries (STATs) go through as they
+ * come; of the files that it then asks for, those whose content is known from this client's earlier builds are served from
+ * the store, those that a sibling build is fetching just now are served from there as it arrives, and only the rest is
+ * asked of the client: streamed through to the daemon and at the same time cut, hashed and stored.
+ *
+ * What is known: (path, size, mtime) -> content, kept per trust key: tenant, certificate subject, shared key and directory name
+ * together. Without a shared key (buildctl, the probe) nothing is known, nothing is kept, and everything passes through.
+ *
+ * Back-pressure: reading from the client never stops because of a STAT: those that the daemon does not take wait in a
+ * packet_queue. File bytes that it does not take wait up to DIFFCOPY_STASH_BYTES; beyond, they go to the store only and are
+ * read from there later. Where there is no store for them (no trust key, a full store) the client waits.
+ *
+ * On the ring's thread. Source: DESIGN.md "How a stock buildx build flows" 5 and 6; fsutil send.go, receive.go.
+ */
+#pragma once
+
+#include "gateway/broker/stat_memory.h"
+#include "gateway/cas/ingest.h"
+#include "proto/grpc.h"
+
+#define DIFFCOPY_PATH          "/moby.filesync.v1.FileSync/DiffCopy"
+#define DIFFCOPY_STASH_BYTES   (4u << 20)        /* file bytes that wait in memory for the daemon, a call */
+#define DIFFCOPY_TRANSFERS_MAX 128               /* files under way, a call; fsutil's sender queues as many */
+#define DIFFCOPY_PLAYS_MAX     16                /* files that are read from the store at a time, a call */
+#define DIFFCOPY_ENTRIES_MAX   (1u << 25)
+#define DIFFCOPY_MEMORY_ENTRIES 100000u          /* beyond, an entry's 32 bytes are the page cache's */
+
+struct diffcopy_counters {
+	uint64_t calls, files_fetched, files_played, files_joined, files_deferred, bytes_from_client, bytes_from_store,
+	         bytes_to_executor;
+};
+
+/* One a gateway. The first five fields are the owner's. */
+struct diffcopy_service {
+	struct cas *cas;
+	struct stat_memory *memory;              /* NULL: nothing is remembered */
+	bool mtime_trust;                        /* false: as if nothing were known, all is read anew */
+	const char *directory;                   /* where long tables go */
+	struct diffcopy_counters counters;
+};
+
+/* Of all calls of one session; for the account. */
+struct diffcopy_totals {
+	uint64_t entries, files;                 /* STATs, regular ones among them, of calls that name a whole directory */
+	uint64_t files_changed;                  /* that the client was asked for */
+	uint64_t bytes_from_client, bytes_from_store, bytes_to_executor;         /* of file content */
+};
+
+struct diffcopy_session {
+	struct diffcopy_service *service;        /* NULL: there is no broker */
+	struct scope scope;
+	bool trusted;                            /* there is a shared key */
+	uint8_t identity[32];                    /* hash of tenant, subject, shared key */
+	struct diffcopy_totals totals;
+	unsigned open;                           /* calls that refer to it */
+	void (*on_idle)(struct diffcopy_session *session);       /* the last of them has gone. Optional */
+};
+
+void diffcopy_session_init(struct diffcopy_session *session, struct diffcopy_service *service, const struct scope *scope,
+                           struct span tenant, struct span subject, struct span shared_key);
+
+/*
+ * Inside on_stream of the daemon's `stream`: opens the same call at the client (a client engine) and takes the stream over.
+ * The session outlives it: `session->open` counts. 0, -ENOMEM, or as call_start(); then the stream is as before.
+ */
+int diffcopy_open(struct diffcopy_session *session, struct stream *stream, const struct grpc_request *head, struct h2 *client);

@@ -1,0 +1,449 @@
+/* The files of a DiffCopy call that are under way: from the client, from a sibling's fetch, or from the store. */
+#include "gateway/broker/diffcopy_private.h"
+
+#include <errno.h>
+#include <stdlib.h>
+#include "gateway/base/check.h"
+#include "gateway/base/err.h"
+
+/* Larger packets than fsutil's own 32 KiB: each costs the daemon a turn of its one receiving loop. */
+#define PLAY_BYTES (128u << 10)
+
+static void transfer_claim(struct transfer *transfer);
+
+static struct entry *transfer_entry(const struct transfer *transfer)
+{
+	return diffcopy_entry(transfer->diffcopy, transfer->id);
+}
+
+/* ---- the end of a transfer ---- */
+
+static void transfer_release(struct transfer *transfer)
+{
+	struct diffcopy *diffcopy = transfer->diffcopy;
+
+	diffcopy->naming -= transfer->state == TRANSFER_NAMING;
+	stat_claim_end(&transfer->claim);
+	ingest_file_abandon(&transfer->file);
+	playback_stop(&transfer->playback);
+	list_remove(&transfer->link);
+	*transfer = (struct transfer){ .diffcopy = diffcopy, .state = TRANSFER_FREE };
+	list_append(&diffcopy->free, &transfer->link);
+}
+
+static void transfer_done(struct transfer *transfer)
+{
+	struct diffcopy *diffcopy = transfer->diffcopy;
+
+	transfer_entry(transfer)->state = ENTRY_DELIVERED;
+	transfer_release(transfer);
+	if (diffcopy->daemon_closed)
+		diffcopy_join(diffcopy);
+	else
+		transfers_start(diffcopy);
+}
+
+/* ---- to the daemon ---- */
+
+static void transfer_send(struct transfer *transfer, const struct span *parts, size_t count)
+{
+	struct diffcopy *diffcopy = transfer->diffcopy;
+
+	if (packet_queue_empty(&diffcopy->stash) && call_send_parts(&diffcopy->daemon, parts, count) != CALL_FULL)
+		return;
+	if (packet_queue_push(&diffcopy->stash, parts, count) < 0)
+		diffcopy_fail(diffcopy, GRPC_RESOURCE_EXHAUSTED, "the gateway is out of memory");
+}
+
+static void transfer_deliver(struct transfer *transfer, struct span data)
+{
+	struct diffcopy *diffcopy = transfer->diffcopy;
+	uint8_t head[FSUTIL_HEAD_BYTES_MAX];
+	struct span parts[2] = { span_make(head, fsutil_write_data_head(head, transfer->id, data.size)), data };
+
+	transfer_send(transfer, parts, 2);
+	transfer->delivered += data.size;
+	diffcopy->service->counters.bytes_to_executor += data.size;
+	diffcopy->session->totals.bytes_to_executor += data.size;
+}
+
+static void transfer_deliver_end(struct transfer *transfer)
+{
+	uint8_t packet[FSUTIL_HEAD_BYTES_MAX];
+	struct span part = span_make(packet, fsutil_write_data_end(packet, transfer->id));
+
+	transfer_send(transfer, &part, 1);
+}
+
+/* ---- from the store ---- */
+
+static void transfer_play(struct transfer *transfer, const struct content_name *name)
+{
+	transfer->state = TRANSFER_PLAYING;
+	transfer->diffcopy->service->counters.files_played++;
+	playback_start(transfer->diffcopy->playbacks, &transfer->playback, name, transfer->delivered);
+}
+
+/* The store does not have it after all. Then the client has to send it, if it has not yet. */
+static void transfer_unplayable(struct transfer *transfer)
+{
+	struct diffcopy *diffcopy = transfer->diffcopy;
+
+	playback_stop(&transfer->playback);
+	list_remove(&transfer->link);
+	stat_table_forget(diffcopy->table, &transfer_entry(transfer)->key);
+	if (transfer->requested)
+		diffcopy_fail(diffcopy, GRPC_UNAVAILABLE, "the gateway's store lost a file of the context: start the build again");
+	else
+		transfer_claim(transfer);
+}
+
+static void playback_on_ready(struct playback *playback, int result)
+{
+	struct transfer *transfer = container_of(playback, struct transfer, playback);
+
+	if (result != STORE_OK) {
+		transfer_unplayable(transfer);
+		return;
+	}
+	list_append(&transfer->diffcopy->plays, &transfer->link);
+	diffcopy_pump(transfer->diffcopy);
+}
+
+static void playback_on_data(struct playback *playback)
+{
+	struct transfer *transfer = container_of(playback, struct transfer, playback);
+
+	list_append(&transfer->diffcopy->plays, &transfer->link);
+	diffcopy_pump(transfer->diffcopy);
+}
+
+static void playback_on_failed(struct playback *playback, int result)
+{
+	transfer_unplayable(container_of(playback, struct transfer, playback));
+}
+
+static const struct playback_events play_events = {
+	.on_ready = playback_on_ready, .on_data = playback_on_data, .on_failed = playback_on_failed,
+};
+
+/* In the order in which they became ready, each as far as it has data. */
+bool transfers_play(struct diffcopy *diffcopy)
+{
+	struct transfer *transfer;
+	struct span data;
+
+	if (list_empty(&diffcopy->plays))
+		return false;
+	transfer = container_of(diffcopy->plays.next, struct transfer, link);
+	data = playback_data(&transfer->playback);
+	if (data.size) {
+		data.size = data.size < PLAY_BYTES ? data.size : PLAY_BYTES;
+		transfer_deliver(transfer, data);
+		playback_taken(&transfer->playback, data.size);
+		diffcopy->service->counters.bytes_from_store += data.size;
+		diffcopy->session->totals.bytes_from_store += data.size;
+	} else if (playback_ended(&transfer->playback)) {
+		transfer_deliver_end(transfer);
+		transfer_done(transfer);
+	} else {
+		list_remove(&transfer->link);    /* until on_data */
+	}
+	return true;
+}
+
+/* ---- from the client ---- */
+
+static void transfer_fetch(struct transfer *transfer)
+{
+	struct diffcopy *diffcopy = transfer->diffcopy;
+	uint8_t packet[FSUTIL_HEAD_BYTES_MAX];
+
+	transfer->state = TRANSFER_FETCHING;
+	transfer->requested = true;
+	if (diffcopy->ingest) {
+		transfer->storing = true;
+		ingest_file_begin(diffcopy->ingest, &transfer->file, transfer_entry(transfer)->size);
+	}
+	diffcopy->service->counters.files_fetched++;
+	diffcopy->session->totals.files_changed += diffcopy->counted;
+	diffcopy_ask_client(diffcopy, span_make(packet, fsutil_write_req(packet, transfer->id)));
+}
+
+static void transfer_store(struct transfer *transfer, struct span data)
+{
+	struct diffcopy *diffcopy = transfer->diffcopy;
+	size_t taken;
+
+	if (!transfer->storing)
+		return;
+	taken = ingest_file_write(&transfer->file, data);
+	if (taken == data.size)
+		return;
+	CHECK(!diffcopy->unstored_of);
+	buffer_clear(&diffcopy->unstored);
+	buffer_put(&diffcopy->unstored, data.data + taken, data.size - taken);
+	if (diffcopy->unstored.failed) {
+		diffcopy_fail(diffcopy, GRPC_RESOURCE_EXHAUSTED, "the gateway is out of memory");
+		return;
+	}
+	diffcopy->unstored_of = transfer;
+	diffcopy->held_by_store = true;
+	call_hold(&diffcopy->client);
+}
+
+/* What the daemon does not take now it can have from the store later, if it gets there. */
+static bool transfer_defer(struct transfer *transfer)
+{
+	struct diffcopy *diffcopy = transfer->diffcopy;
+
+	if (!transfer->storing || transfer->file.result != STORE_OK)
+		return false;
+	if (!diffcopy->hold) {
+		diffcopy->hold = store_hold_create(diffcopy->service->cas->store, &diffcopy->session->scope);
+		if (!diffcopy->hold)
+			return false;
+		ingest_set_hold(diffcopy->ingest, diffcopy->hold);
+	}
+	transfer->state = TRANSFER_DEFERRED;
+	diffcopy->service->counters.files_deferred++;
+	return true;
+}
+
+static void transfer_pass(struct transfer *transfer, struct span data)
+{
+	struct diffcopy *diffcopy = transfer->diffcopy;
+
+	if (diffcopy->stash.bytes >= DIFFCOPY_STASH_BYTES) {
+		if (transfer_defer(transfer))
+			return;
+		diffcopy->held_by_stash = true;
+		call_hold(&diffcopy->client);
+	}
+	transfer_deliver(transfer, data);
+}
+
+static void transfer_data(struct transfer *transfer, struct span data)
+{
+	struct diffcopy *diffcopy = transfer->diffcopy;
+	uint64_t known = transfer->received;
+
+	diffcopy->service->counters.bytes_from_client += data.size;
+	diffcopy->session->totals.bytes_from_client += data.size;
+	transfer->received += data.size;
+	transfer_store(transfer, data);
+	if (transfer->state != TRANSFER_FETCHING || transfer->received <= transfer->delivered)
+		return;
+	/* What was played before the store failed is not sent twice. */
+	if (known < transfer->delivered) {
+		size_t skip = transfer->delivered - known;
+
+		data = span_make(data.data + skip, data.size - skip);
+	}
+	transfer_pass(transfer, data);
+}
+
+static void transfer_complete(struct transfer *transfer)
+{
+	transfer->complete = true;
+	if (transfer->state == TRANSFER_FETCHING) {
+		transfer_deliver_end(transfer);
+		transfer_entry(transfer)->state = ENTRY_DELIVERED;
+		transfer->state = TRANSFER_NAMING;
+		transfer->diffcopy->naming++;
+	}
+	if (transfer->storing)
+		ingest_file_end(&transfer->file);
+	else
+		transfer_done(transfer);
+}
+
+bool transfer_take(struct diffcopy *diffcopy, uint32_t id, struct span data)
+{
+	struct transfer *transfer;
+
+	if (id >= diffcopy->entries_count || diffcopy_entry(diffcopy, id)->state != ENTRY_UNDER_WAY)
+		return false;
+	transfer = &diffcopy->transfers[diffcopy_entry(diffcopy, id)->next];
+	if (!transfer->requested || transfer->complete)
+		return false;
+	if (data.size)
+		transfer_data(transfer, data);
+	else
+		transfer_complete(transfer);
+	return true;
+}
+
+void transfers_resume(struct diffcopy *diffcopy)
+{
+	if (!diffcopy->held_by_stash || diffcopy->stash.bytes > DIFFCOPY_STASH_BYTES / 2)
+		return;
+	diffcopy->held_by_stash = false;
+	if (!diffcopy->held_by_store)
+		call_release(&diffcopy->client);
+}
+
+/* ---- into the store ---- */
+
+/* A file that changed while the client read it has another length than its STAT: its name is nobody else's business. */
+static void file_on_named(struct ingest_file *file)
+{
+	struct transfer *transfer = container_of(file, struct transfer, file);
+	struct content_name name = file->name;
+	bool stored = file->result == STORE_OK;
+
+	transfer->storing = false;
+	if (stored && transfer->received == transfer_entry(transfer)->size)
+		stat_claim_named(&transfer->claim, &name);
+	else
+		stat_claim_end(&transfer->claim);
+	if (transfer->state != TRANSFER_DEFERRED)
+		transfer_done(transfer);
+	else if (stored)
+		transfer_play(transfer, &name);
+	else
+		diffcopy_fail(transfer->diffcopy, GRPC_RESOURCE_EXHAUSTED,
+		              "the gateway's store is full, and the executor does not keep up: raise --ceiling");
+}
+
+static void ingest_on_room(struct ingest *ingest)
+{
+	struct diffcopy *diffcopy = ingest_owner(ingest);
+	struct buffer *rest = &diffcopy->unstored;
+	size_t taken;
+
+	if (!diffcopy->unstored_of)
+		return;
+	taken = ingest_file_write(&diffcopy->unstored_of->file, buffer_span(rest));
+	memmove(rest->data, rest->data + taken, rest->size - taken);
+	rest->size -= taken;
+	if (rest->size)
+		return;
+	buffer_fini(rest);
+	*rest = buffer_heap(SIZE_MAX);
+	diffcopy->unstored_of = NULL;
+	diffcopy->held_by_store = false;
+	if (!diffcopy->held_by_stash)
+		call_release(&diffcopy->client);
+}
+
+static const struct ingest_events store_events = { .on_named = file_on_named, .on_room = ingest_on_room };
+
+/* ---- the beginning ---- */
+
+static void claim_on_named(struct stat_claim *claim, const struct content_name *name)
+{
+	transfer_play(container_of(claim, struct transfer, claim), name);
+}
+
+static void claim_on_lost(struct stat_claim *claim)
+{
+	transfer_fetch(container_of(claim, struct transfer, claim));
+}
+
+static void transfer_claim(struct transfer *transfer)
+{
+	struct diffcopy *diffcopy = transfer->diffcopy;
+
+	if (!diffcopy->table) {
+		transfer_fetch(transfer);
+		return;
+	}
+	transfer->claim = (struct stat_claim){
+		.table = diffcopy->table, .key = transfer_entry(transfer)->key, .on_named = claim_on_named, .on_lost = claim_on_lost,
+	};
+	if (stat_table_claim(&transfer->claim) == STAT_CLAIM_FETCH) {
+		transfer_fetch(transfer);
+		return;
+	}
+	transfer->state = TRANSFER_JOINED;
+	diffcopy->service->counters.files_joined++;
+}
+
+static void transfer_begin(struct transfer *transfer)
+{
+	struct diffcopy *diffcopy = transfer->diffcopy;
+	const struct entry *entry = transfer_entry(transfer);
+	struct content_name name;
+
+	if (diffcopy->table && stat_table_find(diffcopy->table, &entry->key, &name) && name.size == entry->size)
+		transfer_play(transfer, &name);
+	else
+		transfer_claim(transfer);
+}
+
+static bool transfers_make(struct diffcopy *diffcopy)
+{
+	diffcopy->transfers = calloc(DIFFCOPY_TRANSFERS_MAX, sizeof(*diffcopy->transfers));
+	if (!diffcopy->transfers)
+		return false;
+	for (size_t i = 0; i < DIFFCOPY_TRANSFERS_MAX; i++) {
+		diffcopy->transfers[i].diffcopy = diffcopy;
+		list_append(&diffcopy->free, &diffcopy->transfers[i].link);
+	}
+	return true;
+}
+
+void transfers_start(struct diffcopy *diffcopy)
+{
+	if (diffcopy->table_pending || diffcopy->daemon_closed)
+		return;
+	if (!diffcopy->transfers && !transfers_make(diffcopy)) {
+		diffcopy_fail(diffcopy, GRPC_RESOURCE_EXHAUSTED, "the gateway is out of memory");
+		return;
+	}
+	while (diffcopy->asked_first != ENTRY_NONE && !list_empty(&diffcopy->free)) {
+		struct transfer *transfer = container_of(list_take(&diffcopy->free), struct transfer, link);
+		struct entry *entry = diffcopy_entry(diffcopy, diffcopy->asked_first);
+
+		transfer->id = diffcopy->asked_first;
+		diffcopy->asked_first = entry->next;
+		entry->state = ENTRY_UNDER_WAY;
+		entry->next = (uint32_t)(transfer - diffcopy->transfers);
+		transfer_begin(transfer);
+	}
+}
+
+int transfers_open(struct diffcopy *diffcopy)
+{
+	struct cas *cas = diffcopy->service->cas;
+	const struct scope *scope = &diffcopy->session->scope;
+
+	if (!diffcopy->table)
+		return 0;
+	diffcopy->unstored = buffer_heap(SIZE_MAX);
+	diffcopy->ingest = ingest_create(cas, scope, &store_events, diffcopy);
+	diffcopy->playbacks = playbacks_create(cas, scope, &play_events, diffcopy);
+	return diffcopy->ingest && diffcopy->playbacks ? 0 : ERR_RAISE(-ENOMEM);
+}
+
+/* ---- the end ---- */
+
+void transfers_close(struct diffcopy *diffcopy)
+{
+	if (diffcopy->table_pending)
+		stat_request_cancel(&diffcopy->request);
+	diffcopy->table_pending = false;
+	for (size_t i = 0; diffcopy->transfers && i < DIFFCOPY_TRANSFERS_MAX; i++) {
+		struct transfer *transfer = &diffcopy->transfers[i];
+
+		if (transfer->state != TRANSFER_FREE && transfer->state != TRANSFER_NAMING)
+			transfer_release(transfer);
+	}
+	diffcopy->unstored_of = NULL;
+	if (diffcopy->naming)
+		ingest_flush(diffcopy->ingest);
+}
+
+void transfers_fini(struct diffcopy *diffcopy)
+{
+	ingest_destroy(diffcopy->ingest);
+	playbacks_destroy(diffcopy->playbacks);
+	if (diffcopy->hold)
+		store_hold_release(diffcopy->hold);
+	if (diffcopy->table)
+		stat_table_save(diffcopy->table);
+	stat_table_unref(diffcopy->table);
+	buffer_fini(&diffcopy->unstored);
+	free(diffcopy->transfers);
+}

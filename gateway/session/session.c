@@ -1,0 +1,328 @@
+/* A client's session, carried to an executor or kept until there is one. */
+#include "gateway/session/session.h"
+
+#include <errno.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <strings.h>
+#include "gateway/base/check.h"
+#include "gateway/base/err.h"
+#include "gateway/base/log.h"
+
+#define SESSION_KEPT_BYTES_MAX (16u << 20)       /* of calls that wait, beyond the windows */
+
+#define UPLOAD_PATH    "/moby.upload.v1.Upload/Pull"
+#define FILE_SEND_PATH "/moby.filesync.v1.FileSend/DiffCopy"
+
+#define HEADER_ID         "x-docker-expose-session-uuid"
+#define HEADER_SHARED_KEY "x-docker-expose-session-sharedkey"
+#define HEADER_METHOD     "x-docker-expose-session-grpc-method"
+
+enum session_state {
+	SESSION_HELD,                    /* no executor */
+	SESSION_CARRIED,
+	SESSION_ENDING,                  /* the client's side has ended or was told to; the executor's follows */
+};
+
+struct session {
+	struct session_config config;
+	enum session_state state;
+	struct nest client, executor;
+	bool client_ended;               /* buildx has half-closed: the daemon's trailers are awaited */
+	bool client_closed, probe_stopped;
+	bool uploaded, sent;
+	struct relay_owner relays;
+	struct diffcopy_session broker;  /* what its DiffCopy calls share */
+	struct health_probe probe;
+	unsigned health_answers;
+	struct header *headers;          /* one allocation with their bytes */
+	size_t headers_count;
+	struct span authority, id, shared_key;
+};
+
+static void session_join(struct session *session);
+
+/* ---- what the client announced ---- */
+
+/* Not what gRPC puts on each call by itself, nor what is for this hop alone (RFC 9110 section 7.6.1). */
+static bool header_travels(struct span name)
+{
+	static const char *const stays[] = { "content-type", "te", "user-agent", "authorization", "grpc-accept-encoding",
+	                                     "grpc-encoding", "grpc-timeout" };
+
+	for (size_t i = 0; i < sizeof(stays) / sizeof(stays[0]); i++)
+		if (span_is(name, stays[i]))
+			return false;
+	return true;
+}
+
+static struct span keep(uint8_t **place, struct span from)
+{
+	struct span kept = span_make(*place, from.size);
+
+	if (from.size)
+		memcpy(*place, from.data, from.size);
+	*place += from.size;
+	return kept;
+}
+
+static int session_keep_headers(struct session *session, const struct grpc_request *head)
+{
+	size_t bytes = head->authority.size, count = 0;
+	uint8_t *place;
+
+	for (size_t i = 0; i < head->headers_count; i++)
+		bytes += head->headers[i].name.size + head->headers[i].value.size;
+	session->headers = malloc((head->headers_count + 1) * sizeof(*session->headers) + bytes + 1);
+	if (!session->headers)
+		return ERR_RAISE(-ENOMEM);
+	place = (uint8_t *)(session->headers + head->headers_count + 1);
+	for (size_t i = 0; i < head->headers_count; i++) {
+		const struct header *header = &head->headers[i];
+		struct header *kept = &session->headers[count];
+
+		if (!header_travels(header->name))
+			continue;
+		kept->name = keep(&place, header->name);
+		kept->value = keep(&place, header->value);
+		kept->sensitive = header->sensitive;
+		count++;
+		if (span_is(kept->name, HEADER_ID))
+			session->id = kept->value;
+		else if (span_is(kept->name, HEADER_SHARED_KEY))
+			session->shared_key = kept->value;
+	}
+	session->headers_count = count;
+	session->authority = keep(&place, head->authority.size ? head->authority : span_text("localhost"));
+	return 0;
+}
+
+bool session_exposes(const struct session *session, const char *method)
+{
+	size_t size = strlen(method);
+
+	for (size_t i = 0; i < session->headers_count; i++) {
+		const struct header *header = &session->headers[i];
+
+		if (span_is(header->name, HEADER_METHOD) && header->value.size == size &&
+		    strncasecmp((const char *)header->value.data, method, size) == 0)
+			return true;
+	}
+	return false;
+}
+
+/* ---- the daemon's inner calls ---- */
+
+static bool path_is(struct span path, const char *wanted)
+{
+	return path.size == strlen(wanted) && strncasecmp((const char *)path.data, wanted, path.size) == 0;
+}
+
+/* The daemon retries what is refused; without the client there is nobody to ask. */
+static int executor_on_stream(struct nest *nest, struct stream *stream, const struct h2_request *request)
+{
+	struct session *session = nest->owner;
+	struct grpc_request head;
+
+	if (!grpc_request_parse(&head, request))
+		return -EPROTO;
+	if (path_is(head.path, HEALTH_CHECK_PATH))
+		return health_answer(stream, &head, &session->health_answers);
+	if (!nest_is_open(&session->client))
+		return -EPIPE;
+	if (session->config.broker && path_is(head.path, DIFFCOPY_PATH))
+		return diffcopy_open(&session->broker, stream, &head, session->client.h2);
+	session->uploaded |= path_is(head.path, UPLOAD_PATH);
+	session->sent |= path_is(head.path, FILE_SEND_PATH);
+	return relay_open(&session->relays, session->client.h2, stream, &head);
+}
+
+/* ---- the executor's side ---- */
+
+static void session_enter(struct session *session, enum session_state state)
+{
+	CHECK(session->state != SESSION_ENDING || state == SESSION_ENDING);
+	session->state = state;
+}
+
+/* BuildKit's client reads on until it sees the trailers. */
+static void session_end_client(struct session *session, enum grpc_status status, const char *text)
+{
+	session_enter(session, SESSION_ENDING);
+	nest_shut(&session->client);
+	call_finish(&session->client.call, status, text);
+}
+
+static void executor_on_closed(struct nest *nest, enum grpc_status status, struct span message)
+{
+	struct session *session = nest->owner;
+
+	if (session->state == SESSION_ENDING) {
+		session_join(session);
+		return;
+	}
+	session_enter(session, SESSION_HELD);
+	if (session->client_ended)
+		session_end_client(session, GRPC_OK, NULL);
+	else
+		session->config.events->on_executor_closed(session, status, message);
+}
+
+static const struct nest_events executor_events = { .on_stream = executor_on_stream, .on_closed = executor_on_closed };
+
+int session_carry(struct session *session, struct h2 *executor)
+{
+	struct nest_config config = { .ring = session->config.ring, .events = &executor_events, .owner = session };
+	int r;
+
+	CHECK(session_is_held(session));
+	r = nest_start(&session->executor, &config, executor, SESSION_PATH, session->authority, session->headers,
+	               session->headers_count);
+	if (r == 0)
+		session_enter(session, SESSION_CARRIED);
+	return r;
+}
+
+/* ---- the client's side ---- */
+
+/* The daemon gets the same half-close, and answers with its trailers. */
+static void client_on_end(struct nest *nest)
+{
+	struct session *session = nest->owner;
+
+	session->client_ended = true;
+	if (session->state == SESSION_CARRIED)
+		call_end(&session->executor.call);
+	else
+		session_end_client(session, GRPC_OK, NULL);
+}
+
+static void probe_on_stopped(struct health_probe *probe)
+{
+	struct session *session = container_of(probe, struct session, probe);
+
+	session->probe_stopped = true;
+	session_join(session);
+}
+
+static void client_on_closed(struct nest *nest, enum grpc_status status, struct span message)
+{
+	struct session *session = nest->owner;
+
+	session_enter(session, SESSION_ENDING);
+	session->client_closed = true;
+	if (nest_in_use(&session->executor))
+		call_cancel(&session->executor.call);
+	health_probe_stop(&session->probe, probe_on_stopped);
+}
+
+static void broker_on_idle(struct diffcopy_session *broker)
+{
+	session_join(container_of(broker, struct session, broker));
+}
+
+static const struct nest_events client_events = { .on_end = client_on_end, .on_closed = client_on_closed };
+
+void session_finish(struct session *session, enum grpc_status status, const char *text)
+{
+	if (session->state == SESSION_CARRIED)
+		call_cancel(&session->executor.call);
+	if (session->state != SESSION_ENDING)
+		session_end_client(session, status, text);
+}
+
+static void probe_on_silent(struct health_probe *probe)
+{
+	struct session *session = container_of(probe, struct session, probe);
+
+	log_event(LOG_WARNING, "session silent", LOG_TEXT("cause", "the client answered no health check"));
+	session_finish(session, GRPC_UNAVAILABLE, "the client did not answer for too long");
+}
+
+/* ---- life ---- */
+
+static void session_free(struct session *session)
+{
+	free(session->headers);
+	free(session);
+}
+
+static void session_join(struct session *session)
+{
+	if (!session->client_closed || !session->probe_stopped || nest_in_use(&session->executor) || session->broker.open)
+		return;
+	CHECK(session->health_answers == 0);
+	CHECK(list_empty(&session->relays.relays));
+	session->config.events->on_closed(session);
+	session_free(session);
+}
+
+int session_accept(struct session **out, const struct session_config *config, struct stream *stream,
+                   const struct grpc_request *head)
+{
+	struct nest_config nest = { .ring = config->ring, .events = &client_events };
+	struct session *session;
+	int r;
+
+	session = calloc(1, sizeof(*session));
+	if (!session)
+		return ERR_RAISE(-ENOMEM);
+	session->config = *config;
+	session->config.tenant = session->config.subject = (struct span){ 0 };
+	relay_owner_init(&session->relays, "");
+	session->relays.account.bytes_max = SESSION_KEPT_BYTES_MAX;
+	session->relays.lost_text = "the client of this session has gone";
+	r = session_keep_headers(session, head);
+	diffcopy_session_init(&session->broker, config->broker, &config->scope, config->tenant, config->subject,
+	                      session->shared_key);
+	session->broker.on_idle = broker_on_idle;
+	nest.owner = session;
+	if (r == 0)
+		r = nest_accept(&session->client, &nest, stream, head);
+	if (r < 0) {
+		session_free(session);
+		return ERR_RAISE(r);
+	}
+	session->probe = (struct health_probe){ .ring = config->ring, .on_silent = probe_on_silent };
+	health_probe_start(&session->probe, session->client.h2);
+	*out = session;
+	return 0;
+}
+
+void *session_owner(const struct session *session)
+{
+	return session->config.owner;
+}
+
+bool session_is_held(const struct session *session)
+{
+	return session->state == SESSION_HELD && !nest_in_use(&session->executor);
+}
+
+struct span session_id(const struct session *session)
+{
+	return session->id;
+}
+
+struct span session_shared_key(const struct session *session)
+{
+	return session->shared_key;
+}
+
+bool session_has_uploaded(const struct session *session)
+{
+	return session->uploaded;
+}
+
+bool session_has_sent(const struct session *session)
+{
+	return session->sent;
+}
+
+struct diffcopy_totals session_take_totals(struct session *session)
+{
+	struct diffcopy_totals totals = session->broker.totals;
+
+	session->broker.totals = (struct diffcopy_totals){ 0 };
+	return totals;
+}

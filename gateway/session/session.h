@@ -1,0 +1,64 @@
+/*
+ * session: one Control/Session, terminated: towards buildx we are the inner HTTP/2 client, towards the daemon the inner
+ * server. The two sides live apart: the client's is answered at once, the executor's is opened when there is one, and
+ * may be lost and opened anew at another one without the client noticing.
+ *
+ *	HELD <-> CARRIED -> ENDING -> (freed)
+ *
+ * Of the daemon's inner calls Health/Check is answered here, FileSync/DiffCopy goes to the broker, all others are carried to the
+ * client untouched. The client is probed by a timer of our own.
+ *
+ * On the ring's thread. Source: DESIGN.md "How a stock buildx build flows" 4; moby/buildkit session/.
+ */
+#pragma once
+
+#include "gateway/broker/diffcopy.h"
+#include "gateway/session/nest.h"
+#include "gateway/session/relay.h"
+#include "gateway/session/session_health.h"
+
+#define SESSION_PATH "/moby.buildkit.v1.Control/Session"
+
+struct session;
+
+struct session_events {
+	/*
+	 * The executor's side has ended though the client's goes on: its connection was lost, or the daemon has ended the
+	 * session (`status`, `message` as it said them). The session is HELD again: session_carry() elsewhere, or session_finish().
+	 */
+	void (*on_executor_closed)(struct session *session, enum grpc_status status, struct span message);
+	/* Last: the client's side has ended, for whatever reason, and the executor's after it. Freed after the return. */
+	void (*on_closed)(struct session *session);
+};
+
+struct session_config {
+	struct ring *ring;
+	struct diffcopy_service *broker;         /* NULL: DiffCopy is carried like the rest */
+	struct scope scope;                      /* whose bytes they are */
+	struct span tenant, subject;             /* for the trust key; borrowed during session_accept() */
+	const struct session_events *events;
+	void *owner;
+};
+
+/*
+ * Inside on_stream: takes the client's stream over, until on_closed. 0 or -ENOMEM, and the stream is as before.
+ */
+int session_accept(struct session **session, const struct session_config *config, struct stream *stream,
+                   const struct grpc_request *head);
+/* Opens it at an executor, with the client's own header fields. Only while HELD. 0, or as call_start(). */
+int session_carry(struct session *session, struct h2 *executor);
+/* Ends the client's side with a status; on_closed follows. May be called again. */
+void session_finish(struct session *session, enum grpc_status status, const char *text);
+
+void *session_owner(const struct session *session);
+bool session_is_held(const struct session *session);     /* no executor, and the client is there */
+/* What the client announced; borrowed while the session lives. */
+struct span session_id(const struct session *session);           /* x-docker-expose-session-uuid */
+struct span session_shared_key(const struct session *session);   /* x-docker-expose-session-sharedkey */
+/* The client exposes this method ("/moby.filesync.v1.FileSync/DiffCopy"), in any case of letters. */
+bool session_exposes(const struct session *session, const char *method);
+/* A context that its client reads only once (Upload/Pull) was asked of it; it was given a result (FileSend). */
+bool session_has_uploaded(const struct session *session);
+bool session_has_sent(const struct session *session);
+/* What has gone through its DiffCopy calls since it was last asked; what comes is counted from 0. */
+struct diffcopy_totals session_take_totals(struct session *session);

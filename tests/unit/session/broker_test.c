@@ -1,0 +1,331 @@
+/*
+ * Shows the DiffCopy broker between a client and daemons that behave as buildx and buildkitd do, over real nested sessions: every
+ * byte reaches the daemon whatever way it took; what was seen once is not asked of the client again, on another daemon, by
+ * another session, after a restart; builds side by side share one fetch; a slow daemon does not stop the client, a
+ * lost store, client or daemon costs no more than its own part; what is not asked for, asked twice or malformed is refused.
+ */
+#include "tests/unit/session/session_rig.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+static struct rig rig;
+static struct rig_tree tree;
+
+static uint64_t tree_bytes(const struct rig_tree *of)
+{
+	uint64_t bytes = 0;
+
+	for (uint32_t i = 0; i < of->count; i++)
+		bytes += of->files[i].size;
+	return bytes;
+}
+
+/* One build's transfer: a session of its own at this daemon. Returns the content bytes that the client sent. */
+static uint64_t build_at(struct rig_daemon *daemon, struct rig_tree *of, const char *shared_key)
+{
+	struct rig_client *client = rig_client_start(&rig, of, shared_key);
+	struct rig_copy copy = { 0 };
+	uint64_t bytes;
+
+	rig_carry(client, daemon);
+	assert_string_equal(daemon->shared_key, shared_key);
+	rig_copy_start(&copy, daemon, of);
+	rig_until(&rig, &copy.closed);
+	assert_int_equal(copy.status, GRPC_OK);
+	assert_true(copy.fin_received);
+	bytes = client->bytes_sent;
+	rig_copy_fini(&copy);
+	rig_client_end(client);
+	assert_int_equal(client->status, GRPC_OK);
+	return bytes;
+}
+
+static void what_was_seen_is_not_asked_again(void **state)
+{
+	struct rig_daemon *one = rig_daemon_start(&rig), *two = rig_daemon_start(&rig);
+
+	rig_tree_make(&tree, 300, 1);
+	assert_int_equal(build_at(one, &tree, "app:1"), tree_bytes(&tree));
+	assert_int_equal(build_at(two, &tree, "app:1"), 0);
+	assert_int_equal(build_at(one, &tree, "app:2"), tree_bytes(&tree));      /* another key: nothing is known */
+	rig_reopen_memory(&rig);
+	assert_int_equal(build_at(two, &tree, "app:1"), 0);
+	/* Another content has another mtime. */
+	tree.files[5].seed += 77777;
+	tree.files[5].mtime_ns++;
+	assert_int_equal(build_at(one, &tree, "app:1"), tree.files[5].size);
+	assert_int_equal(build_at(two, &tree, "app:1"), 0);
+}
+
+static void without_a_shared_key_nothing_is_kept(void **state)
+{
+	struct rig_daemon *daemon = rig_daemon_start(&rig);
+	struct stat_memory_status status;
+
+	rig_tree_make(&tree, 100, 2);
+	assert_int_equal(build_at(daemon, &tree, ""), tree_bytes(&tree));
+	assert_int_equal(build_at(daemon, &tree, ""), tree_bytes(&tree));
+	stat_memory_status(rig.memory, &status);
+	assert_int_equal(status.loads, 0);
+	rig.service.mtime_trust = false;
+	assert_int_equal(build_at(daemon, &tree, "app:1"), tree_bytes(&tree));
+	assert_int_equal(build_at(daemon, &tree, "app:1"), tree_bytes(&tree));
+}
+
+/* Three builds at once: the client's bytes cross once, whichever of them asks first for which file. */
+static void builds_side_by_side_share_a_fetch(void **state)
+{
+	struct rig_copy copies[3] = { 0 };
+	struct rig_client *clients[3];
+	uint64_t bytes = 0;
+
+	rig_tree_make(&tree, 500, 3);
+	for (int i = 0; i < 3; i++) {
+		clients[i] = rig_client_start(&rig, &tree, "app:1");
+		rig_carry(clients[i], rig_daemon_start(&rig));
+	}
+	for (int i = 0; i < 3; i++) {
+		copies[i].late_requests = i == 1;
+		rig_copy_start(&copies[i], &rig.daemons[i], &tree);
+	}
+	for (int i = 0; i < 3; i++) {
+		rig_until(&rig, &copies[i].closed);
+		assert_int_equal(copies[i].status, GRPC_OK);
+		rig_copy_fini(&copies[i]);
+	}
+	for (int i = 0; i < 3; i++) {
+		bytes += clients[i]->bytes_sent;
+		rig_client_end(clients[i]);
+	}
+	assert_int_equal(bytes, tree_bytes(&tree));
+	assert_true(rig.service.counters.files_joined > 0);
+}
+
+/* A daemon that takes nothing: the client is read to its end all the same, and memory is bounded. */
+static void a_slow_daemon_does_not_stop_the_client(void **state)
+{
+	struct rig_client *client;
+	struct rig_copy copy = { .late_requests = false };
+
+	rig_tree_make(&tree, 3000, 4);
+	client = rig_client_start(&rig, &tree, "app:1");
+	rig_carry(client, rig_daemon_start(&rig));
+	rig_copy_start(&copy, &rig.daemons[0], &tree);
+	/* It asks for what the first STATs tell, then sleeps. */
+	rig_wait(&rig, copy.asked >= 120);
+	copy.lazy = true;
+	rig_wait(&rig, client->told_all && rig.service.counters.bytes_from_client == client->bytes_sent);
+	rig_copy_go_on(&copy);
+	rig_until(&rig, &copy.closed);
+	assert_int_equal(copy.status, GRPC_OK);
+	rig_copy_fini(&copy);
+	rig_client_end(client);
+}
+
+/* Beyond the stash what the client sends lies in the store, and is read from there when the daemon wakes. */
+static void what_a_slow_daemon_does_not_take_lies_in_the_store(void **state)
+{
+	struct rig_client *client;
+	struct rig_copy copy = { .late_requests = true, .sleeps_then = true };
+
+	tree.count = 0;
+	for (uint32_t i = 0; i < 40; i++) {
+		tree.files[tree.count] = (struct rig_file){ .size = 900000 + i, .mtime_ns = 1 + i, .seed = i };
+		snprintf(tree.files[tree.count].path, sizeof(tree.files[0].path), "f%03u", (unsigned)i);
+		tree.count++;
+	}
+	client = rig_client_start(&rig, &tree, "app:1");
+	rig_carry(client, rig_daemon_start(&rig));
+	rig_copy_start(&copy, &rig.daemons[0], &tree);
+	rig_wait(&rig, client->files_sent == 40 && rig.service.counters.bytes_from_client == tree_bytes(&tree));
+	assert_int_equal(client->bytes_sent, tree_bytes(&tree));
+	assert_true(rig.service.counters.files_deferred > 20);
+	assert_true(rig.service.counters.bytes_to_executor < 8u << 20);
+	rig_copy_go_on(&copy);
+	rig_until(&rig, &copy.closed);
+	assert_int_equal(copy.status, GRPC_OK);
+	rig_copy_fini(&copy);
+	assert_int_equal(client->bytes_sent, tree_bytes(&tree));
+	rig_client_end(client);
+}
+
+static void a_store_that_lost_it_is_no_end(void **state)
+{
+	rig_tree_make(&tree, 200, 5);
+	assert_int_equal(build_at(rig_daemon_start(&rig), &tree, "app:1"), tree_bytes(&tree));
+	rig_lose_store(&rig);
+	assert_int_equal(build_at(&rig.daemons[0], &tree, "app:1"), tree_bytes(&tree));
+	assert_int_equal(build_at(&rig.daemons[0], &tree, "app:1"), 0);
+}
+
+/* Shorter or longer than its STAT said: it goes through as it is, and nobody else is given it. */
+static void a_file_that_changed_meanwhile_is_not_remembered(void **state)
+{
+	struct rig_daemon *daemon = rig_daemon_start(&rig);
+	uint64_t odd;
+
+	rig_tree_make(&tree, 60, 6);
+	tree.files[9].odd = tree.files[10].odd = tree.files[11].odd = true;
+	tree.files[9].sent_size = tree.files[9].size + 100;
+	tree.files[10].sent_size = tree.files[10].size / 2;
+	tree.files[11].sent_size = 0;
+	odd = tree.files[9].sent_size + tree.files[10].sent_size;
+	build_at(daemon, &tree, "app:1");
+	assert_int_equal(build_at(daemon, &tree, "app:1"), odd);
+	for (int i = 9; i < 12; i++)
+		tree.files[i].odd = false;
+	assert_int_equal(build_at(daemon, &tree, "app:1"), tree.files[9].size + tree.files[10].size + tree.files[11].size);
+	assert_int_equal(build_at(daemon, &tree, "app:1"), 0);
+}
+
+static bool wants_nothing(const struct rig_file *file)
+{
+	return false;
+}
+
+static void what_makes_no_sense_is_refused(void **state)
+{
+	struct rig_client *client;
+	uint8_t packet[FSUTIL_HEAD_BYTES_MAX];
+
+	rig_tree_make(&tree, 50, 7);
+	client = rig_client_start(&rig, &tree, "app:1");
+	rig_carry(client, rig_daemon_start(&rig));
+	for (int round = 0; round < 4; round++) {
+		struct rig_copy copy = { .wants = wants_nothing, .stays = true };
+
+		rig_copy_start(&copy, &rig.daemons[0], &tree);
+		if (round == 0)
+			rig_copy_send(&copy, span_make(packet, fsutil_write_req(packet, 4000000)));
+		if (round == 1)
+			rig_copy_send(&copy, span_text("\xff\xff\xff"));
+		if (round >= 2) {
+			/* The first entry is a directory, the second a file. */
+			rig_wait(&rig, copy.stats >= 3);
+			rig_copy_send(&copy, span_make(packet, fsutil_write_req(packet, round == 2 ? 0 : 2)));
+		}
+		if (round == 3)
+			rig_copy_send(&copy, span_make(packet, fsutil_write_req(packet, 2)));
+		rig_until(&rig, &copy.closed);
+		assert_int_equal(copy.status, GRPC_INVALID_ARGUMENT);
+		rig_wait(&rig, client->calls_open == 0);
+		rig_copy_fini(&copy);
+	}
+	rig_client_end(client);
+}
+
+/* The one that fetches goes away in the middle: the sibling that waited for it asks its own client. */
+static void a_lost_client_is_replaced_by_its_sibling(void **state)
+{
+	struct rig_copy copies[2] = { 0 };
+	struct rig_client *first, *second;
+
+	rig_tree_make(&tree, 200, 8);
+	first = rig_client_start(&rig, &tree, "app:1");
+	second = rig_client_start(&rig, &tree, "app:1");
+	first->stop_after_bytes = tree_bytes(&tree) / 3;
+	rig_carry(first, rig_daemon_start(&rig));
+	rig_carry(second, rig_daemon_start(&rig));
+	rig_copy_start(&copies[0], &rig.daemons[0], &tree);
+	rig_wait(&rig, first->stopped && rig.service.counters.bytes_from_client == first->bytes_sent);
+	rig_copy_start(&copies[1], &rig.daemons[1], &tree);
+	rig_wait(&rig, rig.service.counters.files_joined > 0);
+	assert_false(copies[1].closed);
+	rig_client_vanish(first);
+	rig_until(&rig, &copies[0].closed);
+	assert_int_not_equal(copies[0].status, GRPC_OK);
+	rig_until(&rig, &copies[1].closed);
+	assert_int_equal(copies[1].status, GRPC_OK);
+	assert_true(second->bytes_sent < tree_bytes(&tree) && second->bytes_sent > 0);
+	rig_copy_fini(&copies[0]);
+	rig_copy_fini(&copies[1]);
+	rig_client_end(second);
+}
+
+/* The executor goes in the middle: the client's session is carried to another one, and only the rest is asked for. */
+static void a_lost_daemon_is_replaced(void **state)
+{
+	struct rig_copy copies[2] = { 0 };
+	struct rig_client *client;
+	uint64_t before;
+
+	rig_tree_make(&tree, 400, 9);
+	client = rig_client_start(&rig, &tree, "app:1");
+	rig_carry(client, rig_daemon_start(&rig));
+	client->stop_after_bytes = tree_bytes(&tree) / 2;
+	rig_copy_start(&copies[0], &rig.daemons[0], &tree);
+	rig_wait(&rig, client->stopped && rig.service.counters.bytes_from_client == client->bytes_sent);
+	before = client->bytes_sent;
+	assert_true(before > 0);
+	rig_daemon_vanish(&rig.daemons[0]);
+	rig_until(&rig, &copies[0].closed);
+	rig_copy_fini(&copies[0]);
+	rig_wait(&rig, rig.executor_closed == 1);
+	assert_true(session_is_held(client->session));
+	client->stop_after_bytes = 0;
+	rig_carry(client, rig_daemon_start(&rig));
+	rig_copy_start(&copies[1], &rig.daemons[1], &tree);
+	rig_until(&rig, &copies[1].closed);
+	assert_int_equal(copies[1].status, GRPC_OK);
+	rig_copy_fini(&copies[1]);
+	assert_true(client->bytes_sent < tree_bytes(&tree) + before / 2);
+	rig_client_end(client);
+	assert_int_equal(client->status, GRPC_OK);
+}
+
+/* A client that half-closes while no executor is there has its answer; one whose executor is lost is told what it is told. */
+static void a_held_session_ends(void **state)
+{
+	struct rig_client *client;
+
+	rig_tree_make(&tree, 1, 10);
+	client = rig_client_start(&rig, &tree, "app:1");
+	rig_client_end(client);
+	assert_int_equal(client->status, GRPC_OK);
+	client = rig_client_start(&rig, &tree, "app:1");
+	rig_client_vanish(client);
+	rig.finish_on_loss = true;
+	client = rig_client_start(&rig, &tree, "app:1");
+	rig_carry(client, rig_daemon_start(&rig));
+	rig_daemon_vanish(&rig.daemons[0]);
+	rig_until(&rig, &client->closed);
+	assert_int_equal(client->status, GRPC_UNAVAILABLE);
+	assert_string_equal(client->message, "executor one was lost");
+}
+
+static int setup(void **state)
+{
+	rig_init(&rig);
+	return 0;
+}
+
+static int teardown(void **state)
+{
+	rig_fini(&rig);
+	return 0;
+}
+
+#define TEST(function) cmocka_unit_test_setup_teardown(function, setup, teardown)
+
+int main(int argc, char **argv)
+{
+	const struct CMUnitTest tests[] = {
+		TEST(what_was_seen_is_not_asked_again),
+		TEST(without_a_shared_key_nothing_is_kept),
+		TEST(builds_side_by_side_share_a_fetch),
+		TEST(a_slow_daemon_does_not_stop_the_client),
+		TEST(what_a_slow_daemon_does_not_take_lies_in_the_store),
+		TEST(a_store_that_lost_it_is_no_end),
+		TEST(a_file_that_changed_meanwhile_is_not_remembered),
+		TEST(what_makes_no_sense_is_refused),
+		TEST(a_lost_client_is_replaced_by_its_sibling),
+		TEST(a_lost_daemon_is_replaced),
+		TEST(a_held_session_ends),
+	};
+
+	if (argc > 1)
+		fixture_choose_ring(argv[1]);
+	return cmocka_run_group_tests(tests, NULL, NULL);
+}
