@@ -38,6 +38,7 @@
 #define BINDING_KEPT_BYTES_MAX    (64u << 20)    /* of requests that wait, beyond the client's windows */
 #define BINDING_LOST_GRACE_NS     10000000000ull /* a doubted executor has to be ready again, while our own connection stands */
 #define BINDING_PROBES_KEPT       4              /* refs of probes that were answered: late Status calls of theirs */
+#define BINDING_OVER_KEPT         32             /* refs of Solves that have gone: late LLBBridge calls of theirs */
 
 enum binding_state {
 	BINDING_UNBOUND,
@@ -119,6 +120,8 @@ struct binding {
 	char executor[EXECUTOR_NAME_MAX];        /* where it last built */
 	char probes[BINDING_PROBES_KEPT][BUILD_ID_MAX];
 	unsigned probes_next;
+	char over[BINDING_OVER_KEPT][BUILD_ID_MAX];
+	unsigned over_next;
 };
 
 /* ---- binding.c ---- */
@@ -134,6 +137,10 @@ void binding_step(struct binding *binding);
 void binding_join(struct binding *binding);
 /* The Solve of that Ref on this connection; NULL: there is none. */
 struct buildkit_call *binding_solve(const struct binding *binding, const char *ref);
+/* There was one, and it has gone. */
+bool binding_solve_is_over(const struct binding *binding, const char *ref);
+/* The Solve has gone: what is held of its build, and is its own, has no answer any more, nor what comes later. */
+void binding_end_solve(struct binding *binding, const char *ref);
 
 /* ---- uplink.c ---- */
 
@@ -155,6 +162,8 @@ void binding_on_uplink_gone(struct binding *binding, struct uplink *uplink, cons
 int call_begin(struct binding *binding, const struct server_request *request);
 /* Its stream on the binding's connection was lost: it is held again. False: it ends. */
 bool binding_on_call_lost(struct buildkit_call *call);
+/* Held, and there is no Solve of its Ref: NOT_FOUND, as buildkitd says it. */
+void call_has_no_job(struct buildkit_call *call);
 /* Held, and the deadline has passed. */
 void call_expire(struct buildkit_call *call);
 /* Opens it on the leased connection. False: that takes no more now. */

@@ -216,6 +216,14 @@ static struct client_call *return_nothing(struct client *client, const char *ref
 	return bridge(client, "Return", ref, nothing);
 }
 
+/* A Return that carries an error, as buildx sends when its build failed. */
+static struct client_call *return_failure(struct client *client, const char *ref)
+{
+	static const uint8_t error[] = { 0x12, 0x02, 0x08, 0x02 };       /* error: google.rpc.Status of code 2 */
+
+	return bridge(client, "Return", ref, span_make(error, sizeof(error)));
+}
+
 static void ends(struct client_call *call, enum grpc_status wanted, const char *text)
 {
 	struct span message;
@@ -423,6 +431,32 @@ static void who_waits_too_long_is_told(void **state)
 	ends(progress, GRPC_OK, NULL);
 	ends(asked, GRPC_UNAVAILABLE, NULL);
 	assert_int_equal(fixture->ended.result, BUILD_REFUSED);
+	/* buildx returns what it was told. That waits for no executor again, nor does what else is late. */
+	ends(return_failure(client_of(fixture, 1), "second"), GRPC_NOT_FOUND, "no such job second");
+	ends(bridge(client_of(fixture, 1), "Solve", "second", span_text("x")), GRPC_NOT_FOUND, "no such job second");
+	end(fixture);
+}
+
+/* What comes before its Solve waits for that, not for ever; and what is held when the Solve goes ends with it. */
+static void who_returns_to_no_build_is_told(void **state)
+{
+	struct fixture *fixture = begin(state);
+	struct client_call *first, *running, *stray, *early, *late;
+
+	build_begin(fixture, 0, "first", &first);
+	wait_open(fixture, 0, 0, "Solve", 1);
+	stray = return_failure(client_of(fixture, 1), "nobody's");
+	early = return_failure(client_of(fixture, 1), "second");
+	build_begin(fixture, 1, "second", &running);
+	late = bridge(client_of(fixture, 1), "Solve", "second", span_text("x"));
+	turn(client_of(fixture, 1));
+	client_call_close(running);
+	ends(early, GRPC_NOT_FOUND, "no such job second");
+	ends(late, GRPC_NOT_FOUND, "no such job second");
+	ends(stray, GRPC_NOT_FOUND, "no such job nobody's");
+	assert_int_equal(builder_count(&fixture->builders[0], "Bridge/Return"), 0);
+	builder_finish(&fixture->builders[0], "first", GRPC_OK, NULL);
+	ends(first, GRPC_OK, NULL);
 	end(fixture);
 }
 
@@ -956,6 +990,7 @@ int main(void)
 		BOTH(what_waits_goes_in_order),
 		BOTH(who_cancels_in_the_queue_is_let_go),
 		BOTH(who_waits_too_long_is_told),
+		BOTH(who_returns_to_no_build_is_told),
 		BOTH(a_lost_executor_ends_its_builds),
 		BOTH(a_lost_build_goes_on_elsewhere),
 		BOTH(what_was_under_way_is_asked_again),
