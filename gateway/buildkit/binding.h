@@ -34,7 +34,8 @@
 #define BINDING_LINGER_NS         2000000000ull  /* from the last build's end, while something of it is still there */
 #define BINDING_SESSION_WAIT_NS   250000000ull   /* for the session that a Solve names: its directory decides where */
 #define BINDING_STRAY_WAIT_NS     6000000000ull  /* for the Solve that a Status or Return belongs to; as buildkitd */
-#define BINDING_ANSWER_WAIT_NS    15000000000ull /* for a first executor that can say what it can do; `ls` gives 20 s */
+#define BINDING_ANSWER_WAIT_NS    15000000000ull /* for a first executor that can say what it can do; `ls` gives 20 s;
+                                                    together no longer than a lease may wait */
 #define BINDING_KEPT_BYTES_MAX    (64u << 20)    /* of requests that wait, beyond the client's windows */
 #define BINDING_LOST_GRACE_NS     10000000000ull /* a doubted executor has to be ready again, while our own connection stands */
 #define BINDING_PROBES_KEPT       4              /* refs of probes that were answered: late Status calls of theirs */
@@ -113,6 +114,7 @@ struct binding {
 	unsigned losses;                 /* of which builds were replayed */
 	uint64_t lost_deadline_ns;       /* 0: nobody doubts the executor */
 	uint64_t idle_deadline_ns;       /* 0: it builds, or is not bound */
+	uint64_t asked_ns;               /* when one of its calls first waited for a first executor; 0: none did */
 	struct op timer;
 	uint64_t timer_at_ns;
 	bool stepping, again;

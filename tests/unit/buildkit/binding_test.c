@@ -875,6 +875,29 @@ static struct client_call *ask(struct client *client, const char *method, struct
 	return call;
 }
 
+static struct client_call *asks(struct client *client, const char *path)
+{
+	struct client_call *call = call_with(client, path, NULL, NULL, NULL, NULL);
+
+	assert_int_equal(client_send(call, (struct span){ 0 }, 0), CLIENT_OK);
+	client_send_end(call);
+	return call;
+}
+
+/* And when none ever is: what is asked first is answered within the time that a build may wait, so that its user reads why. */
+static void when_no_executor_is_ever_ready(void **state)
+{
+	struct fixture *fixture = begin_with(state, 1, 1, 300 * MS, true);
+	struct client *client = client_of(fixture, 0);
+	struct client_call *call = asks(client, CONTROL "ListWorkers");
+	struct span answer;
+
+	assert_int_equal(client_receive(call, &answer, 50 * MS), CLIENT_AGAIN);
+	ends(call, GRPC_UNAVAILABLE, "no executor is ready: tcp://127.0.0.1:");
+	ends(asks(client, CONTROL "Info"), GRPC_FAILED_PRECONDITION, "its health check says that it is not serving");
+	end(fixture);
+}
+
 static void what_concerns_all_is_asked_of_all(void **state)
 {
 	static const char *const methods[] = { "DiskUsage", "Prune", "ListenBuildHistory" };
@@ -1008,6 +1031,7 @@ int main(void)
 		BOTH(a_large_request_is_held_whole),
 		BOTH(builds_of_one_connection_go_together),
 		BOTH(before_any_executor_is_ready),
+		BOTH(when_no_executor_is_ever_ready),
 		BOTH(what_concerns_all_is_asked_of_all),
 		BOTH(merging_waits_for_the_client),
 		BOTH(a_client_may_vanish_at_any_moment),
