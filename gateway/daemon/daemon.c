@@ -235,6 +235,7 @@ static int daemon_make_services(struct daemon *daemon, char *why, size_t why_siz
 	if (r < 0)
 		return r;
 	sha256_init(&daemon->hasher, SHA256_AUTO);
+	sha256_calibrate(&daemon->hasher);
 	r = pool_create(&daemon->pool, &pool);
 	if (r < 0) {
 		snprintf(why, why_size, "out of memory");
