@@ -12,6 +12,7 @@
 #include "gateway/buildkitd/executors.h"
 #include "gateway/buildkitd/spawner.h"
 #include "gateway/cas/cas.h"
+#include "gateway/edge/channel.h"
 #include "gateway/ledger/ledger.h"
 #include "gateway/net/server.h"
 #include "gateway/pool/execute.h"
@@ -32,6 +33,7 @@
 #define LEDGER(member)  MEMBER(COUNTERS_LEDGER, ledger_status, member)
 #define EXECUTORS(member) MEMBER(COUNTERS_EXECUTORS, executors_status, member)
 #define SPAWNER(member) MEMBER(COUNTERS_SPAWNER, spawner_status, member)
+#define CHANNELS(member) MEMBER(COUNTERS_CHANNELS, channels_counters, member)
 #define PROCESS(member) MEMBER(COUNTERS_PROCESS, counters_process, member)
 
 const struct counter counter_table[] = {
@@ -261,6 +263,13 @@ const struct counter counter_table[] = {
 	{ "sluice_spawned_idle_stopped_total", COUNTER_TOTAL, "executors", "times that one was stopped for being idle",
 	  "when it grows as fast as those started, builds come seldomer than --spawn-idle: raise it, or keep some warm",
 	  SPAWNER(idle_stopped_total) },
+
+	/* an edge */
+	{ "sluice_edge_calls_total", COUNTER_TOTAL, "calls", "calls of buildx that the edge carried to its gateway", NULL,
+	  CHANNELS(calls) },
+	{ "sluice_edge_sessions_total", COUNTER_TOTAL, "calls", "build sessions among them", NULL, CHANNELS(sessions) },
+	{ "sluice_edge_calls_lost_total", COUNTER_TOTAL, "calls", "calls that ended with their connection to the gateway",
+	  "the log says why: the gateway was restarted, or the network between breaks connections", CHANNELS(calls_lost) },
 
 	/* the process */
 	{ "sluice_resident_bytes", COUNTER_GAUGE, "bytes", "resident memory of the gateway process",

@@ -35,6 +35,7 @@ struct session {
 	struct diffcopy_session broker;  /* what its DiffCopy calls share */
 	struct health_probe probe;
 	unsigned health_answers;
+	unsigned users;                  /* session_use() */
 	struct header *headers;          /* one allocation with their bytes */
 	size_t headers_count;
 	struct span authority, id, shared_key;
@@ -68,15 +69,18 @@ static struct span keep(uint8_t **place, struct span from)
 
 static int session_keep_headers(struct session *session, const struct grpc_request *head)
 {
-	size_t bytes = head->authority.size, count = 0;
+	const struct session_config *config = &session->config;
+	size_t bytes = head->authority.size, room = head->headers_count + config->headers_count + 1, count = 0;
 	uint8_t *place;
 
 	for (size_t i = 0; i < head->headers_count; i++)
 		bytes += head->headers[i].name.size + head->headers[i].value.size;
-	session->headers = malloc((head->headers_count + 1) * sizeof(*session->headers) + bytes + 1);
+	for (size_t i = 0; i < config->headers_count; i++)
+		bytes += config->headers[i].name.size + config->headers[i].value.size;
+	session->headers = malloc(room * sizeof(*session->headers) + bytes + 1);
 	if (!session->headers)
 		return ERR_RAISE(-ENOMEM);
-	place = (uint8_t *)(session->headers + head->headers_count + 1);
+	place = (uint8_t *)(session->headers + room);
 	for (size_t i = 0; i < head->headers_count; i++) {
 		const struct header *header = &head->headers[i];
 		struct header *kept = &session->headers[count];
@@ -91,6 +95,13 @@ static int session_keep_headers(struct session *session, const struct grpc_reque
 			session->id = kept->value;
 		else if (span_is(kept->name, HEADER_SHARED_KEY))
 			session->shared_key = kept->value;
+	}
+	for (size_t i = 0; i < config->headers_count; i++) {
+		const struct header *header = &config->headers[i];
+		struct span name = keep(&place, header->name);
+
+		session->headers[count++] = (struct header){ .name = name, .value = keep(&place, header->value),
+			                                     .sensitive = header->sensitive };
 	}
 	session->headers_count = count;
 	session->authority = keep(&place, head->authority.size ? head->authority : span_text("localhost"));
@@ -123,6 +134,7 @@ static int executor_on_stream(struct nest *nest, struct stream *stream, const st
 {
 	struct session *session = nest->owner;
 	struct grpc_request head;
+	int r;
 
 	if (!grpc_request_parse(&head, request))
 		return -EPROTO;
@@ -130,6 +142,11 @@ static int executor_on_stream(struct nest *nest, struct stream *stream, const st
 		return health_answer(stream, &head, &session->health_answers);
 	if (!nest_is_open(&session->client))
 		return -EPIPE;
+	if (session->config.events->on_call) {
+		r = session->config.events->on_call(session, stream, &head);
+		if (r != SESSION_PASS)
+			return r;
+	}
 	if (session->config.broker && path_is(head.path, DIFFCOPY_PATH))
 		return diffcopy_open(&session->broker, stream, &head, session->client.h2);
 	session->uploaded |= path_is(head.path, UPLOAD_PATH);
@@ -241,6 +258,11 @@ static void probe_on_silent(struct health_probe *probe)
 
 /* ---- life ---- */
 
+static const char *relays_lost_text(struct relay_owner *relays)
+{
+	return "the client of this session has gone";
+}
+
 static void session_free(struct session *session)
 {
 	free(session->headers);
@@ -249,7 +271,8 @@ static void session_free(struct session *session)
 
 static void session_join(struct session *session)
 {
-	if (!session->client_closed || !session->probe_stopped || nest_in_use(&session->executor) || session->broker.open)
+	if (!session->client_closed || !session->probe_stopped || nest_in_use(&session->executor) || session->broker.open ||
+	    session->users)
 		return;
 	CHECK(session->health_answers == 0);
 	CHECK(list_empty(&session->relays.relays));
@@ -269,13 +292,13 @@ int session_accept(struct session **out, const struct session_config *config, st
 		return ERR_RAISE(-ENOMEM);
 	session->config = *config;
 	session->config.tenant = session->config.subject = (struct span){ 0 };
-	relay_owner_init(&session->relays, "");
+	relay_owner_init(&session->relays, relays_lost_text);
 	session->relays.account.bytes_max = SESSION_KEPT_BYTES_MAX;
-	session->relays.lost_text = "the client of this session has gone";
 	r = session_keep_headers(session, head);
 	diffcopy_session_init(&session->broker, config->broker, &config->scope, config->tenant, config->subject,
 	                      session->shared_key);
 	session->broker.on_idle = broker_on_idle;
+	session->config.headers = NULL;
 	nest.owner = session;
 	if (r == 0)
 		r = nest_accept(&session->client, &nest, stream, head);
@@ -287,6 +310,23 @@ int session_accept(struct session **out, const struct session_config *config, st
 	health_probe_start(&session->probe, session->client.h2);
 	*out = session;
 	return 0;
+}
+
+struct h2 *session_client(struct session *session)
+{
+	return nest_is_open(&session->client) ? session->client.h2 : NULL;
+}
+
+void session_use(struct session *session)
+{
+	session->users++;
+}
+
+void session_unuse(struct session *session)
+{
+	CHECK(session->users > 0);
+	session->users--;
+	session_join(session);
 }
 
 void *session_owner(const struct session *session)

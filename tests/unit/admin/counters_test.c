@@ -54,6 +54,7 @@ static void leaves_no_number_out(void **state)
 	assert_covers(COUNTERS_STATS, sizeof(struct stat_memory_status));
 	assert_covers(COUNTERS_EXECUTORS, sizeof(struct executors_status));
 	assert_covers(COUNTERS_SPAWNER, sizeof(struct spawner_status));
+	assert_covers(COUNTERS_CHANNELS, sizeof(struct channels_counters));
 	assert_covers(COUNTERS_PROCESS, sizeof(struct counters_process));
 }
 
