@@ -22,7 +22,7 @@
 #define UPLOADER_PACKS_MAX     3         /* read, compressed or ready to be sent at a time */
 #define UPLOADER_IN_FLIGHT_MAX 4         /* packs or lists that wait for their answer */
 #define UPLOADER_COMMITS_MAX   16        /* a gateway that evicts faster than this is given up on */
-#define UPLOADER_WHY_MAX       1024
+#define UPLOADER_WHY_MAX       5120      /* a path and a sentence */
 
 struct uploader;
 
@@ -81,7 +81,7 @@ struct uploader_source {                 /* embedded in its owner; it must last 
 
 /* ---- the upload ---- */
 
-enum uploader_phase { UPLOADER_NEGOTIATING, UPLOADER_SENDING, UPLOADER_COMMITTING };
+enum uploader_phase { UPLOADER_PHASE_NEGOTIATE, UPLOADER_PHASE_SEND, UPLOADER_PHASE_COMMIT };
 
 enum uploader_outcome {
 	UPLOADER_OK = 0,
@@ -90,7 +90,7 @@ enum uploader_outcome {
 
 struct uploader_totals {
 	uint64_t blobs_asked, blobs_sent, bytes_packed, packs, commits, negotiate_ns, send_ns, commit_ns;
-	uint64_t bytes_sent;             /* payload as sent: messages, compressed where they are */
+	uint64_t bytes_sent;             /* packs as sent, compressed where that pays */
 	uint64_t blobs_promised;         /* not sent, as a sibling upload was sending them */
 	bool unchanged;                  /* the gateway had the root whole */
 };
