@@ -9,9 +9,12 @@
 #include "gateway/base/check.h"
 #include "gateway/buildkit/buildkit.h"
 #include "gateway/broker/diffcopy.h"
+#include "gateway/play/play.h"
 #include "gateway/buildkitd/executors.h"
 #include "gateway/buildkitd/spawner.h"
 #include "gateway/cas/cas.h"
+#include "gateway/edge/channel.h"
+#include "gateway/edge/giver.h"
 #include "gateway/ledger/ledger.h"
 #include "gateway/net/server.h"
 #include "gateway/pool/execute.h"
@@ -28,10 +31,13 @@
 #define EXECUTE(member) MEMBER(COUNTERS_EXECUTE, execute_counters, member)
 #define BUILDKIT(member) MEMBER(COUNTERS_BUILDKIT, buildkit_status, member)
 #define BROKER(member) MEMBER(COUNTERS_BROKER, diffcopy_counters, member)
+#define PLAY(member) MEMBER(COUNTERS_PLAY, play_counters, member)
 #define STATS(member) MEMBER(COUNTERS_STATS, stat_memory_status, member)
 #define LEDGER(member)  MEMBER(COUNTERS_LEDGER, ledger_status, member)
 #define EXECUTORS(member) MEMBER(COUNTERS_EXECUTORS, executors_status, member)
 #define SPAWNER(member) MEMBER(COUNTERS_SPAWNER, spawner_status, member)
+#define CHANNELS(member) MEMBER(COUNTERS_CHANNELS, channels_counters, member)
+#define GIVER(member) MEMBER(COUNTERS_GIVER, giver_counters, member)
 #define PROCESS(member) MEMBER(COUNTERS_PROCESS, counters_process, member)
 
 const struct counter counter_table[] = {
@@ -206,6 +212,11 @@ const struct counter counter_table[] = {
 	  BROKER(bytes_from_store) },
 	{ "sluice_context_bytes_to_executors_total", COUNTER_TOTAL, "bytes", "file content that executors were given", NULL,
 	  BROKER(bytes_to_executor) },
+	{ "sluice_plays_total", COUNTER_TOTAL, "calls", "directories that were asked of edges, by content", NULL, PLAY(plays) },
+	{ "sluice_plays_unfit_total", COUNTER_TOTAL, "calls", "of them, those that were carried as if there were no edge",
+	  "the log says why: a tree cannot hold the context, or its edge fails", PLAY(unfit) },
+	{ "sluice_plays_repaired_total", COUNTER_TOTAL, "times", "times that the store lost a part while it was played",
+	  "look for corrupt blobs; a disk that fails loses them", PLAY(repairs) },
 	{ "sluice_stat_tables", COUNTER_GAUGE, "tables", "directories of clients that are remembered in memory", NULL, STATS(tables) },
 	{ "sluice_stat_tables_used", COUNTER_GAUGE, "tables", "of them, those that builds use now", NULL, STATS(tables_used) },
 	{ "sluice_stat_entries", COUNTER_GAUGE, "files", "files that they know", NULL, STATS(entries) },
@@ -263,6 +274,29 @@ const struct counter counter_table[] = {
 	{ "sluice_spawned_idle_stopped_total", COUNTER_TOTAL, "executors", "times that one was stopped for being idle",
 	  "when it grows as fast as those started, builds come seldomer than --spawn-idle: raise it, or keep some warm",
 	  SPAWNER(idle_stopped_total) },
+
+	/* an edge */
+	{ "sluice_edge_calls_total", COUNTER_TOTAL, "calls", "calls of buildx that the edge carried to its gateway", NULL,
+	  CHANNELS(calls) },
+	{ "sluice_edge_sessions_total", COUNTER_TOTAL, "calls", "build sessions among them", NULL, CHANNELS(sessions) },
+	{ "sluice_edge_calls_lost_total", COUNTER_TOTAL, "calls", "calls that ended with their connection to the gateway",
+	  "the log says why: the gateway was restarted, or the network between breaks connections", CHANNELS(calls_lost) },
+	{ "sluice_edge_contexts_total", COUNTER_TOTAL, "contexts", "contexts that the gateway asked the edge for by content", NULL,
+	  GIVER(gives) },
+	{ "sluice_edge_contexts_unchanged_total", COUNTER_TOTAL, "contexts", "of them, those of which nothing was sent but the root",
+	  NULL, GIVER(gives_unchanged) },
+	{ "sluice_edge_contexts_unfit_total", COUNTER_TOTAL, "contexts", "of them, those that went file by file as without an edge",
+	  "the log says why: foreign xattrs, owners, a full store", GIVER(gives_unfit) },
+	{ "sluice_edge_entries_total", COUNTER_TOTAL, "entries", "files and directories that buildx listed", NULL, GIVER(entries) },
+	{ "sluice_edge_files_read_total", COUNTER_TOTAL, "files", "files that were read, as their contents were not known", NULL,
+	  GIVER(files_read) },
+	{ "sluice_edge_read_bytes_total", COUNTER_TOTAL, "bytes", "bytes of them", NULL, GIVER(bytes_read) },
+	{ "sluice_edge_sent_bytes_total", COUNTER_TOTAL, "bytes", "bytes of packs that were pushed to the gateway", NULL,
+	  GIVER(bytes_sent) },
+	{ "sluice_edge_files_read_again_total", COUNTER_TOTAL, "files", "files that were read again, as the edge's store had lost them",
+	  "the edge's store is too small for what is built: raise --ceiling", GIVER(files_read_again) },
+	{ "sluice_edge_pushes_again_total", COUNTER_TOTAL, "pushes", "pushes that began again",
+	  "connections to the gateway break, or its store evicts what was just pushed", GIVER(pushes_again) },
 
 	/* the process */
 	{ "sluice_resident_bytes", COUNTER_GAUGE, "bytes", "resident memory of the gateway process",

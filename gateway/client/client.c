@@ -8,6 +8,7 @@
 #include <unistd.h>
 #include "gateway/base/check.h"
 #include "gateway/base/err.h"
+#include "gateway/client/conn_fault.h"
 
 #define CONNECT_TIMEOUT_NS      10000000000ull
 #define MESSAGE_BYTES_MAX       (5u << 20)
@@ -17,6 +18,15 @@
 #define FLUSH_TURNS             4
 
 /* ---- the connection ---- */
+
+void client_note_end(struct client *client)
+{
+	if (client->error || !client->conn || conn_end(client->conn) == CONN_END_NONE)
+		return;
+	client->error = conn_error(client->conn) ? conn_error(client->conn) : -ECONNRESET;
+	conn_fault_describe(client->conn, client->adopted ? NULL : &client->address, client->connect_timeout_ns, client->why,
+	                    sizeof(client->why));
+}
 
 static void client_on_ready(struct conn *conn)
 {

@@ -75,6 +75,15 @@ enum grpc_status client_call_status(const struct client_call *call, const char *
 void client_call_close(struct client_call *call);        /* cancels it when it has not ended; NULL is accepted */
 
 /*
+ * For machines of their own that run on the client's ring (gateway/upload/): starts the caller's `call`, which is then
+ * his alone, waiting for the connection before. 0 or -errno, with client_error().
+ */
+int client_call_start(struct client *client, struct call *call, const char *path, size_t message_bytes_max,
+                      const struct call_events *events, void *owner);
+/* One turn of the ring, which sleeps until something happens. CLIENT_OK or CLIENT_INTERRUPTED. */
+int client_run(struct client *client);
+
+/*
  * Unary: send one, receive one, wait for the status. CLIENT_OK: status OK, and `response` borrowed until `*call` is
  * closed by the caller. CLIENT_END: another status, or no response. CLIENT_INTERRUPTED. Or -errno as client_call_open;
  * only then `*call` is not set.

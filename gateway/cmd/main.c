@@ -5,6 +5,7 @@
 
 const struct command *const command_table[] = {
 	&command_serve,
+	&command_edge,
 	&command_push,
 	&command_pull,
 	&command_run,

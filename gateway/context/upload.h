@@ -1,6 +1,6 @@
 /*
  * upload: gives a gateway what it lacks of a manifest and commits the root; what `sluice push`, `sluice run` and an
- * executor's outputs share. Blocking, over a client.
+ * executor's outputs share. Blocking, over a client; gateway/upload/uploader.h does the work.
  *
  * What the last root committed to this gateway already held is assumed to be there and not asked about; when the
  * gateway then finds a hole, everything is negotiated from the root down by closure marks.

@@ -8,6 +8,7 @@
 #include "gateway/base/check.h"
 #include "gateway/base/err.h"
 #include "gateway/base/log.h"
+#include "proto/sluice_context.h"
 
 #define SESSION_KEPT_BYTES_MAX (16u << 20)       /* of calls that wait, beyond the windows */
 
@@ -30,11 +31,13 @@ struct session {
 	bool client_ended;               /* buildx has half-closed: the daemon's trailers are awaited */
 	bool client_closed, probe_stopped;
 	bool uploaded, sent;             /* an upload went by that was not kept; a result */
+	bool gives;                      /* an edge: contexts can be had by their content */
 	struct spool_owner spools;
 	struct relay_owner relays;
 	struct diffcopy_session broker;  /* what its DiffCopy calls share */
 	struct health_probe probe;
 	unsigned health_answers;
+	unsigned users;                  /* session_use() */
 	struct header *headers;          /* one allocation with their bytes */
 	size_t headers_count;
 	struct span authority, id, shared_key;
@@ -68,15 +71,18 @@ static struct span keep(uint8_t **place, struct span from)
 
 static int session_keep_headers(struct session *session, const struct grpc_request *head)
 {
-	size_t bytes = head->authority.size, count = 0;
+	const struct session_config *config = &session->config;
+	size_t bytes = head->authority.size, room = head->headers_count + config->headers_count + 1, count = 0;
 	uint8_t *place;
 
 	for (size_t i = 0; i < head->headers_count; i++)
 		bytes += head->headers[i].name.size + head->headers[i].value.size;
-	session->headers = malloc((head->headers_count + 1) * sizeof(*session->headers) + bytes + 1);
+	for (size_t i = 0; i < config->headers_count; i++)
+		bytes += config->headers[i].name.size + config->headers[i].value.size;
+	session->headers = malloc(room * sizeof(*session->headers) + bytes + 1);
 	if (!session->headers)
 		return ERR_RAISE(-ENOMEM);
-	place = (uint8_t *)(session->headers + head->headers_count + 1);
+	place = (uint8_t *)(session->headers + room);
 	for (size_t i = 0; i < head->headers_count; i++) {
 		const struct header *header = &head->headers[i];
 		struct header *kept = &session->headers[count];
@@ -91,6 +97,13 @@ static int session_keep_headers(struct session *session, const struct grpc_reque
 			session->id = kept->value;
 		else if (span_is(kept->name, HEADER_SHARED_KEY))
 			session->shared_key = kept->value;
+	}
+	for (size_t i = 0; i < config->headers_count; i++) {
+		const struct header *header = &config->headers[i];
+		struct span name = keep(&place, header->name);
+
+		session->headers[count++] = (struct header){ .name = name, .value = keep(&place, header->value),
+			                                     .sensitive = header->sensitive };
 	}
 	session->headers_count = count;
 	session->authority = keep(&place, head->authority.size ? head->authority : span_text("localhost"));
@@ -118,6 +131,13 @@ static bool path_is(struct span path, const char *wanted)
 	return path.size == strlen(wanted) && strncasecmp((const char *)path.data, wanted, path.size) == 0;
 }
 
+static int session_copy(struct session *session, struct stream *stream, const struct grpc_request *head)
+{
+	if (session->gives)
+		return play_open(session->config.play, &session->broker, stream, head, session->client.h2);
+	return diffcopy_open(&session->broker, stream, head, session->client.h2);
+}
+
 /* The daemon retries what is refused; without the client there is nobody to ask. */
 static int executor_on_stream(struct nest *nest, struct stream *stream, const struct h2_request *request)
 {
@@ -131,8 +151,13 @@ static int executor_on_stream(struct nest *nest, struct stream *stream, const st
 		return health_answer(stream, &head, &session->health_answers);
 	if (!nest_is_open(&session->client))
 		return -EPIPE;
+	if (session->config.events->on_call) {
+		r = session->config.events->on_call(session, stream, &head);
+		if (r != SESSION_PASS)
+			return r;
+	}
 	if (session->config.broker && path_is(head.path, DIFFCOPY_PATH))
-		return diffcopy_open(&session->broker, stream, &head, session->client.h2);
+		return session_copy(session, stream, &head);
 	if (path_is(head.path, SPOOL_PATH)) {
 		r = spool_open(&session->spools, session->client.h2, stream, &head);
 		if (r != SPOOL_UNKEPT)
@@ -247,6 +272,11 @@ static void probe_on_silent(struct health_probe *probe)
 
 /* ---- life ---- */
 
+static const char *relays_lost_text(struct relay_owner *relays)
+{
+	return "the client of this session has gone";
+}
+
 static void session_free(struct session *session)
 {
 	spool_owner_fini(&session->spools);
@@ -256,7 +286,8 @@ static void session_free(struct session *session)
 
 static void session_join(struct session *session)
 {
-	if (!session->client_closed || !session->probe_stopped || nest_in_use(&session->executor) || session->broker.open)
+	if (!session->client_closed || !session->probe_stopped || nest_in_use(&session->executor) || session->broker.open ||
+	    session->users)
 		return;
 	CHECK(session->health_answers == 0);
 	CHECK(list_empty(&session->relays.relays));
@@ -277,13 +308,14 @@ int session_accept(struct session **out, const struct session_config *config, st
 	session->config = *config;
 	session->config.tenant = session->config.subject = (struct span){ 0 };
 	spool_owner_init(&session->spools, config->spools);
-	relay_owner_init(&session->relays, "");
+	relay_owner_init(&session->relays, relays_lost_text);
 	session->relays.account.bytes_max = SESSION_KEPT_BYTES_MAX;
-	session->relays.lost_text = "the client of this session has gone";
 	r = session_keep_headers(session, head);
 	diffcopy_session_init(&session->broker, config->broker, &config->scope, config->tenant, config->subject,
 	                      session->shared_key);
 	session->broker.on_idle = broker_on_idle;
+	session->config.headers = NULL;
+	session->gives = config->play && session_exposes(session, SLUICE_GIVE);
 	nest.owner = session;
 	if (r == 0)
 		r = nest_accept(&session->client, &nest, stream, head);
@@ -295,6 +327,23 @@ int session_accept(struct session **out, const struct session_config *config, st
 	health_probe_start(&session->probe, session->client.h2);
 	*out = session;
 	return 0;
+}
+
+struct h2 *session_client(struct session *session)
+{
+	return nest_is_open(&session->client) ? session->client.h2 : NULL;
+}
+
+void session_use(struct session *session)
+{
+	session->users++;
+}
+
+void session_unuse(struct session *session)
+{
+	CHECK(session->users > 0);
+	session->users--;
+	session_join(session);
 }
 
 void *session_owner(const struct session *session)
