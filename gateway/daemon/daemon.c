@@ -401,6 +401,7 @@ static void daemon_close(struct daemon *daemon)
 	while (!daemon_idle(daemon))
 		ring_run(daemon->ring, UINT64_MAX);
 	server_destroy(daemon->server);
+	cas_fini(&daemon->cas);
 	buildkit_destroy(daemon->buildkit);
 	buildkitd_stop(daemon);
 	brokering_stop(daemon);
