@@ -102,12 +102,29 @@ func holdNamespace(s Scope) int {
 }
 
 // listenIn makes a socket in a namespace; it stays there, whoever uses it.
-func listenIn(namespace, address string) (net.Listener, error) {
-	type outcome struct {
-		listener net.Listener
-		err      error
+func listenIn(namespace, address string) (listener net.Listener, err error) {
+	err = within(namespace, func() (err error) {
+		listener, err = net.Listen("tcp", address)
+		return err
+	})
+	return listener, err
+}
+
+// Dial connects from the near end.
+func (l *Link) Dial(network, address string) (conn net.Conn, err error) {
+	if l.near == 0 {
+		return net.Dial(network, address)
 	}
-	made := make(chan outcome)
+	err = within(namespace(l.near), func() (err error) {
+		conn, err = net.Dial(network, address)
+		return err
+	})
+	return conn, err
+}
+
+// within runs a function on a thread that is in the namespace.
+func within(namespace string, do func() error) error {
+	done := make(chan error)
 	go func() {
 		runtime.LockOSThread() // and never unlocked: the thread ends with this function
 		file, err := os.Open(namespace)
@@ -115,14 +132,12 @@ func listenIn(namespace, address string) (net.Listener, error) {
 			err = unix.Setns(int(file.Fd()), unix.CLONE_NEWNET)
 			file.Close()
 		}
-		var listener net.Listener
 		if err == nil {
-			listener, err = net.Listen("tcp", address)
+			err = do()
 		}
-		made <- outcome{listener, err}
+		done <- err
 	}()
-	o := <-made
-	return o.listener, o.err
+	return <-done
 }
 
 func run(s Scope, name string, arguments ...string) {

@@ -50,7 +50,7 @@ func pour(conn net.Conn) {
 	}
 }
 
-func within(t *testing.T, what string, got, wanted float64) {
+func closeTo(t *testing.T, what string, got, wanted float64) {
 	t.Helper()
 	if got < 0.9*wanted || got > 1.1*wanted {
 		t.Errorf("%s: %.4g, not %.4g", what, got, wanted)
@@ -142,7 +142,7 @@ func TestLinkIsShaped(t *testing.T) {
 				}
 				return seconds
 			}
-			within(t, "round trip, s", measure("trip", echo), shape.RoundTrip.Seconds())
+			closeTo(t, "round trip, s", measure("trip", echo), shape.RoundTrip.Seconds())
 			for what, serve := range map[string]func(net.Conn){"up": swallow, "down": pour} {
 				// The best of some: a busy machine leaves the line idle. Never is it faster.
 				best := 0.0
@@ -150,7 +150,7 @@ func TestLinkIsShaped(t *testing.T) {
 					// A connection's making and the way there and back are two round trips.
 					best = max(best, 8e-6*rateBytes/(measure(what, serve)-2*shape.RoundTrip.Seconds()))
 				}
-				within(t, "Mbit/s "+what, best, shape.Megabits)
+				closeTo(t, "Mbit/s "+what, best, shape.Megabits)
 			}
 		})
 	}
