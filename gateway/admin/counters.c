@@ -184,6 +184,8 @@ const struct counter counter_table[] = {
 	{ "sluice_builds_total", COUNTER_TOTAL, "builds", "builds that were asked for", NULL, BUILDKIT(builds_total) },
 	{ "sluice_builds_replayed_total", COUNTER_TOTAL, "builds", "times that a build went on at another buildkitd as its own was lost",
 	  "look into buildkitd's log and the kernel's: did it crash, or was it killed?", BUILDKIT(replays_total) },
+	{ "sluice_spooled_bytes", COUNTER_GAUGE, "bytes", "kept of contexts from stdin while their builds run, to replay them",
+	  "at 1 GiB further builds with a context on stdin are not replayed", BUILDKIT(spooled_bytes) },
 	{ "sluice_buildkit_calls", COUNTER_GAUGE, "calls", "open calls of BuildKit's services", NULL, BUILDKIT(calls) },
 	{ "sluice_buildkit_calls_total", COUNTER_TOTAL, "calls", "calls of BuildKit's services", NULL, BUILDKIT(calls_total) },
 	{ "sluice_buildkit_calls_lost_total", COUNTER_TOTAL, "calls", "of them, those whose executor was lost under them",

@@ -5,6 +5,7 @@ import (
 	"strings"
 
 	"github.com/moby/buildkit/client"
+	_ "github.com/moby/buildkit/util/grpcutil/encoding/proto" // as buildctl and buildx do: names need not be UTF-8
 	"github.com/tonistiigi/fsutil"
 )
 
