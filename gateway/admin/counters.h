@@ -22,6 +22,7 @@ enum counter_source {
 	COUNTERS_BUILDKIT,               /* struct buildkit_status */
 	COUNTERS_BROKER,                 /* struct diffcopy_counters */
 	COUNTERS_PLAY,                   /* struct play_counters */
+	COUNTERS_STABLE,                 /* struct stable_status */
 	COUNTERS_STATS,                  /* struct stat_memory_status */
 	COUNTERS_LEDGER,                 /* struct ledger_status */
 	COUNTERS_EXECUTORS,              /* struct executors_status */
@@ -46,7 +47,7 @@ struct counter {
 extern const struct counter counter_table[];
 extern const size_t counter_count;
 
-enum { COUNTERS_MAX = 128 };
+enum { COUNTERS_MAX = 192 };
 
 /* One moment's numbers, in the table's order. All zero at first. */
 struct counter_values {
