@@ -186,7 +186,7 @@ int claims_file_open(int dir_fd, const struct claims_file_head *head, bool make,
 {
 	char name[CLAIMS_FILE_NAME_BYTES];
 	CLEANUP(fd_closep) int fd = -1;
-	uint64_t size;
+	uint64_t size = 0;
 	int r;
 
 	claims_file_name(head->id, name);
