@@ -22,6 +22,7 @@ static void play_on_reap(struct op *op, int32_t res)
 	struct diffcopy_session *session = play->session;
 
 	play_files_fini(play);
+	play_stable_fini(play);
 	walk_destroy(play->walk);
 	asker_fini(&play->asker);
 	call_fini(&play->daemon);
@@ -36,9 +37,9 @@ static void play_on_reap(struct op *op, int32_t res)
 		session->on_idle(session);
 }
 
-static void play_join(struct play *play)
+void play_join(struct play *play)
 {
-	if (play->state == PLAY_OVER && play->asker_closed && !op_in_flight(&play->reap))
+	if (play->state == PLAY_OVER && play->asker_closed && !op_in_flight(&play->again) && !op_in_flight(&play->reap))
 		ring_timer(play->session->service->cas->ring, &play->reap, 0);
 }
 
@@ -53,28 +54,6 @@ void play_fail(struct play *play, enum grpc_status status, const char *text)
 
 /* ---- entries ---- */
 
-/* NULL, or what is wrong. */
-static const char *play_add_entry(struct play *play)
-{
-	const struct content_name *name = &play->entry.name;
-	struct play_entry *entry;
-
-	if (play->entries_count == DIFFCOPY_ENTRIES_MAX)
-		return "the context has more than 33554432 entries";
-	if (spill_grow(&play->entries, (play->entries_count + 1) * sizeof(*entry)) < 0)
-		return "no memory and no disk for the entries of the context";
-	entry = play_entry_at(play, play->entries_count++);
-	*entry = (struct play_entry){ .next = PLAY_NONE, .state = PLAY_ENTRY_OTHER };
-	if (!fsutil_stat_is_regular(&play->entry.stat))
-		return NULL;
-	/* A second name is never asked for, but may be, as at fsutil's own sender. */
-	entry->state = PLAY_ENTRY_FILE;
-	entry->size = name->size;
-	entry->recipe_bytes = name->recipe ? (uint32_t)name->digest.size & 0xffffffu : 0;
-	memcpy(entry->hash, name->digest.hash, sizeof(entry->hash));
-	return NULL;
-}
-
 static void play_count(struct play *play)
 {
 	struct diffcopy_totals *totals = &play->session->totals;
@@ -85,8 +64,32 @@ static void play_count(struct play *play)
 	totals->files += fsutil_stat_is_regular(&play->entry.stat);
 }
 
-/* The next of the times. False: it is not there yet, or the call has failed. */
-static bool play_take_time(struct play *play, int64_t *time)
+bool play_add_entry(struct play *play)
+{
+	const struct content_name *name = &play->entry.name;
+	struct play_entry *entry;
+
+	if (play->entries_count == DIFFCOPY_ENTRIES_MAX ||
+	    spill_grow(&play->entries, (play->entries_count + 1) * sizeof(*entry)) < 0) {
+		play_fail(play, GRPC_INTERNAL, play->entries_count == DIFFCOPY_ENTRIES_MAX ?
+		          "the context has more than 33554432 entries" : "no memory and no disk for the entries of the context");
+		return false;
+	}
+	entry = play_entry_at(play, play->entries_count++);
+	*entry = (struct play_entry){ .next = PLAY_NONE, .state = PLAY_ENTRY_OTHER };
+	play->entry_waits = false;
+	play_count(play);
+	if (!fsutil_stat_is_regular(&play->entry.stat))
+		return true;
+	/* A second name is never asked for, but may be, as at fsutil's own sender. */
+	entry->state = PLAY_ENTRY_FILE;
+	entry->size = name->size;
+	entry->recipe_bytes = name->recipe ? (uint32_t)name->digest.size & 0xffffffu : 0;
+	memcpy(entry->hash, name->digest.hash, sizeof(entry->hash));
+	return true;
+}
+
+bool play_take_time(struct play *play, int64_t *time)
 {
 	struct span list, rest;
 
@@ -113,41 +116,40 @@ static bool play_take_time(struct play *play, int64_t *time)
 static void play_send_stat(struct play *play, int64_t time)
 {
 	uint8_t head[FSUTIL_HEAD_BYTES_MAX];
-	const char *fault = play_add_entry(play);
 	struct span parts[2];
 
+	if (!play_add_entry(play))
+		return;
 	play->entry.stat.mod_time_ns = time;
 	buffer_clear(&play->stat);
 	fsutil_stat_put(&play->stat, &play->entry.stat);
-	if (fault || play->stat.failed) {
-		play_fail(play, GRPC_INTERNAL, fault ? fault : "an entry of the context is too long");
+	if (play->stat.failed) {
+		play_fail(play, GRPC_INTERNAL, "an entry of the context is too long");
 		return;
 	}
 	parts[0] = span_make(head, fsutil_write_stat_head(head, play->stat.size));
 	parts[1] = buffer_span(&play->stat);
 	call_send_parts(&play->daemon, parts, 2);
-	play->entry_waits = false;
-	play_count(play);
 }
 
 /* fsutil's end of the entries is the empty message. */
-static void play_end_stats(struct play *play)
+void play_end_stats(struct play *play)
 {
 	if (play->entries_count != play->asker.told.entries) {
 		play_fail(play, GRPC_INTERNAL, "the edge counts the entries of the context otherwise");
 		return;
 	}
 	play->stats_ended = true;
-	walk_destroy(play->walk);
-	play->walk = NULL;
 	call_send(&play->daemon, (struct span){ 0 }, 0);
 }
 
-/* The next entry is at hand. */
-static bool play_next_entry(struct play *play)
+/* It waits in play->entry until play_add_entry(). */
+bool play_next_entry(struct play *play)
 {
-	int r = play->entry_waits ? WALK_ENTRY : walk_next(play->walk, &play->entry);
+	int r = play->entry_waits ? WALK_ENTRY : WALK_END;
 
+	if (!play->entry_waits && !play->scan_ended)
+		r = walk_next(play->walk, &play->entry);
 	switch (r) {
 	case WALK_ENTRY:
 		play->entry_waits = true;
@@ -155,7 +157,7 @@ static bool play_next_entry(struct play *play)
 	case WALK_WAIT:
 		break;
 	case WALK_END:
-		play_end_stats(play);
+		play->scan_ended = true;
 		break;
 	case WALK_MISSING:
 		play->walk_missing = true;
@@ -175,12 +177,17 @@ static bool play_stat(struct play *play)
 {
 	int64_t time;
 
-	if (play->stats_ended || !play_next_entry(play))
+	if (play->stats_ended)
 		return false;
-	if (!play_take_time(play, &time))
-		return false;
-	play_send_stat(play, time);
-	return true;
+	if (play->lineage)
+		return play_stable_stat(play);
+	if (play_next_entry(play) && play_take_time(play, &time)) {
+		play_send_stat(play, time);
+		return true;
+	}
+	if (play->scan_ended)
+		play_end_stats(play);
+	return play->scan_ended;
 }
 
 static void play_finish(struct play *play)
@@ -298,6 +305,7 @@ static void play_fall_back(struct play *play, const char *why)
 		return;
 	}
 	play->state = PLAY_OVER;
+	play_stable_close(play);
 	play_join(play);
 }
 
@@ -377,6 +385,7 @@ static void daemon_on_closed(struct call *call, enum grpc_status status, struct 
 
 	play->state = PLAY_OVER;
 	play_files_fini(play);
+	play_stable_close(play);
 	if (status != GRPC_OK)
 		asker_cancel(&play->asker);
 	play_join(play);
@@ -465,6 +474,7 @@ static struct play *play_make(struct play_service *service, struct diffcopy_sess
 
 static void play_free(struct play *play)
 {
+	play_stable_fini(play);
 	diffcopy_head_fini(&play->head);
 	free(play->headers);
 	free(play);
@@ -474,7 +484,7 @@ static int play_ask(struct play *play, struct h2 *edge)
 {
 	struct asker_config config = {
 		.cas = play->session->service->cas, .scope = play->session->scope, .events = &asker_events, .edge = edge,
-		.metadata = play->head.metadata, .metadata_count = play->head.metadata_count, .times = true,
+		.metadata = play->head.metadata, .metadata_count = play->head.metadata_count, .times = play->all_times,
 	};
 
 	play_make_key(play);
@@ -484,13 +494,14 @@ static int play_ask(struct play *play, struct h2 *edge)
 }
 
 int play_open(struct play_service *service, struct diffcopy_session *session, struct stream *stream,
-              const struct grpc_request *head, struct h2 *edge)
+              const struct grpc_request *head, struct h2 *edge, struct lineage *lineage)
 {
 	struct play *play = play_make(service, session);
 	int r;
 
 	if (!play)
 		return ERR_RAISE(-ENOMEM);
+	play_stable_init(play, lineage);
 	r = play_keep_request(play, head);
 	if (r == 0)
 		r = play_ask(play, edge);

@@ -6,6 +6,7 @@
 #include "gateway/cas/playback.h"
 #include "gateway/play/asker.h"
 #include "gateway/play/play.h"
+#include "gateway/play/stable.h"
 #include "gateway/play/walk.h"
 
 #define PLAY_NONE UINT32_MAX
@@ -69,6 +70,18 @@ struct play {
 	uint32_t entries_count;
 	uint32_t asked_first, asked_last;
 
+	struct lineage *lineage;         /* NULL: mtimes are the client's */
+	struct packet_queue scanned;     /* entries that wait for their times, or behind such */
+	struct packet_queue claimed;     /* entries whose claims are not on the disk yet, or behind such */
+	struct buffer wanted;            /* number list: times to be asked for */
+	uint64_t wanted_last;
+	uint32_t wanted_count;
+	bool all_times, scan_ended;      /* all_times: the edge sends each entry's, unasked */
+	uint32_t directories, directories_known;
+	struct lineage_sync sync;
+	bool syncing;
+	struct op again;                 /* the scan goes on in another turn */
+
 	struct playbacks *playbacks;
 	struct play_file *files;         /* PLAY_FILES_MAX, made with the first */
 	struct list idle, ready, lost;   /* ready: data is at hand; lost: the store did not have it */
@@ -87,6 +100,26 @@ void play_fail(struct play *play, enum grpc_status status, const char *text);
 void play_pump(struct play *play);
 /* Something that was whole is not any more. */
 void play_repair(struct play *play);
+
+/* Frees it, from the loop, once its ends are there. */
+void play_join(struct play *play);
+/* The next entry, into play->entry. False: there is none at hand, or the call has failed. */
+bool play_next_entry(struct play *play);
+/* It becomes one of those that may be asked for. False: the call has failed. */
+bool play_add_entry(struct play *play);
+/* The next of the times. False: it is not there yet, or the call has failed. */
+bool play_take_time(struct play *play, int64_t *time);
+/* fsutil's end of the entries. */
+void play_end_stats(struct play *play);
+
+/* ---- play_stable.c ---- */
+
+void play_stable_init(struct play *play, struct lineage *lineage);
+/* Nothing is told of it any more. */
+void play_stable_close(struct play *play);
+void play_stable_fini(struct play *play);
+/* One STAT, if one may be sent. */
+bool play_stable_stat(struct play *play);
 
 /* ---- play_files.c ---- */
 

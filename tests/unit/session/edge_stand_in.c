@@ -182,6 +182,22 @@ static void take_ask(struct stand_in *edge, struct span message)
 	}
 }
 
+static void take_wanted(struct stand_in *edge, struct span numbers)
+{
+	struct buffer list = buffer_heap(CONTEXT_MESSAGE_BYTES_MAX);
+	uint64_t number = ENTRY_NUMBER_BEFORE;
+	int64_t previous = 0;
+
+	while (number_list_next(&numbers, &number)) {
+		assert_true(number < edge->tree->count);
+		time_list_put(&list, &previous, edge->tree->files[number].mtime_ns);
+		edge->wanted++;
+	}
+	assert_int_equal(numbers.size, 0);
+	say(edge, &(struct context_response){ .times = buffer_span(&list) });
+	buffer_fini(&list);
+}
+
 static void edge_on_message(struct call *call, struct span message)
 {
 	struct stand_in *edge = call->owner;
@@ -190,6 +206,8 @@ static void edge_on_message(struct call *call, struct span message)
 	assert_true(message_decode(&context_request_type, message, &request));
 	if (request.ask.data)
 		take_ask(edge, request.ask);
+	if (request.times.data)
+		take_wanted(edge, request.times);
 	if (request.missing.data)
 		buffer_put(&edge->missing, request.missing.data, request.missing.size);
 }

@@ -28,6 +28,7 @@ struct stand_in {
 	bool open, ended;
 	unsigned asks;
 	bool asked_times;
+	uint32_t wanted;                 /* times that were asked for one by one, in its calls so far */
 	struct digest known;             /* of the last ask; zero: none */
 	struct buffer missing;           /* the last list; empty: none */
 	char directory[64], pattern[64]; /* of the call's header fields */
