@@ -92,6 +92,7 @@ struct uploader_totals {
 	uint64_t blobs_asked, blobs_sent, bytes_packed, packs, commits, negotiate_ns, send_ns, commit_ns;
 	uint64_t bytes_sent;             /* packs as sent, compressed where that pays */
 	uint64_t blobs_promised;         /* not sent, as a sibling upload was sending them */
+	uint64_t packs_fast;             /* of packs: those compressed less hard, as the link outran the core */
 	bool unchanged;                  /* the gateway had the root whole */
 };
 
@@ -121,7 +122,7 @@ struct uploader_config {
 	struct uploader_source *source;
 	const struct uploader_events *events;
 	void *owner;
-	int level;                       /* zstd; 0: none */
+	int level;                       /* zstd, at most: level.h; 0: none */
 	/*
 	 * Starts `call` for SLUICE_PUSH with the given events and owner, as call_start() does, on the connection that is to
 	 * be used; `grpc-encoding: zstd` among the header fields lets packs be compressed. 0 or -errno.
