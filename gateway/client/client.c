@@ -8,7 +8,6 @@
 #include <unistd.h>
 #include "gateway/base/check.h"
 #include "gateway/base/err.h"
-#include "gateway/client/conn_fault.h"
 
 #define CONNECT_TIMEOUT_NS      10000000000ull
 #define MESSAGE_BYTES_MAX       (5u << 20)
@@ -18,15 +17,6 @@
 #define FLUSH_TURNS             4
 
 /* ---- the connection ---- */
-
-void client_note_end(struct client *client)
-{
-	if (client->error || !client->conn || conn_end(client->conn) == CONN_END_NONE)
-		return;
-	client->error = conn_error(client->conn) ? conn_error(client->conn) : -ECONNRESET;
-	conn_fault_describe(client->conn, client->adopted ? NULL : &client->address, client->connect_timeout_ns, client->why,
-	                    sizeof(client->why));
-}
 
 static void client_on_ready(struct conn *conn)
 {
@@ -269,6 +259,7 @@ static void free_secret(char *text)
 void client_disconnect(struct client *client)
 {
 	client_calls_abandon(client);
+	client_flush(client);            /* what is on its way is counted only when it is out */
 	if (client->conn)
 		conn_close(client->conn, "closed here");
 	while (client->conn)
