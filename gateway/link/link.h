@@ -42,7 +42,7 @@ struct link_events {
 	void (*on_closed)(struct link *link);
 };
 
-/* Texts and `tls` are borrowed until on_closed. */
+/* Texts are copied; `tls` is borrowed until on_closed. */
 struct link_config {
 	struct address address;
 	struct tls_context *tls;         /* a client's; NULL: plain */
@@ -52,6 +52,7 @@ struct link_config {
 	bool conns_at_once;              /* all of them from the start; else the second and further ones when there is traffic for them */
 	uint64_t timeout_ns;             /* how long to try to come back; 0: LINK_TIMEOUT_NS. The gateway may allow less */
 	uint64_t connect_timeout_ns;     /* of one attempt; 0: 10 s */
+	uint64_t silence_ns;             /* a path on which nothing is acknowledged for so long is given up; 0: 6 s */
 	const struct link_events *events;        /* each of them is optional, but for on_closed */
 	void *owner;
 };
@@ -60,7 +61,8 @@ struct link_config {
 int link_open(struct link **link, struct ring *ring, const struct link_config *config, char *why, size_t why_size);
 
 /*
- * A new channel: a connected non-blocking socket, the caller's to close. May be called before the link is up: what is
+ * A new channel: a connected non-blocking socket, the caller's to close. Whoever speaks HTTP/2 over it should set
+ * conn_config.stall_timeout_ns beyond `timeout_ns`: a link that is down takes no bytes. May be called before the link is up: what is
  * written goes out with the first path. -EAGAIN: LINK_CHANNELS_MAX are open; -EPIPE: the link is lost or is closing;
  * -EMFILE and the like. When the reader sees its end although the link is not lost, the gateway has closed the channel.
  */
@@ -77,7 +79,7 @@ bool link_is_up(const struct link *link);
 bool link_is_lost(const struct link *link);
 const char *link_reason(const struct link *link);        /* why it is lost or was down last; "" when it never was */
 /* How the conn ended that the reason speaks of, for callers with sentences of their own; CONN_END_NONE: the gateway said it. */
-enum conn_end link_conn_end(const struct link *link);
+enum conn_end link_how_ended(const struct link *link);
 int link_conn_error(const struct link *link);
 
 /* Bytes of the TCP streams of all its conns so far, TLS included; of these the TLS handshakes' (conn.h). */
