@@ -13,6 +13,7 @@
 #include "gateway/buildkitd/spawner.h"
 #include "gateway/cas/cas.h"
 #include "gateway/ledger/ledger.h"
+#include "gateway/link/link_service.h"
 #include "gateway/net/server.h"
 #include "gateway/pool/execute.h"
 #include "gateway/ring/ring.h"
@@ -32,6 +33,7 @@
 #define LEDGER(member)  MEMBER(COUNTERS_LEDGER, ledger_status, member)
 #define EXECUTORS(member) MEMBER(COUNTERS_EXECUTORS, executors_status, member)
 #define SPAWNER(member) MEMBER(COUNTERS_SPAWNER, spawner_status, member)
+#define LINKS(member) MEMBER(COUNTERS_LINKS, link_service_status, member)
 #define PROCESS(member) MEMBER(COUNTERS_PROCESS, counters_process, member)
 
 const struct counter counter_table[] = {
@@ -261,6 +263,33 @@ const struct counter counter_table[] = {
 	{ "sluice_spawned_idle_stopped_total", COUNTER_TOTAL, "executors", "times that one was stopped for being idle",
 	  "when it grows as fast as those started, builds come seldomer than --spawn-idle: raise it, or keep some warm",
 	  SPAWNER(idle_stopped_total) },
+
+	/* links */
+	{ "sluice_links", COUNTER_GAUGE, "links", "links that are kept, with or without a connection", NULL, LINKS(links) },
+	{ "sluice_link_paths", COUNTER_GAUGE, "connections", "connections that carry links", NULL, LINKS(paths) },
+	{ "sluice_link_channels", COUNTER_GAUGE, "channels", "channels of links that are open; each counts as a connection, too",
+	  NULL, LINKS(channels) },
+	{ "sluice_links_total", COUNTER_TOTAL, "links", "links made", NULL, LINKS(links_total) },
+	{ "sluice_links_refused_total", COUNTER_TOTAL, "links", "calls for a link that were turned away",
+	  "links that are not known, after a restart or with another credential; or too many of them", LINKS(links_refused) },
+	{ "sluice_links_expired_total", COUNTER_TOTAL, "links", "links that had no connection for --link-timeout",
+	  "clients vanish, or networks fail for longer than that: raise it", LINKS(links_expired) },
+	{ "sluice_links_broken_total", COUNTER_TOTAL, "links", "links that were ended for breaking the rules",
+	  "the log names the peer: an attack, or memory ran out", LINKS(links_broken) },
+	{ "sluice_link_resumes_total", COUNTER_TOTAL, "links", "times that a link without a connection came back",
+	  "an unsteady network: builds go on, later", LINKS(resumes) },
+	{ "sluice_link_paths_total", COUNTER_TOTAL, "connections", "connections that carried links", NULL, LINKS(paths_total) },
+	{ "sluice_link_paths_lost_total", COUNTER_TOTAL, "connections", "of these, lost in mid-link",
+	  "an unsteady network, or a proxy between that cuts long connections", LINKS(paths_lost) },
+	{ "sluice_link_channels_total", COUNTER_TOTAL, "channels", "channels opened", NULL, LINKS(channels_total) },
+	{ "sluice_link_sent_bytes_total", COUNTER_TOTAL, "bytes", "bytes of channels sent to clients, each counted once", NULL,
+	  LINKS(bytes_sent) },
+	{ "sluice_link_received_bytes_total", COUNTER_TOTAL, "bytes", "bytes of channels received, each counted once", NULL,
+	  LINKS(bytes_received) },
+	{ "sluice_link_resent_bytes_total", COUNTER_TOTAL, "bytes", "bytes of channels sent again after a connection was lost", NULL,
+	  LINKS(bytes_resent) },
+	{ "sluice_link_duplicate_bytes_total", COUNTER_TOTAL, "bytes", "bytes of channels that came twice and were dropped", NULL,
+	  LINKS(bytes_duplicate) },
 
 	/* the process */
 	{ "sluice_resident_bytes", COUNTER_GAUGE, "bytes", "resident memory of the gateway process",

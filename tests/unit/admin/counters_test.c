@@ -16,6 +16,7 @@
 #include "gateway/buildkitd/spawner.h"
 #include "gateway/cas/cas.h"
 #include "gateway/ledger/ledger.h"
+#include "gateway/link/link_service.h"
 #include "gateway/net/server.h"
 #include "gateway/pool/execute.h"
 #include "gateway/ring/ring.h"
@@ -50,6 +51,7 @@ static void leaves_no_number_out(void **state)
 	assert_covers(COUNTERS_EXECUTE, sizeof(struct execute_counters));
 	assert_covers(COUNTERS_LEDGER, sizeof(struct ledger_status));
 	assert_covers(COUNTERS_BUILDKIT, sizeof(struct buildkit_status));
+	assert_covers(COUNTERS_LINKS, sizeof(struct link_service_status));
 	assert_covers(COUNTERS_BROKER, sizeof(struct diffcopy_counters));
 	assert_covers(COUNTERS_STATS, sizeof(struct stat_memory_status));
 	assert_covers(COUNTERS_EXECUTORS, sizeof(struct executors_status));
