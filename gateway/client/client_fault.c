@@ -28,22 +28,27 @@ static int connect_failure(const struct client *client, int error, char *text, s
 	}
 }
 
-static void describe_end(const struct client *client, char *text, size_t size)
+struct fault {
+	enum conn_end end;
+	int error;
+	const char *reason;
+};
+
+static void describe_end(const struct client *client, const struct fault *fault, char *text, size_t size)
 {
-	const struct conn *conn = client->conn;
-	bool closed_early = conn_error(conn) == -ECONNRESET && conn_end(conn) == CONN_END_HANDSHAKE;
+	bool closed_early = fault->error == -ECONNRESET && fault->end == CONN_END_HANDSHAKE;
 	char name[ADDRESS_TEXT_MAX];
 
 	if (client->adopted)
 		snprintf(name, sizeof(name), "the gateway");
 	else
 		address_format(&client->address, name);
-	switch (conn_end(conn)) {
+	switch (fault->end) {
 	case CONN_END_CONNECT:
-		connect_failure(client, conn_error(conn), text, size);
+		connect_failure(client, fault->error, text, size);
 		break;
 	case CONN_END_HANDSHAKE:
-		snprintf(text, size, "cannot talk to %s: %s%s", name, conn_reason(conn),
+		snprintf(text, size, "cannot talk to %s: %s%s", name, fault->reason,
 		         closed_early && !client->address.tls && !client->adopted ? " (is it a TLS listener, grpcs://?)" : "");
 		break;
 	case CONN_END_HANDSHAKE_TIMEOUT:
@@ -55,7 +60,7 @@ static void describe_end(const struct client *client, char *text, size_t size)
 		         name);
 		break;
 	default:
-		snprintf(text, size, "connection to %s lost: %s", name, conn_reason(conn));
+		snprintf(text, size, "connection to %s lost: %s", name, fault->reason);
 		break;
 	}
 }
@@ -65,5 +70,21 @@ void client_note_end(struct client *client)
 	if (client->error || !client->conn || conn_end(client->conn) == CONN_END_NONE)
 		return;
 	client->error = conn_error(client->conn) ? conn_error(client->conn) : -ECONNRESET;
-	describe_end(client, client->why, sizeof(client->why));
+	describe_end(client, &(struct fault){ conn_end(client->conn), conn_error(client->conn), conn_reason(client->conn) },
+	             client->why, sizeof(client->why));
+}
+
+/* A link that was never up failed as a connection does, and is told as one. */
+void client_note_link_lost(struct client *client)
+{
+	const struct link *link = client->link;
+
+	if (client->error)
+		return;
+	client->error = link_conn_error(link) ? link_conn_error(link) : -ECONNRESET;
+	if (!client->link_up && link_how_ended(link) != CONN_END_NONE)
+		describe_end(client, &(struct fault){ link_how_ended(link), link_conn_error(link), link_reason(link) }, client->why,
+		             sizeof(client->why));
+	else
+		snprintf(client->why, sizeof(client->why), "%s", link_reason(link));
 }
