@@ -666,6 +666,20 @@ int call_start(struct call *call, struct h2 *h2, const char *path, struct span a
 	return r;
 }
 
+struct stream *call_give_back(struct call *call)
+{
+	struct stream *stream = call->stream;
+
+	assert(call->server);
+	if (!stream || call->headers_sent || call->finishing || call->ended || call->end_pending || call->bytes_received ||
+	    call->backlog.size || !grpc_reader_idle(&call->reader))
+		return NULL;
+	call->stream = NULL;
+	call_fini(call);
+	*call = (struct call){ 0 };
+	return stream;
+}
+
 void call_fini(struct call *call)
 {
 	assert(!call->stream);

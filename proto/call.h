@@ -126,5 +126,11 @@ void call_release(struct call *call);
  */
 void call_cancel(struct call *call);
 
+/*
+ * Server: before anything of the client's has come, and anything of ours has gone: gives the stream up, for another consumer
+ * to take over before the next event. The call is all-zero then. NULL: it is too late, and the call is as before.
+ */
+struct stream *call_give_back(struct call *call);
+
 /* Frees buffers. Only after on_closed, or before call_accept/call_start. All-zero is accepted. */
 void call_fini(struct call *call);

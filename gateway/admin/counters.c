@@ -9,6 +9,7 @@
 #include "gateway/base/check.h"
 #include "gateway/buildkit/buildkit.h"
 #include "gateway/broker/diffcopy.h"
+#include "gateway/play/play.h"
 #include "gateway/buildkitd/executors.h"
 #include "gateway/buildkitd/spawner.h"
 #include "gateway/cas/cas.h"
@@ -29,6 +30,7 @@
 #define EXECUTE(member) MEMBER(COUNTERS_EXECUTE, execute_counters, member)
 #define BUILDKIT(member) MEMBER(COUNTERS_BUILDKIT, buildkit_status, member)
 #define BROKER(member) MEMBER(COUNTERS_BROKER, diffcopy_counters, member)
+#define PLAY(member) MEMBER(COUNTERS_PLAY, play_counters, member)
 #define STATS(member) MEMBER(COUNTERS_STATS, stat_memory_status, member)
 #define LEDGER(member)  MEMBER(COUNTERS_LEDGER, ledger_status, member)
 #define EXECUTORS(member) MEMBER(COUNTERS_EXECUTORS, executors_status, member)
@@ -206,6 +208,11 @@ const struct counter counter_table[] = {
 	  BROKER(bytes_from_store) },
 	{ "sluice_context_bytes_to_executors_total", COUNTER_TOTAL, "bytes", "file content that executors were given", NULL,
 	  BROKER(bytes_to_executor) },
+	{ "sluice_plays_total", COUNTER_TOTAL, "calls", "directories that were asked of edges, by content", NULL, PLAY(plays) },
+	{ "sluice_plays_unfit_total", COUNTER_TOTAL, "calls", "of them, those that were carried as if there were no edge",
+	  "the log says why: a tree cannot hold the context, or its edge fails", PLAY(unfit) },
+	{ "sluice_plays_repaired_total", COUNTER_TOTAL, "times", "times that the store lost a part while it was played",
+	  "look for corrupt blobs; a disk that fails loses them", PLAY(repairs) },
 	{ "sluice_stat_tables", COUNTER_GAUGE, "tables", "directories of clients that are remembered in memory", NULL, STATS(tables) },
 	{ "sluice_stat_tables_used", COUNTER_GAUGE, "tables", "of them, those that builds use now", NULL, STATS(tables_used) },
 	{ "sluice_stat_entries", COUNTER_GAUGE, "files", "files that they know", NULL, STATS(entries) },

@@ -40,7 +40,8 @@ int call_session_accept(struct buildkit_call *call, const struct server_request 
 {
 	const struct binding *binding = call->binding;
 	struct session_config config = {
-		.ring = binding->buildkit->ring, .broker = binding->buildkit->broker, .scope = binding->scope,
+		.ring = binding->buildkit->ring,
+		.broker = binding->buildkit->broker, .play = binding->buildkit->play, .scope = binding->scope,
 		.tenant = span_text(binding->tenant), .subject = span_text(binding->subject), .events = &session_events,
 		.owner = call,
 	};

@@ -11,7 +11,8 @@ void cas_init(struct cas *cas)
 
 bool cas_idle(const struct cas *cas)
 {
-	return !cas->pushes_open && !cas->fetches_open && !cas->pins_open && !cas->ingests_open && !cas->playbacks_open;
+	return !cas->pushes_open && !cas->fetches_open && !cas->pins_open && !cas->ingests_open && !cas->playbacks_open &&
+	       !cas->walks_open;
 }
 
 bool cas_admits(const struct cas *cas, char *why, size_t why_size)

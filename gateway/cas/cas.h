@@ -25,7 +25,7 @@ struct cas {
 	/* What follows is cas_init()'s. */
 	struct cas_counters counters;
 	unsigned pushes_open, fetches_open, pins_open;
-	unsigned ingests_open, playbacks_open;   /* whose memory was not released yet */
+	unsigned ingests_open, playbacks_open, walks_open;       /* whose memory was not released yet */
 	struct gate packs;                       /* what waits here keeps its message, of SLUICE_MESSAGE_BYTES_MAX at most */
 	struct gate closures;
 };

@@ -32,6 +32,7 @@ static void brokering_on_saved(void *context)
 
 void brokering_stop(struct daemon *daemon)
 {
+	play_service_fini(&daemon->play);
 	if (!daemon->broker.memory)
 		return;
 	stat_memory_destroy(daemon->broker.memory, brokering_on_saved, daemon);

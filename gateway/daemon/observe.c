@@ -42,6 +42,7 @@ static void observe_publish(struct daemon *daemon)
 	counters_read(&values, COUNTERS_EXECUTE, &daemon->execute.counters);
 	counters_read(&values, COUNTERS_BUILDKIT, &buildkit);
 	counters_read(&values, COUNTERS_BROKER, &daemon->broker.counters);
+	counters_read(&values, COUNTERS_PLAY, &daemon->play.counters);
 	counters_read(&values, COUNTERS_STATS, &stats);
 	counters_read(&values, COUNTERS_LEDGER, &ledger);
 	counters_read(&values, COUNTERS_EXECUTORS, &executors);

@@ -8,6 +8,7 @@
 #include "gateway/base/check.h"
 #include "gateway/base/err.h"
 #include "gateway/base/log.h"
+#include "proto/sluice_context.h"
 
 #define SESSION_KEPT_BYTES_MAX (16u << 20)       /* of calls that wait, beyond the windows */
 
@@ -31,6 +32,7 @@ struct session {
 	bool client_ended;               /* buildx has half-closed: the daemon's trailers are awaited */
 	bool client_closed, probe_stopped;
 	bool uploaded, sent;
+	bool gives;                      /* an edge: contexts can be had by their content */
 	struct relay_owner relays;
 	struct diffcopy_session broker;  /* what its DiffCopy calls share */
 	struct health_probe probe;
@@ -129,6 +131,13 @@ static bool path_is(struct span path, const char *wanted)
 	return path.size == strlen(wanted) && strncasecmp((const char *)path.data, wanted, path.size) == 0;
 }
 
+static int session_copy(struct session *session, struct stream *stream, const struct grpc_request *head)
+{
+	if (session->gives)
+		return play_open(session->config.play, &session->broker, stream, head, session->client.h2);
+	return diffcopy_open(&session->broker, stream, head, session->client.h2);
+}
+
 /* The daemon retries what is refused; without the client there is nobody to ask. */
 static int executor_on_stream(struct nest *nest, struct stream *stream, const struct h2_request *request)
 {
@@ -148,7 +157,7 @@ static int executor_on_stream(struct nest *nest, struct stream *stream, const st
 			return r;
 	}
 	if (session->config.broker && path_is(head.path, DIFFCOPY_PATH))
-		return diffcopy_open(&session->broker, stream, &head, session->client.h2);
+		return session_copy(session, stream, &head);
 	session->uploaded |= path_is(head.path, UPLOAD_PATH);
 	session->sent |= path_is(head.path, FILE_SEND_PATH);
 	return relay_open(&session->relays, session->client.h2, stream, &head);
@@ -299,6 +308,7 @@ int session_accept(struct session **out, const struct session_config *config, st
 	                      session->shared_key);
 	session->broker.on_idle = broker_on_idle;
 	session->config.headers = NULL;
+	session->gives = config->play && session_exposes(session, SLUICE_GIVE);
 	nest.owner = session;
 	if (r == 0)
 		r = nest_accept(&session->client, &nest, stream, head);

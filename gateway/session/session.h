@@ -5,14 +5,15 @@
  *
  *	HELD <-> CARRIED -> ENDING -> (freed)
  *
- * Of the daemon's inner calls Health/Check is answered here, FileSync/DiffCopy goes to the broker, all others are carried to the
- * client untouched. The client is probed by a timer of our own.
+ * Of the daemon's inner calls Health/Check is answered here, FileSync/DiffCopy goes to the broker, or is played from the store
+ * when an edge is behind it (play.h), all others are carried to the client untouched. The client is probed by a timer of our own.
  *
  * On the ring's thread. Source: DESIGN.md "How a stock buildx build flows" 4; moby/buildkit session/.
  */
 #pragma once
 
 #include "gateway/broker/diffcopy.h"
+#include "gateway/play/play.h"
 #include "gateway/session/nest.h"
 #include "gateway/session/relay.h"
 #include "gateway/session/session_health.h"
@@ -41,6 +42,7 @@ struct session_events {
 struct session_config {
 	struct ring *ring;
 	struct diffcopy_service *broker;         /* NULL: DiffCopy is carried like the rest */
+	struct play_service *play;               /* with a broker: contexts that an edge gives. NULL: none are asked for */
 	struct scope scope;                      /* whose bytes they are */
 	struct span tenant, subject;             /* for the trust key; borrowed during session_accept() */
 	const struct header *headers;            /* more of them for the executor; borrowed during session_accept() */

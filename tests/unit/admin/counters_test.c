@@ -17,6 +17,7 @@
 #include "gateway/cas/cas.h"
 #include "gateway/ledger/ledger.h"
 #include "gateway/net/server.h"
+#include "gateway/play/play.h"
 #include "gateway/pool/execute.h"
 #include "gateway/ring/ring.h"
 #include "gateway/store/store.h"
@@ -51,6 +52,7 @@ static void leaves_no_number_out(void **state)
 	assert_covers(COUNTERS_LEDGER, sizeof(struct ledger_status));
 	assert_covers(COUNTERS_BUILDKIT, sizeof(struct buildkit_status));
 	assert_covers(COUNTERS_BROKER, sizeof(struct diffcopy_counters));
+	assert_covers(COUNTERS_PLAY, sizeof(struct play_counters));
 	assert_covers(COUNTERS_STATS, sizeof(struct stat_memory_status));
 	assert_covers(COUNTERS_EXECUTORS, sizeof(struct executors_status));
 	assert_covers(COUNTERS_SPAWNER, sizeof(struct spawner_status));

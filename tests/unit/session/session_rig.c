@@ -7,6 +7,7 @@
 #include <string.h>
 #include <time.h>
 #include "gateway/cas/references.h"
+#include "proto/sluice_context.h"
 
 #define PIECE_BYTES 32768u
 
@@ -21,7 +22,7 @@ static uint8_t content_at(uint32_t seed, uint64_t offset)
 	return (uint8_t)(x >> (8 * (offset & 7)));
 }
 
-static void content_fill(uint32_t seed, uint64_t offset, uint8_t *out, size_t size)
+void rig_content(uint32_t seed, uint64_t offset, uint8_t *out, size_t size)
 {
 	for (size_t i = 0; i < size; i++)
 		out[i] = content_at(seed, offset + i);
@@ -199,7 +200,7 @@ static bool sender_data(struct rig_sender *sender)
 		client->files_sent++;
 		return true;
 	}
-	content_fill(file->seed, sender->offset, piece, size);
+	rig_content(file->seed, sender->offset, piece, size);
 	parts[0] = span_make(head, fsutil_write_data_head(head, id, size));
 	parts[1] = span_make(piece, size);
 	assert_int_equal(call_send_parts(&sender->call, parts, 2), CALL_SENT);
@@ -284,6 +285,10 @@ static int client_on_stream(struct nest *nest, struct stream *stream, const stru
 	assert_true(grpc_request_parse(&head, request));
 	if (span_is(head.path, "/test.Echo/Never"))
 		return -EAGAIN;
+	if (client->give && span_is(head.path, SLUICE_GIVE)) {
+		client->give(client, stream, &head);
+		return 0;
+	}
 	if (!span_is(head.path, DIFFCOPY_PATH)) {
 		struct rig_health *health = calloc(1, sizeof(*health));
 
@@ -338,7 +343,7 @@ static int gateway_on_stream(void *owner, struct stream *stream, const struct h2
 {
 	struct rig_client *client = owner;
 	struct session_config config = {
-		.ring = client->rig->fixture.ring, .broker = &client->rig->service, .scope = client->rig->fixture.a,
+		.ring = client->rig->fixture.ring, .broker = &client->rig->service, .play = &client->rig->play, .scope = client->rig->fixture.a,
 		.tenant = span_text("a"), .subject = span_text("someone"), .events = &rig_session_events, .owner = client,
 	};
 	struct grpc_request head;
@@ -358,14 +363,16 @@ struct rig_client *rig_client_start(struct rig *rig, struct rig_tree *tree, cons
 		{ span_text("x-docker-expose-session-uuid"), span_text("the-session"), false },
 		{ span_text("x-docker-expose-session-sharedkey"), span_text(shared_key), false },
 		{ span_text("x-docker-expose-session-grpc-method"), span_text(DIFFCOPY_PATH), false },
+		{ span_text("x-docker-expose-session-grpc-method"), span_text(SLUICE_GIVE), false },
 	};
 	struct nest_config nest = { .ring = rig->fixture.ring, .events = &client_nest_events, .owner = client };
 
 	assert_true(rig->clients_count <= RIG_SESSIONS_MAX);
-	*client = (struct rig_client){ .rig = rig, .tree = tree, .shared_key = shared_key };
+	*client = (struct rig_client){ .rig = rig, .tree = tree, .shared_key = shared_key, .give = rig->give, .giver = rig->giver };
 	assert_int_equal(h2_create(&client->wire.client, &near), 0);
 	assert_int_equal(h2_create(&client->wire.server, &far), 0);
-	assert_int_equal(nest_start(&client->nest, &nest, client->wire.client, SESSION_PATH, span_text("x"), metadata, 3), 0);
+	assert_int_equal(nest_start(&client->nest, &nest, client->wire.client, SESSION_PATH, span_text("x"), metadata,
+	                            client->give ? 4 : 3), 0);
 	rig_wait(rig, client->session);
 	return client;
 }
@@ -676,6 +683,7 @@ void rig_fini(struct rig *rig)
 	}
 	wait_for_cas(rig);
 	memory_close(rig);
+	play_service_fini(&rig->play);
 	fixture_close(&rig->fixture);
 	fixture_fini(&rig->fixture);
 }

@@ -34,6 +34,10 @@ struct rig_wire {
 	bool cut;
 };
 
+struct rig_client;
+/* An edge's Context/Give, inside on_stream: takes the stream over. */
+typedef void rig_give_fn(struct rig_client *client, struct stream *stream, const struct grpc_request *head);
+
 /* A client's process: one outer connection, one session, one tree. */
 struct rig_client {
 	struct rig *rig;
@@ -50,6 +54,8 @@ struct rig_client {
 	bool stopped;                    /* at stop_after_bytes */
 	unsigned calls_open, health_checks;
 	struct rig_sender *senders;
+	rig_give_fn *give;               /* NULL: it is no edge */
+	void *giver;
 	bool closed;
 	enum grpc_status status;
 	char message[256];
@@ -88,6 +94,9 @@ struct rig {
 	struct sha256 hasher;
 	struct stat_memory *memory;
 	struct diffcopy_service service;
+	struct play_service play;
+	rig_give_fn *give;               /* of the clients that start from now on */
+	void *giver;
 	struct rig_client clients[RIG_SESSIONS_MAX];
 	struct rig_daemon daemons[RIG_SESSIONS_MAX];
 	unsigned clients_count, daemons_count;
@@ -105,6 +114,9 @@ void rig_reopen_memory(struct rig *rig);
 
 /* `files` files in directories, of sizes around every bound of naming and packing, `seed` for all. */
 void rig_tree_make(struct rig_tree *tree, uint32_t files, uint32_t seed);
+
+/* The bytes of a file. */
+void rig_content(uint32_t seed, uint64_t offset, uint8_t *out, size_t size);
 
 struct rig_client *rig_client_start(struct rig *rig, struct rig_tree *tree, const char *shared_key);
 void rig_client_end(struct rig_client *client);          /* half-closes, and waits for the end */
