@@ -14,6 +14,7 @@
 #include "gateway/buildkitd/spawner.h"
 #include "gateway/cas/cas.h"
 #include "gateway/edge/channel.h"
+#include "gateway/edge/giver.h"
 #include "gateway/ledger/ledger.h"
 #include "gateway/net/server.h"
 #include "gateway/pool/execute.h"
@@ -36,6 +37,7 @@
 #define EXECUTORS(member) MEMBER(COUNTERS_EXECUTORS, executors_status, member)
 #define SPAWNER(member) MEMBER(COUNTERS_SPAWNER, spawner_status, member)
 #define CHANNELS(member) MEMBER(COUNTERS_CHANNELS, channels_counters, member)
+#define GIVER(member) MEMBER(COUNTERS_GIVER, giver_counters, member)
 #define PROCESS(member) MEMBER(COUNTERS_PROCESS, counters_process, member)
 
 const struct counter counter_table[] = {
@@ -277,6 +279,22 @@ const struct counter counter_table[] = {
 	{ "sluice_edge_sessions_total", COUNTER_TOTAL, "calls", "build sessions among them", NULL, CHANNELS(sessions) },
 	{ "sluice_edge_calls_lost_total", COUNTER_TOTAL, "calls", "calls that ended with their connection to the gateway",
 	  "the log says why: the gateway was restarted, or the network between breaks connections", CHANNELS(calls_lost) },
+	{ "sluice_edge_contexts_total", COUNTER_TOTAL, "contexts", "contexts that the gateway asked the edge for by content", NULL,
+	  GIVER(gives) },
+	{ "sluice_edge_contexts_unchanged_total", COUNTER_TOTAL, "contexts", "of them, those of which nothing was sent but the root",
+	  NULL, GIVER(gives_unchanged) },
+	{ "sluice_edge_contexts_unfit_total", COUNTER_TOTAL, "contexts", "of them, those that went file by file as without an edge",
+	  "the log says why: foreign xattrs, owners, a full store", GIVER(gives_unfit) },
+	{ "sluice_edge_entries_total", COUNTER_TOTAL, "entries", "files and directories that buildx listed", NULL, GIVER(entries) },
+	{ "sluice_edge_files_read_total", COUNTER_TOTAL, "files", "files that were read, as their contents were not known", NULL,
+	  GIVER(files_read) },
+	{ "sluice_edge_read_bytes_total", COUNTER_TOTAL, "bytes", "bytes of them", NULL, GIVER(bytes_read) },
+	{ "sluice_edge_sent_bytes_total", COUNTER_TOTAL, "bytes", "bytes of packs that were pushed to the gateway", NULL,
+	  GIVER(bytes_sent) },
+	{ "sluice_edge_files_read_again_total", COUNTER_TOTAL, "files", "files that were read again, as the edge's store had lost them",
+	  "the edge's store is too small for what is built: raise --ceiling", GIVER(files_read_again) },
+	{ "sluice_edge_pushes_again_total", COUNTER_TOTAL, "pushes", "pushes that began again",
+	  "connections to the gateway break, or its store evicts what was just pushed", GIVER(pushes_again) },
 
 	/* the process */
 	{ "sluice_resident_bytes", COUNTER_GAUGE, "bytes", "resident memory of the gateway process",

@@ -26,6 +26,7 @@ struct uplink {
 struct channel {
 	struct channels *channels;
 	const struct conn *client;       /* NULL: it has gone */
+	uint32_t uid;                    /* whose it is */
 	struct uplink *uplink;           /* for new calls; NULL: the next one makes it */
 	struct list uplinks, link;
 	unsigned sessions;
@@ -169,8 +170,9 @@ static int session_on_call(struct session *session, struct stream *stream, const
 {
 	const struct carried *carried = session_owner(session);
 	const struct channels *channels = carried->channel->channels;
+	uint32_t uid = carried->channel->uid;
 
-	return channels->on_inner ? channels->on_inner(channels->context, session, stream, head) : SESSION_PASS;
+	return channels->on_inner ? channels->on_inner(channels->context, session, uid, stream, head) : SESSION_PASS;
 }
 
 /* Whose status it is shows its text: the gateway's own, or the edge's about its connection. */
@@ -281,6 +283,7 @@ static struct channel *channel_create(struct channels *channels, const struct co
 		return NULL;
 	channel->channels = channels;
 	channel->client = client;
+	channel->uid = conn_peer(client)->uid;
 	list_init(&channel->uplinks);
 	list_append(&channels->channels, &channel->link);
 	channels->count++;

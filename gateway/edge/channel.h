@@ -21,8 +21,9 @@ struct channels_counters {
 struct channels {
 	struct ring *ring;
 	struct upstream *upstream;
-	/* The inner calls that the edge answers itself; as session_events.on_call. NULL: none. */
-	int (*on_inner)(void *context, struct session *session, struct stream *stream, const struct grpc_request *head);
+	/* The inner calls that the edge answers itself; as session_events.on_call. `uid`: whose client it is. NULL: none. */
+	int (*on_inner)(void *context, struct session *session, uint32_t uid, struct stream *stream,
+	                const struct grpc_request *head);
 	void *context;
 	const struct header *session_headers;    /* that the gateway is to see on each Session, besides buildx's own */
 	size_t session_headers_count;

@@ -10,6 +10,7 @@
 #include "gateway/daemon/signals.h"
 #include "gateway/edge/parts.h"
 #include "gateway/ring/probe.h"
+#include "proto/sluice_context.h"
 
 static const struct server_method edge_methods[] = { { NULL, NULL } };
 
@@ -79,8 +80,26 @@ static int edge_listen(struct edge *edge, char *why, size_t why_size)
 	return 0;
 }
 
+static int edge_on_inner(void *context, struct session *session, uint32_t uid, struct stream *stream,
+                         const struct grpc_request *head)
+{
+	struct edge *edge = context;
+
+	return span_is(head->path, SLUICE_GIVE) ? giver_open(&edge->giver, session, uid, stream, head) : SESSION_PASS;
+}
+
 static void edge_make_channels(struct edge *edge)
 {
+	edge->session_headers[0] = (struct header){
+		.name = span_text("x-docker-expose-session-grpc-method"), .value = span_text(SLUICE_GIVE),
+	};
+	edge->session_headers[1] = (struct header){
+		.name = span_text("sluice-edge-mtime"), .value = span_text(edge->config->mtime_client ? "client" : "stable"),
+	};
+	edge->channels.session_headers = edge->session_headers;
+	edge->channels.session_headers_count = 2;
+	edge->channels.on_inner = edge_on_inner;
+	edge->channels.context = edge;
 	edge->channels.ring = edge->ring;
 	edge->channels.upstream = &edge->upstream;
 	channels_init(&edge->channels);
@@ -113,6 +132,7 @@ static void edge_close(struct edge *edge)
 	while (edge->server && (!edge->drained || !channels_idle(&edge->channels)))
 		ring_run(edge->ring, UINT64_MAX);
 	server_destroy(edge->server);
+	edge_store_close(edge);
 	upstream_fini(&edge->upstream);
 	ring_destroy(edge->ring);
 }
@@ -125,6 +145,8 @@ static int edge_start(struct edge *edge, char *why, size_t why_size)
 	r = edge_open_ring(edge, why, why_size);
 	if (r == 0)
 		r = upstream_init(&edge->upstream, edge->ring, &edge->config->upstream, why, why_size);
+	if (r == 0)
+		r = edge_store_open(edge, why, why_size);
 	if (r == 0)
 		r = edge_open_server(edge, why, why_size);
 	if (r < 0)
