@@ -13,6 +13,9 @@
  * buildx for a file once: the others wait for its name (stat_claim); that each blob is sent once is the gateway's care,
  * which tells one upload what another is sending. Without a shared key nothing is remembered.
  *
+ * What was read is held in the store until the gateway has it. So a store may be smaller than a context: past the service's
+ * window everything is sent ahead, and buildx waits for the link.
+ *
  * buildx's call stays open until the gateway has all that it wants, so that what the edge's store has lost meanwhile can
  * be asked for. Whatever goes wrong before the root was told makes the context *unfit*, with the reason, and the gateway goes
  * on as if there were no edge.
@@ -45,6 +48,7 @@ struct giver_service {
 	struct known known;
 	struct pusher *pusher;
 	const char *directory;           /* where long listings go */
+	uint64_t window_bytes;           /* of contents, a call: read of buildx and not yet at the gateway; then buildx waits */
 	struct giver_counters counters;
 	unsigned open;
 };

@@ -90,7 +90,11 @@ struct giver {
 	struct stat_table *table;        /* NULL: nothing is remembered */
 	struct known_set *known;         /* with `table` */
 	struct ingest *ingest;
-	struct store_hold *hold;
+	struct store_hold *hold, *hold_before;   /* of what was noted last; of what was noted up to `before_end` */
+	size_t before_end;
+	uint64_t lot_bytes;              /* noted under `hold` */
+	bool windowed;                   /* the window was full once */
+	bool held_by_window, held_by_store;      /* buildx's call waits */
 	struct buffer unstored;          /* what the store did not take of the last DATA, which is `unstored_of`'s */
 	struct fetch *unstored_of;
 	uint64_t files_read, bytes_read, bytes_sent;
@@ -106,7 +110,10 @@ struct giver {
 	bool loading;
 
 	struct digest_vector noted;      /* in the store by this call */
-	size_t fed;
+	size_t fed, confirmed;           /* of them: handed to the uploader, and answered for, in order */
+	size_t fed_count, stored_count;  /* by this uploader: handed over, of them said to be there */
+	uint64_t confirmed_bytes;
+	struct digest_set stored, fed_ever;
 	enum giver_feed feed;
 	size_t sample_stored;
 	struct uploader *uploader;
@@ -149,6 +156,8 @@ bool giver_read_done(const struct giver *giver);
 bool giver_read_again(struct giver *giver, uint32_t number);
 /* The gateway wants no more: FIN. */
 void giver_read_finish(struct giver *giver);
+/* The gateway has more of what was read: goes on reading if there is room, and lets the store forget. */
+void giver_read_resume(struct giver *giver);
 void giver_read_close(struct giver *giver);
 void giver_read_fini(struct giver *giver);
 
@@ -156,6 +165,8 @@ void giver_read_fini(struct giver *giver);
 
 /* Something was noted, or the gateway's question came: sends ahead what is to be. */
 void giver_push_feed(struct giver *giver);
+/* The bytes that were read and that the gateway is not known to have. */
+uint64_t giver_push_pending(const struct giver *giver);
 /* Loads what is lacking of recipes. True: nothing is. */
 bool giver_push_load(struct giver *giver);
 void giver_push_commit(struct giver *giver);

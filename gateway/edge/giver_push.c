@@ -302,10 +302,13 @@ static void uploader_on_stored(struct uploader *uploader, const struct digest *d
 	const struct uploader_totals *totals = uploader_totals(uploader);
 
 	giver->sample_stored += count;
+	giver->stored_count += count;
+	for (size_t i = 0; i < count; i++)
+		(void)digest_set_add(&giver->stored, &digests[i]);       /* what is not noted here is waited for longer */
+	giver_wake(giver);
 	if (giver->feed != GIVER_FEED_SAMPLE || giver->sample_stored < GIVER_SAMPLE)
 		return;
 	giver->feed = totals->blobs_sent * 4 < totals->blobs_asked ? GIVER_FEED_NONE : GIVER_FEED_ALL;
-	giver_wake(giver);
 }
 
 static bool holds(const struct giver *giver, const struct listing_entry *entry, const struct digest *digest)
@@ -410,10 +413,12 @@ static void uploader_on_closed(void *owner)
 	giver->uploader = NULL;
 	giver->restart = giver->uploader_closing = false;
 	giver->sent_counted = 0;
-	giver->fed = 0;
-	if (!again)
-		giver_wake(giver);
-	else if (giver->state == GIVER_PUSHING)
+	giver->fed = giver->confirmed;
+	giver->fed_count = giver->stored_count = 0;
+	digest_set_fini(&giver->stored);
+	digest_set_fini(&giver->fed_ever);
+	giver_wake(giver);
+	if (again && giver->state == GIVER_PUSHING)
 		giver_load_again(giver);
 }
 
@@ -461,6 +466,8 @@ static void feed_decide(struct giver *giver)
 {
 	bool warm = giver->known && giver->known->count > 0;
 
+	if (giver->asked && giver->windowed)
+		giver->feed = GIVER_FEED_ALL;
 	if (giver->feed != GIVER_FEED_UNDECIDED || !giver->asked)
 		return;
 	if (warm)
@@ -478,6 +485,27 @@ static size_t feed_end(const struct giver *giver)
 	return 0;
 }
 
+/* What another upload sends is for that one to answer for. */
+static void confirm(struct giver *giver)
+{
+	bool settled = giver->uploader &&
+	               giver->fed_count == giver->stored_count + uploader_totals(giver->uploader)->blobs_promised;
+
+	while (giver->confirmed < giver->fed) {
+		const struct digest *digest = &giver->noted.items[giver->confirmed];
+
+		if (!settled && is_new(giver, digest) && !digest_set_has(&giver->stored, digest))
+			break;
+		giver->confirmed_bytes += digest->size;
+		giver->confirmed++;
+	}
+}
+
+uint64_t giver_push_pending(const struct giver *giver)
+{
+	return giver->bytes_read > giver->confirmed_bytes ? giver->bytes_read - giver->confirmed_bytes : 0;
+}
+
 void giver_push_feed(struct giver *giver)
 {
 	size_t end;
@@ -488,13 +516,18 @@ void giver_push_feed(struct giver *giver)
 		uploader_retry(giver->uploader);
 		return;
 	}
+	confirm(giver);
+	giver_read_resume(giver);
 	end = feed_end(giver);
 	if (giver->state > GIVER_LOADING || giver->restart || giver->fed >= end || !uploader_make(giver))
 		return;
 	while (giver->fed < end) {
 		const struct digest *digest = &giver->noted.items[giver->fed++];
 
-		if (is_new(giver, digest) && uploader_feed(giver->uploader, digest, 1) < 0) {
+		if (!is_new(giver, digest) || digest_set_add(&giver->fed_ever, digest) == 0)
+			continue;
+		giver->fed_count++;
+		if (uploader_feed(giver->uploader, digest, 1) < 0) {
 			giver_unfit(giver, "the edge is out of memory");
 			return;
 		}
@@ -529,6 +562,8 @@ bool giver_push_idle(const struct giver *giver)
 void giver_push_fini(struct giver *giver)
 {
 	recipes_fini(&giver->recipes);
+	digest_set_fini(&giver->stored);
+	digest_set_fini(&giver->fed_ever);
 	digest_vector_fini(&giver->noted);
 	digest_vector_fini(&giver->directories);
 	digest_vector_fini(&giver->contents);
