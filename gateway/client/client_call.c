@@ -162,6 +162,12 @@ void client_calls_abandon(struct client *client)
 		call_abandon(container_of(link, struct client_call, link));
 }
 
+void client_call_bytes(const struct client_call *call, uint64_t *received, uint64_t *sent)
+{
+	*received = call->call.bytes_received;
+	*sent = call->call.bytes_sent;
+}
+
 void client_call_close(struct client_call *call)
 {
 	struct client *client;

@@ -12,7 +12,6 @@
 
 #define SESSION_KEPT_BYTES_MAX (16u << 20)       /* of calls that wait, beyond the windows */
 
-#define UPLOAD_PATH    "/moby.upload.v1.Upload/Pull"
 #define FILE_SEND_PATH "/moby.filesync.v1.FileSend/DiffCopy"
 
 #define HEADER_ID         "x-docker-expose-session-uuid"
@@ -31,8 +30,9 @@ struct session {
 	struct nest client, executor;
 	bool client_ended;               /* buildx has half-closed: the daemon's trailers are awaited */
 	bool client_closed, probe_stopped;
-	bool uploaded, sent;
+	bool uploaded, sent;             /* an upload went by that was not kept; a result */
 	bool gives;                      /* an edge: contexts can be had by their content */
+	struct spool_owner spools;
 	struct relay_owner relays;
 	struct diffcopy_session broker;  /* what its DiffCopy calls share */
 	struct health_probe probe;
@@ -158,7 +158,12 @@ static int executor_on_stream(struct nest *nest, struct stream *stream, const st
 	}
 	if (session->config.broker && path_is(head.path, DIFFCOPY_PATH))
 		return session_copy(session, stream, &head);
-	session->uploaded |= path_is(head.path, UPLOAD_PATH);
+	if (path_is(head.path, SPOOL_PATH)) {
+		r = spool_open(&session->spools, session->client.h2, stream, &head);
+		if (r != SPOOL_UNKEPT)
+			return r;
+		session->uploaded = true;
+	}
 	session->sent |= path_is(head.path, FILE_SEND_PATH);
 	return relay_open(&session->relays, session->client.h2, stream, &head);
 }
@@ -274,6 +279,7 @@ static const char *relays_lost_text(struct relay_owner *relays)
 
 static void session_free(struct session *session)
 {
+	spool_owner_fini(&session->spools);
 	free(session->headers);
 	free(session);
 }
@@ -301,6 +307,7 @@ int session_accept(struct session **out, const struct session_config *config, st
 		return ERR_RAISE(-ENOMEM);
 	session->config = *config;
 	session->config.tenant = session->config.subject = (struct span){ 0 };
+	spool_owner_init(&session->spools, config->spools);
 	relay_owner_init(&session->relays, relays_lost_text);
 	session->relays.account.bytes_max = SESSION_KEPT_BYTES_MAX;
 	r = session_keep_headers(session, head);
@@ -359,9 +366,9 @@ struct span session_shared_key(const struct session *session)
 	return session->shared_key;
 }
 
-bool session_has_uploaded(const struct session *session)
+bool session_can_repeat(const struct session *session)
 {
-	return session->uploaded;
+	return !session->uploaded && spool_owner_can_repeat(&session->spools);
 }
 
 bool session_has_sent(const struct session *session)

@@ -6,7 +6,8 @@
  *	HELD <-> CARRIED -> ENDING -> (freed)
  *
  * Of the daemon's inner calls Health/Check is answered here, FileSync/DiffCopy goes to the broker, or is played from the store
- * when an edge is behind it (play.h), all others are carried to the client untouched. The client is probed by a timer of our own.
+ * when an edge is behind it (play.h), of Upload/Pull is kept what came (spool.h), all others are carried to the client
+ * untouched. The client is probed by a timer of our own.
  *
  * On the ring's thread. Source: DESIGN.md "How a stock buildx build flows" 4; moby/buildkit session/.
  */
@@ -17,6 +18,7 @@
 #include "gateway/session/nest.h"
 #include "gateway/session/relay.h"
 #include "gateway/session/session_health.h"
+#include "gateway/session/spool.h"
 
 #define SESSION_PATH "/moby.buildkit.v1.Control/Session"
 
@@ -42,6 +44,7 @@ struct session_events {
 struct session_config {
 	struct ring *ring;
 	struct diffcopy_service *broker;         /* NULL: DiffCopy is carried like the rest */
+	struct spool_room *spools;               /* NULL: Upload/Pull is carried like the rest, and comes once */
 	struct play_service *play;               /* with a broker: contexts that an edge gives. NULL: none are asked for */
 	struct scope scope;                      /* whose bytes they are */
 	struct span tenant, subject;             /* for the trust key; borrowed during session_accept() */
@@ -74,8 +77,9 @@ struct span session_id(const struct session *session);           /* x-docker-exp
 struct span session_shared_key(const struct session *session);   /* x-docker-expose-session-sharedkey */
 /* The client exposes this method ("/moby.filesync.v1.FileSync/DiffCopy"), in any case of letters. */
 bool session_exposes(const struct session *session, const char *method);
-/* A context that its client reads only once (Upload/Pull) was asked of it; it was given a result (FileSend). */
-bool session_has_uploaded(const struct session *session);
+/* Another executor would get all that this one got of streams which the client says once (Upload/Pull). */
+bool session_can_repeat(const struct session *session);
+/* The client was given a result (FileSend). */
 bool session_has_sent(const struct session *session);
 /* What has gone through its DiffCopy calls since it was last asked; what comes is counted from 0. */
 struct diffcopy_totals session_take_totals(struct session *session);

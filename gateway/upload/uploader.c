@@ -102,40 +102,76 @@ static void uploader_on_committed(struct uploader *uploader)
 	uploader_enter(uploader, UPLOADER_ENDING);
 }
 
+/* They were left to a sibling that has not sent them; each is told so once. -1: out of memory. */
+static int uploader_break_promises(struct uploader *uploader, struct span blobs)
+{
+	struct digest digest;
+	int all = 1;
+
+	while (digest_list_next(&blobs, &digest)) {
+		int r = digest_set_has(&uploader->promised, &digest) ? digest_set_add(&uploader->broken, &digest) : 0;
+
+		if (r < 0)
+			return r;
+		all &= r;
+	}
+	return all;
+}
+
+static void uploader_send_missing(struct uploader *uploader, struct span blobs)
+{
+	struct digest digest;
+
+	uploader_enter(uploader, UPLOADER_SENDING);
+	while (digest_list_next(&blobs, &digest))
+		uploader_miss(uploader, &digest);
+}
+
 /* Later rounds send what the gateway listed; but a hole in what was assumed means to ask about everything. */
 static void uploader_on_missing(struct uploader *uploader, struct span message)
 {
 	struct push_missing missing;
-	struct digest digest;
+	int promised;
 
 	if (!message_decode(&push_missing_type, message, &missing) || !missing.blobs.size) {
 		uploader_fail(uploader, ERR_RAISE(-EPROTO), GRPC_OK, "the gateway sent a malformed answer");
 		return;
 	}
-	if (uploader->rounds == UPLOADER_COMMITS_MAX) {
+	promised = uploader_break_promises(uploader, missing.blobs);
+	if (promised < 0) {
+		uploader_fail_memory(uploader);
+	} else if (promised) {
+		uploader_send_missing(uploader, missing.blobs);
+	} else if (++uploader->rounds == UPLOADER_COMMITS_MAX) {
 		uploader_fail(uploader, ERR_RAISE(-EAGAIN), GRPC_OK, "the gateway loses blobs faster than they can be sent: "
 		              "its --ceiling is too small for this tree");
-		return;
-	}
-	if (uploader->assume) {
+	} else if (uploader->assume) {
 		uploader->assume = false;
 		uploader_enter(uploader, UPLOADER_WALKING);
-		uploader_walk_begin(uploader);
-		return;
+		uploader_walk_begin(uploader, false);
+	} else {
+		uploader_send_missing(uploader, missing.blobs);
 	}
-	uploader_enter(uploader, UPLOADER_SENDING);
-	while (digest_list_next(&missing.blobs, &digest))
-		uploader_miss(uploader, &digest);
+}
+
+/* A prediction asks without committing. */
+static bool uploader_root_is_there(const struct uploader *uploader, const struct push_response *response)
+{
+	struct push_answer answer;
+
+	if (!uploader->config.predict)
+		return response->committed.data;
+	return response->answer.data && message_decode(&push_answer_type, response->answer, &answer) && bit_list_get(answer.present, 0);
 }
 
 static void uploader_on_root(struct uploader *uploader, const struct push_response *response)
 {
-	if (response->committed.data) {
+	if (uploader_root_is_there(uploader, response)) {
 		uploader->totals.unchanged = true;
 		uploader_on_committed(uploader);
 	} else if (response->answer.data) {
 		uploader_enter(uploader, UPLOADER_WALKING);
-		uploader_walk_begin(uploader);
+		uploader_walk_begin(uploader, true);
 	} else {
 		uploader_fail(uploader, ERR_RAISE(-EPROTO), GRPC_OK, "the gateway sent an answer to something else");
 	}
@@ -188,7 +224,7 @@ static void uploader_offer(struct uploader *uploader)
 	uploader_progress(uploader, UPLOADER_PHASE_NEGOTIATE);
 	uploader->root_offered = true;
 	uploader->totals.blobs_asked++;
-	if (uploader_send_list(uploader, 1, &uploader->root, 1, true))
+	if (uploader_send_list(uploader, 1, &uploader->root, 1, !uploader->config.predict))
 		uploader_flight_add(uploader, (struct uploader_flight){ .kind = UPLOADER_FLIGHT_ROOT });
 }
 
@@ -201,12 +237,24 @@ static void uploader_commit_root(struct uploader *uploader)
 {
 	if (!uploader_all_sent(uploader) || !uploader_may_send(uploader))
 		return;
+	if (uploader->config.predict) {
+		uploader_on_committed(uploader);
+		uploader->again = true;
+		return;
+	}
 	uploader_enter(uploader, UPLOADER_COMMITTING);
 	uploader_progress(uploader, UPLOADER_PHASE_COMMIT);
-	uploader->rounds++;
 	uploader->totals.commits++;
 	if (uploader_send_list(uploader, 4, &uploader->root, 1, false))
 		uploader_flight_add(uploader, (struct uploader_flight){ .kind = UPLOADER_FLIGHT_COMMIT });
+}
+
+static void uploader_forget(struct uploader *uploader)
+{
+	digest_set_fini(&uploader->seen);
+	digest_set_fini(&uploader->reached);
+	digest_set_fini(&uploader->promised);
+	digest_set_fini(&uploader->broken);
 }
 
 /* Ready for another root. What was found and sent for this one says nothing about the next: time goes by. */
@@ -217,8 +265,7 @@ static void uploader_succeed(struct uploader *uploader)
 	uploader_enter(uploader, UPLOADER_FEEDING);
 	uploader->root_offered = false;
 	uploader->rounds = 0;
-	digest_set_fini(&uploader->seen);
-	digest_set_fini(&uploader->reached);
+	uploader_forget(uploader);
 	uploader->config.events->on_done(uploader, UPLOADER_OK, GRPC_OK, "");
 }
 
@@ -256,8 +303,7 @@ static void uploader_free(struct uploader *uploader)
 
 	call_fini(&uploader->call);
 	uploader_packs_fini(uploader);
-	digest_set_fini(&uploader->seen);
-	digest_set_fini(&uploader->reached);
+	uploader_forget(uploader);
 	digest_vector_fini(&uploader->level);
 	digest_vector_fini(&uploader->fed.digests);
 	digest_vector_fini(&uploader->directories.digests);

@@ -78,9 +78,11 @@ struct uploader {
 	struct digest root;
 	bool root_offered, commit_sent;
 	bool assume;                     /* what the last commit held is there */
-	unsigned rounds;                 /* commits of this root */
+	unsigned rounds;                 /* commits of this root that were refused for blobs lost */
 	struct digest_set seen;          /* asked about at some time, or fed */
 	struct digest_set reached;       /* directories that were candidates at some time */
+	struct digest_set promised;      /* siblings were sending them when they were asked about */
+	struct digest_set broken;        /* those that have to be sent after all */
 	struct digest_vector level;      /* directories that the gateway lacks, to go down from */
 	struct uploader_list fed, directories, blobs;
 	struct digest_vector missing;    /* to be sent, from missing_next on */
@@ -121,8 +123,8 @@ void uploader_progress(struct uploader *uploader, enum uploader_phase phase);
 
 /* ---- uploader_walk.c ---- */
 
-/* Begins at the root. */
-void uploader_walk_begin(struct uploader *uploader);
+/* Begins at the root. With `settled` what was fed is not asked about again. */
+void uploader_walk_begin(struct uploader *uploader, bool settled);
 /* Goes down as far as answers allow. True: all that is to be asked about was found and answered. */
 bool uploader_walk(struct uploader *uploader);
 void uploader_ask(struct uploader *uploader);

@@ -68,7 +68,9 @@ void uploader_miss(struct uploader *uploader, const struct digest *digest)
 static void take_present(struct uploader *uploader, const struct uploader_list *list, const struct digest *digest,
                          bool promised)
 {
-	if (promised)
+	if (promised && digest_set_add(&uploader->promised, digest) < 0)
+		uploader_fail_memory(uploader);
+	else if (promised)
 		uploader->totals.blobs_promised++;
 	else if (list == &uploader->fed && uploader->config.events->on_stored &&
 	         digest_vector_add(&uploader->told, digest) < 0)
@@ -208,9 +210,9 @@ static int descend(struct uploader *uploader, const struct digest *directory)
 	return r < 0 ? r : 0;
 }
 
-void uploader_walk_begin(struct uploader *uploader)
+void uploader_walk_begin(struct uploader *uploader, bool settled)
 {
-	if (uploader->rounds) {                  /* what was thought to be settled was not */
+	if (!settled) {
 		digest_set_fini(&uploader->seen);
 		digest_set_fini(&uploader->reached);
 	}

@@ -6,7 +6,7 @@ import re
 
 from harness import check
 
-COMMANDS = ["serve", "edge", "push", "pull", "run", "ls", "cat", "diff", "status", "builds", "pin", "fsck", "doctor", "chunk", "cert", "version"]
+COMMANDS = ["serve", "edge", "push", "pull", "run", "ls", "cat", "diff", "explain", "affected", "status", "builds", "pin", "fsck", "doctor", "chunk", "cert", "version"]
 
 
 def test_help_names_every_command(env):

@@ -63,7 +63,7 @@ static size_t shelf_put_directory(struct shelf *shelf, size_t number)
 
 static void shelf_put_root(struct shelf *shelf, const size_t *directories, uint64_t large_size)
 {
-	struct tree_node nodes[SHELF_DIRECTORIES + 2] = { 0 };
+	struct tree_node nodes[SHELF_DIRECTORIES + 3] = { 0 };
 	struct tree_directory directory = { .mode = 0755 };
 	struct buffer encoded = buffer_heap(1 << 20);
 	char names[SHELF_DIRECTORIES][16];
@@ -78,11 +78,14 @@ static void shelf_put_root(struct shelf *shelf, const size_t *directories, uint6
 	nodes[SHELF_DIRECTORIES + 1] = (struct tree_node){ .kind = TREE_FILE, .name = span_text("large"), .mode = 0644,
 	                                                   .recipe = true, .digest = shelf->digests[shelf->recipe],
 	                                                   .file_size = large_size };
-	assert_int_equal(tree_encode(&encoded, &directory, nodes, SHELF_DIRECTORIES + 2), 0);
+	nodes[SHELF_DIRECTORIES + 2] = (struct tree_node){ .kind = TREE_FILE, .name = span_text("mark"), .mode = 0644,
+	                                                   .digest = shelf->digests[shelf->mark],
+	                                                   .file_size = shelf->digests[shelf->mark].size };
+	assert_int_equal(tree_encode(&encoded, &directory, nodes, SHELF_DIRECTORIES + 3), 0);
 	shelf->root = shelf_put(shelf, encoded);
 }
 
-static void shelf_fill(struct shelf *shelf, uint32_t seed)
+static void shelf_fill(struct shelf *shelf, uint32_t seed, uint32_t mark)
 {
 	size_t directories[SHELF_DIRECTORIES], first;
 	struct buffer recipe = buffer_heap(1 << 20);
@@ -90,6 +93,7 @@ static void shelf_fill(struct shelf *shelf, uint32_t seed)
 
 	for (size_t i = 0; i < SHELF_DIRECTORIES * SHELF_FILES; i++)
 		shelf_put(shelf, made_up(&seed, 1000 + i * 7919 % 60000));
+	shelf->mark = shelf_put(shelf, made_up(&mark, 100));
 	first = shelf->count;
 	for (size_t i = 0; i < SHELF_CHUNKS; i++) {
 		shelf_put(shelf, made_up(&seed, 100000 + i));
@@ -225,10 +229,15 @@ static const struct uploader_source_ops shelf_ops = {
 	.read = shelf_read,
 };
 
-void shelf_make(struct shelf *shelf, struct ring *ring, uint32_t seed)
+void shelf_make_marked(struct shelf *shelf, struct ring *ring, uint32_t seed, uint32_t mark)
 {
 	*shelf = (struct shelf){ .source.ops = &shelf_ops, .ring = ring };
-	shelf_fill(shelf, seed);
+	shelf_fill(shelf, seed, mark);
+}
+
+void shelf_make(struct shelf *shelf, struct ring *ring, uint32_t seed)
+{
+	shelf_make_marked(shelf, ring, seed, 0);
 }
 
 void shelf_fini(struct shelf *shelf)

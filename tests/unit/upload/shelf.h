@@ -1,6 +1,6 @@
 /*
- * shelf: a tree in memory as the source of an uploader: directories with small files, one file by recipe, and a directory
- * that is there twice. It can read later, have blobs that are stale, and fail.
+ * shelf: a tree in memory as the source of an uploader: directories with small files, one file by recipe, a small one of
+ * its own, and a directory that is there twice. It can read later, have blobs that are stale, and fail.
  */
 #pragma once
 
@@ -9,7 +9,7 @@
 #define SHELF_DIRECTORIES 6
 #define SHELF_FILES       40             /* a directory */
 #define SHELF_CHUNKS      50
-#define SHELF_BLOBS       (SHELF_DIRECTORIES * (SHELF_FILES + 1) + SHELF_CHUNKS + 2)
+#define SHELF_BLOBS       (SHELF_DIRECTORIES * (SHELF_FILES + 1) + SHELF_CHUNKS + 3)
 
 struct shelf_read {
 	struct op timer;
@@ -24,7 +24,7 @@ struct shelf {
 	struct digest digests[SHELF_BLOBS];
 	size_t count;
 	size_t contents, chunks;         /* the first so many blobs are contents; so many of these, at the end, the chunks */
-	size_t recipe, root;             /* places */
+	size_t mark, recipe, root;       /* places */
 	uint64_t bytes;
 
 	bool later;                      /* reads are done by a timer, not at once */
@@ -41,4 +41,6 @@ struct shelf {
 
 /* The same tree for the same `seed`; sizes are such that it takes some packs. */
 void shelf_make(struct shelf *shelf, struct ring *ring, uint32_t seed);
+/* The same but for the file of its own, and so the root. */
+void shelf_make_marked(struct shelf *shelf, struct ring *ring, uint32_t seed, uint32_t mark);
 void shelf_fini(struct shelf *shelf);
