@@ -13,6 +13,10 @@
  * buildx for a file once: the others wait for its name (stat_claim); that each blob is sent once is the gateway's care,
  * which tells one upload what another is sending. Without a shared key nothing is remembered.
  *
+ * When the gateway lacks most of it and wants it so, entries go to it once all are listed, and names of contents as it has
+ * them, while others are still read (giver_ahead.c): then nothing that goes wrong later can make the context unfit any more,
+ * and it is lost.
+ *
  * What was read is held in the store until the gateway has it. So a store may be smaller than a context: past the service's
  * window everything is sent ahead, and buildx waits for the link.
  *

@@ -65,6 +65,9 @@ struct pack_read {
 	struct load loads[GIVER_LOADS_MAX];
 };
 
+struct holder;
+struct giver_named;
+
 struct giver {
 	struct giver_service *service;
 	struct session *session;
@@ -72,7 +75,7 @@ struct giver {
 
 	struct call gateway, client;
 	bool gateway_closed, client_closed;
-	bool asked, ask_times;
+	bool asked, ask_times, ask_ahead;
 	struct digest ask_known;         /* all-zero: none */
 	struct packet_queue answers;     /* for the gateway */
 	struct packet_queue questions;   /* for buildx */
@@ -116,12 +119,18 @@ struct giver {
 	struct digest_set stored, fed_ever;
 	enum giver_feed feed;
 	size_t sample_stored;
+	bool cold;                       /* the gateway lacks most of the sample */
+	bool ahead;                      /* it was told the entries */
+	struct giver_named *named;       /* contents in the order in which they got their names; of them told */
+	size_t named_count, named_room, named_told;
 	struct uploader *uploader;
 	struct uploader_source source;
 	struct digest_vector directories, contents;      /* lent to the uploader */
 	bool *are_recipes;
 	size_t are_recipes_room;
 	struct pack_read packs[UPLOADER_PACKS_MAX];
+	struct holder *holders;          /* made when something was lost, by key */
+	size_t holders_count;
 	unsigned tries;
 	bool restart;                    /* when the uploader has closed */
 	bool uploader_closing;
@@ -134,6 +143,8 @@ struct giver {
 
 /* ---- giver.c ---- */
 
+/* Behind what waits for the gateway. */
+void giver_answer(struct giver *giver, const struct context_response *response);
 /* Decides what comes next. From inside any event of the giver's parts. */
 void giver_step(struct giver *giver);
 /* The same from the loop. */
@@ -160,6 +171,16 @@ void giver_read_finish(struct giver *giver);
 void giver_read_resume(struct giver *giver);
 void giver_read_close(struct giver *giver);
 void giver_read_fini(struct giver *giver);
+
+/* ---- giver_ahead.c ---- */
+
+/* A content has its name, and its blobs were noted. */
+void giver_ahead_named(struct giver *giver, uint32_t number);
+/* The listing has ended, or the gateway has more: tells what is to be told. */
+void giver_ahead_step(struct giver *giver);
+/* All is at the gateway: the rest of the names, before the root. */
+void giver_ahead_finish(struct giver *giver);
+void giver_ahead_fini(struct giver *giver);
 
 /* ---- giver_push.c ---- */
 

@@ -308,25 +308,87 @@ static void uploader_on_stored(struct uploader *uploader, const struct digest *d
 	giver_wake(giver);
 	if (giver->feed != GIVER_FEED_SAMPLE || giver->sample_stored < GIVER_SAMPLE)
 		return;
-	giver->feed = totals->blobs_sent * 4 < totals->blobs_asked ? GIVER_FEED_NONE : GIVER_FEED_ALL;
+	giver->cold = totals->blobs_sent * 4 >= totals->blobs_asked;
+	giver->feed = giver->cold ? GIVER_FEED_ALL : GIVER_FEED_NONE;
 }
 
-static bool holds(const struct giver *giver, const struct listing_entry *entry, const struct digest *digest)
+/* ---- what the store lost ---- */
+
+/* An entry that a blob is of: itself, or a chunk of it. */
+struct holder {
+	uint64_t key;                    /* the beginning of the digest; a false one costs a file read in vain */
+	uint32_t number;
+};
+
+static uint64_t key_of(const struct digest *digest)
 {
-	struct digest own = listing_digest(entry);
+	uint64_t key;
 
-	if (!(entry->flags & LISTING_DATA))
-		return false;
-	return digest_equal(&own, digest) ||
-	       ((entry->flags & LISTING_RECIPE) && recipes_names(&giver->recipes, &own, digest));
+	memcpy(&key, digest->hash, sizeof(key));
+	return key;
 }
 
+static int by_key(const void *a, const void *b)
+{
+	uint64_t one = ((const struct holder *)a)->key, other = ((const struct holder *)b)->key;
+
+	return (one > other) - (one < other);
+}
+
+static void put_recipe(struct giver *giver, const struct digest *digest, uint32_t number, struct holder *to)
+{
+	const struct recipe_record *record = recipes_find(&giver->recipes, digest);
+
+	for (uint32_t i = 0; record && i < record->count; i++) {
+		if (to)
+			to[giver->holders_count] = (struct holder){ key_of(&record->blobs[i]), number };
+		giver->holders_count++;
+		if (record->are_recipes)
+			put_recipe(giver, &record->blobs[i], number, to);
+	}
+}
+
+/* Twice the same way: how many there are, then which. */
+static void put_holders(struct giver *giver, struct holder *to)
+{
+	giver->holders_count = 0;
+	for (uint32_t i = 0; i < giver->listing.count; i++) {
+		const struct listing_entry *entry = listing_at(&giver->listing, i);
+		struct digest digest = listing_digest(entry);
+
+		if (!(entry->flags & LISTING_DATA) || !digest.size)
+			continue;
+		if (to)
+			to[giver->holders_count] = (struct holder){ key_of(&digest), i };
+		giver->holders_count++;
+		if (entry->flags & LISTING_RECIPE)
+			put_recipe(giver, &digest, i, to);
+	}
+}
+
+static bool make_holders(struct giver *giver)
+{
+	if (giver->holders)
+		return true;
+	put_holders(giver, NULL);
+	giver->holders = malloc((giver->holders_count + 1) * sizeof(*giver->holders));
+	if (!giver->holders)
+		return false;
+	put_holders(giver, giver->holders);
+	qsort(giver->holders, giver->holders_count, sizeof(*giver->holders), by_key);
+	return true;
+}
+
+/* Any of those that hold it will do. */
 static bool read_holder_again(struct giver *giver, const struct digest *digest)
 {
-	for (uint32_t i = 0; i < giver->listing.count; i++)
-		if (holds(giver, listing_at(&giver->listing, i), digest))
-			return giver_read_again(giver, i);
-	return false;
+	struct holder wanted = { .key = key_of(digest) };
+	const struct holder *found;
+
+	if (!make_holders(giver))
+		return false;
+	found = bsearch(&wanted, giver->holders, giver->holders_count, sizeof(*giver->holders), by_key);
+	return found && giver_read_again(giver, found->number);
 }
 
 static void uploader_on_stale(struct uploader *uploader, const struct digest *digests, size_t count, const char *why)
@@ -401,6 +463,8 @@ static void uploader_on_done(struct uploader *uploader, int outcome, enum grpc_s
 		restart(giver);
 		return;
 	}
+	if (status == GRPC_UNAVAILABLE && *giver->service->pusher->why)
+		why = giver->service->pusher->why;
 	snprintf(text, sizeof(text), "the push failed: %.400s", why);
 	giver_unfit(giver, text);
 }
@@ -568,4 +632,5 @@ void giver_push_fini(struct giver *giver)
 	digest_vector_fini(&giver->directories);
 	digest_vector_fini(&giver->contents);
 	free(giver->are_recipes);
+	free(giver->holders);
 }

@@ -73,8 +73,12 @@ static void fetch_done(struct fetch *fetch, const struct content_name *name)
 		giver_unfit(giver, "a file changed while it was read");
 		return;
 	}
-	if (!again)
-		listing_set_content(&giver->listing, (uint32_t)(entry - listing_at(&giver->listing, 0)), name);
+	if (!again) {
+		uint32_t number = (uint32_t)(entry - listing_at(&giver->listing, 0));
+
+		listing_set_content(&giver->listing, number, name);
+		giver_ahead_named(giver, number);
+	}
 	fetches_start(giver);
 	giver_wake(giver);
 }
@@ -328,7 +332,7 @@ static void file_on_named(struct ingest_file *file)
 		            "the edge's store is full: raise --ceiling" : "the edge could not store a file");
 		return;
 	}
-	if (giver->table && name.size == listing_at(&giver->listing, fetch->number)->size)
+	if (fetch->claim.table && name.size == listing_at(&giver->listing, fetch->number)->size)
 		stat_claim_named(&fetch->claim, &name);
 	else
 		stat_claim_end(&fetch->claim);
