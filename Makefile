@@ -11,6 +11,7 @@ help:
 	@echo 'make interop   real buildkitd, buildctl and buildx through the gateway (wants Go 1.26; builds them at first)'
 	@echo 'make bench     the benchmarks; they want a quiet machine'
 	@echo 'make bench-buildkit  what stock builds cost through the gateway, as a table (an hour; wants a quiet machine)'
+	@echo 'make bench-edge  what builds through an edge cost over shaped lines (hours; wants a quiet machine)'
 	@echo 'make soak      the long loops'
 	@echo 'make install   into PREFIX (default /usr/local)'
 	@echo 'make clean     remove the build directories'
@@ -41,6 +42,9 @@ bench: build
 bench-buildkit: build
 	@perf/buildkit/run $(BUILD)/gateway/cmd/sluice $(BUILD)/interop
 
+bench-edge: build
+	@perf/edge/run $(BUILD)/gateway/cmd/sluice $(BUILD)/interop
+
 soak: build
 	@ACCEPT=soak python3 tests/e2e/run.py --binary $(BUILD)/gateway/cmd/sluice --table soak kill memory
 	@INTEROP=soak scripts/interop $(BUILD)/gateway/cmd/sluice $(BUILD)/interop
@@ -51,4 +55,4 @@ install: build
 clean:
 	rm -rf build build-sanitize build-clang build-clang-sanitize build-fuzz
 
-.PHONY: help deps build demo test accept interop bench bench-buildkit soak install clean
+.PHONY: help deps build demo test accept interop bench bench-buildkit bench-edge soak install clean

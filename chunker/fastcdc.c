@@ -123,3 +123,19 @@ size_t fastcdc_cut(const struct fastcdc *fastcdc, const uint8_t *data, size_t si
 	found = fastcdc_scan(fastcdc, start, data + start, tested, &hash);
 	return found < tested ? start + found : limit;
 }
+
+/* A byte is shifted out of the hash by the 64th behind it. */
+bool fastcdc_may_end(const struct fastcdc *fastcdc, const uint8_t *data, size_t size, size_t length)
+{
+	size_t start = fastcdc_scan_start(fastcdc);
+	size_t limit = size < fastcdc->max ? size : fastcdc->max;
+	uint64_t hash = 0;
+
+	if (length == limit)
+		return true;
+	if (size <= fastcdc->min || length < start || length >= (limit & ~(size_t)1))
+		return false;
+	for (size_t i = length - start < 64 ? start : length - 63; i <= length; i++)
+		hash = (hash << 1) + fastcdc->gear[data[i]];
+	return !(hash & (length < fastcdc->average ? fastcdc->mask_small : fastcdc->mask_large));
+}

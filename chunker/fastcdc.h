@@ -57,6 +57,12 @@ bool fastcdc_init(struct fastcdc *fastcdc, const struct fastcdc_params *params);
 size_t fastcdc_cut(const struct fastcdc *fastcdc, const uint8_t *data, size_t size);
 
 /*
+ * Whether the chunk that starts at `data` ends behind `length` bytes, if no earlier byte makes it end: a few operations,
+ * whatever the length. `data` as for fastcdc_cut(). For those who know that none does (chunker/guide.c).
+ */
+bool fastcdc_may_end(const struct fastcdc *fastcdc, const uint8_t *data, size_t size, size_t length);
+
+/*
  * For those who carry a hash from one piece of a chunk to the next (chunker/cutter.c). `data` are the bytes from offset
  * `position` of a chunk on; `position` (at least min & ~1) and `size` are even. Returns the index in `data` of the byte
  * before which the chunk ends, or `size` when no byte hits; then `*hash` has taken all of them in.

@@ -7,8 +7,12 @@
 #include "chunker/sha256.h"
 #include "chunker/sha256_lanes.h"
 
-/* With fewer busy lanes than this OpenSSL is faster than any lanes (measured without SHA instructions). */
-#define SHA256_BUSY_MIN 3
+/*
+ * With fewer busy lanes than this OpenSSL is faster than any vector lanes (measured without SHA instructions), until a
+ * calibration says more; and of the two lanes of the SHA instructions both must be busy.
+ */
+#define SHA256_BUSY_MIN       3
+#define SHA256_BUSY_MIN_SHANI 2
 
 /*
  * Does all `jobs` with `advance`, which has `lanes` lanes. With fewer than `busy_min` busy lanes OpenSSL takes over; 1

@@ -390,6 +390,21 @@ enum call_outcome call_send_parts(struct call *call, const struct span *parts, s
 	return outcome;
 }
 
+enum call_outcome call_send_deflated(struct call *call, struct span deflated)
+{
+	enum call_outcome outcome = may_send(call);
+
+	assert(call->peer_zstd);
+	if (outcome == CALL_SENT)
+		put_message(call, true, &deflated, 1);
+	return outcome;
+}
+
+bool call_takes_zstd(const struct call *call)
+{
+	return call->peer_zstd;
+}
+
 void call_end(struct call *call)
 {
 	assert(!call->server);

@@ -98,6 +98,9 @@ int call_start(struct call *call, struct h2 *h2, const char *path, struct span a
 enum call_outcome call_send(struct call *call, struct span message, int level);
 /* The same, never compressed, for a message that lies in pieces: a head that was made here and a body that was lent. */
 enum call_outcome call_send_parts(struct call *call, const struct span *parts, size_t count);
+/* The same for a message that zstd_message_deflate() made smaller already, elsewhere; only when call_takes_zstd(). */
+enum call_outcome call_send_deflated(struct call *call, struct span deflated);
+bool call_takes_zstd(const struct call *call);
 
 /* True: the next call_send() is taken. False: on_writable follows when it would be, unless the call has ended. */
 bool call_has_room(struct call *call);

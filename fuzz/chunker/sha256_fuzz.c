@@ -1,5 +1,5 @@
 /*
- * sha256_differential: the lanes, at both widths and as this CPU has them, give OpenSSL's digests, whatever the jobs'
+ * sha256_differential: the lanes, of every backend for any CPU and as this CPU has them, give OpenSSL's digests, whatever the jobs'
  * lengths, with the last lanes handed over at whatever point.
  *
  * Input: one byte count of jobs, one byte for the hand-over's threshold, two bytes of length a job, then the data of
@@ -61,6 +61,9 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 	jobs_make(jobs, count, data + 2, data + 2 + 2 * count, size - 2 - 2 * count);
 	check(sha256_advance_portable8, 8, busy_min, jobs, count);
 	check(sha256_advance_portable16, 16, busy_min, jobs, count);
+#ifdef __x86_64__
+	check(sha256_advance_portable_shani, 2, busy_min, jobs, count);
+#endif
 	backend_count = sha256_backends(backends);
 	for (size_t i = 0; i < backend_count; i++)
 		check(backends[i].advance, backends[i].lanes, busy_min, jobs, count);

@@ -1,7 +1,8 @@
 /*
  * counters: all numbers that the gateway tells about itself, in one table: name, unit, one line of meaning, and what an
  * operator should do when it grows. The numbers stay where they are made (struct server_status, ring_counters,
- * store_status, cas_counters, pool_status, execute_counters, buildkit_status, executors_status, spawner_status, ledger_status); the table
+ * store_status, cas_counters, pool_status, execute_counters, buildkit_status, executors_status, spawner_status, ledger_status,
+ * channels_counters, giver_counters); the table
  * says which member of which struct each one is, so there is no second truth. tests/unit/admin checks that no member is left
  * out.
  */
@@ -27,6 +28,8 @@ enum counter_source {
 	COUNTERS_LEDGER,                 /* struct ledger_status */
 	COUNTERS_EXECUTORS,              /* struct executors_status */
 	COUNTERS_SPAWNER,                /* struct spawner_status */
+	COUNTERS_CHANNELS,               /* struct channels_counters */
+	COUNTERS_GIVER,                  /* struct giver_counters */
 	COUNTERS_PROCESS,                /* struct counters_process */
 	COUNTERS_SOURCES
 };

@@ -10,6 +10,7 @@
 #include "gateway/broker/diffcopy_head.h"
 
 #define MESSAGE_BYTES_MAX (4u << 20)             /* fsutil's DATA has 32 KiB, a STAT's xattrs a few */
+#define QUEUE_KEPT_BYTES  (256u << 10)
 #define STATS_MEMORY_BYTES (DIFFCOPY_MEMORY_ENTRIES * 96ull)     /* of STATs that wait, about as many entries */
 
 /* ---- towards the daemon ---- */
@@ -218,7 +219,8 @@ static void diffcopy_on_reap(struct op *op, int32_t res)
 
 void diffcopy_join(struct diffcopy *diffcopy)
 {
-	if (diffcopy->daemon_closed && diffcopy->client_closed && diffcopy->naming == 0 && !op_in_flight(&diffcopy->reap))
+	if (diffcopy->daemon_closed && diffcopy->client_closed && diffcopy->naming == 0 && !op_in_flight(&diffcopy->patience) &&
+	    !op_in_flight(&diffcopy->reap))
 		ring_timer(diffcopy->service->cas->ring, &diffcopy->reap, 0);
 }
 
@@ -317,6 +319,8 @@ static struct diffcopy *diffcopy_make(struct diffcopy_session *session)
 	diffcopy->asked_first = ENTRY_NONE;
 	diffcopy->entries = (struct spill){ .directory = directory,
 		                            .memory_bytes_max = DIFFCOPY_MEMORY_ENTRIES * sizeof(struct entry) };
+	diffcopy->stats.kept_bytes = QUEUE_KEPT_BYTES;
+	diffcopy->stash.kept_bytes = 2 * DIFFCOPY_STASH_BYTES;
 	diffcopy->stats.spill = (struct spill){ .directory = directory, .memory_bytes_max = STATS_MEMORY_BYTES };
 	list_init(&diffcopy->free);
 	list_init(&diffcopy->plays);

@@ -8,8 +8,10 @@
  * together. Without a shared key (buildctl, the probe) nothing is known, nothing is kept, and everything passes through.
  *
  * Back-pressure: reading from the client never stops because of a STAT: those that the daemon does not take wait in a
- * packet_queue. File bytes that it does not take wait up to DIFFCOPY_STASH_BYTES; beyond, they go to the store only and are
- * read from there later. Where there is no store for them (no trust key, a full store) the client waits.
+ * packet_queue. File bytes that it does not take wait up to DIFFCOPY_STASH_BYTES; then the client waits, as it does when it
+ * sends to the daemon itself, which costs nothing while the daemon is only the slower one of the two. One that takes next
+ * to nothing for DIFFCOPY_PATIENCE_NS is not waited for: the rest goes to the store only and is read from there later.
+ * Where there is no store for them (no trust key, a full store) the client waits all the same.
  *
  * On the ring's thread. Source: DESIGN.md "How a stock buildx build flows" 5 and 6; fsutil send.go, receive.go.
  */
@@ -20,7 +22,8 @@
 #include "proto/grpc.h"
 
 #define DIFFCOPY_PATH          "/moby.filesync.v1.FileSync/DiffCopy"
-#define DIFFCOPY_STASH_BYTES   (4u << 20)        /* file bytes that wait in memory for the daemon, a call */
+#define DIFFCOPY_STASH_BYTES   (1u << 20)        /* file bytes that wait in memory for the daemon, a call */
+#define DIFFCOPY_PATIENCE_NS   100000000u        /* how long the client waits for a daemon that takes half of them */
 #define DIFFCOPY_TRANSFERS_MAX 128               /* files under way, a call; fsutil's sender queues as many */
 #define DIFFCOPY_PLAYS_MAX     16                /* files that are read from the store at a time, a call */
 #define DIFFCOPY_ENTRIES_MAX   (1u << 25)

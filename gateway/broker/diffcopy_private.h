@@ -66,6 +66,9 @@ struct diffcopy {
 	bool daemon_closed, client_closed;
 	bool daemon_ended;               /* it has half-closed: so do we, behind `questions` */
 	bool held_by_stash, held_by_store;       /* the client's call waits for room */
+	bool impatient;                  /* the daemon was waited for in vain: files are deferred until it takes some again */
+	uint64_t held_since_ns;          /* by the stash */
+	struct op patience;
 	bool counted;                    /* its entries are those of a context, for the account */
 	enum grpc_status client_status;
 	char client_message[CALL_STATUS_TEXT_MAX + 1];

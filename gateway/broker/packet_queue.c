@@ -5,7 +5,6 @@
 #include "gateway/base/check.h"
 
 #define LENGTH_BYTES 4u
-#define KEPT_BYTES   (256u << 10)          /* of memory, while nothing waits */
 
 /* What was taken makes room once it is the larger part, so each byte is moved less than once. */
 static void packet_queue_compact(struct packet_queue *queue)
@@ -66,7 +65,7 @@ void packet_queue_pop(struct packet_queue *queue)
 	if (!packet_queue_empty(queue))
 		return;
 	queue->first = queue->end = 0;
-	if (queue->spill.capacity > KEPT_BYTES)
+	if (queue->spill.capacity > queue->kept_bytes)
 		spill_fini(&queue->spill);
 }
 

@@ -10,6 +10,7 @@ struct packet_queue {
 	struct spill spill;              /* its directory and bound are the owner's to set */
 	size_t first, end;               /* bytes */
 	size_t bytes;                    /* of the packets that wait */
+	size_t kept_bytes;               /* the owner's: of memory, while nothing waits; more is given back */
 };
 
 /* Copies in one packet, given in pieces. 0 or as spill_grow(). */

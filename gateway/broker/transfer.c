@@ -210,15 +210,54 @@ static bool transfer_defer(struct transfer *transfer)
 	return true;
 }
 
+static void transfers_go_on(struct diffcopy *diffcopy)
+{
+	diffcopy->held_by_stash = false;
+	if (!diffcopy->held_by_store)
+		call_release(&diffcopy->client);
+}
+
+/* One timer for many short waits: it is not stopped, but looks how long the present one lasts. */
+static void diffcopy_on_patience(struct op *op, int32_t res)
+{
+	struct diffcopy *diffcopy = container_of(op, struct diffcopy, patience);
+	struct ring *ring = diffcopy->service->cas->ring;
+	uint64_t waited_ns = ring_now_ns(ring) - diffcopy->held_since_ns;
+
+	if (diffcopy->daemon_closed) {
+		diffcopy_join(diffcopy);
+	} else if (diffcopy->held_by_stash && waited_ns < DIFFCOPY_PATIENCE_NS) {
+		ring_timer(ring, op, DIFFCOPY_PATIENCE_NS - waited_ns);
+	} else if (diffcopy->held_by_stash) {
+		diffcopy->impatient = true;
+		transfers_go_on(diffcopy);
+	}
+}
+
+/* When patience did not help and nothing can be deferred, the client waits as long as it takes. */
+static void transfers_wait(struct diffcopy *diffcopy)
+{
+	struct ring *ring = diffcopy->service->cas->ring;
+
+	if (diffcopy->held_by_stash)
+		return;
+	diffcopy->held_by_stash = true;
+	diffcopy->held_since_ns = ring_now_ns(ring);
+	call_hold(&diffcopy->client);
+	if (diffcopy->impatient || op_in_flight(&diffcopy->patience))
+		return;
+	diffcopy->patience.fn = diffcopy_on_patience;
+	ring_timer(ring, &diffcopy->patience, DIFFCOPY_PATIENCE_NS);
+}
+
 static void transfer_pass(struct transfer *transfer, struct span data)
 {
 	struct diffcopy *diffcopy = transfer->diffcopy;
 
 	if (diffcopy->stash.bytes >= DIFFCOPY_STASH_BYTES) {
-		if (transfer_defer(transfer))
+		if (diffcopy->impatient && transfer_defer(transfer))
 			return;
-		diffcopy->held_by_stash = true;
-		call_hold(&diffcopy->client);
+		transfers_wait(diffcopy);
 	}
 	transfer_deliver(transfer, data);
 }
@@ -276,11 +315,11 @@ bool transfer_take(struct diffcopy *diffcopy, uint32_t id, struct span data)
 
 void transfers_resume(struct diffcopy *diffcopy)
 {
-	if (!diffcopy->held_by_stash || diffcopy->stash.bytes > DIFFCOPY_STASH_BYTES / 2)
+	if (diffcopy->stash.bytes > DIFFCOPY_STASH_BYTES / 2)
 		return;
-	diffcopy->held_by_stash = false;
-	if (!diffcopy->held_by_store)
-		call_release(&diffcopy->client);
+	diffcopy->impatient = false;
+	if (diffcopy->held_by_stash)
+		transfers_go_on(diffcopy);
 }
 
 /* ---- into the store ---- */
@@ -431,6 +470,7 @@ void transfers_close(struct diffcopy *diffcopy)
 			transfer_release(transfer);
 	}
 	diffcopy->unstored_of = NULL;
+	ring_cancel(diffcopy->service->cas->ring, &diffcopy->patience);
 	if (diffcopy->naming)
 		ingest_flush(diffcopy->ingest);
 }

@@ -106,14 +106,18 @@ static void first_on_granted(struct lease *lease)
 	lease_release(lease);
 }
 
+/*
+ * BuildKit's client asks Info again for as long as it is UNAVAILABLE, and in the end says only that its time is over. This
+ * has waited already: with another status its user reads why.
+ */
 static void first_refuse(struct buildkit_call *call)
 {
 	const struct buildkit *buildkit = call->binding->buildkit;
+	bool hopeful = buildkit_hopeful(buildkit, call->binding->tenant) && call->kind != CALL_INFO;
 	char why[1024];
 
 	answers_why(buildkit, call->binding->tenant, why, sizeof(why));
-	forward_finish(&call->forward, buildkit_hopeful(buildkit, call->binding->tenant) ? GRPC_UNAVAILABLE :
-	               GRPC_FAILED_PRECONDITION, why);
+	forward_finish(&call->forward, hopeful ? GRPC_UNAVAILABLE : GRPC_FAILED_PRECONDITION, why);
 }
 
 static void first_on_refused(struct lease *lease, const char *why)
@@ -138,11 +142,24 @@ static void first_on_lost(struct lease *lease, const char *why)
 	(void)why;
 }
 
+/* buildx asks twice, ListWorkers and Info: what both wait together is bounded as a build's wait is. */
 static void first_wait(struct buildkit_call *call)
 {
+	struct binding *binding = call->binding;
+	uint64_t last;
+
 	CHECK(!call->leasing);
+	if (!binding->asked_ns)
+		binding->asked_ns = call->since_ns;
+	last = binding->asked_ns + executors_queue_timeout_ns(binding->buildkit->executors);
+	if (last <= ring_now_ns(binding->buildkit->ring)) {
+		first_refuse(call);
+		return;
+	}
 	call->leasing = true;
 	call->deadline_ns = call->since_ns + BINDING_ANSWER_WAIT_NS;
+	if (call->deadline_ns > last)
+		call->deadline_ns = last;
 	call->lease = (struct lease){
 		.tenant = call->binding->tenant, .on_granted = first_on_granted, .on_queued = first_on_queued,
 		.on_refused = first_on_refused, .on_lost = first_on_lost,

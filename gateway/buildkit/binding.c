@@ -29,6 +29,25 @@ struct buildkit_call *binding_solve(const struct binding *binding, const char *r
 	return NULL;
 }
 
+bool binding_solve_is_over(const struct binding *binding, const char *ref)
+{
+	for (unsigned i = 0; i < BINDING_OVER_KEPT && !binding_solve(binding, ref); i++)
+		if (ref[0] && strcmp(binding->over[i], ref) == 0)
+			return true;
+	return false;
+}
+
+void binding_end_solve(struct binding *binding, const char *ref)
+{
+	if (!ref[0])
+		return;
+	snprintf(binding->over[binding->over_next], BUILD_ID_MAX, "%s", ref);
+	binding->over_next = (binding->over_next + 1) % BINDING_OVER_KEPT;
+	for_each_call(call, binding)
+		if ((call->kind == CALL_BRIDGE || call->kind == CALL_RETURN) && call_held(call) && strcmp(call->ref, ref) == 0)
+			call_has_no_job(call);
+}
+
 static const struct buildkit_call *binding_session(const struct binding *binding, const char *session)
 {
 	for_each_call(call, binding)
@@ -48,7 +67,8 @@ static bool wants_executor(const struct buildkit_call *call)
 	case CALL_BRIDGE:
 		return true;
 	case CALL_RETURN:
-		return !call->empty;
+		/* Of itself it asks for nothing: a build that was refused is returned, too. */
+		return !call->empty && binding_solve(call->binding, call->ref);
 	default:
 		return false;
 	}

@@ -34,10 +34,12 @@
 #define BINDING_LINGER_NS         2000000000ull  /* from the last build's end, while something of it is still there */
 #define BINDING_SESSION_WAIT_NS   250000000ull   /* for the session that a Solve names: its directory decides where */
 #define BINDING_STRAY_WAIT_NS     6000000000ull  /* for the Solve that a Status or Return belongs to; as buildkitd */
-#define BINDING_ANSWER_WAIT_NS    15000000000ull /* for a first executor that can say what it can do; `ls` gives 20 s */
+#define BINDING_ANSWER_WAIT_NS    15000000000ull /* for a first executor that can say what it can do; `ls` gives 20 s;
+                                                    together no longer than a lease may wait */
 #define BINDING_KEPT_BYTES_MAX    (64u << 20)    /* of requests that wait, beyond the client's windows */
 #define BINDING_LOST_GRACE_NS     10000000000ull /* a doubted executor has to be ready again, while our own connection stands */
 #define BINDING_PROBES_KEPT       4              /* refs of probes that were answered: late Status calls of theirs */
+#define BINDING_OVER_KEPT         32             /* refs of Solves that have gone: late LLBBridge calls of theirs */
 
 enum binding_state {
 	BINDING_UNBOUND,
@@ -112,6 +114,7 @@ struct binding {
 	unsigned losses;                 /* of which builds were replayed */
 	uint64_t lost_deadline_ns;       /* 0: nobody doubts the executor */
 	uint64_t idle_deadline_ns;       /* 0: it builds, or is not bound */
+	uint64_t asked_ns;               /* when one of its calls first waited for a first executor; 0: none did */
 	struct op timer;
 	uint64_t timer_at_ns;
 	bool stepping, again;
@@ -119,6 +122,8 @@ struct binding {
 	char executor[EXECUTOR_NAME_MAX];        /* where it last built */
 	char probes[BINDING_PROBES_KEPT][BUILD_ID_MAX];
 	unsigned probes_next;
+	char over[BINDING_OVER_KEPT][BUILD_ID_MAX];
+	unsigned over_next;
 };
 
 /* ---- binding.c ---- */
@@ -134,6 +139,10 @@ void binding_step(struct binding *binding);
 void binding_join(struct binding *binding);
 /* The Solve of that Ref on this connection; NULL: there is none. */
 struct buildkit_call *binding_solve(const struct binding *binding, const char *ref);
+/* There was one, and it has gone. */
+bool binding_solve_is_over(const struct binding *binding, const char *ref);
+/* The Solve has gone: what is held of its build, and is its own, has no answer any more, nor what comes later. */
+void binding_end_solve(struct binding *binding, const char *ref);
 
 /* ---- uplink.c ---- */
 
@@ -155,6 +164,8 @@ void binding_on_uplink_gone(struct binding *binding, struct uplink *uplink, cons
 int call_begin(struct binding *binding, const struct server_request *request);
 /* Its stream on the binding's connection was lost: it is held again. False: it ends. */
 bool binding_on_call_lost(struct buildkit_call *call);
+/* Held, and there is no Solve of its Ref: NOT_FOUND, as buildkitd says it. */
+void call_has_no_job(struct buildkit_call *call);
 /* Held, and the deadline has passed. */
 void call_expire(struct buildkit_call *call);
 /* Opens it on the leased connection. False: that takes no more now. */

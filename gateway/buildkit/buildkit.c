@@ -86,6 +86,8 @@ int buildkit_create(struct buildkit **buildkit, const struct buildkit_config *co
 	made->spawnable_context = config->spawnable_context;
 	made->events = config->events;
 	made->replay = config->replay;
+	made->spools = (struct spool_room){ .directory = config->directory, .bytes_max = SPOOL_ALL_BYTES_MAX,
+	                                    .spool_bytes_max = SPOOL_BYTES_MAX };
 	list_init(&made->bindings);
 	*buildkit = made;
 	return 0;
@@ -110,6 +112,6 @@ void buildkit_status(const struct buildkit *buildkit, struct buildkit_status *st
 	*status = (struct buildkit_status){
 		.bindings = buildkit->bindings_count, .calls = buildkit->calls, .calls_total = buildkit->calls_total,
 		.calls_lost = buildkit->calls_lost, .builds = buildkit->builds, .builds_total = buildkit->builds_total,
-		.replays_total = buildkit->replays_total,
+		.replays_total = buildkit->replays_total, .spooled_bytes = buildkit->spools.bytes,
 	};
 }

@@ -26,6 +26,7 @@ struct buildkit_config {
 	bool (*spawnable)(void *context, const char *tenant);
 	void *spawnable_context;
 	struct build_events events;      /* all may be NULL */
+	const char *directory;           /* where contexts from stdin are kept; outlives it. NULL: they stay in memory */
 	enum replay_policy replay;       /* whether a build whose executor is lost goes on at another one */
 };
 
@@ -52,6 +53,6 @@ bool buildkit_idle(const struct buildkit *buildkit);
 void buildkit_say(struct buildkit *buildkit, const struct build *build, const char *purpose, const char *line);
 
 struct buildkit_status {
-	uint64_t bindings, calls, calls_total, calls_lost, builds, builds_total, replays_total;
+	uint64_t bindings, calls, calls_total, calls_lost, builds, builds_total, replays_total, spooled_bytes;
 };
 void buildkit_status(const struct buildkit *buildkit, struct buildkit_status *status);

@@ -3,6 +3,7 @@
 
 #include "gateway/buildkit/binding.h"
 #include "gateway/buildkit/refs.h"
+#include "gateway/session/spool.h"
 
 struct buildkit {
 	struct ring *ring;
@@ -16,6 +17,7 @@ struct buildkit {
 	enum replay_policy replay;
 	struct list bindings;
 	struct refs refs;
+	struct spool_room spools;
 	uint64_t bindings_count, uplinks_count, calls, calls_total, calls_lost, builds, builds_total, replays_total;
 };
 

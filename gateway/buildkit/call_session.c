@@ -52,7 +52,7 @@ int call_session_accept(struct buildkit_call *call, const struct server_request 
 		.ring = binding->buildkit->ring,
 		.broker = binding->buildkit->broker, .play = binding->buildkit->play, .scope = binding->scope,
 		.tenant = span_text(binding->tenant), .subject = span_text(binding->subject), .events = &session_events,
-		.owner = call,
+		.owner = call, .spools = binding->buildkit->replay == REPLAY_SAFE ? &binding->buildkit->spools : NULL,
 	};
 	int r = session_accept(&call->carried, &config, request->stream, request->head);
 

@@ -91,10 +91,9 @@ static void status_take(struct buildkit_call *call, struct span message)
 static void return_take(struct buildkit_call *call, struct span message)
 {
 	call->empty = probe_return_is_empty(message);
+	call->deadline_ns = call->since_ns + BINDING_STRAY_WAIT_NS;
 	if (!call->empty)
 		probe_is_build(call->binding, call->ref);
-	else
-		call->deadline_ns = call->since_ns + BINDING_STRAY_WAIT_NS;
 	probe_look(call->binding, call->ref);
 }
 
@@ -221,6 +220,8 @@ void call_gone(struct buildkit_call *call)
 	list_remove(&call->link);
 	if (call->kind == CALL_SOLVE && call->known && forward->left && forward->state == FORWARD_HELD)
 		builds_solve_left(call);
+	if (call->kind == CALL_SOLVE)
+		binding_end_solve(binding, call->ref);
 	if (call->build && call->kind == CALL_SOLVE)
 		builds_solve_gone(call);
 	else if (call->build)
@@ -298,6 +299,10 @@ static void call_take_head(struct buildkit_call *call)
 	case CALL_RETURN:
 	case CALL_PING:
 		call_copy(call->ref, sizeof(call->ref), forward_header(&call->forward, "buildkit-controlapi-buildid"));
+		if (call->kind != CALL_PING && binding_solve_is_over(binding, call->ref)) {
+			call_has_no_job(call);
+			break;
+		}
 		if (call->kind == CALL_BRIDGE) {
 			call->known = true;
 			probe_is_build(binding, call->ref);
@@ -403,15 +408,20 @@ void call_refuse(struct buildkit_call *call, enum grpc_status status, const char
 	forward_finish(&call->forward, status, why);
 }
 
+void call_has_no_job(struct buildkit_call *call)
+{
+	char why[BUILD_ID_MAX + 32];
+
+	snprintf(why, sizeof(why), "no such job %s", call->ref);
+	forward_finish(&call->forward, GRPC_NOT_FOUND, why);
+}
+
 void call_expire(struct buildkit_call *call)
 {
-	char why[128];
-
 	call->deadline_ns = 0;
 	if (call->kind == CALL_LIST_WORKERS || call->kind == CALL_INFO || call->kind == CALL_PING || call->leasing) {
 		answers_expire(call);
 	} else if ((call->kind == CALL_STATUS || call->kind == CALL_RETURN) && !binding_solve(call->binding, call->ref)) {
-		snprintf(why, sizeof(why), "no such job %s", call->ref);
-		forward_finish(&call->forward, GRPC_NOT_FOUND, why);
+		call_has_no_job(call);
 	}
 }

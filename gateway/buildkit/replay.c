@@ -242,8 +242,8 @@ static const char *bridge_why_not(const struct binding *binding, const struct bu
 
 static const char *session_why_not(const struct buildkit_call *call, bool gathers)
 {
-	if (session_has_uploaded(call->carried))
-		return "its context was a stream that comes once";
+	if (!session_can_repeat(call->carried))
+		return "its context was a stream that comes once, and too long to be kept";
 	if (gathers && session_has_sent(call->carried))
 		return "the client has begun to receive its result";
 	return NULL;

@@ -7,7 +7,7 @@
  *	IDLE -> HELD -> SENT -> REPEATING -> IDLE        SENT, REPEATING -> HELD: lost once more
  *
  * A build is done again when nothing of it has left for a place that keeps it: no push or cache export can have begun,
- * no tar gone to the client, no context been read that comes once. It is all builds of a binding or none, as they share
+ * no tar gone to the client, no context been read that comes once and was not kept (spool.h). It is all builds of a binding or none, as they share
  * sessions. When a repeated call fails, the client's Solve ends with its status: the daemon would wait for Return for ever.
  *
  * On the ring's thread. Source: DESIGN.md decision 13, research/buildkit-tricks.md F.

@@ -285,3 +285,8 @@ void executors_destroy(struct executors *executors)
 		tenant_free(container_of(link, struct executors_tenant, link));
 	free(executors);
 }
+
+uint64_t executors_queue_timeout_ns(const struct executors *executors)
+{
+	return executors->config.queue_timeout_ns;
+}

@@ -7,6 +7,12 @@ void cas_init(struct cas *cas)
 {
 	gate_init(&cas->packs, CAS_PACKS_MAX);
 	gate_init(&cas->closures, CAS_CLOSURES_MAX);
+	promises_init(&cas->promises, cas->ring);
+}
+
+void cas_fini(struct cas *cas)
+{
+	promises_fini(&cas->promises);
 }
 
 bool cas_idle(const struct cas *cas)

@@ -96,6 +96,7 @@ static void check_sha256(struct checks *checks)
 	struct sha256 hasher;
 
 	sha256_init(&hasher, SHA256_AUTO);
+	sha256_calibrate(&hasher);
 	for (enum sha256_backend backend = SHA256_AUTO + 1; backend < SHA256_BACKENDS; backend++) {
 		enum sha256_state state = hasher.states[backend];
 		const char *detail = sha256_describe(&hasher, backend);

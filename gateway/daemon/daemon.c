@@ -195,6 +195,7 @@ static int daemon_make_buildkit(struct daemon *daemon, char *why, size_t why_siz
 	struct buildkit_config buildkit = {
 		.ring = daemon->ring, .access = &daemon->cas.access,
 		.broker = &daemon->broker, .play = &daemon->play, .replay = daemon->config->replay,
+		.directory = daemon->config->store_path,
 		.events = { .on_summary = account_on_summary, .on_ended = account_on_ended, .context = &daemon->account },
 	};
 	int r = buildkitd_start(daemon, why, why_size);
@@ -235,6 +236,7 @@ static int daemon_make_services(struct daemon *daemon, char *why, size_t why_siz
 	if (r < 0)
 		return r;
 	sha256_init(&daemon->hasher, SHA256_AUTO);
+	sha256_calibrate(&daemon->hasher);
 	r = pool_create(&daemon->pool, &pool);
 	if (r < 0) {
 		snprintf(why, why_size, "out of memory");
@@ -399,6 +401,7 @@ static void daemon_close(struct daemon *daemon)
 	while (!daemon_idle(daemon))
 		ring_run(daemon->ring, UINT64_MAX);
 	server_destroy(daemon->server);
+	cas_fini(&daemon->cas);
 	buildkit_destroy(daemon->buildkit);
 	buildkitd_stop(daemon);
 	brokering_stop(daemon);

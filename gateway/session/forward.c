@@ -6,6 +6,7 @@
 #include <stdlib.h>
 #include "gateway/base/check.h"
 #include "gateway/base/err.h"
+#include "gateway/session/headers.h"
 
 #define CODE_NONE         0u             /* RFC 9113 section 7 */
 #define CODE_INTERNAL     2u
@@ -47,37 +48,6 @@ static void forward_break(struct forward *forward)
 {
 	side_reset(&forward->client, CODE_INTERNAL);
 	side_reset(&forward->upstream, CODE_INTERNAL);
-}
-
-static struct header *copy_headers(const struct header *headers, size_t count, const struct header *before,
-                                   size_t before_count)
-{
-	size_t bytes = 0;
-	struct header *copies;
-	uint8_t *place;
-
-	for (size_t i = 0; i < before_count + count; i++) {
-		const struct header *from = i < before_count ? &before[i] : &headers[i - before_count];
-
-		bytes += from->name.size + from->value.size;
-	}
-	copies = malloc((before_count + count) * sizeof(*copies) + bytes + 1);
-	if (!copies)
-		return NULL;
-	place = (uint8_t *)(copies + before_count + count);
-	for (size_t i = 0; i < before_count + count; i++) {
-		const struct header *header = i < before_count ? &before[i] : &headers[i - before_count];
-		struct span from[2] = { header->name, header->value }, to[2];
-
-		for (size_t k = 0; k < 2; k++) {
-			if (from[k].size)
-				memcpy(place, from[k].data, from[k].size);
-			to[k] = span_make(place, from[k].size);
-			place += from[k].size;
-		}
-		copies[i] = (struct header){ .name = to[0], .value = to[1], .sensitive = header->sensitive };
-	}
-	return copies;
 }
 
 /* ---- bytes and ends ---- */
@@ -304,24 +274,16 @@ static struct forward *of_upstream(struct stream *stream)
 	return stream->owner;
 }
 
-static struct span find(const struct header *headers, size_t count, const char *name)
-{
-	for (size_t i = 0; i < count; i++)
-		if (span_is(headers[i].name, name))
-			return headers[i].value;
-	return (struct span){ 0 };
-}
-
 static void upstream_take_trailers(struct forward *forward, const struct header *headers, size_t count)
 {
 	if (forward->trailers || count == 0 || forward->client.ending)
 		return;
 	if (forward->events->on_status)
-		forward->events->on_status(forward, grpc_status_parse(find(headers, count, "grpc-status")),
-		                           find(headers, count, "grpc-message"));
+		forward->events->on_status(forward, grpc_status_parse(headers_find(headers, count, "grpc-status")),
+		                           headers_find(headers, count, "grpc-message"));
 	if (forward->state == FORWARD_ANSWERED)
 		return;
-	forward->trailers = copy_headers(headers, count, NULL, 0);
+	forward->trailers = headers_copy(headers, count, NULL, 0);
 	forward->trailers_count = count;
 	if (!forward->trailers)
 		forward_break(forward);
@@ -331,7 +293,7 @@ static void upstream_take_trailers(struct forward *forward, const struct header 
 static void upstream_on_headers(struct stream *stream, const struct header *headers, size_t count)
 {
 	struct forward *forward = of_upstream(stream);
-	bool whole = find(headers, count, "grpc-status").size > 0;
+	bool whole = headers_find(headers, count, "grpc-status").size > 0;
 	struct header kept[STREAM_HEADERS_MAX];
 	size_t kept_count = 0;
 
@@ -340,8 +302,8 @@ static void upstream_on_headers(struct stream *stream, const struct header *head
 	if (!forward->headers_sent && !(whole && forward->by_messages)) {
 		forward->headers_sent = true;
 		if (whole && forward->events->on_status)
-			forward->events->on_status(forward, grpc_status_parse(find(headers, count, "grpc-status")),
-			                           find(headers, count, "grpc-message"));
+			forward->events->on_status(forward, grpc_status_parse(headers_find(headers, count, "grpc-status")),
+			                           headers_find(headers, count, "grpc-message"));
 		forward->client.ending = forward->client.ended = whole;
 		if (stream_headers(forward->client.stream, headers, count, whole) < 0)
 			forward_break(forward);
@@ -439,8 +401,8 @@ static void tell_lost(struct forward *forward)
 {
 	char text[512];
 
-	if (forward->lost_text)
-		snprintf(text, sizeof(text), "%s", forward->lost_text);
+	if (forward->events->lost_text)
+		snprintf(text, sizeof(text), "%s", forward->events->lost_text(forward));
 	else
 		snprintf(text, sizeof(text), "the connection to executor %s was lost: start the build again", forward->executor);
 	forward_finish(forward, GRPC_UNAVAILABLE, text);
@@ -512,7 +474,7 @@ int forward_init(struct forward *forward, const struct forward_events *events, s
 	                           { .name = span_text(":authority"), .value = request->authority } };
 
 	*forward = (struct forward){ .events = events, .account = account };
-	forward->head = copy_headers(request->headers, request->headers_count, first, 2);
+	forward->head = headers_copy(request->headers, request->headers_count, first, 2);
 	if (!forward->head)
 		return ERR_RAISE(-ENOMEM);
 	forward->head_count = request->headers_count + 2;
@@ -542,7 +504,7 @@ void forward_keep(struct forward *forward, size_t bytes_max)
 struct span forward_header(const struct forward *forward, const char *name)
 {
 	CHECK(forward->head);
-	return find(forward->head, forward->head_count, name);
+	return headers_find(forward->head, forward->head_count, name);
 }
 
 int forward_open(struct forward *forward, struct h2 *to, const char *executor)
@@ -642,7 +604,7 @@ void forward_finish(struct forward *forward, enum grpc_status status, const char
 		return;
 	}
 	free(forward->trailers);
-	forward->trailers = copy_headers(fields, count, NULL, 0);
+	forward->trailers = headers_copy(fields, count, NULL, 0);
 	forward->trailers_count = count;
 	if (forward->trailers)
 		side_end(&forward->client);

@@ -7,13 +7,6 @@
 #include "gateway/base/err.h"
 #include "proto/buildkit.h"
 
-/*
- * Larger than grpc-go's 64 KiB, as both of BuildKit's own inner ends announce: the windows bound what may wait in a stream
- * whose other side does not take it.
- */
-#define INNER_STREAM_WINDOW_BYTES     (2u << 20)
-#define INNER_CONNECTION_WINDOW_BYTES (16u << 20)
-
 static void nest_on_turn(struct op *op, int32_t res);
 
 /* ---- output ---- */
@@ -150,7 +143,7 @@ static int nest_make(struct nest *nest, const struct nest_config *config, bool s
 	struct h2_config inner = {
 		.headers_max = NEST_HEADERS_MAX, .header_list_bytes_max = NEST_HEADER_BYTES_MAX,
 		.server = server, .events = &inner_events, .owner = nest, .streams_max = NEST_STREAMS_MAX,
-		.stream_window_bytes = INNER_STREAM_WINDOW_BYTES, .connection_window_bytes = INNER_CONNECTION_WINDOW_BYTES,
+		.stream_window_bytes = NEST_STREAM_WINDOW_BYTES, .connection_window_bytes = NEST_CONNECTION_WINDOW_BYTES,
 	};
 	int r;
 

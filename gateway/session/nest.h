@@ -16,6 +16,12 @@
 
 #define NEST_MESSAGE_BYTES_MAX (16u << 20)       /* what BuildKit's own ends allow */
 #define NEST_STREAMS_MAX       1024              /* inner, at a time */
+/*
+ * Larger than grpc-go's 64 KiB, as both of BuildKit's own inner ends announce: the windows bound what may wait in a stream
+ * whose other side does not take it.
+ */
+#define NEST_STREAM_WINDOW_BYTES     (2u << 20)
+#define NEST_CONNECTION_WINDOW_BYTES (16u << 20)
 #define NEST_HEADERS_MAX       8192u             /* a call: a field for each pattern of a .dockerignore */
 #define NEST_HEADER_BYTES_MAX  (1u << 20)        /* as BuildKit's own inner ends take */
 

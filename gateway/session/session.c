@@ -12,7 +12,6 @@
 
 #define SESSION_KEPT_BYTES_MAX (16u << 20)       /* of calls that wait, beyond the windows */
 
-#define UPLOAD_PATH    "/moby.upload.v1.Upload/Pull"
 #define FILE_SEND_PATH "/moby.filesync.v1.FileSend/DiffCopy"
 
 #define HEADER_ID         "x-docker-expose-session-uuid"
@@ -33,8 +32,9 @@ struct session {
 	struct nest client, executor;
 	bool client_ended;               /* buildx has half-closed: the daemon's trailers are awaited */
 	bool client_closed, probe_stopped;
-	bool uploaded, sent;
+	bool uploaded, sent;             /* an upload went by that was not kept; a result */
 	bool gives;                      /* an edge: contexts can be had by their content */
+	struct spool_owner spools;
 	bool stable, real_times;         /* stable: the edge would have its directories by stable keys */
 	struct stable_request request;
 	bool asking;                     /* `request` is under way */
@@ -43,6 +43,7 @@ struct session {
 	struct diffcopy_session broker;  /* what its DiffCopy calls share */
 	struct health_probe probe;
 	unsigned health_answers;
+	unsigned users;                  /* session_use() */
 	struct header *headers;          /* one allocation with their bytes */
 	size_t headers_count;
 	struct span authority, id, shared_key;
@@ -76,15 +77,18 @@ static struct span keep(uint8_t **place, struct span from)
 
 static int session_keep_headers(struct session *session, const struct grpc_request *head)
 {
-	size_t bytes = head->authority.size, count = 0;
+	const struct session_config *config = &session->config;
+	size_t bytes = head->authority.size, room = head->headers_count + config->headers_count + 1, count = 0;
 	uint8_t *place;
 
 	for (size_t i = 0; i < head->headers_count; i++)
 		bytes += head->headers[i].name.size + head->headers[i].value.size;
-	session->headers = malloc((head->headers_count + 1) * sizeof(*session->headers) + bytes + 1);
+	for (size_t i = 0; i < config->headers_count; i++)
+		bytes += config->headers[i].name.size + config->headers[i].value.size;
+	session->headers = malloc(room * sizeof(*session->headers) + bytes + 1);
 	if (!session->headers)
 		return ERR_RAISE(-ENOMEM);
-	place = (uint8_t *)(session->headers + head->headers_count + 1);
+	place = (uint8_t *)(session->headers + room);
 	for (size_t i = 0; i < head->headers_count; i++) {
 		const struct header *header = &head->headers[i];
 		struct header *kept = &session->headers[count];
@@ -99,6 +103,13 @@ static int session_keep_headers(struct session *session, const struct grpc_reque
 			session->id = kept->value;
 		else if (span_is(kept->name, HEADER_SHARED_KEY))
 			session->shared_key = kept->value;
+	}
+	for (size_t i = 0; i < config->headers_count; i++) {
+		const struct header *header = &config->headers[i];
+		struct span name = keep(&place, header->name);
+
+		session->headers[count++] = (struct header){ .name = name, .value = keep(&place, header->value),
+			                                     .sensitive = header->sensitive };
 	}
 	session->headers_count = count;
 	session->authority = keep(&place, head->authority.size ? head->authority : span_text("localhost"));
@@ -145,6 +156,7 @@ static int executor_on_stream(struct nest *nest, struct stream *stream, const st
 {
 	struct session *session = nest->owner;
 	struct grpc_request head;
+	int r;
 
 	if (!grpc_request_parse(&head, request))
 		return -EPROTO;
@@ -152,9 +164,19 @@ static int executor_on_stream(struct nest *nest, struct stream *stream, const st
 		return health_answer(stream, &head, &session->health_answers);
 	if (!nest_is_open(&session->client))
 		return -EPIPE;
+	if (session->config.events->on_call) {
+		r = session->config.events->on_call(session, stream, &head);
+		if (r != SESSION_PASS)
+			return r;
+	}
 	if (session->config.broker && path_is(head.path, DIFFCOPY_PATH))
 		return session_copy(session, stream, &head);
-	session->uploaded |= path_is(head.path, UPLOAD_PATH);
+	if (path_is(head.path, SPOOL_PATH)) {
+		r = spool_open(&session->spools, session->client.h2, stream, &head);
+		if (r != SPOOL_UNKEPT)
+			return r;
+		session->uploaded = true;
+	}
 	session->sent |= path_is(head.path, FILE_SEND_PATH);
 	return relay_open(&session->relays, session->client.h2, stream, &head);
 }
@@ -297,8 +319,14 @@ static void probe_on_silent(struct health_probe *probe)
 
 /* ---- life ---- */
 
+static const char *relays_lost_text(struct relay_owner *relays)
+{
+	return "the client of this session has gone";
+}
+
 static void session_free(struct session *session)
 {
+	spool_owner_fini(&session->spools);
 	stable_request_cancel(&session->request);
 	lineage_unref(session->lineage);
 	free(session->headers);
@@ -307,7 +335,8 @@ static void session_free(struct session *session)
 
 static void session_join(struct session *session)
 {
-	if (!session->client_closed || !session->probe_stopped || nest_in_use(&session->executor) || session->broker.open)
+	if (!session->client_closed || !session->probe_stopped || nest_in_use(&session->executor) || session->broker.open ||
+	    session->users)
 		return;
 	CHECK(session->health_answers == 0);
 	CHECK(list_empty(&session->relays.relays));
@@ -380,13 +409,14 @@ int session_accept(struct session **out, const struct session_config *config, st
 		return ERR_RAISE(-ENOMEM);
 	session->config = *config;
 	session->config.tenant = session->config.subject = (struct span){ 0 };
-	relay_owner_init(&session->relays, "");
+	spool_owner_init(&session->spools, config->spools);
+	relay_owner_init(&session->relays, relays_lost_text);
 	session->relays.account.bytes_max = SESSION_KEPT_BYTES_MAX;
-	session->relays.lost_text = "the client of this session has gone";
 	r = session_keep_headers(session, head);
 	diffcopy_session_init(&session->broker, config->broker, &config->scope, config->tenant, config->subject,
 	                      session->shared_key);
 	session->broker.on_idle = broker_on_idle;
+	session->config.headers = NULL;
 	session->gives = config->play && session_exposes(session, SLUICE_GIVE);
 	nest.owner = session;
 	if (r == 0)
@@ -400,6 +430,23 @@ int session_accept(struct session **out, const struct session_config *config, st
 	session_stabilise(session, config->tenant);
 	*out = session;
 	return 0;
+}
+
+struct h2 *session_client(struct session *session)
+{
+	return nest_is_open(&session->client) ? session->client.h2 : NULL;
+}
+
+void session_use(struct session *session)
+{
+	session->users++;
+}
+
+void session_unuse(struct session *session)
+{
+	CHECK(session->users > 0);
+	session->users--;
+	session_join(session);
 }
 
 void *session_owner(const struct session *session)
@@ -422,9 +469,9 @@ struct span session_shared_key(const struct session *session)
 	return session->shared_key;
 }
 
-bool session_has_uploaded(const struct session *session)
+bool session_can_repeat(const struct session *session)
 {
-	return session->uploaded;
+	return !session->uploaded && spool_owner_can_repeat(&session->spools);
 }
 
 bool session_has_sent(const struct session *session)

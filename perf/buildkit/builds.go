@@ -1,10 +1,8 @@
 package main
 
 import (
-	"bufio"
 	"bytes"
 	"encoding/json"
-	"fmt"
 	"io/fs"
 	"os"
 	"os/exec"
@@ -12,6 +10,7 @@ import (
 	"syscall"
 	"time"
 
+	"sluice.dev/sluice/perf/table"
 	"sluice.dev/sluice/tests/interop/rig"
 )
 
@@ -71,12 +70,12 @@ func (s *site) newGateway() {
 // settle writes back what earlier runs left to the disk, so that no run pays for another.
 func settle() { syscall.Sync() }
 
-func (s *site) build(way string, more ...string) sample {
+func (s *site) build(way string, more ...string) table.Sample {
 	arguments := append([]string{"build", "--builder", way, "--progress", "rawjson", "-f", s.recipe}, more...)
-	return s.measure(way, s.command("buildx", append(arguments, s.b.tree)...), contextSeconds)
+	return s.measure(way, s.command("buildx", append(arguments, s.b.tree)...), table.ContextSeconds)
 }
 
-func (s *site) floor() sample {
+func (s *site) floor() table.Sample {
 	command := exec.Command(rig.Setting(s.b.scope, "FLOOR_BINARY"), s.daemons["floor"].Address, s.b.tree)
 	return s.measure("floor", command, func(out []byte, _ time.Duration) (float64, error) {
 		var told struct {
@@ -94,7 +93,7 @@ func (s *site) command(program string, arguments ...string) *exec.Cmd {
 }
 
 // measure runs a client's command and reads the clocks of all processes around it.
-func (s *site) measure(way string, command *exec.Cmd, seconds func(out []byte, took time.Duration) (float64, error)) sample {
+func (s *site) measure(way string, command *exec.Cmd, seconds func(out []byte, took time.Duration) (float64, error)) table.Sample {
 	settle()
 	var out, trouble bytes.Buffer
 	command.Stdout, command.Stderr = &out, &trouble
@@ -112,55 +111,6 @@ func (s *site) measure(way string, command *exec.Cmd, seconds func(out []byte, t
 		s.b.scope.Fatalf("%s: %v: %s", way, err, out.String())
 	}
 	state := command.ProcessState
-	return sample{wall: value, client: (state.UserTime() + state.SystemTime()).Seconds(),
-		daemon: rig.CPUSeconds(s.daemons[way].Process().Pid()) - daemon, gateway: rig.CPUSeconds(s.gateway.Process().Pid()) - gateway}
-}
-
-// contextSeconds reads raw progress: how long the context's transfer took.
-func contextSeconds(out []byte, _ time.Duration) (float64, error) {
-	var began, ended time.Time // the step may be told of several times
-	scanner := bufio.NewScanner(bytes.NewReader(out))
-	scanner.Buffer(nil, 16<<20)
-	for scanner.Scan() {
-		var update struct {
-			Vertexes []struct {
-				Name               string
-				Started, Completed *time.Time
-			}
-		}
-		if json.Unmarshal(scanner.Bytes(), &update) != nil {
-			continue
-		}
-		for _, vertex := range update.Vertexes {
-			if vertex.Name != "[internal] load build context" || vertex.Started == nil || vertex.Completed == nil {
-				continue
-			}
-			if began.IsZero() || vertex.Started.Before(began) {
-				began = *vertex.Started
-			}
-			ended = *vertex.Completed
-		}
-	}
-	if began.IsZero() {
-		return 0, fmt.Errorf("no context was loaded")
-	}
-	return ended.Sub(began).Seconds(), nil
-}
-
-func wholeSeconds(_ []byte, took time.Duration) (float64, error) { return took.Seconds(), nil }
-
-// interleave runs each way in turn, `pairs` times, another one first each time.
-func (b *bench) interleave(ways []string, run func(way string) sample) map[string]series {
-	result := map[string]series{}
-	for round := range b.pairs {
-		for i := range ways {
-			way := ways[(round+i)%len(ways)]
-			result[way] = append(result[way], run(way))
-		}
-	}
-	return result
-}
-
-func ratio(ways map[string]series, way, to string, of func(sample) float64) float64 {
-	return least(ways[way].column(of)) / least(ways[to].column(of))
+	return table.Sample{Wall: value, Client: (state.UserTime() + state.SystemTime()).Seconds(),
+		Daemon: rig.CPUSeconds(s.daemons[way].Process().Pid()) - daemon, Gateway: rig.CPUSeconds(s.gateway.Process().Pid()) - gateway}
 }

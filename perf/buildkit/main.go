@@ -8,94 +8,20 @@ package main
 import (
 	"flag"
 	"fmt"
-	"math"
 	"os"
-	"sort"
 	"strings"
 
+	"sluice.dev/sluice/perf/table"
 	"sluice.dev/sluice/tests/interop/rig"
 )
 
-const spreadMax = 1.5
-
-// sample is one measured build, or what stands for one.
-type sample struct {
-	wall                    float64 // seconds of the step or command in question
-	client, gateway, daemon float64 // CPU seconds
-}
-
-// series are the samples of one way of doing a row.
-type series []sample
-
-func (s series) column(of func(sample) float64) []float64 {
-	values := make([]float64, 0, len(s))
-	for _, one := range s {
-		values = append(values, of(one))
-	}
-	sort.Float64s(values)
-	return values
-}
-
-func least(values []float64) float64 {
-	if len(values) == 0 {
-		return math.NaN()
-	}
-	return values[0]
-}
-
-func median(values []float64) float64 {
-	if len(values) == 0 {
-		return math.NaN()
-	}
-	return values[len(values)/2]
-}
-
-func wall(s sample) float64    { return s.wall }
-func client(s sample) float64  { return s.client }
-func gateway(s sample) float64 { return s.gateway }
-func daemon(s sample) float64  { return s.daemon }
-
 // bench is what all rows share.
 type bench struct {
-	scope  *rig.Main
-	tree   string
-	bytes  int64 // content of the tree
-	pairs  int
-	failed bool
-}
-
-// limit is one thing that a row must show.
-type limit struct {
-	what        string
-	value, most float64
-}
-
-// report prints a row and judges it.
-func (b *bench) report(name string, ways map[string]series, limits ...limit) {
-	fmt.Printf("\n%s\n", name)
-	for _, way := range []string{"straight", "sluice", "floor"} {
-		s, found := ways[way]
-		if !found {
-			continue
-		}
-		walls := s.column(wall)
-		fmt.Printf("  %-9s n=%d  wall min %.3f s, median %.3f, max %.3f; CPU min: client %.2f s, gateway %.2f, daemon %.2f\n", way, len(s),
-			least(walls), median(walls), walls[len(walls)-1], least(s.column(client)), least(s.column(gateway)), least(s.column(daemon)))
-	}
-	if straight, found := ways["straight"]; found {
-		if spread := median(straight.column(wall)) / least(straight.column(wall)); spread > spreadMax {
-			b.failed = true
-			fmt.Printf("  VOID: straight runs spread %.2fx from minimum to median: the machine was busy\n", spread)
-		}
-	}
-	for _, l := range limits {
-		verdict := "ok"
-		if !(l.value <= l.most) {
-			verdict = "MISSED"
-			b.failed = true
-		}
-		fmt.Printf("  %-60s %10.3f  at most %.3f  %s\n", l.what, l.value, l.most, verdict)
-	}
+	table.Table
+	scope *rig.Main
+	tree  string
+	bytes int64 // content of the tree
+	pairs int
 }
 
 func main() {
@@ -121,7 +47,7 @@ func main() {
 		}
 		run(b)
 	}
-	if !b.scope.Close() || b.failed {
+	if !b.scope.Close() || b.Failed {
 		os.Exit(1)
 	}
 }

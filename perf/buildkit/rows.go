@@ -14,6 +14,7 @@ import (
 	bk "github.com/moby/buildkit/client"
 	"github.com/tonistiigi/fsutil"
 
+	"sluice.dev/sluice/perf/table"
 	"sluice.dev/sluice/tests/interop/fake"
 	"sluice.dev/sluice/tests/interop/rig"
 )
@@ -23,7 +24,7 @@ var background = context.Background()
 // A cold build: empty daemon, empty store.
 func cold(b *bench) {
 	s := newSite(b)
-	ways := b.interleave([]string{"straight", "sluice"}, func(way string) sample {
+	ways := table.Interleave(b.pairs, []string{"straight", "sluice"}, func(way string) table.Sample {
 		s.daemons[way].Refresh(b.scope)
 		if way == "sluice" {
 			s.newGateway()
@@ -31,16 +32,16 @@ func cold(b *bench) {
 		s.awaitReady()
 		return s.build(way)
 	})
-	b.report("cold build", ways,
-		limit{"context step, sluice / straight", ratio(ways, "sluice", "straight", wall), 1.15},
-		limit{"gateway's CPU seconds per GB", least(ways["sluice"].column(gateway)) / (float64(b.bytes) / 1e9), 3.5})
+	b.Report("cold build", ways,
+		table.AtMost("context step, sluice / straight", table.Ratio(ways, "sluice", "straight", table.Wall), 1.15),
+		table.AtMost("gateway's CPU seconds per GB", table.Least(ways["sluice"].Column(table.Gateway))/(float64(b.bytes)/1e9), 3.5))
 }
 
 // Nothing changed, but the daemon is another, fresh one.
 func other(b *bench) {
 	s := newSite(b)
 	s.build("sluice")
-	ways := b.interleave([]string{"straight", "sluice", "floor"}, func(way string) sample {
+	ways := table.Interleave(b.pairs, []string{"straight", "sluice", "floor"}, func(way string) table.Sample {
 		s.daemons[way].Refresh(b.scope)
 		s.awaitReady()
 		if way == "floor" {
@@ -54,11 +55,11 @@ func other(b *bench) {
 	s.awaitReady()
 	counted.bytes.Store(0)
 	counted.build(s.gateway.Address)
-	b.report("no change, another fresh daemon", ways,
-		limit{"content bytes asked of the client", float64(counted.bytes.Load()), 0},
-		limit{"context step, sluice / floor", ratio(ways, "sluice", "floor", wall), 1.05},
-		limit{"context step, sluice / straight", ratio(ways, "sluice", "straight", wall), 1},
-		limit{"client's CPU, sluice / straight", ratio(ways, "sluice", "straight", client), 0.4})
+	b.Report("no change, another fresh daemon", ways,
+		table.AtMost("content bytes asked of the client", float64(counted.bytes.Load()), 0),
+		table.AtMost("context step, sluice / floor", table.Ratio(ways, "sluice", "floor", table.Wall), 1.05),
+		table.AtMost("context step, sluice / straight", table.Ratio(ways, "sluice", "straight", table.Wall), 1),
+		table.AtMost("client's CPU, sluice / straight", table.Ratio(ways, "sluice", "straight", table.Client), 0.4))
 }
 
 // Nothing changed, and the daemon knows it.
@@ -67,8 +68,8 @@ func same(b *bench) {
 	for _, way := range []string{"straight", "sluice"} {
 		s.build(way)
 	}
-	ways := b.interleave([]string{"straight", "sluice"}, func(way string) sample { return s.build(way) })
-	b.report("no change, same daemon", ways, limit{"context step, sluice / straight", ratio(ways, "sluice", "straight", wall), 1.15})
+	ways := table.Interleave(b.pairs, []string{"straight", "sluice"}, func(way string) table.Sample { return s.build(way) })
+	b.Report("no change, same daemon", ways, table.AtMost("context step, sluice / straight", table.Ratio(ways, "sluice", "straight", table.Wall), 1.15))
 }
 
 // Ten builds of one directory at once, with nothing in the store: how often do the client's bytes cross?
@@ -87,22 +88,22 @@ func parallel(b *bench) {
 	all.Wait()
 	fmt.Printf("\nten parallel builds: %.1f s, CPU of the gateway %.2f s, of the daemon %.2f s\n", time.Since(began).Seconds(),
 		rig.CPUSeconds(s.gateway.Process().Pid()), rig.CPUSeconds(s.daemons["sluice"].Process().Pid()))
-	b.report("10 parallel builds of one directory", nil,
-		limit{"client's content bytes, of one build", float64(counted.bytes.Load()) / float64(b.bytes), 1.02})
+	b.Report("10 parallel builds of one directory", nil,
+		table.AtMost("client's content bytes, of one build", float64(counted.bytes.Load())/float64(b.bytes), 1.02))
 }
 
 // A trivial build, all cached: the whole command.
 func latency(b *bench) {
 	s := newSite(b)
 	trivial := rig.Directory(b.scope)
-	fakeless := func(way string) sample {
-		return s.measure(way, s.command("buildx", "build", "--builder", way, "--progress", "rawjson", "-f", s.recipe, trivial), wholeSeconds)
+	fakeless := func(way string) table.Sample {
+		return s.measure(way, s.command("buildx", "build", "--builder", way, "--progress", "rawjson", "-f", s.recipe, trivial), table.WholeSeconds)
 	}
 	for _, way := range []string{"straight", "sluice"} {
 		fakeless(way)
 	}
-	ways := b.interleave([]string{"straight", "sluice"}, fakeless)
-	b.report("a cached trivial build", ways, limit{"whole command, sluice / straight", ratio(ways, "sluice", "straight", wall), 1.15})
+	ways := table.Interleave(b.pairs, []string{"straight", "sluice"}, fakeless)
+	b.Report("a cached trivial build", ways, table.AtMost("whole command, sluice / straight", table.Ratio(ways, "sluice", "straight", table.Wall), 1.15))
 }
 
 // What the gateway adds before a daemon hears of a build: from the client's Solve to the daemon's, many times.
@@ -139,10 +140,10 @@ func lease(b *bench) {
 	for _, values := range delays {
 		sort.Float64s(values)
 	}
-	added := median(delays["sluice"]) - median(delays["straight"])
-	fmt.Printf("\nfrom Solve to Solve: straight min %.3f ms, median %.3f; sluice min %.3f, median %.3f\n", least(delays["straight"]),
-		median(delays["straight"]), least(delays["sluice"]), median(delays["sluice"]))
-	b.report("a lease on a warm executor", nil, limit{"milliseconds that the gateway adds (medians)", added, 1})
+	added := table.Median(delays["sluice"]) - table.Median(delays["straight"])
+	fmt.Printf("\nfrom Solve to Solve: straight min %.3f ms, median %.3f; sluice min %.3f, median %.3f\n", table.Least(delays["straight"]),
+		table.Median(delays["straight"]), table.Least(delays["sluice"]), table.Median(delays["sluice"]))
+	b.Report("a lease on a warm executor", nil, table.AtMost("milliseconds that the gateway adds (medians)", added, 1))
 }
 
 // What one running build takes of the gateway's memory, when its daemon has all entries and takes no content.
@@ -197,8 +198,8 @@ func memory(b *bench) {
 	if err := <-ended; err != nil {
 		b.scope.Fatalf("%v", err)
 	}
-	b.report("memory of a running build", nil,
-		limit{fmt.Sprintf("MB, with %d entries", tree.Len()), grew / 1e6, (4<<20 + 128*float64(tree.Len())) / 1e6})
+	b.Report("memory of a running build", nil,
+		table.AtMost(fmt.Sprintf("MB, with %d entries", tree.Len()), grew/1e6, (4<<20+128*float64(tree.Len()))/1e6))
 }
 
 // counted is a client whose reads of the tree are counted: what it was asked for.

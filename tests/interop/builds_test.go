@@ -44,15 +44,15 @@ func (c *comparison) run(t *testing.T, p *pair) {
 				arguments...)
 			out, err := p.home.Run("buildx", append(all, directory)...)
 			if err != nil {
-				t.Fatalf("%s: %v\n%s\ngateway: %s", way, err, out, p.gateway.Process().Log().Tail())
+				t.Fatalf("%s: %v\n%s%s", way, err, out, p.log())
 			}
 			return out
 		}
 		first, second := filepath.Join(t.TempDir(), "out"), filepath.Join(t.TempDir(), "out")
 		cold := stepsCached(build(first))
 		warm := stepsCached(build(second))
-		lists[way] = listing(t, first)
-		if again := listing(t, second); again != lists[way] {
+		lists[way] = p.listing(t, first)
+		if again := p.listing(t, second); again != lists[way] {
 			t.Errorf("%s: the second build made another tree:\n%s", way, fake.FirstDifference(again, lists[way]))
 		}
 		steps[way] = strings.Join(append(append([]string{"first:"}, cold...), append([]string{"second:"}, warm...)...), "\n")
@@ -136,7 +136,10 @@ func TestBuildsAreTheSame(t *testing.T) {
 // A failing step: the same message, the same exit code.
 func TestFailingStep(t *testing.T) {
 	t.Parallel()
-	p := shared(t)
+	checkFailingStep(t, shared(t))
+}
+
+func checkFailingStep(t *testing.T, p *pair) {
 	directory := newContext(t, shell+"RUN echo going wrong >&2; exit 7\n", nil)
 	messages, codes := map[string]string{}, map[string]int{}
 	for _, way := range ways {

@@ -21,18 +21,21 @@ var fixedTime = time.Unix(1_700_000_000, 0)
 // buildctl sends another sequence of calls and no shared key.
 func TestBuildctl(t *testing.T) {
 	t.Parallel()
-	p := shared(t)
+	checkBuildctl(t, shared(t))
+}
+
+func checkBuildctl(t *testing.T, p *pair) {
 	directory := newContext(t, shell+"COPY src /src\nRUN cat /src/nonce > /made\n", nil)
 	lists := map[string]string{}
 	for _, way := range ways {
-		address := "tcp://" + p.address(way)
+		address := p.address(way)
 		if out := p.home.MustRun(t, "buildctl", "--addr", address, "debug", "workers"); !strings.Contains(out, "linux/") {
 			t.Errorf("%s: workers: %s", way, out)
 		}
 		out := filepath.Join(t.TempDir(), "out")
 		p.home.MustRun(t, "buildctl", "--addr", address, "build", "--frontend", "dockerfile.v0", "--local", "context="+directory,
 			"--local", "dockerfile="+directory, "--output", "type=local,dest="+out)
-		lists[way] = listing(t, out)
+		lists[way] = p.listing(t, out)
 	}
 	if lists["sluice"] != lists["straight"] {
 		t.Error(fake.FirstDifference(lists["sluice"], lists["straight"]))
@@ -59,7 +62,10 @@ func bakeFile(t *testing.T, directory, out string, targets int) (string, []strin
 // bake builds ten targets over one connection, with one session for the context that they share.
 func TestBake(t *testing.T) {
 	t.Parallel()
-	p := shared(t)
+	checkBake(t, shared(t))
+}
+
+func checkBake(t *testing.T, p *pair) {
 	directory := newContext(t, shell+"COPY src /src\nARG N\nRUN echo target $N > /number\n", nil)
 	oddTree(t, directory)
 	lists := map[string]string{}
@@ -68,7 +74,7 @@ func TestBake(t *testing.T) {
 		file, names := bakeFile(t, directory, out, 10)
 		p.home.MustRun(t, "buildx", append([]string{"bake", "--builder", way, "--allow", "fs=*", "-f", file}, names...)...)
 		for _, name := range names {
-			lists[way] += name + "\n" + listing(t, filepath.Join(out, name))
+			lists[way] += name + "\n" + p.listing(t, filepath.Join(out, name))
 		}
 	}
 	if lists["sluice"] != lists["straight"] {

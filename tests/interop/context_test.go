@@ -9,6 +9,7 @@ import (
 	"math/rand/v2"
 	"os"
 	"path/filepath"
+	"regexp"
 	"sort"
 	"strings"
 	"syscall"
@@ -151,6 +152,19 @@ func listing(t *testing.T, directory string) string {
 		t.Fatal(err)
 	}
 	return out.String()
+}
+
+// A file's time, at the end of its line in a listing.
+var fileTime = regexp.MustCompile(`(?m)^("/src/.*) \d+$`)
+
+// listing as this pair's two ways must agree in it: without times where the gateway makes its own.
+func (p *pair) listing(t *testing.T, directory string) string {
+	t.Helper()
+	list := listing(t, directory)
+	if p.ownTimes {
+		list = fileTime.ReplaceAllString(list, "$1")
+	}
+	return list
 }
 
 // stepsCached reads raw progress: the names of the client's own steps, each with whether the daemon had its result.

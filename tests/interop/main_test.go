@@ -18,6 +18,7 @@ var (
 	main       rig.Main
 	pairOnce   sync.Once
 	sharedPair *pair
+	edgePairs  = map[string]*edgePair{"client": {}, "stable": {}} // by mtime
 
 	pendingMutex sync.Mutex
 	pending      = map[rig.Feature][]string{}
@@ -25,7 +26,8 @@ var (
 
 func TestMain(m *testing.M) {
 	rig.Probes = map[rig.Feature]func() bool{rig.Pool: probePool, rig.Fleet: probeFleet, rig.Broker: probeBroker,
-		rig.Ledger: probeLedger}
+		rig.Ledger: probeLedger,
+		rig.Give:   probeGive, rig.Stable: probeStable}
 	status := m.Run()
 	if !main.Close() {
 		status = 1
@@ -64,7 +66,9 @@ func tellPending() {
 type pair struct {
 	behind, straight *rig.Daemon
 	gateway          *rig.Gateway
+	edge             *rig.Edge // between the clients and the gateway; nil: none
 	home             *rig.Home
+	ownTimes         bool // files' times are what the gateway makes of them
 }
 
 // Both ways of a build, by the name of the builder. The gateway goes first: what it does wrong no warm cache may hide.
@@ -85,9 +89,43 @@ func shared(t *testing.T) *pair {
 	return sharedPair
 }
 
+type edgePair struct {
+	once sync.Once
+	pair *pair
+}
+
+// throughEdge is the pair whose gateway is reached through an edge, for all tests that leave it as they found it.
+func throughEdge(t *testing.T, mtime string) *pair {
+	t.Helper()
+	straight := shared(t).straight
+	made := edgePairs[mtime]
+	made.once.Do(func() {
+		p := &pair{behind: rig.NewDaemon(&main), straight: straight, home: rig.NewHome(&main), ownTimes: mtime == "stable"}
+		p.gateway = rig.NewGateway(&main, rig.GatewayOptions{Executors: []string{rig.Executor(p.behind.Address, 8)}})
+		p.edge = rig.NewEdge(&main, rig.EdgeOptions{Upstream: p.gateway.Address, Mtime: mtime})
+		p.home.AddBuilder(&main, "sluice", p.edge.Address())
+		p.home.AddBuilder(&main, "straight", "tcp://"+p.straight.Address)
+		made.pair = p
+	})
+	return made.pair
+}
+
 func (p *pair) address(way string) string {
-	if way == "sluice" {
-		return p.gateway.Address
+	switch {
+	case way == "straight":
+		return "tcp://" + p.straight.Address
+	case p.edge != nil:
+		return p.edge.Address()
+	default:
+		return "tcp://" + p.gateway.Address
 	}
-	return p.straight.Address
+}
+
+// log is the end of what both have to say.
+func (p *pair) log() string {
+	text := "\ngateway: " + p.gateway.Process().Log().Tail()
+	if p.edge != nil {
+		text += "\nedge: " + p.edge.Process().Log().Tail()
+	}
+	return text
 }

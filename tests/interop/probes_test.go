@@ -3,6 +3,7 @@ package interop
 import (
 	"context"
 	"os/exec"
+	"path/filepath"
 	"strings"
 	"sync"
 	"time"
@@ -84,4 +85,43 @@ var probeLedger = sync.OnceValue(func() bool {
 		}
 	}
 	return false
+})
+
+// behindEdge is a fake daemon that tells of each build's shared key, with a gateway, a wire whose bytes are counted, and an edge.
+func behindEdge(mtime string, keys chan<- string) (*rig.Edge, *rig.Proxy) {
+	directory := rig.Directory(&main)
+	daemon := fakeDaemon(&main, func(ctx context.Context, b *fake.Build) error {
+		keys <- b.Session.SharedKey()
+		return b.Receive(ctx, filepath.Join(directory, b.Request.FrontendAttrs["into"]), fake.Sync{})
+	})
+	gateway := rig.NewGateway(&main, rig.GatewayOptions{Executors: []string{rig.Executor(daemon.Address, 0)}})
+	wire := rig.NewProxy(&main, nil, gateway.Address, 0)
+	return rig.NewEdge(&main, rig.EdgeOptions{Upstream: wire.Address, Mtime: mtime}), wire
+}
+
+// probeGive tries whether content that the gateway has stays where it is, though a client comes with it that nobody knows.
+var probeGive = sync.OnceValue(func() bool {
+	if !rig.Has(rig.Relay) {
+		return false
+	}
+	edge, wire := behindEdge("client", make(chan string, 2))
+	tree := bulk(1, 2_000_000)
+	send(&main, connect(&main, edge.Address()), tree, "first")
+	before := wire.Counts()
+	another := connect(&main, edge.Address())
+	another.SharedKey = "tree:another"
+	send(&main, another, tree, "second")
+	return wire.Counts().Since(before).Up < 1_000_000
+})
+
+// probeStable tries whether the daemon is told a key that is not the client's.
+var probeStable = sync.OnceValue(func() bool {
+	if !rig.Has(rig.Relay) {
+		return false
+	}
+	keys := make(chan string, 1)
+	edge, _ := behindEdge("stable", keys)
+	client := connect(&main, edge.Address())
+	send(&main, client, bulk(1, 100), "out")
+	return <-keys != client.SharedKey
 })

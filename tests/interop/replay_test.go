@@ -112,21 +112,13 @@ func TestReplayInTransfer(t *testing.T) {
 	}
 }
 
-// A context that comes once is gone with the daemon that read it: the build ends, with that one's name.
-func TestReplayOfAStreamIsRefused(t *testing.T) {
-	t.Parallel()
-	needs(t, rig.Pool, rig.Replay)
-	f := newFleet(t, 2, 2, safeReplay()...)
-	directory, seconds := sleeperContext(t)
-	tar, err := exec.Command("tar", "-C", directory, "-cf", "-", ".").Output()
-	if err != nil {
-		t.Fatal(err)
-	}
+// streamed is a build whose context comes from stdin, and the daemon that is killed as soon as it runs the step.
+func streamed(t *testing.T, f *fleet, tar []byte, seconds string, arguments ...string) (told string, victim *rig.Daemon, err error) {
+	t.Helper()
 	ctx, cancel := context.WithTimeout(context.Background(), rig.Patience)
 	defer cancel()
-	c := f.home.Command(ctx, "buildx", "build", "--builder", "sluice", "--progress", "plain", "-")
+	c := f.home.Command(ctx, "buildx", append(append([]string{"build", "--builder", "sluice", "--progress", "plain"}, arguments...), "-")...)
 	c.Stdin = bytes.NewReader(tar)
-	var victim *rig.Daemon
 	killed := make(chan struct{})
 	go func() {
 		defer close(killed)
@@ -140,9 +132,50 @@ func TestReplayOfAStreamIsRefused(t *testing.T) {
 			}
 		}
 	}()
-	told, err := c.CombinedOutput()
+	out, err := c.CombinedOutput()
+	cancel()
 	<-killed
-	if err == nil || victim == nil || !strings.Contains(string(told), victim.Address) || strings.Contains(string(told), "replaying") {
+	if victim == nil {
+		t.Fatalf("no daemon ran the step: %v: %s", err, out)
+	}
+	return string(out), victim, err
+}
+
+func tarOf(t *testing.T, directory string) []byte {
+	t.Helper()
+	tar, err := exec.Command("tar", "-C", directory, "-cf", "-", ".").Output()
+	if err != nil {
+		t.Fatal(err)
+	}
+	return tar
+}
+
+// A context that comes once is there for another daemon when the one that read it is killed.
+func TestReplayOfAStream(t *testing.T) {
+	t.Parallel()
+	needs(t, rig.Pool, rig.Replay)
+	f := newFleet(t, 2, 2, safeReplay()...)
+	before := f.gateway.Gauges(t)
+	directory := newContext(t, shell+"COPY src /src\nRUN sleep 5 && wc -c </src/large >/made\n", files{"src/large": noise(20<<20, 5)})
+	out := filepath.Join(rig.Directory(t), "out")
+	told, victim, err := streamed(t, f, tarOf(t, directory), "5", "--output", "type=local,dest="+out)
+	if err != nil || !strings.Contains(told, victim.Address+" lost, replaying on") {
+		t.Errorf("%v: %s", err, told)
+	}
+	if got, wanted := listing(t, filepath.Join(out, "src")), listing(t, filepath.Join(directory, "src")); got != wanted {
+		t.Errorf("another tree:\n%s\n%s", got, wanted)
+	}
+	f.gateway.Settles(t, before)
+}
+
+// One that is longer than the gateway keeps is gone with the daemon that read it: the build ends, with that one's name.
+func TestReplayOfALongStreamIsRefused(t *testing.T) {
+	t.Parallel()
+	needs(t, rig.Pool, rig.Replay)
+	f := newFleet(t, 2, 2, safeReplay()...)
+	directory := newContext(t, shell+"COPY src /src\nRUN sleep 8\n", files{"src/large": noise(70<<20, 6)})
+	told, victim, err := streamed(t, f, tarOf(t, directory), "8")
+	if err == nil || !strings.Contains(told, victim.Address) || strings.Contains(told, "replaying") {
 		t.Errorf("%v: %s", err, told)
 	}
 }

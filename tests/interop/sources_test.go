@@ -20,7 +20,10 @@ import (
 // A context that comes as a tar on stdin.
 func TestContextOnStdin(t *testing.T) {
 	t.Parallel()
-	p := shared(t)
+	checkContextOnStdin(t, shared(t))
+}
+
+func checkContextOnStdin(t *testing.T, p *pair) {
 	directory := newContext(t, "FROM scratch\nCOPY src /src\n", nil)
 	oddTree(t, directory)
 	tar, err := exec.Command("tar", "-C", directory, "-cf", "-", ".").Output()
@@ -37,7 +40,7 @@ func TestContextOnStdin(t *testing.T) {
 		if told, err := c.CombinedOutput(); err != nil {
 			t.Fatalf("%s: %v: %s", way, err, told)
 		}
-		lists[way] = listing(t, out)
+		lists[way] = p.listing(t, out)
 	}
 	if lists["sluice"] != lists["straight"] {
 		t.Error(fake.FirstDifference(lists["sluice"], lists["straight"]))
@@ -76,7 +79,7 @@ func TestContextFromGit(t *testing.T) {
 				t.Fatal(err)
 			}
 		}
-		lists[way] = listing(t, out)
+		lists[way] = p.listing(t, out)
 	}
 	if lists["sluice"] != lists["straight"] {
 		t.Error(fake.FirstDifference(lists["sluice"], lists["straight"]))
@@ -86,7 +89,10 @@ func TestContextFromGit(t *testing.T) {
 // A RUN step talks with the client's ssh agent: it sees the key that only the client has.
 func TestSSH(t *testing.T) {
 	t.Parallel()
-	p := shared(t)
+	checkSSH(t, shared(t))
+}
+
+func checkSSH(t *testing.T, p *pair) {
 	keyring := agent.NewKeyring()
 	_, private, err := ed25519.GenerateKey(nil)
 	if err != nil {

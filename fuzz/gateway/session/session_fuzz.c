@@ -22,6 +22,7 @@ enum flag {
 	FLAG_BROKER = 1,
 	FLAG_LATE = 2,                           /* not carried before an event says so */
 	FLAG_LAZY = 4,                           /* turns happen on events only: pieces arrive together */
+	FLAG_SPOOLS = 8,                         /* Upload/Pull is kept */
 };
 
 enum piece { PIECE_FROM_CLIENT, PIECE_FROM_DAEMON, PIECE_EVENT, PIECE_RAW };
@@ -53,7 +54,8 @@ struct rig {
 	struct diffcopy_service service;
 	struct session *session;
 	struct end client, daemon;
-	bool broker;
+	bool broker, spooling;
+	struct spool_room spools;
 };
 
 /* ---- the ends ---- */
@@ -150,6 +152,7 @@ static int gateway_on_stream(void *owner, struct stream *stream, const struct h2
 	struct session_config config = {
 		.ring = rig->ring, .broker = rig->broker ? &rig->service : NULL, .scope = { 1, 1, SCOPE_ALL },
 		.tenant = span_text("a"), .subject = span_text("someone"), .events = &session_events, .owner = rig,
+		.spools = rig->spooling ? &rig->spools : NULL,
 	};
 	struct grpc_request head;
 
@@ -315,6 +318,7 @@ static void rig_open(struct rig *rig)
 	REQUIRE(ring_sim_create(&rig->ring, &sim) == 0);
 	rig->cas.ring = rig->ring;
 	rig->service = (struct diffcopy_service){ .cas = &rig->cas, .mtime_trust = true, .directory = "/tmp" };
+	rig->spools = (struct spool_room){ .bytes_max = 16u << 20, .spool_bytes_max = 4096 };
 	end_connect(&rig->client.far, &rig->client.near, &gateway_events, rig);
 	REQUIRE(call_start(&rig->client.call, rig->client.far, SESSION_PATH, span_text("x"), 0, metadata, 3, NEST_MESSAGE_BYTES_MAX,
 	                   &end_events, rig) == 0);
@@ -330,6 +334,7 @@ static void rig_close(struct rig *rig)
 	end_lose(&rig->daemon);
 	settle(rig);
 	REQUIRE(!rig->session);
+	REQUIRE(rig->spools.bytes == 0);
 	end_free(&rig->client);
 	end_free(&rig->daemon);
 	ring_destroy(rig->ring);
@@ -346,6 +351,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 	log_setup(2, LOG_ERROR, false);
 	flags = take(&input, 1).data[0];
 	rig.broker = flags & FLAG_BROKER;
+	rig.spooling = flags & FLAG_SPOOLS;
 	rig_open(&rig);
 	if (!(flags & FLAG_LATE))
 		rig_carry(&rig);

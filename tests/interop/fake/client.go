@@ -5,20 +5,24 @@ import (
 	"strings"
 
 	"github.com/moby/buildkit/client"
+	_ "github.com/moby/buildkit/util/grpcutil/encoding/proto" // as buildctl and buildx do: names need not be UTF-8
 	"github.com/tonistiigi/fsutil"
 )
 
 // Client is BuildKit's own client with a context in memory.
 type Client struct {
-	Address   string // host:port
+	Address   string // host:port, or with a scheme
 	SharedKey string // as buildx makes it of directory and node; empty: none
 	Internal  bool   // its builds are not recorded in the history
 	conn      *client.Client
 }
 
-// Connect to a gateway or a daemon. Close ends it.
+// Connect to a gateway, an edge or a daemon. Close ends it.
 func Connect(ctx context.Context, address string) (*Client, error) {
-	conn, err := client.New(ctx, "tcp://"+address)
+	if !strings.Contains(address, "://") {
+		address = "tcp://" + address
+	}
+	conn, err := client.New(ctx, address)
 	if err != nil {
 		return nil, err
 	}

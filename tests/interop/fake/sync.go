@@ -2,6 +2,8 @@ package fake
 
 import (
 	"context"
+	"errors"
+	"io"
 	"net/url"
 	"os"
 
@@ -59,6 +61,39 @@ func (b *Build) Receive(ctx context.Context, destination string, sync Sync) erro
 		return err
 	}
 	return stream.CloseSend()
+}
+
+// Skim takes the entries of the client's context and asks for no content.
+func (b *Build) Skim(ctx context.Context) error {
+	ctx, cancel := context.WithCancel(b.Session.Context(ctx))
+	defer cancel()
+	stream, err := filesync.NewFileSyncClient(b.Session.Conn()).DiffCopy(metadata.NewOutgoingContext(ctx, metadata.MD{"dir-name": {"context"}}))
+	if err != nil {
+		return err
+	}
+	for last := false; !last; {
+		packet := &types.Packet{}
+		if err := stream.RecvMsg(packet); err != nil {
+			return err
+		}
+		if packet.Type == types.PACKET_ERR {
+			return errors.New(string(packet.Data))
+		}
+		last = packet.Type == types.PACKET_STAT && packet.Stat == nil
+	}
+	if err := stream.SendMsg(&types.Packet{Type: types.PACKET_FIN}); err != nil {
+		return err
+	}
+	if err := stream.CloseSend(); err != nil {
+		return err
+	}
+	for err == nil {
+		err = stream.RecvMsg(&types.Packet{})
+	}
+	if err == io.EOF {
+		err = nil
+	}
+	return err
 }
 
 // CheckSession asks the client whether it serves, as buildkitd does every five seconds.

@@ -75,6 +75,38 @@ func (t *Tree) Remove(path string) {
 	}
 }
 
+// Forge gives a file another content, and nothing else of it changes: not its size, not its time.
+func (t *Tree) Forge(path string, seed uint64) {
+	t.entries[path].seed = seed
+	t.relink()
+}
+
+// Fit takes away what no content-addressed tree holds: devices.
+func (t *Tree) Fit() {
+	for name, e := range t.entries {
+		if os.FileMode(e.stat.Mode)&os.ModeDevice != 0 {
+			delete(t.entries, name)
+		}
+	}
+}
+
+// Touch gives all entries new times, as a fresh checkout does.
+func (t *Tree) Touch(random *rand.Rand) {
+	for _, e := range t.entries {
+		e.stat.ModTime = epoch + random.Int64N(1_000_000_000_000_000)
+	}
+	for _, e := range t.entries {
+		if first := t.entries[e.stat.Linkname]; first != nil && os.FileMode(e.stat.Mode).IsRegular() {
+			e.stat.ModTime = first.stat.ModTime
+		}
+	}
+}
+
+// SomeFile is a random regular file's path; "" when there is none.
+func (t *Tree) SomeFile(random *rand.Rand) string {
+	return t.some(random, isFile)
+}
+
 // Len is the number of entries.
 func (t *Tree) Len() int {
 	return len(t.entries)

@@ -46,6 +46,13 @@ func NewDaemonOf(s Scope, binary string, arguments ...string) *Daemon {
 	return d
 }
 
+// Discard ends it and all that it kept.
+func (d *Daemon) Discard() {
+	d.stop(syscall.SIGTERM)
+	Unmount(d.root)
+	os.RemoveAll(d.root)
+}
+
 // Start starts it again after Kill, on the same root and address.
 func (d *Daemon) Start(s Scope) {
 	s.Helper()

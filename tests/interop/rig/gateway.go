@@ -17,6 +17,8 @@ type Gateway struct {
 	Store   string
 	Admin   string
 	process *Process
+	// of its command line, for when it is started again
+	arguments []string
 }
 
 // GatewayOptions say what stands behind it, and what else its command line has.
@@ -47,9 +49,9 @@ func NewGateway(s Scope, options GatewayOptions) *Gateway {
 	for _, executor := range options.Executors {
 		arguments = append(arguments, "--buildkit", executor)
 	}
-	g.process = Start(s, Setting(s, "SLUICE_BINARY"), append(arguments, options.Arguments...)...)
+	g.arguments = append(arguments, options.Arguments...)
+	g.start(s)
 	s.Cleanup(func() { g.Stop(s) })
-	g.process.Await(s, g.Address)
 	return g
 }
 
@@ -58,13 +60,39 @@ var finding = regexp.MustCompile(`(?s)(ERROR: (Address|Leak)Sanitizer|runtime er
 
 // Stop ends it in order: it must, with status 0, and with nothing that a sanitizer complains about.
 func (g *Gateway) Stop(s Scope) {
-	g.process.Stop(syscall.SIGTERM)
-	log := g.process.Log()
+	endWell(s, "the gateway", g.process)
+}
+
+func endWell(s Scope, what string, process *Process) {
+	process.Stop(syscall.SIGTERM)
+	log := process.Log()
 	if found := finding.FindString(log.String()); found != "" {
-		s.Errorf("the gateway: %s", found)
-	} else if code := g.process.ExitCode(); code != 0 {
-		s.Errorf("the gateway ended with %d: %s", code, log.Tail())
+		s.Errorf("%s: %s", what, found)
+	} else if code := process.ExitCode(); code != 0 {
+		s.Errorf("%s ended with %d: %s", what, code, log.Tail())
 	}
+}
+
+// Restart ends it in order and starts it on the same store and address.
+func (g *Gateway) Restart(s Scope) {
+	s.Helper()
+	g.Stop(s)
+	g.start(s)
+}
+
+// Crash ends it as a power failure of the process does: no drain, no goodbye. Start it again with Resume.
+func (g *Gateway) Crash() { g.process.Stop(syscall.SIGKILL) }
+
+// Resume starts it again after Crash.
+func (g *Gateway) Resume(s Scope) {
+	s.Helper()
+	g.start(s)
+}
+
+func (g *Gateway) start(s Scope) {
+	s.Helper()
+	g.process = Start(s, Setting(s, "SLUICE_BINARY"), g.arguments...)
+	g.process.Await(s, g.Address)
 }
 
 // Process of the gateway.
@@ -91,6 +119,10 @@ const (
 	Replay Feature = "replay"  // a lost executor is replaced
 	Ledger Feature = "ledger"  // `sluice builds` lists them
 	Spawn  Feature = "spawn"   // buildkitd started by the gateway
+	Relay  Feature = "edge"    // `sluice edge` carries calls to a gateway
+	Resume Feature = "link"    // what an edge carries survives a cut of its connections
+	Give   Feature = "give"    // an edge names contents, and sends what the gateway lacks
+	Stable Feature = "stable"  // --mtime stable: times and keys that follow the content
 )
 
 var (
@@ -115,6 +147,10 @@ func Has(feature Feature) bool {
 		return IdleOption() != ""
 	case Replay:
 		return ReplayOption() != ""
+	case Relay:
+		return strings.Contains(help("edge"), "--upstream ")
+	case Resume:
+		return strings.Contains(help("edge"), "--link-timeout ")
 	case Spawn:
 		return strings.Contains(help("serve"), "--spawn ")
 	default:

@@ -13,9 +13,14 @@ import (
 // Metrics are the numbers that the gateway's admin port tells, by name with labels.
 func (g *Gateway) Metrics(s Scope) map[string]float64 {
 	s.Helper()
-	response, err := http.Get("http://" + g.Admin + "/metrics")
+	return metricsOf(s, http.DefaultClient, g.Admin, g.process)
+}
+
+func metricsOf(s Scope, client *http.Client, admin string, process *Process) map[string]float64 {
+	s.Helper()
+	response, err := client.Get("http://" + admin + "/metrics")
 	if err != nil {
-		s.Fatalf("metrics: %v: %s", err, g.process.Log().Tail())
+		s.Fatalf("metrics: %v: %s", err, process.Log().Tail())
 	}
 	defer response.Body.Close()
 	metrics := map[string]float64{}

@@ -216,6 +216,14 @@ static struct client_call *return_nothing(struct client *client, const char *ref
 	return bridge(client, "Return", ref, nothing);
 }
 
+/* A Return that carries an error, as buildx sends when its build failed. */
+static struct client_call *return_failure(struct client *client, const char *ref)
+{
+	static const uint8_t error[] = { 0x12, 0x02, 0x08, 0x02 };       /* error: google.rpc.Status of code 2 */
+
+	return bridge(client, "Return", ref, span_make(error, sizeof(error)));
+}
+
 static void ends(struct client_call *call, enum grpc_status wanted, const char *text)
 {
 	struct span message;
@@ -423,6 +431,32 @@ static void who_waits_too_long_is_told(void **state)
 	ends(progress, GRPC_OK, NULL);
 	ends(asked, GRPC_UNAVAILABLE, NULL);
 	assert_int_equal(fixture->ended.result, BUILD_REFUSED);
+	/* buildx returns what it was told. That waits for no executor again, nor does what else is late. */
+	ends(return_failure(client_of(fixture, 1), "second"), GRPC_NOT_FOUND, "no such job second");
+	ends(bridge(client_of(fixture, 1), "Solve", "second", span_text("x")), GRPC_NOT_FOUND, "no such job second");
+	end(fixture);
+}
+
+/* What comes before its Solve waits for that, not for ever; and what is held when the Solve goes ends with it. */
+static void who_returns_to_no_build_is_told(void **state)
+{
+	struct fixture *fixture = begin(state);
+	struct client_call *first, *running, *stray, *early, *late;
+
+	build_begin(fixture, 0, "first", &first);
+	wait_open(fixture, 0, 0, "Solve", 1);
+	stray = return_failure(client_of(fixture, 1), "nobody's");
+	early = return_failure(client_of(fixture, 1), "second");
+	build_begin(fixture, 1, "second", &running);
+	late = bridge(client_of(fixture, 1), "Solve", "second", span_text("x"));
+	turn(client_of(fixture, 1));
+	client_call_close(running);
+	ends(early, GRPC_NOT_FOUND, "no such job second");
+	ends(late, GRPC_NOT_FOUND, "no such job second");
+	ends(stray, GRPC_NOT_FOUND, "no such job nobody's");
+	assert_int_equal(builder_count(&fixture->builders[0], "Bridge/Return"), 0);
+	builder_finish(&fixture->builders[0], "first", GRPC_OK, NULL);
+	ends(first, GRPC_OK, NULL);
 	end(fixture);
 }
 
@@ -841,6 +875,29 @@ static struct client_call *ask(struct client *client, const char *method, struct
 	return call;
 }
 
+static struct client_call *asks(struct client *client, const char *path)
+{
+	struct client_call *call = call_with(client, path, NULL, NULL, NULL, NULL);
+
+	assert_int_equal(client_send(call, (struct span){ 0 }, 0), CLIENT_OK);
+	client_send_end(call);
+	return call;
+}
+
+/* And when none ever is: what is asked first is answered within the time that a build may wait, so that its user reads why. */
+static void when_no_executor_is_ever_ready(void **state)
+{
+	struct fixture *fixture = begin_with(state, 1, 1, 300 * MS, true);
+	struct client *client = client_of(fixture, 0);
+	struct client_call *call = asks(client, CONTROL "ListWorkers");
+	struct span answer;
+
+	assert_int_equal(client_receive(call, &answer, 50 * MS), CLIENT_AGAIN);
+	ends(call, GRPC_UNAVAILABLE, "no executor is ready: tcp://127.0.0.1:");
+	ends(asks(client, CONTROL "Info"), GRPC_FAILED_PRECONDITION, "its health check says that it is not serving");
+	end(fixture);
+}
+
 static void what_concerns_all_is_asked_of_all(void **state)
 {
 	static const char *const methods[] = { "DiskUsage", "Prune", "ListenBuildHistory" };
@@ -956,6 +1013,7 @@ int main(void)
 		BOTH(what_waits_goes_in_order),
 		BOTH(who_cancels_in_the_queue_is_let_go),
 		BOTH(who_waits_too_long_is_told),
+		BOTH(who_returns_to_no_build_is_told),
 		BOTH(a_lost_executor_ends_its_builds),
 		BOTH(a_lost_build_goes_on_elsewhere),
 		BOTH(what_was_under_way_is_asked_again),
@@ -973,6 +1031,7 @@ int main(void)
 		BOTH(a_large_request_is_held_whole),
 		BOTH(builds_of_one_connection_go_together),
 		BOTH(before_any_executor_is_ready),
+		BOTH(when_no_executor_is_ever_ready),
 		BOTH(what_concerns_all_is_asked_of_all),
 		BOTH(merging_waits_for_the_client),
 		BOTH(a_client_may_vanish_at_any_moment),

@@ -1,8 +1,8 @@
 /*
- * Shows that every way to hash gives OpenSSL's digests: each backend that this CPU runs, and the lanes' source compiled
- * for any CPU in both widths (so the 16 lanes are tested where AVX-512 is not). Over every padding, unequal lengths,
- * more and fewer jobs than lanes, with and without the hand-over of the last lanes to OpenSSL. And that a backend that
- * errs is found and left out.
+ * Shows that every way to hash gives OpenSSL's digests: each backend that this CPU runs, and their sources compiled for
+ * any CPU (so the 16 lanes are tested where AVX-512 is not, and the SHA instructions' two on a model of these). Over every
+ * padding, unequal lengths, more and fewer jobs than lanes, with and without the hand-over of the last lanes to OpenSSL.
+ * That a backend that errs is found and left out. And that calibration takes what is fastest, once a process.
  */
 #include "chunker/sha256.h"
 
@@ -16,6 +16,7 @@
 #include <openssl/evp.h>
 
 #include "chunker/sha256_backends.h"
+#include "chunker/sha256_calibrate.h"
 #include "chunker/sha256_schedule.h"
 #include "tests/unit/chunker/inputs.h"
 
@@ -27,8 +28,8 @@ struct way {
 	size_t lanes;
 };
 
-/* The portable two, then what the CPU has. */
-static struct way ways[2 + SHA256_BACKENDS] = {
+/* Those for any CPU, then what this one has. */
+static struct way ways[3 + SHA256_BACKENDS] = {
 	{ "portable8", sha256_advance_portable8, 8 },
 	{ "portable16", sha256_advance_portable16, 16 },
 };
@@ -39,6 +40,9 @@ static void ways_find(void)
 	struct sha256_lanes_backend backends[SHA256_BACKENDS];
 	size_t count = sha256_backends(backends);
 
+#ifdef __x86_64__
+	ways[way_count++] = (struct way){ "portable sha-ni", sha256_advance_portable_shani, 2 };
+#endif
 	for (size_t i = 0; i < count; i++) {
 		ways[way_count++] = (struct way){ sha256_backend_name(backends[i].backend), backends[i].advance,
 						  backends[i].lanes };
@@ -222,6 +226,7 @@ static void test_choice(void **state)
 		{ SHA256_AVX512, sha256_advance_portable16, 16 },
 		{ SHA256_AVX2, sha256_advance_portable8, 8 },
 	};
+	const struct sha256_lanes_backend with_sha[] = { { SHA256_SHANI, sha256_advance_portable8, 2 }, good[0] };
 	const struct sha256_lanes_backend first_wrong[] = { { SHA256_AVX512, advance_wrong, 8 }, good[1] };
 	const struct sha256_lanes_backend all_wrong[] = { { SHA256_AVX2, advance_wrong, 8 } };
 	struct sha256 hasher;
@@ -232,12 +237,14 @@ static void test_choice(void **state)
 	assert_int_equal(hasher.states[SHA256_AVX2], SHA256_USABLE);
 	assert_int_equal(hasher.states[SHA256_OPENSSL], SHA256_USABLE);
 
-	/* SHA instructions: one stream is faster than lanes. */
+	/* SHA instructions: before it is measured only these are trusted, by our lanes or by OpenSSL. */
+	assert_int_equal(sha256_choose(&hasher, SHA256_AUTO, with_sha, 2, true), 0);
+	assert_int_equal(hasher.backend, SHA256_SHANI);
+	assert_int_equal(hasher.busy_min, 2);
 	assert_int_equal(sha256_choose(&hasher, SHA256_AUTO, good, 2, true), 0);
 	assert_int_equal(hasher.backend, SHA256_OPENSSL);
 	assert_null(hasher.advance);
 	assert_int_equal(hasher.states[SHA256_AVX2], SHA256_USABLE);
-	assert_non_null(strstr(sha256_describe(&hasher, SHA256_AVX2), "SHA instructions"));
 	assert_int_equal(sha256_choose(&hasher, SHA256_AVX2, good, 2, true), 0);
 	assert_int_equal(hasher.backend, SHA256_AVX2);
 
@@ -257,6 +264,70 @@ static void test_choice(void **state)
 	assert_int_equal(hasher.backend, SHA256_OPENSSL);
 	for (int backend = SHA256_OPENSSL; backend < SHA256_BACKENDS; backend++)
 		assert_true(strlen(sha256_describe(&hasher, (enum sha256_backend)backend)) > 0);
+}
+
+static void test_judgement(void **state)
+{
+	/* A Zen 4, in ticks for 4 KiB a lane: openssl, sha-ni, avx512, avx2. */
+	const struct sha256_timing zen4[] = {
+		{ SHA256_OPENSSL, 1, 5800 }, { SHA256_SHANI, 2, 6000 }, { SHA256_AVX512, 16, 58000 }, { SHA256_AVX2, 8, 53000 },
+	};
+	const struct sha256_timing cascade_lake[] = {
+		{ SHA256_OPENSSL, 1, 26000 }, { SHA256_AVX512, 16, 62000 }, { SHA256_AVX2, 8, 73000 },
+	};
+	const struct sha256_timing even[] = { { SHA256_OPENSSL, 1, 1000 }, { SHA256_SHANI, 2, 1000 }, { SHA256_AVX512, 16, 7500 } };
+	const struct sha256_timing far[] = { { SHA256_OPENSSL, 1, 1000 }, { SHA256_SHANI, 2, 1000 }, { SHA256_AVX512, 16, 7000 } };
+	const struct sha256_timing slow[] = { { SHA256_OPENSSL, 1, 1000 }, { SHA256_AVX2, 8, 9000 } };
+	const struct sha256_timing no_clock[] = { { SHA256_OPENSSL, 1, 0 }, { SHA256_AVX2, 8, 0 } };
+	struct sha256_verdict verdict = sha256_judge(zen4, 4);
+
+	assert_int_equal(verdict.backend, SHA256_SHANI);
+	assert_int_equal(verdict.busy_min, 2);
+	verdict = sha256_judge(cascade_lake, 3);
+	assert_int_equal(verdict.backend, SHA256_AVX512);
+	assert_int_equal(verdict.busy_min, 3);
+	/* More lanes must win by an eighth, in whatever order they are tried. */
+	assert_int_equal(sha256_judge(even, 3).backend, SHA256_SHANI);
+	verdict = sha256_judge(far, 3);
+	assert_int_equal(verdict.backend, SHA256_AVX512);
+	assert_int_equal(verdict.busy_min, 8);
+	assert_int_equal(sha256_judge(slow, 2).backend, SHA256_OPENSSL);
+	assert_int_equal(sha256_judge(slow, 1).backend, SHA256_OPENSSL);
+	sha256_judge(no_clock, 2);
+}
+
+/* Before the other tests: nobody has calibrated yet. */
+static void test_calibration(void **state)
+{
+	static uint8_t zeros[SHA256_CALIBRATE_BYTES];
+	struct sha256_job jobs[] = { { .data = zeros, .size = sizeof(zeros) - 1 }, { .data = zeros, .size = 1 } };
+	struct sha256 early, late, asked;
+
+	assert_int_equal(sha256_init(&early, SHA256_AUTO), 0);
+	assert_true(early.automatic);
+	sha256_batch(&early, jobs, 1);
+	jobs_check(jobs, 1);
+	sha256_init(&late, SHA256_AUTO);
+	assert_false(late.calibrated);
+	/* One byte more is worth it. */
+	sha256_batch(&early, jobs, 2);
+	jobs_check(jobs, 2);
+	assert_false(early.calibrated);
+	sha256_init(&late, SHA256_AUTO);
+	assert_true(late.calibrated);
+	assert_int_equal(late.states[late.backend], SHA256_CHOSEN);
+	for (int backend = SHA256_OPENSSL; backend < SHA256_BACKENDS; backend++)
+		assert_int_equal(late.states[backend] == SHA256_CHOSEN, (enum sha256_backend)backend == late.backend);
+	sha256_calibrate(&early);
+	assert_int_equal(early.backend, late.backend);
+	assert_int_equal(early.busy_min, late.busy_min);
+	assert_true(early.busy_min >= 1 && early.busy_min <= early.lanes);
+	print_message("calibration chose %s, from %zu jobs on\n", sha256_backend_name(late.backend), late.busy_min);
+	/* Who asks for a backend by name gets that one. */
+	sha256_init(&asked, SHA256_OPENSSL);
+	sha256_calibrate(&asked);
+	assert_int_equal(asked.backend, SHA256_OPENSSL);
+	assert_false(asked.calibrated);
 }
 
 static void test_stream(void **state)
@@ -285,10 +356,12 @@ static void test_stream(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
+		cmocka_unit_test(test_calibration),
 		cmocka_unit_test(test_every_padding), cmocka_unit_test(test_paddings_together),
 		cmocka_unit_test(test_hand_over),     cmocka_unit_test(test_random_jobs),
 		cmocka_unit_test(test_long_job),      cmocka_unit_test(test_batch),
-		cmocka_unit_test(test_choice),        cmocka_unit_test(test_stream),
+		cmocka_unit_test(test_choice),        cmocka_unit_test(test_judgement),
+		cmocka_unit_test(test_stream),
 	};
 
 	ways_find();

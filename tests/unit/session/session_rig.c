@@ -7,9 +7,10 @@
 #include <string.h>
 #include <time.h>
 #include "gateway/cas/references.h"
+#include "proto/buildkit.h"
 #include "proto/sluice_context.h"
 
-#define PIECE_BYTES 32768u
+#define PIECE_BYTES 32768u                       /* fsutil's, and io.Copy's into an Upload */
 
 /* ---- content ---- */
 
@@ -251,6 +252,86 @@ static const struct call_events sender_events = {
 	.on_message = sender_on_message, .on_writable = sender_on_writable, .on_closed = sender_on_closed,
 };
 
+/* ---- the client's stdin ---- */
+
+/* One Upload/Pull call at the client, as buildx's uploadprovider: what was said once is there no more. */
+struct rig_upload {
+	struct rig_client *client;
+	struct rig_upload *next;
+	struct call call;
+	bool has_it, closed;
+};
+
+static void upload_step(struct rig_upload *upload)
+{
+	struct rig_client *client = upload->client;
+	static uint8_t piece[PIECE_BYTES];
+
+	while (upload->has_it && !upload->closed && !client->upload_pauses && call_has_room(&upload->call)) {
+		uint64_t left = client->upload_bytes - client->uploaded_bytes;
+		size_t size = left < PIECE_BYTES ? (size_t)left : PIECE_BYTES;
+		uint8_t head[BYTES_MESSAGE_HEAD_MAX];
+		struct span parts[2] = { span_make(head, bytes_message_head(head, size)), span_make(piece, size) };
+
+		if (size == 0) {
+			upload->has_it = false;
+			call_finish(&upload->call, GRPC_OK, NULL);
+			return;
+		}
+		rig_content(1, client->uploaded_bytes, piece, size);
+		assert_int_equal(call_send_parts(&upload->call, parts, 2), CALL_SENT);
+		client->uploaded_bytes += size;
+	}
+}
+
+/* A daemon says nothing in it. */
+static void upload_on_message(struct call *call, struct span message)
+{
+	fail_msg("%zu bytes to the client", message.size);
+}
+
+static void upload_on_writable(struct call *call)
+{
+	upload_step(call->owner);
+}
+
+static void upload_on_closed(struct call *call, enum grpc_status status, struct span message)
+{
+	struct rig_upload *upload = call->owner;
+
+	upload->closed = true;
+	upload->client->uploads_cancelled += status != GRPC_OK;
+	upload->client->calls_open--;
+}
+
+static const struct call_events upload_events = {
+	.on_message = upload_on_message, .on_writable = upload_on_writable, .on_closed = upload_on_closed,
+};
+
+static int upload_begin(struct rig_client *client, struct stream *stream, const struct grpc_request *head)
+{
+	struct rig_upload *upload = calloc(1, sizeof(*upload));
+
+	upload->client = client;
+	upload->next = client->uploads;
+	client->uploads = upload;
+	client->calls_open++;
+	call_accept(&upload->call, stream, head, 1 << 20, &upload_events, upload);
+	upload->has_it = client->uploads_asked++ == 0 && client->upload_bytes;
+	if (upload->has_it)
+		upload_step(upload);
+	else
+		call_finish(&upload->call, GRPC_UNKNOWN, "no http response from session for it");
+	return 0;
+}
+
+void rig_upload_go_on(struct rig_client *client)
+{
+	client->upload_pauses = false;
+	for (struct rig_upload *upload = client->uploads; upload; upload = upload->next)
+		upload_step(upload);
+}
+
 struct rig_health {
 	struct call call;
 	struct rig_client *client;
@@ -285,6 +366,8 @@ static int client_on_stream(struct nest *nest, struct stream *stream, const stru
 	assert_true(grpc_request_parse(&head, request));
 	if (span_is(head.path, "/test.Echo/Never"))
 		return -EAGAIN;
+	if (span_is(head.path, SPOOL_PATH))
+		return upload_begin(client, stream, &head);
 	if (client->give && span_is(head.path, SLUICE_GIVE)) {
 		client->give(client, stream, &head);
 		return 0;
@@ -345,6 +428,7 @@ static int gateway_on_stream(void *owner, struct stream *stream, const struct h2
 	struct session_config config = {
 		.ring = client->rig->fixture.ring, .broker = &client->rig->service, .play = &client->rig->play, .scope = client->rig->fixture.a,
 		.tenant = span_text("a"), .subject = span_text("someone"), .events = &rig_session_events, .owner = client,
+		.spools = &client->rig->spools,
 	};
 	struct grpc_request head;
 
@@ -585,6 +669,56 @@ void rig_copy_fini(struct rig_copy *copy)
 	memset(copy, 0, sizeof(*copy));
 }
 
+/* ---- a daemon's Upload/Pull ---- */
+
+static void pull_on_message(struct call *call, struct span message)
+{
+	struct rig_pull *pull = call->owner;
+	struct span data;
+
+	assert_true(bytes_message_decode(message, &data));
+	for (size_t i = 0; i < data.size; i++)
+		if (data.data[i] != content_at(1, pull->received + i))
+			fail_msg("another byte at %llu", (unsigned long long)(pull->received + i));
+	pull->received += data.size;
+	if (pull->lazy)
+		call_hold(call);
+}
+
+static void pull_on_closed(struct call *call, enum grpc_status status, struct span message)
+{
+	struct rig_pull *pull = call->owner;
+
+	pull->closed = true;
+	pull->status = status;
+	snprintf(pull->message, sizeof(pull->message), "%.*s", (int)message.size, (const char *)message.data);
+}
+
+static const struct call_events pull_events = { .on_message = pull_on_message, .on_closed = pull_on_closed };
+
+void rig_pull_start(struct rig_pull *pull, struct rig_daemon *daemon, const char *path)
+{
+	const struct header metadata[] = { { span_text("urlpath"), span_text(path), false },
+		                           { span_text("urlhost"), span_text("buildkit-session"), false } };
+
+	pull->rig = daemon->rig;
+	assert_int_equal(call_start(&pull->call, daemon->nest.h2, SPOOL_PATH, span_text("localhost"), 0, metadata, 2, 4 << 20,
+	                            &pull_events, pull), 0);
+}
+
+void rig_pull_go_on(struct rig_pull *pull)
+{
+	pull->lazy = false;
+	call_release(&pull->call);
+}
+
+void rig_pull_fini(struct rig_pull *pull)
+{
+	assert_true(pull->closed);
+	call_fini(&pull->call);
+	memset(pull, 0, sizeof(*pull));
+}
+
 /* ---- life ---- */
 
 static void memory_open(struct rig *rig)
@@ -651,6 +785,8 @@ void rig_init(struct rig *rig)
 	sha256_init(&rig->hasher, SHA256_AUTO);
 	cas_open(rig);
 	rig->service = (struct diffcopy_service){ .cas = &rig->cas, .mtime_trust = true, .directory = rig->fixture.path };
+	rig->spools = (struct spool_room){ .directory = rig->fixture.path, .bytes_max = SPOOL_ALL_BYTES_MAX,
+	                                   .spool_bytes_max = SPOOL_BYTES_MAX };
 	memory_open(rig);
 	stable_open(rig);
 }
@@ -686,6 +822,7 @@ void rig_lose_store(struct rig *rig)
 static void client_free(struct rig_client *client)
 {
 	struct rig_sender *sender = client->senders;
+	struct rig_upload *upload = client->uploads;
 
 	assert_false(nest_in_use(&client->nest));
 	assert_int_equal(client->calls_open, 0);
@@ -695,6 +832,13 @@ static void client_free(struct rig_client *client)
 		call_fini(&sender->call);
 		free(sender);
 		sender = next;
+	}
+	while (upload) {
+		struct rig_upload *next = upload->next;
+
+		call_fini(&upload->call);
+		free(upload);
+		upload = next;
 	}
 	wire_free(&client->wire);
 }
@@ -715,6 +859,7 @@ void rig_fini(struct rig *rig)
 		rig_wait(rig, !nest_in_use(&rig->daemons[i].nest));
 		wire_free(&rig->daemons[i].wire);
 	}
+	assert_int_equal(rig->spools.bytes, 0);
 	wait_for_cas(rig);
 	memory_close(rig);
 	stable_close(rig);

@@ -54,6 +54,11 @@ struct rig_client {
 	bool stopped;                    /* at stop_after_bytes */
 	unsigned calls_open, health_checks;
 	struct rig_sender *senders;
+	struct rig_upload *uploads;
+	uint64_t upload_bytes;           /* what it has on stdin; it says it once */
+	uint64_t uploaded_bytes;         /* of it said so far */
+	unsigned uploads_asked, uploads_cancelled;
+	bool upload_pauses;              /* says no more than one message until it is false again, see rig_upload_go_on() */
 	rig_give_fn *give;               /* NULL: it is no edge */
 	void *giver;
 	bool closed;
@@ -89,12 +94,24 @@ struct rig_copy {
 	int64_t *mtimes;                 /* out, before `wants` is asked: what the STATs say; NULL: the expected ones */
 };
 
+/* A daemon's Upload/Pull: it checks every byte. */
+struct rig_pull {
+	struct rig *rig;
+	struct call call;
+	uint64_t received;
+	bool lazy;                       /* takes nothing until rig_pull_go_on() */
+	bool closed;
+	enum grpc_status status;
+	char message[256];
+};
+
 struct rig {
 	struct fixture fixture;
 	struct cas cas;
 	struct sha256 hasher;
 	struct stat_memory *memory;
 	struct diffcopy_service service;
+	struct spool_room spools;
 	struct play_service play;
 	rig_give_fn *give;               /* of the clients that start from now on */
 	void *giver;
@@ -135,6 +152,11 @@ void rig_copy_go_on(struct rig_copy *copy);
 void rig_copy_fini(struct rig_copy *copy);
 /* A packet of the test's own. */
 void rig_copy_send(struct rig_copy *copy, struct span packet);
+/* Asks for the client's stream of that name. `pull` is zero but for `lazy`. */
+void rig_pull_start(struct rig_pull *pull, struct rig_daemon *daemon, const char *path);
+void rig_pull_go_on(struct rig_pull *pull);
+void rig_pull_fini(struct rig_pull *pull);
+void rig_upload_go_on(struct rig_client *client);
 
 /* Runs everything until `*done`; fails after 60 s. */
 void rig_until(struct rig *rig, const bool *done);

@@ -1,0 +1,477 @@
+package interop
+
+import (
+	"context"
+	"fmt"
+	"math/rand/v2"
+	"os"
+	"path/filepath"
+	"regexp"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/tonistiigi/fsutil"
+
+	"sluice.dev/sluice/tests/interop/fake"
+	"sluice.dev/sluice/tests/interop/rig"
+)
+
+var mtimes = []string{"client", "stable"}
+
+// needsMtime leaves out what this gateway or this edge cannot do yet.
+func needsMtime(t *testing.T, mtime string) {
+	t.Helper()
+	needs(t, rig.Relay)
+	if mtime == "stable" {
+		needs(t, rig.Stable)
+	}
+}
+
+// Every kind of build makes the same files through an edge as straight, and hits the cache the same way the second time. With
+// the client's mtimes the files' times are the same as well.
+func TestBuildsThroughAnEdge(t *testing.T) {
+	t.Parallel()
+	for _, mtime := range mtimes {
+		t.Run(mtime, func(t *testing.T) {
+			needsMtime(t, mtime)
+			p := throughEdge(t, mtime)
+			for _, c := range comparisons {
+				t.Run(c.name, func(t *testing.T) {
+					t.Parallel()
+					c.run(t, p)
+				})
+			}
+		})
+	}
+}
+
+// What is carried besides contexts: as without an edge.
+func TestCallsThroughAnEdge(t *testing.T) {
+	t.Parallel()
+	checks := map[string]func(*testing.T, *pair){"failing step": checkFailingStep, "buildctl": checkBuildctl, "bake": checkBake,
+		"tar export": checkTarExport, "OCI export": checkReproducibleImage, "cache to and from": checkCacheToAndFrom,
+		"context on stdin": checkContextOnStdin, "ssh": checkSSH}
+	needs(t, rig.Relay)
+	p := throughEdge(t, "client")
+	for name, check := range checks {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			check(t, p)
+		})
+	}
+	// An image that must be the same to the last bit has its files' own times also where others have not.
+	t.Run("OCI export, stable", func(t *testing.T) {
+		t.Parallel()
+		needsMtime(t, "stable")
+		checkReproducibleImage(t, throughEdge(t, "stable"))
+	})
+}
+
+// keyed is a fake daemon that keeps what it was sent as buildkitd does: a directory a shared key, in which it asks for what has
+// another size or time. It watches over what that rests on.
+type keyed struct {
+	*fake.Daemon
+	directory string
+
+	mutex  sync.Mutex
+	keys   map[string]string // a directory's name, by shared key and name
+	claims map[string]string // content, by key, path, size and time
+	lists  map[string]string // what a build left, by the build's number
+	broken []string
+}
+
+// An entry of a listing that is a file of its own: path, mode, time, size, content.
+var listedFile = regexp.MustCompile(`(?m)^("(?:[^"\\]|\\.)*") -\S* (\d+)(?: .*)? (\d+) ([0-9a-f]{24})$`)
+
+func newKeyed(s rig.Scope) *keyed {
+	s.Helper()
+	k := &keyed{directory: rig.Directory(s), keys: map[string]string{}, claims: map[string]string{}, lists: map[string]string{}}
+	k.Daemon = fakeDaemon(s, func(ctx context.Context, b *fake.Build) error {
+		key := b.Session.SharedKey()
+		k.mutex.Lock()
+		if _, found := k.keys[key]; !found {
+			k.keys[key] = fmt.Sprint(len(k.keys))
+		}
+		directory := filepath.Join(k.directory, k.keys[key])
+		k.mutex.Unlock()
+		if err := b.Receive(ctx, directory, fake.Sync{}); err != nil {
+			return err
+		}
+		list, err := fake.ListingOf(directory, false)
+		if err != nil {
+			return err
+		}
+		k.mutex.Lock()
+		defer k.mutex.Unlock()
+		for _, file := range listedFile.FindAllStringSubmatch(list, -1) {
+			claim := fmt.Sprintf("%s %s %s bytes at %s", key, file[1], file[3], file[2])
+			if content, found := k.claims[claim]; found && content != file[4] {
+				k.broken = append(k.broken, fmt.Sprintf("%s: %s, then %s", claim, content, file[4]))
+			}
+			k.claims[claim] = file[4]
+		}
+		k.lists[b.Request.FrontendAttrs["number"]] = list
+		return nil
+	})
+	return k
+}
+
+// build sends a tree and returns what the daemon has then.
+func (k *keyed) build(t *testing.T, c *fake.Client, tree *fake.Tree) string {
+	t.Helper()
+	ctx, cancel := context.WithTimeout(context.Background(), rig.Patience)
+	defer cancel()
+	number := fmt.Sprint(rand.Uint64())
+	told, err := c.Build(ctx, map[string]fsutil.FS{"context": tree}, map[string]string{"number": number})
+	if err != nil {
+		t.Fatalf("%v: %s", err, told)
+	}
+	k.mutex.Lock()
+	defer k.mutex.Unlock()
+	return k.lists[number]
+}
+
+var listedTime = regexp.MustCompile(`(?m)^("(?:[^"\\]|\\.)*" [^d ]\S*) \d+`)
+
+func timeless(list string) string { return listedTime.ReplaceAllString(list, "$1 -") }
+
+// The property: whatever the trees and whatever changes, forged files with the size and time of others among it, from however
+// many clients with directories of one name, behind however many edges: with stable mtimes the daemon has what the client has,
+// and under a key of its path, size and time name one content, ever. With the client's mtimes the same holds but for forgeries,
+// which are beyond BuildKit; there times are the client's own.
+func TestDaemonHasWhatIsBehindTheEdge(t *testing.T) {
+	t.Parallel()
+	for _, mtime := range mtimes {
+		t.Run(mtime, func(t *testing.T) {
+			t.Parallel()
+			needsMtime(t, mtime)
+			rounds, steps, entries := 3, 8, 40
+			if rig.Soak() {
+				rounds, steps, entries = 40, 60, 300
+			}
+			daemon := newKeyed(t)
+			gateway := rig.NewGateway(t, rig.GatewayOptions{Executors: []string{rig.Executor(daemon.Address, 0)}})
+			edges := []*rig.Edge{}
+			for range 2 {
+				edges = append(edges, rig.NewEdge(t, rig.EdgeOptions{Upstream: gateway.Address, Mtime: mtime}))
+			}
+			first := rand.Uint64()
+			for round := range rounds {
+				seed := first + uint64(round)
+				random := rand.New(rand.NewPCG(seed, 0))
+				// Two directories of one name that begin alike, as two checkouts do.
+				trees := []*fake.Tree{fake.Random(rand.New(rand.NewPCG(seed, 1)), entries), fake.Random(rand.New(rand.NewPCG(seed, 1)), entries)}
+				for step := range steps {
+					tree := trees[random.IntN(2)]
+					tree.Change(random, random.IntN(5))
+					if step%4 != 3 {
+						tree.Fit() // with a device in it a tree is sent as buildx sends it
+					}
+					if file := tree.SomeFile(random); mtime == "stable" && file != "" {
+						tree.Forge(file, random.Uint64())
+					}
+					if random.IntN(5) == 0 {
+						tree.Touch(random)
+					}
+					c := connect(t, edges[random.IntN(2)].Address())
+					c.SharedKey = fmt.Sprintf("tree-%d:%d", round, random.IntN(3))
+					if mtime == "client" { // there a key is one directory
+						c.SharedKey = fmt.Sprintf("tree-%d:%p", round, tree)
+					}
+					got := daemon.build(t, c, tree)
+					c.Close()
+					wanted, err := fake.Listing(tree, false)
+					if err != nil {
+						t.Fatal(err)
+					}
+					if mtime == "stable" {
+						got, wanted = timeless(got), timeless(wanted)
+					}
+					if got != wanted {
+						t.Fatalf("seed %d, step %d:\n%s\n%s", seed, step, fake.FirstDifference(got, wanted), gateway.Process().Log().Tail())
+					}
+				}
+			}
+			for _, broken := range daemon.broken {
+				t.Error(broken)
+			}
+		})
+	}
+}
+
+// A second build asks the client for no file, though its daemon is another, empty one; nor does the wire carry any.
+func TestSecondBuildThroughAnEdgeReadsNothing(t *testing.T) {
+	t.Parallel()
+	needs(t, rig.Give)
+	daemon, directory := receiver(t, fake.Sync{})
+	gateway := rig.NewGateway(t, rig.GatewayOptions{Executors: []string{rig.Executor(daemon.Address, 4)}})
+	wire := rig.NewProxy(t, nil, gateway.Address, 0)
+	edge := rig.NewEdge(t, rig.EdgeOptions{Upstream: wire.Address})
+	tree := bulk(300, 50_000)
+	send(t, connect(t, edge.Address()), tree, "one")
+	if _, bytes := tree.Asked(); bytes != tree.Size() {
+		t.Errorf("the first build asked for %d bytes, of a tree of %d", bytes, tree.Size())
+	}
+	before := wire.Counts()
+	send(t, connect(t, edge.Address()), tree, "two")
+	if files, bytes := tree.Asked(); files != 0 || bytes != 0 {
+		t.Errorf("the client was asked for %d files, %d bytes", files, bytes)
+	}
+	if up := wire.Counts().Since(before).Up; up > 64<<10 {
+		t.Errorf("%d bytes went up", up)
+	}
+	if wanted, _ := fake.Listing(tree, true); mustList(t, filepath.Join(directory, "two"), true) != wanted {
+		t.Error("another tree")
+	}
+	// One changed file: that one alone is read, and goes up.
+	tree.File("da/new", 70_000, 77, 99)
+	tree.Asked()
+	before = wire.Counts()
+	send(t, connect(t, edge.Address()), tree, "three")
+	if files, bytes := tree.Asked(); files != 1 || bytes != 70_000 {
+		t.Errorf("one file changed, and the client was asked for %d files, %d bytes", files, bytes)
+	}
+	if up := wire.Counts().Since(before).Up; up < 70_000 || up > 70_000+64<<10 {
+		t.Errorf("%d bytes went up", up)
+	}
+	if wanted, _ := fake.Listing(tree, true); mustList(t, filepath.Join(directory, "three"), true) != wanted {
+		t.Error("another tree")
+	}
+}
+
+// A new edge, a client of another identity, all times new, the same content: the gateway is sent none of it. With stable
+// mtimes the daemon neither.
+func TestFreshCheckoutThroughAnEdge(t *testing.T) {
+	t.Parallel()
+	needs(t, rig.Give)
+	for _, mtime := range mtimes {
+		t.Run(mtime, func(t *testing.T) {
+			t.Parallel()
+			needsMtime(t, mtime)
+			daemon := newKeyed(t)
+			gateway := rig.NewGateway(t, rig.GatewayOptions{Executors: []string{rig.Executor(daemon.Address, 4)}})
+			wire := rig.NewProxy(t, nil, gateway.Address, 0)
+			tree := bulk(200, 50_000)
+			build := func(identity string) {
+				t.Helper()
+				edge := rig.NewEdge(t, rig.EdgeOptions{Upstream: wire.Address, Mtime: mtime})
+				c := connect(t, edge.Address())
+				c.SharedKey = "tree:" + identity
+				wanted, _ := fake.Listing(tree, false)
+				if got := daemon.build(t, c, tree); timeless(got) != timeless(wanted) {
+					t.Error(fake.FirstDifference(timeless(got), timeless(wanted)))
+				}
+			}
+			build("one")
+			tree.Touch(rand.New(rand.NewPCG(1, 2)))
+			before, played := wire.Counts(), gateway.Metrics(t)["sluice_context_bytes_from_store_total"]
+			build("two")
+			if up := wire.Counts().Since(before).Up; up > 64<<10 {
+				t.Errorf("%d bytes went up", up)
+			}
+			gateway.Gauges(t)
+			if grew := gateway.Metrics(t)["sluice_context_bytes_from_store_total"] - played; mtime == "stable" && grew != 0 {
+				t.Errorf("the daemon was sent %.0f bytes", grew)
+			}
+		})
+	}
+}
+
+// What a make in a cache mount relies on: a file that goes back to what it was is newer than what was made of it since.
+func TestRevertIsNewer(t *testing.T) {
+	t.Parallel()
+	for _, mtime := range mtimes {
+		t.Run(mtime, func(t *testing.T) {
+			t.Parallel()
+			needsMtime(t, mtime)
+			p := throughEdge(t, mtime)
+			directory := newContext(t, shell+`COPY src /src
+RUN --mount=type=cache,target=/cache,id=`+fmt.Sprint(rand.Uint64())+` \
+    if [ ! -e /cache/made ] || [ -n "$(find /src/input -newer /cache/made)" ]; then cat /src/input > /cache/made; fi; cp /cache/made /made
+`, nil)
+			ahead := 2 * time.Second
+			for i, content := range []string{"first", "other", "first"} {
+				putFiles(t, directory, files{"src/input": content})
+				// Ahead of what was made before, without waiting for a clock's next second.
+				later := time.Now().Add(time.Duration(i) * ahead)
+				if err := os.Chtimes(filepath.Join(directory, "src/input"), later, later); err != nil {
+					t.Fatal(err)
+				}
+				out := filepath.Join(rig.Directory(t), "out")
+				p.home.MustRun(t, "buildx", "build", "--builder", "sluice", "--output", "type=local,dest="+out, directory)
+				if made, err := os.ReadFile(filepath.Join(out, "made")); err != nil || string(made) != content {
+					t.Errorf("%d: %q was made of %q: %v", i, made, content, err)
+				}
+			}
+		})
+	}
+}
+
+// edgeSite is an edge behind a line that can be cut, with a gateway and a real daemon of its own.
+type edgeSite struct {
+	daemon  *rig.Daemon
+	gateway *rig.Gateway
+	wire    *rig.Proxy
+	edge    *rig.Edge
+	home    *rig.Home
+}
+
+func newEdgeSite(t *testing.T, roundTrip time.Duration, arguments ...string) *edgeSite {
+	t.Helper()
+	s := &edgeSite{daemon: rig.NewDaemon(t), home: rig.NewHome(t)}
+	s.gateway = rig.NewGateway(t, rig.GatewayOptions{Executors: []string{rig.Executor(s.daemon.Address, 4)}})
+	s.wire = rig.NewProxy(t, nil, s.gateway.Address, roundTrip)
+	s.edge = rig.NewEdge(t, rig.EdgeOptions{Upstream: s.wire.Address, Arguments: arguments})
+	s.home.AddBuilder(t, "edge", s.edge.Address())
+	return s
+}
+
+func (s *edgeSite) log() string {
+	return "\nedge: " + s.edge.Process().Log().Tail() + "\ngateway: " + s.gateway.Process().Log().Tail()
+}
+
+// build runs one, and wants in its result what the context has below src/.
+func (s *edgeSite) build(t *testing.T, directory string) {
+	t.Helper()
+	out := filepath.Join(rig.Directory(t), "out")
+	if told, err := s.home.Run("buildx", "build", "--builder", "edge", "--output", "type=local,dest="+out, directory); err != nil {
+		t.Fatalf("%v: %s%s", err, told, s.log())
+	}
+	if got, wanted := listing(t, filepath.Join(out, "src")), listing(t, filepath.Join(directory, "src")); got != wanted {
+		t.Error(fake.FirstDifference(got, wanted))
+	}
+}
+
+// The edge, then the gateway, is killed, and started again on what it has: the next build is right. Both at rest and in the
+// middle of a build, which ends, with an error.
+func TestEdgeAndGatewayRestart(t *testing.T) {
+	t.Parallel()
+	needs(t, rig.Relay)
+	s := newEdgeSite(t, 0)
+	directory := newContext(t, "FROM scratch\nCOPY src /src\n", nil)
+	oddTree(t, directory)
+	s.build(t, directory)
+	restarts := map[string]func(){
+		"edge":    func() { s.edge.Crash(); s.edge.Start(t) },
+		"gateway": func() { s.gateway.Crash(); s.gateway.Resume(t) },
+	}
+	for _, who := range []string{"edge", "gateway"} {
+		putFiles(t, directory, files{"src/nonce": fmt.Sprint(rand.Uint64())})
+		restarts[who]()
+		s.build(t, directory)
+		running := s.home.Begin(t, "buildx", "build", "--builder", "edge", "--progress", "plain",
+			newContext(t, shell+"RUN echo fast-$(echo asleep) && sleep 100\n", nil))
+		running.AwaitText(t, asleep)
+		restarts[who]()
+		if err := running.Wait(t, rig.Patience); err == nil {
+			t.Errorf("the %s was killed, and a build succeeded: %s", who, running.Output.Tail())
+		}
+		s.build(t, directory)
+	}
+}
+
+// All connections between edge and gateway are cut in the middle of a build, or say nothing for a while: in the context's
+// transfer, in a step, in the export. buildx does not notice, and what was made is right.
+func TestCutsAreNotNoticed(t *testing.T) {
+	needs(t, rig.Relay, rig.Resume)
+	const size = 60 << 20
+	for _, moment := range []struct{ name, text string }{
+		{"context", "transferring context:"}, {"step", asleep}, {"export", "copying files"}} {
+		t.Run(moment.name, func(t *testing.T) {
+			t.Parallel()
+			s := newEdgeSite(t, 10*time.Millisecond)
+			directory := newContext(t, shell+"COPY src /src\nRUN echo fast-$(echo asleep) && sleep 2\n", files{"src/large": noise(size, rand.Uint64())})
+			if moment.name == "context" {
+				// While the edge reads and uploads nothing of the context may be shown: cuts come as bytes pass.
+				s.wire.CutEvery(rand.Uint64(), size/8, 6)
+			}
+			out := filepath.Join(rig.Directory(t), "out")
+			running := s.home.Begin(t, "buildx", "build", "--builder", "edge", "--progress", "plain", "--output", "type=local,dest="+out, directory)
+			if moment.name != "context" {
+				running.AwaitText(t, moment.text)
+				s.wire.Cut()
+				s.wire.Silence(500 * time.Millisecond)
+				time.Sleep(100 * time.Millisecond)
+				s.wire.Cut()
+			}
+			if err := running.Wait(t, rig.Patience); err != nil {
+				t.Fatalf("%v: %s%s", err, running.Output.Tail(), s.log())
+			}
+			if len(s.wire.Counts().Cuts) == 0 {
+				t.Error("nothing was cut")
+			}
+			if got, wanted := listing(t, filepath.Join(out, "src")), listing(t, filepath.Join(directory, "src")); got != wanted {
+				t.Error(fake.FirstDifference(got, wanted))
+			}
+		})
+	}
+}
+
+// A gateway that stays away for longer than the limit: the build ends, and says that. So does one that begins then; once the
+// gateway is back all is well.
+func TestGatewayIsUnreachable(t *testing.T) {
+	t.Parallel()
+	needs(t, rig.Relay)
+	arguments := []string{"--connect-timeout", "2s"}
+	if rig.Has(rig.Resume) {
+		arguments = append(arguments, "--link-timeout", "2s")
+	}
+	s := newEdgeSite(t, 0, arguments...)
+	directory := newContext(t, shell+"COPY src /src\n", nil)
+	running := s.home.Begin(t, "buildx", "build", "--builder", "edge", "--progress", "plain",
+		newContext(t, shell+"RUN echo fast-$(echo asleep) && sleep 100\n", nil))
+	running.AwaitText(t, asleep)
+	s.wire.Refuse(true)
+	if err := running.Wait(t, 60*time.Second); err == nil || !strings.Contains(running.Output.String(), "gateway") {
+		t.Errorf("%v: %s", err, running.Output.Tail())
+	}
+	c := connect(t, s.edge.Address())
+	ctx, cancel := context.WithTimeout(context.Background(), 60*time.Second)
+	defer cancel()
+	if _, err := c.Raw().ListWorkers(ctx); err == nil || !strings.Contains(err.Error(), "gateway") {
+		t.Errorf("without a gateway: %v", err)
+	}
+	if told, err := s.home.Run("buildx", "build", "--builder", "edge", directory); err == nil {
+		t.Errorf("a build without a gateway: %s", told)
+	}
+	s.wire.Refuse(false)
+	s.build(t, directory)
+}
+
+// Ten clients behind as many edges of one tenant push the same at once: the gateway receives it about once.
+func TestEdgesUploadOnce(t *testing.T) {
+	t.Parallel()
+	needs(t, rig.Give)
+	daemon, directory := receiver(t, fake.Sync{})
+	gateway := rig.NewGateway(t, rig.GatewayOptions{Executors: []string{rig.Executor(daemon.Address, 10)}})
+	wire := rig.NewProxy(t, nil, gateway.Address, 0)
+	const edges = 5
+	var all sync.WaitGroup
+	tree := bulk(100, 100_000)
+	for i := range edges {
+		edge := rig.NewEdge(t, rig.EdgeOptions{Upstream: wire.Address})
+		c := connect(t, edge.Address())
+		c.SharedKey = fmt.Sprintf("tree:%d", i)
+		all.Add(1)
+		go func() {
+			defer all.Done()
+			ctx, cancel := context.WithTimeout(context.Background(), rig.Patience)
+			defer cancel()
+			if _, err := c.Build(ctx, map[string]fsutil.FS{"context": tree}, map[string]string{"into": fmt.Sprint(i)}); err != nil {
+				t.Error(err)
+			}
+		}()
+	}
+	all.Wait()
+	if up := wire.Counts().Up; float64(up) > 1.1*float64(tree.Size())+edges*32<<10 {
+		t.Errorf("%d bytes went up, of a tree of %d", up, tree.Size())
+	}
+	wanted, _ := fake.Listing(tree, true)
+	for i := range edges {
+		if mustList(t, filepath.Join(directory, fmt.Sprint(i)), true) != wanted {
+			t.Errorf("build %d has another tree", i)
+		}
+	}
+}
