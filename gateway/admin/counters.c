@@ -32,6 +32,7 @@
 #define BUILDKIT(member) MEMBER(COUNTERS_BUILDKIT, buildkit_status, member)
 #define BROKER(member) MEMBER(COUNTERS_BROKER, diffcopy_counters, member)
 #define PLAY(member) MEMBER(COUNTERS_PLAY, play_counters, member)
+#define STABLE(member) MEMBER(COUNTERS_STABLE, stable_status, member)
 #define STATS(member) MEMBER(COUNTERS_STATS, stat_memory_status, member)
 #define LEDGER(member)  MEMBER(COUNTERS_LEDGER, ledger_status, member)
 #define EXECUTORS(member) MEMBER(COUNTERS_EXECUTORS, executors_status, member)
@@ -221,6 +222,14 @@ const struct counter counter_table[] = {
 	  "the log says why: a tree cannot hold the context, or its edge fails", PLAY(unfit) },
 	{ "sluice_plays_repaired_total", COUNTER_TOTAL, "times", "times that the store lost a part while it was played",
 	  "look for corrupt blobs; a disk that fails loses them", PLAY(repairs) },
+	{ "sluice_stable_lineages", COUNTER_GAUGE, "directories", "directories that go by stable keys", NULL, STABLE(lineages) },
+	{ "sluice_stable_lineages_loaded", COUNTER_GAUGE, "directories", "of them, those whose claims are in memory", NULL,
+	  STABLE(loaded) },
+	{ "sluice_stable_claims", COUNTER_GAUGE, "claims", "claims that they hold", NULL, STABLE(claims) },
+	{ "sluice_stable_damaged_total", COUNTER_TOTAL, "directories", "directories whose claims were lost or damaged",
+	  "executors got their contexts anew; if it goes on, check the disk", STABLE(damaged) },
+	{ "sluice_stable_writes_failed_total", COUNTER_TOTAL, "writes", "claims that could not be written",
+	  "the log says why; the builds concerned were told to start again", STABLE(writes_failed) },
 	{ "sluice_stat_tables", COUNTER_GAUGE, "tables", "directories of clients that are remembered in memory", NULL, STATS(tables) },
 	{ "sluice_stat_tables_used", COUNTER_GAUGE, "tables", "of them, those that builds use now", NULL, STATS(tables_used) },
 	{ "sluice_stat_entries", COUNTER_GAUGE, "files", "files that they know", NULL, STATS(entries) },

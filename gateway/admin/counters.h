@@ -23,6 +23,7 @@ enum counter_source {
 	COUNTERS_BUILDKIT,               /* struct buildkit_status */
 	COUNTERS_BROKER,                 /* struct diffcopy_counters */
 	COUNTERS_PLAY,                   /* struct play_counters */
+	COUNTERS_STABLE,                 /* struct stable_status */
 	COUNTERS_STATS,                  /* struct stat_memory_status */
 	COUNTERS_LEDGER,                 /* struct ledger_status */
 	COUNTERS_EXECUTORS,              /* struct executors_status */

@@ -22,6 +22,7 @@ static void play_on_reap(struct op *op, int32_t res)
 	struct diffcopy_session *session = play->session;
 
 	play_files_fini(play);
+	play_stable_fini(play);
 	walk_destroy(play->walk);
 	asker_fini(&play->asker);
 	call_fini(&play->daemon);
@@ -30,15 +31,16 @@ static void play_on_reap(struct op *op, int32_t res)
 	buffer_fini(&play->stat);
 	packet_queue_fini(&play->times);
 	spill_fini(&play->entries);
+	spill_fini(&play->unnamed);
 	free(play);
 	session->open--;
 	if (session->on_idle && session->open == 0)
 		session->on_idle(session);
 }
 
-static void play_join(struct play *play)
+void play_join(struct play *play)
 {
-	if (play->state == PLAY_OVER && play->asker_closed && !op_in_flight(&play->reap))
+	if (play->state == PLAY_OVER && play->asker_closed && !op_in_flight(&play->again) && !op_in_flight(&play->reap))
 		ring_timer(play->session->service->cas->ring, &play->reap, 0);
 }
 
@@ -53,28 +55,6 @@ void play_fail(struct play *play, enum grpc_status status, const char *text)
 
 /* ---- entries ---- */
 
-/* NULL, or what is wrong. */
-static const char *play_add_entry(struct play *play)
-{
-	const struct content_name *name = &play->entry.name;
-	struct play_entry *entry;
-
-	if (play->entries_count == DIFFCOPY_ENTRIES_MAX)
-		return "the context has more than 33554432 entries";
-	if (spill_grow(&play->entries, (play->entries_count + 1) * sizeof(*entry)) < 0)
-		return "no memory and no disk for the entries of the context";
-	entry = play_entry_at(play, play->entries_count++);
-	*entry = (struct play_entry){ .next = PLAY_NONE, .state = PLAY_ENTRY_OTHER };
-	if (!fsutil_stat_is_regular(&play->entry.stat))
-		return NULL;
-	/* A second name is never asked for, but may be, as at fsutil's own sender. */
-	entry->state = PLAY_ENTRY_FILE;
-	entry->size = name->size;
-	entry->recipe_bytes = name->recipe ? (uint32_t)name->digest.size & 0xffffffu : 0;
-	memcpy(entry->hash, name->digest.hash, sizeof(entry->hash));
-	return NULL;
-}
-
 static void play_count(struct play *play)
 {
 	struct diffcopy_totals *totals = &play->session->totals;
@@ -85,8 +65,34 @@ static void play_count(struct play *play)
 	totals->files += fsutil_stat_is_regular(&play->entry.stat);
 }
 
-/* The next of the times. False: it is not there yet, or the call has failed. */
-static bool play_take_time(struct play *play, int64_t *time)
+bool play_add_entry(struct play *play)
+{
+	const struct content_name *name = &play->entry.name;
+	struct play_entry *entry;
+
+	if (play->entries_count == DIFFCOPY_ENTRIES_MAX ||
+	    spill_grow(&play->entries, (play->entries_count + 1) * sizeof(*entry)) < 0) {
+		play_fail(play, GRPC_INTERNAL, play->entries_count == DIFFCOPY_ENTRIES_MAX ?
+		          "the context has more than 33554432 entries" : "no memory and no disk for the entries of the context");
+		return false;
+	}
+	entry = play_entry_at(play, play->entries_count++);
+	*entry = (struct play_entry){ .next = PLAY_NONE, .state = PLAY_ENTRY_OTHER };
+	play->entry_waits = false;
+	play_count(play);
+	if (!fsutil_stat_is_regular(&play->entry.stat))
+		return true;
+	/* A second name is never asked for, but may be, as at fsutil's own sender. */
+	entry->state = play->ahead ? PLAY_ENTRY_UNNAMED : PLAY_ENTRY_FILE;
+	entry->size = (uint64_t)play->entry.stat.size;
+	if (play->ahead)
+		return true;
+	entry->recipe_bytes = name->recipe ? (uint32_t)name->digest.size & 0xffffffu : 0;
+	memcpy(entry->hash, name->digest.hash, sizeof(entry->hash));
+	return true;
+}
+
+bool play_take_time(struct play *play, int64_t *time)
 {
 	struct span list, rest;
 
@@ -113,41 +119,40 @@ static bool play_take_time(struct play *play, int64_t *time)
 static void play_send_stat(struct play *play, int64_t time)
 {
 	uint8_t head[FSUTIL_HEAD_BYTES_MAX];
-	const char *fault = play_add_entry(play);
 	struct span parts[2];
 
+	if (!play_add_entry(play))
+		return;
 	play->entry.stat.mod_time_ns = time;
 	buffer_clear(&play->stat);
 	fsutil_stat_put(&play->stat, &play->entry.stat);
-	if (fault || play->stat.failed) {
-		play_fail(play, GRPC_INTERNAL, fault ? fault : "an entry of the context is too long");
+	if (play->stat.failed) {
+		play_fail(play, GRPC_INTERNAL, "an entry of the context is too long");
 		return;
 	}
 	parts[0] = span_make(head, fsutil_write_stat_head(head, play->stat.size));
 	parts[1] = buffer_span(&play->stat);
 	call_send_parts(&play->daemon, parts, 2);
-	play->entry_waits = false;
-	play_count(play);
 }
 
 /* fsutil's end of the entries is the empty message. */
-static void play_end_stats(struct play *play)
+void play_end_stats(struct play *play)
 {
-	if (play->entries_count != play->asker.told.entries) {
+	if (!play->ahead && play->entries_count != play->asker.told.entries) {
 		play_fail(play, GRPC_INTERNAL, "the edge counts the entries of the context otherwise");
 		return;
 	}
 	play->stats_ended = true;
-	walk_destroy(play->walk);
-	play->walk = NULL;
 	call_send(&play->daemon, (struct span){ 0 }, 0);
 }
 
-/* The next entry is at hand. */
-static bool play_next_entry(struct play *play)
+/* It waits in play->entry until play_add_entry(). */
+bool play_next_entry(struct play *play)
 {
-	int r = play->entry_waits ? WALK_ENTRY : walk_next(play->walk, &play->entry);
+	int r = play->entry_waits ? WALK_ENTRY : WALK_END;
 
+	if (!play->entry_waits && !play->scan_ended)
+		r = walk_next(play->walk, &play->entry);
 	switch (r) {
 	case WALK_ENTRY:
 		play->entry_waits = true;
@@ -155,7 +160,7 @@ static bool play_next_entry(struct play *play)
 	case WALK_WAIT:
 		break;
 	case WALK_END:
-		play_end_stats(play);
+		play->scan_ended = true;
 		break;
 	case WALK_MISSING:
 		play->walk_missing = true;
@@ -175,19 +180,27 @@ static bool play_stat(struct play *play)
 {
 	int64_t time;
 
-	if (play->stats_ended || !play_next_entry(play))
+	if (play->stats_ended)
 		return false;
-	if (!play_take_time(play, &time))
-		return false;
-	play_send_stat(play, time);
-	return true;
+	if (play->lineage)
+		return play_stable_stat(play);
+	if (play->ahead)
+		return play_ahead_stat(play);
+	if (play_next_entry(play) && play_take_time(play, &time)) {
+		play_send_stat(play, time);
+		return true;
+	}
+	if (play->scan_ended)
+		play_end_stats(play);
+	return play->scan_ended;
 }
 
 static void play_finish(struct play *play)
 {
 	uint8_t packet[FSUTIL_HEAD_BYTES_MAX];
 
-	if (!play->finishing || play->state >= PLAY_ENDING || !call_has_room(&play->daemon))
+	/* Ahead of the root it waits for that: what was given is whole only then. */
+	if (!play->finishing || play->state == PLAY_AHEAD || play->state >= PLAY_ENDING || !call_has_room(&play->daemon))
 		return;
 	play->state = PLAY_ENDING;
 	call_send(&play->daemon, span_make(packet, fsutil_write_fin(packet)), 0);
@@ -197,7 +210,7 @@ static void play_finish(struct play *play)
 
 void play_pump(struct play *play)
 {
-	while (play->state == PLAY_PLAYING && call_has_room(&play->daemon))
+	while (play_goes_on(play) && call_has_room(&play->daemon))
 		if (!play_stat(play) && !play_files_send(play))
 			break;
 	play_finish(play);
@@ -242,6 +255,8 @@ static void play_begin(struct play *play)
 	int r;
 
 	roots_remember(&play->service->roots, play->key, &play->asker.root);
+	if (play->ahead)
+		return;
 	r = walk_create(&play->walk, session->service->cas, &session->scope, &play->asker.root, play_on_more, play);
 	if (r == 0)
 		r = play_files_init(play);
@@ -257,14 +272,26 @@ static void asker_on_root(struct asker *asker)
 	if (before >= PLAY_ENDING)
 		return;
 	play_count_edge(play);
+	if (before == PLAY_AHEAD && !play_ahead_complete(play))
+		return;
 	play->state = PLAY_PLAYING;
-	if (before == PLAY_ASKING)
+	if (before == PLAY_ASKING || before == PLAY_AHEAD)
 		play_begin(play);
 	if (play->walk_missing)
 		walk_retry(play->walk);
 	play->walk_missing = false;
 	play_files_retry(play);
 	play_pump(play);
+}
+
+static void asker_on_entries(struct asker *asker, struct span entries)
+{
+	play_ahead_entries(container_of(asker, struct play, asker), entries);
+}
+
+static void asker_on_named(struct asker *asker, struct span names)
+{
+	play_ahead_names(container_of(asker, struct play, asker), names);
 }
 
 static void asker_on_times(struct asker *asker, struct span times)
@@ -298,6 +325,7 @@ static void play_fall_back(struct play *play, const char *why)
 		return;
 	}
 	play->state = PLAY_OVER;
+	play_stable_close(play);
 	play_join(play);
 }
 
@@ -307,7 +335,7 @@ static void asker_on_failed(struct asker *asker, const char *why)
 
 	if (play->state == PLAY_ASKING)
 		play_fall_back(play, why);
-	else if (play->state == PLAY_REPAIRING)
+	else if (play->state == PLAY_REPAIRING || play->state == PLAY_AHEAD)
 		play_fail(play, GRPC_UNAVAILABLE, why);
 	else
 		play_pump(play);                 /* what has come may be all that is needed */
@@ -322,7 +350,7 @@ static void asker_on_closed(struct asker *asker)
 }
 
 static const struct asker_events asker_events = {
-	.on_root = asker_on_root, .on_times = asker_on_times, .on_failed = asker_on_failed, .on_closed = asker_on_closed,
+	.on_root = asker_on_root, .on_entries = asker_on_entries, .on_named = asker_on_named, .on_times = asker_on_times, .on_failed = asker_on_failed, .on_closed = asker_on_closed,
 };
 
 /* ---- the daemon ---- */
@@ -377,6 +405,7 @@ static void daemon_on_closed(struct call *call, enum grpc_status status, struct 
 
 	play->state = PLAY_OVER;
 	play_files_fini(play);
+	play_stable_close(play);
 	if (status != GRPC_OK)
 		asker_cancel(&play->asker);
 	play_join(play);
@@ -389,13 +418,16 @@ static const struct call_events daemon_events = {
 
 /* ---- the beginning ---- */
 
-/* Of one client's context: the directory, and which of it. */
+/* Of one client's context, or of all that go by one stable key: the directory, and which of it. */
 static void play_make_key(struct play *play)
 {
 	struct sha256_stream hash;
 
 	sha256_stream_init(&hash);
-	sha256_stream_update(&hash, play->session->identity, sizeof(play->session->identity));
+	if (play->lineage)
+		sha256_stream_update(&hash, (const uint8_t *)lineage_key(play->lineage), strlen(lineage_key(play->lineage)));
+	else
+		sha256_stream_update(&hash, play->session->identity, sizeof(play->session->identity));
 	for (size_t i = 0; i < play->head.metadata_count; i++) {
 		const struct header *header = &play->head.metadata[i];
 		uint64_t sizes[2] = { header->name.size, header->value.size };
@@ -457,6 +489,8 @@ static struct play *play_make(struct play_service *service, struct diffcopy_sess
 	play->times.spill = (struct spill){ .directory = directory, .memory_bytes_max = TIMES_MEMORY_BYTES };
 	play->entries = (struct spill){ .directory = directory,
 		                        .memory_bytes_max = DIFFCOPY_MEMORY_ENTRIES * sizeof(struct play_entry) };
+	play->unnamed = (struct spill){ .directory = directory,
+		                        .memory_bytes_max = DIFFCOPY_MEMORY_ENTRIES * sizeof(struct play_unnamed) };
 	list_init(&play->idle);
 	list_init(&play->ready);
 	list_init(&play->lost);
@@ -465,6 +499,7 @@ static struct play *play_make(struct play_service *service, struct diffcopy_sess
 
 static void play_free(struct play *play)
 {
+	play_stable_fini(play);
 	diffcopy_head_fini(&play->head);
 	free(play->headers);
 	free(play);
@@ -474,7 +509,9 @@ static int play_ask(struct play *play, struct h2 *edge)
 {
 	struct asker_config config = {
 		.cas = play->session->service->cas, .scope = play->session->scope, .events = &asker_events, .edge = edge,
-		.metadata = play->head.metadata, .metadata_count = play->head.metadata_count, .times = true,
+		.metadata = play->head.metadata, .metadata_count = play->head.metadata_count, .times = play->all_times,
+		/* Nothing is known that contents would have to be compared with; and it is worth the while. */
+		.ahead = play->all_times && play->head.counted,
 	};
 
 	play_make_key(play);
@@ -484,7 +521,7 @@ static int play_ask(struct play *play, struct h2 *edge)
 }
 
 int play_open(struct play_service *service, struct diffcopy_session *session, struct stream *stream,
-              const struct grpc_request *head, struct h2 *edge)
+              const struct grpc_request *head, struct h2 *edge, struct lineage *lineage)
 {
 	struct play *play = play_make(service, session);
 	int r;
@@ -492,6 +529,7 @@ int play_open(struct play_service *service, struct diffcopy_session *session, st
 	if (!play)
 		return ERR_RAISE(-ENOMEM);
 	r = play_keep_request(play, head);
+	play_stable_init(play, lineage);
 	if (r == 0)
 		r = play_ask(play, edge);
 	if (r < 0) {

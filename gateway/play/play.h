@@ -17,6 +17,7 @@
 
 #include "gateway/broker/diffcopy.h"
 #include "gateway/play/roots.h"
+#include "gateway/play/stable.h"
 
 #define PLAY_FILES_MAX 64                /* files under way, a call; the others wait as entries */
 
@@ -26,6 +27,7 @@ struct play_counters {
 
 /* One a gateway. */
 struct play_service {
+	struct stable *stable;           /* the owner's; NULL: no keys but the clients' */
 	struct roots roots;
 	struct play_counters counters;
 };
@@ -34,7 +36,8 @@ void play_service_fini(struct play_service *service);
 
 /*
  * Inside on_stream of the daemon's `stream`, as diffcopy_open(); `edge` is the client's engine, behind which Context/Give
- * is exposed.
+ * is exposed. `lineage`: under whose key the daemon keeps the context, with mtimes as it says; NULL: under the client's
+ * own, with the client's mtimes.
  */
 int play_open(struct play_service *service, struct diffcopy_session *session, struct stream *stream,
-              const struct grpc_request *head, struct h2 *edge);
+              const struct grpc_request *head, struct h2 *edge, struct lineage *lineage);

@@ -6,6 +6,7 @@
 #include "gateway/cas/playback.h"
 #include "gateway/play/asker.h"
 #include "gateway/play/play.h"
+#include "gateway/play/stable.h"
 #include "gateway/play/walk.h"
 
 #define PLAY_NONE UINT32_MAX
@@ -14,6 +15,8 @@ enum play_entry_state {
 	PLAY_ENTRY_OTHER,                /* carries no data */
 	PLAY_ENTRY_FILE,                 /* not asked for */
 	PLAY_ENTRY_ASKED,                /* and never again */
+	PLAY_ENTRY_UNNAMED,              /* a file that came ahead of its content's name; not asked for */
+	PLAY_ENTRY_AWAITED,              /* likewise, and asked for */
 };
 
 /* One STAT. Its number is its place among all. */
@@ -25,8 +28,15 @@ struct play_entry {
 	uint32_t state : 8;
 };
 
+/* What a claim needs once an entry's content has a name. */
+struct play_unnamed {
+	struct claim_hash path, xattrs;
+	int64_t mtime_ns;
+};
+
 enum play_state {
 	PLAY_ASKING,                     /* the daemon was told nothing */
+	PLAY_AHEAD,                      /* entries and names come before the root */
 	PLAY_PLAYING,
 	PLAY_REPAIRING,                  /* something was missing; nothing moves until it is there again */
 	PLAY_ENDING,                     /* the daemon's status is on its way */
@@ -57,6 +67,12 @@ struct play {
 	struct op reap;
 	struct context_root counted;     /* of what the edge said: what is in the totals */
 
+	bool ahead;                      /* what is told comes from the edge's entries, not from the tree */
+	bool entries_ended;
+	uint64_t named_last;
+	uint32_t awaited;                /* entries of that state */
+	struct spill unnamed;            /* under a stable key: of struct play_unnamed, by number */
+
 	struct walk *walk;
 	bool walk_missing;               /* it stands at a directory that is not there */
 	struct walk_entry entry;         /* taken from the walk, waits for its time */
@@ -68,6 +84,18 @@ struct play {
 	struct spill entries;
 	uint32_t entries_count;
 	uint32_t asked_first, asked_last;
+
+	struct lineage *lineage;         /* NULL: mtimes are the client's */
+	struct packet_queue scanned;     /* entries that wait for their times, or behind such */
+	struct packet_queue claimed;     /* entries whose claims are not on the disk yet, or behind such */
+	struct buffer wanted;            /* number list: times to be asked for */
+	uint64_t wanted_last;
+	uint32_t wanted_count;
+	bool all_times, scan_ended;      /* all_times: the edge sends each entry's, unasked */
+	uint32_t directories, directories_known;
+	struct lineage_sync sync;
+	bool syncing;
+	struct op again;                 /* the scan goes on in another turn */
 
 	struct playbacks *playbacks;
 	struct play_file *files;         /* PLAY_FILES_MAX, made with the first */
@@ -88,6 +116,46 @@ void play_pump(struct play *play);
 /* Something that was whole is not any more. */
 void play_repair(struct play *play);
 
+/* Frees it, from the loop, once its ends are there. */
+void play_join(struct play *play);
+/* The next entry, into play->entry. False: there is none at hand, or the call has failed. */
+bool play_next_entry(struct play *play);
+/* It becomes one of those that may be asked for. False: the call has failed. */
+bool play_add_entry(struct play *play);
+/* The next of the times. False: it is not there yet, or the call has failed. */
+bool play_take_time(struct play *play, int64_t *time);
+/* fsutil's end of the entries. */
+void play_end_stats(struct play *play);
+
+/* The packets of an entry go on as far as the daemon takes them. */
+static inline bool play_goes_on(const struct play *play)
+{
+	return play->state == PLAY_PLAYING || play->state == PLAY_AHEAD;
+}
+
+/* ---- play_ahead.c ---- */
+
+void play_ahead_entries(struct play *play, struct span list);
+void play_ahead_names(struct play *play, struct span list);
+/* The root is there: all that was told before is of it. False: the call has failed. */
+bool play_ahead_complete(struct play *play);
+/* One STAT, if one may be sent; without a stable key. */
+bool play_ahead_stat(struct play *play);
+
+/* ---- play_stable.c ---- */
+
+/* play->entry, which is not in the table yet, and has this mtime at the client. False: the call has failed. */
+bool play_stable_take(struct play *play, int64_t mtime_ns);
+/* The content of an entry that was taken. */
+void play_stable_name(struct play *play, uint32_t id, const struct content_name *name);
+
+void play_stable_init(struct play *play, struct lineage *lineage);
+/* Nothing is told of it any more. */
+void play_stable_close(struct play *play);
+void play_stable_fini(struct play *play);
+/* One STAT, if one may be sent. */
+bool play_stable_stat(struct play *play);
+
 /* ---- play_files.c ---- */
 
 /* 0 or -ENOMEM. */
@@ -95,6 +163,8 @@ int play_files_init(struct play *play);
 void play_files_fini(struct play *play);
 /* The daemon asks for it. False: it is no file, or was asked for. */
 bool play_files_ask(struct play *play, uint32_t id);
+/* Its content has a name now. */
+void play_files_name(struct play *play, uint32_t id, const struct content_name *name);
 /* One packet, if one is at hand. */
 bool play_files_send(struct play *play);
 /* What was lost is there again. */

@@ -17,6 +17,8 @@
 #define HEADER_ID         "x-docker-expose-session-uuid"
 #define HEADER_SHARED_KEY "x-docker-expose-session-sharedkey"
 #define HEADER_METHOD     "x-docker-expose-session-grpc-method"
+#define HEADER_MTIME      "sluice-edge-mtime"
+#define HEADER_OURS       "sluice-"
 
 enum session_state {
 	SESSION_HELD,                    /* no executor */
@@ -33,6 +35,10 @@ struct session {
 	bool uploaded, sent;             /* an upload went by that was not kept; a result */
 	bool gives;                      /* an edge: contexts can be had by their content */
 	struct spool_owner spools;
+	bool stable, real_times;         /* stable: the edge would have its directories by stable keys */
+	struct stable_request request;
+	bool asking;                     /* `request` is under way */
+	struct lineage *lineage;         /* NULL: the client's own key */
 	struct relay_owner relays;
 	struct diffcopy_session broker;  /* what its DiffCopy calls share */
 	struct health_probe probe;
@@ -131,10 +137,17 @@ static bool path_is(struct span path, const char *wanted)
 	return path.size == strlen(wanted) && strncasecmp((const char *)path.data, wanted, path.size) == 0;
 }
 
+/* What executors see its directory by. */
+static struct lineage *session_lineage(const struct session *session)
+{
+	return session->real_times ? NULL : session->lineage;
+}
+
 static int session_copy(struct session *session, struct stream *stream, const struct grpc_request *head)
 {
 	if (session->gives)
-		return play_open(session->config.play, &session->broker, stream, head, session->client.h2);
+		return play_open(session->config.play, &session->broker, stream, head, session->client.h2,
+		                 session_lineage(session));
 	return diffcopy_open(&session->broker, stream, head, session->client.h2);
 }
 
@@ -201,14 +214,48 @@ static void executor_on_closed(struct nest *nest, enum grpc_status status, struc
 
 static const struct nest_events executor_events = { .on_stream = executor_on_stream, .on_closed = executor_on_closed };
 
+/* What is said between an edge and us. */
+static bool header_is_ours(const struct header *header)
+{
+	const size_t size = strlen(HEADER_OURS);
+
+	if (header->name.size >= size && memcmp(header->name.data, HEADER_OURS, size) == 0)
+		return true;
+	return span_is(header->name, HEADER_METHOD) && path_is(header->value, SLUICE_GIVE);
+}
+
+/* As the executor gets them; one allocation, of the session's spans. */
+static struct header *session_headers(const struct session *session, size_t *count)
+{
+	struct header *headers = malloc((session->headers_count + 1) * sizeof(*headers));
+	const struct lineage *lineage = session_lineage(session);
+
+	*count = 0;
+	for (size_t i = 0; headers && i < session->headers_count; i++) {
+		struct header header = session->headers[i];
+
+		if (session->gives && header_is_ours(&header))
+			continue;
+		if (lineage && span_is(header.name, HEADER_SHARED_KEY))
+			header.value = span_text(lineage_key(lineage));
+		headers[(*count)++] = header;
+	}
+	return headers;
+}
+
 int session_carry(struct session *session, struct h2 *executor)
 {
 	struct nest_config config = { .ring = session->config.ring, .events = &executor_events, .owner = session };
+	struct header *headers;
+	size_t count;
 	int r;
 
-	CHECK(session_is_held(session));
-	r = nest_start(&session->executor, &config, executor, SESSION_PATH, session->authority, session->headers,
-	               session->headers_count);
+	CHECK(session_is_held(session) && session_is_ready(session));
+	headers = session_headers(session, &count);
+	if (!headers)
+		return ERR_RAISE(-ENOMEM);
+	r = nest_start(&session->executor, &config, executor, SESSION_PATH, session->authority, headers, count);
+	free(headers);
 	if (r == 0)
 		session_enter(session, SESSION_CARRIED);
 	return r;
@@ -280,6 +327,8 @@ static const char *relays_lost_text(struct relay_owner *relays)
 static void session_free(struct session *session)
 {
 	spool_owner_fini(&session->spools);
+	stable_request_cancel(&session->request);
+	lineage_unref(session->lineage);
 	free(session->headers);
 	free(session);
 }
@@ -293,6 +342,59 @@ static void session_join(struct session *session)
 	CHECK(list_empty(&session->relays.relays));
 	session->config.events->on_closed(session);
 	session_free(session);
+}
+
+/* ---- stable keys ---- */
+
+static void session_on_lineage(struct stable_request *request)
+{
+	struct session *session = container_of(request, struct session, request);
+
+	session->asking = false;
+	session->lineage = request->lineage;
+	if (session->config.events->on_ready && session->state == SESSION_HELD)
+		session->config.events->on_ready(session);
+}
+
+static struct span session_header(const struct session *session, const char *name)
+{
+	for (size_t i = 0; i < session->headers_count; i++)
+		if (span_is(session->headers[i].name, name))
+			return session->headers[i].value;
+	return (struct span){ 0 };
+}
+
+/* "directory:client": of which machine it is does not matter when its content decides. */
+static void session_stabilise(struct session *session, struct span tenant)
+{
+	struct stable *stable = session->gives ? session->config.play->stable : NULL;
+	const struct span key = session->shared_key;
+	size_t size = key.size;
+
+	if (!stable || !key.size || !span_is(session_header(session, HEADER_MTIME), "stable"))
+		return;
+	for (size_t i = key.size; i-- > 0;)
+		if (key.data[i] == ':')
+			size = i;
+	session->stable = session->asking = true;
+	session->request.fn = session_on_lineage;
+	if (stable_get(stable, &session->request, tenant, span_make(key.data, size)) < 0)
+		session->asking = false;
+}
+
+bool session_is_ready(const struct session *session)
+{
+	return !session->asking;
+}
+
+bool session_is_stable(const struct session *session)
+{
+	return session->stable;
+}
+
+void session_want_real_times(struct session *session)
+{
+	session->real_times = true;
 }
 
 int session_accept(struct session **out, const struct session_config *config, struct stream *stream,
@@ -325,6 +427,7 @@ int session_accept(struct session **out, const struct session_config *config, st
 	}
 	session->probe = (struct health_probe){ .ring = config->ring, .on_silent = probe_on_silent };
 	health_probe_start(&session->probe, session->client.h2);
+	session_stabilise(session, config->tenant);
 	*out = session;
 	return 0;
 }

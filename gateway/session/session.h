@@ -37,6 +37,8 @@ struct session_events {
 	 * session (`status`, `message` as it said them). The session is HELD again: session_carry() elsewhere, or session_finish().
 	 */
 	void (*on_executor_closed)(struct session *session, enum grpc_status status, struct span message);
+	/* It was not ready, and is now; may be NULL. */
+	void (*on_ready)(struct session *session);
 	/* Last: the client's side has ended, for whatever reason, and the executor's after it. Freed after the return. */
 	void (*on_closed)(struct session *session);
 };
@@ -59,7 +61,21 @@ struct session_config {
  */
 int session_accept(struct session **session, const struct session_config *config, struct stream *stream,
                    const struct grpc_request *head);
-/* Opens it at an executor, with the client's own header fields and the config's. Only while HELD. 0, or as call_start(). */
+/*
+ * Of an edge's session with stable keys it is looked up first which key its directory has: until then it is not to be
+ * carried.
+ */
+bool session_is_ready(const struct session *session);
+/*
+ * A build of it wants the client's own mtimes and nothing else, as its result is to be the same bit by bit. To be said
+ * before the session is carried.
+ */
+void session_want_real_times(struct session *session);
+/*
+ * Opens it at an executor, with the client's own header fields and the config's; but an edge's directory goes by its
+ * stable key, if it has one (stable.h), and what is between the edge and us stays here. Only while HELD and ready. 0, or
+ * as call_start().
+ */
 int session_carry(struct session *session, struct h2 *executor);
 /* Ends the client's side with a status; on_closed follows. May be called again. */
 void session_finish(struct session *session, enum grpc_status status, const char *text);
@@ -75,6 +91,8 @@ bool session_is_held(const struct session *session);     /* no executor, and the
 /* What the client announced; borrowed while the session lives. */
 struct span session_id(const struct session *session);           /* x-docker-expose-session-uuid */
 struct span session_shared_key(const struct session *session);   /* x-docker-expose-session-sharedkey */
+/* Its directory goes by its name, whichever machine it lies on: an edge's, with stable keys. */
+bool session_is_stable(const struct session *session);
 /* The client exposes this method ("/moby.filesync.v1.FileSync/DiffCopy"), in any case of letters. */
 bool session_exposes(const struct session *session, const char *method);
 /* Another executor would get all that this one got of streams which the client says once (Upload/Pull). */

@@ -55,6 +55,7 @@ static void leaves_no_number_out(void **state)
 	assert_covers(COUNTERS_BUILDKIT, sizeof(struct buildkit_status));
 	assert_covers(COUNTERS_BROKER, sizeof(struct diffcopy_counters));
 	assert_covers(COUNTERS_PLAY, sizeof(struct play_counters));
+	assert_covers(COUNTERS_STABLE, sizeof(struct stable_status));
 	assert_covers(COUNTERS_STATS, sizeof(struct stat_memory_status));
 	assert_covers(COUNTERS_EXECUTORS, sizeof(struct executors_status));
 	assert_covers(COUNTERS_SPAWNER, sizeof(struct spawner_status));

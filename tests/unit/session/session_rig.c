@@ -455,6 +455,7 @@ struct rig_client *rig_client_start(struct rig *rig, struct rig_tree *tree, cons
 		{ span_text("x-docker-expose-session-sharedkey"), span_text(shared_key), false },
 		{ span_text("x-docker-expose-session-grpc-method"), span_text(DIFFCOPY_PATH), false },
 		{ span_text("x-docker-expose-session-grpc-method"), span_text(SLUICE_GIVE), false },
+		{ span_text("sluice-edge-mtime"), span_text(rig->stable ? "stable" : "client"), false },
 	};
 	struct nest_config nest = { .ring = rig->fixture.ring, .events = &client_nest_events, .owner = client };
 
@@ -463,7 +464,7 @@ struct rig_client *rig_client_start(struct rig *rig, struct rig_tree *tree, cons
 	assert_int_equal(h2_create(&client->wire.client, &near), 0);
 	assert_int_equal(h2_create(&client->wire.server, &far), 0);
 	assert_int_equal(nest_start(&client->nest, &nest, client->wire.client, SESSION_PATH, span_text("x"), metadata,
-	                            client->give ? 4 : 3), 0);
+	                            client->give ? 5 : 3), 0);
 	rig_wait(rig, client->session);
 	return client;
 }
@@ -539,6 +540,7 @@ void rig_daemon_vanish(struct rig_daemon *daemon)
 void rig_carry(struct rig_client *client, struct rig_daemon *daemon)
 {
 	daemon->session_open = false;
+	rig_wait(client->rig, session_is_ready(client->session));
 	assert_true(session_is_held(client->session));
 	assert_int_equal(session_carry(client->session, daemon->wire.client), 0);
 	rig_until(client->rig, &daemon->session_open);
@@ -589,7 +591,10 @@ static void copy_take_stat(struct rig_copy *copy, const struct fsutil_packet *pa
 	assert_true(fsutil_stat_decode(packet->stat, &stat));
 	assert_true(span_is(stat.path, file->path));
 	assert_int_equal(stat.size, file->size);
-	assert_int_equal(stat.mod_time_ns, file->mtime_ns);
+	if (copy->mtimes)
+		copy->mtimes[copy->stats] = stat.mod_time_ns;
+	else
+		assert_int_equal(stat.mod_time_ns, file->mtime_ns);
 	if (!copy->late_requests && copy_wants(copy, copy->stats))
 		copy_ask(copy, copy->stats);
 	copy->stats++;
@@ -751,6 +756,32 @@ static void cas_open(struct rig *rig)
 	cas_init(&rig->cas);
 }
 
+static void stable_open(struct rig *rig)
+{
+	char path[128];
+
+	snprintf(path, sizeof(path), "%s/claims", rig->fixture.path);
+	assert_int_equal(stable_create(&rig->play.stable, rig->fixture.ring, path), 0);
+}
+
+static void stable_close(struct rig *rig)
+{
+	bool destroyed = false;
+
+	stable_destroy(rig->play.stable, on_destroyed, &destroyed);
+	rig_until(rig, &destroyed);
+}
+
+void rig_reopen_stable(struct rig *rig, const char *command)
+{
+	char line[512];
+
+	stable_close(rig);
+	snprintf(line, sizeof(line), "cd %s/claims && %s", rig->fixture.path, command);
+	assert_int_equal(system(line), 0);
+	stable_open(rig);
+}
+
 void rig_init(struct rig *rig)
 {
 	memset(rig, 0, sizeof(*rig));
@@ -764,6 +795,7 @@ void rig_init(struct rig *rig)
 	rig->spools = (struct spool_room){ .directory = rig->fixture.path, .bytes_max = SPOOL_ALL_BYTES_MAX,
 	                                   .spool_bytes_max = SPOOL_BYTES_MAX };
 	memory_open(rig);
+	stable_open(rig);
 }
 
 void rig_reopen_memory(struct rig *rig)
@@ -783,6 +815,7 @@ void rig_lose_store(struct rig *rig)
 
 	wait_for_cas(rig);
 	memory_close(rig);
+	stable_close(rig);
 	fixture_close(&rig->fixture);
 	snprintf(command, sizeof(command), "cp -a %s/snapshots %s.kept && rm -rf %s/* && mv %s.kept %s/snapshots", rig->fixture.path,
 	         rig->fixture.path, rig->fixture.path, rig->fixture.path, rig->fixture.path);
@@ -790,6 +823,7 @@ void rig_lose_store(struct rig *rig)
 	fixture_open(&rig->fixture);
 	cas_open(rig);
 	memory_open(rig);
+	stable_open(rig);
 }
 
 static void client_free(struct rig_client *client)
@@ -835,6 +869,7 @@ void rig_fini(struct rig *rig)
 	assert_int_equal(rig->spools.bytes, 0);
 	wait_for_cas(rig);
 	memory_close(rig);
+	stable_close(rig);
 	play_service_fini(&rig->play);
 	fixture_close(&rig->fixture);
 	fixture_fini(&rig->fixture);

@@ -91,6 +91,7 @@ struct rig_copy {
 	bool late_requests;              /* asks only when all STATs have come */
 	bool sleeps_then;                /* and becomes lazy */
 	bool stays;                      /* sends no FIN */
+	int64_t *mtimes;                 /* out, before `wants` is asked: what the STATs say; NULL: the expected ones */
 };
 
 /* A daemon's Upload/Pull: it checks every byte. */
@@ -116,6 +117,7 @@ struct rig {
 	int (*on_call)(struct rig *rig, struct session *session, struct stream *stream, const struct grpc_request *head);
 	rig_give_fn *give;               /* of the clients that start from now on */
 	void *giver;
+	bool stable;                     /* they would have stable keys */
 	struct rig_client clients[RIG_SESSIONS_MAX];
 	struct rig_daemon daemons[RIG_SESSIONS_MAX];
 	unsigned clients_count, daemons_count;
@@ -130,6 +132,9 @@ void rig_fini(struct rig *rig);
 void rig_lose_store(struct rig *rig);
 /* The memory is saved and loaded anew. */
 void rig_reopen_memory(struct rig *rig);
+
+/* The stable keys are closed and opened anew; with what was made of their folder in between. */
+void rig_reopen_stable(struct rig *rig, const char *command);
 
 /* `files` files in directories, of sizes around every bound of naming and packing, `seed` for all. */
 void rig_tree_make(struct rig_tree *tree, uint32_t files, uint32_t seed);

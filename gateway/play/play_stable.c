@@ -1,0 +1,418 @@
+/*
+ * Entries under a stable key. One whose content is that of the last time has its mtime of the last time; of the others the
+ * edge is asked what the client says, many in one question, and a claim is made of the answer; a STAT goes when all claims up
+ * to it are on the disk.
+ *
+ *	walk -> scanned (waits for a time) -> claimed (waits for the disk) -> the daemon
+ *	ahead of the root: entries ------------^        names make the claims that were made without a content whole
+ *
+ * So the tree is walked ahead of the daemon, to find in one pass what is new, up to STABLE_AHEAD_BYTES.
+ */
+#include "gateway/play/play_private.h"
+
+#include <errno.h>
+
+#include "gateway/base/check.h"
+#include "gateway/base/err.h"
+#include "proto/pb.h"
+
+#define STABLE_AHEAD_BYTES (8u << 20)    /* of entries that wait */
+#define STABLE_TURN        1024          /* entries that are looked at in a turn */
+#define STABLE_QUESTION    16384         /* times asked for in one question */
+#define STRANGE_MIN        8             /* directories; fewer say nothing about a tree */
+
+/* What waits, before the entry's Stat in two parts, between which the mtime goes. */
+struct waiting {
+	struct claim claim;              /* its mtime: the present one, unless `asks` */
+	struct claim_hash first;         /* of a hardlink: the path of its first name */
+	uint64_t made;                   /* claimed: of the lineage, when it was */
+	uint32_t prefix_bytes;
+	bool asks;                       /* a time comes for it */
+	bool known, hardlink;
+};
+
+/* ---- what an entry is ---- */
+
+static struct claim_hash hash_of(const struct play *play, struct span bytes)
+{
+	return claims_content(lineage_claims(play->lineage), &bytes, 1);
+}
+
+static struct claim_hash file_content(const struct play *play, const struct content_name *name, const struct claim_hash *xattrs)
+{
+	const uint8_t kind = TREE_FILE;
+	const struct span parts[] = { span_make(&kind, 1), span_make(name->digest.hash, DIGEST_HASH_BYTES),
+		                      span_make(&name->digest.size, sizeof(name->digest.size)),
+		                      span_make(xattrs, sizeof(*xattrs)) };
+
+	return claims_content(lineage_claims(play->lineage), parts, 4);
+}
+
+/* Of all but hardlinks, and files without a name. */
+static struct claim_hash entry_content(const struct play *play)
+{
+	const struct walk_entry *entry = &play->entry;
+	const struct claim_hash xattrs = hash_of(play, entry->stat.xattrs.count ? entry->stat.xattrs.message : (struct span){ 0 });
+	const uint8_t kind = (uint8_t)entry->kind;
+	const struct span parts[] = { span_make(&kind, 1), span_make(&xattrs, sizeof(xattrs)),
+		                      entry->kind == TREE_SYMLINK ? entry->stat.linkname :
+		                                                    span_make(&entry->stat.mode, sizeof(entry->stat.mode)) };
+
+	if (entry->kind == TREE_FILE)
+		return file_content(play, &entry->name, &xattrs);
+	return claims_content(lineage_claims(play->lineage), parts, 3);
+}
+
+static void entry_want(struct play *play)
+{
+	number_list_put(&play->wanted, &play->wanted_last, play->entries_count);
+	play->wanted_count++;
+}
+
+static struct waiting entry_look(struct play *play)
+{
+	const struct claims *claims = lineage_claims(play->lineage);
+	const struct fsutil_stat *stat = &play->entry.stat;
+	struct waiting waiting = {
+		.claim = { .path = claims_path(claims, play->head.directory, stat->path), .size = (uint64_t)stat->size },
+		.hardlink = play->entry.kind == TREE_FILE && stat->linkname.size > 0,
+	};
+
+	if (waiting.hardlink)
+		waiting.first = claims_path(claims, play->head.directory, stat->linkname);
+	else
+		waiting.claim.content = entry_content(play);
+	if (!waiting.hardlink)
+		waiting.known = claims_find(claims, &waiting.claim.path, &waiting.claim.content, &waiting.claim.mtime_ns);
+	waiting.asks = play->all_times || (!waiting.known && !waiting.hardlink);
+	if (waiting.asks && !play->all_times)
+		entry_want(play);
+	if (play->entry.kind == TREE_DIRECTORY) {
+		play->directories++;
+		play->directories_known += waiting.known;
+	}
+	return waiting;
+}
+
+/* ---- scanning ---- */
+
+/* Behind `waiting`, without its mtime. False: the call has failed. */
+static bool play_queue(struct play *play, struct packet_queue *queue, struct waiting *waiting)
+{
+	struct fsutil_stat before = play->entry.stat, behind = { .linkname = before.linkname, .xattrs = before.xattrs };
+	struct span parts[2];
+
+	before.linkname = (struct span){ 0 };
+	before.xattrs.count = 0;
+	before.mod_time_ns = before.device_major = before.device_minor = 0;
+	buffer_clear(&play->stat);
+	fsutil_stat_put(&play->stat, &before);
+	waiting->prefix_bytes = (uint32_t)play->stat.size;
+	fsutil_stat_put(&play->stat, &behind);
+	parts[0] = span_make(waiting, sizeof(*waiting));
+	parts[1] = buffer_span(&play->stat);
+	if (!play->stat.failed && packet_queue_push(queue, parts, 2) == 0)
+		return true;
+	play_fail(play, GRPC_RESOURCE_EXHAUSTED, "no memory and no disk for the entries of the context");
+	return false;
+}
+
+static bool play_scan_one(struct play *play)
+{
+	struct waiting waiting = entry_look(play);
+
+	if (!play->wanted.failed)
+		return play_queue(play, &play->scanned, &waiting) && play_add_entry(play);
+	play_fail(play, GRPC_RESOURCE_EXHAUSTED, "the gateway is out of memory");
+	return false;
+}
+
+static void play_on_again(struct op *op, int32_t res)
+{
+	struct play *play = container_of(op, struct play, again);
+
+	if (play->state == PLAY_OVER)
+		play_join(play);
+	else
+		play_pump(play);
+}
+
+static void play_scan(struct play *play)
+{
+	for (unsigned i = 0; i < STABLE_TURN; i++) {
+		if (play->scanned.bytes + play->claimed.bytes >= STABLE_AHEAD_BYTES || play->scan_ended)
+			return;
+		if (!play_next_entry(play) || !play_scan_one(play))
+			return;
+	}
+	if (!op_in_flight(&play->again))
+		ring_timer(play->session->service->cas->ring, &play->again, 0);
+}
+
+/* All that is known to be wanted, when no more comes at once. */
+static void play_question(struct play *play)
+{
+	if (play->wanted_count == 0)
+		return;
+	if (!play->scan_ended && play->wanted_count < STABLE_QUESTION &&
+	    play->scanned.bytes + play->claimed.bytes < STABLE_AHEAD_BYTES)
+		return;
+	asker_want_times(&play->asker, buffer_span(&play->wanted));
+	buffer_clear(&play->wanted);
+	play->wanted_last = ENTRY_NUMBER_BEFORE;
+	play->wanted_count = 0;
+}
+
+/* ---- claiming ---- */
+
+/*
+ * A second name has the mtime of the first, as they are one file at the executor; and that mtime says what is in it. A path
+ * that had it with another content gets another one, and the executor links anew.
+ */
+static void waiting_follow(const struct play *play, struct waiting *waiting)
+{
+	const struct claims *claims = lineage_claims(play->lineage);
+	const uint8_t kind = UINT8_MAX;
+	int64_t mtime_ns = waiting->claim.mtime_ns;
+	struct span parts[3];
+
+	(void)claims_latest(claims, &waiting->first, &mtime_ns);
+	parts[0] = span_make(&kind, 1);
+	parts[1] = span_make(&waiting->first, sizeof(waiting->first));
+	parts[2] = span_make(&mtime_ns, sizeof(mtime_ns));
+	waiting->claim.content = claims_content(claims, parts, 3);
+	waiting->claim.mtime_ns = mtime_ns;
+}
+
+/* `mtime_ns`: the client's. 0, or -errno: nothing may be told of it. */
+static int waiting_claim(struct play *play, struct waiting *waiting, int64_t mtime_ns)
+{
+	int r = 0;
+
+	if (!waiting->known)
+		waiting->claim.mtime_ns = mtime_ns;
+	if (waiting->hardlink)
+		waiting_follow(play, waiting);
+	if (!waiting->known)
+		r = lineage_claim(play->lineage, &waiting->claim);
+	waiting->made = lineage_made(play->lineage);
+	return r < 0 || r == CLAIMS_FULL ? -EIO : 0;
+}
+
+static void play_fail_claims(struct play *play)
+{
+	play_fail(play, GRPC_UNAVAILABLE, "the gateway cannot keep its claims on the context: start the build again");
+}
+
+static bool play_claim_one(struct play *play)
+{
+	struct waiting waiting;
+	struct span packet, parts[2];
+	int64_t mtime_ns = 0;
+
+	if (!packet_queue_front(&play->scanned, &packet))
+		return false;
+	memcpy(&waiting, packet.data, sizeof(waiting));
+	if (waiting.asks && !play_take_time(play, &mtime_ns))
+		return false;
+	if (waiting_claim(play, &waiting, mtime_ns) < 0) {
+		play_fail_claims(play);
+		return false;
+	}
+	parts[0] = span_make(&waiting, sizeof(waiting));
+	parts[1] = span_make(packet.data + sizeof(waiting), packet.size - sizeof(waiting));
+	if (packet_queue_push(&play->claimed, parts, 2) < 0) {
+		play_fail(play, GRPC_RESOURCE_EXHAUSTED, "no memory and no disk for the entries of the context");
+		return false;
+	}
+	packet_queue_pop(&play->scanned);
+	return true;
+}
+
+/* ---- sending ---- */
+
+static void play_on_synced(struct lineage_sync *sync)
+{
+	struct play *play = container_of(sync, struct play, sync);
+
+	play->syncing = false;
+	if (sync->result < 0)
+		play_fail_claims(play);
+	else
+		play_pump(play);
+}
+
+static void play_sync(struct play *play)
+{
+	if (play->syncing)
+		return;
+	play->syncing = true;
+	play->sync.fn = play_on_synced;
+	lineage_sync(play->lineage, &play->sync);
+}
+
+static bool play_send_one(struct play *play)
+{
+	uint8_t head[FSUTIL_HEAD_BYTES_MAX], time[16];
+	struct buffer encoded = buffer_over(time, sizeof(time));
+	struct waiting waiting;
+	struct span packet, parts[4];
+
+	if (!packet_queue_front(&play->claimed, &packet))
+		return false;
+	memcpy(&waiting, packet.data, sizeof(waiting));
+	if (waiting.made > lineage_durable(play->lineage)) {
+		play_sync(play);
+		return false;
+	}
+	fsutil_stat_put(&encoded, &(struct fsutil_stat){ .mod_time_ns = waiting.claim.mtime_ns });
+	parts[1] = span_make(packet.data + sizeof(waiting), waiting.prefix_bytes);
+	parts[2] = buffer_span(&encoded);
+	parts[3] = span_make(parts[1].data + parts[1].size, packet.size - sizeof(waiting) - waiting.prefix_bytes);
+	parts[0] = span_make(head, fsutil_write_stat_head(head, parts[1].size + parts[2].size + parts[3].size));
+	call_send_parts(&play->daemon, parts, 4);
+	packet_queue_pop(&play->claimed);
+	return true;
+}
+
+/* A claim on the directory itself, which is no entry: of this local name a whole context was told before. */
+static struct claim marker(const struct play *play)
+{
+	const struct claims *claims = lineage_claims(play->lineage);
+	const struct span nothing = { 0 };
+
+	return (struct claim){ .path = claims_path(claims, play->head.directory, nothing),
+		               .content = claims_content(claims, &nothing, 0) };
+}
+
+static void play_stable_end(struct play *play)
+{
+	struct claim told = marker(play);
+
+	if (play->head.counted)
+		(void)lineage_claim(play->lineage, &told);
+	/* Told by directories' paths: another project of the same name has others. */
+	if (play->head.counted && !play->all_times && play->directories >= STRANGE_MIN &&
+	    2 * play->directories_known < play->directories)
+		lineage_set_strange(play->lineage);
+	play_end_stats(play);
+}
+
+static bool play_told_all(const struct play *play)
+{
+	return (play->ahead ? play->entries_ended : play->scan_ended) && packet_queue_empty(&play->scanned) &&
+	       packet_queue_empty(&play->claimed);
+}
+
+bool play_stable_stat(struct play *play)
+{
+	if (!play->ahead) {
+		play_scan(play);
+		play_question(play);
+	}
+	while (play_goes_on(play) && play_claim_one(play))
+		continue;
+	if (!play_goes_on(play))
+		return false;
+	if (play_send_one(play))
+		return true;
+	if (!play_told_all(play))
+		return false;
+	play_stable_end(play);
+	return true;
+}
+
+/* ---- ahead of contents ---- */
+
+/* No other is like it: what it will be is not known, and no content was ever told by it. */
+static struct claim_hash unnamed_content(struct play *play)
+{
+	uint8_t number[CLAIM_HASH_BYTES];
+
+	ring_random(play->session->service->cas->ring, number, sizeof(number));
+	return hash_of(play, span_make(number, sizeof(number)));
+}
+
+static bool unnamed_keep(struct play *play, const struct waiting *waiting)
+{
+	const struct message_list *xattrs = &play->entry.stat.xattrs;
+	struct play_unnamed *unnamed;
+
+	if (spill_grow(&play->unnamed, (play->entries_count + 1) * sizeof(*unnamed)) < 0)
+		return false;
+	unnamed = (struct play_unnamed *)(void *)play->unnamed.data + play->entries_count;
+	*unnamed = (struct play_unnamed){
+		.path = waiting->claim.path, .xattrs = hash_of(play, xattrs->count ? xattrs->message : (struct span){ 0 }),
+		.mtime_ns = waiting->claim.mtime_ns,
+	};
+	return true;
+}
+
+bool play_stable_take(struct play *play, int64_t mtime_ns)
+{
+	struct waiting waiting = entry_look(play);
+
+	waiting.asks = false;
+	if (play->entry.data) {
+		waiting.claim.content = unnamed_content(play);
+		waiting.known = false;
+	}
+	if (waiting_claim(play, &waiting, mtime_ns) < 0) {
+		play_fail_claims(play);
+		return false;
+	}
+	if (!unnamed_keep(play, &waiting)) {
+		play_fail(play, GRPC_RESOURCE_EXHAUSTED, "no memory and no disk for the entries of the context");
+		return false;
+	}
+	return play_queue(play, &play->claimed, &waiting) && play_add_entry(play);
+}
+
+void play_stable_name(struct play *play, uint32_t id, const struct content_name *name)
+{
+	const struct play_unnamed *unnamed = (const struct play_unnamed *)(const void *)play->unnamed.data + id;
+	struct claim claim = { .path = unnamed->path, .size = name->size, .mtime_ns = unnamed->mtime_ns,
+		               .content = file_content(play, name, &unnamed->xattrs) };
+
+	lineage_name(play->lineage, &claim);
+}
+
+/* ---- life ---- */
+
+/* A look at the Dockerfile has so few entries that their times are no matter. */
+static bool play_knows_nothing(const struct play *play)
+{
+	const struct claim told = marker(play);
+	int64_t mtime_ns;
+
+	return !play->head.counted || !claims_latest(lineage_claims(play->lineage), &told.path, &mtime_ns);
+}
+
+void play_stable_init(struct play *play, struct lineage *lineage)
+{
+	play->lineage = lineage;
+	play->all_times = !lineage || play_knows_nothing(play);
+	play->wanted_last = ENTRY_NUMBER_BEFORE;
+	play->wanted = buffer_heap(CONTEXT_MESSAGE_BYTES_MAX);
+	play->again.fn = play_on_again;
+	play->scanned.spill = play->claimed.spill =
+		(struct spill){ .directory = play->session->service->directory, .memory_bytes_max = 2 * STABLE_AHEAD_BYTES };
+	if (lineage)
+		lineage_ref(lineage);
+}
+
+void play_stable_close(struct play *play)
+{
+	lineage_sync_cancel(&play->sync);
+	if (op_in_flight(&play->again))
+		ring_cancel(play->session->service->cas->ring, &play->again);
+}
+
+void play_stable_fini(struct play *play)
+{
+	lineage_sync_cancel(&play->sync);
+	lineage_unref(play->lineage);
+	packet_queue_fini(&play->scanned);
+	packet_queue_fini(&play->claimed);
+	buffer_fini(&play->wanted);
+}
