@@ -538,6 +538,8 @@ static int teardown(void **state)
 	pusher_close(&pusher);
 	rig_wait(&rig, pusher_idle(&pusher));
 	known_fini(&service.known);
+	upstream_close(&upstream);
+	rig_wait(&rig, upstream_idle(&upstream));
 	upstream_fini(&upstream);
 	rig_fini(&rig);
 	gateway_thread_stop(gateway, true);
