@@ -7,12 +7,13 @@
 #include "gateway/base/log.h"
 #include "gateway/cmd/client_options.h"
 #include "gateway/cmd/commands.h"
+#include "gateway/link/link.h"
 
 struct edge_options {
 	const char *upstream, *listen, *store, *admin;
 	const char *tls_ca, *tls_certificate, *tls_key, *tls_server_name, *token, *token_file, *instance;
 	int socket_mode, mtime, engine, log_format, log_level;
-	uint64_t ceiling_bytes, connect_timeout_ns, drain_timeout_ns, connections_max;
+	uint64_t link_conns, link_timeout_ns, ceiling_bytes, connect_timeout_ns, drain_timeout_ns, connections_max;
 };
 
 static const char *const engines[] = { "auto", "io_uring", "epoll", NULL };
@@ -61,6 +62,13 @@ static const struct option edge_options[] = {
 	{ .name = "connect-timeout", .kind = OPTION_DURATION, .offset = MEMBER(connect_timeout_ns), .argument = "TIME",
 	  .environment = "SLUICE_CONNECT_TIMEOUT", .key = "connect-timeout", .fallback = "10s",
 	  .help = "how long to try to reach the gateway" },
+	{ .name = "link-conns", .kind = OPTION_NUMBER, .offset = MEMBER(link_conns), .argument = "N", .key = "edge.link-conns",
+	  .environment = "SLUICE_EDGE_LINK_CONNS", .fallback = "2", .most = LINK_PATHS_MAX,
+	  .help = "connections that carry all calls together, and may be lost without anybody noticing; 0: one for each of buildx's,"
+	          " without that" },
+	{ .name = "link-timeout", .kind = OPTION_DURATION, .offset = MEMBER(link_timeout_ns), .argument = "TIME",
+	  .key = "edge.link-timeout", .environment = "SLUICE_EDGE_LINK_TIMEOUT", .fallback = "60s",
+	  .help = "how long a gateway that was lost is tried for before builds are told" },
 	{ .name = "admin", .kind = OPTION_TEXT, .offset = MEMBER(admin), .argument = "HOST:PORT", .key = "edge.admin",
 	  .help = "where /metrics, /healthz and /readyz are served" },
 	{ .name = "engine", .kind = OPTION_CHOICE, .offset = MEMBER(engine), .argument = "ENGINE", .key = "engine",
@@ -84,7 +92,7 @@ static struct client_options edge_client(const struct edge_options *edge)
 	return (struct client_options){
 		.gateway = edge->upstream, .tls_ca = edge->tls_ca, .tls_certificate = edge->tls_certificate, .tls_key = edge->tls_key,
 		.tls_server_name = edge->tls_server_name, .token = edge->token, .token_file = edge->token_file,
-		.instance = edge->instance, .connect_timeout_ns = edge->connect_timeout_ns, .engine = edge->engine,
+		.instance = edge->instance, .conns = edge->link_conns, .link_timeout_ns = edge->link_timeout_ns, .connect_timeout_ns = edge->connect_timeout_ns, .engine = edge->engine,
 	};
 }
 

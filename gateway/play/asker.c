@@ -75,6 +75,8 @@ static void asker_ask(struct asker *asker)
 	if (asker->known_whole)
 		digest_list_put(&list, asker->config.known);
 	ask.known = buffer_span(&list);
+	ask.ahead = asker->config.ahead && !asker->known_whole;
+	asker->ahead = ask.ahead;
 	message_encode(&context_ask_type, &nested, &ask);
 	request = (struct context_request){ .ask = buffer_span(&nested) };
 	asker->state = ASKER_ASKED;
@@ -202,6 +204,10 @@ static void asker_on_message(struct call *call, struct span message)
 		fault = "the edge sent a malformed message";
 	else if (response.root.data)
 		fault = asker_take_root(asker, response.root);
+	else if (response.entries.data && asker->ahead && !asker->hold)
+		asker->config.events->on_entries(asker, response.entries);
+	else if (response.named.data && asker->ahead)
+		asker->config.events->on_named(asker, response.named);
 	else if (response.times.data && asker->hold)
 		asker->config.events->on_times(asker, response.times);
 	else if (response.unfit.data)

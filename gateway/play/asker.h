@@ -28,6 +28,9 @@ struct asker;
 struct asker_events {
 	/* The root is here, whole and held: first, or again after asker_repair(). */
 	void (*on_root)(struct asker *asker);
+	/* Ahead of the root: an entry list, empty behind the last; and a name list. Borrowed. Only when they were asked for. */
+	void (*on_entries)(struct asker *asker, struct span entries);
+	void (*on_named)(struct asker *asker, struct span names);
 	/* A time list, behind the first root that the edge told; borrowed. */
 	void (*on_times)(struct asker *asker, struct span times);
 	/*
@@ -56,6 +59,7 @@ struct asker_config {
 	size_t metadata_count;
 	const struct digest *known;      /* the root that was played last; NULL: none is known */
 	bool times;                      /* those of all entries are wanted */
+	bool ahead;                      /* entries and names may come before the root */
 };
 
 struct asker {
@@ -67,7 +71,7 @@ struct asker {
 	struct call call;
 	struct packet_queue requests;    /* that wait for the call's room */
 	struct store_marks marks;
-	bool known_whole;
+	bool known_whole, ahead;         /* ahead: was asked for */
 	struct store_hold *hold;         /* of `root` */
 	struct closure closure;
 	bool looking, checking;          /* `marks`, `closure` are under way */

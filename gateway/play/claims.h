@@ -58,5 +58,10 @@ enum claims_outcome {
 };                                       /* -ENOMEM, or errno of the disk */
 /* `claim->mtime_ns` is the wanted one; out: what it is. */
 int claims_make(struct claims *claims, struct claim *claim);
+/*
+ * What a path was told with an mtime that was its alone, before its content was known: the content. CLAIMS_MADE, or CLAIMS_KNOWN:
+ * something else was told since, and nothing changes.
+ */
+int claims_name(struct claims *claims, const struct claim *claim);
 /* One that was made before, from the file, in the order in which they were made. As claims_make(), never KNOWN. */
 int claims_replay(struct claims *claims, const struct claim *claim);

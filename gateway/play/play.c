@@ -31,6 +31,7 @@ static void play_on_reap(struct op *op, int32_t res)
 	buffer_fini(&play->stat);
 	packet_queue_fini(&play->times);
 	spill_fini(&play->entries);
+	spill_fini(&play->unnamed);
 	free(play);
 	session->open--;
 	if (session->on_idle && session->open == 0)
@@ -82,8 +83,10 @@ bool play_add_entry(struct play *play)
 	if (!fsutil_stat_is_regular(&play->entry.stat))
 		return true;
 	/* A second name is never asked for, but may be, as at fsutil's own sender. */
-	entry->state = PLAY_ENTRY_FILE;
-	entry->size = name->size;
+	entry->state = play->ahead ? PLAY_ENTRY_UNNAMED : PLAY_ENTRY_FILE;
+	entry->size = (uint64_t)play->entry.stat.size;
+	if (play->ahead)
+		return true;
 	entry->recipe_bytes = name->recipe ? (uint32_t)name->digest.size & 0xffffffu : 0;
 	memcpy(entry->hash, name->digest.hash, sizeof(entry->hash));
 	return true;
@@ -135,7 +138,7 @@ static void play_send_stat(struct play *play, int64_t time)
 /* fsutil's end of the entries is the empty message. */
 void play_end_stats(struct play *play)
 {
-	if (play->entries_count != play->asker.told.entries) {
+	if (!play->ahead && play->entries_count != play->asker.told.entries) {
 		play_fail(play, GRPC_INTERNAL, "the edge counts the entries of the context otherwise");
 		return;
 	}
@@ -181,6 +184,8 @@ static bool play_stat(struct play *play)
 		return false;
 	if (play->lineage)
 		return play_stable_stat(play);
+	if (play->ahead)
+		return play_ahead_stat(play);
 	if (play_next_entry(play) && play_take_time(play, &time)) {
 		play_send_stat(play, time);
 		return true;
@@ -194,7 +199,8 @@ static void play_finish(struct play *play)
 {
 	uint8_t packet[FSUTIL_HEAD_BYTES_MAX];
 
-	if (!play->finishing || play->state >= PLAY_ENDING || !call_has_room(&play->daemon))
+	/* Ahead of the root it waits for that: what was given is whole only then. */
+	if (!play->finishing || play->state == PLAY_AHEAD || play->state >= PLAY_ENDING || !call_has_room(&play->daemon))
 		return;
 	play->state = PLAY_ENDING;
 	call_send(&play->daemon, span_make(packet, fsutil_write_fin(packet)), 0);
@@ -204,7 +210,7 @@ static void play_finish(struct play *play)
 
 void play_pump(struct play *play)
 {
-	while (play->state == PLAY_PLAYING && call_has_room(&play->daemon))
+	while (play_goes_on(play) && call_has_room(&play->daemon))
 		if (!play_stat(play) && !play_files_send(play))
 			break;
 	play_finish(play);
@@ -249,6 +255,8 @@ static void play_begin(struct play *play)
 	int r;
 
 	roots_remember(&play->service->roots, play->key, &play->asker.root);
+	if (play->ahead)
+		return;
 	r = walk_create(&play->walk, session->service->cas, &session->scope, &play->asker.root, play_on_more, play);
 	if (r == 0)
 		r = play_files_init(play);
@@ -264,14 +272,26 @@ static void asker_on_root(struct asker *asker)
 	if (before >= PLAY_ENDING)
 		return;
 	play_count_edge(play);
+	if (before == PLAY_AHEAD && !play_ahead_complete(play))
+		return;
 	play->state = PLAY_PLAYING;
-	if (before == PLAY_ASKING)
+	if (before == PLAY_ASKING || before == PLAY_AHEAD)
 		play_begin(play);
 	if (play->walk_missing)
 		walk_retry(play->walk);
 	play->walk_missing = false;
 	play_files_retry(play);
 	play_pump(play);
+}
+
+static void asker_on_entries(struct asker *asker, struct span entries)
+{
+	play_ahead_entries(container_of(asker, struct play, asker), entries);
+}
+
+static void asker_on_named(struct asker *asker, struct span names)
+{
+	play_ahead_names(container_of(asker, struct play, asker), names);
 }
 
 static void asker_on_times(struct asker *asker, struct span times)
@@ -315,7 +335,7 @@ static void asker_on_failed(struct asker *asker, const char *why)
 
 	if (play->state == PLAY_ASKING)
 		play_fall_back(play, why);
-	else if (play->state == PLAY_REPAIRING)
+	else if (play->state == PLAY_REPAIRING || play->state == PLAY_AHEAD)
 		play_fail(play, GRPC_UNAVAILABLE, why);
 	else
 		play_pump(play);                 /* what has come may be all that is needed */
@@ -330,7 +350,7 @@ static void asker_on_closed(struct asker *asker)
 }
 
 static const struct asker_events asker_events = {
-	.on_root = asker_on_root, .on_times = asker_on_times, .on_failed = asker_on_failed, .on_closed = asker_on_closed,
+	.on_root = asker_on_root, .on_entries = asker_on_entries, .on_named = asker_on_named, .on_times = asker_on_times, .on_failed = asker_on_failed, .on_closed = asker_on_closed,
 };
 
 /* ---- the daemon ---- */
@@ -398,13 +418,16 @@ static const struct call_events daemon_events = {
 
 /* ---- the beginning ---- */
 
-/* Of one client's context: the directory, and which of it. */
+/* Of one client's context, or of all that go by one stable key: the directory, and which of it. */
 static void play_make_key(struct play *play)
 {
 	struct sha256_stream hash;
 
 	sha256_stream_init(&hash);
-	sha256_stream_update(&hash, play->session->identity, sizeof(play->session->identity));
+	if (play->lineage)
+		sha256_stream_update(&hash, (const uint8_t *)lineage_key(play->lineage), strlen(lineage_key(play->lineage)));
+	else
+		sha256_stream_update(&hash, play->session->identity, sizeof(play->session->identity));
 	for (size_t i = 0; i < play->head.metadata_count; i++) {
 		const struct header *header = &play->head.metadata[i];
 		uint64_t sizes[2] = { header->name.size, header->value.size };
@@ -466,6 +489,8 @@ static struct play *play_make(struct play_service *service, struct diffcopy_sess
 	play->times.spill = (struct spill){ .directory = directory, .memory_bytes_max = TIMES_MEMORY_BYTES };
 	play->entries = (struct spill){ .directory = directory,
 		                        .memory_bytes_max = DIFFCOPY_MEMORY_ENTRIES * sizeof(struct play_entry) };
+	play->unnamed = (struct spill){ .directory = directory,
+		                        .memory_bytes_max = DIFFCOPY_MEMORY_ENTRIES * sizeof(struct play_unnamed) };
 	list_init(&play->idle);
 	list_init(&play->ready);
 	list_init(&play->lost);
@@ -485,6 +510,8 @@ static int play_ask(struct play *play, struct h2 *edge)
 	struct asker_config config = {
 		.cas = play->session->service->cas, .scope = play->session->scope, .events = &asker_events, .edge = edge,
 		.metadata = play->head.metadata, .metadata_count = play->head.metadata_count, .times = play->all_times,
+		/* Nothing is known that contents would have to be compared with; and it is worth the while. */
+		.ahead = play->all_times && play->head.counted,
 	};
 
 	play_make_key(play);
@@ -501,8 +528,8 @@ int play_open(struct play_service *service, struct diffcopy_session *session, st
 
 	if (!play)
 		return ERR_RAISE(-ENOMEM);
-	play_stable_init(play, lineage);
 	r = play_keep_request(play, head);
+	play_stable_init(play, lineage);
 	if (r == 0)
 		r = play_ask(play, edge);
 	if (r < 0) {

@@ -36,12 +36,10 @@ static void files_start(struct play *play)
 	}
 }
 
-bool play_files_ask(struct play *play, uint32_t id)
+static void files_queue(struct play *play, uint32_t id)
 {
-	struct play_entry *entry = id < play->entries_count ? play_entry_at(play, id) : NULL;
+	struct play_entry *entry = play_entry_at(play, id);
 
-	if (!entry || entry->state != PLAY_ENTRY_FILE)
-		return false;
 	entry->state = PLAY_ENTRY_ASKED;
 	entry->next = PLAY_NONE;
 	if (play->asked_first == PLAY_NONE)
@@ -51,7 +49,35 @@ bool play_files_ask(struct play *play, uint32_t id)
 	play->asked_last = id;
 	play->session->service->counters.files_played++;
 	files_start(play);
+}
+
+bool play_files_ask(struct play *play, uint32_t id)
+{
+	struct play_entry *entry = id < play->entries_count ? play_entry_at(play, id) : NULL;
+
+	if (entry && entry->state == PLAY_ENTRY_UNNAMED && play->state == PLAY_AHEAD) {
+		entry->state = PLAY_ENTRY_AWAITED;
+		play->awaited++;
+		return true;
+	}
+	if (!entry || entry->state != PLAY_ENTRY_FILE)
+		return false;
+	files_queue(play, id);
 	return true;
+}
+
+void play_files_name(struct play *play, uint32_t id, const struct content_name *name)
+{
+	struct play_entry *entry = play_entry_at(play, id);
+	bool awaited = entry->state == PLAY_ENTRY_AWAITED;
+
+	memcpy(entry->hash, name->digest.hash, sizeof(entry->hash));
+	entry->size = name->size;
+	entry->recipe_bytes = name->recipe ? (uint32_t)name->digest.size & 0xffffffu : 0;
+	entry->state = PLAY_ENTRY_FILE;
+	play->awaited -= awaited;
+	if (awaited)
+		files_queue(play, id);
 }
 
 /* ---- to the daemon ---- */

@@ -15,6 +15,8 @@ enum play_entry_state {
 	PLAY_ENTRY_OTHER,                /* carries no data */
 	PLAY_ENTRY_FILE,                 /* not asked for */
 	PLAY_ENTRY_ASKED,                /* and never again */
+	PLAY_ENTRY_UNNAMED,              /* a file that came ahead of its content's name; not asked for */
+	PLAY_ENTRY_AWAITED,              /* likewise, and asked for */
 };
 
 /* One STAT. Its number is its place among all. */
@@ -26,8 +28,15 @@ struct play_entry {
 	uint32_t state : 8;
 };
 
+/* What a claim needs once an entry's content has a name. */
+struct play_unnamed {
+	struct claim_hash path, xattrs;
+	int64_t mtime_ns;
+};
+
 enum play_state {
 	PLAY_ASKING,                     /* the daemon was told nothing */
+	PLAY_AHEAD,                      /* entries and names come before the root */
 	PLAY_PLAYING,
 	PLAY_REPAIRING,                  /* something was missing; nothing moves until it is there again */
 	PLAY_ENDING,                     /* the daemon's status is on its way */
@@ -57,6 +66,12 @@ struct play {
 	struct digest known;
 	struct op reap;
 	struct context_root counted;     /* of what the edge said: what is in the totals */
+
+	bool ahead;                      /* what is told comes from the edge's entries, not from the tree */
+	bool entries_ended;
+	uint64_t named_last;
+	uint32_t awaited;                /* entries of that state */
+	struct spill unnamed;            /* under a stable key: of struct play_unnamed, by number */
 
 	struct walk *walk;
 	bool walk_missing;               /* it stands at a directory that is not there */
@@ -112,7 +127,27 @@ bool play_take_time(struct play *play, int64_t *time);
 /* fsutil's end of the entries. */
 void play_end_stats(struct play *play);
 
+/* The packets of an entry go on as far as the daemon takes them. */
+static inline bool play_goes_on(const struct play *play)
+{
+	return play->state == PLAY_PLAYING || play->state == PLAY_AHEAD;
+}
+
+/* ---- play_ahead.c ---- */
+
+void play_ahead_entries(struct play *play, struct span list);
+void play_ahead_names(struct play *play, struct span list);
+/* The root is there: all that was told before is of it. False: the call has failed. */
+bool play_ahead_complete(struct play *play);
+/* One STAT, if one may be sent; without a stable key. */
+bool play_ahead_stat(struct play *play);
+
 /* ---- play_stable.c ---- */
+
+/* play->entry, which is not in the table yet, and has this mtime at the client. False: the call has failed. */
+bool play_stable_take(struct play *play, int64_t mtime_ns);
+/* The content of an entry that was taken. */
+void play_stable_name(struct play *play, uint32_t id, const struct content_name *name);
 
 void play_stable_init(struct play *play, struct lineage *lineage);
 /* Nothing is told of it any more. */
@@ -128,6 +163,8 @@ int play_files_init(struct play *play);
 void play_files_fini(struct play *play);
 /* The daemon asks for it. False: it is no file, or was asked for. */
 bool play_files_ask(struct play *play, uint32_t id);
+/* Its content has a name now. */
+void play_files_name(struct play *play, uint32_t id, const struct content_name *name);
 /* One packet, if one is at hand. */
 bool play_files_send(struct play *play);
 /* What was lost is there again. */

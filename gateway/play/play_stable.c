@@ -4,6 +4,7 @@
  * to it are on the disk.
  *
  *	walk -> scanned (waits for a time) -> claimed (waits for the disk) -> the daemon
+ *	ahead of the root: entries ------------^        names make the claims that were made without a content whole
  *
  * So the tree is walked ahead of the daemon, to find in one pass what is new, up to STABLE_AHEAD_BYTES.
  */
@@ -32,25 +33,34 @@ struct waiting {
 
 /* ---- what an entry is ---- */
 
+static struct claim_hash hash_of(const struct play *play, struct span bytes)
+{
+	return claims_content(lineage_claims(play->lineage), &bytes, 1);
+}
+
+static struct claim_hash file_content(const struct play *play, const struct content_name *name, const struct claim_hash *xattrs)
+{
+	const uint8_t kind = TREE_FILE;
+	const struct span parts[] = { span_make(&kind, 1), span_make(name->digest.hash, DIGEST_HASH_BYTES),
+		                      span_make(&name->digest.size, sizeof(name->digest.size)),
+		                      span_make(xattrs, sizeof(*xattrs)) };
+
+	return claims_content(lineage_claims(play->lineage), parts, 4);
+}
+
+/* Of all but hardlinks, and files without a name. */
 static struct claim_hash entry_content(const struct play *play)
 {
 	const struct walk_entry *entry = &play->entry;
+	const struct claim_hash xattrs = hash_of(play, entry->stat.xattrs.count ? entry->stat.xattrs.message : (struct span){ 0 });
 	const uint8_t kind = (uint8_t)entry->kind;
-	struct span parts[4] = { span_make(&kind, 1), { 0 }, { 0 }, entry->stat.xattrs.message };
+	const struct span parts[] = { span_make(&kind, 1), span_make(&xattrs, sizeof(xattrs)),
+		                      entry->kind == TREE_SYMLINK ? entry->stat.linkname :
+		                                                    span_make(&entry->stat.mode, sizeof(entry->stat.mode)) };
 
-	switch (entry->kind) {
-	case TREE_FILE:
-		parts[1] = span_make(entry->name.digest.hash, DIGEST_HASH_BYTES);
-		parts[2] = span_make(&entry->name.digest.size, sizeof(entry->name.digest.size));
-		break;
-	case TREE_SYMLINK:
-		parts[1] = entry->stat.linkname;
-		break;
-	default:
-		parts[1] = span_make(&entry->stat.mode, sizeof(entry->stat.mode));
-		break;
-	}
-	return claims_content(lineage_claims(play->lineage), parts, 4);
+	if (entry->kind == TREE_FILE)
+		return file_content(play, &entry->name, &xattrs);
+	return claims_content(lineage_claims(play->lineage), parts, 3);
 }
 
 static void entry_want(struct play *play)
@@ -64,14 +74,16 @@ static struct waiting entry_look(struct play *play)
 	const struct claims *claims = lineage_claims(play->lineage);
 	const struct fsutil_stat *stat = &play->entry.stat;
 	struct waiting waiting = {
-		.claim = { .path = claims_path(claims, play->head.directory, stat->path), .content = entry_content(play),
-		           .size = (uint64_t)stat->size },
+		.claim = { .path = claims_path(claims, play->head.directory, stat->path), .size = (uint64_t)stat->size },
 		.hardlink = play->entry.kind == TREE_FILE && stat->linkname.size > 0,
 	};
 
 	if (waiting.hardlink)
 		waiting.first = claims_path(claims, play->head.directory, stat->linkname);
-	waiting.known = claims_find(claims, &waiting.claim.path, &waiting.claim.content, &waiting.claim.mtime_ns);
+	else
+		waiting.claim.content = entry_content(play);
+	if (!waiting.hardlink)
+		waiting.known = claims_find(claims, &waiting.claim.path, &waiting.claim.content, &waiting.claim.mtime_ns);
 	waiting.asks = play->all_times || (!waiting.known && !waiting.hardlink);
 	if (waiting.asks && !play->all_times)
 		entry_want(play);
@@ -84,25 +96,35 @@ static struct waiting entry_look(struct play *play)
 
 /* ---- scanning ---- */
 
-static bool play_scan_one(struct play *play)
+/* Behind `waiting`, without its mtime. False: the call has failed. */
+static bool play_queue(struct play *play, struct packet_queue *queue, struct waiting *waiting)
 {
-	struct waiting waiting = entry_look(play);
 	struct fsutil_stat before = play->entry.stat, behind = { .linkname = before.linkname, .xattrs = before.xattrs };
 	struct span parts[2];
 
 	before.linkname = (struct span){ 0 };
 	before.xattrs.count = 0;
+	before.mod_time_ns = before.device_major = before.device_minor = 0;
 	buffer_clear(&play->stat);
 	fsutil_stat_put(&play->stat, &before);
-	waiting.prefix_bytes = (uint32_t)play->stat.size;
+	waiting->prefix_bytes = (uint32_t)play->stat.size;
 	fsutil_stat_put(&play->stat, &behind);
-	parts[0] = span_make(&waiting, sizeof(waiting));
+	parts[0] = span_make(waiting, sizeof(*waiting));
 	parts[1] = buffer_span(&play->stat);
-	if (play->stat.failed || play->wanted.failed || packet_queue_push(&play->scanned, parts, 2) < 0) {
-		play_fail(play, GRPC_RESOURCE_EXHAUSTED, "no memory and no disk for the entries of the context");
-		return false;
-	}
-	return play_add_entry(play);
+	if (!play->stat.failed && packet_queue_push(queue, parts, 2) == 0)
+		return true;
+	play_fail(play, GRPC_RESOURCE_EXHAUSTED, "no memory and no disk for the entries of the context");
+	return false;
+}
+
+static bool play_scan_one(struct play *play)
+{
+	struct waiting waiting = entry_look(play);
+
+	if (!play->wanted.failed)
+		return play_queue(play, &play->scanned, &waiting) && play_add_entry(play);
+	play_fail(play, GRPC_RESOURCE_EXHAUSTED, "the gateway is out of memory");
+	return false;
 }
 
 static void play_on_again(struct op *op, int32_t res)
@@ -143,54 +165,64 @@ static void play_question(struct play *play)
 
 /* ---- claiming ---- */
 
-/* A second name has the mtime of the first, as they are one file at the executor. */
+/*
+ * A second name has the mtime of the first, as they are one file at the executor; and that mtime says what is in it. A path
+ * that had it with another content gets another one, and the executor links anew.
+ */
 static void waiting_follow(const struct play *play, struct waiting *waiting)
 {
-	int64_t mtime_ns;
+	const struct claims *claims = lineage_claims(play->lineage);
+	const uint8_t kind = UINT8_MAX;
+	int64_t mtime_ns = waiting->claim.mtime_ns;
+	struct span parts[3];
 
-	if (!claims_latest(lineage_claims(play->lineage), &waiting->first, &mtime_ns))
-		return;
-	waiting->known = waiting->known && waiting->claim.mtime_ns == mtime_ns;
+	(void)claims_latest(claims, &waiting->first, &mtime_ns);
+	parts[0] = span_make(&kind, 1);
+	parts[1] = span_make(&waiting->first, sizeof(waiting->first));
+	parts[2] = span_make(&mtime_ns, sizeof(mtime_ns));
+	waiting->claim.content = claims_content(claims, parts, 3);
 	waiting->claim.mtime_ns = mtime_ns;
 }
 
-static int waiting_claim(struct play *play, struct waiting *waiting)
+/* `mtime_ns`: the client's. 0, or -errno: nothing may be told of it. */
+static int waiting_claim(struct play *play, struct waiting *waiting, int64_t mtime_ns)
 {
-	int64_t mtime_ns = 0;
+	int r = 0;
 
-	if (waiting->asks && !play_take_time(play, &mtime_ns))
-		return -EAGAIN;
 	if (!waiting->known)
 		waiting->claim.mtime_ns = mtime_ns;
 	if (waiting->hardlink)
 		waiting_follow(play, waiting);
-	if (!waiting->known) {
-		int r = lineage_claim(play->lineage, &waiting->claim);
-
-		if (r < 0 || r == CLAIMS_FULL)
-			return -EIO;
-	}
+	if (!waiting->known)
+		r = lineage_claim(play->lineage, &waiting->claim);
 	waiting->made = lineage_made(play->lineage);
-	return 0;
+	return r < 0 || r == CLAIMS_FULL ? -EIO : 0;
+}
+
+static void play_fail_claims(struct play *play)
+{
+	play_fail(play, GRPC_UNAVAILABLE, "the gateway cannot keep its claims on the context: start the build again");
 }
 
 static bool play_claim_one(struct play *play)
 {
 	struct waiting waiting;
 	struct span packet, parts[2];
-	int r;
+	int64_t mtime_ns = 0;
 
 	if (!packet_queue_front(&play->scanned, &packet))
 		return false;
 	memcpy(&waiting, packet.data, sizeof(waiting));
-	r = waiting_claim(play, &waiting);
-	if (r == -EAGAIN)
+	if (waiting.asks && !play_take_time(play, &mtime_ns))
 		return false;
+	if (waiting_claim(play, &waiting, mtime_ns) < 0) {
+		play_fail_claims(play);
+		return false;
+	}
 	parts[0] = span_make(&waiting, sizeof(waiting));
 	parts[1] = span_make(packet.data + sizeof(waiting), packet.size - sizeof(waiting));
-	if (r < 0 || packet_queue_push(&play->claimed, parts, 2) < 0) {
-		play_fail(play, GRPC_UNAVAILABLE, r < 0 ? "the gateway cannot keep its claims on the context: start the build again" :
-		                                          "no memory and no disk for the entries of the context");
+	if (packet_queue_push(&play->claimed, parts, 2) < 0) {
+		play_fail(play, GRPC_RESOURCE_EXHAUSTED, "no memory and no disk for the entries of the context");
 		return false;
 	}
 	packet_queue_pop(&play->scanned);
@@ -205,7 +237,7 @@ static void play_on_synced(struct lineage_sync *sync)
 
 	play->syncing = false;
 	if (sync->result < 0)
-		play_fail(play, GRPC_UNAVAILABLE, "the gateway cannot keep its claims on the context: start the build again");
+		play_fail_claims(play);
 	else
 		play_pump(play);
 }
@@ -243,8 +275,22 @@ static bool play_send_one(struct play *play)
 	return true;
 }
 
+/* A claim on the directory itself, which is no entry: of this local name a whole context was told before. */
+static struct claim marker(const struct play *play)
+{
+	const struct claims *claims = lineage_claims(play->lineage);
+	const struct span nothing = { 0 };
+
+	return (struct claim){ .path = claims_path(claims, play->head.directory, nothing),
+		               .content = claims_content(claims, &nothing, 0) };
+}
+
 static void play_stable_end(struct play *play)
 {
+	struct claim told = marker(play);
+
+	if (play->head.counted)
+		(void)lineage_claim(play->lineage, &told);
 	/* Told by directories' paths: another project of the same name has others. */
 	if (play->head.counted && !play->all_times && play->directories >= STRANGE_MIN &&
 	    2 * play->directories_known < play->directories)
@@ -252,32 +298,105 @@ static void play_stable_end(struct play *play)
 	play_end_stats(play);
 }
 
+static bool play_told_all(const struct play *play)
+{
+	return (play->ahead ? play->entries_ended : play->scan_ended) && packet_queue_empty(&play->scanned) &&
+	       packet_queue_empty(&play->claimed);
+}
+
 bool play_stable_stat(struct play *play)
 {
-	play_scan(play);
-	play_question(play);
-	while (play->state == PLAY_PLAYING && play_claim_one(play))
+	if (!play->ahead) {
+		play_scan(play);
+		play_question(play);
+	}
+	while (play_goes_on(play) && play_claim_one(play))
 		continue;
-	if (play->state != PLAY_PLAYING)
+	if (!play_goes_on(play))
 		return false;
 	if (play_send_one(play))
 		return true;
-	if (!play->scan_ended || !packet_queue_empty(&play->scanned) || !packet_queue_empty(&play->claimed))
+	if (!play_told_all(play))
 		return false;
 	play_stable_end(play);
 	return true;
 }
 
+/* ---- ahead of contents ---- */
+
+/* No other is like it: what it will be is not known, and no content was ever told by it. */
+static struct claim_hash unnamed_content(struct play *play)
+{
+	uint8_t number[CLAIM_HASH_BYTES];
+
+	ring_random(play->session->service->cas->ring, number, sizeof(number));
+	return hash_of(play, span_make(number, sizeof(number)));
+}
+
+static bool unnamed_keep(struct play *play, const struct waiting *waiting)
+{
+	const struct message_list *xattrs = &play->entry.stat.xattrs;
+	struct play_unnamed *unnamed;
+
+	if (spill_grow(&play->unnamed, (play->entries_count + 1) * sizeof(*unnamed)) < 0)
+		return false;
+	unnamed = (struct play_unnamed *)(void *)play->unnamed.data + play->entries_count;
+	*unnamed = (struct play_unnamed){
+		.path = waiting->claim.path, .xattrs = hash_of(play, xattrs->count ? xattrs->message : (struct span){ 0 }),
+		.mtime_ns = waiting->claim.mtime_ns,
+	};
+	return true;
+}
+
+bool play_stable_take(struct play *play, int64_t mtime_ns)
+{
+	struct waiting waiting = entry_look(play);
+
+	waiting.asks = false;
+	if (play->entry.data) {
+		waiting.claim.content = unnamed_content(play);
+		waiting.known = false;
+	}
+	if (waiting_claim(play, &waiting, mtime_ns) < 0) {
+		play_fail_claims(play);
+		return false;
+	}
+	if (!unnamed_keep(play, &waiting)) {
+		play_fail(play, GRPC_RESOURCE_EXHAUSTED, "no memory and no disk for the entries of the context");
+		return false;
+	}
+	return play_queue(play, &play->claimed, &waiting) && play_add_entry(play);
+}
+
+void play_stable_name(struct play *play, uint32_t id, const struct content_name *name)
+{
+	const struct play_unnamed *unnamed = (const struct play_unnamed *)(const void *)play->unnamed.data + id;
+	struct claim claim = { .path = unnamed->path, .size = name->size, .mtime_ns = unnamed->mtime_ns,
+		               .content = file_content(play, name, &unnamed->xattrs) };
+
+	lineage_name(play->lineage, &claim);
+}
+
 /* ---- life ---- */
+
+/* A look at the Dockerfile has so few entries that their times are no matter. */
+static bool play_knows_nothing(const struct play *play)
+{
+	const struct claim told = marker(play);
+	int64_t mtime_ns;
+
+	return !play->head.counted || !claims_latest(lineage_claims(play->lineage), &told.path, &mtime_ns);
+}
 
 void play_stable_init(struct play *play, struct lineage *lineage)
 {
-	play->all_times = !lineage || lineage_claims(lineage)->count == 0;
+	play->lineage = lineage;
+	play->all_times = !lineage || play_knows_nothing(play);
 	play->wanted_last = ENTRY_NUMBER_BEFORE;
 	play->wanted = buffer_heap(CONTEXT_MESSAGE_BYTES_MAX);
 	play->again.fn = play_on_again;
-	play->scanned.spill.memory_bytes_max = play->claimed.spill.memory_bytes_max = SIZE_MAX;
-	play->lineage = lineage;
+	play->scanned.spill = play->claimed.spill =
+		(struct spill){ .directory = play->session->service->directory, .memory_bytes_max = 2 * STABLE_AHEAD_BYTES };
 	if (lineage)
 		lineage_ref(lineage);
 }

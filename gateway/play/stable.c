@@ -446,6 +446,16 @@ int lineage_claim(struct lineage *lineage, struct claim *claim)
 	return r;
 }
 
+void lineage_name(struct lineage *lineage, const struct claim *claim)
+{
+	if (lineage->failed || claims_name(&lineage->claims, claim) != CLAIMS_MADE)
+		return;
+	buffer_put(&lineage->pending, claim, sizeof(*claim));
+	lineage->made++;
+	if (lineage->pending.failed)
+		lineage->over = lineage->failed = true;
+}
+
 void lineage_set_strange(struct lineage *lineage)
 {
 	lineage->strange = true;

@@ -50,6 +50,8 @@ const char *lineage_key(const struct lineage *lineage);
 const struct claims *lineage_claims(const struct lineage *lineage);
 /* As claims_make(). -EIO: its file cannot be written; the lineage ends. CLAIMS_FULL ends it as well. */
 int lineage_claim(struct lineage *lineage, struct claim *claim);
+/* As claims_name(); nobody has to wait for it. */
+void lineage_name(struct lineage *lineage, const struct claim *claim);
 /* It is another tree than the lineage's: the next build of the directory begins a new one. */
 void lineage_set_strange(struct lineage *lineage);
 

@@ -80,6 +80,8 @@ void stand_in_init(struct stand_in *edge, struct rig *rig, const struct rig_tree
 
 		if (!file->directory)
 			add_file(edge, file, &node);
+		edge->names[i] = (struct named_entry){ .number = i, .digest = node.digest, .recipe = node.recipe,
+			                               .file_size = node.file_size };
 		if (slash)
 			below[below_count++] = node;
 		else
@@ -162,6 +164,44 @@ void stand_in_say_times(struct stand_in *edge)
 	buffer_fini(&list);
 }
 
+#define ENTRIES_A_MESSAGE 100
+
+static void say_entries(struct stand_in *edge)
+{
+	struct buffer list = buffer_heap(CONTEXT_MESSAGE_BYTES_MAX), encoded = buffer_heap(SIZE_MAX);
+
+	for (uint32_t i = 0; i < edge->tree->count; i++) {
+		const struct rig_file *file = &edge->tree->files[i];
+		struct fsutil_stat stat = {
+			.path = span_text(file->path), .size = file->directory ? 0 : (int64_t)file->size,
+			.mod_time_ns = file->mtime_ns, .mode = file->directory ? FSUTIL_MODE_DIRECTORY | 0755 : 0644,
+		};
+
+		buffer_clear(&encoded);
+		fsutil_stat_put(&encoded, &stat);
+		entry_list_put(&list, buffer_span(&encoded));
+		if ((i + 1) % ENTRIES_A_MESSAGE && i + 1 < edge->tree->count)
+			continue;
+		say(edge, &(struct context_response){ .entries = buffer_span(&list) });
+		buffer_clear(&list);
+	}
+	say(edge, &(struct context_response){ .entries = span_text("") });
+	buffer_fini(&list);
+	buffer_fini(&encoded);
+}
+
+void stand_in_name(struct stand_in *edge, uint32_t first, uint32_t count)
+{
+	struct buffer list = buffer_heap(CONTEXT_MESSAGE_BYTES_MAX);
+	uint64_t previous = 0;
+
+	for (uint32_t i = first; i < first + count && i < edge->tree->count; i++)
+		if (!edge->tree->files[i].directory)
+			name_list_put(&list, &previous, &edge->names[i]);
+	say(edge, &(struct context_response){ .named = buffer_span(&list) });
+	buffer_fini(&list);
+}
+
 static void take_ask(struct stand_in *edge, struct span message)
 {
 	struct context_ask ask;
@@ -169,12 +209,15 @@ static void take_ask(struct stand_in *edge, struct span message)
 	assert_true(message_decode(&context_ask_type, message, &ask));
 	edge->asks++;
 	edge->asked_times = ask.times;
+	edge->asked_ahead = ask.ahead;
 	edge->known = (struct digest){ 0 };
 	if (ask.known.size)
 		assert_true(digest_list_next(&ask.known, &edge->known));
 	if (edge->unfit) {
 		say(edge, &(struct context_response){ .unfit = span_text(edge->unfit) });
 		call_finish(&edge->call, GRPC_OK, NULL);
+	} else if (edge->ahead && ask.ahead) {
+		say_entries(edge);
 	} else if (!edge->silent) {
 		stand_in_say_root(edge);
 		if (ask.times && !edge->slow_times)

@@ -17,17 +17,20 @@ struct stand_in {
 	uint32_t blobs_count;
 	struct digest root;
 	uint32_t files;
+	struct named_entry names[RIG_FILES_MAX]; /* by entry; of directories zero */
 	/* How it answers. */
 	const char *unfit;               /* with this instead of the root */
 	bool silent;                     /* not at all until stand_in_say_root() */
 	bool slow_times;                 /* nor with times, until stand_in_say_times() */
 	bool lies;                       /* counts one entry more than there are */
+	bool ahead;                      /* when it may: entries first, and the rest with stand_in_name() and stand_in_say_root() */
 	uint64_t bytes_sent, files_read; /* what it says of them */
 	/* What came. */
 	struct call call;
 	bool open, ended;
 	unsigned asks;
 	bool asked_times;
+	bool asked_ahead;
 	uint32_t wanted;                 /* times that were asked for one by one, in its calls so far */
 	struct digest known;             /* of the last ask; zero: none */
 	struct buffer missing;           /* the last list; empty: none */
@@ -44,6 +47,8 @@ void stand_in_push(struct stand_in *edge, bool (*wants)(const struct stand_in *e
 void stand_in_push_missing(struct stand_in *edge);
 void stand_in_say_root(struct stand_in *edge);
 void stand_in_say_times(struct stand_in *edge);
+/* The contents of some entries, from `first` on. */
+void stand_in_name(struct stand_in *edge, uint32_t first, uint32_t count);
 
 /* For rig.give; rig.giver is the stand-in. */
 void stand_in_give(struct rig_client *client, struct stream *stream, const struct grpc_request *head);

@@ -357,6 +357,113 @@ static void who_leaves_takes_nobody_along(void **state)
 	stand_in_init(&edge, &rig, &tree);       /* for the teardown */
 }
 
+/* Entries are told before any content is known, and each content is given once it is named. */
+static void what_comes_ahead_is_told_ahead(void **state)
+{
+	struct rig_daemon *daemon = rig_daemon_start(&rig);
+	struct rig_copy copy = { 0 };
+	struct rig_client *client;
+	struct diffcopy_totals totals;
+
+	edge_start(450, 15);
+	edge.ahead = true;
+	client = client_at(daemon);
+	rig_copy_start(&copy, daemon, &tree);
+	rig_wait(&rig, copy.stats_ended && copy.asked == 450);
+	assert_true(edge.asked_ahead && edge.asked_times);
+	assert_int_equal(copy.ended, 0);
+	stand_in_push(&edge, NULL);
+	/* The second half first. */
+	stand_in_name(&edge, 200, RIG_FILES_MAX);
+	rig_wait(&rig, copy.ended > 200);
+	stand_in_name(&edge, 0, 200);
+	rig_wait(&rig, copy.ended == 450 && copy.fin_sent);
+	for (uint64_t since = 0, i = 0; i < 20; i++)
+		rig_turn(&rig, &since);
+	assert_false(copy.fin_received);         /* until the root is there */
+	stand_in_say_root(&edge);
+	copy_end(&copy);
+	totals = session_take_totals(client->session);
+	assert_int_equal(totals.entries, tree.count);
+	assert_int_equal(totals.files, 450);
+	rig_wait(&rig, !edge.open);
+	rig_client_end(client);
+	/* The next time its root is known: nothing has to come ahead. */
+	client = client_at(daemon);
+	rig_copy_start(&copy, daemon, &tree);
+	copy_end(&copy);
+	assert_false(edge.asked_ahead);
+	rig_client_end(client);
+}
+
+/* What was named and is gone waits for the root, with which it is pushed again. */
+static void what_is_lost_ahead_waits_for_the_root(void **state)
+{
+	struct rig_daemon *daemon = rig_daemon_start(&rig);
+	struct rig_copy copy = { 0 };
+	struct rig_client *client;
+
+	edge_start(200, 16);
+	edge.ahead = true;
+	client = client_at(daemon);
+	rig_copy_start(&copy, daemon, &tree);
+	rig_wait(&rig, copy.stats_ended);
+	stand_in_push(&edge, all_but_some);
+	stand_in_name(&edge, 0, RIG_FILES_MAX);
+	rig_wait(&rig, copy.ended > 20);
+	stand_in_say_root(&edge);
+	while (!copy.closed) {
+		rig_wait(&rig, copy.closed || edge.missing.size);
+		if (copy.closed)
+			break;
+		stand_in_push_missing(&edge);
+		stand_in_say_root(&edge);
+	}
+	copy_end(&copy);
+	rig_client_end(client);
+}
+
+/* Once entries were told there is no way back. */
+static void what_came_ahead_binds(void **state)
+{
+	struct rig_daemon *daemon = rig_daemon_start(&rig);
+	struct rig_client *client;
+
+	edge_start(60, 17);
+	edge.ahead = true;
+	for (int round = 0; round < 5; round++) {
+		struct rig_copy copy = { 0 };
+
+		client = client_at(daemon);
+		rig_copy_start(&copy, daemon, &tree);
+		rig_wait(&rig, copy.stats_ended);
+		if (round == 0)
+			call_finish(&edge.call, GRPC_OK, NULL);
+		if (round == 1)
+			stand_in_say_root(&edge);        /* of which nothing is here */
+		if (round == 2)
+			stand_in_name(&edge, 0, 5);      /* nor of this */
+		if (round == 3)
+			for (int twice = 0; twice < 2; twice++)
+				stand_in_name(&edge, 1, 2);
+		if (round == 4) {
+			stand_in_push(&edge, NULL);
+			stand_in_name(&edge, 0, 30);
+			stand_in_say_root(&edge);        /* with which all must be named */
+		}
+		if (round == 1)
+			rig_wait(&rig, edge.missing.size);
+		if (round == 1 || round == 2)
+			call_finish(&edge.call, GRPC_OK, NULL);
+		rig_until(&rig, &copy.closed);
+		assert_int_not_equal(copy.status, GRPC_OK);
+		assert_int_equal(client->bytes_sent, 0);
+		buffer_clear(&edge.missing);
+		rig_copy_fini(&copy);
+		rig_client_end(client);
+	}
+}
+
 static bool wants_nothing(const struct rig_file *file)
 {
 	return false;
@@ -423,6 +530,9 @@ int main(int argc, char **argv)
 		TEST(an_edge_lost_after_its_times_is_not_missed),
 		TEST(a_wrong_count_of_entries_ends_the_call),
 		TEST(who_leaves_takes_nobody_along),
+		TEST(what_comes_ahead_is_told_ahead),
+		TEST(what_is_lost_ahead_waits_for_the_root),
+		TEST(what_came_ahead_binds),
 		TEST(what_makes_no_sense_is_refused),
 	};
 

@@ -95,6 +95,8 @@ static void edge_take_tree(void)
 	stand_in_push(&edge, NULL);
 }
 
+static bool ahead;                       /* the edge sends entries and names before its root, when it may */
+
 /* One build of the tree; `client` is who builds. Returns how many files the daemon asked for. */
 static uint32_t build_as(const char *client_key)
 {
@@ -105,11 +107,17 @@ static uint32_t build_as(const char *client_key)
 	if (!rig.daemons_count)
 		daemon = rig_daemon_start(&rig);
 	edge_take_tree();
+	edge.ahead = ahead;
 	memset(asked, 0, sizeof(asked));
 	client = rig_client_start(&rig, &tree, client_key);
 	rig_carry(client, daemon);
 	disk_choose(daemon->shared_key);
 	rig_copy_start(&copy, daemon, &tree);
+	rig_wait(&rig, copy.closed || edge.asks);
+	if (edge.ahead && edge.asked_ahead) {
+		stand_in_name(&edge, 0, RIG_FILES_MAX);
+		stand_in_say_root(&edge);
+	}
 	rig_until(&rig, &copy.closed);
 	if (copy.status != GRPC_OK)
 		print_message("%s\n", copy.message);
@@ -361,6 +369,23 @@ static void real_times_are_the_clients(void **state)
 	rig_client_end(client);
 }
 
+/* A claim is made before the content is known, which becomes known later: from then on it is as any other. */
+static void what_came_ahead_is_claimed(void **state)
+{
+	ahead = true;
+	rig_tree_make(&tree, 300, 11);
+	assert_int_equal(build_as("app:1"), files_of(&tree));
+	assert_true(edge.asked_ahead);
+	touch_all(1000000007);
+	assert_int_equal(build_as("app:2"), 0);
+	assert_false(edge.asked_ahead);
+	rig_reopen_stable(&rig, "true");
+	tree.files[5].seed += 1;
+	assert_int_equal(build_as("app:3"), 1);
+	assert_int_equal(disks_count, 1);
+	ahead = false;
+}
+
 /* Two projects of one name: from the second change on each has a key of its own, or at least none has the other's bytes. */
 static void another_tree_gets_another_key(void **state)
 {
@@ -381,6 +406,7 @@ static int setup(void **state)
 	rig.give = stand_in_give;
 	rig.giver = &edge;
 	rig.stable = true;
+	ahead = false;
 	disks_count = 0;
 	return 0;
 }
@@ -407,6 +433,7 @@ int main(int argc, char **argv)
 		TEST(a_torn_tail_is_no_loss),
 		TEST(what_cannot_be_kept_is_not_told),
 		TEST(real_times_are_the_clients),
+		TEST(what_came_ahead_is_claimed),
 		TEST(another_tree_gets_another_key),
 	};
 
