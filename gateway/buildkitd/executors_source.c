@@ -208,6 +208,7 @@ static int item_open_tls(struct item *item, char *why, size_t why_size)
 {
 	const struct executor_address *given = &item->given;
 	struct tls_config config = {
+		.to_executor = true,
 		.ca_path = given->ca[0] ? given->ca : NULL,
 		.certificate_path = given->certificate[0] ? given->certificate : NULL,
 		.key_path = given->key[0] ? given->key : NULL,

@@ -120,6 +120,7 @@ int tls_context_create(struct tls_context **context, const struct tls_config *co
 		return ERR_RAISE(-ENOMEM);
 	}
 	made->server = config->server;
+	made->to_executor = config->to_executor;
 	r = load_identity(made->ssl, config, why, why_size);
 	if (r == 0)
 		r = load_trust(made->ssl, config, why, why_size);
