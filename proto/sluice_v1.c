@@ -1,6 +1,8 @@
 /* The messages of proto/sluice.v1.proto as tables, digest lists, and the two bulk messages. */
 #include "proto/sluice_v1.h"
 
+#include <assert.h>
+
 #include "proto/pb.h"
 
 MESSAGE_TYPE(push_request_type, struct push_request,
@@ -160,6 +162,28 @@ MESSAGE_TYPE(execute_output_type, struct execute_output,
 	     MESSAGE_FIELD(struct execute_output, data, 2, MESSAGE_BYTES),
 	     MESSAGE_FIELD(struct execute_output, queue_position, 3, MESSAGE_UINT32));
 
+MESSAGE_TYPE(link_message_type, struct link_message,
+	     MESSAGE_FIELD(struct link_message, hello, 1, MESSAGE_PRESENT),
+	     MESSAGE_FIELD(struct link_message, welcome, 2, MESSAGE_PRESENT),
+	     MESSAGE_FIELD(struct link_message, received, 3, MESSAGE_UINT64),
+	     MESSAGE_FIELD(struct link_message, taken, 4, MESSAGE_UINT64),
+	     MESSAGE_FIELD(struct link_message, probe, 5, MESSAGE_BOOL),
+	     MESSAGE_FIELD(struct link_message, over, 6, MESSAGE_BOOL),
+	     MESSAGE_FIELD(struct link_message, sequence, 7, MESSAGE_UINT64),
+	     MESSAGE_FIELD(struct link_message, channel, 8, MESSAGE_UINT32),
+	     MESSAGE_FIELD(struct link_message, kind, 9, MESSAGE_UINT32),
+	     MESSAGE_FIELD(struct link_message, credit, 10, MESSAGE_UINT64),
+	     MESSAGE_FIELD(struct link_message, data, 11, MESSAGE_BYTES));
+MESSAGE_TYPE(link_hello_type, struct link_hello,
+	     MESSAGE_FIELD(struct link_hello, id, 1, MESSAGE_BYTES),
+	     MESSAGE_FIELD(struct link_hello, resume, 2, MESSAGE_BOOL),
+	     MESSAGE_FIELD(struct link_hello, path, 3, MESSAGE_UINT32),
+	     MESSAGE_FIELD(struct link_hello, timeout_ms, 4, MESSAGE_UINT64),
+	     MESSAGE_FIELD(struct link_hello, ahead, 5, MESSAGE_BYTES));
+MESSAGE_TYPE(link_welcome_type, struct link_welcome,
+	     MESSAGE_FIELD(struct link_welcome, timeout_ms, 1, MESSAGE_UINT64),
+	     MESSAGE_FIELD(struct link_welcome, ahead, 2, MESSAGE_BYTES));
+
 void digest_list_put(struct buffer *out, const struct digest *digest)
 {
 	uint8_t entry[DIGEST_HASH_BYTES + PB_VARINT_BYTES_MAX];
@@ -288,4 +312,67 @@ void fetched_put(struct buffer *out, struct span data, enum fetch_fault fault)
 	pb_put_bytes(out, FETCHED_FIELD_DATA, data);
 	pb_put_varint(out, FETCHED_FIELD_FAULT, fault);
 	pb_end(out, mark);
+}
+
+enum { LINK_MESSAGE_FIELD_DATA = 11 };
+
+size_t link_message_head(uint8_t head[static LINK_HEAD_BYTES_MAX], const struct link_message *message, size_t data_size)
+{
+	struct buffer out = buffer_over(head, LINK_HEAD_BYTES_MAX);
+	struct link_message without = *message;
+	uint8_t *end;
+
+	assert(!message->hello.data && !message->welcome.data && data_size <= LINK_FRAME_BYTES);
+	without.data = (struct span){ 0 };
+	message_encode(&link_message_type, &out, &without);
+	if (data_size) {
+		end = buffer_reserve(&out, 2 * PB_VARINT_BYTES_MAX);
+		assert(end);
+		end = pb_varint_write(end, LINK_MESSAGE_FIELD_DATA << 3 | PB_BYTES);
+		end = pb_varint_write(end, data_size);
+		out.size = (size_t)(end - out.data);
+	}
+	assert(!out.failed);
+	return out.size;
+}
+
+/* What is told apart here nobody above has to look at again. */
+static bool link_frame_valid(const struct link_message *message)
+{
+	bool data = message->data.size != 0, credit = message->credit != 0;
+
+	if (message->sequence == 0)
+		return !data && !credit && message->channel == 0 && message->kind == LINK_DATA;
+	if (message->channel == 0 || message->kind > LINK_CREDIT || message->data.size > LINK_FRAME_BYTES)
+		return false;
+	return data == (message->kind == LINK_DATA) && credit == (message->kind == LINK_CREDIT);
+}
+
+bool link_message_decode(struct link_message *message, struct span bytes)
+{
+	return message_decode(&link_message_type, bytes, message) && link_frame_valid(message);
+}
+
+bool link_run_next(struct span *ahead, uint64_t *missing, uint64_t *there)
+{
+	const uint8_t *end = ahead->data + ahead->size, *next;
+
+	if (ahead->size == 0)
+		return false;
+	next = pb_varint_read(ahead->data, end, missing);
+	if (next)
+		next = pb_varint_read(next, end, there);
+	if (!next || *missing == 0 || *there == 0)
+		return false;
+	*ahead = span_make(next, (size_t)(end - next));
+	return true;
+}
+
+void link_run_put(struct buffer *ahead, uint64_t missing, uint64_t there)
+{
+	uint8_t pair[2 * PB_VARINT_BYTES_MAX];
+	uint8_t *end = pb_varint_write(pair, missing);
+
+	end = pb_varint_write(end, there);
+	buffer_put(ahead, pair, (size_t)(end - pair));
 }

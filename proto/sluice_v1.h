@@ -12,6 +12,7 @@
 #define SLUICE_PIN        "/sluice.v1.Store/Pin"
 #define SLUICE_BUILDS     "/sluice.v1.Store/Builds"
 #define SLUICE_ATTACH     "/sluice.v1.Executor/Attach"
+#define SLUICE_LINK_CARRY "/sluice.v1.Link/Carry"
 
 #define SLUICE_LIST_MAX           16384          /* entries of a digest list */
 #define SLUICE_PACK_BYTES         (4u << 20)     /* data in a pack or a fetch response */
@@ -19,6 +20,12 @@
 #define SLUICE_MISSING_PATHS_MAX  8
 #define SLUICE_BUILDS_MAX         1000           /* lines in an answer */
 #define SLUICE_BUILDS_DEFAULT     50
+#define LINK_ID_BYTES             16
+#define LINK_FRAME_BYTES          (32u << 10)    /* data in a frame */
+#define LINK_MESSAGE_BYTES_MAX    (LINK_FRAME_BYTES + 2048)
+#define LINK_HEAD_BYTES_MAX       128            /* of a LinkMessage, without hello, welcome and data */
+#define LINK_RUNS_MAX             64             /* pairs in `ahead` */
+#define LINK_CREDIT_FIRST         (256u << 10)   /* that a channel begins with */
 
 /* Digest lists: 32 raw bytes and a varint size an entry. */
 void digest_list_put(struct buffer *out, const struct digest *digest);
@@ -170,6 +177,42 @@ struct execute_output {
 	uint32_t queue_position;
 };
 
+enum link_kind { LINK_DATA = 0, LINK_OPEN = 1, LINK_END = 2, LINK_RESET = 3, LINK_CREDIT = 4 };
+
+struct link_message {
+	struct span hello, welcome;              /* MESSAGE_PRESENT */
+	uint64_t received, taken;
+	bool probe, over;
+	uint64_t sequence;                       /* 0: no frame */
+	uint32_t channel, kind;
+	uint64_t credit;
+	struct span data;
+};
+struct link_hello {
+	struct span id;
+	bool resume;
+	uint32_t path;
+	uint64_t timeout_ms;
+	struct span ahead;
+};
+struct link_welcome {
+	uint64_t timeout_ms;
+	struct span ahead;
+};
+
+/*
+ * The bytes of a LinkMessage before the `data_size` bytes of data, which follow them; `message->data` is not looked at.
+ * `hello` and `welcome` have to be empty. Returns how many.
+ */
+size_t link_message_head(uint8_t head[static LINK_HEAD_BYTES_MAX], const struct link_message *message, size_t data_size);
+/* Well-formed, and a frame or none: a known kind, data and credit only where they belong and within their bounds. */
+bool link_message_decode(struct link_message *message, struct span bytes);
+
+/* Takes a pair off the front of `ahead`; false at its end and (with `ahead` not empty) on malformed input. Neither is 0. */
+bool link_run_next(struct span *ahead, uint64_t *missing, uint64_t *there);
+void link_run_put(struct buffer *ahead, uint64_t missing, uint64_t there);
+
+extern const struct message_type link_message_type, link_hello_type, link_welcome_type;
 extern const struct message_type push_request_type, push_offer_type, push_query_type, push_commit_type,
 	push_response_type, push_answer_type, push_stored_type, push_rejected_type, push_committed_type,
 	push_missing_type, fetch_request_type, status_response_type, pinned_root_type, pin_request_type,

@@ -16,6 +16,7 @@
 #include "gateway/edge/channel.h"
 #include "gateway/edge/giver.h"
 #include "gateway/ledger/ledger.h"
+#include "gateway/link/link_service.h"
 #include "gateway/net/server.h"
 #include "gateway/pool/execute.h"
 #include "gateway/ring/ring.h"
@@ -39,6 +40,7 @@
 #define SPAWNER(member) MEMBER(COUNTERS_SPAWNER, spawner_status, member)
 #define CHANNELS(member) MEMBER(COUNTERS_CHANNELS, channels_counters, member)
 #define GIVER(member) MEMBER(COUNTERS_GIVER, giver_counters, member)
+#define LINKS(member) MEMBER(COUNTERS_LINKS, link_service_status, member)
 #define PROCESS(member) MEMBER(COUNTERS_PROCESS, counters_process, member)
 
 const struct counter counter_table[] = {
@@ -310,6 +312,32 @@ const struct counter counter_table[] = {
 	  "the edge's store is too small for what is built: raise --ceiling", GIVER(files_read_again) },
 	{ "sluice_edge_pushes_again_total", COUNTER_TOTAL, "pushes", "pushes that began again",
 	  "connections to the gateway break, or its store evicts what was just pushed", GIVER(pushes_again) },
+	/* links */
+	{ "sluice_links", COUNTER_GAUGE, "links", "links that are kept, with or without a connection", NULL, LINKS(links) },
+	{ "sluice_link_paths", COUNTER_GAUGE, "connections", "connections that carry links", NULL, LINKS(paths) },
+	{ "sluice_link_channels", COUNTER_GAUGE, "channels", "channels of links that are open; each counts as a connection, too",
+	  NULL, LINKS(channels) },
+	{ "sluice_links_total", COUNTER_TOTAL, "links", "links made", NULL, LINKS(links_total) },
+	{ "sluice_links_refused_total", COUNTER_TOTAL, "links", "calls for a link that were turned away",
+	  "links that are not known, after a restart or with another credential; or too many of them", LINKS(links_refused) },
+	{ "sluice_links_expired_total", COUNTER_TOTAL, "links", "links that had no connection for --link-timeout",
+	  "clients vanish, or networks fail for longer than that: raise it", LINKS(links_expired) },
+	{ "sluice_links_broken_total", COUNTER_TOTAL, "links", "links that were ended for breaking the rules",
+	  "the log names the peer: an attack, or memory ran out", LINKS(links_broken) },
+	{ "sluice_link_resumes_total", COUNTER_TOTAL, "links", "times that a link without a connection came back",
+	  "an unsteady network: builds go on, later", LINKS(resumes) },
+	{ "sluice_link_paths_total", COUNTER_TOTAL, "connections", "connections that carried links", NULL, LINKS(paths_total) },
+	{ "sluice_link_paths_lost_total", COUNTER_TOTAL, "connections", "of these, lost in mid-link",
+	  "an unsteady network, or a proxy between that cuts long connections", LINKS(paths_lost) },
+	{ "sluice_link_channels_total", COUNTER_TOTAL, "channels", "channels opened", NULL, LINKS(channels_total) },
+	{ "sluice_link_sent_bytes_total", COUNTER_TOTAL, "bytes", "bytes of channels sent to clients, each counted once", NULL,
+	  LINKS(bytes_sent) },
+	{ "sluice_link_received_bytes_total", COUNTER_TOTAL, "bytes", "bytes of channels received, each counted once", NULL,
+	  LINKS(bytes_received) },
+	{ "sluice_link_resent_bytes_total", COUNTER_TOTAL, "bytes", "bytes of channels sent again after a connection was lost", NULL,
+	  LINKS(bytes_resent) },
+	{ "sluice_link_duplicate_bytes_total", COUNTER_TOTAL, "bytes", "bytes of channels that came twice and were dropped", NULL,
+	  LINKS(bytes_duplicate) },
 
 	/* the process */
 	{ "sluice_resident_bytes", COUNTER_GAUGE, "bytes", "resident memory of the gateway process",

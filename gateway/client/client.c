@@ -19,13 +19,36 @@
 
 /* ---- the connection ---- */
 
+static void client_describe(struct client *client, const struct conn_fault *fault)
+{
+	conn_fault_describe(fault, client->adopted ? NULL : &client->address, client->connect_timeout_ns, client->why,
+	                    sizeof(client->why));
+}
+
 void client_note_end(struct client *client)
 {
+	struct conn_fault fault;
+
 	if (client->error || !client->conn || conn_end(client->conn) == CONN_END_NONE)
 		return;
-	client->error = conn_error(client->conn) ? conn_error(client->conn) : -ECONNRESET;
-	conn_fault_describe(client->conn, client->adopted ? NULL : &client->address, client->connect_timeout_ns, client->why,
-	                    sizeof(client->why));
+	fault = conn_fault_of(client->conn);
+	client->error = fault.error ? fault.error : -ECONNRESET;
+	client_describe(client, &fault);
+}
+
+/* A link that was never up failed as a connection does, and is told as one. */
+static void client_note_link_lost(struct client *client)
+{
+	const struct link *link = client->link;
+	struct conn_fault fault = { link_how_ended(link), link_conn_error(link), link_reason(link) };
+
+	if (client->error)
+		return;
+	client->error = fault.error ? fault.error : -ECONNRESET;
+	if (!client->link_up && fault.end != CONN_END_NONE)
+		client_describe(client, &fault);
+	else
+		snprintf(client->why, sizeof(client->why), "%s", fault.reason);
 }
 
 static void client_on_ready(struct conn *conn)
@@ -41,13 +64,65 @@ static void client_on_closed(struct conn *conn, const char *reason)
 
 	(void)reason;
 	client_note_end(client);
-	conn_bytes(conn, &client->received, &client->sent);
-	conn_handshake_bytes(conn, &client->handshake_received, &client->handshake_sent);
+	if (!client->link) {
+		conn_bytes(conn, &client->received, &client->sent);
+		conn_handshake_bytes(conn, &client->handshake_received, &client->handshake_sent);
+	}
 	client->conn = NULL;
 }
 
 static const struct conn_events client_conn_events = { .on_ready = client_on_ready, .on_closed = client_on_closed };
 static const struct h2_events client_h2_events = { 0 };
+
+/* ---- the link ---- */
+
+static void client_on_link_up(struct link *link)
+{
+	((struct client *)link_owner(link))->link_up = true;
+}
+
+static void client_on_link_lost(struct link *link, const char *reason)
+{
+	(void)reason;
+	client_note_link_lost(link_owner(link));
+}
+
+static void client_on_link_closed(struct link *link)
+{
+	struct client *client = link_owner(link);
+
+	link_bytes(link, &client->received, &client->sent, &client->handshake_received, &client->handshake_sent);
+	client->link = NULL;
+}
+
+static const struct link_events client_link_events = {
+	.on_up = client_on_link_up, .on_lost = client_on_link_lost, .on_closed = client_on_link_closed,
+};
+
+/* The connection is a channel then. */
+static int client_connect_link(struct client *client, const struct client_config *config, struct conn_config *conn, char *why,
+                               size_t why_size)
+{
+	struct link_config link = {
+		.address = client->address, .tls = client->tls, .server_name = config->server_name, .token = config->token,
+		.conns = config->link_conns, .timeout_ns = config->link_timeout_ns, .connect_timeout_ns = client->connect_timeout_ns,
+		.events = &client_link_events, .owner = client,
+	};
+	int r = link_open(&client->link, client->ring, &link, why, why_size), fd;
+
+	if (r < 0)
+		return ERR_RAISE(r);
+	fd = link_channel_open(client->link);
+	/* The link has time-outs of its own; these are behind them. */
+	conn->handshake_timeout_ns = 2 * client->connect_timeout_ns;
+	conn->stall_timeout_ns = UINT64_MAX / 4;
+	r = fd < 0 ? fd : conn_adopt(&client->conn, client->ring, fd, conn);
+	if (r < 0)
+		snprintf(why, why_size, "cannot make a channel: %s", strerror(-r));
+	if (r < 0 && fd >= 0)
+		close(fd);
+	return r;
+}
 
 static int client_connect(struct client *client, const struct client_config *config, char *why, size_t why_size)
 {
@@ -78,6 +153,8 @@ static int client_connect(struct client *client, const struct client_config *con
 		if (r < 0)
 			return ERR_RAISE(r);
 	}
+	if (config->link_conns)
+		return client_connect_link(client, config, &conn, why, why_size);
 	return conn_connect(&client->conn, client->ring, &client->address, client->tls, &conn, why, why_size);
 }
 
@@ -269,9 +346,11 @@ static void free_secret(char *text)
 void client_disconnect(struct client *client)
 {
 	client_calls_abandon(client);
+	client_flush(client);            /* what is on its way is counted only when it is out */
 	if (client->conn)
 		conn_close(client->conn, "closed here");
-	while (client->conn)
+	link_close(client->link);
+	while (client->conn || client->link)
 		ring_run(client->ring, UINT64_MAX);
 }
 
@@ -304,7 +383,9 @@ void client_bytes(const struct client *client, uint64_t *received, uint64_t *sen
 	*sent = client->sent;
 	*handshake_received = client->handshake_received;
 	*handshake_sent = client->handshake_sent;
-	if (!client->conn)
+	if (client->link)
+		link_bytes(client->link, received, sent, handshake_received, handshake_sent);
+	if (!client->conn || client->link)
 		return;
 	conn_bytes(client->conn, received, sent);
 	conn_handshake_bytes(client->conn, handshake_received, handshake_sent);
@@ -313,6 +394,11 @@ void client_bytes(const struct client *client, uint64_t *received, uint64_t *sen
 struct ring *client_ring(struct client *client)
 {
 	return client->ring;
+}
+
+struct link *client_link(struct client *client)
+{
+	return client->link;
 }
 
 const char *client_error(const struct client *client)

@@ -10,6 +10,7 @@
 
 struct client;
 struct client_call;
+struct link;
 
 struct client_config {
 	struct address address;
@@ -18,6 +19,12 @@ struct client_config {
 	const char *token;               /* bearer; NULL: none. Never logged */
 	const char *instance;            /* `sluice-instance` metadata; NULL: none */
 	uint64_t connect_timeout_ns;     /* 0: 10 s; connecting and shaking hands */
+	/*
+	 * 1 to LINK_PATHS_MAX: so many connections at most, as a link (gateway/link/link.h): when they are lost, calls go on over
+	 * the next ones, for `link_timeout_ns` (0: a minute). 0: one connection, without that. Not with `fd`.
+	 */
+	unsigned link_conns;
+	uint64_t link_timeout_ns;
 	uint32_t message_bytes_max;      /* of a received message; 0: 5 MiB */
 	int engine;                      /* enum ring_engine */
 };
@@ -37,10 +44,11 @@ int client_open_finish(struct client *client, char *why, size_t why_size);
 void client_close(struct client *client);
 /* Ends the connection and all calls on it, and leaves the client to be asked for its last numbers; then client_close(). */
 void client_disconnect(struct client *client);
-/* Bytes of the TCP stream so far, TLS included; of these, the TLS handshake's (0 without TLS). */
+/* Bytes of the TCP streams so far, TLS included; of these, the TLS handshakes' (0 without TLS). */
 void client_bytes(const struct client *client, uint64_t *received, uint64_t *sent, uint64_t *handshake_received,
                   uint64_t *handshake_sent);
 struct ring *client_ring(struct client *client);
+struct link *client_link(struct client *client);         /* NULL: it has none */
 
 /*
  * Opens a call. 0 or -errno (client_error() has the sentence). `metadata` may be NULL. The token, the instance and

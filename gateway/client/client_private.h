@@ -6,12 +6,15 @@
 
 #include <signal.h>
 #include "gateway/client/client.h"
+#include "gateway/link/link.h"
 #include "gateway/net/conn.h"
 
 struct client {
 	struct ring *ring;
 	struct tls_context *tls;
 	struct conn *conn;               /* NULL once it has gone */
+	struct link *link;               /* `conn` is a channel of it; NULL: none, or it has gone */
+	bool link_up;                    /* it was, at least once */
 	bool ready;                      /* it was, at least once */
 	bool end_told;                   /* client_wait() has reported that it has gone */
 	int error;                       /* negative errno, with `why` */

@@ -25,20 +25,25 @@ static int connect_failure(const char *name, int error, uint64_t connect_timeout
 	}
 }
 
-void conn_fault_describe(const struct conn *conn, const struct address *address, uint64_t connect_timeout_ns, char *text,
+struct conn_fault conn_fault_of(const struct conn *conn)
+{
+	return (struct conn_fault){ conn_end(conn), conn_error(conn), conn_reason(conn) };
+}
+
+void conn_fault_describe(const struct conn_fault *fault, const struct address *address, uint64_t connect_timeout_ns, char *text,
                          size_t size)
 {
-	bool closed_early = conn_error(conn) == -ECONNRESET && conn_end(conn) == CONN_END_HANDSHAKE;
+	bool closed_early = fault->error == -ECONNRESET && fault->end == CONN_END_HANDSHAKE;
 	char name[ADDRESS_TEXT_MAX] = "the gateway";
 
 	if (address)
 		address_format(address, name);
-	switch (conn_end(conn)) {
+	switch (fault->end) {
 	case CONN_END_CONNECT:
-		connect_failure(name, conn_error(conn), connect_timeout_ns, text, size);
+		connect_failure(name, fault->error, connect_timeout_ns, text, size);
 		break;
 	case CONN_END_HANDSHAKE:
-		snprintf(text, size, "cannot talk to %s: %s%s", name, conn_reason(conn),
+		snprintf(text, size, "cannot talk to %s: %s%s", name, fault->reason,
 		         closed_early && address && !address->tls ? " (is it a TLS listener, grpcs://?)" : "");
 		break;
 	case CONN_END_HANDSHAKE_TIMEOUT:
@@ -50,7 +55,7 @@ void conn_fault_describe(const struct conn *conn, const struct address *address,
 		         name);
 		break;
 	default:
-		snprintf(text, size, "connection to %s lost: %s", name, conn_reason(conn));
+		snprintf(text, size, "connection to %s lost: %s", name, fault->reason);
 		break;
 	}
 }

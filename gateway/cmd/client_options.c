@@ -9,6 +9,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 #include "gateway/base/cleanup.h"
+#include "gateway/link/link.h"
 #include "gateway/ring/ring.h"
 
 static const char *const engine_choices[] = {
@@ -42,6 +43,12 @@ static const struct option client_options[] = {
 	{ .name = "connect-timeout", .kind = OPTION_DURATION, .offset = MEMBER(connect_timeout_ns), .argument = "TIME",
 	  .environment = "SLUICE_CONNECT_TIMEOUT", .key = "connect-timeout", .fallback = "10s",
 	  .help = "how long to try to reach the gateway" },
+	{ .name = "conns", .kind = OPTION_NUMBER, .offset = MEMBER(conns), .argument = "N", .environment = "SLUICE_CONNS",
+	  .key = "conns", .fallback = "0", .most = LINK_PATHS_MAX,
+	  .help = "up to N connections as one link, which lives on when they are lost; 0: a single one, without that" },
+	{ .name = "link-timeout", .kind = OPTION_DURATION, .offset = MEMBER(link_timeout_ns), .argument = "TIME",
+	  .environment = "SLUICE_LINK_TIMEOUT", .key = "link-timeout", .fallback = "1m",
+	  .help = "with --conns: how long to try to come back when all of them are lost; the gateway may allow less" },
 	{ .name = "client-engine", .kind = OPTION_CHOICE, .offset = MEMBER(engine), .choices = engine_choices,
 	  .environment = "SLUICE_CLIENT_ENGINE", .key = "client-engine", .fallback = "auto",
 	  .help = "what this command's own input and output run on" },
@@ -130,6 +137,8 @@ bool client_options_config(struct client_options *options, struct client_config 
 		.token = options->token,
 		.instance = options->instance,
 		.connect_timeout_ns = options->connect_timeout_ns,
+		.link_conns = (unsigned)options->conns,
+		.link_timeout_ns = options->link_timeout_ns,
 		.engine = options->engine,
 	};
 	return true;

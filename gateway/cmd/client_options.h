@@ -10,6 +10,7 @@ struct client_options {
 	const char *token, *token_file;
 	const char *instance;
 	uint64_t connect_timeout_ns;
+	uint64_t conns, link_timeout_ns;
 	int engine;                      /* enum ring_engine */
 	/* client_options.c's */
 	char token_text[4096];

@@ -9,6 +9,7 @@
 #include "gateway/cmd/json.h"
 #include "gateway/cmd/pushing.h"
 #include "gateway/cmd/session.h"
+#include "gateway/link/link.h"
 
 struct push_options {
 	bool json, explain, no_ignore, no_snapshot;
@@ -27,11 +28,28 @@ static const struct option push_options[] = {
 	{ .name = "no-snapshot", .kind = OPTION_FLAG, .offset = MEMBER(no_snapshot),
 	  .help = "read every file, and remember nothing for the next time" },
 	{ .name = "compression", .kind = OPTION_NUMBER, .offset = MEMBER(level), .argument = "LEVEL", .fallback = "3", .most = 19,
-	  .help = "zstd level for what is sent; 0 sends it as it is" },
+	  .help = "zstd level for what is sent, or 1 while the link is faster than that; 0 sends it as it is" },
 };
 #undef MEMBER
 static const struct option_group push_group = OPTION_GROUP("Options", push_options);
 static const struct option_group *const push_groups[] = { &push_group, &progress_options_group, &client_options_group, NULL };
+
+/* null without --conns. */
+static json_t *link_json(struct client *client)
+{
+	struct link_status status;
+	json_t *object;
+
+	if (!client_link(client))
+		return json_null();
+	link_status(client_link(client), &status);
+	object = json_object();
+	json_set_u64(object, "paths", status.paths);
+	json_set_u64(object, "paths_lost", status.paths_lost);
+	json_set_u64(object, "resumes", status.resumes);
+	json_set_u64(object, "bytes_resent", status.bytes_resent);
+	return object;
+}
 
 /* `bill` NULL: nobody asked for it. */
 static int print_json(const struct pushing *pushing, const struct explain_bill *bill, uint64_t connect_ns, uint64_t elapsed_ns)
@@ -63,6 +81,7 @@ static int print_json(const struct pushing *pushing, const struct explain_bill *
 	json_object_set_new(object, "phases", phases);
 	if (bill)
 		json_object_set_new(object, "explain", explain_table_json(pushing, bill, EXPLAIN_TOP));
+	json_object_set_new(object, "link", link_json(pushing->client));
 	return json_print(object);
 }
 

@@ -16,7 +16,7 @@ struct serve_options {
 	int engine, log_format, log_level, mtime_trust, replay, spawn_network;
 	uint64_t spawn_max, spawn_tenant_max, spawn_warm, spawn_idle_ns, spawn_slots, spawn_memory_bytes, spawn_cpu_millis, spawn_pids,
 		spawn_keep_bytes;
-	uint64_t slots, drain_timeout_ns, idle_timeout_ns, connections_max, ledger_keep_ns, buildkit_queue_timeout_ns;
+	uint64_t slots, drain_timeout_ns, idle_timeout_ns, link_timeout_ns, connections_max, ledger_keep_ns, buildkit_queue_timeout_ns;
 };
 
 static const char *const engines[] = { "auto", "io_uring", "epoll", NULL };
@@ -116,6 +116,9 @@ static const struct option serve_options[] = {
 	  .key = "drain-timeout", .fallback = "30s", .help = "on SIGTERM, how long streams may take to finish" },
 	{ .name = "idle-timeout", .kind = OPTION_DURATION, .offset = MEMBER(idle_timeout_ns), .argument = "TIME",
 	  .key = "idle-timeout", .fallback = "1h", .help = "a connection without a call is closed after this time" },
+	{ .name = "link-timeout", .kind = OPTION_DURATION, .offset = MEMBER(link_timeout_ns), .argument = "TIME",
+	  .key = "link-timeout", .fallback = "1m",
+	  .help = "how long a client's link that has lost its connections may take to come back, before its builds end" },
 	{ .name = "connections", .kind = OPTION_NUMBER, .offset = MEMBER(connections_max), .argument = "N", .key = "connections",
 	  .fallback = "1024", .least = 1, .most = 100000, .help = "at most this many at a time; others wait" },
 	{ .name = "log-format", .kind = OPTION_CHOICE, .offset = MEMBER(log_format), .argument = "FORMAT", .key = "log.format",
@@ -194,6 +197,7 @@ static int serve_run(int argc, char **argv)
 		.allow_network = serve.allow_network,
 		.drain_timeout_ns = serve.drain_timeout_ns,
 		.idle_timeout_ns = serve.idle_timeout_ns,
+		.link_timeout_ns = serve.link_timeout_ns,
 		.connections_max = (uint32_t)serve.connections_max,
 	};
 	r = daemon_run(&config, why, sizeof(why));

@@ -41,6 +41,7 @@ static const struct server_method daemon_methods[] = {
 	{ SLUICE_STATUS, daemon_status },
 	{ SLUICE_BUILDS, daemon_builds },
 	{ SLUICE_ATTACH, daemon_attach },
+	{ SLUICE_LINK_CARRY, daemon_carry },
 	{ REAPI_EXECUTE, daemon_execute },
 	{ NULL, NULL },
 };
@@ -217,6 +218,16 @@ static int daemon_make_buildkit(struct daemon *daemon, char *why, size_t why_siz
 	return r;
 }
 
+static int daemon_make_links(struct daemon *daemon)
+{
+	struct link_service_config links = {
+		.ring = daemon->ring, .identify = daemon_identify, .adopt = daemon_adopt, .context = daemon,
+		.timeout_ns = daemon->config->link_timeout_ns,
+	};
+
+	return link_service_create(&daemon->links, &links);
+}
+
 static int daemon_make_services(struct daemon *daemon, char *why, size_t why_size)
 {
 	const struct daemon_config *config = daemon->config;
@@ -247,7 +258,9 @@ static int daemon_make_services(struct daemon *daemon, char *why, size_t why_siz
 		r = daemon_make_buildkit(daemon, why, why_size);
 	if (r < 0)
 		return r;
-	r = server_create(&daemon->server, daemon->ring, &server);
+	r = daemon_make_links(daemon);
+	if (r == 0)
+		r = server_create(&daemon->server, daemon->ring, &server);
 	if (r < 0) {
 		snprintf(why, why_size, "out of memory");
 		return r;
@@ -324,6 +337,7 @@ static void daemon_drain(struct daemon *daemon)
 	spawning_close(daemon);
 	pool_drain(daemon->pool);
 	server_drain(daemon->server, daemon->config->drain_timeout_ns);
+	link_service_drain(daemon->links);
 }
 
 /* Whoever is connected stays; what cannot be read is told, and what was there goes on. */
@@ -376,6 +390,7 @@ static void daemon_on_signal(void *context, int number)
 static bool daemon_idle(const struct daemon *daemon)
 {
 	return cas_idle(&daemon->cas) && !daemon->execute.open && !daemon->builds.open &&
+	       (!daemon->links || link_service_idle(daemon->links)) &&
 	       (!daemon->buildkit || buildkit_idle(daemon->buildkit));
 }
 
@@ -398,10 +413,13 @@ static void daemon_close(struct daemon *daemon)
 {
 	signals_destroy(daemon->signals);
 	observe_stop(daemon);
+	if (daemon->links)
+		link_service_close(daemon->links);
 	while (!daemon_idle(daemon))
 		ring_run(daemon->ring, UINT64_MAX);
 	server_destroy(daemon->server);
 	cas_fini(&daemon->cas);
+	link_service_destroy(daemon->links);
 	buildkit_destroy(daemon->buildkit);
 	buildkitd_stop(daemon);
 	brokering_stop(daemon);

@@ -41,6 +41,7 @@ struct daemon_config {
 	enum replay_policy replay;
 	uint64_t drain_timeout_ns;
 	uint64_t idle_timeout_ns;        /* of a connection without a call; 0: 1 h */
+	uint64_t link_timeout_ns;        /* how long a link without a connection is kept; 0: 1 min */
 	uint32_t connections_max;
 };
 

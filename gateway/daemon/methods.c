@@ -1,4 +1,5 @@
 /* The methods of the daemon: each hands its request to the service that it belongs to; and Status, which knows all parts. */
+#include <errno.h>
 #include <stdio.h>
 #include <stdlib.h>
 
@@ -28,6 +29,31 @@ int daemon_pin(void *context, const struct server_request *request, char *why, s
 int daemon_builds(void *context, const struct server_request *request, char *why, size_t why_size)
 {
 	return builds_start(&((struct daemon *)context)->builds, request, why, why_size);
+}
+
+int daemon_carry(void *context, const struct server_request *request, char *why, size_t why_size)
+{
+	return link_service_start(((struct daemon *)context)->links, request, why, why_size);
+}
+
+/* No right is asked for: each call inside the link is looked at by itself. */
+enum grpc_status daemon_identify(void *context, const struct server_request *request, struct tenant_identity *identity,
+                                 char *why, size_t why_size)
+{
+	const struct access *access = &((struct daemon *)context)->cas.access;
+	struct scope scope;
+
+	/* Its scope comes and goes with its assignments; what it opened would be left behind. */
+	if (access->executor_scope(access->context, request->conn, &scope) != -ENOENT) {
+		snprintf(why, why_size, "an executor has no use for a link");
+		return GRPC_PERMISSION_DENIED;
+	}
+	return access_scope(access, request, 0, &scope, identity, why, why_size);
+}
+
+int daemon_adopt(void *context, int fd, const struct conn_peer *peer)
+{
+	return server_adopt(((struct daemon *)context)->server, fd, peer);
 }
 
 int daemon_attach(void *context, const struct server_request *request, char *why, size_t why_size)

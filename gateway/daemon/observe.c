@@ -21,11 +21,13 @@ static void observe_publish(struct daemon *daemon)
 	struct stable_status stable = { 0 };
 	struct executors_status executors = { 0 };
 	struct spawner_status spawner = { 0 };
+	struct link_service_status links;
 
 	server_status(daemon->server, &server);
 	store_status(daemon->store, &store);
 	pool_status(daemon->pool, &pool);
 	ledger_status(daemon->ledger, &ledger);
+	link_service_status(daemon->links, &links);
 	if (daemon->buildkit)
 		buildkit_status(daemon->buildkit, &buildkit);
 	if (daemon->broker.memory)
@@ -51,6 +53,7 @@ static void observe_publish(struct daemon *daemon)
 	counters_read(&values, COUNTERS_LEDGER, &ledger);
 	counters_read(&values, COUNTERS_EXECUTORS, &executors);
 	counters_read(&values, COUNTERS_SPAWNER, &spawner);
+	counters_read(&values, COUNTERS_LINKS, &links);
 	counters_read(&values, COUNTERS_PROCESS, &process);
 	admin_publish(daemon->admin, &values);
 	if (daemon->draining)

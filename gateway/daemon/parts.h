@@ -11,6 +11,7 @@
 #include "gateway/daemon/account.h"
 #include "gateway/daemon/builds.h"
 #include "gateway/daemon/daemon.h"
+#include "gateway/link/link_service.h"
 #include "gateway/pool/execute.h"
 #include "proto/reapi.h"
 
@@ -35,6 +36,7 @@ struct daemon {
 	struct diffcopy_service broker;
 	struct play_service play;
 	struct account account;
+	struct link_service *links;
 	struct server *server;
 	struct signals *signals;
 	struct admin *admin;
@@ -54,6 +56,12 @@ int daemon_fetch(void *context, const struct server_request *request, char *why,
 int daemon_pin(void *context, const struct server_request *request, char *why, size_t why_size);
 int daemon_status(void *context, const struct server_request *request, char *why, size_t why_size);
 int daemon_builds(void *context, const struct server_request *request, char *why, size_t why_size);
+int daemon_carry(void *context, const struct server_request *request, char *why, size_t why_size);
 int daemon_attach(void *context, const struct server_request *request, char *why, size_t why_size);
 int daemon_unknown(void *context, const struct server_request *request, char *why, size_t why_size);
 int daemon_execute(void *context, const struct server_request *request, char *why, size_t why_size);
+
+/* What the links ask: who a caller is; and where a channel goes. */
+enum grpc_status daemon_identify(void *context, const struct server_request *request, struct tenant_identity *identity,
+                                 char *why, size_t why_size);
+int daemon_adopt(void *context, int fd, const struct conn_peer *peer);

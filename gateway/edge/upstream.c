@@ -106,7 +106,9 @@ const char *upstream_unreachable(const struct upstream *upstream)
 
 void upstream_describe(const struct upstream *upstream, const struct conn *conn, char *text, size_t size)
 {
-	conn_fault_describe(conn, &upstream->address, upstream->connect_timeout_ns, text, size);
+	struct conn_fault fault = conn_fault_of(conn);
+
+	conn_fault_describe(&fault, &upstream->address, upstream->connect_timeout_ns, text, size);
 }
 
 /* A token that a caller shows is meant for the edge, which asks for none: the gateway is not to see it. */

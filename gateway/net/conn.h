@@ -42,11 +42,16 @@ struct conn_events {
 	void (*on_closed)(struct conn *conn, const char *reason);
 };
 
+struct conn_peer;
+
 struct conn_config {
 	struct h2_config h2;             /* events and owner of the streams */
 	const struct conn_events *events;
 	void *owner;
 	const char *server_name;         /* client with TLS: the name to expect; NULL: the address's host */
+	const struct address_resolved *resolved;         /* conn_connect(): where the address leads, for who has asked already */
+	int resolved_count;              /* at most ADDRESS_RESOLVED_MAX; 0: it is asked then, which blocks */
+	const struct conn_peer *peer;    /* conn_adopt(): whom the socket stands for; NULL: whoever the socket tells */
 	uint64_t handshake_timeout_ns;   /* 0: 10 s. Connect + TLS + first SETTINGS */
 	uint64_t idle_timeout_ns;        /* 0: 1 h without a stream (bytes alone, PINGs say, keep nobody) -> GOAWAY */
 	uint64_t stall_timeout_ns;       /* 0: 2 min: a send of at most CONN_SEND_BYTES that does not end, or a frame (but
@@ -56,6 +61,7 @@ struct conn_config {
 struct conn_peer {
 	bool local;                      /* unix socket */
 	bool loopback;                   /* came by a listener that only this machine reaches, or by a unix socket */
+	bool linked;                     /* it is a channel of a link, whose credential it has */
 	bool certificate;                /* a verified client certificate: */
 	char organisation[256], common_name[256];
 	uint32_t uid, pid;               /* unix: SO_PEERCRED; uid UINT32_MAX: not known */

@@ -112,7 +112,10 @@ int conn_adopt(struct conn **out, struct ring *ring, int fd, const struct conn_c
 	if (r < 0)
 		return ERR_RAISE(r);
 	conn->handle = fd;
-	socket_peer(fd, &conn->peer);
+	if (config->peer)
+		conn->peer = *config->peer;
+	else
+		socket_peer(fd, &conn->peer);
 	conn_begin(conn);
 	*out = conn;
 	return 0;
@@ -157,6 +160,17 @@ static void conn_on_connect(struct op *op, int32_t res)
 		conn_end_now(conn, CONN_END_CONNECT, r, strerror(-r));
 }
 
+/* How many there are to try. */
+static int conn_resolve(struct conn_candidates *candidates, const struct address *address, const struct conn_config *config,
+                        char *why, size_t why_size)
+{
+	if (!config->resolved_count)
+		return address_resolve_all(address, false, candidates->resolved, why, why_size);
+	CHECK(config->resolved_count <= ADDRESS_RESOLVED_MAX);
+	memcpy(candidates->resolved, config->resolved, (size_t)config->resolved_count * sizeof(*config->resolved));
+	return config->resolved_count;
+}
+
 int conn_connect(struct conn **out, struct ring *ring, const struct address *address, struct tls_context *tls,
                  const struct conn_config *config, char *why, size_t why_size)
 {
@@ -172,7 +186,7 @@ int conn_connect(struct conn **out, struct ring *ring, const struct address *add
 	}
 	conn->peer.local = address->local;
 	conn->candidates = calloc(1, sizeof(*conn->candidates));
-	r = conn->candidates ? address_resolve_all(address, false, conn->candidates->resolved, why, why_size) : -ENOMEM;
+	r = conn->candidates ? conn_resolve(conn->candidates, address, config, why, why_size) : -ENOMEM;
 	if (r > 0) {
 		conn->candidates->count = r;
 		r = conn_try_next(conn);

@@ -354,7 +354,7 @@ int server_create(struct server **out, struct ring *ring, const struct server_co
 	return 0;
 }
 
-int server_adopt(struct server *server, int fd)
+int server_adopt(struct server *server, int fd, const struct conn_peer *peer)
 {
 	struct server_conn *each;
 	struct conn_config config;
@@ -362,11 +362,17 @@ int server_adopt(struct server *server, int fd)
 
 	if (server->state != SERVER_RUNNING)
 		return ERR_RAISE(-ESHUTDOWN);
+	if (server->connections >= server->config.connections_max)
+		return ERR_RAISE(-EMFILE);
 	each = calloc(1, sizeof(*each));
 	if (!each)
 		return ERR_RAISE(-ENOMEM);
 	each->server = server;
 	config = conn_config(each);
+	config.peer = peer;
+	/* A link that is down takes no bytes, and may come back: its own time-outs decide. */
+	if (peer && peer->linked)
+		config.stall_timeout_ns = UINT64_MAX / 4;
 	r = conn_adopt(&each->conn, server->ring, fd, &config);
 	if (r < 0) {
 		free(each);

@@ -56,8 +56,11 @@ int server_listen(struct server *server, const struct address *address, struct t
  * replaced or the server is drained; present connections do not need it.
  */
 void server_set_tls(struct server *server, struct tls_context *tls);
-/* Adopts a connected socket pair's end as one more connection. */
-int server_adopt(struct server *server, int fd);
+/*
+ * Adopts a connected socket pair's end as one more connection, of this peer; NULL: of whoever the socket tells. 0, and the
+ * descriptor is the server's; -EMFILE: connections_max are open; -ESHUTDOWN, -ENOMEM.
+ */
+int server_adopt(struct server *server, int fd, const struct conn_peer *peer);
 /*
  * Stop listening, GOAWAY everywhere, wait for the streams; after `timeout_ns` close what is left. Again with 0: close it
  * now; again with another time: nothing.

@@ -18,6 +18,7 @@
 #include "gateway/edge/channel.h"
 #include "gateway/edge/giver.h"
 #include "gateway/ledger/ledger.h"
+#include "gateway/link/link_service.h"
 #include "gateway/net/server.h"
 #include "gateway/play/play.h"
 #include "gateway/pool/execute.h"
@@ -53,6 +54,7 @@ static void leaves_no_number_out(void **state)
 	assert_covers(COUNTERS_EXECUTE, sizeof(struct execute_counters));
 	assert_covers(COUNTERS_LEDGER, sizeof(struct ledger_status));
 	assert_covers(COUNTERS_BUILDKIT, sizeof(struct buildkit_status));
+	assert_covers(COUNTERS_LINKS, sizeof(struct link_service_status));
 	assert_covers(COUNTERS_BROKER, sizeof(struct diffcopy_counters));
 	assert_covers(COUNTERS_PLAY, sizeof(struct play_counters));
 	assert_covers(COUNTERS_STABLE, sizeof(struct stable_status));

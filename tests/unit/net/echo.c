@@ -316,7 +316,7 @@ static void do_adopt(struct post *post)
 {
 	struct echo *echo = container_of(post, struct echo, post_adopt);
 
-	CHECK(server_adopt(echo->server, echo->adopt_fd) == 0);
+	CHECK(server_adopt(echo->server, echo->adopt_fd, NULL) == 0);
 }
 
 /* The old keys may go at once: present connections do not need them. */

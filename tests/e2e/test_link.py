@@ -1,0 +1,168 @@
+"""A push over a link goes on when its connections are cut; what cannot go on says why."""
+import os
+import random
+import socket
+import threading
+
+import shared
+import trees
+from harness import Client, check, poll
+
+
+class CuttingProxy:
+    """A TCP relay that cuts a connection after about so many bytes, a number of times; bytes under way are lost then. Or it
+    stops after so many bytes, until it cuts what is there."""
+
+    def __init__(self, target_port, every=0, cuts=0, stop_after=None, seed=1):
+        self.target_port, self.every, self.wanted = target_port, every, cuts
+        self.cuts, self.open, self.random = 0, True, random.Random(seed)
+        self.lock, self.pairs = threading.Lock(), []
+        self.stop_after, self.passed, self.stopped = stop_after, 0, threading.Event()
+        self.listener = socket.create_server(("127.0.0.1", 0))
+        self.port = self.listener.getsockname()[1]
+        threading.Thread(target=self._accept, daemon=True).start()
+
+    def _accept(self):
+        while True:
+            try:
+                client, _ = self.listener.accept()
+            except OSError:
+                return
+            try:
+                server = socket.create_connection(("127.0.0.1", self.target_port)) if self.open else None
+            except OSError:
+                server = None
+            if not server:
+                client.close()
+                continue
+            pair = {"sockets": (client, server), "left": self.random.uniform(0.5, 1.5) * self.every, "cut": False}
+            self.pairs.append(pair)
+            for source, target in ((client, server), (server, client)):
+                threading.Thread(target=self._relay, args=(pair, source, target), daemon=True).start()
+
+    def _relay(self, pair, source, target):
+        try:
+            while data := source.recv(16 << 10):
+                with self.lock:
+                    pair["left"] -= len(data)
+                    self.passed += len(data)
+                    if self.stop_after is not None and self.passed > self.stop_after:
+                        self.stopped.set()
+                        return           # nothing goes on, and nothing ends
+                    if pair["left"] <= 0 and self.cuts < self.wanted and not pair["cut"]:
+                        self.cuts += 1
+                        break
+                target.sendall(data)
+        except OSError:
+            pass
+        self.cut(pair)
+
+    def cut(self, pair):
+        """With a reset: what the kernel still holds is dropped, as by a router that forgets."""
+        with self.lock:
+            if pair["cut"]:
+                return
+            pair["cut"] = True
+        for each in pair["sockets"]:
+            each.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, b"\1\0\0\0\0\0\0\0")
+            try:
+                each.shutdown(socket.SHUT_RDWR)
+            except OSError:
+                pass
+            each.close()
+
+    def shut(self, again=False):
+        """What is there is cut, and nobody gets through any more; but `again`: those who come then."""
+        self.open = again
+        self.stop_after = None
+        for pair in list(self.pairs):
+            self.cut(pair)
+
+    def close(self):
+        self.shut()
+        self.listener.close()
+
+
+def large_tree(env, files=30, size=2_000_000):
+    tree = env.path("tree")
+    os.makedirs(tree)
+    for i in range(files):
+        trees.write_random(f"{tree}/{i}", size, f"link {i}")
+    return tree, files * size
+
+
+def through(env, gateway, proxy, *options):
+    scheme = "grpcs" if gateway.tls else "grpc"
+    return Client(env, gateway, "client", address=f"{scheme}://127.0.0.1:{proxy.port}", options=options)
+
+
+def push_through_cuts(env, conns):
+    gateway = env.gateway(tls=True)
+    tree, size = large_tree(env)
+    proxy = CuttingProxy(gateway.port, every=size / (20 + 2 * conns), cuts=20)
+    pushed = through(env, gateway, proxy, "--conns", str(conns)).push(tree, "--no-snapshot")
+    check(proxy.cuts == 20, f"{proxy.cuts} cuts")
+    check(pushed["link"]["paths_lost"] >= 20, f"{pushed['link']}")
+    again = pushed["link"]["bytes_resent"]
+    back = env.path("back")
+    env.client(gateway).pull(pushed["root"], back)
+    check(not trees.differences(tree, back), "the pulled tree differs")
+    # Under 2 % of what the push sent.
+    env.row(f"push cut 20 times, {conns} conns, sent again", 100 * again / pushed["bytes_sent"], 2, "%")
+    gateway.wait_metric(lambda m: m["sluice_link_paths_lost_total"] >= 20 and m["sluice_links"] == 0, "the link is over")
+    proxy.close()
+    gateway.stop()
+
+
+def test_a_push_is_cut_twenty_times(env):
+    push_through_cuts(env, 1)
+
+
+def test_a_push_over_three_conns_is_cut_twenty_times(env):
+    push_through_cuts(env, 3)
+
+
+def test_nothing_changed_costs_little_over_a_link(env):
+    gateway = env.gateway(tls=True)
+    client = env.client(gateway)
+    tree = shared.own_tree(env)
+    root = client.push(tree)["root"]
+    client.push(tree)
+    pushed = client.push(tree, "--conns", "1")
+    check(pushed["root"] == root and pushed["link"]["resumes"] == 0, f"{pushed}")
+    total = pushed["bytes_sent"] + pushed["bytes_received"]
+    env.row("nothing changed, over a link, TCP payload both ways", total, 5000, "bytes")
+    env.row("nothing changed, over a link, after the handshake", total - pushed["handshake_bytes"], 2000, "bytes")
+    gateway.stop()
+
+
+def test_who_does_not_come_back_is_told(env):
+    gateway = env.gateway()
+    tree, _ = large_tree(env, files=10)
+    proxy = CuttingProxy(gateway.port, stop_after=5_000_000)
+    client = through(env, gateway, proxy, "--conns", "1", "--link-timeout", "1s")
+    process = env.start("push", *client.options, "--no-snapshot", "--progress", "quiet", tree, home=client.home)
+    check(proxy.stopped.wait(60), "the push is not under way")
+    proxy.shut()
+    _, stderr = process.communicate(timeout=60)
+    check(process.returncode != 0 and b"is lost: no connection for 1 s" in stderr, f"{process.returncode} {stderr}")
+    proxy.close()
+    gateway.stop()
+
+
+def test_a_gateway_that_was_restarted_does_not_resume(env):
+    store = env.path("store")
+    gateway = env.gateway(store=store)
+    tree, _ = large_tree(env)
+    proxy = CuttingProxy(gateway.port, stop_after=5_000_000)
+    client = through(env, gateway, proxy, "--conns", "1")
+    process = env.start("push", *client.options, "--no-snapshot", "--progress", "quiet", tree, home=client.home)
+    check(proxy.stopped.wait(60), "the push is not under way")
+    gateway.kill()
+    gateway = env.gateway(store=store, port=gateway.port)
+    proxy.shut(again=True)
+    _, stderr = process.communicate(timeout=120)
+    check(process.returncode != 0 and b"does not know this link: it was restarted" in stderr, f"{process.returncode} {stderr}")
+    poll(lambda: gateway.metrics().get("sluice_links_refused_total"), "the gateway refused it")
+    proxy.close()
+    gateway.stop()
