@@ -11,6 +11,7 @@
 
 #define MESSAGE_BYTES_MAX (4u << 20)             /* fsutil's DATA has 32 KiB, a STAT's xattrs a few */
 #define QUEUE_KEPT_BYTES  (256u << 10)
+#define NAME_BYTES_MAX    (64u << 10)            /* of a dir-name */
 #define STATS_MEMORY_BYTES (DIFFCOPY_MEMORY_ENTRIES * 96ull)     /* of STATs that wait, about as many entries */
 
 /* ---- towards the daemon ---- */
@@ -133,6 +134,29 @@ static const char *diffcopy_add_entry(struct diffcopy *diffcopy, struct span byt
 	return NULL;
 }
 
+/* As diffcopy_tell_daemon(), with another mtime. */
+static void diffcopy_tell_restat(struct diffcopy *diffcopy, struct span bytes)
+{
+	struct buffer packet = buffer_heap(MESSAGE_BYTES_MAX), encoded = buffer_heap(MESSAGE_BYTES_MAX);
+	uint8_t head[FSUTIL_HEAD_BYTES_MAX];
+	struct fsutil_stat stat;
+
+	if (!fsutil_stat_decode(bytes, &stat) ||
+	    !diffcopy->session->restat(diffcopy->session, buffer_span(&diffcopy->directory), &stat)) {
+		diffcopy_fail(diffcopy, GRPC_UNAVAILABLE, "the gateway cannot keep its claims on the context: start the build again");
+		return;
+	}
+	fsutil_stat_put(&encoded, &stat);
+	buffer_put(&packet, head, fsutil_write_stat_head(head, encoded.size));
+	buffer_put(&packet, encoded.data, encoded.size);
+	if (packet.failed || encoded.failed)
+		diffcopy_fail(diffcopy, GRPC_RESOURCE_EXHAUSTED, "the gateway is out of memory");
+	else
+		diffcopy_tell_daemon(diffcopy, &diffcopy->stats, buffer_span(&packet));
+	buffer_fini(&packet);
+	buffer_fini(&encoded);
+}
+
 /* ---- packets ---- */
 
 static void client_on_message(struct call *call, struct span message)
@@ -149,7 +173,9 @@ static void client_on_message(struct call *call, struct span message)
 	case FSUTIL_STAT:
 		if (packet.has_stat)
 			fault = diffcopy_add_entry(diffcopy, packet.stat);
-		if (!fault)
+		if (!fault && packet.has_stat && diffcopy->session->restat)
+			diffcopy_tell_restat(diffcopy, packet.stat);
+		else if (!fault)
 			diffcopy_tell_daemon(diffcopy, &diffcopy->stats, message);
 		break;
 	case FSUTIL_DATA:
@@ -211,6 +237,7 @@ static void diffcopy_on_reap(struct op *op, int32_t res)
 	packet_queue_fini(&diffcopy->stash);
 	packet_queue_fini(&diffcopy->questions);
 	spill_fini(&diffcopy->entries);
+	buffer_fini(&diffcopy->directory);
 	free(diffcopy);
 	session->open--;
 	if (session->on_idle && session->open == 0)
@@ -345,6 +372,8 @@ int diffcopy_open(struct diffcopy_session *session, struct stream *stream, const
 		return ERR_RAISE(r);
 	}
 	diffcopy->counted = read.counted;
+	diffcopy->directory = buffer_heap(NAME_BYTES_MAX);
+	buffer_put(&diffcopy->directory, read.directory.data, read.directory.size);
 	call_accept(&diffcopy->daemon, stream, head, MESSAGE_BYTES_MAX, &daemon_events, diffcopy);
 	session->open++;
 	session->service->counters.calls++;

@@ -50,12 +50,20 @@ struct diffcopy_totals {
 	uint64_t bytes_from_client, bytes_from_store, bytes_to_executor;         /* of file content */
 };
 
+struct fsutil_stat;
+
 struct diffcopy_session {
 	struct diffcopy_service *service;        /* NULL: there is no broker */
 	struct scope scope;
 	bool trusted;                            /* there is a shared key */
 	uint8_t identity[32];                    /* hash of tenant, subject, shared key */
 	struct diffcopy_totals totals;
+	/*
+	 * What the daemon is told of an entry in place of its mtime; nothing else of it may change. False: it cannot be told of it.
+	 * NULL: it is told what the client says.
+	 */
+	bool (*restat)(struct diffcopy_session *session, struct span directory, struct fsutil_stat *stat);
+	struct h2 *(*client)(struct diffcopy_session *session);  /* the client's engine; NULL: it has gone. For plays */
 	unsigned open;                           /* calls that refer to it */
 	void (*on_idle)(struct diffcopy_session *session);       /* the last of them has gone. Optional */
 };

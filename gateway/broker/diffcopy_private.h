@@ -69,6 +69,7 @@ struct diffcopy {
 	bool impatient;                  /* the daemon was waited for in vain: files are deferred until it takes some again */
 	uint64_t held_since_ns;          /* by the stash */
 	struct op patience;
+	struct buffer directory;         /* dir-name, where it is needed */
 	bool counted;                    /* its entries are those of a context, for the account */
 	enum grpc_status client_status;
 	char client_message[CALL_STATUS_TEXT_MAX + 1];

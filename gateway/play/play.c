@@ -308,20 +308,18 @@ static void asker_on_times(struct asker *asker, struct span times)
 
 static const struct call_events daemon_events;
 
-/* The daemon has heard nothing yet: its call becomes a plain one. */
-static void play_fall_back(struct play *play, const char *why)
+static void play_fall_back(struct play *play)
 {
-	struct stream *stream = call_give_back(&play->daemon);
+	struct h2 *client = play->session->client(play->session);
+	struct stream *stream = client ? call_give_back(&play->daemon) : NULL;
 
-	log_event(LOG_INFO, "context not played", LOG_TEXT("cause", why));
-	play->service->counters.unfit++;
 	if (!stream) {
-		play_fail(play, GRPC_UNAVAILABLE, why);
+		play_fail(play, GRPC_UNAVAILABLE, play->why);
 		return;
 	}
-	if (diffcopy_open(play->session, stream, &play->request, play->asker.config.edge) < 0) {
+	if (diffcopy_open(play->session, stream, &play->request, client) < 0) {
 		call_accept(&play->daemon, stream, &play->request, MESSAGE_BYTES_MAX, &daemon_events, play);
-		play_fail(play, GRPC_UNAVAILABLE, why);
+		play_fail(play, GRPC_UNAVAILABLE, play->why);
 		return;
 	}
 	play->state = PLAY_OVER;
@@ -329,12 +327,37 @@ static void play_fall_back(struct play *play, const char *why)
 	play_join(play);
 }
 
+/* The key is gone, from the disk too: what a plain call tells under it is no matter to any later build. */
+static void play_on_given_up(struct lineage_sync *sync)
+{
+	struct play *play = container_of(sync, struct play, sync);
+
+	if (sync->result < 0)
+		play_fail(play, GRPC_UNAVAILABLE, play->why);
+	else
+		play_fall_back(play);
+}
+
+/* The daemon has heard nothing yet: its call becomes a plain one. */
+static void play_leave(struct play *play, const char *why)
+{
+	log_event(LOG_INFO, "context not played", LOG_TEXT("cause", why));
+	play->service->counters.unfit++;
+	snprintf(play->why, sizeof(play->why), "%s", why);
+	if (!play->lineage) {
+		play_fall_back(play);
+		return;
+	}
+	play->sync.fn = play_on_given_up;
+	lineage_give_up(play->lineage, &play->sync);
+}
+
 static void asker_on_failed(struct asker *asker, const char *why)
 {
 	struct play *play = container_of(asker, struct play, asker);
 
 	if (play->state == PLAY_ASKING)
-		play_fall_back(play, why);
+		play_leave(play, why);
 	else if (play->state == PLAY_REPAIRING || play->state == PLAY_AHEAD)
 		play_fail(play, GRPC_UNAVAILABLE, why);
 	else

@@ -37,7 +37,7 @@ void play_service_fini(struct play_service *service);
 /*
  * Inside on_stream of the daemon's `stream`, as diffcopy_open(); `edge` is the client's engine, behind which Context/Give
  * is exposed. `lineage`: under whose key the daemon keeps the context, with mtimes as it says; NULL: under the client's
- * own, with the client's mtimes.
+ * own, with the client's mtimes. Of the session `client` is set, and with a lineage `restat`.
  */
 int play_open(struct play_service *service, struct diffcopy_session *session, struct stream *stream,
               const struct grpc_request *head, struct h2 *edge, struct lineage *lineage);

@@ -65,6 +65,7 @@ struct play {
 	uint8_t key[ROOTS_KEY_BYTES];
 	struct digest known;
 	struct op reap;
+	char why[CALL_STATUS_TEXT_MAX + 1];      /* it is not played */
 	struct context_root counted;     /* of what the edge said: what is in the totals */
 
 	bool ahead;                      /* what is told comes from the edge's entries, not from the tree */

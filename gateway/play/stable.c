@@ -42,6 +42,7 @@ struct lineage {
 	bool strange;                    /* likewise, but it stays */
 	bool make;                       /* its file is to be made */
 	bool failed;                     /* its file cannot be written */
+	bool given_up, removed;          /* given_up: its file is to go at once; and has */
 	unsigned refs;
 	struct claims_file_head head;
 	char name[NAME_BYTES_MAX + 1], key[STABLE_KEY_BYTES];
@@ -50,10 +51,15 @@ struct lineage {
 	uint64_t end;                    /* of the file */
 	uint64_t made, writing, durable; /* claims since it was opened */
 	struct buffer pending, written;  /* of struct claim */
-	struct list requests, syncs;
+	struct list requests, syncs, farewells;
 	struct op op;
 	struct post turn;
 	bool posted;
+};
+
+struct unfit {
+	uint8_t owner[CLAIMS_FILE_OWNER_BYTES];
+	uint64_t until_ns;               /* 0: none */
 };
 
 struct stable {
@@ -62,6 +68,8 @@ struct stable {
 	char *directory;
 	uint8_t secret[SECRET_BYTES];
 	struct list lineages;
+	struct unfit unfit[STABLE_UNFIT_MAX];
+	unsigned unfit_next;
 	unsigned count, busy;            /* busy: ops and posts under way */
 	uint64_t damaged, writes_failed;
 	void (*closed)(void *context);
@@ -134,6 +142,7 @@ static struct lineage *lineage_create(struct stable *stable, const struct claims
 	lineage->written = buffer_heap(PENDING_BYTES_MAX);
 	list_init(&lineage->requests);
 	list_init(&lineage->syncs);
+	list_init(&lineage->farewells);
 	list_append(&stable->lineages, &lineage->link);
 	stable->count++;
 	return lineage;
@@ -164,7 +173,7 @@ static void lineage_free(struct lineage *lineage)
 static bool lineage_is_busy(const struct lineage *lineage)
 {
 	return lineage->refs || op_in_flight(&lineage->op) || lineage->posted || !list_empty(&lineage->requests) ||
-	       !list_empty(&lineage->syncs);
+	       !list_empty(&lineage->syncs) || !list_empty(&lineage->farewells);
 }
 
 static void stable_close_join(struct stable *stable)
@@ -187,7 +196,9 @@ static int32_t lineage_remove(struct op *op)
 	char name[CLAIMS_FILE_NAME_BYTES];
 
 	claims_file_name(lineage->head.id, name);
-	return unlinkat(lineage->stable->dir_fd, name, 0) < 0 ? -errno : 0;
+	if (unlinkat(lineage->stable->dir_fd, name, 0) < 0 && errno != ENOENT)
+		return -errno;
+	return fsync(lineage->stable->dir_fd) < 0 ? -errno : 0;
 }
 
 static void lineage_on_removed(struct op *op, int32_t res)
@@ -383,12 +394,24 @@ static struct lineage *stable_find(struct stable *stable, const uint8_t *owner)
 	return found;
 }
 
+static bool stable_is_unfit(const struct stable *stable, const uint8_t *owner)
+{
+	uint64_t now = ring_now_ns(stable->ring);
+
+	for (unsigned i = 0; i < STABLE_UNFIT_MAX; i++)
+		if (stable->unfit[i].until_ns > now && memcmp(stable->unfit[i].owner, owner, CLAIMS_FILE_OWNER_BYTES) == 0)
+			return true;
+	return false;
+}
+
 int stable_get(struct stable *stable, struct stable_request *request, struct span tenant, struct span name)
 {
 	uint8_t owner[CLAIMS_FILE_OWNER_BYTES];
 	struct lineage *lineage;
 
 	owner_make(owner, tenant, name);
+	if (stable_is_unfit(stable, owner))
+		return STABLE_UNFIT;
 	lineage = stable_find(stable, owner);
 	if (!lineage)
 		lineage = stable_make(stable, owner);
@@ -454,6 +477,17 @@ void lineage_name(struct lineage *lineage, const struct claim *claim)
 	lineage->made++;
 	if (lineage->pending.failed)
 		lineage->over = lineage->failed = true;
+}
+
+bool lineage_restat(struct lineage *lineage, struct span name, struct span path, uint64_t size, int64_t *mtime_ns)
+{
+	struct claim claim = { .path = claims_path(&lineage->claims, name, path), .size = size, .mtime_ns = *mtime_ns };
+	int r;
+
+	ring_random(lineage->stable->ring, claim.content.bytes, sizeof(claim.content.bytes));
+	r = claims_make(&lineage->claims, &claim);
+	*mtime_ns = claim.mtime_ns;
+	return r == CLAIMS_MADE;
 }
 
 void lineage_set_strange(struct lineage *lineage)
@@ -549,6 +583,53 @@ void lineage_sync_cancel(struct lineage_sync *sync)
 	list_remove(&sync->link);
 }
 
+/* ---- giving up ---- */
+
+void lineage_give_up(struct lineage *lineage, struct lineage_sync *sync)
+{
+	struct stable *stable = lineage->stable;
+	struct unfit *unfit = &stable->unfit[stable->unfit_next];
+
+	stable->unfit_next = (stable->unfit_next + 1) % STABLE_UNFIT_MAX;
+	unfit->until_ns = ring_now_ns(stable->ring) + STABLE_UNFIT_NS;
+	memcpy(unfit->owner, lineage->head.owner, sizeof(unfit->owner));
+	lineage->over = lineage->given_up = true;
+	list_append(&lineage->farewells, &sync->link);
+	lineage_schedule(lineage);
+}
+
+static void lineage_on_given_up(struct op *op, int32_t res)
+{
+	struct lineage *lineage = container_of(op, struct lineage, op);
+
+	lineage->stable->busy--;
+	lineage->state = LINEAGE_READY;
+	lineage->removed = res == 0;
+	lineage->failed |= res < 0;
+	lineage_schedule(lineage);
+}
+
+static void lineage_part(struct lineage *lineage)
+{
+	struct list *link;
+
+	if (!lineage->given_up || (!lineage->removed && !lineage->failed && lineage->state != LINEAGE_READY))
+		return;
+	if (!lineage->removed && !lineage->failed) {
+		lineage->state = LINEAGE_WRITING;
+		lineage->op.fn = lineage_on_given_up;
+		lineage->stable->busy++;
+		ring_work(lineage->stable->ring, &lineage->op, lineage_remove);
+		return;
+	}
+	while ((link = list_take(&lineage->farewells))) {
+		struct lineage_sync *sync = container_of(link, struct lineage_sync, link);
+
+		sync->result = lineage->removed ? 0 : -EIO;
+		sync->fn(sync);
+	}
+}
+
 /* ---- the turn ---- */
 
 static void lineage_on_turn(struct post *post)
@@ -561,6 +642,7 @@ static void lineage_on_turn(struct post *post)
 	lineage->refs++;                 /* it stays until the end of this */
 	lineage_answer(lineage);
 	lineage_tell(lineage);
+	lineage_part(lineage);
 	if (!list_empty(&lineage->syncs) || lineage->refs == 1)
 		lineage_start_writing(lineage);
 	lineage->refs--;

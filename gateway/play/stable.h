@@ -20,6 +20,8 @@
 #define STABLE_LINEAGES_MAX 1024         /* on disk; the longest unused go, with their keys */
 #define STABLE_NAMESAKES    4            /* lineages of one directory */
 #define STABLE_IDLE_MAX     8            /* tables in memory that nobody uses */
+#define STABLE_UNFIT_MAX    256          /* directories that do not go by stable keys for a while */
+#define STABLE_UNFIT_NS     (24ull * 3600 * 1000000000ull)
 #define STABLE_KEY_BYTES    320          /* of a key, with the NUL: longer names are cut */
 
 struct stable;
@@ -37,7 +39,8 @@ struct stable_request {
 	struct lineage *asked;
 	struct list link;
 };
-/* The lineage of a directory, made when there is none. 0, or -ENOMEM: `fn` does not come. */
+/* The lineage of a directory, made when there is none. Else `fn` does not come: STABLE_UNFIT (lineage_give_up()), or -ENOMEM. */
+enum { STABLE_UNFIT = 1 };
 int stable_get(struct stable *stable, struct stable_request *request, struct span tenant, struct span name);
 /* `fn` does not come any more. Also when it was not asked, or has come. */
 void stable_request_cancel(struct stable_request *request);
@@ -52,6 +55,11 @@ const struct claims *lineage_claims(const struct lineage *lineage);
 int lineage_claim(struct lineage *lineage, struct claim *claim);
 /* As claims_name(); nobody has to wait for it. */
 void lineage_name(struct lineage *lineage, const struct claim *claim);
+/*
+ * For entries whose contents nobody names: an mtime that its path never had, near the wanted one. Local name, path and size as in
+ * claims. False: there can be none.
+ */
+bool lineage_restat(struct lineage *lineage, struct span name, struct span path, uint64_t size, int64_t *mtime_ns);
 /* It is another tree than the lineage's: the next build of the directory begins a new one. */
 void lineage_set_strange(struct lineage *lineage);
 
@@ -68,6 +76,12 @@ struct lineage_sync {
 	struct list link;
 };
 void lineage_sync(struct lineage *lineage, struct lineage_sync *sync);
+/*
+ * An executor will be told of contents that nobody named, so its key is of no use to others: it is given no more, not even
+ * after a crash, once `fn` has come; and for a while the directory does not go by a stable key. Claims can still be made, in
+ * memory: as long as it is in use no (path, size, mtime) is given twice.
+ */
+void lineage_give_up(struct lineage *lineage, struct lineage_sync *sync);
 void lineage_sync_cancel(struct lineage_sync *sync);     /* also when it is not asked */
 
 struct stable_status {

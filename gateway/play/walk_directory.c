@@ -17,10 +17,10 @@ static void put_xattrs(struct buffer *arena, const struct tree_xattr *xattrs, si
 }
 
 struct parts {
-	struct walk_node node;
 	struct span name, link;
 	const struct tree_xattr *xattrs;
 	size_t xattrs_count;
+	struct walk_node node;
 };
 
 /* Where it is; `arena->failed` when there is no memory. */

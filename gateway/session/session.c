@@ -8,6 +8,7 @@
 #include "gateway/base/check.h"
 #include "gateway/base/err.h"
 #include "gateway/base/log.h"
+#include "proto/fsutil.h"
 #include "proto/sluice_context.h"
 
 #define SESSION_KEPT_BYTES_MAX (16u << 20)       /* of calls that wait, beyond the windows */
@@ -143,6 +144,19 @@ static struct lineage *session_lineage(const struct session *session)
 	return session->real_times ? NULL : session->lineage;
 }
 
+/* Of a plain copy under a stable key nobody knows what is in the files: none may look like one that the daemon has. */
+static bool session_restat(struct diffcopy_session *broker, struct span directory, struct fsutil_stat *stat)
+{
+	struct session *session = container_of(broker, struct session, broker);
+
+	return lineage_restat(session->lineage, directory, stat->path, (uint64_t)stat->size, &stat->mod_time_ns);
+}
+
+static struct h2 *broker_client(struct diffcopy_session *broker)
+{
+	return session_client(container_of(broker, struct session, broker));
+}
+
 static int session_copy(struct session *session, struct stream *stream, const struct grpc_request *head)
 {
 	if (session->gives)
@@ -256,6 +270,7 @@ int session_carry(struct session *session, struct h2 *executor)
 		return ERR_RAISE(-ENOMEM);
 	r = nest_start(&session->executor, &config, executor, SESSION_PATH, session->authority, headers, count);
 	free(headers);
+	session->broker.restat = session_lineage(session) ? session_restat : NULL;
 	if (r == 0)
 		session_enter(session, SESSION_CARRIED);
 	return r;
@@ -381,10 +396,8 @@ static void session_stabilise(struct session *session, struct span tenant)
 	for (size_t i = key.size; i-- > 0;)
 		if (key.data[i] == ':')
 			size = i;
-	session->stable = session->asking = true;
 	session->request.fn = session_on_lineage;
-	if (stable_get(stable, &session->request, tenant, span_make(key.data, size)) < 0)
-		session->asking = false;
+	session->stable = session->asking = stable_get(stable, &session->request, tenant, span_make(key.data, size)) == 0;
 }
 
 bool session_is_ready(const struct session *session)
@@ -421,6 +434,7 @@ int session_accept(struct session **out, const struct session_config *config, st
 	diffcopy_session_init(&session->broker, config->broker, &config->scope, config->tenant, config->subject,
 	                      session->shared_key);
 	session->broker.on_idle = broker_on_idle;
+	session->broker.client = broker_client;
 	session->config.headers = NULL;
 	session->gives = config->play && session_exposes(session, SLUICE_GIVE);
 	nest.owner = session;

@@ -826,6 +826,15 @@ void rig_lose_store(struct rig *rig)
 	stable_open(rig);
 }
 
+struct rig_sender *rig_sender_free(struct rig_sender *sender)
+{
+	struct rig_sender *next = sender->next;
+
+	call_fini(&sender->call);
+	free(sender);
+	return next;
+}
+
 static void client_free(struct rig_client *client)
 {
 	struct rig_sender *sender = client->senders;
@@ -833,13 +842,8 @@ static void client_free(struct rig_client *client)
 
 	assert_false(nest_in_use(&client->nest));
 	assert_int_equal(client->calls_open, 0);
-	while (sender) {
-		struct rig_sender *next = sender->next;
-
-		call_fini(&sender->call);
-		free(sender);
-		sender = next;
-	}
+	while (sender)
+		sender = rig_sender_free(sender);
 	while (upload) {
 		struct rig_upload *next = upload->next;
 

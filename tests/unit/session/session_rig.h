@@ -139,6 +139,8 @@ void rig_reopen_stable(struct rig *rig, const char *command);
 /* `files` files in directories, of sizes around every bound of naming and packing, `seed` for all. */
 void rig_tree_make(struct rig_tree *tree, uint32_t files, uint32_t seed);
 
+/* A sender that is over; returns the next. */
+struct rig_sender *rig_sender_free(struct rig_sender *sender);
 /* The bytes of a file. */
 void rig_content(uint32_t seed, uint64_t offset, uint8_t *out, size_t size);
 

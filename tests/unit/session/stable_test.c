@@ -95,6 +95,7 @@ static void edge_take_tree(void)
 	stand_in_push(&edge, NULL);
 }
 
+static const char *unfit;                /* the edge cannot give it */
 static bool ahead;                       /* the edge sends entries and names before its root, when it may */
 
 /* One build of the tree; `client` is who builds. Returns how many files the daemon asked for. */
@@ -108,6 +109,7 @@ static uint32_t build_as(const char *client_key)
 		daemon = rig_daemon_start(&rig);
 	edge_take_tree();
 	edge.ahead = ahead;
+	edge.unfit = unfit;
 	memset(asked, 0, sizeof(asked));
 	client = rig_client_start(&rig, &tree, client_key);
 	rig_carry(client, daemon);
@@ -124,10 +126,14 @@ static uint32_t build_as(const char *client_key)
 	assert_int_equal(copy.status, GRPC_OK);
 	rig_copy_fini(&copy);
 	rig_wait(&rig, !edge.open);
-	assert_int_equal(client->bytes_sent, 0);
+	assert_true(unfit || client->bytes_sent == 0);
 	rig_client_end(client);
 	rig.clients_count--;
-	free(client->senders);
+	while (client->senders) {
+		struct rig_sender *sender = client->senders;
+
+		client->senders = rig_sender_free(sender);
+	}
 	h2_destroy(client->wire.client);
 	h2_destroy(client->wire.server);
 	return disk_take();
@@ -386,6 +392,33 @@ static void what_came_ahead_is_claimed(void **state)
 	ahead = false;
 }
 
+/*
+ * An edge that cannot give a context leaves a plain copy under the stable key, of files that nobody named: the executor keeps
+ * none of them for another. And the directory does not go by such a key any more, for now.
+ */
+static void what_nobody_named_is_not_taken_for_known(void **state)
+{
+	rig_tree_make(&tree, 60, 12);
+	build_as("app:1");
+	unfit = "a device";
+	tree.files[5].seed += 1;                 /* the same path, size and mtime */
+	tree.files[9].seed += 1;
+	assert_int_equal(build_as("app:1"), files_of(&tree));
+	assert_int_equal(disks_count, 1);
+	/* Under the client's own key it is as with no edge. */
+	assert_int_equal(build_as("app:1"), files_of(&tree));
+	assert_string_equal(disk->key, "app:1");
+	assert_int_equal(build_as("app:1"), 0);
+	unfit = NULL;
+	assert_int_equal(build_as("app:1"), 0);
+	assert_string_equal(disk->key, "app:1");
+	/* After a restart it may try again, under a key that nobody knows. */
+	rig_reopen_stable(&rig, "test $(ls | wc -l) = 1");
+	tree.files[7].seed += 1;
+	assert_int_equal(build_as("app:1"), files_of(&tree));
+	assert_int_equal(disks_count, 3);
+}
+
 /* Two projects of one name: from the second change on each has a key of its own, or at least none has the other's bytes. */
 static void another_tree_gets_another_key(void **state)
 {
@@ -407,6 +440,7 @@ static int setup(void **state)
 	rig.giver = &edge;
 	rig.stable = true;
 	ahead = false;
+	unfit = NULL;
 	disks_count = 0;
 	return 0;
 }
@@ -434,6 +468,7 @@ int main(int argc, char **argv)
 		TEST(what_cannot_be_kept_is_not_told),
 		TEST(real_times_are_the_clients),
 		TEST(what_came_ahead_is_claimed),
+		TEST(what_nobody_named_is_not_taken_for_known),
 		TEST(another_tree_gets_another_key),
 	};
 
