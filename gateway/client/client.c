@@ -19,6 +19,12 @@
 
 /* ---- the connection ---- */
 
+static void client_describe(struct client *client, const struct conn_fault *fault)
+{
+	conn_fault_describe(fault, client->adopted ? NULL : &client->address, client->connect_timeout_ns, client->why,
+	                    sizeof(client->why));
+}
+
 void client_note_end(struct client *client)
 {
 	struct conn_fault fault;
@@ -27,12 +33,11 @@ void client_note_end(struct client *client)
 		return;
 	fault = conn_fault_of(client->conn);
 	client->error = fault.error ? fault.error : -ECONNRESET;
-	conn_fault_describe(&fault, client->adopted ? NULL : &client->address, client->connect_timeout_ns, client->why,
-	                    sizeof(client->why));
+	client_describe(client, &fault);
 }
 
 /* A link that was never up failed as a connection does, and is told as one. */
-void client_note_link_lost(struct client *client)
+static void client_note_link_lost(struct client *client)
 {
 	const struct link *link = client->link;
 	struct conn_fault fault = { link_how_ended(link), link_conn_error(link), link_reason(link) };
@@ -41,7 +46,7 @@ void client_note_link_lost(struct client *client)
 		return;
 	client->error = fault.error ? fault.error : -ECONNRESET;
 	if (!client->link_up && fault.end != CONN_END_NONE)
-		conn_fault_describe(&fault, &client->address, client->connect_timeout_ns, client->why, sizeof(client->why));
+		client_describe(client, &fault);
 	else
 		snprintf(client->why, sizeof(client->why), "%s", fault.reason);
 }
@@ -341,6 +346,7 @@ static void free_secret(char *text)
 void client_disconnect(struct client *client)
 {
 	client_calls_abandon(client);
+	client_flush(client);            /* what is on its way is counted only when it is out */
 	if (client->conn)
 		conn_close(client->conn, "closed here");
 	link_close(client->link);

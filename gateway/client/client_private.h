@@ -54,7 +54,6 @@ void client_flush(struct client *client);
 uint64_t client_deadline(const struct client *client, uint64_t timeout_ns);
 /* Notes why the connection ends, as a sentence for the user. The first reason stays. */
 void client_note_end(struct client *client);
-void client_note_link_lost(struct client *client);
 void client_watches_init(struct client *client);
 void client_calls_free(struct client *client);
 void client_calls_abandon(struct client *client);

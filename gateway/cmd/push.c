@@ -28,7 +28,7 @@ static const struct option push_options[] = {
 	{ .name = "no-snapshot", .kind = OPTION_FLAG, .offset = MEMBER(no_snapshot),
 	  .help = "read every file, and remember nothing for the next time" },
 	{ .name = "compression", .kind = OPTION_NUMBER, .offset = MEMBER(level), .argument = "LEVEL", .fallback = "3", .most = 19,
-	  .help = "zstd level for what is sent; 0 sends it as it is" },
+	  .help = "zstd level for what is sent, or 1 while the link is faster than that; 0 sends it as it is" },
 };
 #undef MEMBER
 static const struct option_group push_group = OPTION_GROUP("Options", push_options);

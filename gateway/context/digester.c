@@ -1,7 +1,7 @@
 /* Reads files, cuts the large ones, hashes in batches. */
 #include "gateway/context/digester.h"
 
-#include "chunker/fastcdc.h"
+#include "chunker/guide.h"
 #include "chunker/profile.h"
 #include "gateway/base/check.h"
 #include "gateway/base/cleanup.h"
@@ -33,7 +33,9 @@ struct digester {
 	struct sha256_job jobs[DIGESTER_BATCH_FILES];
 	uint32_t rows[DIGESTER_BATCH_FILES];
 	uint8_t *window;                         /* a piece of a large file; allocated at the first one */
-	struct sha256_job *chunk_jobs;
+	struct sha256_job *chunk_jobs;           /* as proposed, see guide.h; CHUNK_JOBS_MAX each */
+	struct guide_reason *chunk_reasons;
+	struct sha256_job *chunks;               /* as they are */
 	struct buffer recipe;
 	struct file_xattrs xattrs;
 };
@@ -123,6 +125,8 @@ void digester_destroy(struct digester *digester)
 	free(digester->batch);
 	free(digester->window);
 	free(digester->chunk_jobs);
+	free(digester->chunk_reasons);
+	free(digester->chunks);
 	free(digester);
 }
 
@@ -221,7 +225,10 @@ static void keep_small(struct digester *digester, const struct reading *reading)
 
 /* What is cut of one large file so far. */
 struct cutting {
-	const struct fastcdc *fastcdc;
+	const struct fastcdc *fastcdc;           /* NULL: nothing was read yet */
+	const struct table *former_table;        /* with the recipe of what the file was, when there is one */
+	const struct table_recipe *former;
+	struct guide guide;
 	uint64_t offset;                         /* in the file, of the window's first byte */
 	size_t have;                             /* bytes in the window */
 	bool ended;
@@ -237,12 +244,10 @@ static bool is_zero(const uint8_t *data, size_t size)
 }
 
 /* Hashes what was cut of the window; a chunk of zeros only when the last one had another size. */
-static int hash_window(struct digester *digester, struct cutting *cutting, size_t count)
+static void hash_window(struct digester *digester, struct cutting *cutting, size_t count)
 {
 	struct sha256_job *jobs = digester->chunk_jobs;
-	uint64_t offset = cutting->offset;
 	size_t wanted = 0;
-	int r = 0;
 
 	for (size_t i = 0; i < count; i++) {
 		if (cutting->zero_size && jobs[i].size == cutting->zero_size && is_zero(jobs[i].data, jobs[i].size))
@@ -251,42 +256,73 @@ static int hash_window(struct digester *digester, struct cutting *cutting, size_
 	}
 	/* Only a tail of known zeros is spared; zeros between data are hashed along. */
 	sha256_batch(digester->options.hasher, jobs, wanted);
-	for (size_t i = 0; !r && i < count; i++) {
-		struct table_chunk chunk = { .offset = offset };
-
-		if (i < wanted) {
-			memcpy(chunk.hash, jobs[i].digest, sizeof(chunk.hash));
-			if (is_zero(jobs[i].data, jobs[i].size)) {
-				memcpy(cutting->zero_hash, chunk.hash, sizeof(chunk.hash));
-				cutting->zero_size = jobs[i].size;
-			}
-		} else {
-			memcpy(chunk.hash, cutting->zero_hash, sizeof(chunk.hash));
+	for (size_t i = wanted; i < count; i++)
+		memcpy(jobs[i].digest, cutting->zero_hash, sizeof(jobs[i].digest));
+	for (size_t i = 0; i < wanted; i++) {
+		if (is_zero(jobs[i].data, jobs[i].size)) {
+			memcpy(cutting->zero_hash, jobs[i].digest, sizeof(cutting->zero_hash));
+			cutting->zero_size = jobs[i].size;
 		}
-		offset += jobs[i].size;
-		r = table_add_chunk(digester->options.table, &chunk);
 	}
-	return r;
 }
 
 /* Cuts the window as far as the cuts are certain. */
 static int cut_window(struct digester *digester, struct cutting *cutting)
 {
-	size_t at = 0, count = 0;
-	int r;
+	const uint8_t *window = digester->window;
+	struct guide *guide = &cutting->guide;
+	size_t at = 0;
+	size_t count = guide_propose(guide, window, cutting->have, cutting->ended, digester->chunk_jobs,
+				     digester->chunk_reasons, CHUNK_JOBS_MAX);
+	int r = 0;
 
-	while (at < cutting->have && (cutting->ended || cutting->have - at >= cutting->fastcdc->max)) {
-		size_t size = fastcdc_cut(cutting->fastcdc, digester->window + at, cutting->have - at);
+	hash_window(digester, cutting, count);
+	count = guide_confirm(guide, window, cutting->have, cutting->ended, digester->chunk_jobs, digester->chunk_reasons,
+			      count, digester->options.hasher, digester->chunks, CHUNK_JOBS_MAX);
+	for (size_t i = 0; !r && i < count; i++) {
+		struct table_chunk chunk = { .offset = cutting->offset + at };
 
-		CHECK(count < CHUNK_JOBS_MAX);
-		digester->chunk_jobs[count++] = (struct sha256_job){ .data = digester->window + at, .size = size };
-		at += size;
+		memcpy(chunk.hash, digester->chunks[i].digest, sizeof(chunk.hash));
+		r = table_add_chunk(digester->options.table, &chunk);
+		at += digester->chunks[i].size;
 	}
-	r = hash_window(digester, cutting, count);
-	memmove(digester->window, digester->window + at, cutting->have - at);
+	memmove(digester->window, window + at, cutting->have - at);
 	cutting->have -= at;
 	cutting->offset += at;
 	return r;
+}
+
+static struct guide_chunk former_chunk(const void *context, size_t index)
+{
+	const struct cutting *cutting = context;
+
+	return (struct guide_chunk){
+		.digest = table_chunks(cutting->former_table, cutting->former)[index].hash,
+		.size = table_chunk_digest(cutting->former_table, cutting->former, (uint32_t)index).size,
+	};
+}
+
+/* The recipe that the file of `row` had at the last scan; NULL: none. */
+static const struct table_recipe *former_recipe(const struct table *table, const struct table_row *row)
+{
+	const struct table_row *former = row->former ? &table->former->rows[row->former - 1] : NULL;
+
+	return former && former->flags & TABLE_ROW_RECIPE ? &table->former->recipes[former->link] : NULL;
+}
+
+/* With the first bytes of the file: how it is cut, and whether its former recipe can guide. */
+static uint32_t cutting_begin(struct digester *digester, const struct reading *reading, struct cutting *cutting)
+{
+	const struct table *table = digester->options.table;
+	uint32_t profile = profile_for(digester->window, cutting->have);
+
+	cutting->fastcdc = profile_fastcdc(profile);
+	cutting->former_table = table->former;
+	cutting->former = former_recipe(table, &table->rows[reading->row]);
+	if (cutting->former && cutting->former->profile != profile)
+		cutting->former = NULL;
+	guide_init(&cutting->guide, cutting->fastcdc, former_chunk, cutting, cutting->former ? cutting->former->count : 0);
+	return profile;
 }
 
 static uint64_t least(uint64_t a, uint64_t b)
@@ -366,7 +402,11 @@ static int window_prepare(struct digester *digester)
 		digester->window = malloc(DIGESTER_WINDOW_BYTES);
 	if (!digester->chunk_jobs)
 		digester->chunk_jobs = calloc(CHUNK_JOBS_MAX, sizeof(digester->chunk_jobs[0]));
-	return digester->window && digester->chunk_jobs ? 0 : -ENOMEM;
+	if (!digester->chunk_reasons)
+		digester->chunk_reasons = calloc(CHUNK_JOBS_MAX, sizeof(digester->chunk_reasons[0]));
+	if (!digester->chunks)
+		digester->chunks = calloc(CHUNK_JOBS_MAX, sizeof(digester->chunks[0]));
+	return digester->window && digester->chunk_jobs && digester->chunk_reasons && digester->chunks ? 0 : -ENOMEM;
 }
 
 /* As read_small(); the chunks are in the table then, behind those that were there. */
@@ -379,10 +419,8 @@ static int read_large(struct digester *digester, const struct reading *reading, 
 		r = fill_window(digester, reading, &cutting);
 		if (r)
 			break;
-		if (!cutting.fastcdc) {
-			*profile = profile_for(digester->window, cutting.have);
-			cutting.fastcdc = profile_fastcdc(*profile);
-		}
+		if (!cutting.fastcdc)
+			*profile = cutting_begin(digester, reading, &cutting);
 		r = cut_window(digester, &cutting);
 		if (digester->options.progress)
 			digester->options.progress(digester->options.context);
@@ -390,6 +428,7 @@ static int read_large(struct digester *digester, const struct reading *reading, 
 		if (cutting.offset + cutting.have > (uint64_t)reading->before.st_size)
 			return r;
 	}
+	digester->totals.guided += cutting.guide.proposed - cutting.guide.refuted;
 	return r ? r : cutting.offset == (uint64_t)reading->before.st_size;
 }
 

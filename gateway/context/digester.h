@@ -1,7 +1,8 @@
 /*
  * digester: reads files and names their content in a table: a file of up to RECIPE_WHOLE_MAX bytes by its SHA-256, a
  * larger one by its recipe. Small files are gathered and hashed together, large ones pass through a window; so memory
- * is bounded, whatever the files' sizes. Takes the xattrs along. Blocking; one thread.
+ * is bounded, whatever the files' sizes. A large file that has changed is cut along the recipe that it had in the table's
+ * former one. Takes the xattrs along. Blocking; one thread.
  *
  * A file that changes while it is read is read again, DIGESTER_READS times in all. What is recorded of its stat is what
  * was there before and after the reading.
@@ -25,6 +26,7 @@ struct digester;
 
 struct digester_totals {
 	uint64_t files, bytes, changed_during_read, ns;
+	uint64_t guided; /* chunks that the file's former recipe proposed and that were there still: not scanned */
 };
 
 struct digester_options {

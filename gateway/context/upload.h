@@ -16,7 +16,7 @@ struct upload_options {
 	struct client *client;
 	struct manifest *manifest;
 	struct span gateway_id;          /* names the gateway in the snapshot: its address as the user gave it */
-	int level;                       /* zstd; 0: none */
+	int level;                       /* zstd, at most: less while the link outruns the core; 0: none */
 	void (*progress)(void *context, enum upload_phase phase, uint64_t bytes_done, uint64_t bytes_total);
 	void *context;
 	/*

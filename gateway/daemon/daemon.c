@@ -418,8 +418,8 @@ static void daemon_close(struct daemon *daemon)
 	while (!daemon_idle(daemon))
 		ring_run(daemon->ring, UINT64_MAX);
 	server_destroy(daemon->server);
-	link_service_destroy(daemon->links);
 	cas_fini(&daemon->cas);
+	link_service_destroy(daemon->links);
 	buildkit_destroy(daemon->buildkit);
 	buildkitd_stop(daemon);
 	brokering_stop(daemon);

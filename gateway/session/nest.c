@@ -13,12 +13,21 @@ static void nest_on_turn(struct op *op, int32_t res);
 
 static void nest_wake(struct nest *nest)
 {
-	if (!op_in_flight(&nest->turn))
+	if (!nest->quiet && !op_in_flight(&nest->turn))
 		ring_timer(nest->ring, &nest->turn, 0);
+}
+
+static void nest_speak(struct nest *nest)
+{
+	if (!nest->quiet)
+		return;
+	nest->quiet = false;
+	ring_cancel(nest->ring, &nest->turn);    /* its completion is the turn */
 }
 
 static void inner_on_output(void *owner)
 {
+	nest_speak(owner);
 	nest_wake(owner);
 }
 
@@ -81,6 +90,7 @@ static void nest_on_turn(struct op *op, int32_t res)
 	struct nest *nest = container_of(op, struct nest, turn);
 	const struct h2_fault *fault;
 
+	nest->quiet = false;
 	if (nest->closed) {
 		nest_join(nest);
 		return;
@@ -104,7 +114,8 @@ static void call_on_message(struct call *call, struct span message)
 		return;
 	}
 	/* A fault is told in the turn, behind the GOAWAY that it leaves; what comes after a shut has no reader. */
-	h2_feed(nest->h2, data);
+	if (h2_feed(nest->h2, data) < 0)
+		nest_speak(nest);
 	nest_wake(nest);
 }
 
@@ -129,6 +140,7 @@ static void call_on_closed(struct call *call, enum grpc_status status, struct sp
 	snprintf(nest->message, sizeof(nest->message), "%.*s", (int)message.size, (const char *)message.data);
 	nest_shut(nest);
 	nest->closed = true;
+	nest_speak(nest);
 	nest_wake(nest);
 }
 
@@ -161,7 +173,8 @@ int nest_accept(struct nest *nest, const struct nest_config *config, struct stre
 	if (r < 0)
 		return r;
 	call_accept(&nest->call, stream, head, NEST_MESSAGE_BYTES_MAX, &nest_call_events, nest);
-	nest_wake(nest);
+	nest->quiet = true;
+	ring_timer(nest->ring, &nest->turn, NEST_QUIET_NS);
 	return 0;
 }
 

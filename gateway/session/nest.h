@@ -22,6 +22,7 @@
  */
 #define NEST_STREAM_WINDOW_BYTES     (2u << 20)
 #define NEST_CONNECTION_WINDOW_BYTES (16u << 20)
+#define NEST_QUIET_NS                5000000000ull       /* a Go server gives up a client that says no preface for 10 s */
 #define NEST_HEADERS_MAX       8192u             /* a call: a field for each pattern of a .dockerignore */
 #define NEST_HEADER_BYTES_MAX  (1u << 20)        /* as BuildKit's own inner ends take */
 
@@ -47,6 +48,7 @@ struct nest {
 	const struct nest_events *events;
 	void *owner;
 	struct op turn;
+	bool quiet;                              /* says nothing yet; the turn is when it does */
 	bool closed;                             /* the call has ended; on_closed waits for the turn to land */
 	enum grpc_status status;
 	char message[CALL_STATUS_TEXT_MAX + 1];
@@ -60,7 +62,9 @@ struct nest_config {
 
 /*
  * We are the outer server and the inner client: takes `stream` over inside on_stream. The outer response headers and
- * the inner preface go out in the next turn. 0 or -ENOMEM, and the stream is as before.
+ * the inner preface go out with the first stream that is opened, or after NEST_QUIET_NS: BuildKit's end makes garbage of what is
+ * still on its way to it when it closes (grpchijack's conn.Close() keeps its whole buffer instead of the message), and tells its
+ * user of a PROTOCOL_ERROR. buildx's probe opens a session and closes it at once. 0 or -ENOMEM, and the stream is as before.
  */
 int nest_accept(struct nest *nest, const struct nest_config *config, struct stream *stream, const struct grpc_request *head);
 /*

@@ -263,16 +263,21 @@ int session_carry(struct session *session, struct h2 *executor)
 
 /* ---- the client's side ---- */
 
-/* The daemon gets the same half-close, and answers with its trailers. */
+/*
+ * The daemon gets the same half-close, and answers with its trailers. Nobody reads what the client would still be told inside:
+ * nothing more is said (nest_accept() has the reason).
+ */
 static void client_on_end(struct nest *nest)
 {
 	struct session *session = nest->owner;
 
 	session->client_ended = true;
-	if (session->state == SESSION_CARRIED)
+	if (session->state == SESSION_CARRIED) {
+		nest_shut(&session->client);
 		call_end(&session->executor.call);
-	else
+	} else {
 		session_end_client(session, GRPC_OK, NULL);
+	}
 }
 
 static void probe_on_stopped(struct health_probe *probe)

@@ -92,6 +92,7 @@ struct uploader_totals {
 	uint64_t blobs_asked, blobs_sent, bytes_packed, packs, commits, negotiate_ns, send_ns, commit_ns;
 	uint64_t bytes_sent;             /* packs as sent, compressed where that pays */
 	uint64_t blobs_promised;         /* not sent, as a sibling upload was sending them */
+	uint64_t packs_fast;             /* of packs: those compressed less hard, as the link outran the core */
 	bool unchanged;                  /* the gateway had the root whole */
 };
 
@@ -123,7 +124,7 @@ struct uploader_config {
 	struct uploader_source *source;
 	const struct uploader_events *events;
 	void *owner;
-	int level;                       /* zstd; 0: none */
+	int level;                       /* zstd, at most: level.h; 0: none */
 	/*
 	 * Finds out what would be sent, and sends no content: packs are made and counted, nothing is stored or committed.
 	 * Whether `assume` holds nobody tells then.

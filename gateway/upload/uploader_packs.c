@@ -203,7 +203,7 @@ static int32_t pack_deflate(struct op *op)
 	struct uploader_pack *pack = container_of(op, struct uploader_pack, work);
 
 	pack->deflated = buffer_heap(2 * (size_t)SLUICE_MESSAGE_BYTES_MAX);
-	if (!zstd_message_deflate(&pack->deflated, pack->message, pack->uploader->config.level))
+	if (!zstd_message_deflate(&pack->deflated, pack->message, pack->level))
 		buffer_fini(&pack->deflated);
 	return 0;
 }
@@ -225,7 +225,8 @@ static void pack_compress(struct uploader_pack *pack)
 	struct uploader *uploader = pack->uploader;
 
 	pack->state = PACK_READY;
-	if (uploader->config.level == 0 || !call_takes_zstd(&uploader->call))
+	pack->level = level_now(&uploader->level_next);
+	if (pack->level == 0 || !call_takes_zstd(&uploader->call))
 		return;
 	if (pack->message.size <= PACK_INLINE_BYTES) {
 		pack_deflate(&pack->work);
@@ -325,8 +326,10 @@ static enum call_outcome pack_transmit(struct uploader *uploader, struct uploade
 		outcome = call_send_deflated(&uploader->call, message);
 	else
 		outcome = call_send_parts(&uploader->call, &message, 1);
-	if (outcome == CALL_SENT)
+	if (outcome == CALL_SENT) {
+		level_sent(&uploader->level_next, uploader->flights_count);
 		uploader_flight_add(uploader, (struct uploader_flight){ .kind = UPLOADER_FLIGHT_PACK, .pack = pack });
+	}
 	return outcome;
 }
 
@@ -343,6 +346,7 @@ static bool pack_send(struct uploader *uploader, struct uploader_pack *pack)
 	if (uploader->config.events->on_pack)
 		uploader->config.events->on_pack(uploader, pack->pieces, pack->read.count, message.size + GRPC_PREFIX_BYTES);
 	totals->packs++;
+	totals->packs_fast += pack->level != uploader->level_next.most;
 	totals->blobs_sent += pack->read.count;
 	totals->bytes_sent += message.size + GRPC_PREFIX_BYTES;
 	for (size_t i = 0; i < pack->read.count; i++) {

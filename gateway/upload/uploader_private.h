@@ -5,6 +5,7 @@
 #pragma once
 
 #include "gateway/base/digest_set.h"
+#include "gateway/upload/level.h"
 #include "gateway/upload/uploader.h"
 #include "proto/sluice_v1.h"
 
@@ -53,6 +54,7 @@ struct uploader_pack {
 	struct uploader_read read;
 	uint8_t *bytes;                  /* of the message, with some room before it */
 	struct span message;
+	int level;                       /* to compress it at */
 	struct buffer deflated;          /* in place of it when that pays */
 	struct op work;
 };
@@ -93,6 +95,7 @@ struct uploader {
 	unsigned flights_first, flights_count;
 	struct uploader_pack packs[UPLOADER_PACKS_MAX + UPLOADER_IN_FLIGHT_MAX];
 	uint64_t packs_number;
+	struct level level_next;
 	struct post turn;                /* the loop has its turn between two packs */
 	bool turn_posted;
 

@@ -1,9 +1,14 @@
 /*
  * Which backend is the fastest way to hash chunks here, by chunk size and by number of jobs in a batch, against OpenSSL
- * one chunk after the other? And is what sha256_init() chooses the right one?
+ * one chunk after the other? And is what calibration chooses the right one?
+ *
+ *	hash [--json FILE]
+ *
+ * With OPENSSL_ia32cap=:~0x20000000 in the environment OpenSSL does without the CPU's SHA instructions: what the vector
+ * lanes are worth on a CPU that has none.
  */
 #include "chunker/sha256.h"
-#include "perf/chunker/bench.h"
+#include "perf/bench.h"
 
 #define SIZE     (32u << 20)
 #define JOBS_MAX 256
@@ -35,11 +40,12 @@ static void run_batches(const uint8_t *data, size_t size, const void *argument)
 	}
 }
 
-static void bench_shape(const struct sha256 hashers[static SHA256_BACKENDS], size_t chunk_bytes, size_t jobs,
+static void bench_shape(struct bench_report *report, const struct sha256 hashers[static SHA256_BACKENDS], size_t chunk_bytes, size_t jobs,
 			const uint8_t *data)
 {
 	struct bench benches[SHA256_BACKENDS];
 	struct shape shapes[SHA256_BACKENDS];
+	char group[64];
 	size_t count = 0;
 
 	for (int backend = SHA256_OPENSSL; backend < SHA256_BACKENDS; backend++) {
@@ -50,27 +56,30 @@ static void bench_shape(const struct sha256 hashers[static SHA256_BACKENDS], siz
 						 .run = run_batches, .argument = &shapes[count] };
 		count++;
 	}
-	printf("%zu-byte chunks, %zu a batch\n", chunk_bytes, jobs);
-	bench_all(benches, count, data, SIZE);
+	snprintf(group, sizeof(group), "%zu bytes, %zu a batch", chunk_bytes, jobs);
+	bench_all(report, group, benches, count, data, SIZE);
 }
 
-int main(void)
+int main(int argc, char **argv)
 {
 	static const size_t chunk_bytes[] = { 1 << 10, 16 << 10, 64 << 10, 512 << 10 };
 	static const size_t jobs[] = { 1, 2, 3, 4, 8, 16 };
+	struct bench_report report = bench_report_open(bench_option(argc, argv, "--json"));
 	uint8_t *data = bench_data(SIZE);
 	struct sha256 hashers[SHA256_BACKENDS];
 
 	/* What is not there falls back to OpenSSL, and is left out above. */
 	for (int backend = SHA256_AUTO; backend < SHA256_BACKENDS; backend++)
 		sha256_init(&hashers[backend], (enum sha256_backend)backend);
+	sha256_calibrate(&hashers[SHA256_AUTO]);
 	for (int backend = SHA256_OPENSSL; backend < SHA256_BACKENDS; backend++)
 		printf("%-8s %s\n", sha256_backend_name((enum sha256_backend)backend),
 		       sha256_describe(&hashers[SHA256_AUTO], (enum sha256_backend)backend));
 	for (size_t i = 0; i < sizeof(chunk_bytes) / sizeof(chunk_bytes[0]); i++)
-		bench_shape(hashers, chunk_bytes[i], 64, data);
+		bench_shape(&report, hashers, chunk_bytes[i], 64, data);
 	for (size_t i = 0; i < sizeof(jobs) / sizeof(jobs[0]); i++)
-		bench_shape(hashers, 64 << 10, jobs[i], data);
+		bench_shape(&report, hashers, 64 << 10, jobs[i], data);
+	bench_report_close(&report);
 	free(data);
 	return 0;
 }

@@ -191,11 +191,11 @@ static void client_run(bool tls, unsigned conns, int report)
 {
 	static const struct link_events events = { .on_closed = on_closed };
 	static struct client client;
+	bool closed = false;
 	struct tls_config keys = { .ca_path = key_path("ca", "ca.pem") };
 	struct ring_config ring = { .engine = engine };
 	struct link_config config = { .events = &events, .conns = conns, .conns_at_once = true, .owner = &closed };
 	struct tls_context *context = NULL;
-	bool closed = false;
 	char bound[300], why[256];
 	struct link *link;
 	double cpu, gateway_cpu, begun, gb = (double)total_bytes / 1e9;

@@ -6,7 +6,10 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"regexp"
+	"slices"
 	"strings"
+	"sync"
 	"time"
 )
 
@@ -17,12 +20,40 @@ type Home struct {
 	Buildx string
 	// Environment is added to that of each command.
 	Environment []string
+
+	heard *heard
 }
 
-// NewHome makes an empty one.
+// heard is what the commands of a home, and of its copies, have complained about.
+type heard struct {
+	mutex      sync.Mutex
+	complaints []string
+}
+
+// NewHome makes an empty one. Its commands may fail, but what they write through a gateway has no complaints about HTTP/2.
 func NewHome(s Scope) *Home {
 	s.Helper()
-	return &Home{Directory: Directory(s), Buildx: filepath.Join(Setting(s, "BUILDKIT_BIN"), "buildx")}
+	h := &Home{Directory: Directory(s), Buildx: filepath.Join(Setting(s, "BUILDKIT_BIN"), "buildx"), heard: &heard{}}
+	s.Cleanup(func() {
+		h.heard.mutex.Lock()
+		defer h.heard.mutex.Unlock()
+		for _, complaint := range h.heard.complaints {
+			s.Errorf("a client says: %s", complaint)
+		}
+	})
+	return h
+}
+
+// What BuildKit's own end of a session writes to the user when the gateway's end breaks HTTP/2, or ends it at a bad moment.
+var complaint = regexp.MustCompile(`(?m)^.*(http2: server|PROTOCOL_ERROR).*$`)
+
+func (h *Home) listen(arguments []string, output string) {
+	if slices.Contains(arguments, "straight") {
+		return // it is BuildKit's own doing
+	}
+	h.heard.mutex.Lock()
+	defer h.heard.mutex.Unlock()
+	h.heard.complaints = append(h.heard.complaints, complaint.FindAllString(output, -1)...)
 }
 
 // AddBuilder is `buildx create` with the stock remote driver.
@@ -59,6 +90,7 @@ func (h *Home) Run(program string, arguments ...string) (string, error) {
 	ctx, cancel := context.WithTimeout(context.Background(), Patience)
 	defer cancel()
 	out, err := h.Command(ctx, program, arguments...).CombinedOutput()
+	h.listen(arguments, string(out))
 	return string(out), err
 }
 
@@ -104,6 +136,7 @@ func (h *Home) Begin(s Scope, program string, arguments ...string) *Running {
 	}
 	go func() {
 		r.err = r.Command.Wait()
+		h.listen(arguments, r.Output.String())
 		close(r.ended)
 	}()
 	s.Cleanup(func() {

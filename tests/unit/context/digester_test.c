@@ -1,6 +1,7 @@
 /*
  * Shows that what is recorded of a file is what it held when it held still: a file that is changed between the reading
- * and the look at its stat (by a hook that the digester calls there) is read again, and given up at the fourth time.
+ * and the look at its stat (by a hook that the digester calls there) is read again, and given up at the fourth time. And
+ * that a large file has one name, whether its former recipe guides the cuts or not.
  */
 #include "gateway/context/digester.h"
 
@@ -239,6 +240,85 @@ static void test_freshness(void **state)
 	}
 }
 
+/* Digests `data` as the file of a new table. `former`: of the same file before, or NULL. */
+static struct table digest_into(struct fixture *fixture, const struct table *former, const uint8_t *data, size_t size,
+                                uint64_t *guided)
+{
+	int fd = openat(fixture->fd, "f", O_WRONLY | O_CREAT | O_TRUNC, 0644);
+	struct table table = table_make(former);
+	struct digester *digester = digester_create(
+	    &(struct digester_options){.table = &table, .hasher = &fixture->hasher, .why = { fixture->why, 256 } });
+	uint32_t row, directory;
+
+	assert_int_equal(write(fd, data, size), (ssize_t)size);
+	close(fd);
+	assert_int_equal(table_add_row(&table, span_text(""), &row), 0);
+	assert_int_equal(table_add_directory(&table, 0, row, &directory), 0);
+	assert_int_equal(table_add_row(&table, span_text("f"), &row), 0);
+	table.rows[row].former = former ? row + 1 : 0;
+	assert_int_equal(digester_add(digester, fixture->fd, "f", row), 0);
+	digester_flush(digester);
+	*guided = digester_totals(digester)->guided;
+	digester_destroy(digester);
+	return table;
+}
+
+static void assert_same_recipe(const struct table *a, const struct table *b)
+{
+	assert_true(a->rows[1].flags & TABLE_ROW_RECIPE);
+	assert_memory_equal(a->rows[1].hash, b->rows[1].hash, DIGEST_HASH_BYTES);
+	assert_int_equal(a->chunks_count, b->chunks_count);
+	for (uint64_t i = 0; i < a->chunks_count; i++) {
+		assert_int_equal(a->chunks[i].offset, b->chunks[i].offset);
+		assert_memory_equal(a->chunks[i].hash, b->chunks[i].hash, DIGEST_HASH_BYTES);
+	}
+}
+
+static void fill(uint8_t *data, size_t size, uint64_t random)
+{
+	for (size_t i = 0; i < size; i++) {
+		random = random * 6364136223846793005u + 1442695040888963407u;
+		data[i] = (uint8_t)(random >> 56);
+	}
+}
+
+/* Bytes inserted, overwritten and appended, a stretch of zeros, and a head that asks for another profile. */
+static void test_guided(void **state)
+{
+	enum { SIZE = 20000000, MORE = 1000000 };
+	struct fixture *fixture = *state;
+	uint8_t *data = malloc(SIZE + MORE);
+	uint64_t guided, none;
+	struct table before, after, alone;
+
+	assert_non_null(data);
+	fill(data, SIZE, 1);
+	before = digest_into(fixture, NULL, data, SIZE, &guided);
+	assert_int_equal(guided, 0);
+	assert_true(before.chunks_count > 200);
+
+	memmove(data + 5000100, data + 5000000, SIZE - 5000000);
+	data[9000000] ^= 1;
+	memset(data + 12000000, 0, 1500000);
+	fill(data + SIZE + 100, MORE - 100, 2);
+	after = digest_into(fixture, &before, data, SIZE + MORE, &guided);
+	alone = digest_into(fixture, NULL, data, SIZE + MORE, &none);
+	assert_same_recipe(&after, &alone);
+	assert_true(guided + 45 > before.chunks_count); /* but for some 20 under the zeros, and some at the edits */
+	table_fini(&after);
+	table_fini(&alone);
+
+	memcpy(data, "PK\3\4", 4);
+	after = digest_into(fixture, &before, data, SIZE, &guided);
+	alone = digest_into(fixture, NULL, data, SIZE, &none);
+	assert_same_recipe(&after, &alone);
+	assert_int_equal(guided, 0);
+	table_fini(&after);
+	table_fini(&alone);
+	table_fini(&before);
+	free(data);
+}
+
 #define TEST(name) cmocka_unit_test_setup_teardown(name, setup, teardown)
 
 int main(void)
@@ -252,6 +332,7 @@ int main(void)
 	    TEST(test_large_becomes_small),
 	    TEST(test_small_becomes_large),
 	    TEST(test_gone),
+	    TEST(test_guided),
 	    cmocka_unit_test(test_freshness),
 	};
 

@@ -295,6 +295,35 @@ static void a_held_session_ends(void **state)
 	assert_string_equal(client->message, "executor one was lost");
 }
 
+/* buildx's probe opens a session and closes it: what it would be told inside arrives too late, and makes it complain. */
+static void nothing_is_said_before_there_is_something_to_say(void **state)
+{
+	struct rig_client *client;
+	struct rig_copy copy = { 0 };
+	uint64_t since = 0;
+
+	rig_tree_make(&tree, 1, 11);
+	client = rig_client_start(&rig, &tree, "app:1");
+	for (int i = 0; i < 20; i++)
+		rig_turn(&rig, &since);
+	assert_int_equal(client->nest.call.bytes_received, 0);
+	rig_client_end(client);
+	assert_int_equal(client->status, GRPC_OK);
+	/* A call of the daemon's is something. */
+	client = rig_client_start(&rig, &tree, "app:1");
+	rig_carry(client, rig_daemon_start(&rig));
+	assert_int_equal(client->nest.call.bytes_received, 0);
+	rig_copy_start(&copy, &rig.daemons[0], &tree);
+	rig_until(&rig, &copy.closed);
+	assert_true(client->nest.call.bytes_received > 0);
+	rig_copy_fini(&copy);
+	rig_client_end(client);
+	/* One that only waits hears from us before its patience ends. */
+	client = rig_client_start(&rig, &tree, "app:1");
+	rig_wait(&rig, client->nest.call.bytes_received > 0);
+	rig_client_end(client);
+}
+
 static int setup(void **state)
 {
 	rig_init(&rig);
@@ -323,6 +352,7 @@ int main(int argc, char **argv)
 		TEST(a_lost_client_is_replaced_by_its_sibling),
 		TEST(a_lost_daemon_is_replaced),
 		TEST(a_held_session_ends),
+		TEST(nothing_is_said_before_there_is_something_to_say),
 	};
 
 	if (argc > 1)

@@ -237,7 +237,7 @@ void shelf_make_marked(struct shelf *shelf, struct ring *ring, uint32_t seed, ui
 
 void shelf_make(struct shelf *shelf, struct ring *ring, uint32_t seed)
 {
-	shelf_make_marked(shelf, ring, seed, 0);
+	shelf_make_marked(shelf, ring, seed, seed);
 }
 
 void shelf_fini(struct shelf *shelf)
