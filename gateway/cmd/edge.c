@@ -12,13 +12,14 @@
 struct edge_options {
 	const char *upstream, *listen, *store, *admin;
 	const char *tls_ca, *tls_certificate, *tls_key, *tls_server_name, *token, *token_file, *instance;
-	int socket_mode, mtime, engine, log_format, log_level;
+	int socket_mode, mtime, mtime_trust, engine, log_format, log_level;
 	uint64_t link_conns, link_timeout_ns, ceiling_bytes, connect_timeout_ns, drain_timeout_ns, connections_max;
 };
 
 static const char *const engines[] = { "auto", "io_uring", "epoll", NULL };
 static const char *const socket_modes[] = { "0600", "0660", NULL };
 static const char *const mtimes[] = { "client", "stable", NULL };
+static const char *const trusts[] = { "on", "off", NULL };
 static const char *const log_formats[] = { "text", "json", NULL };
 static const char *const log_levels[] = { "debug", "info", "warning", "error", NULL };
 
@@ -43,6 +44,10 @@ static const struct option edge_options[] = {
 	  .environment = "SLUICE_EDGE_MTIME", .fallback = "client", .choices = mtimes,
 	  .help = "modification times that builds see. client: those of the files; stable: the same for as long as the content"
 	          " is the same, so that a fresh checkout changes nothing" },
+	{ .name = "mtime-trust", .kind = OPTION_CHOICE, .offset = MEMBER(mtime_trust), .argument = "WHETHER",
+	  .key = "edge.mtime-trust", .fallback = "on", .choices = trusts,
+	  .help = "on: a file with the path, size and mtime of before is not read, as buildkitd itself would keep it; off: each build"
+	          " reads all files, and sends those whose content is new" },
 	{ .name = "tls-ca", .kind = OPTION_TEXT, .offset = MEMBER(tls_ca), .argument = "FILE", .environment = "SLUICE_TLS_CA",
 	  .key = "tls.ca", .help = "certificates that the gateway's must be signed by, in place of the system's" },
 	{ .name = "tls-cert", .kind = OPTION_TEXT, .offset = MEMBER(tls_certificate), .argument = "FILE",
@@ -118,6 +123,7 @@ static int edge_command_run(int argc, char **argv)
 		.store_path = edge.store,
 		.ceiling_bytes = edge.ceiling_bytes,
 		.mtime_client = edge.mtime == 0,
+		.mtime_distrust = edge.mtime_trust == 1,
 		.admin = edge.admin,
 		.engine = (enum ring_engine)edge.engine,
 		.drain_timeout_ns = edge.drain_timeout_ns,

@@ -58,6 +58,7 @@ int edge_store_open(struct edge *edge, char *why, size_t why_size)
 	edge->giver.cas = &edge->cas;
 	edge->giver.pusher = &edge->pusher;
 	edge->giver.directory = edge->config->store_path;
+	edge->giver.mtime_distrust = edge->config->mtime_distrust;
 	r = store_scope(edge->store, span_text("edge"), span_text(""), SCOPE_ALL, &edge->giver.scope);
 	if (r < 0)
 		snprintf(why, why_size, "the store at %s cannot be written", edge->config->store_path);

@@ -51,6 +51,7 @@ struct giver_service {
 	struct stat_memory *memory;
 	struct known known;
 	struct pusher *pusher;
+	bool mtime_distrust;             /* as if no file were known: all are read anew */
 	const char *directory;           /* where long listings go */
 	uint64_t window_bytes;           /* of contents, a call: read of buildx and not yet at the gateway; then buildx waits */
 	struct giver_counters counters;

@@ -526,6 +526,8 @@ static void remember(struct giver *giver, struct span directory, uint32_t uid)
 	hash_field(&hash, directory);
 	sha256_stream_final(&hash, key);
 	giver->known = known_get(&service->known, key);
+	if (service->mtime_distrust)
+		return;
 	giver->table_pending = true;
 	giver->request.fn = giver_on_table;
 	stat_memory_get(service->memory, &giver->request, key);

@@ -376,6 +376,28 @@ static void times_of_some(void **state)
 	rig_client_end(client);
 }
 
+/* Other bytes under the same size and time: only who distrusts times sees them. */
+static void times_may_be_distrusted(void **state)
+{
+	struct give first, trusted, other;
+	uint64_t sent, at = 3;
+
+	rig_tree_make(&tree, 50, 10);
+	first = give_once(&tree, NULL, &sent);
+	while (tree.files[at].directory || tree.files[at].size == 0)
+		at++;
+	tree.files[at].seed += 77777;
+	trusted = give_once(&tree, NULL, &sent);
+	assert_int_equal(sent, 0);
+	assert_true(digest_equal(&first.root, &trusted.root));
+	service.mtime_distrust = true;
+	other = give_once(&tree, NULL, &sent);
+	assert_int_equal(sent, tree_bytes());
+	assert_false(digest_equal(&first.root, &other.root));
+	assert_committed(&other);
+	assert_true(other.told.bytes_sent < 2 * tree.files[at].size + 20000);
+}
+
 /* The gateway is another one now, and the edge's store has nothing either: all is read again, and the root is the same. */
 static void what_was_lost_is_brought_again(void **state)
 {
@@ -555,6 +577,7 @@ int main(int argc, char **argv)
 		TEST(what_is_known_is_neither_read_nor_sent),
 		TEST(a_file_is_read_once),
 		TEST(times_of_some),
+		TEST(times_may_be_distrusted),
 		TEST(what_was_lost_is_brought_again),
 		TEST(a_small_window_is_enough),
 		TEST(without_a_gateway_it_is_unfit),
