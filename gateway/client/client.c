@@ -256,16 +256,24 @@ static void free_secret(char *text)
 	free(text);
 }
 
+void client_disconnect(struct client *client)
+{
+	client_calls_abandon(client);
+	client_flush(client);            /* what is on its way is counted only when it is out */
+	if (client->conn)
+		conn_close(client->conn, "closed here");
+	while (client->conn)
+		ring_run(client->ring, UINT64_MAX);
+}
+
 void client_close(struct client *client)
 {
 	if (!client)
 		return;
-	client_calls_abandon(client);
-	if (client->conn)
-		conn_close(client->conn, "closed here");
 	if (op_in_flight(&client->interrupt))
 		ring_cancel(client->ring, &client->interrupt);
-	while (client->conn || op_in_flight(&client->interrupt))
+	client_disconnect(client);
+	while (op_in_flight(&client->interrupt))
 		ring_run(client->ring, UINT64_MAX);
 	CHECK(list_empty(&client->calls));
 	client_calls_free(client);

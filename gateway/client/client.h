@@ -35,6 +35,8 @@ int client_open_begin(struct client **client, const struct client_config *config
 int client_open_finish(struct client *client, char *why, size_t why_size);
 /* Closes what calls are still open, too: their handles are dead then. NULL is accepted. */
 void client_close(struct client *client);
+/* Ends the connection and all calls on it, and leaves the client to be asked for its last numbers; then client_close(). */
+void client_disconnect(struct client *client);
 /* Bytes of the TCP stream so far, TLS included; of these, the TLS handshake's (0 without TLS). */
 void client_bytes(const struct client *client, uint64_t *received, uint64_t *sent, uint64_t *handshake_received,
                   uint64_t *handshake_sent);

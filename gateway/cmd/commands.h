@@ -9,6 +9,7 @@ extern const struct command command_cert;
 extern const struct command command_chunk;
 extern const struct command command_diff;
 extern const struct command command_doctor;
+extern const struct command command_explain;
 extern const struct command command_fsck;
 extern const struct command command_help;
 extern const struct command command_ls;

@@ -11,6 +11,7 @@ const struct command *const command_table[] = {
 	&command_ls,
 	&command_cat,
 	&command_diff,
+	&command_explain,
 	&command_status,
 	&command_builds,
 	&command_pin,

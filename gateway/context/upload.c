@@ -3,6 +3,7 @@
 
 #include <errno.h>
 #include <stdio.h>
+#include <stdlib.h>
 
 #include "chunker/sha256.h"
 #include "gateway/base/list.h"
@@ -16,6 +17,7 @@
 struct upload {
 	const struct upload_options *options;
 	struct uploader_source source;
+	struct call *call;               /* the uploader's; for what it counts */
 	bool done, closed;
 	int outcome;
 	enum grpc_status status;
@@ -130,7 +132,21 @@ static void upload_on_closed(void *owner)
 	upload->closed = true;
 }
 
+/* Its observers look at blobs as the manifest has them. */
+static void upload_on_pack(struct uploader *uploader, const struct uploader_piece *pieces, size_t count, uint64_t wire_bytes)
+{
+	const struct upload_options *options = ((struct upload *)uploader_owner(uploader))->options;
+	struct blob_piece *blobs = options->on_pack ? malloc((count + 1) * sizeof(*blobs)) : NULL;
+
+	for (size_t i = 0; blobs && i < count; i++)
+		blobs[i] = (struct blob_piece){ .digest = pieces[i].digest, .buffer = pieces[i].buffer };
+	if (blobs)
+		options->on_pack(options->on_pack_context, blobs, count, wire_bytes);
+	free(blobs);
+}
+
 static const struct uploader_events upload_events = {
+	.on_pack = upload_on_pack,
 	.on_progress = upload_on_progress,
 	.on_stale = upload_on_stale,
 	.on_done = upload_on_done,
@@ -142,6 +158,7 @@ static int upload_open(void *owner, struct call *call, const char *path, size_t 
 {
 	struct upload *upload = owner;
 
+	upload->call = call;
 	return client_call_start(upload->options->client, call, path, message_bytes_max, events, call_owner);
 }
 
@@ -169,6 +186,8 @@ static void upload_run(struct upload *upload, struct uploader *uploader, struct 
 		.blobs_asked = counted->blobs_asked, .blobs_sent = counted->blobs_sent, .bytes_packed = counted->bytes_packed,
 		.packs = counted->packs, .commits = counted->commits, .negotiate_ns = counted->negotiate_ns,
 		.send_ns = counted->send_ns, .commit_ns = counted->commit_ns, .unchanged = counted->unchanged,
+		.messages_sent = upload->call->bytes_sent, .messages_received = upload->call->bytes_received,
+		.messages_predicted = upload->options->predict ? counted->bytes_sent : 0,
 	};
 	uploader_close(uploader);
 	/* What interrupts here finds nothing left to be interrupted. */
@@ -177,17 +196,56 @@ static void upload_run(struct upload *upload, struct uploader *uploader, struct 
 	upload_explain(upload);
 }
 
+static bool upload_answer_says_present(struct span message)
+{
+	struct push_response response;
+	struct push_answer answer;
+
+	return message_decode(&push_response_type, message, &response) && response.answer.data &&
+	       message_decode(&push_answer_type, response.answer, &answer) && bit_list_get(answer.present, 0);
+}
+
+/* Whether the gateway still has the tree of the last scan whole. An upload learns that from its own commit. */
+static bool upload_former_is_whole(const struct upload_options *options)
+{
+	const struct table *former = manifest_former_table(options->manifest);
+	struct digest root = table_directory_digest(&former->directories[0]);
+	struct buffer list = buffer_heap(256), request = buffer_heap(256);
+	struct client_call *call = NULL;
+	struct span message;
+	size_t mark = pb_begin(&request, 1);
+	bool whole;
+
+	digest_list_put(&list, &root);
+	pb_put_bytes(&request, 1, buffer_span(&list));
+	pb_end(&request, mark);
+	/* A failure is the upload's to tell: the same will meet it. */
+	whole = client_call_open(&call, options->client, SLUICE_PUSH, NULL, 0) == 0 &&
+	        client_send(call, buffer_span(&request), 0) == CLIENT_OK &&
+	        client_receive(call, &message, UINT64_MAX) == CLIENT_OK && upload_answer_says_present(message);
+	client_call_close(call);
+	buffer_fini(&list);
+	buffer_fini(&request);
+	return whole;
+}
+
+static bool upload_may_assume(const struct upload_options *options)
+{
+	return manifest_committed_to(options->manifest, options->gateway_id) &&
+	       (!options->predict || upload_former_is_whole(options));
+}
+
 int upload(const struct upload_options *options, struct upload_totals *totals, enum grpc_status *status, char *why,
            size_t why_size)
 {
 	struct upload upload = {
 		.options = options, .why = why, .why_size = why_size, .source.ops = &upload_source_ops,
-		.source.assume = manifest_committed_to(options->manifest, options->gateway_id),
+		.source.assume = upload_may_assume(options),
 	};
 	struct uploader *uploader;
 	int r = uploader_create(&uploader, &(struct uploader_config){
 		.ring = client_ring(options->client), .source = &upload.source, .events = &upload_events, .owner = &upload,
-		.level = options->level, .open = upload_open,
+		.level = options->level, .predict = options->predict, .open = upload_open,
 	});
 
 	*totals = (struct upload_totals){ 0 };

@@ -154,9 +154,19 @@ static void uploader_on_missing(struct uploader *uploader, struct span message)
 	}
 }
 
+/* A prediction asks without committing. */
+static bool uploader_root_is_there(const struct uploader *uploader, const struct push_response *response)
+{
+	struct push_answer answer;
+
+	if (!uploader->config.predict)
+		return response->committed.data;
+	return response->answer.data && message_decode(&push_answer_type, response->answer, &answer) && bit_list_get(answer.present, 0);
+}
+
 static void uploader_on_root(struct uploader *uploader, const struct push_response *response)
 {
-	if (response->committed.data) {
+	if (uploader_root_is_there(uploader, response)) {
 		uploader->totals.unchanged = true;
 		uploader_on_committed(uploader);
 	} else if (response->answer.data) {
@@ -214,7 +224,7 @@ static void uploader_offer(struct uploader *uploader)
 	uploader_progress(uploader, UPLOADER_PHASE_NEGOTIATE);
 	uploader->root_offered = true;
 	uploader->totals.blobs_asked++;
-	if (uploader_send_list(uploader, 1, &uploader->root, 1, true))
+	if (uploader_send_list(uploader, 1, &uploader->root, 1, !uploader->config.predict))
 		uploader_flight_add(uploader, (struct uploader_flight){ .kind = UPLOADER_FLIGHT_ROOT });
 }
 
@@ -227,6 +237,11 @@ static void uploader_commit_root(struct uploader *uploader)
 {
 	if (!uploader_all_sent(uploader) || !uploader_may_send(uploader))
 		return;
+	if (uploader->config.predict) {
+		uploader_on_committed(uploader);
+		uploader->again = true;
+		return;
+	}
 	uploader_enter(uploader, UPLOADER_COMMITTING);
 	uploader_progress(uploader, UPLOADER_PHASE_COMMIT);
 	uploader->totals.commits++;

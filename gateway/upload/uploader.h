@@ -102,6 +102,8 @@ struct uploader_events {                 /* each may be NULL, but on_done and on
 	 * that another upload of this tenant is sending are told of by the commit alone.
 	 */
 	void (*on_stored)(struct uploader *uploader, const struct digest *digests, size_t count);
+	/* A pack goes out, as a message of `wire_bytes` with its prefix. `pieces` with their bytes, borrowed. */
+	void (*on_pack)(struct uploader *uploader, const struct uploader_piece *pieces, size_t count, uint64_t wire_bytes);
 	void (*on_progress)(struct uploader *uploader, enum uploader_phase phase, uint64_t bytes_done, uint64_t bytes_total);
 	/*
 	 * The source does not have these any more. Everything else goes on; the commit waits. When they are there again:
@@ -123,6 +125,11 @@ struct uploader_config {
 	const struct uploader_events *events;
 	void *owner;
 	int level;                       /* zstd, at most: level.h; 0: none */
+	/*
+	 * Finds out what would be sent, and sends no content: packs are made and counted, nothing is stored or committed.
+	 * Whether `assume` holds nobody tells then.
+	 */
+	bool predict;
 	/*
 	 * Starts `call` for SLUICE_PUSH with the given events and owner, as call_start() does, on the connection that is to
 	 * be used; `grpc-encoding: zstd` among the header fields lets packs be compressed. 0 or -errno.

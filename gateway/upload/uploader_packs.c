@@ -358,21 +358,35 @@ void uploader_fill_packs(struct uploader *uploader)
 
 /* ---- sending ---- */
 
+static enum call_outcome pack_transmit(struct uploader *uploader, struct uploader_pack *pack, struct span message)
+{
+	enum call_outcome outcome;
+
+	if (pack->deflated.size)
+		outcome = call_send_deflated(&uploader->call, message);
+	else
+		outcome = call_send_parts(&uploader->call, &message, 1);
+	if (outcome == CALL_SENT) {
+		level_sent(&uploader->level_next, uploader->flights_count);
+		uploader_flight_add(uploader, (struct uploader_flight){ .kind = UPLOADER_FLIGHT_PACK, .pack = pack });
+	}
+	return outcome;
+}
+
+/* In a prediction it is all but sent: no answer comes. */
 static bool pack_send(struct uploader *uploader, struct uploader_pack *pack)
 {
 	struct uploader_totals *totals = &uploader->totals;
-	bool deflated = pack->deflated.size > 0;
-	struct span message = deflated ? buffer_span(&pack->deflated) : pack->message;
-	enum call_outcome outcome =
-		deflated ? call_send_deflated(&uploader->call, message) : call_send_parts(&uploader->call, &message, 1);
+	struct span message = pack->deflated.size ? buffer_span(&pack->deflated) : pack->message;
+	bool predict = uploader->config.predict;
 
-	if (outcome != CALL_SENT)
+	if (!predict && pack_transmit(uploader, pack, message) != CALL_SENT)
 		return false;
-	pack->state = PACK_SENT;
-	level_sent(&uploader->level_next, uploader->flights_count);
-	totals->packs_fast += pack->level != uploader->level_next.most;
-	uploader_flight_add(uploader, (struct uploader_flight){ .kind = UPLOADER_FLIGHT_PACK, .pack = pack });
+	pack->state = predict ? PACK_FREE : PACK_SENT;
+	if (uploader->config.events->on_pack)
+		uploader->config.events->on_pack(uploader, pack->pieces, pack->read.count, message.size + GRPC_PREFIX_BYTES);
 	totals->packs++;
+	totals->packs_fast += pack->level != uploader->level_next.most;
 	totals->blobs_sent += pack->read.count;
 	totals->bytes_sent += message.size + GRPC_PREFIX_BYTES;
 	for (size_t i = 0; i < pack->read.count; i++) {
