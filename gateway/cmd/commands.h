@@ -3,6 +3,7 @@
 
 #include "gateway/cmd/command.h"
 
+extern const struct command command_affected;
 extern const struct command command_builds;
 extern const struct command command_cat;
 extern const struct command command_cert;

@@ -12,6 +12,7 @@ const struct command *const command_table[] = {
 	&command_cat,
 	&command_diff,
 	&command_explain,
+	&command_affected,
 	&command_status,
 	&command_builds,
 	&command_pin,

@@ -6,7 +6,7 @@ import re
 
 from harness import check
 
-COMMANDS = ["serve", "push", "pull", "run", "ls", "cat", "diff", "explain", "status", "builds", "pin", "fsck", "doctor", "chunk", "cert", "version"]
+COMMANDS = ["serve", "push", "pull", "run", "ls", "cat", "diff", "explain", "affected", "status", "builds", "pin", "fsck", "doctor", "chunk", "cert", "version"]
 
 
 def test_help_names_every_command(env):
