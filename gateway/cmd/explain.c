@@ -3,12 +3,14 @@
 
 #include "gateway/base/cleanup.h"
 #include "gateway/cmd/commands.h"
+#include "gateway/cmd/explain_root.h"
 #include "gateway/cmd/explain_table.h"
+#include "gateway/cmd/root_argument.h"
 #include "gateway/cmd/session.h"
 
 struct explain_options {
 	bool json, all, dry_run, no_ignore;
-	const char *ignore_file;
+	const char *ignore_file, *root, *since;
 	uint64_t level, top;
 };
 
@@ -19,6 +21,10 @@ static const struct option explain_options[] = {
 	  .help = "how many paths to show, the costliest first" },
 	{ .name = "all", .letter = 'a', .kind = OPTION_FLAG, .offset = MEMBER(all), .help = "show every path" },
 	{ .name = "json", .kind = OPTION_FLAG, .offset = MEMBER(json), .help = "print one JSON object" },
+	{ .name = "root", .kind = OPTION_TEXT, .offset = MEMBER(root), .argument = "ROOT",
+	  .help = "explain a root at the gateway instead of a directory: what it has that --since has not" },
+	{ .name = "since", .kind = OPTION_TEXT, .offset = MEMBER(since), .argument = "ROOT",
+	  .help = "with --root: the former root, at the gateway too; without it, all is new" },
 	{ .name = "ignore-file", .kind = OPTION_TEXT, .offset = MEMBER(ignore_file), .argument = "FILE",
 	  .help = "patterns of what to leave out, instead of DIR/.dockerignore" },
 	{ .name = "no-ignore", .kind = OPTION_FLAG, .offset = MEMBER(no_ignore), .help = "take everything, whatever .dockerignore says" },
@@ -43,6 +49,46 @@ static int explain_print(const struct pushing *pushing, const struct explain_opt
 	return STATUS_OK;
 }
 
+static int explain_tree(const struct explain_options *explain, struct client_options *client)
+{
+	struct explain_root options = {
+		.command = &command_explain, .has_since = explain->since, .json = explain->json,
+		.top = explain->all ? SIZE_MAX : (size_t)explain->top,
+	};
+	int status = root_argument(&command_explain, explain->root, &options.root);
+
+	if (status == STATUS_OK && explain->since)
+		status = root_argument(&command_explain, explain->since, &options.since);
+	if (status == STATUS_OK)
+		status = session_open(&options.client, &command_explain, client);
+	if (status == STATUS_OK)
+		status = explain_root_run(&options);
+	session_close(options.client);
+	return status;
+}
+
+static int explain_directory(const struct explain_options *explain, const struct progress_options *progress,
+                             struct client_options *client, const char *directory)
+{
+	struct pushing pushing = {
+		.command = &command_explain, .explain = true, .directory = directory, .ignore_path = explain->ignore_file,
+		.no_ignore = explain->no_ignore, .level = (int)explain->level, .predict = explain->dry_run,
+	};
+	int status = session_open(&pushing.client, &command_explain, client);
+
+	if (status)
+		return status;
+	pushing.gateway = client->gateway;
+	pushing.progress = progress_create(&(struct progress_config){ .mode = (enum progress_mode)progress->mode, .title = "sluice explain" });
+	status = pushing_run(&pushing);
+	progress_destroy(pushing.progress);
+	if (status == STATUS_OK)
+		status = explain_print(&pushing, explain);
+	explain_destroy(pushing.explained);
+	session_close(pushing.client);
+	return status;
+}
+
 static int explain_run(int argc, char **argv)
 {
 	CLEANUP(options_fini) struct options options;
@@ -50,30 +96,19 @@ static int explain_run(int argc, char **argv)
 	struct progress_options progress;
 	struct client_options client;
 	void *const values[] = { &explain, &progress, &client };
-	struct pushing pushing = { .command = &command_explain, .explain = true };
 	int status;
 
 	if (!options_parse(&options, &command_explain, values, argc, argv, &status))
 		return status;
 	if (options.operand_count > 1)
 		return command_usage(&command_explain, "one directory at a time, not %zu", options.operand_count);
-	status = session_open(&pushing.client, &command_explain, &client);
-	if (status)
-		return status;
-	pushing.gateway = client.gateway;
-	pushing.directory = options.operand_count ? options.operands[0] : ".";
-	pushing.ignore_path = explain.ignore_file;
-	pushing.no_ignore = explain.no_ignore;
-	pushing.level = (int)explain.level;
-	pushing.predict = explain.dry_run;
-	pushing.progress = progress_create(&(struct progress_config){ .mode = (enum progress_mode)progress.mode, .title = "sluice explain" });
-	status = pushing_run(&pushing);
-	progress_destroy(pushing.progress);
-	if (status == STATUS_OK)
-		status = explain_print(&pushing, &explain);
-	explain_destroy(pushing.explained);
-	session_close(pushing.client);
-	return status;
+	if (explain.since && !explain.root)
+		return command_usage(&command_explain, "--since goes with --root");
+	if (explain.root && (options.operand_count || explain.dry_run))
+		return command_usage(&command_explain, "--root names a tree at the gateway: no directory and no --dry-run beside it");
+	if (explain.root)
+		return explain_tree(&explain, &client);
+	return explain_directory(&explain, &progress, &client, options.operand_count ? options.operands[0] : ".");
 }
 
 const struct command command_explain = {
@@ -86,7 +121,10 @@ const struct command command_explain = {
 	        "entries (a directory in which something differs: the list of its entries is sent again); evicted (as it was, but\n"
 	        "the gateway has lost it); never seen (no push from here to this gateway is remembered, and it had not got it from\n"
 	        "elsewhere). CHUNKS SENT says how many of a file's chunks went; the others were at the gateway.\n\n"
+	        "With --root nothing is pushed: a tree at the gateway is compared with another one there, from directories and\n"
+	        "recipes alone, and NEW is what of it the former tree has not, uncompressed.\n\n"
 	        "  sluice explain .\n"
+	        "  sluice explain --root sha256:HEX/SIZE --since sha256:HEX/SIZE\n"
 	        "  sluice explain --dry-run --json . | jq '.paths[0]'",
 	.run = explain_run,
 	.operands = "[DIR]",

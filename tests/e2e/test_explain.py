@@ -170,3 +170,38 @@ def test_a_top_few_and_all(env):
     default = client.run("explain", "--dry-run", tree).stdout
     check("21 more entries" in default, default)
     gateway.stop()
+
+
+def test_two_roots_at_the_gateway(env):
+    gateway = env.gateway()
+    client = env.client(gateway)
+    tree = small_tree(env)
+    trees.write_random(tree + "/large", 1_500_000, "large")
+    trees.write_random(tree + "/src/large", 1_500_000, "another")
+    old = client.push(tree)["root"]
+    trees.insert_byte(tree + "/large", 3)
+    os.rename(tree + "/src/large", tree + "/docs/moved")
+    trees.write_random(tree + "/src/new", 500, "new")
+    os.chmod(tree + "/src/mode", 0o755)
+    new = client.push(tree)["root"]
+    other = env.client(gateway, "elsewhere")
+    found = other.run("explain", "--json", "--root", new, "--since", old).json()
+    paths = {entry["path"]: entry for entry in found["paths"]}
+    whys = {path: entry["why"] for path, entry in paths.items() if entry["kind"] == "file"}
+    check(whys == {"large": "edited", "src/large": "removed", "docs/moved": "new", "src/new": "new", "src/mode": "mode"}, f"{whys}")
+    large, moved = paths["large"], paths["docs/moved"]
+    check(0 < large["chunks_new"] <= 3 < large["chunks"] and large["bytes_new"] < 800_000, f"{large}")
+    check(moved["chunks_new"] == 0 and moved["bytes_new"] == 0 and moved["chunks"] > 3, f"a move is all shared: {moved}")
+    check(paths["src/new"]["bytes_new"] == 500 and paths["src/mode"]["bytes_new"] == 0, f"{paths}")
+    check(found["bytes_new"] == sum(e["bytes_new"] for e in found["paths"] if e["kind"] == "file"), f"{found}")
+    check(found["bytes_shared"] > 1_500_000 + 700_000, f"{found}")
+    text = other.run("explain", "--root", new, "--since", old, "--top", "2").stdout
+    check("large" in text and "more paths" in text and "bytes are new" in text, text)
+    alone = other.run("explain", "--json", "--root", old).json()
+    check(alone["bytes_new"] > 3_000_000 and alone["chunks_shared"] == 0, f"{alone}"[:1000])
+    check(other.run("explain", "--root", old, "--since", old).stdout == "Nothing differs.\n", "the same root twice")
+    gone = other.run("explain", "--root", new, "--since", "sha256:" + "0" * 64 + "/77", status=1)
+    check("--since is not at the gateway" in gone.stderr, f"{gone}")
+    for arguments in (["--since", old], ["--root", new, tree], ["--root", "x"]):
+        other.run("explain", *arguments, status=2)
+    gateway.stop()
