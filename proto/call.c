@@ -390,6 +390,21 @@ enum call_outcome call_send_parts(struct call *call, const struct span *parts, s
 	return outcome;
 }
 
+enum call_outcome call_send_deflated(struct call *call, struct span deflated)
+{
+	enum call_outcome outcome = may_send(call);
+
+	assert(call->peer_zstd);
+	if (outcome == CALL_SENT)
+		put_message(call, true, &deflated, 1);
+	return outcome;
+}
+
+bool call_takes_zstd(const struct call *call)
+{
+	return call->peer_zstd;
+}
+
 void call_end(struct call *call)
 {
 	assert(!call->server);
@@ -649,6 +664,20 @@ int call_start(struct call *call, struct h2 *h2, const char *path, struct span a
 	if (r < 0)
 		call_fini(call);
 	return r;
+}
+
+struct stream *call_give_back(struct call *call)
+{
+	struct stream *stream = call->stream;
+
+	assert(call->server);
+	if (!stream || call->headers_sent || call->finishing || call->ended || call->end_pending || call->bytes_received ||
+	    call->backlog.size || !grpc_reader_idle(&call->reader))
+		return NULL;
+	call->stream = NULL;
+	call_fini(call);
+	*call = (struct call){ 0 };
+	return stream;
 }
 
 void call_fini(struct call *call)

@@ -98,6 +98,9 @@ int call_start(struct call *call, struct h2 *h2, const char *path, struct span a
 enum call_outcome call_send(struct call *call, struct span message, int level);
 /* The same, never compressed, for a message that lies in pieces: a head that was made here and a body that was lent. */
 enum call_outcome call_send_parts(struct call *call, const struct span *parts, size_t count);
+/* The same for a message that zstd_message_deflate() made smaller already, elsewhere; only when call_takes_zstd(). */
+enum call_outcome call_send_deflated(struct call *call, struct span deflated);
+bool call_takes_zstd(const struct call *call);
 
 /* True: the next call_send() is taken. False: on_writable follows when it would be, unless the call has ended. */
 bool call_has_room(struct call *call);
@@ -122,6 +125,12 @@ void call_release(struct call *call);
  * the stream had ended already and only call_release() was awaited (`closing`).
  */
 void call_cancel(struct call *call);
+
+/*
+ * Server: before anything of the client's has come, and anything of ours has gone: gives the stream up, for another consumer
+ * to take over before the next event. The call is all-zero then. NULL: it is too late, and the call is as before.
+ */
+struct stream *call_give_back(struct call *call);
 
 /* Frees buffers. Only after on_closed, or before call_accept/call_start. All-zero is accepted. */
 void call_fini(struct call *call);

@@ -21,7 +21,8 @@ MESSAGE_TYPE(push_response_type, struct push_response,
 	     MESSAGE_FIELD(struct push_response, committed, 3, MESSAGE_PRESENT),
 	     MESSAGE_FIELD(struct push_response, missing, 4, MESSAGE_PRESENT));
 MESSAGE_TYPE(push_answer_type, struct push_answer,
-	     MESSAGE_FIELD(struct push_answer, present, 1, MESSAGE_BYTES));
+	     MESSAGE_FIELD(struct push_answer, present, 1, MESSAGE_BYTES),
+	     MESSAGE_FIELD(struct push_answer, promised, 2, MESSAGE_BYTES));
 MESSAGE_TYPE(push_stored_type, struct push_stored,
 	     MESSAGE_FIELD(struct push_stored, blobs, 1, MESSAGE_UINT32),
 	     MESSAGE_FIELD(struct push_stored, rejected, 2, MESSAGE_LIST));

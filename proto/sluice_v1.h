@@ -52,7 +52,7 @@ struct push_response {
 	struct span answer, stored, committed, missing;
 };
 struct push_answer {
-	struct span present;
+	struct span present, promised;
 };
 struct push_stored {
 	uint32_t blobs;

@@ -9,6 +9,7 @@
 #include "proto/buildkit_solve.h"
 #include "proto/buildkit_status.h"
 #include "proto/reapi.h"
+#include "proto/sluice_context.h"
 #include "proto/sluice_v1.h"
 
 static const struct message_type *const types[] = {
@@ -29,6 +30,7 @@ static const struct message_type *const types[] = {
 	&buildkit_llb_return_request_type, &buildkit_status_request_type,
 	&builds_request_type, &builds_response_type, &build_line_type,
 	&executor_spawn_start_type, &executor_spawn_stop_type, &executor_spawn_event_type,
+	&context_request_type, &context_ask_type, &context_response_type, &context_root_type,
 };
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);

@@ -9,9 +9,12 @@
 #include "gateway/base/check.h"
 #include "gateway/buildkit/buildkit.h"
 #include "gateway/broker/diffcopy.h"
+#include "gateway/play/play.h"
 #include "gateway/buildkitd/executors.h"
 #include "gateway/buildkitd/spawner.h"
 #include "gateway/cas/cas.h"
+#include "gateway/edge/channel.h"
+#include "gateway/edge/giver.h"
 #include "gateway/ledger/ledger.h"
 #include "gateway/net/server.h"
 #include "gateway/pool/execute.h"
@@ -28,10 +31,14 @@
 #define EXECUTE(member) MEMBER(COUNTERS_EXECUTE, execute_counters, member)
 #define BUILDKIT(member) MEMBER(COUNTERS_BUILDKIT, buildkit_status, member)
 #define BROKER(member) MEMBER(COUNTERS_BROKER, diffcopy_counters, member)
+#define PLAY(member) MEMBER(COUNTERS_PLAY, play_counters, member)
+#define STABLE(member) MEMBER(COUNTERS_STABLE, stable_status, member)
 #define STATS(member) MEMBER(COUNTERS_STATS, stat_memory_status, member)
 #define LEDGER(member)  MEMBER(COUNTERS_LEDGER, ledger_status, member)
 #define EXECUTORS(member) MEMBER(COUNTERS_EXECUTORS, executors_status, member)
 #define SPAWNER(member) MEMBER(COUNTERS_SPAWNER, spawner_status, member)
+#define CHANNELS(member) MEMBER(COUNTERS_CHANNELS, channels_counters, member)
+#define GIVER(member) MEMBER(COUNTERS_GIVER, giver_counters, member)
 #define PROCESS(member) MEMBER(COUNTERS_PROCESS, counters_process, member)
 
 const struct counter counter_table[] = {
@@ -140,6 +147,8 @@ const struct counter counter_table[] = {
 	{ "sluice_pushes_total", COUNTER_TOTAL, "pushes", "pushes begun", NULL, CAS(pushes) },
 	{ "sluice_pushes_unchanged_total", COUNTER_TOTAL, "pushes", "pushes of a root that was there whole", NULL,
 	  CAS(pushes_unchanged) },
+	{ "sluice_pushes_joined_total", COUNTER_TOTAL, "pushes", "pushes that waited for another of the same root", NULL,
+	  CAS(pushes_joined) },
 	{ "sluice_commits_total", COUNTER_TOTAL, "commits", "roots committed", NULL, CAS(commits) },
 	{ "sluice_commits_refused_total", COUNTER_TOTAL, "commits",
 	  "roots refused because something they name was missing",
@@ -151,6 +160,8 @@ const struct counter counter_table[] = {
 	  CAS(bytes_received) },
 	{ "sluice_blobs_rejected_total", COUNTER_TOTAL, "blobs", "blobs whose bytes did not have their digest",
 	  "a client or a proxy garbles data: the log names the peer", CAS(blobs_rejected) },
+	{ "sluice_blobs_promised_total", COUNTER_TOTAL, "blobs", "blobs that a push did not send as another was sending them",
+	  NULL, CAS(blobs_promised) },
 	{ "sluice_fetches_total", COUNTER_TOTAL, "calls", "fetch calls", NULL, CAS(fetches) },
 	{ "sluice_blobs_sent_total", COUNTER_TOTAL, "blobs", "blobs sent", NULL, CAS(blobs_sent) },
 	{ "sluice_blobs_sent_bytes_total", COUNTER_TOTAL, "bytes", "bytes of them, unpacked", NULL, CAS(bytes_sent) },
@@ -206,6 +217,19 @@ const struct counter counter_table[] = {
 	  BROKER(bytes_from_store) },
 	{ "sluice_context_bytes_to_executors_total", COUNTER_TOTAL, "bytes", "file content that executors were given", NULL,
 	  BROKER(bytes_to_executor) },
+	{ "sluice_plays_total", COUNTER_TOTAL, "calls", "directories that were asked of edges, by content", NULL, PLAY(plays) },
+	{ "sluice_plays_unfit_total", COUNTER_TOTAL, "calls", "of them, those that were carried as if there were no edge",
+	  "the log says why: a tree cannot hold the context, or its edge fails", PLAY(unfit) },
+	{ "sluice_plays_repaired_total", COUNTER_TOTAL, "times", "times that the store lost a part while it was played",
+	  "look for corrupt blobs; a disk that fails loses them", PLAY(repairs) },
+	{ "sluice_stable_lineages", COUNTER_GAUGE, "directories", "directories that go by stable keys", NULL, STABLE(lineages) },
+	{ "sluice_stable_lineages_loaded", COUNTER_GAUGE, "directories", "of them, those whose claims are in memory", NULL,
+	  STABLE(loaded) },
+	{ "sluice_stable_claims", COUNTER_GAUGE, "claims", "claims that they hold", NULL, STABLE(claims) },
+	{ "sluice_stable_damaged_total", COUNTER_TOTAL, "directories", "directories whose claims were lost or damaged",
+	  "executors got their contexts anew; if it goes on, check the disk", STABLE(damaged) },
+	{ "sluice_stable_writes_failed_total", COUNTER_TOTAL, "writes", "claims that could not be written",
+	  "the log says why; the builds concerned were told to start again", STABLE(writes_failed) },
 	{ "sluice_stat_tables", COUNTER_GAUGE, "tables", "directories of clients that are remembered in memory", NULL, STATS(tables) },
 	{ "sluice_stat_tables_used", COUNTER_GAUGE, "tables", "of them, those that builds use now", NULL, STATS(tables_used) },
 	{ "sluice_stat_entries", COUNTER_GAUGE, "files", "files that they know", NULL, STATS(entries) },
@@ -263,6 +287,29 @@ const struct counter counter_table[] = {
 	{ "sluice_spawned_idle_stopped_total", COUNTER_TOTAL, "executors", "times that one was stopped for being idle",
 	  "when it grows as fast as those started, builds come seldomer than --spawn-idle: raise it, or keep some warm",
 	  SPAWNER(idle_stopped_total) },
+
+	/* an edge */
+	{ "sluice_edge_calls_total", COUNTER_TOTAL, "calls", "calls of buildx that the edge carried to its gateway", NULL,
+	  CHANNELS(calls) },
+	{ "sluice_edge_sessions_total", COUNTER_TOTAL, "calls", "build sessions among them", NULL, CHANNELS(sessions) },
+	{ "sluice_edge_calls_lost_total", COUNTER_TOTAL, "calls", "calls that ended with their connection to the gateway",
+	  "the log says why: the gateway was restarted, or the network between breaks connections", CHANNELS(calls_lost) },
+	{ "sluice_edge_contexts_total", COUNTER_TOTAL, "contexts", "contexts that the gateway asked the edge for by content", NULL,
+	  GIVER(gives) },
+	{ "sluice_edge_contexts_unchanged_total", COUNTER_TOTAL, "contexts", "of them, those of which nothing was sent but the root",
+	  NULL, GIVER(gives_unchanged) },
+	{ "sluice_edge_contexts_unfit_total", COUNTER_TOTAL, "contexts", "of them, those that went file by file as without an edge",
+	  "the log says why: foreign xattrs, owners, a full store", GIVER(gives_unfit) },
+	{ "sluice_edge_entries_total", COUNTER_TOTAL, "entries", "files and directories that buildx listed", NULL, GIVER(entries) },
+	{ "sluice_edge_files_read_total", COUNTER_TOTAL, "files", "files that were read, as their contents were not known", NULL,
+	  GIVER(files_read) },
+	{ "sluice_edge_read_bytes_total", COUNTER_TOTAL, "bytes", "bytes of them", NULL, GIVER(bytes_read) },
+	{ "sluice_edge_sent_bytes_total", COUNTER_TOTAL, "bytes", "bytes of packs that were pushed to the gateway", NULL,
+	  GIVER(bytes_sent) },
+	{ "sluice_edge_files_read_again_total", COUNTER_TOTAL, "files", "files that were read again, as the edge's store had lost them",
+	  "the edge's store is too small for what is built: raise --ceiling", GIVER(files_read_again) },
+	{ "sluice_edge_pushes_again_total", COUNTER_TOTAL, "pushes", "pushes that began again",
+	  "connections to the gateway break, or its store evicts what was just pushed", GIVER(pushes_again) },
 
 	/* the process */
 	{ "sluice_resident_bytes", COUNTER_GAUGE, "bytes", "resident memory of the gateway process",

@@ -1,7 +1,8 @@
 /*
  * counters: all numbers that the gateway tells about itself, in one table: name, unit, one line of meaning, and what an
  * operator should do when it grows. The numbers stay where they are made (struct server_status, ring_counters,
- * store_status, cas_counters, pool_status, execute_counters, buildkit_status, executors_status, spawner_status, ledger_status); the table
+ * store_status, cas_counters, pool_status, execute_counters, buildkit_status, executors_status, spawner_status, ledger_status,
+ * channels_counters, giver_counters); the table
  * says which member of which struct each one is, so there is no second truth. tests/unit/admin checks that no member is left
  * out.
  */
@@ -21,10 +22,14 @@ enum counter_source {
 	COUNTERS_EXECUTE,                /* struct execute_counters */
 	COUNTERS_BUILDKIT,               /* struct buildkit_status */
 	COUNTERS_BROKER,                 /* struct diffcopy_counters */
+	COUNTERS_PLAY,                   /* struct play_counters */
+	COUNTERS_STABLE,                 /* struct stable_status */
 	COUNTERS_STATS,                  /* struct stat_memory_status */
 	COUNTERS_LEDGER,                 /* struct ledger_status */
 	COUNTERS_EXECUTORS,              /* struct executors_status */
 	COUNTERS_SPAWNER,                /* struct spawner_status */
+	COUNTERS_CHANNELS,               /* struct channels_counters */
+	COUNTERS_GIVER,                  /* struct giver_counters */
 	COUNTERS_PROCESS,                /* struct counters_process */
 	COUNTERS_SOURCES
 };
@@ -45,7 +50,7 @@ struct counter {
 extern const struct counter counter_table[];
 extern const size_t counter_count;
 
-enum { COUNTERS_MAX = 128 };
+enum { COUNTERS_MAX = 192 };
 
 /* One moment's numbers, in the table's order. All zero at first. */
 struct counter_values {

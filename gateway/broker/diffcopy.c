@@ -7,6 +7,7 @@
 #include "chunker/sha256.h"
 #include "gateway/base/check.h"
 #include "gateway/base/err.h"
+#include "gateway/broker/diffcopy_head.h"
 
 #define MESSAGE_BYTES_MAX (4u << 20)             /* fsutil's DATA has 32 KiB, a STAT's xattrs a few */
 #define QUEUE_KEPT_BYTES  (256u << 10)
@@ -305,41 +306,6 @@ static void diffcopy_remember(struct diffcopy *diffcopy, struct span directory)
 	stat_memory_get(diffcopy->service->memory, &diffcopy->request, key);
 }
 
-struct diffcopy_head {
-	struct header *metadata;         /* one allocation; values are the request's */
-	size_t metadata_count;
-	struct span directory;
-	bool counted;
-};
-
-/* What gRPC writes on each call by itself. */
-static bool header_is_own(struct span name)
-{
-	return span_is(name, "content-type") || span_is(name, "te") || span_is(name, "grpc-accept-encoding") ||
-	       span_is(name, "grpc-encoding") || span_is(name, "user-agent");
-}
-
-/* The Dockerfile and the ignore file are looked at by calls of their own, which are no news to whoever reads the account. */
-static void diffcopy_read_head(struct diffcopy_head *head, const struct grpc_request *request)
-{
-	size_t paths = 0;
-	bool ignore_file = false;
-
-	for (size_t i = 0; i < request->headers_count; i++) {
-		const struct header *header = &request->headers[i];
-
-		if (span_is(header->name, "dir-name"))
-			head->directory = header->value;
-		if (span_is(header->name, "followpaths")) {
-			paths++;
-			ignore_file = span_is(header->value, ".dockerignore");
-		}
-		if (!header_is_own(header->name))
-			head->metadata[head->metadata_count++] = *header;
-	}
-	head->counted = !span_is(head->directory, "dockerfile") && !(paths == 1 && ignore_file);
-}
-
 static struct diffcopy *diffcopy_make(struct diffcopy_session *session)
 {
 	struct diffcopy *diffcopy = calloc(1, sizeof(*diffcopy));
@@ -363,26 +329,22 @@ static struct diffcopy *diffcopy_make(struct diffcopy_session *session)
 
 int diffcopy_open(struct diffcopy_session *session, struct stream *stream, const struct grpc_request *head, struct h2 *client)
 {
-	struct diffcopy_head read = { .metadata_count = 0 };
 	struct diffcopy *diffcopy = diffcopy_make(session);
+	struct diffcopy_head read;
 	int r;
 
 	if (!diffcopy)
 		return ERR_RAISE(-ENOMEM);
-	read.metadata = malloc((head->headers_count + 1) * sizeof(*read.metadata));
-	if (!read.metadata) {
-		free(diffcopy);
-		return ERR_RAISE(-ENOMEM);
-	}
-	diffcopy_read_head(&read, head);
-	diffcopy->counted = read.counted;
-	r = call_start(&diffcopy->client, client, DIFFCOPY_PATH, span_text("localhost"), 0, read.metadata, read.metadata_count,
-	               MESSAGE_BYTES_MAX, &client_events, diffcopy);
-	free(read.metadata);
+	r = diffcopy_head_read(&read, head);
+	if (r == 0)
+		r = call_start(&diffcopy->client, client, DIFFCOPY_PATH, span_text("localhost"), 0, read.metadata,
+		               read.metadata_count, MESSAGE_BYTES_MAX, &client_events, diffcopy);
+	diffcopy_head_fini(&read);
 	if (r < 0) {
 		free(diffcopy);
 		return ERR_RAISE(r);
 	}
+	diffcopy->counted = read.counted;
 	call_accept(&diffcopy->daemon, stream, head, MESSAGE_BYTES_MAX, &daemon_events, diffcopy);
 	session->open++;
 	session->service->counters.calls++;

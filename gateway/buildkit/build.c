@@ -15,6 +15,22 @@ static void copy_text(char *to, size_t to_size, struct span text)
 	to[size] = '\0';
 }
 
+/* Timestamps are rewritten relative to an epoch: those of files that are older than it stay, and are part of the result. */
+static bool wants_real_times(const struct buildkit_solve_request *solve)
+{
+	struct message_cursor cursor = { 0 };
+	struct buildkit_exporter exporter;
+	struct span value;
+
+	if (message_map_find(&solve->frontend_attributes, "build-arg:SOURCE_DATE_EPOCH", &value))
+		return true;
+	while (buildkit_exporter_next(solve, &cursor, &exporter))
+		if (message_map_find(&exporter.attributes, "source-date-epoch", &value) ||
+		    (message_map_find(&exporter.attributes, "rewrite-timestamp", &value) && !span_is(value, "false")))
+			return true;
+	return false;
+}
+
 struct build *build_create(const struct buildkit_solve_request *solve, const char *tenant, const char *subject,
                            uint64_t now_wall_ns)
 {
@@ -27,6 +43,7 @@ struct build *build_create(const struct buildkit_solve_request *solve, const cha
 		return NULL;
 	build->asked_wall_ns = now_wall_ns;
 	build->internal = solve->internal;
+	build->real_times = wants_real_times(solve);
 	snprintf(build->tenant, sizeof(build->tenant), "%s", tenant);
 	snprintf(build->subject, sizeof(build->subject), "%s", subject);
 	copy_text(build->ref, sizeof(build->ref), solve->ref);

@@ -31,6 +31,7 @@ struct build {
 	char exporters[64];              /* "local,oci"; "" when there are none */
 	char executor[EXECUTOR_NAME_MAX];        /* "" before it was begun */
 	bool internal;
+	bool real_times;                 /* its result is to be the same bit by bit: mtimes may decide that */
 	uint64_t asked_wall_ns, begun_wall_ns, ended_wall_ns;    /* begun: sent to its executor; 0: not yet */
 	uint64_t lost_wall_ns, rewaited_ns;      /* since when it waits for another executor; how long it did */
 	uint32_t replays;                /* executors that were lost under it, after which it went on elsewhere */

@@ -81,6 +81,7 @@ int buildkit_create(struct buildkit **buildkit, const struct buildkit_config *co
 	made->access = config->access;
 	made->executors = config->executors;
 	made->broker = config->broker;
+	made->play = config->play;
 	made->spawnable = config->spawnable;
 	made->spawnable_context = config->spawnable_context;
 	made->events = config->events;

@@ -21,6 +21,7 @@ struct buildkit_config {
 	const struct access *access;
 	struct executors *executors;     /* outlives it */
 	struct diffcopy_service *broker; /* outlives it; NULL: DiffCopy passes like the rest */
+	struct play_service *play;       /* likewise; NULL: nothing is asked of edges by content */
 	/* Whether a tenant without any executor may hope for one, as executors_config. Optional. */
 	bool (*spawnable)(void *context, const char *tenant);
 	void *spawnable_context;

@@ -10,6 +10,7 @@ struct buildkit {
 	const struct access *access;
 	struct executors *executors;
 	struct diffcopy_service *broker;
+	struct play_service *play;
 	bool (*spawnable)(void *context, const char *tenant);
 	void *spawnable_context;
 	struct build_events events;

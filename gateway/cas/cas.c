@@ -7,11 +7,18 @@ void cas_init(struct cas *cas)
 {
 	gate_init(&cas->packs, CAS_PACKS_MAX);
 	gate_init(&cas->closures, CAS_CLOSURES_MAX);
+	promises_init(&cas->promises, cas->ring);
+}
+
+void cas_fini(struct cas *cas)
+{
+	promises_fini(&cas->promises);
 }
 
 bool cas_idle(const struct cas *cas)
 {
-	return !cas->pushes_open && !cas->fetches_open && !cas->pins_open && !cas->ingests_open && !cas->playbacks_open;
+	return !cas->pushes_open && !cas->fetches_open && !cas->pins_open && !cas->ingests_open && !cas->playbacks_open &&
+	       !cas->walks_open;
 }
 
 bool cas_admits(const struct cas *cas, char *why, size_t why_size)

@@ -6,6 +6,7 @@
 #include "chunker/sha256.h"
 #include "gateway/cas/access.h"
 #include "gateway/cas/gate.h"
+#include "gateway/cas/promises.h"
 #include "gateway/net/server.h"
 
 #define CAS_CALLS_MAX    4096            /* Push, Fetch and Pin calls at a time; more are refused, to be tried again */
@@ -13,8 +14,8 @@
 #define CAS_CLOSURES_MAX 8               /* trees that are verified at a time */
 
 struct cas_counters {
-	uint64_t pushes, pushes_unchanged, commits, commits_refused, packs, blobs_received, bytes_received,
-	         blobs_rejected, fetches, blobs_sent, bytes_sent, blobs_missing, blobs_corrupt;
+	uint64_t pushes, pushes_unchanged, pushes_joined, commits, commits_refused, packs, blobs_received, bytes_received,
+	         blobs_rejected, blobs_promised, fetches, blobs_sent, bytes_sent, blobs_missing, blobs_corrupt;
 };
 
 struct cas {
@@ -25,13 +26,16 @@ struct cas {
 	/* What follows is cas_init()'s. */
 	struct cas_counters counters;
 	unsigned pushes_open, fetches_open, pins_open;
-	unsigned ingests_open, playbacks_open;   /* whose memory was not released yet */
+	unsigned ingests_open, playbacks_open, walks_open;       /* whose memory was not released yet */
 	struct gate packs;                       /* what waits here keeps its message, of SLUICE_MESSAGE_BYTES_MAX at most */
 	struct gate closures;
+	struct promises promises;                /* what pushes in progress are going to send */
 };
 
 /* The first four fields are the caller's to fill in, before. */
 void cas_init(struct cas *cas);
+/* It is idle. */
+void cas_fini(struct cas *cas);
 /* No call is open, and nothing that its owner left waits for the store: the store may be closed. */
 bool cas_idle(const struct cas *cas);
 

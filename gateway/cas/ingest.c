@@ -637,6 +637,8 @@ static void batch_on_put(struct store_put *put)
 
 	if (put->result != STORE_OK)
 		batch_fail(batch, put->result);
+	else if (ingest->events.on_put && !ingest->closing)
+		ingest->events.on_put(ingest, put->items, put->count, batch->pieces_count);
 	ingest->totals.bytes_new += put->bytes_new;
 	for (unsigned i = 0; i < batch->pieces_count; i++) {
 		struct ingest_file *file = batch->pieces[i].file;

@@ -37,6 +37,11 @@ struct ingest_events {
 	void (*on_named)(struct ingest_file *file);
 	/* Something that was refused by ingest_file_write() may fit now. */
 	void (*on_room)(struct ingest *ingest);
+	/*
+	 * These blobs are in the store, chunks and small files first, from `recipes_first` on recipes and parts of some; before
+	 * on_named of what is made of them. From inside other code's calls of the store: note them, and do no more. Optional.
+	 */
+	void (*on_put)(struct ingest *ingest, const struct store_item *items, size_t count, size_t recipes_first);
 };
 
 struct ingest_file {

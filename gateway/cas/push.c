@@ -3,9 +3,10 @@
  * from a request until its answer is queued, which is the back-pressure.
  *
  *	IDLE -> OFFER (-> SYNC) -> IDLE    closure marks of directories; with `commit`, durable when all are whole
+ *	          -> OFFER_AWAIT -> OFFER  that root is being pushed by a sibling (promises.h)
  *	     -> QUERY -> IDLE              presence of blobs
  *	     -> PACK_WAIT -> PACK -> IDLE  digests checked, then accepted by the store (push_pack.c)
- *	     -> COMMIT -> SYNC -> IDLE     closure walked, then durable
+ *	     (-> AWAIT) (-> SETTLE) -> COMMIT -> SYNC -> IDLE    closure walked, then durable (push_commit.c)
  *
  * The call may end in any state; the push is freed once nothing of it is in flight. call_release() may bring the next
  * request, even handled to its end, but never the end of the call.
@@ -22,6 +23,7 @@
 static void push_free(struct push *push)
 {
 	push->cas->pushes_open--;
+	promiser_fini(&push->promiser);
 	store_hold_release(push->hold);
 	call_fini(&push->call);
 	closure_fini(&push->closure);
@@ -30,15 +32,22 @@ static void push_free(struct push *push)
 	buffer_fini(&push->extra);
 	free(push->digests);
 	free(push->present);
+	free(push->promised);
 	free(push->places);
 	free(push->items);
 	free(push->jobs);
 	free(push);
 }
 
+void push_enter(struct push *push, enum push_state state)
+{
+	push->state = state;
+	push->promiser.busy = state != PUSH_IDLE;
+}
+
 bool push_landed(struct push *push)
 {
-	push->state = PUSH_IDLE;
+	push_enter(push, PUSH_IDLE);
 	if (!push->closed)
 		return false;
 	push_free(push);
@@ -104,22 +113,24 @@ bool push_reserve(struct push *push, size_t count)
 		return true;
 	free(push->digests);
 	free(push->present);
+	free(push->promised);
 	free(push->places);
 	free(push->items);
 	free(push->jobs);
 	push->digests = malloc(count * sizeof(*push->digests));
 	push->present = malloc(count * sizeof(*push->present));
+	push->promised = malloc(count * sizeof(*push->promised));
 	push->places = malloc(count * sizeof(*push->places));
 	push->items = malloc(count * sizeof(*push->items));
 	push->jobs = malloc(count * sizeof(*push->jobs));
 	push->digests_capacity = count;
-	if (push->digests && push->present && push->places && push->items && push->jobs)
+	if (push->digests && push->present && push->promised && push->places && push->items && push->jobs)
 		return true;
 	push->digests_capacity = 0;
 	return false;
 }
 
-static bool push_take_list(struct push *push, struct span list)
+bool push_take_list(struct push *push, struct span list)
 {
 	size_t count = digest_list_count(list);
 
@@ -137,11 +148,14 @@ static bool push_take_list(struct push *push, struct span list)
 	return true;
 }
 
-static void push_answer_bits(struct push *push)
+/* `promised` may be NULL: none. */
+static void push_answer_bits(struct push *push, const bool *promised)
 {
 	size_t mark = pb_begin(&push->response, 1);
 
 	bit_list_put(&push->response, 1, push->present, push->count);
+	if (promised)
+		bit_list_put(&push->response, 2, promised, push->count);
 	pb_end(&push->response, mark);
 	push_answer(push);
 }
@@ -158,8 +172,6 @@ static void push_answer_committed(struct push *push, const struct digest *root)
 	push_answer(push);
 }
 
-/* ---- commit ---- */
-
 static void push_on_sync(struct store_sync *sync)
 {
 	struct push *push = container_of(sync, struct push, sync);
@@ -170,88 +182,36 @@ static void push_on_sync(struct store_sync *sync)
 		push_fail_store(push, sync->result);
 		return;
 	}
-	push_answer_committed(push, &push->digests[0]);
+	promises_kept_root(&push->cas->promises, &push->scope, &push->root);
+	push_answer_committed(push, &push->root);
 }
 
-static void push_sync(struct push *push)
+void push_sync(struct push *push)
 {
-	push->state = PUSH_SYNC;
+	push_enter(push, PUSH_SYNC);
 	push->sync.fn = push_on_sync;
 	store_sync(push->cas->store, &push->sync);
 }
 
-static void push_answer_missing(struct push *push)
-{
-	struct push_missing missing = { .blobs = buffer_span(&push->closure.missing), .count = push->closure.missing_count };
-	const char *path = (const char *)push->closure.paths.data;
+/* ---- siblings ---- */
 
-	buffer_clear(&push->extra);
-	for (size_t i = 0; i < push->closure.paths_count; i++, path += strlen(path) + 1)
-		pb_put_bytes_always(&push->extra, 3, span_text(path));
-	missing.paths.message = buffer_span(&push->extra);
-	message_nest(&push_missing_type, &push->response, 4, &missing);
-	push->cas->counters.commits_refused++;
-	log_event(LOG_INFO, "commit refused", LOG_U64("tenant", push->scope.tenant),
-	          LOG_U64("missing", push->closure.missing_count));
-	push_answer(push);
+bool push_patient(const struct push *push)
+{
+	return ring_now_ns(push->cas->ring) - push->asked_ns < push->cas->promises.wait_ns;
 }
 
-static void push_on_closure(struct closure *closure)
+static void push_on_change(struct promiser *promiser)
 {
-	struct push *push = closure->owner;
+	struct push *push = container_of(promiser, struct push, promiser);
 
-	if (push_landed(push))
-		return;
-	switch (closure->result) {
-	case CLOSURE_WHOLE:
-		push_sync(push);
-		break;
-	case CLOSURE_HOLES:
-		push_answer_missing(push);
-		break;
-	case CLOSURE_MALFORMED:
-		push_fail(push, GRPC_INVALID_ARGUMENT, closure->why);
-		break;
-	case CLOSURE_TOO_LARGE:
-		push_fail(push, GRPC_RESOURCE_EXHAUSTED, closure->why);
-		break;
-	default:
-		push_fail_store(push, closure->result);
-	}
+	ring_cancel(push->cas->ring, &push->timer);
 }
 
-static void push_commit(struct push *push, struct span message)
+void push_wait(struct push *push, enum push_state state, op_fn *fn)
 {
-	struct push_commit commit;
-	int r;
-
-	if (!message_decode(&push_commit_type, message, &commit)) {
-		push_fail(push, GRPC_INVALID_ARGUMENT, "malformed Commit");
-		return;
-	}
-	if (!push_take_list(push, commit.root))
-		return;
-	if (push->count != 1) {
-		push_fail(push, GRPC_INVALID_ARGUMENT, "a Commit names one root");
-		return;
-	}
-	if (!scope_may(&push->scope, SCOPE_COMMIT)) {
-		push_fail(push, GRPC_PERMISSION_DENIED, "this credential lacks the right to commit");
-		return;
-	}
-	/* Held from before the walk on: what is found whole must still be so when it is told. Holes do not matter to a hold. */
-	r = store_hold_root(push->hold, &push->digests[0]);
-	if (r < 0) {
-		push_fail_hold(push, r);
-		return;
-	}
-	closure_fini(&push->closure);
-	push->closure = (struct closure){
-		.store = push->cas->store, .gate = &push->cas->closures, .scope = push->scope, .root = push->digests[0],
-		.fn = push_on_closure, .owner = push,
-	};
-	push->state = PUSH_COMMIT;
-	closure_verify(&push->closure);
+	push_enter(push, state);
+	push->timer.fn = fn;
+	ring_timer(push->cas->ring, &push->timer, push->cas->promises.stall_ns);
 }
 
 /* ---- offer and query ---- */
@@ -268,6 +228,16 @@ static int push_hold_whole(struct push *push, bool *all)
 			*all = false;
 	}
 	return r;
+}
+
+static void push_look_at_marks(struct push *push);
+
+static void push_on_offer_change(struct op *op, int32_t res)
+{
+	struct push *push = container_of(op, struct push, timer);
+
+	if (!push_landed(push))
+		push_look_at_marks(push);
 }
 
 static void push_on_marks(struct store_marks *marks)
@@ -292,7 +262,23 @@ static void push_on_marks(struct store_marks *marks)
 		push_sync(push);
 		return;
 	}
-	push_answer_bits(push);
+	if (push->commit_if_whole && push->count == 1 && promiser_claim_root(&push->promiser, &push->root, push_patient(push))) {
+		push->cas->counters.pushes_joined += !push->joined;
+		push->joined = true;
+		push_wait(push, PUSH_OFFER_AWAIT, push_on_offer_change);
+		return;
+	}
+	push_answer_bits(push, NULL);
+}
+
+static void push_look_at_marks(struct push *push)
+{
+	push->marks = (struct store_marks){
+		.scope = push->scope, .directories = push->digests, .count = push->count, .whole = push->present,
+		.fn = push_on_marks,
+	};
+	push_enter(push, PUSH_OFFER);
+	store_marks_lookup(push->cas->store, &push->marks);
 }
 
 static void push_offer(struct push *push, struct span message)
@@ -306,12 +292,9 @@ static void push_offer(struct push *push, struct span message)
 	if (!push_take_list(push, offer.directories))
 		return;
 	push->commit_if_whole = offer.commit && scope_may(&push->scope, SCOPE_COMMIT);
-	push->marks = (struct store_marks){
-		.scope = push->scope, .directories = push->digests, .count = push->count, .whole = push->present,
-		.fn = push_on_marks,
-	};
-	push->state = PUSH_OFFER;
-	store_marks_lookup(push->cas->store, &push->marks);
+	push->root = push->digests[0];
+	push->asked_ns = ring_now_ns(push->cas->ring);
+	push_look_at_marks(push);
 }
 
 static void push_on_lookup(struct store_lookup *lookup)
@@ -326,9 +309,14 @@ static void push_on_lookup(struct store_lookup *lookup)
 		push_fail_store(push, lookup->result);
 		return;
 	}
-	/* Held ones move to the front: what was told to be present stays until this call ends. */
+	/*
+	 * Held ones move to the front: what was told to be present stays until this call ends. Also what is still to come:
+	 * the hold of the sibling that sends it may be gone before this push commits.
+	 */
 	for (size_t i = 0; i < push->count; i++) {
-		push->present[i] = push->places[i] != 0;
+		push->promised[i] = push->places[i] == 0 && promiser_claim(&push->promiser, &push->digests[i], true);
+		push->present[i] = push->places[i] != 0 || push->promised[i];
+		push->cas->counters.blobs_promised += push->promised[i];
 		if (push->present[i])
 			push->digests[held++] = push->digests[i];
 	}
@@ -336,7 +324,7 @@ static void push_on_lookup(struct store_lookup *lookup)
 	if (r < 0)
 		push_fail_hold(push, r);
 	else
-		push_answer_bits(push);
+		push_answer_bits(push, push->promised);
 }
 
 static void push_query(struct push *push, struct span message)
@@ -353,7 +341,7 @@ static void push_query(struct push *push, struct span message)
 		.scope = push->scope, .digests = push->digests, .count = push->count, .places = push->places,
 		.fn = push_on_lookup,
 	};
-	push->state = PUSH_QUERY;
+	push_enter(push, PUSH_QUERY);
 	store_lookup(push->cas->store, &push->lookup);
 }
 
@@ -401,6 +389,8 @@ static void push_on_closed(struct call *call, enum grpc_status status, struct sp
 	struct push *push = container_of(call, struct push, call);
 
 	push->closed = true;
+	promiser_fini(&push->promiser);
+	ring_cancel(push->cas->ring, &push->timer);
 	if (push->state == PUSH_IDLE || (push->state == PUSH_PACK_WAIT && gate_cancel(&push->pass)))
 		push_free(push);
 }
@@ -438,6 +428,7 @@ int cas_push_start(void *context, const struct server_request *request, char *wh
 	push->message = buffer_heap(SLUICE_MESSAGE_BYTES_MAX);
 	push->response = buffer_heap(SLUICE_MESSAGE_BYTES_MAX);
 	push->extra = buffer_heap(SLUICE_MESSAGE_BYTES_MAX);
+	promiser_init(&push->promiser, &cas->promises, &push->scope, &push->call, push_on_change);
 	cas->pushes_open++;
 	cas->counters.pushes++;
 	call_accept(&push->call, request->stream, request->head, SLUICE_MESSAGE_BYTES_MAX, &push_events, push);

@@ -93,6 +93,8 @@ static void pack_on_put(struct store_put *put)
 	struct cas *cas = push->cas;
 
 	pack_forget(push);
+	if (put->result == STORE_OK)
+		promises_kept(&cas->promises, &push->scope, push->digests, put->count);
 	if (!push_landed(push))
 		pack_answer(push, put->result);
 	gate_leave(&cas->packs);         /* last: its own next pack, if it is there already, goes to the end of the line */
@@ -106,11 +108,11 @@ static void pack_on_turn(struct gate_pass *pass)
 	const char *fault;
 	size_t count;
 
-	push->state = PUSH_PACK;
+	push_enter(push, PUSH_PACK);
 	message_decode(&push_request_type, buffer_span(&push->message), &request);
 	fault = pack_fault(request.pack, &count);
 	if (fault || !push_reserve(push, count)) {
-		push->state = PUSH_IDLE;
+		push_enter(push, PUSH_IDLE);
 		pack_forget(push);
 		if (fault)
 			push_fail(push, GRPC_INVALID_ARGUMENT, fault);
@@ -130,7 +132,7 @@ static void pack_on_turn(struct gate_pass *pass)
 
 void push_pack(struct push *push)
 {
-	push->state = PUSH_PACK_WAIT;
+	push_enter(push, PUSH_PACK_WAIT);
 	push->pass.fn = pack_on_turn;
 	gate_enter(&push->cas->packs, &push->pass);
 }

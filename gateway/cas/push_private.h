@@ -1,16 +1,20 @@
-/* push_private: one Push call, for push.c and push_pack.c. */
+/* push_private: one Push call, for push.c, push_pack.c and push_commit.c. */
 #pragma once
 
 #include "gateway/cas/cas.h"
 #include "gateway/cas/closure.h"
+#include "gateway/cas/promises.h"
 #include "proto/sluice_v1.h"
 
 enum push_state {
 	PUSH_IDLE,
 	PUSH_OFFER,
+	PUSH_OFFER_AWAIT,                /* for a sibling that is pushing the same root */
 	PUSH_QUERY,
 	PUSH_PACK_WAIT,                  /* for its turn at cas->packs */
 	PUSH_PACK,
+	PUSH_AWAIT,                      /* for blobs that siblings are sending */
+	PUSH_SETTLE,                     /* looks which of them did not come */
 	PUSH_COMMIT,
 	PUSH_SYNC,
 };
@@ -22,6 +26,7 @@ struct push {
 	enum push_state state;
 	bool closed;                     /* the call is gone */
 	bool commit_if_whole;
+	bool joined;                     /* it has waited for a sibling's root */
 	struct store_hold *hold;
 	struct buffer message;           /* the request, kept while it is handled */
 	struct buffer response;
@@ -29,6 +34,7 @@ struct push {
 
 	struct digest *digests;          /* grown to the longest list so far, at most SLUICE_LIST_MAX */
 	bool *present;
+	bool *promised;
 	uint32_t *places;
 	struct store_item *items;
 	struct sha256_job *jobs;
@@ -41,13 +47,31 @@ struct push {
 	struct store_sync sync;
 	struct closure closure;
 	struct gate_pass pass;           /* of cas->packs */
+
+	struct promiser promiser;
+	uint64_t asked_ns;               /* when the request that may wait for siblings came */
+	struct op timer;                 /* while it waits for them */
+	struct digest root;              /* to be committed */
 };
 
 /* Handles the Pack in push->message. */
 void push_pack(struct push *push);
+/* Handles a Commit. */
+void push_commit(struct push *push, struct span message);
+
+/* The only writer of push->state. */
+void push_enter(struct push *push, enum push_state state);
+/* Siblings are still to be waited for. */
+bool push_patient(const struct push *push);
+/* Until something that the promiser waits for has changed, or for a while; then `fn`, which is push_landed() first. */
+void push_wait(struct push *push, enum push_state state, op_fn *fn);
 
 /* A store operation has landed. True when the call has gone meanwhile and the push was freed. */
 bool push_landed(struct push *push);
+/* Reads a digest list into push->digests. False: the call has been refused. */
+bool push_take_list(struct push *push, struct span list);
+/* Makes durable what there is, and answers that push->root is committed. */
+void push_sync(struct push *push);
 /* Room for lists of `count`. False: out of memory. */
 bool push_reserve(struct push *push, size_t count);
 

@@ -8,6 +8,7 @@
 #include <unistd.h>
 #include "gateway/base/check.h"
 #include "gateway/base/err.h"
+#include "gateway/client/conn_fault.h"
 
 #define CONNECT_TIMEOUT_NS      10000000000ull
 #define MESSAGE_BYTES_MAX       (5u << 20)
@@ -17,6 +18,15 @@
 #define FLUSH_TURNS             4
 
 /* ---- the connection ---- */
+
+void client_note_end(struct client *client)
+{
+	if (client->error || !client->conn || conn_end(client->conn) == CONN_END_NONE)
+		return;
+	client->error = conn_error(client->conn) ? conn_error(client->conn) : -ECONNRESET;
+	conn_fault_describe(client->conn, client->adopted ? NULL : &client->address, client->connect_timeout_ns, client->why,
+	                    sizeof(client->why));
+}
 
 static void client_on_ready(struct conn *conn)
 {
@@ -256,16 +266,23 @@ static void free_secret(char *text)
 	free(text);
 }
 
+void client_disconnect(struct client *client)
+{
+	client_calls_abandon(client);
+	if (client->conn)
+		conn_close(client->conn, "closed here");
+	while (client->conn)
+		ring_run(client->ring, UINT64_MAX);
+}
+
 void client_close(struct client *client)
 {
 	if (!client)
 		return;
-	client_calls_abandon(client);
-	if (client->conn)
-		conn_close(client->conn, "closed here");
 	if (op_in_flight(&client->interrupt))
 		ring_cancel(client->ring, &client->interrupt);
-	while (client->conn || op_in_flight(&client->interrupt))
+	client_disconnect(client);
+	while (op_in_flight(&client->interrupt))
 		ring_run(client->ring, UINT64_MAX);
 	CHECK(list_empty(&client->calls));
 	client_calls_free(client);

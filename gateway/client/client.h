@@ -35,6 +35,8 @@ int client_open_begin(struct client **client, const struct client_config *config
 int client_open_finish(struct client *client, char *why, size_t why_size);
 /* Closes what calls are still open, too: their handles are dead then. NULL is accepted. */
 void client_close(struct client *client);
+/* Ends the connection and all calls on it, and leaves the client to be asked for its last numbers; then client_close(). */
+void client_disconnect(struct client *client);
 /* Bytes of the TCP stream so far, TLS included; of these, the TLS handshake's (0 without TLS). */
 void client_bytes(const struct client *client, uint64_t *received, uint64_t *sent, uint64_t *handshake_received,
                   uint64_t *handshake_sent);
@@ -72,7 +74,18 @@ int client_receive(struct client_call *call, struct span *message, uint64_t time
  * the sentence of client_error().
  */
 enum grpc_status client_call_status(const struct client_call *call, const char **text);
+/* Message bytes of the call on the wire so far, compressed where they are, with their prefixes. */
+void client_call_bytes(const struct client_call *call, uint64_t *received, uint64_t *sent);
 void client_call_close(struct client_call *call);        /* cancels it when it has not ended; NULL is accepted */
+
+/*
+ * For machines of their own that run on the client's ring (gateway/upload/): starts the caller's `call`, which is then
+ * his alone, waiting for the connection before. 0 or -errno, with client_error().
+ */
+int client_call_start(struct client *client, struct call *call, const char *path, size_t message_bytes_max,
+                      const struct call_events *events, void *owner);
+/* One turn of the ring, which sleeps until something happens. CLIENT_OK or CLIENT_INTERRUPTED. */
+int client_run(struct client *client);
 
 /*
  * Unary: send one, receive one, wait for the status. CLIENT_OK: status OK, and `response` borrowed until `*call` is

@@ -69,9 +69,9 @@ static struct header field(const char *name, const char *value, bool sensitive)
 	return (struct header){ .name = span_text(name), .value = span_text(value), .sensitive = sensitive };
 }
 
-static int call_begin(struct client_call *call, const char *path, const struct header *metadata, size_t count)
+static int call_begin(struct client *client, struct call *call, const char *path, const struct header *metadata,
+                      size_t count, size_t message_bytes_max, const struct call_events *events, void *owner)
 {
-	struct client *client = call->client;
 	struct header headers[STREAM_HEADERS_MAX];
 	size_t all = 0;
 
@@ -83,8 +83,8 @@ static int call_begin(struct client_call *call, const char *path, const struct h
 		headers[all++] = field("sluice-instance", client->instance, false);
 	for (size_t i = 0; i < count; i++)
 		headers[all++] = metadata[i];
-	return call_start(&call->call, conn_h2(client->conn), path, span_text(client->authority), 0, headers, all,
-	                  client->message_bytes_max, &client_call_events, call);
+	return call_start(call, conn_h2(client->conn), path, span_text(client->authority), 0, headers, all,
+	                  message_bytes_max, events, owner);
 }
 
 static int open_failure(struct client *client, int r)
@@ -116,7 +116,8 @@ int client_call_open(struct client_call **out, struct client *client, const char
 	call->client = client;
 	call->fetched = buffer_heap(client->message_bytes_max);
 	call->next = buffer_heap(client->message_bytes_max);
-	r = call_begin(call, path, metadata, metadata_count);
+	r = call_begin(client, &call->call, path, metadata, metadata_count, client->message_bytes_max, &client_call_events,
+	               call);
 	if (r < 0) {
 		free(call);
 		return open_failure(client, r);
@@ -124,6 +125,22 @@ int client_call_open(struct client_call **out, struct client *client, const char
 	list_append(&client->calls, &call->link);
 	*out = call;
 	return 0;
+}
+
+int client_call_start(struct client *client, struct call *call, const char *path, size_t message_bytes_max,
+                      const struct call_events *events, void *owner)
+{
+	char why[8];
+	int r = client_open_finish(client, why, sizeof(why));
+
+	if (r == 0)
+		r = call_begin(client, call, path, NULL, 0, message_bytes_max, events, owner);
+	return r < 0 ? open_failure(client, r) : 0;
+}
+
+int client_run(struct client *client)
+{
+	return client_turn(client, UINT64_MAX) ? CLIENT_INTERRUPTED : CLIENT_OK;
 }
 
 /* The call may be gone after this. */
@@ -143,6 +160,12 @@ void client_calls_abandon(struct client *client)
 {
 	list_for_each_safe(link, after, &client->calls)
 		call_abandon(container_of(link, struct client_call, link));
+}
+
+void client_call_bytes(const struct client_call *call, uint64_t *received, uint64_t *sent)
+{
+	*received = call->call.bytes_received;
+	*sent = call->call.bytes_sent;
 }
 
 void client_call_close(struct client_call *call)

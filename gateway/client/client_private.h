@@ -1,5 +1,5 @@
 /*
- * client_private: what client.c (the connection), client_fault.c (its sentences), client_call.c (calls) and
+ * client_private: what client.c (the connection), client_call.c (calls) and
  * client_wait.c (whatever comes first) share.
  */
 #pragma once

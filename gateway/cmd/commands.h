@@ -3,12 +3,15 @@
 
 #include "gateway/cmd/command.h"
 
+extern const struct command command_affected;
 extern const struct command command_builds;
 extern const struct command command_cat;
 extern const struct command command_cert;
 extern const struct command command_chunk;
 extern const struct command command_diff;
 extern const struct command command_doctor;
+extern const struct command command_edge;
+extern const struct command command_explain;
 extern const struct command command_fsck;
 extern const struct command command_help;
 extern const struct command command_ls;

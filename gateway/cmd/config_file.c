@@ -2,6 +2,7 @@
 #include "gateway/cmd/config_file.h"
 
 #include <errno.h>
+#include <search.h>
 #include <stdarg.h>
 #include <stdint.h>
 #include <stdio.h>
@@ -12,22 +13,21 @@
 #include "gateway/base/err.h"
 #include "gateway/cmd/options.h"
 
-enum {
-	DEPTH_MAX = 8,
-	KEY_MAX = 255,
-	KEYS_MAX = 1024,
+const struct config_format config_file_format = {
+	.separator = '.', .bytes_max = OPTION_CONFIG_BYTES_MAX, .keys_max = 1024,
 };
 
 struct reader {
 	yaml_parser_t parser;
-	bool (*entry)(void *context, const struct config_entry *entry, char *why, size_t why_size);
+	const struct config_format *format;
+	config_taker *entry;
 	void *context;
-	char key[KEY_MAX + 1];           /* of the value that comes next */
-	size_t prefix[DEPTH_MAX];        /* lengths of the keys of the mappings that are open */
+	char key[CONFIG_KEY_MAX + 1];    /* of the value that comes next */
+	size_t prefix[CONFIG_DEPTH_MAX]; /* lengths of the keys of the mappings that are open */
 	unsigned depth;
 	bool want_value;                 /* a key was read */
 	bool in_sequence, first;
-	char *seen[KEYS_MAX];
+	void *seen;                      /* keys, a tree of tsearch(3) */
 	size_t seen_count;
 	const char *path;
 	char *why;
@@ -46,29 +46,53 @@ static __attribute__((format(printf, 3, 4))) int refuse(struct reader *reader, u
 	return -EINVAL;
 }
 
+static int compare_keys(const void *a, const void *b)
+{
+	return strcmp(a, b);
+}
+
+static int out_of_memory(struct reader *reader)
+{
+	snprintf(reader->why, reader->why_size, "out of memory");
+	return ERR_RAISE(-ENOMEM);
+}
+
+/* Each key once: a second one would silently win or lose. */
+static int note_key(struct reader *reader, const char *shown, unsigned line)
+{
+	char *copy = strdup(reader->key);
+	void *found = copy ? tsearch(copy, &reader->seen, compare_keys) : NULL;
+
+	if (!found) {
+		free(copy);
+		return out_of_memory(reader);
+	}
+	if (*(char **)found != copy) {
+		free(copy);
+		return refuse(reader, line, "`%s` is there twice", shown);
+	}
+	if (reader->seen_count++ == reader->format->keys_max)
+		return refuse(reader, line, "more than %zu keys", reader->format->keys_max);
+	return 0;
+}
+
 static int take_key(struct reader *reader, const char *text, unsigned line)
 {
 	size_t at = reader->depth ? reader->prefix[reader->depth - 1] : 0;
 	size_t size = strlen(text);
+	int r;
 
-	if (size == 0 || at + size + 2 > KEY_MAX)
+	if (size == 0 || at + size + 2 > CONFIG_KEY_MAX)
 		return refuse(reader, line, "a key is empty or too long");
+	if (reader->format->separator != '.' && strchr(text, reader->format->separator))
+		return refuse(reader, line, "a key holds a character that has no place there");
 	if (at)
-		reader->key[at++] = '.';
+		reader->key[at++] = reader->format->separator;
 	memcpy(reader->key + at, text, size + 1);
-	for (size_t i = 0; i < reader->seen_count; i++)
-		if (strcmp(reader->seen[i], reader->key) == 0)
-			return refuse(reader, line, "`%s` is there twice", reader->key);
-	if (reader->seen_count == KEYS_MAX)
-		return refuse(reader, line, "more than %d keys", KEYS_MAX);
-	reader->seen[reader->seen_count] = strdup(reader->key);
-	if (!reader->seen[reader->seen_count]) {
-		snprintf(reader->why, reader->why_size, "out of memory");
-		return ERR_RAISE(-ENOMEM);
-	}
-	reader->seen_count++;
-	reader->want_value = true;
-	return 0;
+	r = note_key(reader, reader->format->separator == '.' ? reader->key : text, line);
+	if (r == 0)
+		reader->want_value = true;
+	return r;
 }
 
 static int take_value(struct reader *reader, const char *text, unsigned line)
@@ -102,12 +126,27 @@ static int take_scalar(struct reader *reader, const yaml_event_t *event, unsigne
 	return take_key(reader, text, line);
 }
 
+static int tell_mapping(struct reader *reader, unsigned line)
+{
+	struct config_entry entry = { .key = reader->key, .line = line, .first = true };
+	char reason[512] = "";
+
+	if (!reader->format->mappings || reader->depth == 0)
+		return 0;
+	return reader->entry(reader->context, &entry, reason, sizeof(reason)) ? 0 : refuse(reader, line, "%s", reason);
+}
+
 static int open_mapping(struct reader *reader, unsigned line)
 {
+	int r;
+
 	if (reader->in_sequence || (reader->depth && !reader->want_value))
 		return refuse(reader, line, "a mapping cannot stand here");
-	if (reader->depth == DEPTH_MAX)
+	if (reader->depth == CONFIG_DEPTH_MAX)
 		return refuse(reader, line, "mappings are nested too deeply");
+	r = tell_mapping(reader, line);
+	if (r)
+		return r;
 	reader->prefix[reader->depth++] = strlen(reader->key);
 	reader->want_value = false;
 	return 0;
@@ -170,17 +209,17 @@ static int read_events(struct reader *reader)
 	}
 }
 
-static int open_config(const char *path, FILE **file, char *why, size_t why_size)
+static int open_config(const char *path, size_t bytes_max, FILE **file, char *why, size_t why_size)
 {
 	struct stat st;
 	int error;
 
 	*file = fopen(path, "re");
 	if (*file && fstat(fileno(*file), &st) == 0) {
-		if (S_ISREG(st.st_mode) && st.st_size <= OPTION_CONFIG_BYTES_MAX)
+		if (S_ISREG(st.st_mode) && (uint64_t)st.st_size <= bytes_max)
 			return 0;
 		fclose(*file);
-		snprintf(why, why_size, "%s: not a file of at most %d bytes", path, OPTION_CONFIG_BYTES_MAX);
+		snprintf(why, why_size, "%s: not a file of at most %zu bytes", path, bytes_max);
 		return -EINVAL;
 	}
 	error = errno;
@@ -190,34 +229,54 @@ static int open_config(const char *path, FILE **file, char *why, size_t why_size
 	return -error;
 }
 
-int config_file_read(const char *path,
-                     bool (*entry)(void *context, const struct config_entry *entry, char *why, size_t why_size),
-                     void *context, char *why, size_t why_size)
+/* From `file`, or where that is NULL from `text`. */
+static int read_config(FILE *file, struct span text, const char *path, const struct config_format *format,
+                       config_taker *entry, void *context, char *why, size_t why_size)
 {
-	struct reader *reader;
-	FILE *file;
-	int r = open_config(path, &file, why, why_size);
+	struct reader *reader = calloc(1, sizeof(*reader));
+	int r;
 
-	if (r)
-		return r;
-	reader = calloc(1, sizeof(*reader));
 	if (!reader || !yaml_parser_initialize(&reader->parser)) {
 		free(reader);
-		fclose(file);
 		snprintf(why, why_size, "out of memory");
 		return ERR_RAISE(-ENOMEM);
 	}
+	reader->format = format;
 	reader->entry = entry;
 	reader->context = context;
 	reader->path = path;
 	reader->why = why;
 	reader->why_size = why_size;
-	yaml_parser_set_input_file(&reader->parser, file);
+	if (file)
+		yaml_parser_set_input_file(&reader->parser, file);
+	else
+		yaml_parser_set_input_string(&reader->parser, text.data, text.size);
 	r = read_events(reader);
 	yaml_parser_delete(&reader->parser);
-	for (size_t i = 0; i < reader->seen_count; i++)
-		free(reader->seen[i]);
+	tdestroy(reader->seen, free);
 	free(reader);
+	return r;
+}
+
+int config_file_read(const char *path, const struct config_format *format, config_taker *entry, void *context, char *why,
+                     size_t why_size)
+{
+	FILE *file;
+	int r = open_config(path, format->bytes_max, &file, why, why_size);
+
+	if (r)
+		return r;
+	r = read_config(file, (struct span){ 0 }, path, format, entry, context, why, why_size);
 	fclose(file);
 	return r;
+}
+
+int config_text_read(struct span text, const char *name, const struct config_format *format, config_taker *entry,
+                     void *context, char *why, size_t why_size)
+{
+	if (text.size > format->bytes_max) {
+		snprintf(why, why_size, "%s: longer than %zu bytes", name, format->bytes_max);
+		return -EINVAL;
+	}
+	return read_config(NULL, text, name, format, entry, context, why, why_size);
 }

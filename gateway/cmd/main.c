@@ -5,12 +5,15 @@
 
 const struct command *const command_table[] = {
 	&command_serve,
+	&command_edge,
 	&command_push,
 	&command_pull,
 	&command_run,
 	&command_ls,
 	&command_cat,
 	&command_diff,
+	&command_explain,
+	&command_affected,
 	&command_status,
 	&command_builds,
 	&command_pin,

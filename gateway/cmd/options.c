@@ -494,7 +494,7 @@ static bool entry_read(void *context, const struct config_entry *entry, char *wh
 
 static bool read_config(struct parse *parse, const char *path, bool required)
 {
-	int r = config_file_read(path, entry_read, parse, parse->why, sizeof(parse->why));
+	int r = config_file_read(path, &config_file_format, entry_read, parse, parse->why, sizeof(parse->why));
 
 	return r == 0 || (!required && (r == -ENOENT || r == -ENOTDIR || r == -EACCES));
 }

@@ -5,12 +5,13 @@
 #include "gateway/base/clock.h"
 #include "gateway/base/units.h"
 #include "gateway/cmd/commands.h"
+#include "gateway/cmd/explain_table.h"
 #include "gateway/cmd/json.h"
 #include "gateway/cmd/pushing.h"
 #include "gateway/cmd/session.h"
 
 struct push_options {
-	bool json, no_ignore, no_snapshot;
+	bool json, explain, no_ignore, no_snapshot;
 	const char *ignore_file;
 	uint64_t level;
 };
@@ -18,6 +19,8 @@ struct push_options {
 #define MEMBER(name) offsetof(struct push_options, name)
 static const struct option push_options[] = {
 	{ .name = "json", .kind = OPTION_FLAG, .offset = MEMBER(json), .help = "print one JSON object instead of the root" },
+	{ .name = "explain", .kind = OPTION_FLAG, .offset = MEMBER(explain),
+	  .help = "say on stderr what each path cost, as `sluice explain` does; with --json in the object" },
 	{ .name = "ignore-file", .kind = OPTION_TEXT, .offset = MEMBER(ignore_file), .argument = "FILE",
 	  .help = "patterns of what to leave out, instead of DIR/.dockerignore" },
 	{ .name = "no-ignore", .kind = OPTION_FLAG, .offset = MEMBER(no_ignore), .help = "push everything, whatever .dockerignore says" },
@@ -30,7 +33,8 @@ static const struct option push_options[] = {
 static const struct option_group push_group = OPTION_GROUP("Options", push_options);
 static const struct option_group *const push_groups[] = { &push_group, &progress_options_group, &client_options_group, NULL };
 
-static int print_json(const struct pushing *pushing, uint64_t connect_ns, uint64_t elapsed_ns)
+/* `bill` NULL: nobody asked for it. */
+static int print_json(const struct pushing *pushing, const struct explain_bill *bill, uint64_t connect_ns, uint64_t elapsed_ns)
 {
 	uint64_t received, sent, handshake_received, handshake_sent;
 	json_t *object = json_object(), *phases = json_object();
@@ -57,10 +61,13 @@ static int print_json(const struct pushing *pushing, uint64_t connect_ns, uint64
 	json_set_seconds(phases, "commit", pushing->sent.commit_ns);
 	json_set_seconds(phases, "save", pushing->save_ns);
 	json_object_set_new(object, "phases", phases);
+	if (bill)
+		json_object_set_new(object, "explain", explain_table_json(pushing, bill, EXPLAIN_TOP));
 	return json_print(object);
 }
 
-static void print_text(const struct pushing *pushing, enum progress_mode mode, uint64_t elapsed_ns)
+static void print_text(const struct pushing *pushing, const struct explain_bill *bill, enum progress_mode mode,
+                       uint64_t elapsed_ns)
 {
 	uint64_t received, sent, handshake_received, handshake_sent;
 	char root[DIGEST_TEXT_MAX], bytes[24], wire[24], seconds[24];
@@ -70,6 +77,8 @@ static void print_text(const struct pushing *pushing, enum progress_mode mode, u
 		fprintf(stderr, "%llu files, %s: %llu read, %s sent in %s\n", (unsigned long long)pushing->scanned.files,
 		        units_format_bytes(pushing->scanned.bytes, bytes), (unsigned long long)pushing->scanned.files_read,
 		        units_format_bytes(sent, wire), units_format_duration(elapsed_ns, seconds));
+	if (bill)
+		explain_table_print(stderr, pushing, bill, EXPLAIN_TOP);
 	puts(digest_text(&pushing->root, root));
 }
 
@@ -81,6 +90,7 @@ static int push_run(int argc, char **argv)
 	struct client_options client;
 	void *const values[] = { &push, &progress, &client };
 	struct pushing pushing = { .command = &command_push };
+	struct explain_bill bill;
 	uint64_t begin = clock_now_ns(), connected;
 	int status;
 
@@ -98,13 +108,19 @@ static int push_run(int argc, char **argv)
 	pushing.no_ignore = push.no_ignore;
 	pushing.no_snapshot = push.no_snapshot;
 	pushing.level = (int)push.level;
+	pushing.explain = push.explain;
 	pushing.progress = progress_create(&(struct progress_config){ .mode = (enum progress_mode)progress.mode, .title = "sluice push" });
 	status = pushing_run(&pushing);
 	progress_destroy(pushing.progress);
+	if (status == STATUS_OK && push.explain) {
+		client_disconnect(pushing.client);       /* its last bytes are in the bill */
+		bill = explain_bill_make(&pushing);
+	}
 	if (status == STATUS_OK && push.json)
-		status = print_json(&pushing, connected - begin, clock_now_ns() - begin);
+		status = print_json(&pushing, push.explain ? &bill : NULL, connected - begin, clock_now_ns() - begin);
 	else if (status == STATUS_OK)
-		print_text(&pushing, (enum progress_mode)progress.mode, clock_now_ns() - begin);
+		print_text(&pushing, push.explain ? &bill : NULL, (enum progress_mode)progress.mode, clock_now_ns() - begin);
+	explain_destroy(pushing.explained);
 	session_close(pushing.client);
 	return status;
 }

@@ -114,7 +114,8 @@ static int push_upload(struct pushing_state *state, struct manifest *manifest, b
 	struct pushing *pushing = state->pushing;
 	struct upload_options options = {
 		.client = pushing->client, .manifest = manifest, .gateway_id = span_text(pushing->gateway),
-		.level = pushing->level, .progress = on_upload, .context = state,
+		.level = pushing->level, .progress = on_upload, .context = state, .predict = pushing->predict,
+		.on_pack = pushing->explained ? explain_on_pack : NULL, .on_pack_context = pushing->explained,
 	};
 	uint64_t begin = clock_now_ns();
 	enum grpc_status status;
@@ -125,6 +126,10 @@ static int push_upload(struct pushing_state *state, struct manifest *manifest, b
 	r = upload(&options, &pushing->sent, &status, why, sizeof(why));
 	pushing->upload_ns += clock_now_ns() - begin;
 	*again = r == UPLOAD_STALE && !last;
+	if (*again) {
+		pushing->abandoned_sent += pushing->sent.messages_sent;
+		pushing->abandoned_received += pushing->sent.messages_received;
+	}
 	if (r == UPLOAD_OK) {
 		if (state->send)
 			progress_end(state->send, pushing->sent.unchanged ? PROGRESS_CACHED : PROGRESS_DONE, NULL);
@@ -139,27 +144,48 @@ static int push_upload(struct pushing_state *state, struct manifest *manifest, b
 	return session_failed(pushing->command, r < 0 ? r : 0, status, why);
 }
 
+/* An explanation is of one attempt: what a former one sent is `abandoned`. */
+static int push_explain_begin(struct pushing *pushing, struct manifest *manifest)
+{
+	explain_destroy(pushing->explained);
+	pushing->explained = NULL;
+	return pushing->explain ? explain_create(&pushing->explained, manifest, span_text(pushing->gateway)) : 0;
+}
+
+static void push_remember(struct pushing_state *state, struct manifest *manifest)
+{
+	struct pushing *pushing = state->pushing;
+	uint64_t begin = clock_now_ns();
+	int r;
+
+	manifest_committed(manifest, span_text(pushing->gateway));
+	r = *state->snapshot ? manifest_save(manifest) : 0;
+	pushing->save_ns = clock_now_ns() - begin;
+	if (r < 0)
+		fprintf(stderr, "sluice: the snapshot %s could not be kept (%s): the next push reads every file again\n",
+		        state->snapshot, strerror(-r));
+}
+
 static int push_once(struct pushing_state *state, bool *again, bool last)
 {
 	struct pushing *pushing = state->pushing;
 	struct manifest *manifest = NULL;
-	uint64_t begin;
-	int status, r;
+	int status;
 
 	*again = false;
 	status = push_scan(state, &manifest);
 	if (status)
 		return status;
-	status = push_upload(state, manifest, again, last);
+	if (push_explain_begin(pushing, manifest) < 0)
+		status = STATUS_EXHAUSTED;
+	if (status == STATUS_OK)
+		status = push_upload(state, manifest, again, last);
 	if (status == STATUS_OK && !*again) {
-		begin = clock_now_ns();
 		pushing->root = *manifest_root(manifest);
-		manifest_committed(manifest, span_text(pushing->gateway));
-		r = *state->snapshot ? manifest_save(manifest) : 0;
-		pushing->save_ns = clock_now_ns() - begin;
-		if (r < 0)
-			fprintf(stderr, "sluice: the snapshot %s could not be kept (%s): the next push reads every file again\n",
-			        state->snapshot, strerror(-r));
+		if (pushing->explained && explain_finish(pushing->explained) < 0)
+			status = STATUS_EXHAUSTED;
+		if (!pushing->predict)
+			push_remember(state, manifest);
 	}
 	manifest_destroy(manifest);
 	return status;

@@ -6,6 +6,7 @@
 #include "gateway/client/client.h"
 #include "gateway/cmd/command.h"
 #include "gateway/cmd/progress.h"
+#include "gateway/context/explain.h"
 #include "gateway/context/manifest.h"
 #include "gateway/context/upload.h"
 
@@ -17,12 +18,16 @@ struct pushing {
 	const char *ignore_path;         /* NULL: DIRECTORY/.dockerignore */
 	bool no_ignore, no_snapshot;
 	int level;
+	bool explain;                    /* account for what is sent: `explained` */
+	bool predict;                    /* send no content, commit nothing, remember nothing: only find out */
 	struct progress *progress;
 	/* out */
 	struct digest root;
 	struct manifest_totals scanned;
 	struct upload_totals sent;
 	uint64_t scan_ns, upload_ns, save_ns;
+	struct explain *explained;       /* the caller's; NULL unless `explain`, and until something was scanned */
+	uint64_t abandoned_sent, abandoned_received;     /* messages of attempts that a changing file ended */
 };
 
 /* STATUS_OK, or the exit status after saying why. A file that changes meanwhile makes it start again, a few times. */

@@ -386,6 +386,30 @@ int manifest_recipe_children(struct manifest *manifest, const struct digest *dig
 	return 0;
 }
 
+int manifest_find(struct manifest *manifest, const struct digest *blob, uint32_t *row, enum lookup_kind *kind)
+{
+	struct lookup_place place;
+	int r = blob_reader_find_directory(manifest->reader, blob, &place);
+
+	if (r == -ENOENT)
+		r = blob_reader_find_content(manifest->reader, blob, &place);
+	if (r)
+		return r;
+	*kind = place.kind;
+	*row = place.kind == LOOKUP_DIRECTORY ? manifest->table.directories[place.number].row : place.number;
+	return 0;
+}
+
+const struct table *manifest_table(const struct manifest *manifest)
+{
+	return &manifest->table;
+}
+
+const struct table *manifest_former_table(const struct manifest *manifest)
+{
+	return manifest->has_former ? &manifest->former.snapshot.table : NULL;
+}
+
 /* A table that names its blobs wrongly came so from the snapshot. */
 static int wrong_snapshot(struct manifest *manifest, struct why why)
 {

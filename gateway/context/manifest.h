@@ -9,6 +9,7 @@
 #pragma once
 
 #include "gateway/context/blob_reader.h"
+#include "gateway/context/table.h"
 #include "proto/digest.h"
 #include "proto/tree.h"
 
@@ -59,6 +60,15 @@ int manifest_children(struct manifest *manifest, const struct digest *directory,
 /* The blobs that a recipe names: parts (level 1) or chunks. Borrowed until the next call. 0, -ENOENT, -errno. */
 int manifest_recipe_children(struct manifest *manifest, const struct digest *recipe, const struct digest **blobs,
                              bool *are_recipes, size_t *count);
+
+/*
+ * Which entry a blob of this tree is of: the row of the directory, or of the first file that holds it, and as what. 0,
+ * -ENOENT, -ENOMEM.
+ */
+int manifest_find(struct manifest *manifest, const struct digest *blob, uint32_t *row, enum lookup_kind *kind);
+/* The rows themselves; and those of the last scan, NULL when there was no snapshot. Borrowed for the manifest's life. */
+const struct table *manifest_table(const struct manifest *manifest);
+const struct table *manifest_former_table(const struct manifest *manifest);
 
 /*
  * The bytes of a blob of this tree (Directory message, recipe, small file, chunk), read again and checked against its

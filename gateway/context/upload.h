@@ -1,6 +1,6 @@
 /*
  * upload: gives a gateway what it lacks of a manifest and commits the root; what `sluice push`, `sluice run` and an
- * executor's outputs share. Blocking, over a client.
+ * executor's outputs share. Blocking, over a client; gateway/upload/uploader.h does the work.
  *
  * What the last root committed to this gateway already held is assumed to be there and not asked about; when the
  * gateway then finds a hole, everything is negotiated from the root down by closure marks.
@@ -19,10 +19,20 @@ struct upload_options {
 	int level;                       /* zstd; 0: none */
 	void (*progress)(void *context, enum upload_phase phase, uint64_t bytes_done, uint64_t bytes_total);
 	void *context;
+	/*
+	 * Finds out what would be sent and sends no content: nothing is stored and nothing committed. Packs are made and
+	 * compressed all the same, so that their sizes are known.
+	 */
+	bool predict;
+	/* Each pack when it goes out (or would): its blobs with their bytes, and the size of its message on the wire. NULL: none. */
+	void (*on_pack)(void *context, const struct blob_piece *pieces, size_t count, uint64_t wire_bytes);
+	void *on_pack_context;
 };
 
 struct upload_totals {
 	uint64_t blobs_asked, blobs_sent, bytes_packed, packs, commits, negotiate_ns, send_ns, commit_ns;
+	uint64_t messages_sent, messages_received;       /* bytes of all messages on the wire, packs among them */
+	uint64_t messages_predicted;     /* of packs that were measured and not sent; not in messages_sent */
 	bool unchanged;                  /* the gateway had the root whole */
 };
 

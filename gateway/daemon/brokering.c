@@ -20,6 +20,12 @@ int brokering_start(struct daemon *daemon, char *why, size_t why_size)
 	r = stat_memory_create(&daemon->broker.memory, daemon->ring, path);
 	if (r < 0)
 		snprintf(why, why_size, "%s cannot be used: %s", path, strerror(-r));
+	if (r < 0)
+		return ERR_RAISE(r);
+	snprintf(path, sizeof(path), "%s/claims", config->store_path);
+	r = stable_create(&daemon->play.stable, daemon->ring, path);
+	if (r < 0)
+		snprintf(why, why_size, "%s cannot be used: %s", path, strerror(-r));
 	return r < 0 ? ERR_RAISE(r) : 0;
 }
 
@@ -30,8 +36,20 @@ static void brokering_on_saved(void *context)
 	daemon->broker.memory = NULL;
 }
 
+static void brokering_on_stable_closed(void *context)
+{
+	struct daemon *daemon = context;
+
+	daemon->play.stable = NULL;
+}
+
 void brokering_stop(struct daemon *daemon)
 {
+	play_service_fini(&daemon->play);
+	if (daemon->play.stable)
+		stable_destroy(daemon->play.stable, brokering_on_stable_closed, daemon);
+	while (daemon->play.stable)
+		ring_run(daemon->ring, UINT64_MAX);
 	if (!daemon->broker.memory)
 		return;
 	stat_memory_destroy(daemon->broker.memory, brokering_on_saved, daemon);

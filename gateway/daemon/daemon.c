@@ -194,7 +194,8 @@ static int daemon_make_buildkit(struct daemon *daemon, char *why, size_t why_siz
 {
 	struct buildkit_config buildkit = {
 		.ring = daemon->ring, .access = &daemon->cas.access,
-		.broker = &daemon->broker, .replay = daemon->config->replay, .directory = daemon->config->store_path,
+		.broker = &daemon->broker, .play = &daemon->play, .replay = daemon->config->replay,
+		.directory = daemon->config->store_path,
 		.events = { .on_summary = account_on_summary, .on_ended = account_on_ended, .context = &daemon->account },
 	};
 	int r = buildkitd_start(daemon, why, why_size);
@@ -400,6 +401,7 @@ static void daemon_close(struct daemon *daemon)
 	while (!daemon_idle(daemon))
 		ring_run(daemon->ring, UINT64_MAX);
 	server_destroy(daemon->server);
+	cas_fini(&daemon->cas);
 	buildkit_destroy(daemon->buildkit);
 	buildkitd_stop(daemon);
 	brokering_stop(daemon);

@@ -18,6 +18,7 @@ static void observe_publish(struct daemon *daemon)
 	struct buildkit_status buildkit = { 0 };
 	struct stat_memory_status stats = { 0 };
 	struct ledger_status ledger;
+	struct stable_status stable = { 0 };
 	struct executors_status executors = { 0 };
 	struct spawner_status spawner = { 0 };
 
@@ -29,6 +30,8 @@ static void observe_publish(struct daemon *daemon)
 		buildkit_status(daemon->buildkit, &buildkit);
 	if (daemon->broker.memory)
 		stat_memory_status(daemon->broker.memory, &stats);
+	if (daemon->play.stable)
+		stable_status(daemon->play.stable, &stable);
 	if (daemon->executors)
 		executors_status(daemon->executors, &executors);
 	if (daemon->spawner)
@@ -42,6 +45,8 @@ static void observe_publish(struct daemon *daemon)
 	counters_read(&values, COUNTERS_EXECUTE, &daemon->execute.counters);
 	counters_read(&values, COUNTERS_BUILDKIT, &buildkit);
 	counters_read(&values, COUNTERS_BROKER, &daemon->broker.counters);
+	counters_read(&values, COUNTERS_PLAY, &daemon->play.counters);
+	counters_read(&values, COUNTERS_STABLE, &stable);
 	counters_read(&values, COUNTERS_STATS, &stats);
 	counters_read(&values, COUNTERS_LEDGER, &ledger);
 	counters_read(&values, COUNTERS_EXECUTORS, &executors);

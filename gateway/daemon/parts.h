@@ -5,6 +5,7 @@
 
 #include "gateway/buildkit/buildkit.h"
 #include "gateway/broker/diffcopy.h"
+#include "gateway/play/play.h"
 #include "gateway/buildkitd/executors_source.h"
 #include "gateway/cas/cas.h"
 #include "gateway/daemon/account.h"
@@ -32,6 +33,7 @@ struct daemon {
 	struct spawner *spawner;         /* NULL: none are started here */
 	struct buildkit *buildkit;       /* NULL: no buildkitd was named */
 	struct diffcopy_service broker;
+	struct play_service play;
 	struct account account;
 	struct server *server;
 	struct signals *signals;

@@ -13,6 +13,9 @@
 /* Long enough that a full descriptor table costs no CPU, short against a client's patience. */
 #define PAUSE_NS 100000000ull
 
+/* Owner and group may connect. */
+#define UNIX_MODE 0660
+
 static void listener_arm(struct listener *listener)
 {
 	listener->state = LISTENER_LISTENING;
@@ -85,7 +88,8 @@ int listener_start(struct listener *listener, char *why, size_t why_size)
 	struct sockaddr_storage name = { 0 };
 	socklen_t name_size = sizeof(name);
 	struct stat stat = { 0 };
-	int fd = socket_listen(&listener->address, listener->bound, sizeof(listener->bound), why, why_size);
+	mode_t mode = listener->unix_mode ? listener->unix_mode : UNIX_MODE;
+	int fd = socket_listen(&listener->address, mode, listener->bound, sizeof(listener->bound), why, why_size);
 
 	if (fd < 0)
 		return ERR_RAISE(fd);

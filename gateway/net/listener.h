@@ -26,6 +26,7 @@ struct listener {
 	int fd;
 	struct op accept, pause;
 	struct address address;
+	mode_t unix_mode;                /* of a unix socket; 0: owner and group may connect */
 	bool loopback;                   /* only local callers can reach it */
 	struct tls_context *tls;         /* borrowed; NULL: plain */
 	char bound[ADDRESS_TEXT_MAX];
@@ -36,7 +37,7 @@ struct listener {
 	struct list link;                /* the owner's */
 };
 
-/* `ring`, `address`, `tls`, `owner` and the two functions are set. 0 or -errno with `why`. */
+/* `ring`, `address`, `tls`, `unix_mode`, `owner` and the two functions are set. 0 or -errno with `why`. */
 int listener_start(struct listener *listener, char *why, size_t why_size);
 /* Stops; `closed` follows from the loop, once. Idempotent. */
 void listener_stop(struct listener *listener);

@@ -308,6 +308,7 @@ int server_listen(struct server *server, const struct address *address, struct t
 	listener->ring = server->ring;
 	listener->address = *address;
 	listener->tls = address->tls ? tls : NULL;
+	listener->unix_mode = server->config.unix_mode;
 	listener->owner = server;
 	listener->accepted = server_on_accepted;
 	listener->closed = server_on_listener_closed;

@@ -38,6 +38,7 @@ struct server_config {
 	 */
 	uint32_t connections_max;
 	uint32_t streams_max;                            /* a connection; 0: 256 */
+	uint32_t unix_mode;                              /* of unix sockets: who may connect; 0: 0660 */
 	uint64_t handshake_timeout_ns, idle_timeout_ns, stall_timeout_ns;        /* 0: conn's defaults */
 	/* Called when the last connection has gone after server_drain(). */
 	void (*on_drained)(void *context);

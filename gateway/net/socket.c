@@ -12,9 +12,6 @@
 #include "gateway/base/cleanup.h"
 #include "gateway/base/err.h"
 
-/* Owner and group may connect, which takes the right to write. */
-#define UNIX_MODE 0660
-
 /* A peer that vanished without a word is noticed after 60 + 4 * 15 s, also while we have nothing to send. */
 static const struct {
 	int level, name, value;
@@ -121,7 +118,7 @@ static void describe_bound(int fd, const struct address *address, char *bound, s
 	snprintf(bound, size, "%s", address_format(&real, text));
 }
 
-int socket_listen(const struct address *address, char *bound, size_t bound_size, char *why, size_t why_size)
+int socket_listen(const struct address *address, mode_t mode, char *bound, size_t bound_size, char *why, size_t why_size)
 {
 	struct address_resolved resolved[ADDRESS_RESOLVED_MAX];
 	CLEANUP(fd_closep) int fd = -1;
@@ -139,12 +136,12 @@ int socket_listen(const struct address *address, char *bound, size_t bound_size,
 		return bind_failure(address, fd, why, why_size);
 	/* A unix socket's mode before bind, less the umask, is that of its file: at no time can more connect than shall. */
 	if (address->local)
-		(void)fchmod(fd, UNIX_MODE);
+		(void)fchmod(fd, mode);
 	else
 		(void)setsockopt(fd, SOL_SOCKET, SO_REUSEADDR, &on, sizeof(on));
 	if (bind(fd, (const struct sockaddr *)&resolved[0].sockaddr, resolved[0].size) < 0 || listen(fd, SOCKET_BACKLOG) < 0)
 		return bind_failure(address, -errno, why, why_size);
-	if (address->local && chmod(address->host, UNIX_MODE) < 0)
+	if (address->local && chmod(address->host, mode) < 0)
 		return bind_failure(address, -errno, why, why_size);
 	describe_bound(fd, address, bound, bound_size);
 	return fd_take(&fd);

@@ -16,6 +16,6 @@ void socket_peer(int fd, struct conn_peer *peer);
 
 /*
  * A listening socket. A unix path's directory must exist; a socket there is replaced only when nobody listens on it;
- * its mode is 0660. `bound` gets the address with the real port. A descriptor or -errno with `why`.
+ * `mode` is who may connect to it, which takes the right to write. `bound` gets the address with the real port. A descriptor or -errno with `why`.
  */
-int socket_listen(const struct address *address, char *bound, size_t bound_size, char *why, size_t why_size);
+int socket_listen(const struct address *address, mode_t mode, char *bound, size_t bound_size, char *why, size_t why_size);

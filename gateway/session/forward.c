@@ -401,8 +401,8 @@ static void tell_lost(struct forward *forward)
 {
 	char text[512];
 
-	if (forward->lost_text)
-		snprintf(text, sizeof(text), "%s", forward->lost_text);
+	if (forward->events->lost_text)
+		snprintf(text, sizeof(text), "%s", forward->events->lost_text(forward));
 	else
 		snprintf(text, sizeof(text), "the connection to executor %s was lost: start the build again", forward->executor);
 	forward_finish(forward, GRPC_UNAVAILABLE, text);

@@ -45,6 +45,8 @@ struct forward_events {
 	 * messages: some whole ones). True: it is held again, to be opened elsewhere; the client notices nothing. Optional.
 	 */
 	bool (*on_lost)(struct forward *forward);
+	/* What the client reads when that connection is lost; borrowed until the next call. Optional: its name and what to do. */
+	const char *(*lost_text)(struct forward *forward);
 	/* What waited for the client to read has gone out. Optional. */
 	void (*on_drained)(struct forward *forward);
 	/* Last: both streams have closed. The owner may be freed. */
@@ -79,7 +81,6 @@ struct forward {
 	const struct forward_events *events;
 	struct forward_account *account;
 	const char *executor;            /* its name, once open */
-	const char *lost_text;           /* the owner's: what is said instead when that is lost; NULL: its name and what to do */
 	struct side client, upstream;
 	struct header *head;             /* path, authority, then the fields; until it is open, or as long as it keeps */
 	size_t head_count;

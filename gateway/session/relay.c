@@ -14,17 +14,27 @@ struct relay {
 static void relay_on_gone(struct forward *forward)
 {
 	struct relay *relay = container_of(forward, struct relay, forward);
+	struct relay_owner *owner = relay->owner;
 
-	relay->owner->lost += forward->lost;
+	owner->lost += forward->lost;
 	list_remove(&relay->link);
 	free(relay);
+	if (owner->on_idle && list_empty(&owner->relays))
+		owner->on_idle(owner);
 }
 
-static const struct forward_events relay_events = { .on_gone = relay_on_gone };
-
-void relay_owner_init(struct relay_owner *owner, const char *executor)
+static const char *relay_lost_text(struct forward *forward)
 {
-	*owner = (struct relay_owner){ .executor = executor };
+	struct relay_owner *owner = container_of(forward, struct relay, forward)->owner;
+
+	return owner->lost_text(owner);
+}
+
+static const struct forward_events relay_events = { .lost_text = relay_lost_text, .on_gone = relay_on_gone };
+
+void relay_owner_init(struct relay_owner *owner, const char *(*lost_text)(struct relay_owner *owner))
+{
+	*owner = (struct relay_owner){ .lost_text = lost_text };
 	list_init(&owner->relays);
 }
 
@@ -38,8 +48,7 @@ int relay_open(struct relay_owner *owner, struct h2 *to, struct stream *from, co
 	relay->owner = owner;
 	r = forward_init(&relay->forward, &relay_events, &owner->account, from, request);
 	if (r == 0) {
-		relay->forward.lost_text = owner->lost_text;
-		r = forward_open(&relay->forward, to, owner->executor);
+		r = forward_open(&relay->forward, to, "");
 		if (r < 0)
 			forward_abandon(&relay->forward);
 	}

@@ -8,6 +8,7 @@
 #include "gateway/base/check.h"
 #include "gateway/base/err.h"
 #include "gateway/base/log.h"
+#include "proto/sluice_context.h"
 
 #define SESSION_KEPT_BYTES_MAX (16u << 20)       /* of calls that wait, beyond the windows */
 
@@ -16,6 +17,8 @@
 #define HEADER_ID         "x-docker-expose-session-uuid"
 #define HEADER_SHARED_KEY "x-docker-expose-session-sharedkey"
 #define HEADER_METHOD     "x-docker-expose-session-grpc-method"
+#define HEADER_MTIME      "sluice-edge-mtime"
+#define HEADER_OURS       "sluice-"
 
 enum session_state {
 	SESSION_HELD,                    /* no executor */
@@ -30,11 +33,17 @@ struct session {
 	bool client_ended;               /* buildx has half-closed: the daemon's trailers are awaited */
 	bool client_closed, probe_stopped;
 	bool uploaded, sent;             /* an upload went by that was not kept; a result */
+	bool gives;                      /* an edge: contexts can be had by their content */
 	struct spool_owner spools;
+	bool stable, real_times;         /* stable: the edge would have its directories by stable keys */
+	struct stable_request request;
+	bool asking;                     /* `request` is under way */
+	struct lineage *lineage;         /* NULL: the client's own key */
 	struct relay_owner relays;
 	struct diffcopy_session broker;  /* what its DiffCopy calls share */
 	struct health_probe probe;
 	unsigned health_answers;
+	unsigned users;                  /* session_use() */
 	struct header *headers;          /* one allocation with their bytes */
 	size_t headers_count;
 	struct span authority, id, shared_key;
@@ -68,15 +77,18 @@ static struct span keep(uint8_t **place, struct span from)
 
 static int session_keep_headers(struct session *session, const struct grpc_request *head)
 {
-	size_t bytes = head->authority.size, count = 0;
+	const struct session_config *config = &session->config;
+	size_t bytes = head->authority.size, room = head->headers_count + config->headers_count + 1, count = 0;
 	uint8_t *place;
 
 	for (size_t i = 0; i < head->headers_count; i++)
 		bytes += head->headers[i].name.size + head->headers[i].value.size;
-	session->headers = malloc((head->headers_count + 1) * sizeof(*session->headers) + bytes + 1);
+	for (size_t i = 0; i < config->headers_count; i++)
+		bytes += config->headers[i].name.size + config->headers[i].value.size;
+	session->headers = malloc(room * sizeof(*session->headers) + bytes + 1);
 	if (!session->headers)
 		return ERR_RAISE(-ENOMEM);
-	place = (uint8_t *)(session->headers + head->headers_count + 1);
+	place = (uint8_t *)(session->headers + room);
 	for (size_t i = 0; i < head->headers_count; i++) {
 		const struct header *header = &head->headers[i];
 		struct header *kept = &session->headers[count];
@@ -91,6 +103,13 @@ static int session_keep_headers(struct session *session, const struct grpc_reque
 			session->id = kept->value;
 		else if (span_is(kept->name, HEADER_SHARED_KEY))
 			session->shared_key = kept->value;
+	}
+	for (size_t i = 0; i < config->headers_count; i++) {
+		const struct header *header = &config->headers[i];
+		struct span name = keep(&place, header->name);
+
+		session->headers[count++] = (struct header){ .name = name, .value = keep(&place, header->value),
+			                                     .sensitive = header->sensitive };
 	}
 	session->headers_count = count;
 	session->authority = keep(&place, head->authority.size ? head->authority : span_text("localhost"));
@@ -118,6 +137,20 @@ static bool path_is(struct span path, const char *wanted)
 	return path.size == strlen(wanted) && strncasecmp((const char *)path.data, wanted, path.size) == 0;
 }
 
+/* What executors see its directory by. */
+static struct lineage *session_lineage(const struct session *session)
+{
+	return session->real_times ? NULL : session->lineage;
+}
+
+static int session_copy(struct session *session, struct stream *stream, const struct grpc_request *head)
+{
+	if (session->gives)
+		return play_open(session->config.play, &session->broker, stream, head, session->client.h2,
+		                 session_lineage(session));
+	return diffcopy_open(&session->broker, stream, head, session->client.h2);
+}
+
 /* The daemon retries what is refused; without the client there is nobody to ask. */
 static int executor_on_stream(struct nest *nest, struct stream *stream, const struct h2_request *request)
 {
@@ -131,8 +164,13 @@ static int executor_on_stream(struct nest *nest, struct stream *stream, const st
 		return health_answer(stream, &head, &session->health_answers);
 	if (!nest_is_open(&session->client))
 		return -EPIPE;
+	if (session->config.events->on_call) {
+		r = session->config.events->on_call(session, stream, &head);
+		if (r != SESSION_PASS)
+			return r;
+	}
 	if (session->config.broker && path_is(head.path, DIFFCOPY_PATH))
-		return diffcopy_open(&session->broker, stream, &head, session->client.h2);
+		return session_copy(session, stream, &head);
 	if (path_is(head.path, SPOOL_PATH)) {
 		r = spool_open(&session->spools, session->client.h2, stream, &head);
 		if (r != SPOOL_UNKEPT)
@@ -176,14 +214,48 @@ static void executor_on_closed(struct nest *nest, enum grpc_status status, struc
 
 static const struct nest_events executor_events = { .on_stream = executor_on_stream, .on_closed = executor_on_closed };
 
+/* What is said between an edge and us. */
+static bool header_is_ours(const struct header *header)
+{
+	const size_t size = strlen(HEADER_OURS);
+
+	if (header->name.size >= size && memcmp(header->name.data, HEADER_OURS, size) == 0)
+		return true;
+	return span_is(header->name, HEADER_METHOD) && path_is(header->value, SLUICE_GIVE);
+}
+
+/* As the executor gets them; one allocation, of the session's spans. */
+static struct header *session_headers(const struct session *session, size_t *count)
+{
+	struct header *headers = malloc((session->headers_count + 1) * sizeof(*headers));
+	const struct lineage *lineage = session_lineage(session);
+
+	*count = 0;
+	for (size_t i = 0; headers && i < session->headers_count; i++) {
+		struct header header = session->headers[i];
+
+		if (session->gives && header_is_ours(&header))
+			continue;
+		if (lineage && span_is(header.name, HEADER_SHARED_KEY))
+			header.value = span_text(lineage_key(lineage));
+		headers[(*count)++] = header;
+	}
+	return headers;
+}
+
 int session_carry(struct session *session, struct h2 *executor)
 {
 	struct nest_config config = { .ring = session->config.ring, .events = &executor_events, .owner = session };
+	struct header *headers;
+	size_t count;
 	int r;
 
-	CHECK(session_is_held(session));
-	r = nest_start(&session->executor, &config, executor, SESSION_PATH, session->authority, session->headers,
-	               session->headers_count);
+	CHECK(session_is_held(session) && session_is_ready(session));
+	headers = session_headers(session, &count);
+	if (!headers)
+		return ERR_RAISE(-ENOMEM);
+	r = nest_start(&session->executor, &config, executor, SESSION_PATH, session->authority, headers, count);
+	free(headers);
 	if (r == 0)
 		session_enter(session, SESSION_CARRIED);
 	return r;
@@ -247,21 +319,82 @@ static void probe_on_silent(struct health_probe *probe)
 
 /* ---- life ---- */
 
+static const char *relays_lost_text(struct relay_owner *relays)
+{
+	return "the client of this session has gone";
+}
+
 static void session_free(struct session *session)
 {
 	spool_owner_fini(&session->spools);
+	stable_request_cancel(&session->request);
+	lineage_unref(session->lineage);
 	free(session->headers);
 	free(session);
 }
 
 static void session_join(struct session *session)
 {
-	if (!session->client_closed || !session->probe_stopped || nest_in_use(&session->executor) || session->broker.open)
+	if (!session->client_closed || !session->probe_stopped || nest_in_use(&session->executor) || session->broker.open ||
+	    session->users)
 		return;
 	CHECK(session->health_answers == 0);
 	CHECK(list_empty(&session->relays.relays));
 	session->config.events->on_closed(session);
 	session_free(session);
+}
+
+/* ---- stable keys ---- */
+
+static void session_on_lineage(struct stable_request *request)
+{
+	struct session *session = container_of(request, struct session, request);
+
+	session->asking = false;
+	session->lineage = request->lineage;
+	if (session->config.events->on_ready && session->state == SESSION_HELD)
+		session->config.events->on_ready(session);
+}
+
+static struct span session_header(const struct session *session, const char *name)
+{
+	for (size_t i = 0; i < session->headers_count; i++)
+		if (span_is(session->headers[i].name, name))
+			return session->headers[i].value;
+	return (struct span){ 0 };
+}
+
+/* "directory:client": of which machine it is does not matter when its content decides. */
+static void session_stabilise(struct session *session, struct span tenant)
+{
+	struct stable *stable = session->gives ? session->config.play->stable : NULL;
+	const struct span key = session->shared_key;
+	size_t size = key.size;
+
+	if (!stable || !key.size || !span_is(session_header(session, HEADER_MTIME), "stable"))
+		return;
+	for (size_t i = key.size; i-- > 0;)
+		if (key.data[i] == ':')
+			size = i;
+	session->stable = session->asking = true;
+	session->request.fn = session_on_lineage;
+	if (stable_get(stable, &session->request, tenant, span_make(key.data, size)) < 0)
+		session->asking = false;
+}
+
+bool session_is_ready(const struct session *session)
+{
+	return !session->asking;
+}
+
+bool session_is_stable(const struct session *session)
+{
+	return session->stable;
+}
+
+void session_want_real_times(struct session *session)
+{
+	session->real_times = true;
 }
 
 int session_accept(struct session **out, const struct session_config *config, struct stream *stream,
@@ -277,13 +410,14 @@ int session_accept(struct session **out, const struct session_config *config, st
 	session->config = *config;
 	session->config.tenant = session->config.subject = (struct span){ 0 };
 	spool_owner_init(&session->spools, config->spools);
-	relay_owner_init(&session->relays, "");
+	relay_owner_init(&session->relays, relays_lost_text);
 	session->relays.account.bytes_max = SESSION_KEPT_BYTES_MAX;
-	session->relays.lost_text = "the client of this session has gone";
 	r = session_keep_headers(session, head);
 	diffcopy_session_init(&session->broker, config->broker, &config->scope, config->tenant, config->subject,
 	                      session->shared_key);
 	session->broker.on_idle = broker_on_idle;
+	session->config.headers = NULL;
+	session->gives = config->play && session_exposes(session, SLUICE_GIVE);
 	nest.owner = session;
 	if (r == 0)
 		r = nest_accept(&session->client, &nest, stream, head);
@@ -293,8 +427,26 @@ int session_accept(struct session **out, const struct session_config *config, st
 	}
 	session->probe = (struct health_probe){ .ring = config->ring, .on_silent = probe_on_silent };
 	health_probe_start(&session->probe, session->client.h2);
+	session_stabilise(session, config->tenant);
 	*out = session;
 	return 0;
+}
+
+struct h2 *session_client(struct session *session)
+{
+	return nest_is_open(&session->client) ? session->client.h2 : NULL;
+}
+
+void session_use(struct session *session)
+{
+	session->users++;
+}
+
+void session_unuse(struct session *session)
+{
+	CHECK(session->users > 0);
+	session->users--;
+	session_join(session);
 }
 
 void *session_owner(const struct session *session)

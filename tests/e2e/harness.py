@@ -198,6 +198,31 @@ class Gateway:
             self.env.gateways.remove(self)
 
 
+class Edge(Gateway):
+    """One `sluice edge` on a unix socket, in front of a gateway's address."""
+
+    def __init__(self, env, upstream, arguments=(), socket=None, certificate=None):  # pylint: disable=super-init-not-called
+        self.env, self.tls = env, False
+        self.events, self.lines, self.condition = [], [], threading.Condition()
+        self.socket = socket or env.path("edge.sock")
+        self.address = "unix://" + self.socket
+        command = [env.binary, "edge", "--upstream", upstream, "--listen", self.address, "--store", env.path("edge-store"),
+                   "--engine", env.engine, "--admin", "127.0.0.1:0", "--log-format", "json"]
+        if certificate:
+            directory = env.certificates()[certificate]
+            command += ["--tls-ca", directory + "/ca.pem", "--tls-cert", directory + "/cert.pem",
+                        "--tls-key", directory + "/key.pem"]
+        self.command = command + list(arguments)
+        self.process = subprocess.Popen(self.command, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL,
+                                        stderr=subprocess.PIPE, preexec_fn=die_with_parent,
+                                        env=env.environment(env.home("edge")))
+        self.reader = threading.Thread(target=self._read, daemon=True)
+        self.reader.start()
+        env.gateways.append(self)
+        self.real_engine = self.wait_event("listening").get("engine")
+        self.admin = self.wait_event("admin")["address"]
+
+
 class Client:
     """A user with a home (so a snapshot) of its own, and one gateway."""
 

@@ -20,7 +20,7 @@ sys.dont_write_bytecode = True
 
 import harness  # noqa: E402  (the path is set above)
 
-MODULES = ["cli", "push", "tls", "bad", "store", "builds", "kill", "run", "engine", "memory"]
+MODULES = ["affected", "cli", "push", "tls", "edge", "bad", "store", "builds", "explain", "kill", "run", "engine", "memory"]
 FULL_MODULES = MODULES + ["suites"]
 
 

@@ -6,7 +6,7 @@ import re
 
 from harness import check
 
-COMMANDS = ["serve", "push", "pull", "run", "ls", "cat", "diff", "status", "builds", "pin", "fsck", "doctor", "chunk", "cert", "version"]
+COMMANDS = ["serve", "edge", "push", "pull", "run", "ls", "cat", "diff", "explain", "affected", "status", "builds", "pin", "fsck", "doctor", "chunk", "cert", "version"]
 
 
 def test_help_names_every_command(env):
@@ -25,6 +25,8 @@ def test_mistakes_are_usage_errors(env):
             (["pull", "--gateway"], "--gateway needs a value"),
             (["push", "--progress", "loud", "."], "one of auto, plain, tty, quiet, rawjson"),
             (["serve", "--ceiling", "much"], "is not a size"),
+            (["edge"], "no gateway named"),
+            (["edge", "--upstream", "grpc://gateway", "--token", "x"], "a token is not sent unencrypted"),
             (["pin", "--expires", "soon", "sha256:" + "0" * 64 + "/1"], "is not a duration"),
             (["chunk"], "one FILE is needed"),
             (["version", "extra"], "unexpected argument"),

@@ -15,8 +15,11 @@
 #include "gateway/buildkitd/executors.h"
 #include "gateway/buildkitd/spawner.h"
 #include "gateway/cas/cas.h"
+#include "gateway/edge/channel.h"
+#include "gateway/edge/giver.h"
 #include "gateway/ledger/ledger.h"
 #include "gateway/net/server.h"
+#include "gateway/play/play.h"
 #include "gateway/pool/execute.h"
 #include "gateway/ring/ring.h"
 #include "gateway/store/store.h"
@@ -51,9 +54,13 @@ static void leaves_no_number_out(void **state)
 	assert_covers(COUNTERS_LEDGER, sizeof(struct ledger_status));
 	assert_covers(COUNTERS_BUILDKIT, sizeof(struct buildkit_status));
 	assert_covers(COUNTERS_BROKER, sizeof(struct diffcopy_counters));
+	assert_covers(COUNTERS_PLAY, sizeof(struct play_counters));
+	assert_covers(COUNTERS_STABLE, sizeof(struct stable_status));
 	assert_covers(COUNTERS_STATS, sizeof(struct stat_memory_status));
 	assert_covers(COUNTERS_EXECUTORS, sizeof(struct executors_status));
 	assert_covers(COUNTERS_SPAWNER, sizeof(struct spawner_status));
+	assert_covers(COUNTERS_CHANNELS, sizeof(struct channels_counters));
+	assert_covers(COUNTERS_GIVER, sizeof(struct giver_counters));
 	assert_covers(COUNTERS_PROCESS, sizeof(struct counters_process));
 }
 

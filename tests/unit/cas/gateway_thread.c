@@ -224,6 +224,7 @@ static void *gateway_run(void *context)
 		ring_run(parts->ring, UINT64_MAX);
 	must(parts->cas.packs.busy || parts->cas.closures.busy, "a gate was not left", "");
 	server_destroy(parts->server);
+	cas_fini(&parts->cas);
 	buildkit_destroy(parts->buildkit);
 	if (parts->executors)
 		executors_close(parts->executors);

@@ -8,6 +8,7 @@
 #include <time.h>
 #include "gateway/cas/references.h"
 #include "proto/buildkit.h"
+#include "proto/sluice_context.h"
 
 #define PIECE_BYTES 32768u                       /* fsutil's, and io.Copy's into an Upload */
 
@@ -22,7 +23,7 @@ static uint8_t content_at(uint32_t seed, uint64_t offset)
 	return (uint8_t)(x >> (8 * (offset & 7)));
 }
 
-static void content_fill(uint32_t seed, uint64_t offset, uint8_t *out, size_t size)
+void rig_content(uint32_t seed, uint64_t offset, uint8_t *out, size_t size)
 {
 	for (size_t i = 0; i < size; i++)
 		out[i] = content_at(seed, offset + i);
@@ -200,7 +201,7 @@ static bool sender_data(struct rig_sender *sender)
 		client->files_sent++;
 		return true;
 	}
-	content_fill(file->seed, sender->offset, piece, size);
+	rig_content(file->seed, sender->offset, piece, size);
 	parts[0] = span_make(head, fsutil_write_data_head(head, id, size));
 	parts[1] = span_make(piece, size);
 	assert_int_equal(call_send_parts(&sender->call, parts, 2), CALL_SENT);
@@ -277,7 +278,7 @@ static void upload_step(struct rig_upload *upload)
 			call_finish(&upload->call, GRPC_OK, NULL);
 			return;
 		}
-		content_fill(1, client->uploaded_bytes, piece, size);
+		rig_content(1, client->uploaded_bytes, piece, size);
 		assert_int_equal(call_send_parts(&upload->call, parts, 2), CALL_SENT);
 		client->uploaded_bytes += size;
 	}
@@ -367,6 +368,10 @@ static int client_on_stream(struct nest *nest, struct stream *stream, const stru
 		return -EAGAIN;
 	if (span_is(head.path, SPOOL_PATH))
 		return upload_begin(client, stream, &head);
+	if (client->give && span_is(head.path, SLUICE_GIVE)) {
+		client->give(client, stream, &head);
+		return 0;
+	}
 	if (!span_is(head.path, DIFFCOPY_PATH)) {
 		struct rig_health *health = calloc(1, sizeof(*health));
 
@@ -421,7 +426,7 @@ static int gateway_on_stream(void *owner, struct stream *stream, const struct h2
 {
 	struct rig_client *client = owner;
 	struct session_config config = {
-		.ring = client->rig->fixture.ring, .broker = &client->rig->service, .scope = client->rig->fixture.a,
+		.ring = client->rig->fixture.ring, .broker = &client->rig->service, .play = &client->rig->play, .scope = client->rig->fixture.a,
 		.tenant = span_text("a"), .subject = span_text("someone"), .events = &rig_session_events, .owner = client,
 		.spools = &client->rig->spools,
 	};
@@ -442,14 +447,17 @@ struct rig_client *rig_client_start(struct rig *rig, struct rig_tree *tree, cons
 		{ span_text("x-docker-expose-session-uuid"), span_text("the-session"), false },
 		{ span_text("x-docker-expose-session-sharedkey"), span_text(shared_key), false },
 		{ span_text("x-docker-expose-session-grpc-method"), span_text(DIFFCOPY_PATH), false },
+		{ span_text("x-docker-expose-session-grpc-method"), span_text(SLUICE_GIVE), false },
+		{ span_text("sluice-edge-mtime"), span_text(rig->stable ? "stable" : "client"), false },
 	};
 	struct nest_config nest = { .ring = rig->fixture.ring, .events = &client_nest_events, .owner = client };
 
 	assert_true(rig->clients_count <= RIG_SESSIONS_MAX);
-	*client = (struct rig_client){ .rig = rig, .tree = tree, .shared_key = shared_key };
+	*client = (struct rig_client){ .rig = rig, .tree = tree, .shared_key = shared_key, .give = rig->give, .giver = rig->giver };
 	assert_int_equal(h2_create(&client->wire.client, &near), 0);
 	assert_int_equal(h2_create(&client->wire.server, &far), 0);
-	assert_int_equal(nest_start(&client->nest, &nest, client->wire.client, SESSION_PATH, span_text("x"), metadata, 3), 0);
+	assert_int_equal(nest_start(&client->nest, &nest, client->wire.client, SESSION_PATH, span_text("x"), metadata,
+	                            client->give ? 5 : 3), 0);
 	rig_wait(rig, client->session);
 	return client;
 }
@@ -525,6 +533,7 @@ void rig_daemon_vanish(struct rig_daemon *daemon)
 void rig_carry(struct rig_client *client, struct rig_daemon *daemon)
 {
 	daemon->session_open = false;
+	rig_wait(client->rig, session_is_ready(client->session));
 	assert_true(session_is_held(client->session));
 	assert_int_equal(session_carry(client->session, daemon->wire.client), 0);
 	rig_until(client->rig, &daemon->session_open);
@@ -575,7 +584,10 @@ static void copy_take_stat(struct rig_copy *copy, const struct fsutil_packet *pa
 	assert_true(fsutil_stat_decode(packet->stat, &stat));
 	assert_true(span_is(stat.path, file->path));
 	assert_int_equal(stat.size, file->size);
-	assert_int_equal(stat.mod_time_ns, file->mtime_ns);
+	if (copy->mtimes)
+		copy->mtimes[copy->stats] = stat.mod_time_ns;
+	else
+		assert_int_equal(stat.mod_time_ns, file->mtime_ns);
 	if (!copy->late_requests && copy_wants(copy, copy->stats))
 		copy_ask(copy, copy->stats);
 	copy->stats++;
@@ -737,6 +749,32 @@ static void cas_open(struct rig *rig)
 	cas_init(&rig->cas);
 }
 
+static void stable_open(struct rig *rig)
+{
+	char path[128];
+
+	snprintf(path, sizeof(path), "%s/claims", rig->fixture.path);
+	assert_int_equal(stable_create(&rig->play.stable, rig->fixture.ring, path), 0);
+}
+
+static void stable_close(struct rig *rig)
+{
+	bool destroyed = false;
+
+	stable_destroy(rig->play.stable, on_destroyed, &destroyed);
+	rig_until(rig, &destroyed);
+}
+
+void rig_reopen_stable(struct rig *rig, const char *command)
+{
+	char line[512];
+
+	stable_close(rig);
+	snprintf(line, sizeof(line), "cd %s/claims && %s", rig->fixture.path, command);
+	assert_int_equal(system(line), 0);
+	stable_open(rig);
+}
+
 void rig_init(struct rig *rig)
 {
 	memset(rig, 0, sizeof(*rig));
@@ -750,6 +788,7 @@ void rig_init(struct rig *rig)
 	rig->spools = (struct spool_room){ .directory = rig->fixture.path, .bytes_max = SPOOL_ALL_BYTES_MAX,
 	                                   .spool_bytes_max = SPOOL_BYTES_MAX };
 	memory_open(rig);
+	stable_open(rig);
 }
 
 void rig_reopen_memory(struct rig *rig)
@@ -769,6 +808,7 @@ void rig_lose_store(struct rig *rig)
 
 	wait_for_cas(rig);
 	memory_close(rig);
+	stable_close(rig);
 	fixture_close(&rig->fixture);
 	snprintf(command, sizeof(command), "cp -a %s/snapshots %s.kept && rm -rf %s/* && mv %s.kept %s/snapshots", rig->fixture.path,
 	         rig->fixture.path, rig->fixture.path, rig->fixture.path, rig->fixture.path);
@@ -776,6 +816,7 @@ void rig_lose_store(struct rig *rig)
 	fixture_open(&rig->fixture);
 	cas_open(rig);
 	memory_open(rig);
+	stable_open(rig);
 }
 
 static void client_free(struct rig_client *client)
@@ -821,6 +862,8 @@ void rig_fini(struct rig *rig)
 	assert_int_equal(rig->spools.bytes, 0);
 	wait_for_cas(rig);
 	memory_close(rig);
+	stable_close(rig);
+	play_service_fini(&rig->play);
 	fixture_close(&rig->fixture);
 	fixture_fini(&rig->fixture);
 }

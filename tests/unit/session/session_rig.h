@@ -34,6 +34,10 @@ struct rig_wire {
 	bool cut;
 };
 
+struct rig_client;
+/* An edge's Context/Give, inside on_stream: takes the stream over. */
+typedef void rig_give_fn(struct rig_client *client, struct stream *stream, const struct grpc_request *head);
+
 /* A client's process: one outer connection, one session, one tree. */
 struct rig_client {
 	struct rig *rig;
@@ -55,6 +59,8 @@ struct rig_client {
 	uint64_t uploaded_bytes;         /* of it said so far */
 	unsigned uploads_asked, uploads_cancelled;
 	bool upload_pauses;              /* says no more than one message until it is false again, see rig_upload_go_on() */
+	rig_give_fn *give;               /* NULL: it is no edge */
+	void *giver;
 	bool closed;
 	enum grpc_status status;
 	char message[256];
@@ -85,6 +91,7 @@ struct rig_copy {
 	bool late_requests;              /* asks only when all STATs have come */
 	bool sleeps_then;                /* and becomes lazy */
 	bool stays;                      /* sends no FIN */
+	int64_t *mtimes;                 /* out, before `wants` is asked: what the STATs say; NULL: the expected ones */
 };
 
 /* A daemon's Upload/Pull: it checks every byte. */
@@ -105,6 +112,10 @@ struct rig {
 	struct stat_memory *memory;
 	struct diffcopy_service service;
 	struct spool_room spools;
+	struct play_service play;
+	rig_give_fn *give;               /* of the clients that start from now on */
+	void *giver;
+	bool stable;                     /* they would have stable keys */
 	struct rig_client clients[RIG_SESSIONS_MAX];
 	struct rig_daemon daemons[RIG_SESSIONS_MAX];
 	unsigned clients_count, daemons_count;
@@ -120,8 +131,14 @@ void rig_lose_store(struct rig *rig);
 /* The memory is saved and loaded anew. */
 void rig_reopen_memory(struct rig *rig);
 
+/* The stable keys are closed and opened anew; with what was made of their folder in between. */
+void rig_reopen_stable(struct rig *rig, const char *command);
+
 /* `files` files in directories, of sizes around every bound of naming and packing, `seed` for all. */
 void rig_tree_make(struct rig_tree *tree, uint32_t files, uint32_t seed);
+
+/* The bytes of a file. */
+void rig_content(uint32_t seed, uint64_t offset, uint8_t *out, size_t size);
 
 struct rig_client *rig_client_start(struct rig *rig, struct rig_tree *tree, const char *shared_key);
 void rig_client_end(struct rig_client *client);          /* half-closes, and waits for the end */

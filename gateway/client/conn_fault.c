@@ -1,15 +1,12 @@
 /* Why the connection failed or ended, in one sentence that says what to do. */
-#include "gateway/client/client_private.h"
+#include "gateway/client/conn_fault.h"
 
 #include <errno.h>
 #include <stdio.h>
 #include <string.h>
 
-static int connect_failure(const struct client *client, int error, char *text, size_t size)
+static int connect_failure(const char *name, int error, uint64_t connect_timeout_ns, char *text, size_t size)
 {
-	char name[ADDRESS_TEXT_MAX];
-
-	address_format(&client->address, name);
 	switch (-error) {
 	case ECONNREFUSED:
 		return snprintf(text, size, "cannot reach %s: connection refused: is `sluice serve` running there?", name);
@@ -22,29 +19,27 @@ static int connect_failure(const struct client *client, int error, char *text, s
 	case ETIMEDOUT:
 		return snprintf(text, size, "cannot reach %s: no answer within %llu s: is the address right, and does a "
 		                            "firewall let it through?", name,
-		                (unsigned long long)((client->connect_timeout_ns + 999999999) / 1000000000));
+		                (unsigned long long)((connect_timeout_ns + 999999999) / 1000000000));
 	default:
 		return snprintf(text, size, "cannot reach %s: %s", name, strerror(-error));
 	}
 }
 
-static void describe_end(const struct client *client, char *text, size_t size)
+void conn_fault_describe(const struct conn *conn, const struct address *address, uint64_t connect_timeout_ns, char *text,
+                         size_t size)
 {
-	const struct conn *conn = client->conn;
 	bool closed_early = conn_error(conn) == -ECONNRESET && conn_end(conn) == CONN_END_HANDSHAKE;
-	char name[ADDRESS_TEXT_MAX];
+	char name[ADDRESS_TEXT_MAX] = "the gateway";
 
-	if (client->adopted)
-		snprintf(name, sizeof(name), "the gateway");
-	else
-		address_format(&client->address, name);
+	if (address)
+		address_format(address, name);
 	switch (conn_end(conn)) {
 	case CONN_END_CONNECT:
-		connect_failure(client, conn_error(conn), text, size);
+		connect_failure(name, conn_error(conn), connect_timeout_ns, text, size);
 		break;
 	case CONN_END_HANDSHAKE:
 		snprintf(text, size, "cannot talk to %s: %s%s", name, conn_reason(conn),
-		         closed_early && !client->address.tls && !client->adopted ? " (is it a TLS listener, grpcs://?)" : "");
+		         closed_early && address && !address->tls ? " (is it a TLS listener, grpcs://?)" : "");
 		break;
 	case CONN_END_HANDSHAKE_TIMEOUT:
 		snprintf(text, size, "cannot talk to %s: it took the connection but said nothing: is it a sluice gateway?", name);
@@ -58,12 +53,4 @@ static void describe_end(const struct client *client, char *text, size_t size)
 		snprintf(text, size, "connection to %s lost: %s", name, conn_reason(conn));
 		break;
 	}
-}
-
-void client_note_end(struct client *client)
-{
-	if (client->error || !client->conn || conn_end(client->conn) == CONN_END_NONE)
-		return;
-	client->error = conn_error(client->conn) ? conn_error(client->conn) : -ECONNRESET;
-	describe_end(client, client->why, sizeof(client->why));
 }

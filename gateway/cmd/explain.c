@@ -1,0 +1,94 @@
+/* sluice explain: what a push costs, path by path, and why. */
+#include <stdio.h>
+
+#include "gateway/base/cleanup.h"
+#include "gateway/cmd/commands.h"
+#include "gateway/cmd/explain_table.h"
+#include "gateway/cmd/session.h"
+
+struct explain_options {
+	bool json, all, dry_run, no_ignore;
+	const char *ignore_file;
+	uint64_t level, top;
+};
+
+#define MEMBER(name) offsetof(struct explain_options, name)
+static const struct option explain_options[] = {
+	{ .name = "dry-run", .kind = OPTION_FLAG, .offset = MEMBER(dry_run), .help = "send no content and commit nothing: only predict" },
+	{ .name = "top", .letter = 'n', .kind = OPTION_NUMBER, .offset = MEMBER(top), .argument = "COUNT", .fallback = "20",
+	  .help = "how many paths to show, the costliest first" },
+	{ .name = "all", .letter = 'a', .kind = OPTION_FLAG, .offset = MEMBER(all), .help = "show every path" },
+	{ .name = "json", .kind = OPTION_FLAG, .offset = MEMBER(json), .help = "print one JSON object" },
+	{ .name = "ignore-file", .kind = OPTION_TEXT, .offset = MEMBER(ignore_file), .argument = "FILE",
+	  .help = "patterns of what to leave out, instead of DIR/.dockerignore" },
+	{ .name = "no-ignore", .kind = OPTION_FLAG, .offset = MEMBER(no_ignore), .help = "take everything, whatever .dockerignore says" },
+	{ .name = "compression", .kind = OPTION_NUMBER, .offset = MEMBER(level), .argument = "LEVEL", .fallback = "3", .most = 19,
+	  .help = "zstd level for what is sent; 0 sends it as it is" },
+};
+#undef MEMBER
+static const struct option_group explain_group = OPTION_GROUP("Options", explain_options);
+static const struct option_group *const explain_groups[] = { &explain_group, &progress_options_group, &client_options_group, NULL };
+
+/* The connection ends first, so that its last bytes are in the bill. */
+static int explain_print(const struct pushing *pushing, const struct explain_options *explain)
+{
+	size_t top = explain->all ? SIZE_MAX : (size_t)explain->top;
+	struct explain_bill bill;
+
+	client_disconnect(pushing->client);
+	bill = explain_bill_make(pushing);
+	if (explain->json)
+		return json_print(explain_table_json(pushing, &bill, top));
+	explain_table_print(stdout, pushing, &bill, top);
+	return STATUS_OK;
+}
+
+static int explain_run(int argc, char **argv)
+{
+	CLEANUP(options_fini) struct options options;
+	struct explain_options explain;
+	struct progress_options progress;
+	struct client_options client;
+	void *const values[] = { &explain, &progress, &client };
+	struct pushing pushing = { .command = &command_explain, .explain = true };
+	int status;
+
+	if (!options_parse(&options, &command_explain, values, argc, argv, &status))
+		return status;
+	if (options.operand_count > 1)
+		return command_usage(&command_explain, "one directory at a time, not %zu", options.operand_count);
+	status = session_open(&pushing.client, &command_explain, &client);
+	if (status)
+		return status;
+	pushing.gateway = client.gateway;
+	pushing.directory = options.operand_count ? options.operands[0] : ".";
+	pushing.ignore_path = explain.ignore_file;
+	pushing.no_ignore = explain.no_ignore;
+	pushing.level = (int)explain.level;
+	pushing.predict = explain.dry_run;
+	pushing.progress = progress_create(&(struct progress_config){ .mode = (enum progress_mode)progress.mode, .title = "sluice explain" });
+	status = pushing_run(&pushing);
+	progress_destroy(pushing.progress);
+	if (status == STATUS_OK)
+		status = explain_print(&pushing, &explain);
+	explain_destroy(pushing.explained);
+	session_close(pushing.client);
+	return status;
+}
+
+const struct command command_explain = {
+	.name = "explain",
+	.summary = "push a directory and say what each path cost, and why",
+	.help = "Pushes DIR (default: the current directory) as `sluice push` does, or with --dry-run only finds out what that would\n"
+	        "send, and accounts for every byte of the connection: a line a path with its share of what was sent, the costliest\n"
+	        "first, then what the rest was for.\n\n"
+	        "WHY is one of: new, edited, retyped, mode, xattrs, removed (against the last push from here to this gateway);\n"
+	        "entries (a directory in which something differs: the list of its entries is sent again); evicted (as it was, but\n"
+	        "the gateway has lost it); never seen (no push from here to this gateway is remembered, and it had not got it from\n"
+	        "elsewhere). CHUNKS SENT says how many of a file's chunks went; the others were at the gateway.\n\n"
+	        "  sluice explain .\n"
+	        "  sluice explain --dry-run --json . | jq '.paths[0]'",
+	.run = explain_run,
+	.operands = "[DIR]",
+	.groups = explain_groups,
+};

@@ -1,0 +1,57 @@
+/*
+ * giver: a gateway's Context/Give call, answered at the edge: the same directory is asked of buildx by FileSync/DiffCopy;
+ * its entries become a listing, contents that are not known from earlier builds are read, named and kept in the edge's store,
+ * what the gateway lacks is pushed, and then it is told the root.
+ *
+ *	LISTING -> SEALING -> LOADING -> PUSHING -> GIVEN -> OVER        any -> OVER
+ *	                |         ^         |         |
+ *	                |         '---------'---------'  the gateway lost something, or the connection
+ *	                '-- the gateway has this very root --^
+ *
+ * What is known is kept as the gateway's broker keeps it (stat_memory.h): (path, size, mtime) -> content, a table for each user
+ * of the socket, shared key and directory name, whatever part of the directory is asked for. Builds that run side by side ask
+ * buildx for a file once: the others wait for its name (stat_claim); that each blob is sent once is the gateway's care,
+ * which tells one upload what another is sending. Without a shared key nothing is remembered.
+ *
+ * buildx's call stays open until the gateway has all that it wants, so that what the edge's store has lost meanwhile can
+ * be asked for. Whatever goes wrong before the root was told makes the context *unfit*, with the reason, and the gateway goes
+ * on as if there were no edge.
+ *
+ * On the ring's thread. Source: proto/sluice.v1.proto, service Context; fsutil send.go.
+ */
+#pragma once
+
+#include "gateway/broker/stat_memory.h"
+#include "gateway/cas/cas.h"
+#include "gateway/edge/known.h"
+#include "gateway/edge/pusher.h"
+#include "gateway/session/session.h"
+
+#define GIVER_FETCHES_MAX 128            /* files asked of buildx at a time, a call; fsutil's sender queues as many */
+#define GIVER_LOADS_MAX   8              /* blobs read from the store at a time for a pack */
+#define GIVER_PUSHES_MAX  4              /* times that a push is tried whose connection is lost */
+#define GIVER_SAMPLE      64             /* blobs asked about before it is known whether the gateway lacks most of them */
+
+struct giver_counters {
+	uint64_t gives, gives_unchanged, gives_unfit, entries, files_read, bytes_read, bytes_sent, files_read_again,
+	         pushes_again;
+};
+
+/* One an edge. All but the counters and `open` is the owner's. */
+struct giver_service {
+	struct cas *cas;
+	struct scope scope;
+	struct stat_memory *memory;
+	struct known known;
+	struct pusher *pusher;
+	const char *directory;           /* where long listings go */
+	struct giver_counters counters;
+	unsigned open;
+};
+
+/*
+ * Inside on_stream of the gateway's `stream`: takes it over; `uid` is whose socket connection the session came by. 0, -ENOMEM,
+ * or as call_start(), and the stream is as before. The session is used until the call is over.
+ */
+int giver_open(struct giver_service *service, struct session *session, uint32_t uid, struct stream *stream,
+               const struct grpc_request *head);

@@ -1,0 +1,164 @@
+/* giver_private: what giver.c (the gateway's call), giver_read.c (buildx's), and giver_push.c share of a call. */
+#pragma once
+
+#include "gateway/base/digest_set.h"
+#include "gateway/broker/packet_queue.h"
+#include "gateway/cas/ingest.h"
+#include "gateway/edge/giver.h"
+#include "gateway/edge/listing.h"
+#include "gateway/edge/recipes.h"
+#include "gateway/upload/uploader.h"
+#include "proto/call.h"
+#include "proto/sluice_context.h"
+
+enum giver_state {
+	GIVER_LISTING,                   /* entries come, contents are read */
+	GIVER_SEALING,                   /* a helper thread makes the tree */
+	GIVER_SEALED,                    /* the gateway's question is awaited */
+	GIVER_LOADING,                   /* recipes that the push needs are read */
+	GIVER_PUSHING,
+	GIVER_GIVEN,                     /* the root was told */
+	GIVER_OVER,                      /* what is under way is awaited */
+};
+
+enum giver_entry_state {
+	GIVER_ENTRY_SEEN,
+	GIVER_ENTRY_WANTED,              /* `next` is the one behind it */
+	GIVER_ENTRY_UNDER_WAY,           /* `next` is the number of its fetch */
+	GIVER_ENTRY_READ,                /* buildx was asked, which can be done once */
+};
+
+/* Are contents sent ahead of the root? */
+enum giver_feed {
+	GIVER_FEED_UNDECIDED,            /* the gateway's question is awaited */
+	GIVER_FEED_SAMPLE,               /* a few, to see whether the gateway lacks them */
+	GIVER_FEED_ALL,
+	GIVER_FEED_NONE,                 /* it has most of them: the walk from the root down is cheaper */
+};
+
+/* A content on its way. */
+struct fetch {
+	struct giver *giver;
+	uint32_t number;                 /* the entry's */
+	bool busy;
+	bool requested, storing;
+	uint64_t received;
+	struct stat_claim claim;
+	struct ingest_file file;
+	struct list link;                /* giver.free */
+};
+
+/* A pack's blobs on their way from the store. */
+struct load {
+	struct pack_read *pack;
+	struct store_read read;
+	size_t piece;
+	bool busy;
+};
+
+struct pack_read {
+	struct giver *giver;
+	struct uploader_read *read;      /* NULL: idle */
+	size_t next, under_way;
+	int result;
+	bool stepping;
+	struct load loads[GIVER_LOADS_MAX];
+};
+
+struct giver {
+	struct giver_service *service;
+	struct session *session;
+	enum giver_state state;
+
+	struct call gateway, client;
+	bool gateway_closed, client_closed;
+	bool asked, ask_times;
+	struct digest ask_known;         /* all-zero: none */
+	struct packet_queue answers;     /* for the gateway */
+	struct packet_queue questions;   /* for buildx */
+	bool fin_wanted;                 /* behind `questions` */
+	bool unchanged;
+
+	struct listing listing;
+	uint32_t looked;                 /* entries before it were looked up, or queued */
+	uint32_t wanted_first, wanted_last;
+	struct fetch *fetches;           /* GIVER_FETCHES_MAX, made with the first */
+	struct list free;
+	unsigned fetching;
+	bool table_pending;
+	struct stat_request request;
+	struct stat_table *table;        /* NULL: nothing is remembered */
+	struct known_set *known;         /* with `table` */
+	struct ingest *ingest;
+	struct store_hold *hold;
+	struct buffer unstored;          /* what the store did not take of the last DATA, which is `unstored_of`'s */
+	struct fetch *unstored_of;
+	uint64_t files_read, bytes_read, bytes_sent;
+
+	struct op seal;
+
+	struct recipes recipes;
+	bool recipes_all;                /* also of those that the gateway is thought to have */
+	bool recipe_lacking;             /* the uploader asked for one that was not loaded */
+	uint32_t load_next;              /* entry */
+	struct store_read load;
+	bool loading;
+
+	struct digest_vector noted;      /* in the store by this call */
+	size_t fed;
+	enum giver_feed feed;
+	size_t sample_stored;
+	struct uploader *uploader;
+	struct uploader_source source;
+	struct digest_vector directories, contents;      /* lent to the uploader */
+	bool *are_recipes;
+	size_t are_recipes_room;
+	struct pack_read packs[UPLOADER_PACKS_MAX];
+	unsigned tries;
+	bool restart;                    /* when the uploader has closed */
+	bool uploader_closing;
+	uint64_t sent_counted;           /* of what the uploader has sent */
+	bool stale;                      /* what the store lost is being read again */
+
+	struct op turn;                  /* a step, from the loop */
+	struct op reap;
+};
+
+/* ---- giver.c ---- */
+
+/* Decides what comes next. From inside any event of the giver's parts. */
+void giver_step(struct giver *giver);
+/* The same from the loop. */
+void giver_wake(struct giver *giver);
+/* The gateway is told why, and asks for the context by DiffCopy. May be called again. */
+void giver_unfit(struct giver *giver, const char *why);
+/* The root is at the gateway. */
+void giver_on_committed(struct giver *giver);
+/* The push has to begin again, with what it lacked. */
+void giver_load_again(struct giver *giver);
+void giver_join(struct giver *giver);
+
+/* ---- giver_read.c ---- */
+
+/* Opens the call at buildx, with the header fields of the gateway's. 0, -ENOMEM or as call_start(). */
+int giver_read_open(struct giver *giver, const struct grpc_request *head, struct h2 *client, uint32_t uid);
+/* All that is listed has its name. */
+bool giver_read_done(const struct giver *giver);
+/* Asks buildx for a file whose content the store has lost. False: that was done before, or buildx has gone. */
+bool giver_read_again(struct giver *giver, uint32_t number);
+/* The gateway wants no more: FIN. */
+void giver_read_finish(struct giver *giver);
+void giver_read_close(struct giver *giver);
+void giver_read_fini(struct giver *giver);
+
+/* ---- giver_push.c ---- */
+
+/* Something was noted, or the gateway's question came: sends ahead what is to be. */
+void giver_push_feed(struct giver *giver);
+/* Loads what is lacking of recipes. True: nothing is. */
+bool giver_push_load(struct giver *giver);
+void giver_push_commit(struct giver *giver);
+void giver_push_close(struct giver *giver);
+/* Nothing of it is in flight. */
+bool giver_push_idle(const struct giver *giver);
+void giver_push_fini(struct giver *giver);

@@ -1,0 +1,530 @@
+/* What the gateway lacks: recipes loaded, contents sent ahead, the root committed; the listing as an uploader's source. */
+#include "gateway/edge/giver_private.h"
+
+#include <errno.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <sys/stat.h>
+#include "gateway/base/check.h"
+#include "gateway/base/err.h"
+#include "gateway/base/log.h"
+
+#define PUSH_LEVEL 3                     /* zstd */
+
+static struct giver *of_source(struct uploader_source *source)
+{
+	return container_of(source, struct giver, source);
+}
+
+/* ---- recipes ---- */
+
+/* False: the blob is no recipe, or memory is out. */
+static bool load_take(struct giver *giver, const struct digest *digest, struct span blob)
+{
+	int r = recipes_add(&giver->recipes, digest, blob);
+
+	if (r < 0)
+		giver_unfit(giver, r == -EFBIG ? "its large files have too many chunks" : "a recipe could not be read back");
+	return r == 0;
+}
+
+static void load_on_read(struct store_read *read)
+{
+	struct giver *giver = container_of(read, struct giver, load);
+	bool there = read->result == STORE_OK;
+
+	giver->loading = false;
+	if (giver->state == GIVER_OVER)
+		giver_wake(giver);
+	else if (there && load_take(giver, &read->digest, read->blob))
+		giver_wake(giver);
+	else if (!there && !giver_read_again(giver, giver->load_next))
+		giver_unfit(giver, "the edge's store lost what it had just read: raise --ceiling");
+	free(read->buffer);
+	read->buffer = NULL;
+}
+
+static void load_start(struct giver *giver, const struct digest *digest)
+{
+	giver->load = (struct store_read){
+		.scope = giver->service->scope, .digest = *digest, .fn = load_on_read,
+		.buffer = malloc(digest->size + STORE_READ_EXTRA_BYTES),
+	};
+	if (!giver->load.buffer) {
+		giver_unfit(giver, "the edge is out of memory");
+		return;
+	}
+	giver->loading = true;
+	store_read(giver->service->cas->store, &giver->load);
+}
+
+/* What is lacking of a recipe is being read. */
+static bool load_recipe(struct giver *giver, const struct digest *digest)
+{
+	const struct recipe_record *record = recipes_find(&giver->recipes, digest);
+
+	if (!record) {
+		load_start(giver, digest);
+		return true;
+	}
+	for (uint32_t i = 0; record->are_recipes && i < record->count; i++) {
+		if (recipes_find(&giver->recipes, &record->blobs[i]))
+			continue;
+		load_start(giver, &record->blobs[i]);
+		return true;
+	}
+	return false;
+}
+
+static bool is_needed(const struct giver *giver, const struct listing_entry *entry)
+{
+	struct digest digest = listing_digest(entry);
+
+	if (!(entry->flags & LISTING_DATA) || !(entry->flags & LISTING_RECIPE))
+		return false;
+	return giver->recipes_all || !giver->known || !known_has(giver->known, &digest);
+}
+
+bool giver_push_load(struct giver *giver)
+{
+	for (; giver->load_next < giver->listing.count; giver->load_next++) {
+		const struct listing_entry *entry = listing_at(&giver->listing, giver->load_next);
+		struct digest digest = listing_digest(entry);
+
+		if (giver->loading || entry->state == GIVER_ENTRY_WANTED || entry->state == GIVER_ENTRY_UNDER_WAY)
+			return false;
+		if (is_needed(giver, entry) && load_recipe(giver, &digest))
+			return false;
+	}
+	return true;
+}
+
+/* ---- the source: what lies below ---- */
+
+static int add_child(struct giver *giver, const struct listing_entry *entry)
+{
+	const struct listing_entry *first = entry->hardlink == LISTING_NONE ? entry : listing_at(&giver->listing, entry->hardlink);
+	struct digest digest = listing_digest(first);
+	bool *moved;
+	size_t room;
+
+	if (S_ISDIR(entry->mode))
+		return digest_vector_add(&giver->directories, &digest);
+	if (!S_ISREG(entry->mode) || digest.size == 0)
+		return 0;
+	if (giver->contents.count == giver->are_recipes_room) {
+		room = giver->are_recipes_room * 2 + 64;
+		moved = realloc(giver->are_recipes, room * sizeof(*moved));
+		if (!moved)
+			return ERR_RAISE(-ENOMEM);
+		giver->are_recipes = moved;
+		giver->are_recipes_room = room;
+	}
+	giver->are_recipes[giver->contents.count] = first->flags & LISTING_RECIPE;
+	return digest_vector_add(&giver->contents, &digest);
+}
+
+static int source_children(struct uploader_source *source, const struct digest *directory, struct uploader_children *children)
+{
+	struct giver *giver = of_source(source);
+	const struct listing *listing = &giver->listing;
+	uint32_t number;
+	int r = 0;
+
+	if (!listing_find(listing, directory, &number))
+		return ERR_RAISE(-ENOENT);
+	giver->directories.count = giver->contents.count = 0;
+	for (uint32_t i = listing_first(listing, number); r == 0 && i != LISTING_NONE; i = listing_next(listing, number, i))
+		r = add_child(giver, listing_at(listing, i));
+	*children = (struct uploader_children){
+		.directories = giver->directories.items, .directories_count = giver->directories.count,
+		.contents = giver->contents.items, .recipes = giver->are_recipes, .contents_count = giver->contents.count,
+	};
+	return r;
+}
+
+static int source_recipe_children(struct uploader_source *source, const struct digest *recipe, struct uploader_parts *parts)
+{
+	struct giver *giver = of_source(source);
+	const struct recipe_record *record = recipes_find(&giver->recipes, recipe);
+
+	if (!record) {
+		giver->recipe_lacking = true;
+		return ERR_RAISE(-ENOENT);
+	}
+	*parts = (struct uploader_parts){ .blobs = record->blobs, .count = record->count, .are_recipes = record->are_recipes };
+	return 0;
+}
+
+static bool source_known(struct uploader_source *source, const struct digest *blob)
+{
+	return known_has(of_source(source)->known, blob);
+}
+
+/* ---- the source: bytes ---- */
+
+static void pack_step(struct pack_read *pack);
+
+static void pack_miss(struct pack_read *pack, size_t piece)
+{
+	pack->read->pieces[piece].stale = true;
+	if (pack->result == UPLOADER_READ_OK)
+		pack->result = UPLOADER_READ_STALE;
+}
+
+static void pack_on_read(struct store_read *read)
+{
+	struct load *load = container_of(read, struct load, read);
+	struct pack_read *pack = load->pack;
+	struct uploader_piece *piece = &pack->read->pieces[load->piece];
+
+	if (read->result == STORE_OK)
+		memcpy(piece->buffer, read->blob.data, read->blob.size);
+	else if (read->result > 0)
+		pack_miss(pack, load->piece);
+	else
+		pack->result = read->result;
+	free(read->buffer);
+	load->busy = false;
+	pack->under_way--;
+	pack_step(pack);
+}
+
+/* A directory's message is made again; all else is in the store. 0, or -errno for the pack. */
+static int pack_directory(struct pack_read *pack, struct uploader_piece *piece, uint32_t number)
+{
+	struct buffer out = buffer_over(piece->buffer, piece->digest.size);
+	int r = listing_encode(&pack->giver->listing, number, &out);
+
+	return r < 0 ? ERR_RAISE(r) : 0;
+}
+
+static void pack_load(struct pack_read *pack, struct load *load, size_t i)
+{
+	struct uploader_piece *piece = &pack->read->pieces[i];
+
+	load->read = (struct store_read){
+		.scope = pack->giver->service->scope, .digest = piece->digest, .fn = pack_on_read,
+		.buffer = malloc(piece->digest.size + STORE_READ_EXTRA_BYTES),
+	};
+	if (!load->read.buffer) {
+		pack->result = -ENOMEM;
+		return;
+	}
+	load->piece = i;
+	load->busy = true;
+	pack->under_way++;
+	store_read(pack->giver->service->cas->store, &load->read);
+}
+
+static struct load *idle_load(struct pack_read *pack)
+{
+	for (size_t i = 0; i < GIVER_LOADS_MAX; i++)
+		if (!pack->loads[i].busy)
+			return &pack->loads[i];
+	return NULL;
+}
+
+static void pack_done(struct pack_read *pack)
+{
+	struct giver *giver = pack->giver;
+	struct uploader_read *read = pack->read;
+
+	if (!read || pack->under_way || (pack->next < read->count && pack->result >= 0))
+		return;
+	pack->read = NULL;
+	read->done(read, pack->result);
+	if (giver->state == GIVER_OVER)
+		giver_wake(giver);
+}
+
+/* A read may complete inside its start: then the step that started it goes on. */
+static void pack_step(struct pack_read *pack)
+{
+	struct load *load;
+	uint32_t number;
+
+	if (pack->stepping)
+		return;
+	pack->stepping = true;
+	while (pack->next < pack->read->count && pack->result >= 0) {
+		struct uploader_piece *piece = &pack->read->pieces[pack->next];
+
+		if (listing_find(&pack->giver->listing, &piece->digest, &number)) {
+			int r = pack_directory(pack, piece, number);
+
+			pack->result = r < 0 ? r : pack->result;
+		} else {
+			load = idle_load(pack);
+			if (!load)
+				break;
+			pack_load(pack, load, pack->next);
+		}
+		pack->next++;
+	}
+	pack->stepping = false;
+	pack_done(pack);
+}
+
+static void source_read(struct uploader_source *source, struct uploader_read *read)
+{
+	struct giver *giver = of_source(source);
+	struct pack_read *pack = giver->packs;
+
+	while (pack->read)
+		pack++;
+	CHECK(pack < giver->packs + UPLOADER_PACKS_MAX);
+	pack->giver = giver;
+	pack->read = read;
+	pack->next = pack->under_way = 0;
+	pack->result = UPLOADER_READ_OK;
+	for (size_t i = 0; i < GIVER_LOADS_MAX; i++)
+		pack->loads[i].pack = pack;
+	pack_step(pack);
+}
+
+static const struct uploader_source_ops source_ops = {
+	.children = source_children, .recipe_children = source_recipe_children, .known = source_known, .read = source_read,
+};
+
+/* ---- the uploader's events ---- */
+
+/* Most of the sample was there: asking about the rest would cost more than the walk along closure marks. */
+static void uploader_on_stored(struct uploader *uploader, const struct digest *digests, size_t count)
+{
+	struct giver *giver = uploader_owner(uploader);
+	const struct uploader_totals *totals = uploader_totals(uploader);
+
+	giver->sample_stored += count;
+	if (giver->feed != GIVER_FEED_SAMPLE || giver->sample_stored < GIVER_SAMPLE)
+		return;
+	giver->feed = totals->blobs_sent * 4 < totals->blobs_asked ? GIVER_FEED_NONE : GIVER_FEED_ALL;
+	giver_wake(giver);
+}
+
+static bool holds(const struct giver *giver, const struct listing_entry *entry, const struct digest *digest)
+{
+	struct digest own = listing_digest(entry);
+
+	if (!(entry->flags & LISTING_DATA))
+		return false;
+	return digest_equal(&own, digest) ||
+	       ((entry->flags & LISTING_RECIPE) && recipes_names(&giver->recipes, &own, digest));
+}
+
+static bool read_holder_again(struct giver *giver, const struct digest *digest)
+{
+	for (uint32_t i = 0; i < giver->listing.count; i++)
+		if (holds(giver, listing_at(&giver->listing, i), digest))
+			return giver_read_again(giver, i);
+	return false;
+}
+
+static void uploader_on_stale(struct uploader *uploader, const struct digest *digests, size_t count, const char *why)
+{
+	struct giver *giver = uploader_owner(uploader);
+
+	for (size_t i = 0; i < count && giver->state != GIVER_OVER; i++)
+		if (!read_holder_again(giver, &digests[i]))
+			giver_unfit(giver, "the edge's store lost what it had just read: raise --ceiling");
+	giver->stale = true;
+	giver_wake(giver);
+}
+
+static void note_known(struct giver *giver)
+{
+	const struct listing *listing = &giver->listing;
+
+	if (!giver->known)
+		return;
+	known_add(giver->known, &listing->root);
+	for (uint32_t i = 0; i < listing->count; i++) {
+		const struct listing_entry *entry = listing_at(listing, i);
+		struct digest digest = listing_digest(entry);
+		const struct recipe_record *record;
+
+		if (!digest.size)
+			continue;
+		known_add(giver->known, &digest);
+		record = entry->flags & LISTING_RECIPE ? recipes_find(&giver->recipes, &digest) : NULL;
+		for (uint32_t k = 0; record && k < record->count; k++)
+			known_add(giver->known, &record->blobs[k]);
+	}
+}
+
+static void giver_count_sent(struct giver *giver)
+{
+	const struct uploader_totals *totals = uploader_totals(giver->uploader);
+
+	giver->bytes_sent += totals->bytes_sent - giver->sent_counted;
+	giver->service->counters.bytes_sent += totals->bytes_sent - giver->sent_counted;
+	giver->sent_counted = totals->bytes_sent;
+}
+
+static void restart(struct giver *giver)
+{
+	giver->restart = true;
+	giver->service->counters.pushes_again++;
+	uploader_close(giver->uploader);
+}
+
+static void uploader_on_done(struct uploader *uploader, int outcome, enum grpc_status status, const char *why)
+{
+	struct giver *giver = uploader_owner(uploader);
+	char text[CALL_STATUS_TEXT_MAX + 32];
+
+	if (giver->state == GIVER_OVER)
+		return;
+	giver_count_sent(giver);
+	if (outcome == UPLOADER_OK) {
+		note_known(giver);
+		giver_on_committed(giver);
+		return;
+	}
+	if (giver->recipe_lacking && !giver->recipes_all) {
+		giver->recipe_lacking = false;
+		giver->recipes_all = true;
+		restart(giver);
+		return;
+	}
+	if (outcome == UPLOADER_REFUSED && status == GRPC_UNAVAILABLE && ++giver->tries < GIVER_PUSHES_MAX) {
+		log_event(LOG_WARNING, "push begins again", LOG_TEXT("why", why));
+		restart(giver);
+		return;
+	}
+	snprintf(text, sizeof(text), "the push failed: %.400s", why);
+	giver_unfit(giver, text);
+}
+
+static void uploader_on_closed(void *owner)
+{
+	struct giver *giver = owner;
+	bool again = giver->restart && giver->state != GIVER_OVER;
+
+	giver->uploader = NULL;
+	giver->restart = giver->uploader_closing = false;
+	giver->sent_counted = 0;
+	giver->fed = 0;
+	if (!again)
+		giver_wake(giver);
+	else if (giver->state == GIVER_PUSHING)
+		giver_load_again(giver);
+}
+
+static const struct uploader_events uploader_events = {
+	.on_stored = uploader_on_stored, .on_stale = uploader_on_stale, .on_done = uploader_on_done,
+	.on_closed = uploader_on_closed,
+};
+
+static int uploader_open(void *owner, struct call *call, const char *path, size_t message_bytes_max,
+                         const struct call_events *events, void *call_owner)
+{
+	struct giver *giver = owner;
+
+	return pusher_call(giver->service->pusher, call, path, message_bytes_max, events, call_owner);
+}
+
+static bool uploader_make(struct giver *giver)
+{
+	struct uploader_config config = {
+		.ring = giver->service->cas->ring, .source = &giver->source, .events = &uploader_events, .owner = giver,
+		.level = PUSH_LEVEL, .open = uploader_open,
+	};
+	char text[UPSTREAM_TEXT_MAX + 32];
+
+	giver->source.ops = &source_ops;
+	if (giver->uploader)
+		return true;
+	if (uploader_create(&giver->uploader, &config) == 0)
+		return true;
+	giver->uploader = NULL;
+	snprintf(text, sizeof(text), "no push: %s", giver->service->pusher->why);
+	giver_unfit(giver, text);
+	return false;
+}
+
+/* ---- what others ask ---- */
+
+static bool is_new(const struct giver *giver, const struct digest *digest)
+{
+	return !giver->known || !known_has(giver->known, digest);
+}
+
+/* When the gateway knows a root of this context, or this edge what it pushed, only what is new is worth a question. */
+static void feed_decide(struct giver *giver)
+{
+	bool warm = giver->known && giver->known->count > 0;
+
+	if (giver->feed != GIVER_FEED_UNDECIDED || !giver->asked)
+		return;
+	if (warm)
+		giver->feed = GIVER_FEED_ALL;
+	else
+		giver->feed = giver->ask_known.size ? GIVER_FEED_NONE : GIVER_FEED_SAMPLE;
+}
+
+static size_t feed_end(const struct giver *giver)
+{
+	if (giver->feed == GIVER_FEED_ALL)
+		return giver->noted.count;
+	if (giver->feed == GIVER_FEED_SAMPLE)
+		return giver->noted.count < GIVER_SAMPLE ? giver->noted.count : GIVER_SAMPLE;
+	return 0;
+}
+
+void giver_push_feed(struct giver *giver)
+{
+	size_t end;
+
+	feed_decide(giver);
+	if (giver->stale && giver->wanted_first == LISTING_NONE && giver->fetching == 0 && giver->state == GIVER_PUSHING) {
+		giver->stale = false;
+		uploader_retry(giver->uploader);
+		return;
+	}
+	end = feed_end(giver);
+	if (giver->state > GIVER_LOADING || giver->restart || giver->fed >= end || !uploader_make(giver))
+		return;
+	while (giver->fed < end) {
+		const struct digest *digest = &giver->noted.items[giver->fed++];
+
+		if (is_new(giver, digest) && uploader_feed(giver->uploader, digest, 1) < 0) {
+			giver_unfit(giver, "the edge is out of memory");
+			return;
+		}
+	}
+}
+
+void giver_push_commit(struct giver *giver)
+{
+	if (!uploader_make(giver))
+		return;
+	giver->source.assume = giver->known && giver->known->count > 0;
+	uploader_commit(giver->uploader, &giver->listing.root);
+}
+
+void giver_push_close(struct giver *giver)
+{
+	giver->restart = false;
+	if (!giver->uploader || giver->uploader_closing)
+		return;
+	giver->uploader_closing = true;
+	uploader_close(giver->uploader);
+}
+
+bool giver_push_idle(const struct giver *giver)
+{
+	for (size_t i = 0; i < UPLOADER_PACKS_MAX; i++)
+		if (giver->packs[i].read)
+			return false;
+	return !giver->uploader && !giver->loading;
+}
+
+void giver_push_fini(struct giver *giver)
+{
+	recipes_fini(&giver->recipes);
+	digest_vector_fini(&giver->noted);
+	digest_vector_fini(&giver->directories);
+	digest_vector_fini(&giver->contents);
+	free(giver->are_recipes);
+}

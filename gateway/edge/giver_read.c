@@ -1,0 +1,530 @@
+/* buildx's call: entries in, files asked for, their bytes into the store. */
+#include "gateway/edge/giver_private.h"
+
+#include <errno.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include "chunker/sha256.h"
+#include "gateway/base/check.h"
+#include "gateway/base/err.h"
+
+#define MESSAGE_BYTES_MAX (4u << 20)             /* fsutil's DATA has 32 KiB, a STAT's xattrs a few */
+
+static struct fetch *fetch_of(const struct giver *giver, uint32_t number)
+{
+	const struct listing_entry *entry;
+
+	if (number >= giver->listing.count)
+		return NULL;
+	entry = listing_at(&giver->listing, number);
+	return entry->state == GIVER_ENTRY_UNDER_WAY ? &giver->fetches[entry->next] : NULL;
+}
+
+/* ---- towards buildx ---- */
+
+static void questions_flush(struct giver *giver)
+{
+	struct span packet;
+
+	while (!giver->client_closed && packet_queue_front(&giver->questions, &packet)) {
+		if (call_send(&giver->client, packet, 0) == CALL_FULL)
+			return;
+		packet_queue_pop(&giver->questions);
+	}
+	if (giver->fin_wanted && !giver->client_closed)
+		call_end(&giver->client);
+}
+
+static void question_put(struct giver *giver, struct span packet)
+{
+	if (packet_queue_push(&giver->questions, &packet, 1) < 0)
+		giver_unfit(giver, "the edge is out of memory");
+	else
+		questions_flush(giver);
+}
+
+/* ---- fetches ---- */
+
+static void fetches_start(struct giver *giver);
+
+static void fetch_release(struct fetch *fetch)
+{
+	struct giver *giver = fetch->giver;
+
+	stat_claim_end(&fetch->claim);
+	ingest_file_abandon(&fetch->file);
+	if (giver->unstored_of == fetch)
+		giver->unstored_of = NULL;
+	*fetch = (struct fetch){ .giver = giver };
+	list_append(&giver->free, &fetch->link);
+	giver->fetching--;
+}
+
+static void fetch_done(struct fetch *fetch, const struct content_name *name)
+{
+	struct giver *giver = fetch->giver;
+	struct listing_entry *entry = listing_at(&giver->listing, fetch->number);
+	struct content_name before = listing_content(entry);
+	bool again = entry->flags & LISTING_NAMED;
+
+	entry->state = fetch->requested ? GIVER_ENTRY_READ : GIVER_ENTRY_SEEN;
+	fetch_release(fetch);
+	if (again && !digest_equal(&before.digest, &name->digest)) {
+		giver_unfit(giver, "a file changed while it was read");
+		return;
+	}
+	if (!again)
+		listing_set_content(&giver->listing, (uint32_t)(entry - listing_at(&giver->listing, 0)), name);
+	fetches_start(giver);
+	giver_wake(giver);
+}
+
+static void fetch_request(struct fetch *fetch)
+{
+	struct giver *giver = fetch->giver;
+	uint8_t packet[FSUTIL_HEAD_BYTES_MAX];
+
+	fetch->requested = fetch->storing = true;
+	giver->files_read++;
+	giver->service->counters.files_read++;
+	ingest_file_begin(giver->ingest, &fetch->file, listing_at(&giver->listing, fetch->number)->size);
+	question_put(giver, span_make(packet, fsutil_write_req(packet, fetch->number)));
+}
+
+static void claim_on_named(struct stat_claim *claim, const struct content_name *name)
+{
+	fetch_done(container_of(claim, struct fetch, claim), name);
+}
+
+static void claim_on_lost(struct stat_claim *claim)
+{
+	fetch_request(container_of(claim, struct fetch, claim));
+}
+
+static struct stat_entry_key key_of(const struct giver *giver, uint32_t number, struct buffer *path)
+{
+	const struct listing_entry *entry = listing_at(&giver->listing, number);
+
+	buffer_clear(path);
+	listing_path(&giver->listing, number, path);
+	return stat_entry_key(buffer_span(path), entry->size, entry->mtime_ns);
+}
+
+/* What is read again is in no other hands: who had it lost it, too. */
+static void fetch_begin(struct fetch *fetch)
+{
+	struct giver *giver = fetch->giver;
+	struct buffer path = buffer_heap(TREE_PATH_MAX + 1);
+	bool again = listing_at(&giver->listing, fetch->number)->flags & LISTING_NAMED;
+
+	if (giver->table && !again) {
+		fetch->claim = (struct stat_claim){
+			.table = giver->table, .key = key_of(giver, fetch->number, &path), .on_named = claim_on_named,
+			.on_lost = claim_on_lost,
+		};
+		buffer_fini(&path);
+		if (stat_table_claim(&fetch->claim) == STAT_CLAIM_WAIT)
+			return;
+	}
+	fetch_request(fetch);
+}
+
+static bool fetches_make(struct giver *giver)
+{
+	giver->fetches = calloc(GIVER_FETCHES_MAX, sizeof(*giver->fetches));
+	if (!giver->fetches)
+		return false;
+	for (size_t i = 0; i < GIVER_FETCHES_MAX; i++) {
+		giver->fetches[i].giver = giver;
+		list_append(&giver->free, &giver->fetches[i].link);
+	}
+	return true;
+}
+
+static void fetches_start(struct giver *giver)
+{
+	while (giver->state != GIVER_OVER && giver->wanted_first != LISTING_NONE) {
+		struct listing_entry *entry = listing_at(&giver->listing, giver->wanted_first);
+		struct fetch *fetch;
+
+		if (!giver->fetches && !fetches_make(giver)) {
+			giver_unfit(giver, "the edge is out of memory");
+			return;
+		}
+		if (list_empty(&giver->free))
+			return;
+		fetch = container_of(list_take(&giver->free), struct fetch, link);
+		fetch->number = giver->wanted_first;
+		giver->wanted_first = entry->next;
+		entry->state = GIVER_ENTRY_UNDER_WAY;
+		entry->next = (uint32_t)(fetch - giver->fetches);
+		giver->fetching++;
+		fetch_begin(fetch);
+	}
+}
+
+static void want(struct giver *giver, uint32_t number)
+{
+	listing_at(&giver->listing, number)->state = GIVER_ENTRY_WANTED;
+	listing_at(&giver->listing, number)->next = LISTING_NONE;
+	if (giver->wanted_first == LISTING_NONE)
+		giver->wanted_first = number;
+	else
+		listing_at(&giver->listing, giver->wanted_last)->next = number;
+	giver->wanted_last = number;
+}
+
+/* ---- entries ---- */
+
+static void look_up(struct giver *giver, uint32_t number, struct buffer *path)
+{
+	const struct listing_entry *entry = listing_at(&giver->listing, number);
+	struct content_name name = { .digest = digest_empty };
+	struct stat_entry_key key;
+
+	if (!(entry->flags & LISTING_DATA))
+		return;
+	if (entry->size == 0) {
+		listing_set_content(&giver->listing, number, &name);
+		return;
+	}
+	if (giver->table) {
+		key = key_of(giver, number, path);
+		if (stat_table_find(giver->table, &key, &name) && name.size == entry->size) {
+			listing_set_content(&giver->listing, number, &name);
+			return;
+		}
+	}
+	want(giver, number);
+}
+
+static void look_up_all(struct giver *giver)
+{
+	struct buffer path = buffer_heap(TREE_PATH_MAX + 1);
+
+	if (giver->table_pending || giver->state != GIVER_LISTING)
+		return;
+	while (giver->looked < giver->listing.count)
+		look_up(giver, giver->looked++, &path);
+	buffer_fini(&path);
+	fetches_start(giver);
+}
+
+static void take_stat(struct giver *giver, const struct fsutil_packet *packet)
+{
+	struct fsutil_stat stat;
+	int r;
+
+	if (giver->listing.ended) {
+		giver_unfit(giver, "the client sent an entry behind the last one");
+	} else if (!packet->has_stat) {
+		listing_end(&giver->listing);
+		look_up_all(giver);
+		giver_step(giver);
+	} else if (!fsutil_stat_decode(packet->stat, &stat)) {
+		giver_unfit(giver, "malformed STAT from the client");
+	} else {
+		r = listing_add(&giver->listing, &stat);
+		giver->service->counters.entries++;
+		if (r < 0)
+			giver_unfit(giver, r == -EINVAL ? giver->listing.fault : "no memory and no disk for the entries");
+		else
+			look_up_all(giver);
+	}
+}
+
+/* ---- bytes ---- */
+
+static void store_data(struct fetch *fetch, struct span data)
+{
+	struct giver *giver = fetch->giver;
+	size_t taken = ingest_file_write(&fetch->file, data);
+
+	if (taken == data.size)
+		return;
+	CHECK(!giver->unstored_of);
+	buffer_clear(&giver->unstored);
+	buffer_put(&giver->unstored, data.data + taken, data.size - taken);
+	if (giver->unstored.failed) {
+		giver_unfit(giver, "the edge is out of memory");
+		return;
+	}
+	giver->unstored_of = fetch;
+	call_hold(&giver->client);
+}
+
+static void take_data(struct giver *giver, uint32_t number, struct span data)
+{
+	struct fetch *fetch = fetch_of(giver, number);
+
+	if (!fetch || !fetch->requested || !fetch->storing) {
+		giver_unfit(giver, "the client sent a file that it was not asked for");
+		return;
+	}
+	if (data.size) {
+		fetch->received += data.size;
+		giver->bytes_read += data.size;
+		giver->service->counters.bytes_read += data.size;
+		store_data(fetch, data);
+		return;
+	}
+	fetch->storing = false;
+	ingest_file_end(&fetch->file);
+}
+
+/* A file that changed while the client read it has another length than its STAT: its name is of what came. */
+static void file_on_named(struct ingest_file *file)
+{
+	struct fetch *fetch = container_of(file, struct fetch, file);
+	struct giver *giver = fetch->giver;
+	struct content_name name = file->name;
+
+	if (file->result != STORE_OK) {
+		stat_claim_end(&fetch->claim);
+		giver_unfit(giver, file->result == STORE_FULL || file->result == -ENOSPC ?
+		            "the edge's store is full: raise --ceiling" : "the edge could not store a file");
+		return;
+	}
+	if (giver->table && name.size == listing_at(&giver->listing, fetch->number)->size)
+		stat_claim_named(&fetch->claim, &name);
+	else
+		stat_claim_end(&fetch->claim);
+	fetch_done(fetch, &name);
+}
+
+static void ingest_on_room(struct ingest *ingest)
+{
+	struct giver *giver = ingest_owner(ingest);
+	struct buffer *rest = &giver->unstored;
+	size_t taken;
+
+	if (!giver->unstored_of)
+		return;
+	taken = ingest_file_write(&giver->unstored_of->file, buffer_span(rest));
+	memmove(rest->data, rest->data + taken, rest->size - taken);
+	rest->size -= taken;
+	if (rest->size)
+		return;
+	giver->unstored_of = NULL;
+	call_release(&giver->client);
+}
+
+static void ingest_on_put(struct ingest *ingest, const struct store_item *items, size_t count, size_t recipes_first)
+{
+	struct giver *giver = ingest_owner(ingest);
+
+	for (size_t i = 0; i < count; i++) {
+		if (items[i].digest.size)
+			(void)digest_vector_add(&giver->noted, &items[i].digest);        /* what is not noted is found by the walk */
+		if (i >= recipes_first)
+			(void)recipes_add(&giver->recipes, &items[i].digest, items[i].data);     /* read from the store then */
+	}
+	if (giver->state != GIVER_OVER)
+		giver_wake(giver);
+}
+
+static const struct ingest_events ingest_events = {
+	.on_named = file_on_named, .on_room = ingest_on_room, .on_put = ingest_on_put,
+};
+
+/* ---- packets ---- */
+
+static void client_on_message(struct call *call, struct span message)
+{
+	struct giver *giver = container_of(call, struct giver, client);
+	struct fsutil_packet packet;
+	char text[CALL_STATUS_TEXT_MAX + 1];
+
+	if (giver->state == GIVER_OVER)
+		return;
+	if (!fsutil_packet_decode(message, &packet)) {
+		giver_unfit(giver, "malformed packet from the client");
+		return;
+	}
+	switch (packet.type) {
+	case FSUTIL_STAT:
+		take_stat(giver, &packet);
+		break;
+	case FSUTIL_DATA:
+		take_data(giver, packet.id, packet.data);
+		break;
+	case FSUTIL_ERR:
+		snprintf(text, sizeof(text), "the client says: %.*s", (int)(packet.data.size < 400 ? packet.data.size : 400),
+		         (const char *)packet.data.data);
+		giver_unfit(giver, text);
+		break;
+	default:                                 /* FIN, behind ours */
+		break;
+	}
+}
+
+static void client_on_writable(struct call *call)
+{
+	questions_flush(container_of(call, struct giver, client));
+}
+
+static void client_on_closed(struct call *call, enum grpc_status status, struct span message)
+{
+	struct giver *giver = container_of(call, struct giver, client);
+	char text[CALL_STATUS_TEXT_MAX + 32];
+
+	giver->client_closed = true;
+	if (giver->state != GIVER_OVER && !giver_read_done(giver)) {
+		snprintf(text, sizeof(text), "the client ended the call: %.*s", (int)message.size, (const char *)message.data);
+		giver_unfit(giver, text);
+	}
+	giver_join(giver);
+}
+
+static const struct call_events client_events = {
+	.on_message = client_on_message, .on_writable = client_on_writable, .on_closed = client_on_closed,
+};
+
+/* ---- what others ask ---- */
+
+bool giver_read_done(const struct giver *giver)
+{
+	return giver->listing.ended && !giver->table_pending && giver->looked == giver->listing.count &&
+	       giver->wanted_first == LISTING_NONE && giver->fetching == 0 && giver->listing.unnamed == 0;
+}
+
+bool giver_read_again(struct giver *giver, uint32_t number)
+{
+	struct listing_entry *entry = listing_at(&giver->listing, number);
+
+	if (entry->state == GIVER_ENTRY_WANTED || entry->state == GIVER_ENTRY_UNDER_WAY)
+		return true;
+	if (entry->state == GIVER_ENTRY_READ || giver->client_closed)
+		return false;
+	giver->service->counters.files_read_again++;
+	want(giver, number);
+	fetches_start(giver);
+	return true;
+}
+
+void giver_read_finish(struct giver *giver)
+{
+	uint8_t packet[FSUTIL_HEAD_BYTES_MAX];
+
+	if (giver->client_closed || giver->fin_wanted)
+		return;
+	giver->fin_wanted = true;
+	question_put(giver, span_make(packet, fsutil_write_fin(packet)));
+}
+
+void giver_read_close(struct giver *giver)
+{
+	if (giver->table_pending)
+		stat_request_cancel(&giver->request);
+	giver->table_pending = false;
+	for (size_t i = 0; giver->fetches && i < GIVER_FETCHES_MAX; i++)
+		if (!list_linked(&giver->fetches[i].link))
+			fetch_release(&giver->fetches[i]);
+	giver->unstored_of = NULL;
+	if (!giver->client_closed)
+		call_cancel(&giver->client);
+}
+
+void giver_read_fini(struct giver *giver)
+{
+	ingest_destroy(giver->ingest);
+	store_hold_release(giver->hold);
+	if (giver->table)
+		stat_table_save(giver->table);
+	stat_table_unref(giver->table);
+	known_put(giver->known);
+	buffer_fini(&giver->unstored);
+	packet_queue_fini(&giver->questions);
+	call_fini(&giver->client);
+	free(giver->fetches);
+}
+
+/* ---- the beginning ---- */
+
+static void giver_on_table(struct stat_request *request)
+{
+	struct giver *giver = container_of(request, struct giver, request);
+
+	giver->table_pending = false;
+	giver->table = request->table;
+	look_up_all(giver);
+	giver_step(giver);
+}
+
+static void hash_field(struct sha256_stream *hash, struct span field)
+{
+	uint64_t size = field.size;
+
+	sha256_stream_update(hash, (const uint8_t *)&size, sizeof(size));
+	sha256_stream_update(hash, field.data, field.size);
+}
+
+/* Whatever part of the directory is asked for: a path's content is the same in all. */
+static void remember(struct giver *giver, struct span directory, uint32_t uid)
+{
+	struct giver_service *service = giver->service;
+	struct span shared_key = session_shared_key(giver->session);
+	struct sha256_stream hash;
+	uint8_t key[STAT_KEY_BYTES];
+
+	if (!shared_key.size)
+		return;
+	sha256_stream_init(&hash);
+	sha256_stream_update(&hash, (const uint8_t *)&uid, sizeof(uid));
+	hash_field(&hash, shared_key);
+	hash_field(&hash, directory);
+	sha256_stream_final(&hash, key);
+	giver->known = known_get(&service->known, key);
+	giver->table_pending = true;
+	giver->request.fn = giver_on_table;
+	stat_memory_get(service->memory, &giver->request, key);
+}
+
+/* What gRPC writes on each call by itself. */
+static bool header_is_own(struct span name)
+{
+	return span_is(name, "content-type") || span_is(name, "te") || span_is(name, "grpc-accept-encoding") ||
+	       span_is(name, "grpc-encoding") || span_is(name, "user-agent");
+}
+
+static int start_call(struct giver *giver, const struct grpc_request *head, struct h2 *client, struct span *directory)
+{
+	struct header *metadata = malloc((head->headers_count + 1) * sizeof(*metadata));
+	size_t count = 0;
+	int r;
+
+	if (!metadata)
+		return ERR_RAISE(-ENOMEM);
+	for (size_t i = 0; i < head->headers_count; i++) {
+		if (span_is(head->headers[i].name, "dir-name"))
+			*directory = head->headers[i].value;
+		if (!header_is_own(head->headers[i].name))
+			metadata[count++] = head->headers[i];
+	}
+	r = call_start(&giver->client, client, DIFFCOPY_PATH, span_text("localhost"), 0, metadata, count, MESSAGE_BYTES_MAX,
+	               &client_events, giver);
+	free(metadata);
+	return r;
+}
+
+int giver_read_open(struct giver *giver, const struct grpc_request *head, struct h2 *client, uint32_t uid)
+{
+	struct giver_service *service = giver->service;
+	struct span directory = { 0 };
+	int r;
+
+	giver->wanted_first = giver->wanted_last = LISTING_NONE;
+	giver->unstored = buffer_heap(SIZE_MAX);
+	list_init(&giver->free);
+	giver->ingest = ingest_create(service->cas, &service->scope, &ingest_events, giver);
+	giver->hold = store_hold_create(service->cas->store, &service->scope);
+	r = giver->ingest && giver->hold ? start_call(giver, head, client, &directory) : ERR_RAISE(-ENOMEM);
+	if (r < 0) {
+		ingest_destroy(giver->ingest);
+		store_hold_release(giver->hold);
+		return r;
+	}
+	ingest_set_hold(giver->ingest, giver->hold);
+	remember(giver, directory, uid);
+	return 0;
+}

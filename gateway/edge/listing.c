@@ -1,0 +1,616 @@
+/* Entries in walk order, and the Directory messages that they make. */
+#include "gateway/edge/listing.h"
+
+#include <errno.h>
+#include <stdlib.h>
+#include <sys/stat.h>
+#include "gateway/base/check.h"
+#include "gateway/base/err.h"
+
+#define BATCH_DIRECTORIES 256
+#define BATCH_BYTES       (4u << 20)
+
+void listing_init(struct listing *listing, const char *directory)
+{
+	*listing = (struct listing){
+		.entries = { .directory = directory, .memory_bytes_max = LISTING_MEMORY_BYTES },
+		.texts = { .directory = directory, .memory_bytes_max = LISTING_MEMORY_BYTES }, .texts_bytes = 1,
+	};
+}
+
+void listing_fini(struct listing *listing)
+{
+	spill_fini(&listing->entries);
+	spill_fini(&listing->texts);
+	free(listing->directories);
+	listing->directories = NULL;
+}
+
+static int refuse(struct listing *listing, const char *fault)
+{
+	listing->fault = fault;
+	return -EINVAL;
+}
+
+/* ---- texts ---- */
+
+static int put_text(struct listing *listing, struct span text, uint64_t *place)
+{
+	int r;
+
+	if (listing->texts_bytes + text.size > LISTING_TEXT_MAX)
+		return refuse(listing, "its names, targets and xattrs are longer than 1 GiB");
+	r = spill_grow(&listing->texts, listing->texts_bytes + text.size);
+	if (r < 0)
+		return r;
+	if (text.size)
+		memcpy(listing->texts.data + listing->texts_bytes, text.data, text.size);
+	*place = listing->texts_bytes;
+	listing->texts_bytes += text.size;
+	return 0;
+}
+
+struct xattr_head {
+	uint32_t name_size, value_size;
+};
+
+static int by_name(const void *a, const void *b)
+{
+	return span_compare(((const struct tree_xattr *)a)->name, ((const struct tree_xattr *)b)->name);
+}
+
+static int put_xattr(struct listing *listing, const struct tree_xattr *xattr)
+{
+	struct xattr_head head = { (uint32_t)xattr->name.size, (uint32_t)xattr->value.size };
+	uint64_t place;
+	int r = put_text(listing, span_make(&head, sizeof(head)), &place);
+
+	if (r == 0)
+		r = put_text(listing, xattr->name, &place);
+	return r == 0 ? put_text(listing, xattr->value, &place) : r;
+}
+
+/* In a tree only files and directories have some. */
+static int add_xattrs(struct listing *listing, struct listing_entry *entry, const struct fsutil_stat *stat)
+{
+	struct tree_xattr xattrs[TREE_XATTRS_MAX];
+	struct message_cursor cursor = { 0 };
+	struct message_pair pair;
+	size_t count = 0, bytes = 0;
+	int r = 0;
+
+	while (message_map_next(&stat->xattrs, &cursor, &pair)) {
+		if (count == TREE_XATTRS_MAX)
+			return refuse(listing, "an entry has more than 64 xattrs");
+		if (!tree_xattr_name_valid(pair.key) || (!S_ISREG(entry->mode) && !S_ISDIR(entry->mode)))
+			return refuse(listing, "an entry has an xattr that a tree does not hold");
+		xattrs[count++] = (struct tree_xattr){ .name = pair.key, .value = pair.value };
+		bytes += pair.key.size + pair.value.size;
+	}
+	if (bytes > TREE_XATTR_BYTES_MAX)
+		return refuse(listing, "an entry has more than 64 KiB of xattrs");
+	qsort(xattrs, count, sizeof(xattrs[0]), by_name);
+	for (size_t i = 1; i < count; i++)
+		if (span_equal(xattrs[i - 1].name, xattrs[i].name))
+			return refuse(listing, "an entry has the same xattr twice");
+	entry->xattrs = listing->texts_bytes;
+	entry->xattrs_count = (uint16_t)count;
+	for (size_t i = 0; r == 0 && i < count; i++)
+		r = put_xattr(listing, &xattrs[i]);
+	return r;
+}
+
+static size_t get_xattrs(const struct listing *listing, const struct listing_entry *entry, struct tree_xattr *xattrs)
+{
+	const uint8_t *at = listing->texts.data + entry->xattrs;
+	struct xattr_head head;
+
+	for (size_t i = 0; i < entry->xattrs_count; i++) {
+		memcpy(&head, at, sizeof(head));
+		at += sizeof(head);
+		xattrs[i].name = span_make(at, head.name_size);
+		xattrs[i].value = span_make(at + head.name_size, head.value_size);
+		at += (size_t)head.name_size + head.value_size;
+	}
+	return entry->xattrs_count;
+}
+
+/* ---- entries ---- */
+
+/* From Go's os.FileMode. 0: no kind that a tree of a context holds. */
+static uint32_t unix_mode(uint32_t mode)
+{
+	uint32_t bits = mode & FSUTIL_MODE_PERMISSIONS;
+
+	bits |= mode & FSUTIL_MODE_SETUID ? S_ISUID : 0;
+	bits |= mode & FSUTIL_MODE_SETGID ? S_ISGID : 0;
+	bits |= mode & FSUTIL_MODE_STICKY ? S_ISVTX : 0;
+	switch (mode & FSUTIL_MODE_TYPE) {
+	case 0:
+		return S_IFREG | bits;
+	case FSUTIL_MODE_DIRECTORY:
+		return S_IFDIR | bits;
+	case FSUTIL_MODE_SYMLINK:
+		return S_IFLNK | bits;
+	case FSUTIL_MODE_FIFO:
+		return S_IFIFO | bits;
+	default:
+		return 0;
+	}
+}
+
+static uint32_t parent_now(const struct listing *listing)
+{
+	return listing->open_count ? listing->open[listing->open_count - 1] : LISTING_NONE;
+}
+
+static void close_directory(struct listing *listing)
+{
+	listing_at(listing, listing->open[--listing->open_count])->end = listing->count;
+}
+
+/*
+ * Compares what is left of `path` below the open directories, and closes those that it does not lie in. False: a component
+ * does not match an open directory, or comes not behind its siblings.
+ */
+static bool descend(struct listing *listing, struct span path, struct span *name)
+{
+	uint32_t depth = 0;
+	const uint8_t *slash;
+
+	while ((slash = memchr(path.data, '/', path.size))) {
+		struct span part = span_make(path.data, (size_t)(slash - path.data));
+
+		if (depth == listing->open_count ||
+		    !span_equal(listing_name(listing, listing_at(listing, listing->open[depth])), part))
+			return false;
+		depth++;
+		path = span_make(slash + 1, path.size - part.size - 1);
+	}
+	*name = path;
+	while (listing->open_count > depth + 1)
+		close_directory(listing);
+	if (listing->open_count > depth) {
+		uint32_t before = listing->open[depth];
+
+		close_directory(listing);
+		return span_compare(listing_name(listing, listing_at(listing, before)), path) < 0;
+	}
+	return true;
+}
+
+/* The sibling before, when it is no directory: those were looked at when they were closed. */
+static bool is_behind(const struct listing *listing, struct span name)
+{
+	const struct listing_entry *last = listing->count ? listing_at(listing, listing->count - 1) : NULL;
+
+	if (!last || last->parent != parent_now(listing) || listing->count - 1 == parent_now(listing))
+		return true;
+	return span_compare(listing_name(listing, last), name) < 0;
+}
+
+static uint32_t find_child(const struct listing *listing, uint32_t directory, struct span name)
+{
+	for (uint32_t i = listing_first(listing, directory); i != LISTING_NONE; i = listing_next(listing, directory, i))
+		if (span_equal(listing_name(listing, listing_at(listing, i)), name))
+			return i;
+	return LISTING_NONE;
+}
+
+/* Open directories have no end yet: they end with all that there is. */
+static uint32_t find_path(struct listing *listing, struct span path)
+{
+	uint32_t found = LISTING_NONE;
+
+	for (uint32_t i = 0; i < listing->open_count; i++)
+		listing_at(listing, listing->open[i])->end = listing->count;
+	while (path.size) {
+		const uint8_t *slash = memchr(path.data, '/', path.size);
+		size_t size = slash ? (size_t)(slash - path.data) : path.size;
+
+		found = find_child(listing, found, span_make(path.data, size));
+		if (found == LISTING_NONE || !slash)
+			return found;
+		path = span_make(slash + 1, path.size - size - 1);
+	}
+	return LISTING_NONE;
+}
+
+static int add_link(struct listing *listing, struct listing_entry *entry, struct span path)
+{
+	uint32_t first = find_path(listing, path);
+
+	if (first == LISTING_NONE || !(listing_at(listing, first)->flags & LISTING_DATA))
+		return refuse(listing, "a hard link leads to no file before it");
+	entry->hardlink = first;
+	entry->flags |= LISTING_NAMED;
+	return 0;
+}
+
+static int add_kind(struct listing *listing, struct listing_entry *entry, const struct fsutil_stat *stat)
+{
+	int r = 0;
+
+	switch (entry->mode & S_IFMT) {
+	case S_IFREG:
+		if (stat->linkname.size)
+			return add_link(listing, entry, stat->linkname);
+		if (stat->size < 0)
+			return refuse(listing, "a file has a negative size");
+		entry->size = (uint64_t)stat->size;
+		entry->flags |= LISTING_DATA;
+		return 0;
+	case S_IFLNK:
+		if (!tree_target_valid(stat->linkname))
+			return refuse(listing, "a symlink has no target that a tree can hold");
+		entry->target_size = (uint16_t)stat->linkname.size;
+		r = put_text(listing, stat->linkname, &entry->target);
+		break;
+	}
+	entry->flags |= LISTING_NAMED;
+	return r;
+}
+
+/* What makes a tree another thing than what the sender has. */
+static const char *unfit(const struct fsutil_stat *stat)
+{
+	if (!fsutil_path_is_clean(stat->path) || stat->path.size > TREE_PATH_MAX)
+		return "an entry has no path that a tree can hold";
+	if (stat->uid || stat->gid)
+		return "an entry has an owner other than root";
+	return unix_mode(stat->mode) ? NULL : "an entry is a device or a socket";
+}
+
+static void settle(struct listing *listing, uint32_t number)
+{
+	const struct listing_entry *entry = listing_at(listing, number);
+
+	if (entry->flags & LISTING_DATA) {
+		listing->files++;
+		listing->unnamed++;
+	}
+	if (S_ISDIR(entry->mode))
+		listing->open[listing->open_count++] = number;
+}
+
+int listing_add(struct listing *listing, const struct fsutil_stat *stat)
+{
+	struct listing_entry entry = { .hardlink = LISTING_NONE, .next = LISTING_NONE, .mtime_ns = stat->mod_time_ns };
+	const char *fault = unfit(stat);
+	struct span name;
+	int r;
+
+	CHECK(!listing->ended);
+	if (fault)
+		return refuse(listing, fault);
+	if (listing->count == LISTING_ENTRIES_MAX)
+		return refuse(listing, "there are more than 4194304 entries");
+	if (!descend(listing, stat->path, &name) || !is_behind(listing, name))
+		return refuse(listing, "the entries are not in order");
+	if (!tree_name_valid(name) || listing->open_count == TREE_DEPTH_MAX - 1)
+		return refuse(listing, "a name is too long for a tree, or it is too deep");
+	entry.mode = unix_mode(stat->mode);
+	entry.parent = parent_now(listing);
+	entry.depth = listing->open_count;
+	entry.end = listing->count + 1;
+	entry.name_size = (uint16_t)name.size;
+	r = put_text(listing, name, &entry.name);
+	if (r == 0)
+		r = add_kind(listing, &entry, stat);
+	if (r == 0)
+		r = add_xattrs(listing, &entry, stat);
+	if (r == 0)
+		r = spill_grow(&listing->entries, ((size_t)listing->count + 1) * sizeof(entry));
+	if (r < 0)
+		return r;
+	*listing_at(listing, listing->count) = entry;
+	settle(listing, listing->count++);
+	return 0;
+}
+
+void listing_end(struct listing *listing)
+{
+	while (listing->open_count)
+		close_directory(listing);
+	listing->ended = true;
+}
+
+void listing_path(const struct listing *listing, uint32_t number, struct buffer *out)
+{
+	uint32_t chain[TREE_DEPTH_MAX], count = 0;
+
+	for (; number != LISTING_NONE; number = listing_at(listing, number)->parent)
+		chain[count++] = number;
+	while (count) {
+		struct span name = listing_name(listing, listing_at(listing, chain[--count]));
+
+		buffer_put(out, name.data, name.size);
+		if (count)
+			buffer_put(out, "/", 1);
+	}
+}
+
+/* ---- contents ---- */
+
+void listing_set_content(struct listing *listing, uint32_t number, const struct content_name *name)
+{
+	struct listing_entry *entry = listing_at(listing, number);
+
+	CHECK(entry->flags & LISTING_DATA);
+	if (!(entry->flags & LISTING_NAMED))
+		listing->unnamed--;
+	memcpy(entry->hash, name->digest.hash, sizeof(entry->hash));
+	entry->digest_size = name->digest.size;
+	entry->size = name->size;
+	entry->flags = (uint16_t)((entry->flags & ~LISTING_RECIPE) | LISTING_NAMED | (name->recipe ? LISTING_RECIPE : 0));
+}
+
+struct digest listing_digest(const struct listing_entry *entry)
+{
+	struct digest digest = { .size = entry->digest_size };
+
+	memcpy(digest.hash, entry->hash, sizeof(digest.hash));
+	return digest;
+}
+
+struct content_name listing_content(const struct listing_entry *entry)
+{
+	return (struct content_name){ .digest = listing_digest(entry), .size = entry->size,
+		                      .recipe = entry->flags & LISTING_RECIPE };
+}
+
+/* ---- messages ---- */
+
+struct maker {
+	struct tree_node *nodes;
+	struct tree_xattr *xattrs;
+	struct buffer paths;             /* of hard links */
+};
+
+static void fill_file(const struct listing *listing, const struct listing_entry *entry, struct tree_node *node)
+{
+	const struct listing_entry *first = entry->hardlink == LISTING_NONE ? entry : listing_at(listing, entry->hardlink);
+
+	node->kind = TREE_FILE;
+	node->digest = listing_digest(first);
+	node->recipe = first->flags & LISTING_RECIPE;
+	node->file_size = first->size;
+}
+
+static void fill_node(const struct listing *listing, const struct listing_entry *entry, struct tree_node *node)
+{
+	*node = (struct tree_node){ .name = listing_name(listing, entry), .mode = entry->mode & 07777 };
+	switch (entry->mode & S_IFMT) {
+	case S_IFREG:
+		fill_file(listing, entry, node);
+		return;
+	case S_IFDIR:
+		node->kind = TREE_DIRECTORY;
+		node->digest = listing_digest(entry);
+		return;
+	case S_IFLNK:
+		node->kind = TREE_SYMLINK;
+		node->target = span_make(listing->texts.data + entry->target, entry->target_size);
+		return;
+	}
+	CHECK(S_ISFIFO(entry->mode));
+	node->kind = TREE_FIFO;
+}
+
+static void count_below(const struct listing *listing, uint32_t directory, size_t *nodes, size_t *xattrs)
+{
+	*nodes = *xattrs = 0;
+	for (uint32_t i = listing_first(listing, directory); i != LISTING_NONE; i = listing_next(listing, directory, i)) {
+		++*nodes;
+		*xattrs += listing_at(listing, i)->xattrs_count;
+	}
+}
+
+/* Paths of hard links lie in one buffer, which may move while it grows: first all of them, then the spans. */
+static void fill_links(const struct listing *listing, uint32_t directory, struct maker *maker)
+{
+	size_t at = 0, k = 0;
+
+	for (uint32_t i = listing_first(listing, directory); i != LISTING_NONE; i = listing_next(listing, directory, i)) {
+		uint32_t first = listing_at(listing, i)->hardlink;
+
+		if (first != LISTING_NONE) {
+			listing_path(listing, first, &maker->paths);
+			maker->nodes[k].hardlink.size = maker->paths.size - at;
+			at = maker->paths.size;
+		}
+		k++;
+	}
+	at = 0;
+	for (size_t i = 0; i < k; i++) {
+		if (!maker->nodes[i].hardlink.size)
+			continue;
+		maker->nodes[i].hardlink.data = maker->paths.data + at;
+		at += maker->nodes[i].hardlink.size;
+	}
+}
+
+static int fill_nodes(const struct listing *listing, uint32_t directory, struct maker *maker)
+{
+	size_t xattrs = 0, k = 0;
+
+	for (uint32_t i = listing_first(listing, directory); i != LISTING_NONE; i = listing_next(listing, directory, i)) {
+		const struct listing_entry *entry = listing_at(listing, i);
+		struct tree_node *node = &maker->nodes[k++];
+
+		fill_node(listing, entry, node);
+		if (node->kind != TREE_FILE)     /* a directory's are in its own message */
+			continue;
+		node->xattrs = maker->xattrs + xattrs;
+		node->xattrs_count = get_xattrs(listing, entry, maker->xattrs + xattrs);
+		xattrs += node->xattrs_count;
+	}
+	fill_links(listing, directory, maker);
+	return maker->paths.failed ? -ENOMEM : 0;
+}
+
+int listing_encode(const struct listing *listing, uint32_t directory, struct buffer *out)
+{
+	struct tree_xattr own[TREE_XATTRS_MAX];
+	struct tree_directory head = { .mode = 0755, .xattrs = own };
+	struct maker maker = { .paths = buffer_heap(LISTING_TEXT_MAX) };
+	size_t nodes, xattrs;
+	int r = -ENOMEM;
+
+	if (directory != LISTING_NONE) {
+		head.mode = listing_at(listing, directory)->mode & 07777;
+		head.xattrs_count = get_xattrs(listing, listing_at(listing, directory), own);
+	}
+	count_below(listing, directory, &nodes, &xattrs);
+	maker.nodes = malloc((nodes + 1) * sizeof(*maker.nodes));
+	maker.xattrs = malloc((xattrs + 1) * sizeof(*maker.xattrs));
+	if (maker.nodes && maker.xattrs)
+		r = fill_nodes(listing, directory, &maker);
+	if (r == 0)
+		r = tree_encode(out, &head, maker.nodes, nodes);
+	free(maker.nodes);
+	free(maker.xattrs);
+	buffer_fini(&maker.paths);
+	return r;
+}
+
+/* ---- digests ---- */
+
+struct batch {
+	struct buffer bytes;
+	uint32_t numbers[BATCH_DIRECTORIES];
+	size_t starts[BATCH_DIRECTORIES + 1];
+	size_t count;
+};
+
+static void set_directory(struct listing *listing, uint32_t number, const struct sha256_job *job)
+{
+	if (number == LISTING_NONE) {
+		listing->root.size = job->size;
+		memcpy(listing->root.hash, job->digest, sizeof(listing->root.hash));
+		return;
+	}
+	listing_at(listing, number)->digest_size = job->size;
+	memcpy(listing_at(listing, number)->hash, job->digest, sizeof(job->digest));
+}
+
+static void hash_batch(struct listing *listing, const struct sha256 *hasher, struct batch *batch)
+{
+	struct sha256_job jobs[BATCH_DIRECTORIES];
+
+	for (size_t i = 0; i < batch->count; i++) {
+		jobs[i] = (struct sha256_job){ .size = batch->starts[i + 1] - batch->starts[i] };
+		if (jobs[i].size)                /* an empty one may be all there is: no bytes, no array */
+			jobs[i].data = batch->bytes.data + batch->starts[i];
+	}
+	sha256_batch(hasher, jobs, batch->count);
+	for (size_t i = 0; i < batch->count; i++)
+		set_directory(listing, batch->numbers[i], &jobs[i]);
+	batch->count = 0;
+	buffer_clear(&batch->bytes);
+}
+
+static int add_to_batch(struct listing *listing, const struct sha256 *hasher, struct batch *batch, uint32_t number)
+{
+	int r;
+
+	if (batch->count == BATCH_DIRECTORIES || batch->bytes.size >= BATCH_BYTES)
+		hash_batch(listing, hasher, batch);
+	batch->starts[batch->count] = batch->bytes.size;
+	r = listing_encode(listing, number, &batch->bytes);
+	if (r < 0)
+		return r;
+	batch->numbers[batch->count++] = number;
+	batch->starts[batch->count] = batch->bytes.size;
+	return 0;
+}
+
+/* Those of one depth can be hashed side by side: deepest first, the root last. */
+static int list_directories(struct listing *listing)
+{
+	uint32_t starts[TREE_DEPTH_MAX + 1] = { 0 }, count = 0;
+
+	for (uint32_t i = 0; i < listing->count; i++) {
+		if (!S_ISDIR(listing_at(listing, i)->mode))
+			continue;
+		starts[TREE_DEPTH_MAX - 1 - listing_at(listing, i)->depth]++;
+		count++;
+	}
+	for (uint32_t i = 0, sum = 0; i < TREE_DEPTH_MAX; i++) {
+		uint32_t here = starts[i];
+
+		starts[i] = sum;
+		sum += here;
+	}
+	listing->directories = malloc(((size_t)count + 1) * sizeof(*listing->directories));
+	if (!listing->directories)
+		return ERR_RAISE(-ENOMEM);
+	for (uint32_t i = 0; i < listing->count; i++)
+		if (S_ISDIR(listing_at(listing, i)->mode))
+			listing->directories[starts[TREE_DEPTH_MAX - 1 - listing_at(listing, i)->depth]++] = i;
+	listing->directories[count] = LISTING_NONE;
+	listing->directories_count = count + 1;
+	return 0;
+}
+
+static const uint8_t *hash_of(const struct listing *listing, uint32_t number)
+{
+	return number == LISTING_NONE ? listing->root.hash : listing_at(listing, number)->hash;
+}
+
+static int by_digest(const void *a, const void *b, void *context)
+{
+	return memcmp(hash_of(context, *(const uint32_t *)a), hash_of(context, *(const uint32_t *)b), DIGEST_HASH_BYTES);
+}
+
+static uint32_t depth_of(const struct listing *listing, uint32_t number)
+{
+	return number == LISTING_NONE ? LISTING_NONE : listing_at(listing, number)->depth;
+}
+
+int listing_seal(struct listing *listing, const struct sha256 *hasher)
+{
+	struct batch batch = { .bytes = buffer_heap(BATCH_BYTES + 2 * TREE_DIRECTORY_BYTES_MAX) };
+	int r;
+
+	CHECK(listing->ended && listing->unnamed == 0 && !listing->sealed);
+	r = list_directories(listing);
+	for (uint32_t i = 0; r == 0 && i < listing->directories_count; i++) {
+		uint32_t number = listing->directories[i];
+
+		if (i && depth_of(listing, number) != depth_of(listing, listing->directories[i - 1]))
+			hash_batch(listing, hasher, &batch);
+		r = add_to_batch(listing, hasher, &batch, number);
+	}
+	if (r == 0)
+		hash_batch(listing, hasher, &batch);
+	buffer_fini(&batch.bytes);
+	if (r == -EFBIG)
+		return refuse(listing, "a directory has too many entries for a tree");
+	if (r < 0)
+		return r == -ENOMEM ? ERR_RAISE(r) : refuse(listing, "a directory is none that a tree can hold");
+	qsort_r(listing->directories, listing->directories_count, sizeof(*listing->directories), by_digest, listing);
+	listing->sealed = true;
+	return 0;
+}
+
+bool listing_find(const struct listing *listing, const struct digest *directory, uint32_t *number)
+{
+	uint32_t low = 0, high = listing->directories_count;
+
+	CHECK(listing->sealed);
+	while (low < high) {
+		uint32_t middle = low + (high - low) / 2;
+		int order = memcmp(hash_of(listing, listing->directories[middle]), directory->hash, DIGEST_HASH_BYTES);
+
+		if (order == 0) {
+			*number = listing->directories[middle];
+			return true;
+		}
+		if (order < 0)
+			low = middle + 1;
+		else
+			high = middle;
+	}
+	return false;
+}

@@ -1,0 +1,32 @@
+/*
+ * pusher: the edge's own connection to the gateway, which contexts are pushed over: one for all builds, opened when the
+ * first session comes, so that its handshakes are over before there is something to push. When it is lost, the next call
+ * opens another.
+ *
+ * On the ring's thread.
+ */
+#pragma once
+
+#include "gateway/edge/upstream.h"
+#include "proto/call.h"
+
+struct pusher {
+	struct ring *ring;               /* the owner's, before pusher_init(), as is the next */
+	struct upstream *upstream;
+	struct conn *conn;               /* NULL: none now */
+	unsigned open;
+	char why[UPSTREAM_TEXT_MAX];     /* why there is none */
+};
+
+void pusher_init(struct pusher *pusher);
+/* Connects, unless it is connected. */
+void pusher_warm(struct pusher *pusher);
+/* Opens a call, with the edge's credential and messages that may be compressed. 0, or -errno with pusher->why. */
+int pusher_call(struct pusher *pusher, struct call *call, const char *path, size_t message_bytes_max,
+                const struct call_events *events, void *owner);
+/* No call is open: ends the connection; pusher_idle() once it has gone. */
+void pusher_close(struct pusher *pusher);
+static inline bool pusher_idle(const struct pusher *pusher)
+{
+	return pusher->open == 0;
+}

@@ -1,0 +1,522 @@
+/* A DiffCopy call that is played from the store: the daemon's side of it, and the entries. */
+#include "gateway/play/play_private.h"
+
+#include <errno.h>
+#include <stdio.h>
+#include <stdlib.h>
+
+#include "chunker/sha256.h"
+#include "gateway/base/check.h"
+#include "gateway/base/err.h"
+#include "gateway/base/log.h"
+
+#define MESSAGE_BYTES_MAX  (1u << 20)    /* the daemon's: REQ, FIN, ERR */
+#define TIMES_MEMORY_BYTES (1u << 20)    /* of lists that wait; beyond, they are the page cache's */
+#define STAT_BYTES_MAX     (8u << 20)    /* an entry's path, target and xattrs */
+
+/* ---- the end ---- */
+
+static void play_on_reap(struct op *op, int32_t res)
+{
+	struct play *play = container_of(op, struct play, reap);
+	struct diffcopy_session *session = play->session;
+
+	play_files_fini(play);
+	play_stable_fini(play);
+	walk_destroy(play->walk);
+	asker_fini(&play->asker);
+	call_fini(&play->daemon);
+	diffcopy_head_fini(&play->head);
+	free(play->headers);
+	buffer_fini(&play->stat);
+	packet_queue_fini(&play->times);
+	spill_fini(&play->entries);
+	free(play);
+	session->open--;
+	if (session->on_idle && session->open == 0)
+		session->on_idle(session);
+}
+
+void play_join(struct play *play)
+{
+	if (play->state == PLAY_OVER && play->asker_closed && !op_in_flight(&play->again) && !op_in_flight(&play->reap))
+		ring_timer(play->session->service->cas->ring, &play->reap, 0);
+}
+
+void play_fail(struct play *play, enum grpc_status status, const char *text)
+{
+	if (play->state >= PLAY_ENDING)
+		return;
+	play->state = PLAY_ENDING;
+	call_finish(&play->daemon, status, text);
+	asker_cancel(&play->asker);
+}
+
+/* ---- entries ---- */
+
+static void play_count(struct play *play)
+{
+	struct diffcopy_totals *totals = &play->session->totals;
+
+	if (!play->head.counted)
+		return;
+	totals->entries++;
+	totals->files += fsutil_stat_is_regular(&play->entry.stat);
+}
+
+bool play_add_entry(struct play *play)
+{
+	const struct content_name *name = &play->entry.name;
+	struct play_entry *entry;
+
+	if (play->entries_count == DIFFCOPY_ENTRIES_MAX ||
+	    spill_grow(&play->entries, (play->entries_count + 1) * sizeof(*entry)) < 0) {
+		play_fail(play, GRPC_INTERNAL, play->entries_count == DIFFCOPY_ENTRIES_MAX ?
+		          "the context has more than 33554432 entries" : "no memory and no disk for the entries of the context");
+		return false;
+	}
+	entry = play_entry_at(play, play->entries_count++);
+	*entry = (struct play_entry){ .next = PLAY_NONE, .state = PLAY_ENTRY_OTHER };
+	play->entry_waits = false;
+	play_count(play);
+	if (!fsutil_stat_is_regular(&play->entry.stat))
+		return true;
+	/* A second name is never asked for, but may be, as at fsutil's own sender. */
+	entry->state = PLAY_ENTRY_FILE;
+	entry->size = name->size;
+	entry->recipe_bytes = name->recipe ? (uint32_t)name->digest.size & 0xffffffu : 0;
+	memcpy(entry->hash, name->digest.hash, sizeof(entry->hash));
+	return true;
+}
+
+bool play_take_time(struct play *play, int64_t *time)
+{
+	struct span list, rest;
+
+	while (packet_queue_front(&play->times, &list)) {
+		rest = span_make(list.data + play->times_taken, list.size - play->times_taken);
+		if (time_list_next(&rest, &play->time)) {
+			play->times_taken = list.size - rest.size;
+			*time = play->time;
+			return true;
+		}
+		if (rest.size) {
+			play_fail(play, GRPC_INTERNAL, "the edge sent malformed times");
+			return false;
+		}
+		packet_queue_pop(&play->times);
+		play->times_taken = 0;
+		play->time = 0;
+	}
+	if (play->asker.state == ASKER_FAILED)
+		play_fail(play, GRPC_UNAVAILABLE, "the edge was lost before it had told all times: start the build again");
+	return false;
+}
+
+static void play_send_stat(struct play *play, int64_t time)
+{
+	uint8_t head[FSUTIL_HEAD_BYTES_MAX];
+	struct span parts[2];
+
+	if (!play_add_entry(play))
+		return;
+	play->entry.stat.mod_time_ns = time;
+	buffer_clear(&play->stat);
+	fsutil_stat_put(&play->stat, &play->entry.stat);
+	if (play->stat.failed) {
+		play_fail(play, GRPC_INTERNAL, "an entry of the context is too long");
+		return;
+	}
+	parts[0] = span_make(head, fsutil_write_stat_head(head, play->stat.size));
+	parts[1] = buffer_span(&play->stat);
+	call_send_parts(&play->daemon, parts, 2);
+}
+
+/* fsutil's end of the entries is the empty message. */
+void play_end_stats(struct play *play)
+{
+	if (play->entries_count != play->asker.told.entries) {
+		play_fail(play, GRPC_INTERNAL, "the edge counts the entries of the context otherwise");
+		return;
+	}
+	play->stats_ended = true;
+	call_send(&play->daemon, (struct span){ 0 }, 0);
+}
+
+/* It waits in play->entry until play_add_entry(). */
+bool play_next_entry(struct play *play)
+{
+	int r = play->entry_waits ? WALK_ENTRY : WALK_END;
+
+	if (!play->entry_waits && !play->scan_ended)
+		r = walk_next(play->walk, &play->entry);
+	switch (r) {
+	case WALK_ENTRY:
+		play->entry_waits = true;
+		return true;
+	case WALK_WAIT:
+		break;
+	case WALK_END:
+		play->scan_ended = true;
+		break;
+	case WALK_MISSING:
+		play->walk_missing = true;
+		play_repair(play);
+		break;
+	case WALK_MALFORMED:
+		play_fail(play, GRPC_INTERNAL, "the context's tree is malformed");
+		break;
+	default:
+		play_fail(play, GRPC_INTERNAL, "the gateway's store failed");
+	}
+	return false;
+}
+
+/* One STAT, if one is at hand. */
+static bool play_stat(struct play *play)
+{
+	int64_t time;
+
+	if (play->stats_ended)
+		return false;
+	if (play->lineage)
+		return play_stable_stat(play);
+	if (play_next_entry(play) && play_take_time(play, &time)) {
+		play_send_stat(play, time);
+		return true;
+	}
+	if (play->scan_ended)
+		play_end_stats(play);
+	return play->scan_ended;
+}
+
+static void play_finish(struct play *play)
+{
+	uint8_t packet[FSUTIL_HEAD_BYTES_MAX];
+
+	if (!play->finishing || play->state >= PLAY_ENDING || !call_has_room(&play->daemon))
+		return;
+	play->state = PLAY_ENDING;
+	call_send(&play->daemon, span_make(packet, fsutil_write_fin(packet)), 0);
+	call_finish(&play->daemon, GRPC_OK, NULL);
+	asker_end(&play->asker);
+}
+
+void play_pump(struct play *play)
+{
+	while (play->state == PLAY_PLAYING && call_has_room(&play->daemon))
+		if (!play_stat(play) && !play_files_send(play))
+			break;
+	play_finish(play);
+}
+
+static void play_on_more(void *owner)
+{
+	play_pump(owner);
+}
+
+/* ---- the edge ---- */
+
+void play_repair(struct play *play)
+{
+	if (play->state != PLAY_PLAYING)
+		return;
+	if (play->asker.state != ASKER_READY) {
+		play_fail(play, GRPC_UNAVAILABLE, "the gateway's store lost a part of the context: start the build again");
+		return;
+	}
+	play->state = PLAY_REPAIRING;
+	play->service->counters.repairs++;
+	asker_repair(&play->asker);
+}
+
+/* Told again with each root, and growing: the difference counts. */
+static void play_count_edge(struct play *play)
+{
+	const struct context_root *told = &play->asker.told, *before = &play->counted;
+	struct diffcopy_totals *totals = &play->session->totals;
+
+	if (play->head.counted && told->files_read > before->files_read)
+		totals->files_changed += told->files_read - before->files_read;
+	if (told->bytes_sent > before->bytes_sent)
+		totals->bytes_from_client += told->bytes_sent - before->bytes_sent;
+	play->counted = *told;
+}
+
+static void play_begin(struct play *play)
+{
+	struct diffcopy_session *session = play->session;
+	int r;
+
+	roots_remember(&play->service->roots, play->key, &play->asker.root);
+	r = walk_create(&play->walk, session->service->cas, &session->scope, &play->asker.root, play_on_more, play);
+	if (r == 0)
+		r = play_files_init(play);
+	if (r < 0)
+		play_fail(play, GRPC_RESOURCE_EXHAUSTED, "the gateway is out of memory");
+}
+
+static void asker_on_root(struct asker *asker)
+{
+	struct play *play = container_of(asker, struct play, asker);
+	enum play_state before = play->state;
+
+	if (before >= PLAY_ENDING)
+		return;
+	play_count_edge(play);
+	play->state = PLAY_PLAYING;
+	if (before == PLAY_ASKING)
+		play_begin(play);
+	if (play->walk_missing)
+		walk_retry(play->walk);
+	play->walk_missing = false;
+	play_files_retry(play);
+	play_pump(play);
+}
+
+static void asker_on_times(struct asker *asker, struct span times)
+{
+	struct play *play = container_of(asker, struct play, asker);
+
+	if (play->state >= PLAY_ENDING)
+		return;
+	if (packet_queue_push(&play->times, &times, 1) < 0)
+		play_fail(play, GRPC_RESOURCE_EXHAUSTED, "no memory and no disk for the times of the context");
+	else
+		play_pump(play);
+}
+
+static const struct call_events daemon_events;
+
+/* The daemon has heard nothing yet: its call becomes a plain one. */
+static void play_fall_back(struct play *play, const char *why)
+{
+	struct stream *stream = call_give_back(&play->daemon);
+
+	log_event(LOG_INFO, "context not played", LOG_TEXT("cause", why));
+	play->service->counters.unfit++;
+	if (!stream) {
+		play_fail(play, GRPC_UNAVAILABLE, why);
+		return;
+	}
+	if (diffcopy_open(play->session, stream, &play->request, play->asker.config.edge) < 0) {
+		call_accept(&play->daemon, stream, &play->request, MESSAGE_BYTES_MAX, &daemon_events, play);
+		play_fail(play, GRPC_UNAVAILABLE, why);
+		return;
+	}
+	play->state = PLAY_OVER;
+	play_stable_close(play);
+	play_join(play);
+}
+
+static void asker_on_failed(struct asker *asker, const char *why)
+{
+	struct play *play = container_of(asker, struct play, asker);
+
+	if (play->state == PLAY_ASKING)
+		play_fall_back(play, why);
+	else if (play->state == PLAY_REPAIRING)
+		play_fail(play, GRPC_UNAVAILABLE, why);
+	else
+		play_pump(play);                 /* what has come may be all that is needed */
+}
+
+static void asker_on_closed(struct asker *asker)
+{
+	struct play *play = container_of(asker, struct play, asker);
+
+	play->asker_closed = true;
+	play_join(play);
+}
+
+static const struct asker_events asker_events = {
+	.on_root = asker_on_root, .on_times = asker_on_times, .on_failed = asker_on_failed, .on_closed = asker_on_closed,
+};
+
+/* ---- the daemon ---- */
+
+static void daemon_on_message(struct call *call, struct span message)
+{
+	struct play *play = container_of(call, struct play, daemon);
+	struct fsutil_packet packet;
+	char text[400];
+
+	if (!fsutil_packet_decode(message, &packet)) {
+		play_fail(play, GRPC_INVALID_ARGUMENT, "malformed packet");
+		return;
+	}
+	switch (packet.type) {
+	case FSUTIL_REQ:
+		if (play_files_ask(play, packet.id))
+			break;
+		snprintf(text, sizeof(text), "invalid file id %u", (unsigned)packet.id);
+		play_fail(play, GRPC_INVALID_ARGUMENT, text);
+		break;
+	case FSUTIL_FIN:
+		play->finishing = true;
+		play_pump(play);
+		break;
+	case FSUTIL_ERR:
+		snprintf(text, sizeof(text), "error from receiver: %.*s", (int)(packet.data.size < 300 ? packet.data.size : 300),
+		         (const char *)packet.data.data);
+		play_fail(play, GRPC_UNKNOWN, text);
+		break;
+	default:
+		break;
+	}
+}
+
+static void daemon_on_end(struct call *call)
+{
+	struct play *play = container_of(call, struct play, daemon);
+
+	if (!play->finishing)
+		play_fail(play, GRPC_CANCELLED, "the executor ended the call in the middle");
+}
+
+static void daemon_on_writable(struct call *call)
+{
+	play_pump(container_of(call, struct play, daemon));
+}
+
+static void daemon_on_closed(struct call *call, enum grpc_status status, struct span message)
+{
+	struct play *play = container_of(call, struct play, daemon);
+
+	play->state = PLAY_OVER;
+	play_files_fini(play);
+	play_stable_close(play);
+	if (status != GRPC_OK)
+		asker_cancel(&play->asker);
+	play_join(play);
+}
+
+static const struct call_events daemon_events = {
+	.on_message = daemon_on_message, .on_end = daemon_on_end, .on_writable = daemon_on_writable,
+	.on_closed = daemon_on_closed,
+};
+
+/* ---- the beginning ---- */
+
+/* Of one client's context: the directory, and which of it. */
+static void play_make_key(struct play *play)
+{
+	struct sha256_stream hash;
+
+	sha256_stream_init(&hash);
+	sha256_stream_update(&hash, play->session->identity, sizeof(play->session->identity));
+	for (size_t i = 0; i < play->head.metadata_count; i++) {
+		const struct header *header = &play->head.metadata[i];
+		uint64_t sizes[2] = { header->name.size, header->value.size };
+
+		if (!diffcopy_header_selects(header->name))
+			continue;
+		sha256_stream_update(&hash, (const uint8_t *)sizes, sizeof(sizes));
+		sha256_stream_update(&hash, header->name.data, header->name.size);
+		sha256_stream_update(&hash, header->value.data, header->value.size);
+	}
+	sha256_stream_final(&hash, play->key);
+}
+
+static struct span keep(uint8_t **place, struct span from)
+{
+	struct span kept = span_make(*place, from.size);
+
+	if (from.size)
+		memcpy(*place, from.data, from.size);
+	*place += from.size;
+	return kept;
+}
+
+/* The header fields outlive the event: for the call to the edge, and for a plain one in its place. */
+static int play_keep_request(struct play *play, const struct grpc_request *head)
+{
+	size_t bytes = 0;
+	uint8_t *place;
+
+	for (size_t i = 0; i < head->headers_count; i++)
+		bytes += head->headers[i].name.size + head->headers[i].value.size;
+	play->headers = malloc((head->headers_count + 1) * sizeof(*play->headers) + bytes);
+	if (!play->headers)
+		return ERR_RAISE(-ENOMEM);
+	place = (uint8_t *)(play->headers + head->headers_count + 1);
+	for (size_t i = 0; i < head->headers_count; i++)
+		play->headers[i] = (struct header){ .name = keep(&place, head->headers[i].name),
+			                            .value = keep(&place, head->headers[i].value),
+			                            .sensitive = head->headers[i].sensitive };
+	play->request = (struct grpc_request){
+		.accepts_zstd = head->accepts_zstd, .sends_zstd = head->sends_zstd, .unknown_compressor = head->unknown_compressor,
+		.headers = play->headers, .headers_count = head->headers_count,
+	};
+	return diffcopy_head_read(&play->head, &play->request);
+}
+
+static struct play *play_make(struct play_service *service, struct diffcopy_session *session)
+{
+	struct play *play = calloc(1, sizeof(*play));
+	const char *directory = session->service->directory;
+
+	if (!play)
+		return NULL;
+	play->service = service;
+	play->session = session;
+	play->reap.fn = play_on_reap;
+	play->asked_first = PLAY_NONE;
+	play->stat = buffer_heap(STAT_BYTES_MAX);
+	play->times.spill = (struct spill){ .directory = directory, .memory_bytes_max = TIMES_MEMORY_BYTES };
+	play->entries = (struct spill){ .directory = directory,
+		                        .memory_bytes_max = DIFFCOPY_MEMORY_ENTRIES * sizeof(struct play_entry) };
+	list_init(&play->idle);
+	list_init(&play->ready);
+	list_init(&play->lost);
+	return play;
+}
+
+static void play_free(struct play *play)
+{
+	play_stable_fini(play);
+	diffcopy_head_fini(&play->head);
+	free(play->headers);
+	free(play);
+}
+
+static int play_ask(struct play *play, struct h2 *edge)
+{
+	struct asker_config config = {
+		.cas = play->session->service->cas, .scope = play->session->scope, .events = &asker_events, .edge = edge,
+		.metadata = play->head.metadata, .metadata_count = play->head.metadata_count, .times = play->all_times,
+	};
+
+	play_make_key(play);
+	if (roots_find(&play->service->roots, play->key, &play->known))
+		config.known = &play->known;
+	return asker_start(&play->asker, &config);
+}
+
+int play_open(struct play_service *service, struct diffcopy_session *session, struct stream *stream,
+              const struct grpc_request *head, struct h2 *edge, struct lineage *lineage)
+{
+	struct play *play = play_make(service, session);
+	int r;
+
+	if (!play)
+		return ERR_RAISE(-ENOMEM);
+	play_stable_init(play, lineage);
+	r = play_keep_request(play, head);
+	if (r == 0)
+		r = play_ask(play, edge);
+	if (r < 0) {
+		play_free(play);
+		return ERR_RAISE(r);
+	}
+	call_accept(&play->daemon, stream, head, MESSAGE_BYTES_MAX, &daemon_events, play);
+	session->open++;
+	session->service->counters.calls++;
+	service->counters.plays++;
+	return 0;
+}
+
+void play_service_fini(struct play_service *service)
+{
+	roots_fini(&service->roots);
+}

@@ -1,0 +1,134 @@
+/* play_private: what play.c (the calls, the entries) and play_files.c (the files under way) share of a call. */
+#pragma once
+
+#include "gateway/broker/diffcopy_head.h"
+#include "gateway/broker/packet_queue.h"
+#include "gateway/cas/playback.h"
+#include "gateway/play/asker.h"
+#include "gateway/play/play.h"
+#include "gateway/play/stable.h"
+#include "gateway/play/walk.h"
+
+#define PLAY_NONE UINT32_MAX
+
+enum play_entry_state {
+	PLAY_ENTRY_OTHER,                /* carries no data */
+	PLAY_ENTRY_FILE,                 /* not asked for */
+	PLAY_ENTRY_ASKED,                /* and never again */
+};
+
+/* One STAT. Its number is its place among all. */
+struct play_entry {
+	uint8_t hash[DIGEST_HASH_BYTES];
+	uint64_t size;
+	uint32_t next;                   /* asked: the one asked for behind it */
+	uint32_t recipe_bytes : 24;      /* 0: named by its own digest */
+	uint32_t state : 8;
+};
+
+enum play_state {
+	PLAY_ASKING,                     /* the daemon was told nothing */
+	PLAY_PLAYING,
+	PLAY_REPAIRING,                  /* something was missing; nothing moves until it is there again */
+	PLAY_ENDING,                     /* the daemon's status is on its way */
+	PLAY_OVER,                       /* its call has ended, or was handed over */
+};
+
+/* A file on its way to the daemon. */
+struct play_file {
+	struct play *play;
+	uint32_t id;
+	struct playback playback;
+	struct list link;                /* play.idle, .ready or .lost */
+};
+
+struct play {
+	struct play_service *service;
+	struct diffcopy_session *session;
+	enum play_state state;
+	struct call daemon;
+	bool finishing;                  /* its FIN waits for ours */
+	struct asker asker;
+	bool asker_closed;
+	struct grpc_request request;     /* the daemon's, kept: `headers` is one allocation with their bytes */
+	struct header *headers;
+	struct diffcopy_head head;
+	uint8_t key[ROOTS_KEY_BYTES];
+	struct digest known;
+	struct op reap;
+	struct context_root counted;     /* of what the edge said: what is in the totals */
+
+	struct walk *walk;
+	bool walk_missing;               /* it stands at a directory that is not there */
+	struct walk_entry entry;         /* taken from the walk, waits for its time */
+	bool entry_waits, stats_ended;
+	struct buffer stat;
+	struct packet_queue times;       /* time lists */
+	size_t times_taken;              /* of the first one: bytes */
+	int64_t time;
+	struct spill entries;
+	uint32_t entries_count;
+	uint32_t asked_first, asked_last;
+
+	struct lineage *lineage;         /* NULL: mtimes are the client's */
+	struct packet_queue scanned;     /* entries that wait for their times, or behind such */
+	struct packet_queue claimed;     /* entries whose claims are not on the disk yet, or behind such */
+	struct buffer wanted;            /* number list: times to be asked for */
+	uint64_t wanted_last;
+	uint32_t wanted_count;
+	bool all_times, scan_ended;      /* all_times: the edge sends each entry's, unasked */
+	uint32_t directories, directories_known;
+	struct lineage_sync sync;
+	bool syncing;
+	struct op again;                 /* the scan goes on in another turn */
+
+	struct playbacks *playbacks;
+	struct play_file *files;         /* PLAY_FILES_MAX, made with the first */
+	struct list idle, ready, lost;   /* ready: data is at hand; lost: the store did not have it */
+};
+
+static inline struct play_entry *play_entry_at(const struct play *play, uint32_t id)
+{
+	return (struct play_entry *)(void *)play->entries.data + id;
+}
+
+/* ---- play.c ---- */
+
+/* The daemon is told so, and the edge let go. May be called again. */
+void play_fail(struct play *play, enum grpc_status status, const char *text);
+/* Sends to the daemon what it takes. */
+void play_pump(struct play *play);
+/* Something that was whole is not any more. */
+void play_repair(struct play *play);
+
+/* Frees it, from the loop, once its ends are there. */
+void play_join(struct play *play);
+/* The next entry, into play->entry. False: there is none at hand, or the call has failed. */
+bool play_next_entry(struct play *play);
+/* It becomes one of those that may be asked for. False: the call has failed. */
+bool play_add_entry(struct play *play);
+/* The next of the times. False: it is not there yet, or the call has failed. */
+bool play_take_time(struct play *play, int64_t *time);
+/* fsutil's end of the entries. */
+void play_end_stats(struct play *play);
+
+/* ---- play_stable.c ---- */
+
+void play_stable_init(struct play *play, struct lineage *lineage);
+/* Nothing is told of it any more. */
+void play_stable_close(struct play *play);
+void play_stable_fini(struct play *play);
+/* One STAT, if one may be sent. */
+bool play_stable_stat(struct play *play);
+
+/* ---- play_files.c ---- */
+
+/* 0 or -ENOMEM. */
+int play_files_init(struct play *play);
+void play_files_fini(struct play *play);
+/* The daemon asks for it. False: it is no file, or was asked for. */
+bool play_files_ask(struct play *play, uint32_t id);
+/* One packet, if one is at hand. */
+bool play_files_send(struct play *play);
+/* What was lost is there again. */
+void play_files_retry(struct play *play);

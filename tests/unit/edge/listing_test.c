@@ -1,0 +1,217 @@
+/*
+ * Shows that entries in fsutil's order make the same Directory messages as the tree encoder gives for the same nodes, with
+ * hard links, xattrs, symlinks and empty directories; that numbers, ends and paths are those of the walk, also when it is
+ * long enough to spill; and that what a tree cannot hold, and what is out of order, is refused by name.
+ */
+#include <setjmp.h>
+#include <stdarg.h>
+#include <errno.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <sys/stat.h>
+#include <cmocka.h>
+
+#include "gateway/edge/listing.h"
+
+static struct fsutil_stat file(const char *path, int64_t size)
+{
+	return (struct fsutil_stat){ .path = span_text(path), .mode = 0644, .size = size, .mod_time_ns = size + 1 };
+}
+
+static struct fsutil_stat directory(const char *path)
+{
+	return (struct fsutil_stat){ .path = span_text(path), .mode = FSUTIL_MODE_DIRECTORY | 0755 };
+}
+
+static void add(struct listing *listing, struct fsutil_stat stat)
+{
+	assert_int_equal(listing_add(listing, &stat), 0);
+}
+
+static void refused(struct listing *listing, struct fsutil_stat stat, const char *words)
+{
+	assert_int_equal(listing_add(listing, &stat), -EINVAL);
+	assert_non_null(listing->fault);
+	if (!strstr(listing->fault, words))
+		fail_msg("\"%s\" is not in \"%s\"", words, listing->fault);
+}
+
+static struct content_name content(uint8_t byte, uint64_t size)
+{
+	struct content_name name = { .digest.size = size, .size = size };
+
+	memset(name.digest.hash, byte, sizeof(name.digest.hash));
+	return name;
+}
+
+static struct digest digest_of(const struct tree_directory *head, struct tree_node *nodes, size_t count)
+{
+	struct buffer out = buffer_heap(1 << 20);
+	struct digest digest;
+
+	assert_int_equal(tree_encode(&out, head, nodes, count), 0);
+	digest.size = out.size;
+	sha256_once(out.data, out.size, digest.hash);
+	buffer_fini(&out);
+	return digest;
+}
+
+static void seal(struct listing *listing)
+{
+	struct sha256 hasher;
+
+	sha256_init(&hasher, SHA256_AUTO);
+	listing_end(listing);
+	assert_int_equal(listing_seal(listing, &hasher), 0);
+}
+
+static void is_the_tree(void **state)
+{
+	struct tree_directory head = { .mode = 0755 };
+	struct content_name one = content(1, 5), two = content(2, 90);
+	struct tree_xattr xattr = { span_text("user.b"), span_text("v") };
+	struct buffer pairs = buffer_heap(4096);
+	struct listing listing;
+	struct tree_node nodes[3];
+	struct digest below, empty;
+	uint32_t number;
+
+	two.recipe = true;
+	two.size = 100000;
+	message_put_pair(&pairs, FSUTIL_STAT_FIELD_XATTRS, &(struct message_pair){ span_text("user.b"), span_text("v") });
+	listing_init(&listing, NULL);
+	add(&listing, directory("a"));
+	{
+		struct fsutil_stat stat = file("a/x", 5);
+
+		stat.xattrs = (struct message_list){ .message = buffer_span(&pairs), .number = FSUTIL_STAT_FIELD_XATTRS, .count = 1 };
+		add(&listing, stat);
+	}
+	{
+		struct fsutil_stat stat = file("a/y", 0);
+
+		stat.linkname = span_text("a/x");
+		add(&listing, stat);
+	}
+	add(&listing, file("a.c", 100000));      /* behind all of a/, though '.' is less than '/' */
+	add(&listing, directory("b"));
+	add(&listing, (struct fsutil_stat){ .path = span_text("c"), .mode = FSUTIL_MODE_SYMLINK | 0777,
+	                                    .linkname = span_text("a/x") });
+	assert_int_equal(listing.unnamed, 2);
+	listing_set_content(&listing, 1, &one);
+	listing_set_content(&listing, 3, &two);
+	assert_int_equal(listing.unnamed, 0);
+	assert_int_equal(listing.files, 2);
+	seal(&listing);
+
+	nodes[0] = (struct tree_node){ .kind = TREE_FILE, .name = span_text("x"), .mode = 0644, .digest = one.digest,
+	                               .file_size = 5, .xattrs = &xattr, .xattrs_count = 1 };
+	nodes[1] = (struct tree_node){ .kind = TREE_FILE, .name = span_text("y"), .mode = 0644, .digest = one.digest,
+	                               .file_size = 5, .hardlink = span_text("a/x") };
+	below = digest_of(&head, nodes, 2);
+	empty = digest_of(&head, nodes, 0);
+	assert_true(listing_find(&listing, &below, &number));
+	assert_int_equal(number, 0);
+	assert_true(listing_find(&listing, &empty, &number));
+	assert_int_equal(number, 4);
+	{
+		struct tree_node top[4] = {
+			{ .kind = TREE_DIRECTORY, .name = span_text("a"), .digest = below },
+			{ .kind = TREE_FILE, .name = span_text("a.c"), .mode = 0644, .digest = two.digest, .recipe = true,
+			  .file_size = 100000 },
+			{ .kind = TREE_DIRECTORY, .name = span_text("b"), .digest = empty },
+			{ .kind = TREE_SYMLINK, .name = span_text("c"), .mode = 0777, .target = span_text("a/x") },
+		};
+		struct digest root = digest_of(&head, top, 4);
+
+		assert_true(digest_equal(&root, &listing.root));
+		assert_true(listing_find(&listing, &root, &number));
+		assert_int_equal(number, LISTING_NONE);
+	}
+	assert_int_equal(listing_at(&listing, 0)->end, 3);
+	assert_int_equal(listing_first(&listing, LISTING_NONE), 0);
+	assert_int_equal(listing_next(&listing, LISTING_NONE, 0), 3);
+	assert_int_equal(listing_first(&listing, 4), LISTING_NONE);
+	buffer_fini(&pairs);
+	listing_fini(&listing);
+}
+
+static void is_long(void **state)
+{
+	struct buffer path = buffer_heap(4096);
+	struct listing listing;
+	char text[64];
+
+	listing_init(&listing, "/var/tmp");
+	for (int i = 0; i < 500; i++) {
+		snprintf(text, sizeof(text), "d%03d", i);
+		add(&listing, directory(text));
+		for (int k = 0; k < 400; k++) {
+			struct content_name name = content((uint8_t)(i + k), 7);
+
+			snprintf(text, sizeof(text), "d%03d/f%03d", i, k);
+			add(&listing, file(text, 7));
+			listing_set_content(&listing, listing.count - 1, &name);
+		}
+	}
+	seal(&listing);
+	assert_true(listing.entries.mapped);
+	assert_int_equal(listing.count, 500 * 401);
+	listing_path(&listing, 401 * 77 + 5, &path);
+	assert_true(span_is(buffer_span(&path), "d077/f004"));
+	assert_int_equal(listing_at(&listing, 401 * 77)->end, 401 * 78);
+	buffer_fini(&path);
+	listing_fini(&listing);
+}
+
+static void is_refused(void **state)
+{
+	struct buffer pairs = buffer_heap(4096);
+	struct fsutil_stat owned = file("z", 1), link = file("z", 0), foreign = file("z", 1);
+	struct listing listing;
+
+	message_put_pair(&pairs, FSUTIL_STAT_FIELD_XATTRS, &(struct message_pair){ span_text("security.x"), span_text("v") });
+	foreign.xattrs = (struct message_list){ .message = buffer_span(&pairs), .number = FSUTIL_STAT_FIELD_XATTRS, .count = 1 };
+	owned.uid = 1;
+	link.linkname = span_text("nowhere");
+	listing_init(&listing, NULL);
+	add(&listing, directory("a"));
+	add(&listing, file("a/k", 1));
+	refused(&listing, file("a/k", 1), "not in order");
+	refused(&listing, file("a/b", 1), "not in order");
+	refused(&listing, file("b/c", 1), "not in order");
+	refused(&listing, file("a/k/l", 1), "not in order");
+	refused(&listing, file("../a", 1), "no path");
+	refused(&listing, file("", 1), "no path");
+	refused(&listing, owned, "owner");
+	refused(&listing, foreign, "xattr");
+	refused(&listing, link, "hard link");
+	refused(&listing, file("z", -1), "negative");
+	refused(&listing, (struct fsutil_stat){ .path = span_text("z"), .mode = FSUTIL_MODE_DEVICE }, "device");
+	refused(&listing, (struct fsutil_stat){ .path = span_text("z"), .mode = FSUTIL_MODE_SYMLINK }, "symlink");
+	add(&listing, file("z", 1));
+	refused(&listing, directory("a"), "not in order");
+	refused(&listing, directory("a/q"), "not in order");
+	buffer_fini(&pairs);
+	listing_fini(&listing);
+}
+
+static void is_empty(void **state)
+{
+	struct listing listing;
+
+	listing_init(&listing, NULL);
+	seal(&listing);
+	assert_true(digest_equal(&listing.root, &digest_empty));
+	assert_int_equal(listing_first(&listing, LISTING_NONE), LISTING_NONE);
+	listing_fini(&listing);
+}
+
+int main(void)
+{
+	const struct CMUnitTest tests[] = {
+		cmocka_unit_test(is_the_tree), cmocka_unit_test(is_long), cmocka_unit_test(is_refused), cmocka_unit_test(is_empty),
+	};
+
+	return cmocka_run_group_tests(tests, NULL, NULL);
+}

@@ -1,0 +1,252 @@
+/* A tree of a rig as blobs, and the edge's side of Context/Give. */
+#include "tests/unit/session/edge_stand_in.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "proto/recipe.h"
+#include "proto/tree.h"
+
+#define CHUNK_BYTES 100000u
+#define TIMES_A_MESSAGE 300              /* several messages, so that each begins anew */
+
+/* ---- blobs ---- */
+
+static struct digest add_blob(struct stand_in *edge, const void *data, size_t size)
+{
+	struct blob *blob = &edge->blobs[edge->blobs_count++];
+
+	assert_true(edge->blobs_count <= STAND_IN_BLOBS_MAX);
+	blob->data = malloc(size + 1);
+	if (size)
+		memcpy(blob->data, data, size);
+	blob_digest(blob, size);
+	return blob->digest;
+}
+
+static void add_file(struct stand_in *edge, const struct rig_file *file, struct tree_node *node)
+{
+	uint8_t *bytes = malloc(file->size + 1);
+	struct buffer recipe = buffer_heap(RECIPE_BYTES_MAX);
+
+	rig_content(file->seed, 0, bytes, file->size);
+	node->file_size = file->size;
+	edge->files++;
+	if (file->size <= RECIPE_WHOLE_MAX) {
+		node->digest = add_blob(edge, bytes, file->size);
+	} else {
+		recipe_begin(&recipe, &(struct recipe_head){ .profile = 1, .file_size = file->size });
+		for (uint64_t at = 0; at < file->size; at += CHUNK_BYTES) {
+			uint64_t rest = file->size - at;
+			struct digest chunk = add_blob(edge, bytes + at, rest < CHUNK_BYTES ? rest : CHUNK_BYTES);
+
+			recipe_add(&recipe, &chunk);
+		}
+		node->recipe = true;
+		node->digest = add_blob(edge, recipe.data, recipe.size);
+	}
+	buffer_fini(&recipe);
+	free(bytes);
+}
+
+static struct digest add_directory(struct stand_in *edge, struct tree_node *nodes, size_t count)
+{
+	struct tree_directory head = { .mode = 0755 };
+	struct buffer encoded = buffer_heap(TREE_DIRECTORY_BYTES_MAX);
+	struct digest digest;
+
+	assert_int_equal(tree_encode(&encoded, &head, nodes, count), 0);
+	digest = add_blob(edge, encoded.data, encoded.size);
+	buffer_fini(&encoded);
+	return digest;
+}
+
+/* A rig's tree has files at the top, and directories of files. */
+void stand_in_init(struct stand_in *edge, struct rig *rig, const struct rig_tree *tree)
+{
+	static struct tree_node top[RIG_FILES_MAX], below[RIG_FILES_MAX];
+	size_t top_count = 0, below_count = 0;
+
+	memset(edge, 0, sizeof(*edge));
+	edge->rig = rig;
+	edge->tree = tree;
+	edge->missing = buffer_heap(SIZE_MAX);
+	for (uint32_t i = 0; i < tree->count; i++) {
+		const struct rig_file *file = &tree->files[i];
+		const char *slash = strchr(file->path, '/');
+		struct tree_node node = { .kind = file->directory ? TREE_DIRECTORY : TREE_FILE, .mode = 0644,
+			                  .name = span_text(slash ? slash + 1 : file->path) };
+
+		if (!file->directory)
+			add_file(edge, file, &node);
+		if (slash)
+			below[below_count++] = node;
+		else
+			top[top_count++] = node;
+		if (below_count && (i + 1 == tree->count || !strchr(tree->files[i + 1].path, '/'))) {
+			top[top_count - 1].digest = add_directory(edge, below, below_count);
+			below_count = 0;
+		}
+	}
+	edge->root = add_directory(edge, top, top_count);
+}
+
+void stand_in_fini(struct stand_in *edge)
+{
+	assert_false(edge->open);
+	for (uint32_t i = 0; i < edge->blobs_count; i++)
+		free(edge->blobs[i].data);
+	buffer_fini(&edge->missing);
+	call_fini(&edge->call);
+}
+
+void stand_in_push(struct stand_in *edge, bool (*wants)(const struct stand_in *edge, uint32_t blob))
+{
+	for (uint32_t i = 0; i < edge->blobs_count; i++)
+		if (!wants || wants(edge, i))
+			assert_int_equal(put_blob(&edge->rig->fixture, &edge->rig->fixture.a, &edge->blobs[i]), STORE_OK);
+}
+
+void stand_in_push_missing(struct stand_in *edge)
+{
+	struct span rest = buffer_span(&edge->missing);
+	struct digest digest;
+
+	while (digest_list_next(&rest, &digest))
+		for (uint32_t i = 0; i < edge->blobs_count; i++)
+			if (digest_equal(&edge->blobs[i].digest, &digest))
+				assert_int_equal(put_blob(&edge->rig->fixture, &edge->rig->fixture.a, &edge->blobs[i]), STORE_OK);
+	assert_int_equal(rest.size, 0);
+	buffer_clear(&edge->missing);
+}
+
+/* ---- Context/Give ---- */
+
+static void say(struct stand_in *edge, const struct context_response *response)
+{
+	struct buffer message = buffer_heap(CONTEXT_MESSAGE_BYTES_MAX);
+
+	message_encode(&context_response_type, &message, response);
+	assert_false(message.failed);
+	assert_int_equal(call_send(&edge->call, buffer_span(&message), 1), CALL_SENT);
+	buffer_fini(&message);
+}
+
+void stand_in_say_root(struct stand_in *edge)
+{
+	uint8_t storage[128], list_storage[64];
+	struct buffer encoded = buffer_over(storage, sizeof(storage)), list = buffer_over(list_storage, sizeof(list_storage));
+	struct context_root root = { .entries = edge->tree->count + edge->lies, .files = edge->files,
+		                     .files_read = edge->files_read, .bytes_sent = edge->bytes_sent };
+
+	digest_list_put(&list, &edge->root);
+	root.root = buffer_span(&list);
+	message_encode(&context_root_type, &encoded, &root);
+	say(edge, &(struct context_response){ .root = buffer_span(&encoded) });
+}
+
+void stand_in_say_times(struct stand_in *edge)
+{
+	struct buffer list = buffer_heap(CONTEXT_MESSAGE_BYTES_MAX);
+	int64_t previous = 0;
+
+	for (uint32_t i = 0; i < edge->tree->count; i++) {
+		time_list_put(&list, &previous, edge->tree->files[i].mtime_ns);
+		if ((i + 1) % TIMES_A_MESSAGE && i + 1 < edge->tree->count)
+			continue;
+		say(edge, &(struct context_response){ .times = buffer_span(&list) });
+		buffer_clear(&list);
+		previous = 0;
+	}
+	buffer_fini(&list);
+}
+
+static void take_ask(struct stand_in *edge, struct span message)
+{
+	struct context_ask ask;
+
+	assert_true(message_decode(&context_ask_type, message, &ask));
+	edge->asks++;
+	edge->asked_times = ask.times;
+	edge->known = (struct digest){ 0 };
+	if (ask.known.size)
+		assert_true(digest_list_next(&ask.known, &edge->known));
+	if (edge->unfit) {
+		say(edge, &(struct context_response){ .unfit = span_text(edge->unfit) });
+		call_finish(&edge->call, GRPC_OK, NULL);
+	} else if (!edge->silent) {
+		stand_in_say_root(edge);
+		if (ask.times && !edge->slow_times)
+			stand_in_say_times(edge);
+	}
+}
+
+static void take_wanted(struct stand_in *edge, struct span numbers)
+{
+	struct buffer list = buffer_heap(CONTEXT_MESSAGE_BYTES_MAX);
+	uint64_t number = ENTRY_NUMBER_BEFORE;
+	int64_t previous = 0;
+
+	while (number_list_next(&numbers, &number)) {
+		assert_true(number < edge->tree->count);
+		time_list_put(&list, &previous, edge->tree->files[number].mtime_ns);
+		edge->wanted++;
+	}
+	assert_int_equal(numbers.size, 0);
+	say(edge, &(struct context_response){ .times = buffer_span(&list) });
+	buffer_fini(&list);
+}
+
+static void edge_on_message(struct call *call, struct span message)
+{
+	struct stand_in *edge = call->owner;
+	struct context_request request;
+
+	assert_true(message_decode(&context_request_type, message, &request));
+	if (request.ask.data)
+		take_ask(edge, request.ask);
+	if (request.times.data)
+		take_wanted(edge, request.times);
+	if (request.missing.data)
+		buffer_put(&edge->missing, request.missing.data, request.missing.size);
+}
+
+static void edge_on_end(struct call *call)
+{
+	struct stand_in *edge = call->owner;
+
+	edge->ended = true;
+	call_finish(call, GRPC_OK, NULL);
+}
+
+static void edge_on_closed(struct call *call, enum grpc_status status, struct span message)
+{
+	struct stand_in *edge = call->owner;
+
+	edge->open = false;
+}
+
+static const struct call_events edge_events = { .on_message = edge_on_message, .on_end = edge_on_end, .on_closed = edge_on_closed };
+
+static void copy_header(char *to, size_t to_size, struct span value)
+{
+	snprintf(to, to_size, "%.*s", (int)value.size, (const char *)value.data);
+}
+
+void stand_in_give(struct rig_client *client, struct stream *stream, const struct grpc_request *head)
+{
+	struct stand_in *edge = client->giver;
+
+	assert_false(edge->open);
+	call_fini(&edge->call);
+	edge->open = true;
+	edge->ended = false;
+	for (size_t i = 0; i < head->headers_count; i++) {
+		if (span_is(head->headers[i].name, "dir-name"))
+			copy_header(edge->directory, sizeof(edge->directory), head->headers[i].value);
+		if (span_is(head->headers[i].name, "exclude-patterns"))
+			copy_header(edge->pattern, sizeof(edge->pattern), head->headers[i].value);
+	}
+	call_accept(&edge->call, stream, head, CONTEXT_MESSAGE_BYTES_MAX, &edge_events, edge);
+}

@@ -1,0 +1,416 @@
+/*
+ * Shows stable keys over real sessions, with a daemon that keeps a tree as buildkitd does and believes size and mtime: whatever
+ * clients' disks say, it ends up with the right bytes, and is given only what changed: a fresh checkout elsewhere costs nothing;
+ * two directories that look the same are told apart; a content that returns looks new; a table that is lost, cut short or
+ * damaged leads to another key, never to old bytes.
+ */
+#include "tests/unit/session/edge_stand_in.h"
+
+#include <dirent.h>
+#include <fcntl.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+static struct rig rig;
+static struct rig_tree tree;
+static struct stand_in edge;
+
+/* ---- a daemon's disk ---- */
+
+#define KEYS_MAX 8
+
+/* What lies on it under one key, by path. */
+struct disk {
+	char key[64];
+	struct { char path[64]; uint64_t size; int64_t mtime_ns; uint32_t seed; bool directory; } files[RIG_FILES_MAX];
+	uint32_t count;
+};
+
+static struct disk disks[KEYS_MAX];
+static unsigned disks_count;
+static struct disk *disk;                /* of the key under way */
+static int64_t mtimes[RIG_FILES_MAX];
+static bool asked[RIG_FILES_MAX];
+
+static void disk_choose(const char *key)
+{
+	for (unsigned i = 0; i < disks_count; i++)
+		if (strcmp(disks[i].key, key) == 0) {
+			disk = &disks[i];
+			return;
+		}
+	assert_true(disks_count < KEYS_MAX);
+	disk = &disks[disks_count++];
+	memset(disk, 0, sizeof(*disk));
+	snprintf(disk->key, sizeof(disk->key), "%s", key);
+}
+
+static uint32_t disk_find(const char *path)
+{
+	uint32_t i = 0;
+
+	while (i < disk->count && strcmp(disk->files[i].path, path) != 0)
+		i++;
+	return i;
+}
+
+/* The test that fsutil's receiver makes. */
+static bool wants_if_changed(const struct rig_file *file)
+{
+	uint32_t i = (uint32_t)(file - tree.files), at = disk_find(file->path);
+
+	asked[i] = at == disk->count || disk->files[at].size != file->size || disk->files[at].mtime_ns != mtimes[i];
+	return asked[i];
+}
+
+/* What was asked for has arrived, byte for byte; what was not is what lay there: and must be the same. */
+static uint32_t disk_take(void)
+{
+	uint32_t count = 0;
+
+	for (uint32_t i = 0; i < tree.count; i++) {
+		const struct rig_file *file = &tree.files[i];
+		uint32_t at = disk_find(file->path);
+
+		count += asked[i];
+		if (!file->directory && !asked[i] && file->size && disk->files[at].seed != file->seed)
+			fail_msg("%s: the executor has kept old bytes", file->path);
+		disk->count += at == disk->count;
+		snprintf(disk->files[at].path, sizeof(disk->files[at].path), "%s", file->path);
+		disk->files[at].size = file->size;
+		disk->files[at].mtime_ns = mtimes[i];
+		disk->files[at].seed = file->seed;
+	}
+	return count;
+}
+
+/* ---- builds ---- */
+
+static void edge_take_tree(void)
+{
+	stand_in_fini(&edge);
+	stand_in_init(&edge, &rig, &tree);
+	stand_in_push(&edge, NULL);
+}
+
+/* One build of the tree; `client` is who builds. Returns how many files the daemon asked for. */
+static uint32_t build_as(const char *client_key)
+{
+	static struct rig_daemon *daemon;
+	struct rig_copy copy = { .wants = wants_if_changed, .mtimes = mtimes };
+	struct rig_client *client;
+
+	if (!rig.daemons_count)
+		daemon = rig_daemon_start(&rig);
+	edge_take_tree();
+	memset(asked, 0, sizeof(asked));
+	client = rig_client_start(&rig, &tree, client_key);
+	rig_carry(client, daemon);
+	disk_choose(daemon->shared_key);
+	rig_copy_start(&copy, daemon, &tree);
+	rig_until(&rig, &copy.closed);
+	if (copy.status != GRPC_OK)
+		print_message("%s\n", copy.message);
+	assert_int_equal(copy.status, GRPC_OK);
+	rig_copy_fini(&copy);
+	rig_wait(&rig, !edge.open);
+	assert_int_equal(client->bytes_sent, 0);
+	rig_client_end(client);
+	rig.clients_count--;
+	free(client->senders);
+	h2_destroy(client->wire.client);
+	h2_destroy(client->wire.server);
+	return disk_take();
+}
+
+static void touch_all(int64_t by)
+{
+	for (uint32_t i = 0; i < tree.count; i++)
+		tree.files[i].mtime_ns += by;
+}
+
+static uint32_t files_of(const struct rig_tree *of)
+{
+	uint32_t count = 0;
+
+	for (uint32_t i = 0; i < of->count; i++)
+		count += !of->files[i].directory;
+	return count;
+}
+
+/* ---- tests ---- */
+
+static void a_fresh_checkout_elsewhere_costs_nothing(void **state)
+{
+	rig_tree_make(&tree, 300, 1);
+	assert_int_equal(build_as("app:runner1"), files_of(&tree));
+	assert_true(edge.asked_times);
+	assert_true(strncmp(disk->key, "app:", 4) == 0 && strcmp(disk->key, "app:runner1") != 0);
+	touch_all(1000000007);
+	assert_int_equal(build_as("app:runner2"), 0);
+	assert_false(edge.asked_times);
+	assert_int_equal(edge.wanted, 0);        /* nor are any times wanted */
+	assert_int_equal(disks_count, 1);
+	/* After a restart as well. */
+	rig_reopen_stable(&rig, "true");
+	touch_all(7);
+	assert_int_equal(build_as("app:runner3"), 0);
+	assert_int_equal(disks_count, 1);
+	/* Another directory has another key. */
+	build_as("other:runner3");
+	assert_int_equal(disks_count, 2);
+}
+
+static void only_what_changed_is_asked_for(void **state)
+{
+	rig_tree_make(&tree, 250, 2);
+	build_as("app:1");
+	touch_all(1000000007);
+	for (uint32_t i = 10; i < 15; i++)
+		tree.files[i].seed += 5000;
+	assert_int_equal(build_as("app:2"), 5);
+	assert_true(edge.wanted >= 4 && edge.wanted <= 5);       /* an empty one stays what it is */
+}
+
+/* The same path, size and mtime, and other bytes: BuildKit's own test sees no difference. */
+static void what_looks_the_same_is_told_apart(void **state)
+{
+	int64_t before;
+
+	rig_tree_make(&tree, 120, 3);
+	build_as("app:1");
+	before = mtimes[5];
+	tree.files[5].seed += 9000;
+	tree.files[4].seed += 9000;
+	assert_int_equal(tree.files[5].size, 32768);
+	assert_int_equal(build_as("app:2"), 2);
+	assert_int_equal(mtimes[5], before + 1);
+	/* It has the mtime that the other content had under this key. */
+	tree.files[5].seed += 9000;
+	tree.files[5].mtime_ns = before + 1;
+	assert_int_equal(build_as("app:1"), 1);
+	assert_int_equal(mtimes[5], before + 2);
+}
+
+/* make and cargo rely on it: what is written anew is newer than what was made of the former content. */
+static void a_content_that_returns_looks_new(void **state)
+{
+	int64_t first, second;
+
+	rig_tree_make(&tree, 60, 4);
+	build_as("app:1");
+	first = mtimes[7];
+	tree.files[7].seed += 1;
+	tree.files[7].mtime_ns += 500;
+	assert_int_equal(build_as("app:1"), 1);
+	second = mtimes[7];
+	assert_int_equal(second, first + 500);
+	/* Reverted, by a checkout now or with its mtime of then. */
+	tree.files[7].seed -= 1;
+	tree.files[7].mtime_ns += 500;
+	assert_int_equal(build_as("app:1"), 1);
+	assert_int_equal(mtimes[7], first + 1000);
+	tree.files[7].seed += 1;
+	build_as("app:1");
+	tree.files[7].seed -= 1;
+	tree.files[7].mtime_ns = first;
+	assert_int_equal(build_as("app:1"), 1);
+	assert_true(mtimes[7] != first && mtimes[7] != first + 1000);
+}
+
+/* Random histories of two checkouts under one name; the disk's own check finds any old byte. */
+static void histories_leave_no_old_bytes(void **state)
+{
+	uint64_t x = 88172645463325252ull;
+	unsigned rebuilds = 0;
+
+	rig_tree_make(&tree, 40, 5);
+	for (int round = 0; round < 120; round++) {
+		for (int edits = 0; edits < 4; edits++) {
+			uint32_t i;
+
+			x ^= x << 13;
+			x ^= x >> 7;
+			x ^= x << 17;
+			i = (uint32_t)(x % tree.count);
+			tree.files[i].seed = (uint32_t)(x >> 20) % 4;
+			tree.files[i].mtime_ns = (int64_t)(x >> 40) % 3;
+		}
+		rebuilds += build_as(round % 2 ? "app:1" : "app:2") > 0;
+		if (round % 30 == 29)
+			rig_reopen_stable(&rig, "true");
+	}
+	assert_int_equal(disks_count, 1);
+	assert_true(rebuilds > 100);
+}
+
+static void a_table_that_is_gone_takes_its_key_along(void **state)
+{
+	static const char *const losses[] = {
+		"find . -type f ! -name secret -delete",
+		"rm secret",
+		"for f in ????????????????????????????????; do printf x | dd of=$f bs=1 seek=300 conv=notrunc status=none; done",
+		"for f in ????????????????????????????????; do printf x | dd of=$f bs=1 seek=9 conv=notrunc status=none; done",
+		"for f in ????????????????????????????????; do chmod 666 $f; done",
+	};
+
+	for (size_t i = 0; i < sizeof(losses) / sizeof(losses[0]); i++) {
+		rig_tree_make(&tree, 30, 6);
+		build_as("app:1");
+		rig_reopen_stable(&rig, losses[i]);
+		tree.files[5].seed += 1;         /* the same path, size and mtime */
+		assert_int_equal(build_as("app:1"), files_of(&tree));
+		assert_int_equal(disks_count, i + 2);
+		assert_int_equal(build_as("app:1"), 0);
+	}
+}
+
+/* What a crash leaves behind the last claims that anybody was told of. */
+static void a_torn_tail_is_no_loss(void **state)
+{
+	static const char *const tails[] = { "printf abcdef", "head -c 5000 /dev/zero" };
+	char command[256];
+
+	for (size_t i = 0; i < 2; i++) {
+		rig_tree_make(&tree, 30, 7);
+		build_as("app:1");
+		snprintf(command, sizeof(command), "for f in ????????????????????????????????; do %s >>$f; done", tails[i]);
+		rig_reopen_stable(&rig, command);
+		tree.files[5].seed += 1;
+		assert_int_equal(build_as("app:1"), 1);
+		rig_reopen_stable(&rig, "true");
+		assert_int_equal(build_as("app:1"), 0);
+		assert_int_equal(disks_count, 1);
+		tree.files[5].seed -= 1;
+		assert_int_equal(build_as("app:1"), 1);
+	}
+}
+
+/* Every claims file that is open takes nothing more. */
+static void fill_the_disk(void)
+{
+	DIR *dir = opendir("/proc/self/fd");
+	unsigned count = 0;
+	struct dirent *entry;
+
+	assert_non_null(dir);
+	while ((entry = readdir(dir))) {
+		char target[256];
+		ssize_t size = readlinkat(dirfd(dir), entry->d_name, target, sizeof(target) - 1);
+		int full;
+
+		target[size < 0 ? 0 : size] = 0;
+		if (!strstr(target, "/claims/"))
+			continue;
+		full = open("/dev/full", O_RDWR | O_CLOEXEC);
+		assert_true(full >= 0 && dup2(full, atoi(entry->d_name)) >= 0);
+		close(full);
+		count++;
+	}
+	closedir(dir);
+	assert_int_equal(count, 1);
+}
+
+/* Nothing is told that rests on a claim which is not on the disk, and the next build has another key. */
+static void what_cannot_be_kept_is_not_told(void **state)
+{
+	struct rig_copy copy = { .wants = wants_if_changed, .mtimes = mtimes };
+	struct rig_client *client;
+	struct stable_status status;
+
+	rig_tree_make(&tree, 30, 8);
+	build_as("app:1");
+	fill_the_disk();
+	tree.files[5].seed += 1;
+	edge_take_tree();
+	client = rig_client_start(&rig, &tree, "app:1");
+	rig_carry(client, &rig.daemons[0]);
+	rig_copy_start(&copy, &rig.daemons[0], &tree);
+	rig_until(&rig, &copy.closed);
+	assert_int_equal(copy.status, GRPC_UNAVAILABLE);
+	assert_true(copy.stats <= 5);
+	rig_copy_fini(&copy);
+	rig_client_end(client);
+	stable_status(rig.play.stable, &status);
+	assert_int_equal(status.writes_failed, 1);
+	assert_int_equal(build_as("app:1"), files_of(&tree));
+	assert_int_equal(disks_count, 2);
+}
+
+/* A build whose result is to be the same bit by bit has the client's own key and mtimes. */
+static void real_times_are_the_clients(void **state)
+{
+	struct rig_copy copy = { 0 };
+	struct rig_daemon *daemon;
+	struct rig_client *client;
+
+	rig_tree_make(&tree, 30, 9);
+	build_as("app:1");
+	touch_all(12345);
+	daemon = &rig.daemons[0];
+	client = rig_client_start(&rig, &tree, "app:1");
+	session_want_real_times(client->session);
+	rig_carry(client, daemon);
+	assert_string_equal(daemon->shared_key, "app:1");
+	rig_copy_start(&copy, daemon, &tree);    /* which checks that the mtimes are the tree's */
+	rig_until(&rig, &copy.closed);
+	assert_int_equal(copy.status, GRPC_OK);
+	rig_copy_fini(&copy);
+	rig_client_end(client);
+}
+
+/* Two projects of one name: from the second change on each has a key of its own, or at least none has the other's bytes. */
+static void another_tree_gets_another_key(void **state)
+{
+	rig_tree_make(&tree, 1200, 10);
+	build_as("app:1");
+	for (uint32_t i = 0; i < tree.count; i++)
+		tree.files[i].path[0] = 'e';
+	assert_int_equal(build_as("app:1"), files_of(&tree));
+	assert_int_equal(disks_count, 1);
+	assert_int_equal(build_as("app:1"), files_of(&tree));
+	assert_int_equal(disks_count, 2);
+	assert_int_equal(build_as("app:1"), 0);
+}
+
+static int setup(void **state)
+{
+	rig_init(&rig);
+	rig.give = stand_in_give;
+	rig.giver = &edge;
+	rig.stable = true;
+	disks_count = 0;
+	return 0;
+}
+
+static int teardown(void **state)
+{
+	rig_fini(&rig);
+	stand_in_fini(&edge);
+	memset(&edge, 0, sizeof(edge));
+	return 0;
+}
+
+#define TEST(function) cmocka_unit_test_setup_teardown(function, setup, teardown)
+
+int main(int argc, char **argv)
+{
+	const struct CMUnitTest tests[] = {
+		TEST(a_fresh_checkout_elsewhere_costs_nothing),
+		TEST(only_what_changed_is_asked_for),
+		TEST(what_looks_the_same_is_told_apart),
+		TEST(a_content_that_returns_looks_new),
+		TEST(histories_leave_no_old_bytes),
+		TEST(a_table_that_is_gone_takes_its_key_along),
+		TEST(a_torn_tail_is_no_loss),
+		TEST(what_cannot_be_kept_is_not_told),
+		TEST(real_times_are_the_clients),
+		TEST(another_tree_gets_another_key),
+	};
+
+	if (argc > 1)
+		fixture_choose_ring(argv[1]);
+	return cmocka_run_group_tests(tests, NULL, NULL);
+}
