@@ -168,8 +168,8 @@ func TestDaemonHasWhatIsBehindTheEdge(t *testing.T) {
 					i := random.IntN(2)
 					tree := trees[i]
 					tree.Change(random, random.IntN(5))
-					if step%4 != 3 {
-						tree.Fit() // with a device in it a tree is sent as buildx sends it
+					if step%4 != 3 || mtime == "stable" {
+						tree.Fit() // with a device in it a tree is sent as buildx sends it; TestUnfitThroughAStableEdge
 					}
 					if random.IntN(5) == 0 {
 						tree.Touch(random)
@@ -199,6 +199,34 @@ func TestDaemonHasWhatIsBehindTheEdge(t *testing.T) {
 				t.Error(broken)
 			}
 		})
+	}
+}
+
+// A context that the edge cannot give, for a device in it, goes file by file, with the client's own times; and what the daemon has
+// from another directory under the same path, size and time, given by an edge before, is not taken for it.
+func TestUnfitThroughAStableEdge(t *testing.T) {
+	t.Parallel()
+	needsMtime(t, "stable")
+	daemon := newKeyed(t)
+	gateway := rig.NewGateway(t, rig.GatewayOptions{Executors: []string{rig.Executor(daemon.Address, 4)}})
+	edge := rig.NewEdge(t, rig.EdgeOptions{Upstream: gateway.Address, Mtime: "stable"})
+	build := func(identity string, tree *fake.Tree) {
+		t.Helper()
+		c := connect(t, edge.Address())
+		c.SharedKey = "tree:" + identity
+		wanted, _ := fake.Listing(tree, false)
+		if got := daemon.build(t, c, tree); timeless(got) != timeless(wanted) {
+			t.Errorf("%s:\n%s\n%s", identity, fake.FirstDifference(timeless(got), timeless(wanted)), gateway.Process().Log().Tail())
+		}
+	}
+	fit, unfit := bulk(3, 1000), bulk(3, 1000)
+	unfit.Forge("d1/f1", 99)
+	unfit.Device("null", 1, 3)
+	build("fit", fit)
+	build("unfit", unfit)
+	build("fit", fit)
+	for _, broken := range daemon.broken {
+		t.Error(broken)
 	}
 }
 
@@ -267,6 +295,7 @@ func TestFreshCheckoutThroughAnEdge(t *testing.T) {
 			}
 			build("one")
 			tree.Touch(rand.New(rand.NewPCG(1, 2)))
+			gateway.Gauges(t) // numbers from after the first build
 			before, played := wire.Counts(), gateway.Metrics(t)["sluice_context_bytes_from_store_total"]
 			build("two")
 			if up := wire.Counts().Since(before).Up; up > 64<<10 {
@@ -376,6 +405,7 @@ func TestEdgeAndGatewayRestart(t *testing.T) {
 // All connections between edge and gateway are cut in the middle of a build, or say nothing for a while: in the context's
 // transfer, in a step, in the export. buildx does not notice, and what was made is right.
 func TestCutsAreNotNoticed(t *testing.T) {
+	t.Parallel()
 	needs(t, rig.Relay, rig.Resume)
 	const size = 60 << 20
 	for _, moment := range []struct{ name, text string }{
