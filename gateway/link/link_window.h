@@ -14,7 +14,7 @@
 #include <stddef.h>
 #include <stdint.h>
 
-#define LINK_WINDOW_BYTES_MIN    (64u << 10)     /* and to begin with */
+#define LINK_WINDOW_BYTES_MIN    (128u << 10)    /* and to begin with */
 #define LINK_WINDOW_BYTES_MAX    (8u << 20)
 #define LINK_WINDOW_SPARE_BYTES  (32u << 10)     /* more than the path holds, or an eighth of that */
 #define LINK_WINDOW_ROUNDS       4               /* the rate is the best of so many */

@@ -98,7 +98,7 @@ def through(env, gateway, proxy, *options):
 
 def push_through_cuts(env, conns):
     gateway = env.gateway(tls=True)
-    tree, size = large_tree(env, files=60)
+    tree, size = large_tree(env, files=100)
     proxy = CuttingProxy(gateway.port, every=size / (20 + 2 * conns), cuts=20)
     pushed = through(env, gateway, proxy, "--conns", str(conns)).push(tree, "--no-snapshot")
     check(proxy.cuts == 20, f"{proxy.cuts} cuts")

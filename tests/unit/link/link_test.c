@@ -401,7 +401,7 @@ static void test_channels_carry_bytes(void **state)
  */
 static void cut(void **state, bool tls, unsigned conns)
 {
-	const uint64_t bytes = 96u << 20;
+	const uint64_t bytes = 128u << 20;
 	struct world *world = world_make(state, tls);
 	struct link_config config = link_config(world);
 	struct link_service_status service;
