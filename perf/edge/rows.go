@@ -278,8 +278,12 @@ func cuts(b *bench, shape rig.Shape) {
 		name string
 		run  func(cutting bool) table.Sample
 	}{{"push", cutting(b, s, push)}, {"build", cutting(b, s, build)}} {
+		s.failed = false
 		whole, cut := way.run(false), way.run(true)
-		hit := 0
+		hit, failures := 0, 0.0
+		if s.failed {
+			failures = 1
+		}
 		for _, hits := range s.wire.Counts().Cuts {
 			if hits.Up+hits.Down > 0 {
 				hit++
@@ -287,6 +291,7 @@ func cuts(b *bench, shape rig.Shape) {
 		}
 		b.Note("whole: %.0f bytes in %.1f s; cut %d times: %.0f bytes in %.1f s", table.Bytes(whole), whole.Wall, hit, table.Bytes(cut), cut.Wall)
 		b.Report(s.name(way.name+", the line is cut"), map[string]table.Series{"edge": {cut}},
+			table.AtMost("failures", failures, 0),
 			table.AtMost("cuts that hit nothing in flight, or did not come", float64(b.cuts-hit), 0),
 			table.AtMost("bytes sent again, %", 100*(table.Bytes(cut)/table.Bytes(whole)-1), 2))
 	}

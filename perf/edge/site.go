@@ -33,6 +33,7 @@ type site struct {
 	wire, straightWire *rig.Proxy
 	// The line to a new gateway is cut each time so many bytes have passed; 0: never.
 	cutEvery int64
+	failed   bool // a command, while the line was cut
 
 	recipe, empty string // a Dockerfile outside the tree; a directory with nothing in it
 }
@@ -175,7 +176,11 @@ func (s *site) measure(way string, command *exec.Cmd, seconds func(out []byte, t
 			Daemon: rig.CPUSeconds(daemon.Process().Pid())}
 	}
 	before, counted, began := cpu(), s.counts(way), time.Now()
-	if err := command.Run(); err != nil {
+	if err := command.Run(); err != nil && s.cutEvery > 0 { // that it fails is what the row tells
+		s.b.Note("it failed: %v: %s%s", err, tail(out.String()), trouble.String())
+		s.failed = true
+		return table.Sample{Wall: time.Since(began).Seconds()}
+	} else if err != nil {
 		s.b.scope.Fatalf("%s: %v: %s%s\nedge: %s\ngateway: %s", way, err, tail(out.String()), trouble.String(), s.edge.Process().Log().Tail(),
 			s.gateway.Process().Log().Tail())
 	}
