@@ -290,3 +290,13 @@ uint64_t executors_queue_timeout_ns(const struct executors *executors)
 {
 	return executors->config.queue_timeout_ns;
 }
+
+void executors_set_tls(struct executors *executors, const struct tls_context *before, struct tls_context *after)
+{
+	list_for_each(link, &executors->all) {
+		struct executor *executor = container_of(link, struct executor, link);
+
+		if (executor->tls == before)
+			executor->tls = after;
+	}
+}

@@ -163,5 +163,7 @@ struct executors_status {
 	uint64_t executors, executors_ready, slots, slots_busy, waiting, leases_total, leases_refused, executors_lost;
 };
 void executors_status(const struct executors *executors, struct executors_status *status);
+/* Executors that have `before` make new connections with `after`. */
+void executors_set_tls(struct executors *executors, const struct tls_context *before, struct tls_context *after);
 /* How long a lease may wait. */
 uint64_t executors_queue_timeout_ns(const struct executors *executors);

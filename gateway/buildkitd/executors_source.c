@@ -204,10 +204,13 @@ static void item_on_timer(struct op *op, int32_t res)
 
 /* ---- items ---- */
 
-static int item_open_tls(struct item *item, char *why, size_t why_size)
+/* `tls` is left as it is when it has none. */
+static int item_open_tls(const struct item *item, struct tls_context **tls, char *why, size_t why_size)
 {
 	const struct executor_address *given = &item->given;
+	char problem[600];
 	struct tls_config config = {
+		.to_executor = true,
 		.ca_path = given->ca[0] ? given->ca : NULL,
 		.certificate_path = given->certificate[0] ? given->certificate : NULL,
 		.key_path = given->key[0] ? given->key : NULL,
@@ -216,7 +219,9 @@ static int item_open_tls(struct item *item, char *why, size_t why_size)
 
 	if (!given->address.tls)
 		return 0;
-	r = tls_context_create(&item->tls, &config, why, why_size);
+	r = tls_context_create(tls, &config, problem, sizeof(problem));
+	if (r < 0)
+		snprintf(why, why_size, "executor %s: %s", given->name, problem);
 	return r < 0 ? ERR_RAISE(r) : 0;
 }
 
@@ -227,7 +232,7 @@ static int item_read(struct item *item, const char *text, char *why, size_t why_
 
 	if (!executor_address_parse(&item->given, text, why, why_size))
 		return ERR_RAISE(-EINVAL);
-	r = item_open_tls(item, why, why_size);
+	r = item_open_tls(item, &item->tls, why, why_size);
 	return r < 0 ? ERR_RAISE(r) : 0;
 }
 
@@ -296,6 +301,29 @@ int executors_source_create(struct executors_source **out, const struct executor
 		item_begin_resolving(&source->items[i]);
 	*out = source;
 	return 0;
+}
+
+int executors_source_reload(struct executors_source *source, char *why, size_t why_size)
+{
+	struct tls_context **made = calloc(source->count + 1, sizeof(*made));
+	int r = made ? 0 : -ENOMEM;
+
+	if (!made)
+		snprintf(why, why_size, "out of memory");
+	for (size_t i = 0; r == 0 && i < source->count; i++)
+		r = item_open_tls(&source->items[i], &made[i], why, why_size);
+	for (size_t i = 0; made && i < source->count; i++) {
+		struct tls_context *unused = r == 0 ? source->items[i].tls : made[i];
+
+		if (r == 0 && made[i]) {
+			executors_set_tls(source->executors, source->items[i].tls, made[i]);
+			source->items[i].tls = made[i];
+		}
+		if (r < 0 || made[i])
+			tls_context_destroy(unused);
+	}
+	free(made);
+	return r < 0 ? ERR_RAISE(r) : 0;
 }
 
 void executors_source_close(struct executors_source *source)

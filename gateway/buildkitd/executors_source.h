@@ -33,6 +33,11 @@ struct executors_source_config {
  */
 int executors_source_create(struct executors_source **source, const struct executors_source_config *config, char *why,
                             size_t why_size);
+/*
+ * Reads the keys of all again: new connections have them, those that stand go on. Blocking. 0, or what tls_context_create() says
+ * of the first that cannot be read, with `why`; then all stay as they were.
+ */
+int executors_source_reload(struct executors_source *source, char *why, size_t why_size);
 /* No more look-ups. The executors stay. */
 void executors_source_close(struct executors_source *source);
 bool executors_source_idle(const struct executors_source *source);

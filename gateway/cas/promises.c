@@ -20,7 +20,10 @@ struct promise {
 
 void promises_init(struct promises *promises, struct ring *ring)
 {
-	*promises = (struct promises){ .ring = ring, .stall_ns = PROMISES_STALL_NS, .wait_ns = PROMISES_WAIT_NS };
+	*promises = (struct promises){
+		.ring = ring, .stall_ns = PROMISES_STALL_NS, .wait_ns = PROMISES_WAIT_NS, .count_max = PROMISES_MAX,
+		.awaited_max = PROMISES_AWAITED_MAX,
+	};
 }
 
 void promises_fini(struct promises *promises)
@@ -89,7 +92,7 @@ static void promise_make(struct promiser *promiser, enum promise_kind kind, cons
 	struct promises *promises = promiser->promises;
 	struct promise *promise;
 
-	if (promises->count == PROMISES_MAX || !promises_make(promises))
+	if (promises->count == promises->count_max || !promises_make(promises))
 		return;
 	promise = calloc(1, sizeof(*promise));
 	if (!promise)
@@ -163,14 +166,14 @@ static bool promiser_await(struct promiser *promiser, const struct digest *diges
 {
 	int r;
 
-	if (promiser->promises->awaited == PROMISES_AWAITED_MAX)
+	if (digest_set_has(&promiser->awaited_once, digest))
+		return true;
+	if (promiser->promises->awaited == promiser->promises->awaited_max)
 		return false;
 	r = digest_set_add(&promiser->awaited_once, digest);
-	if (r > 0 && digest_vector_add(&promiser->awaited, digest) < 0)
-		r = -1;
-	if (r < 0)
+	if (r < 0 || digest_vector_add(&promiser->awaited, digest) < 0)
 		return false;
-	promiser->promises->awaited += (size_t)r;
+	promiser->promises->awaited++;
 	promiser->awaited_open = promiser->awaited.count;
 	return true;
 }
@@ -245,7 +248,9 @@ bool promiser_claim_root(struct promiser *promiser, const struct digest *root, b
 	list_remove(&promiser->waiting);
 	if (promise && promise->promiser == promiser)
 		return false;
-	if (patient && list_empty(&promiser->promised) && promise_holds(promise, promiser)) {
+	if (patient && promise_holds(promise, promiser)) {
+		if (!list_empty(&promiser->promised))
+			return false;            /* others may wait for this one: it does not */
 		list_append(&promise->waiters, &promiser->waiting);
 		return true;
 	}

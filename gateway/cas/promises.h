@@ -25,7 +25,8 @@
 
 struct promises {
 	struct ring *ring;
-	uint64_t stall_ns, wait_ns;      /* as above; tests are less patient */
+	uint64_t stall_ns, wait_ns;      /* as above; tests are less patient, */
+	size_t count_max, awaited_max;   /* and have less room */
 	struct list *buckets;            /* of promises; made when first needed */
 	size_t count, awaited;           /* now */
 };

@@ -14,6 +14,8 @@
 #define AFFECTED_NONE    1
 #define AFFECTED_TROUBLE 2
 
+#define AFFECTED_SHOWN 4                 /* paths after a name; --json has TARGETS_REASONS_MAX */
+
 struct affected_options {
 	bool json, why, quiet, no_ignore;
 	const char *since, *root, *ignore_file;
@@ -62,12 +64,12 @@ static void print_reason(const struct target_reason *reason)
 {
 	const char *between = "\t";
 
-	for (size_t i = 0; i < reason->paths_count; i++) {
+	for (size_t i = 0; i < reason->paths_count && i < AFFECTED_SHOWN; i++) {
 		fputs(between, stdout);
 		explain_print_path(stdout, reason->paths[i], false);
 		between = ", ";
 	}
-	if (reason->more)
+	if (reason->paths_count > AFFECTED_SHOWN)
 		fputs(", …", stdout);
 	for (size_t i = 0; i < reason->needs_count; i++) {
 		printf("%sneeds %s", between, reason->needs[i]);

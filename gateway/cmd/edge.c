@@ -7,17 +7,19 @@
 #include "gateway/base/log.h"
 #include "gateway/cmd/client_options.h"
 #include "gateway/cmd/commands.h"
+#include "gateway/link/link.h"
 
 struct edge_options {
 	const char *upstream, *listen, *store, *admin;
 	const char *tls_ca, *tls_certificate, *tls_key, *tls_server_name, *token, *token_file, *instance;
-	int socket_mode, mtime, engine, log_format, log_level;
-	uint64_t ceiling_bytes, connect_timeout_ns, drain_timeout_ns, connections_max;
+	int socket_mode, mtime, mtime_trust, engine, log_format, log_level;
+	uint64_t link_conns, link_timeout_ns, ceiling_bytes, connect_timeout_ns, drain_timeout_ns, connections_max;
 };
 
 static const char *const engines[] = { "auto", "io_uring", "epoll", NULL };
 static const char *const socket_modes[] = { "0600", "0660", NULL };
 static const char *const mtimes[] = { "client", "stable", NULL };
+static const char *const trusts[] = { "on", "off", NULL };
 static const char *const log_formats[] = { "text", "json", NULL };
 static const char *const log_levels[] = { "debug", "info", "warning", "error", NULL };
 
@@ -42,6 +44,10 @@ static const struct option edge_options[] = {
 	  .environment = "SLUICE_EDGE_MTIME", .fallback = "client", .choices = mtimes,
 	  .help = "modification times that builds see. client: those of the files; stable: the same for as long as the content"
 	          " is the same, so that a fresh checkout changes nothing" },
+	{ .name = "mtime-trust", .kind = OPTION_CHOICE, .offset = MEMBER(mtime_trust), .argument = "WHETHER",
+	  .key = "edge.mtime-trust", .fallback = "on", .choices = trusts,
+	  .help = "on: a file with the path, size and mtime of before is not read, as buildkitd itself would keep it; off: each build"
+	          " reads all files, and sends those whose content is new" },
 	{ .name = "tls-ca", .kind = OPTION_TEXT, .offset = MEMBER(tls_ca), .argument = "FILE", .environment = "SLUICE_TLS_CA",
 	  .key = "tls.ca", .help = "certificates that the gateway's must be signed by, in place of the system's" },
 	{ .name = "tls-cert", .kind = OPTION_TEXT, .offset = MEMBER(tls_certificate), .argument = "FILE",
@@ -61,6 +67,13 @@ static const struct option edge_options[] = {
 	{ .name = "connect-timeout", .kind = OPTION_DURATION, .offset = MEMBER(connect_timeout_ns), .argument = "TIME",
 	  .environment = "SLUICE_CONNECT_TIMEOUT", .key = "connect-timeout", .fallback = "10s",
 	  .help = "how long to try to reach the gateway" },
+	{ .name = "link-conns", .kind = OPTION_NUMBER, .offset = MEMBER(link_conns), .argument = "N", .key = "edge.link-conns",
+	  .environment = "SLUICE_EDGE_LINK_CONNS", .fallback = "2", .most = LINK_PATHS_MAX,
+	  .help = "connections that carry all calls together, and may be lost without anybody noticing; 0: one for each of buildx's,"
+	          " without that" },
+	{ .name = "link-timeout", .kind = OPTION_DURATION, .offset = MEMBER(link_timeout_ns), .argument = "TIME",
+	  .key = "edge.link-timeout", .environment = "SLUICE_EDGE_LINK_TIMEOUT", .fallback = "60s",
+	  .help = "how long a gateway that was lost is tried for before builds are told" },
 	{ .name = "admin", .kind = OPTION_TEXT, .offset = MEMBER(admin), .argument = "HOST:PORT", .key = "edge.admin",
 	  .help = "where /metrics, /healthz and /readyz are served" },
 	{ .name = "engine", .kind = OPTION_CHOICE, .offset = MEMBER(engine), .argument = "ENGINE", .key = "engine",
@@ -84,7 +97,7 @@ static struct client_options edge_client(const struct edge_options *edge)
 	return (struct client_options){
 		.gateway = edge->upstream, .tls_ca = edge->tls_ca, .tls_certificate = edge->tls_certificate, .tls_key = edge->tls_key,
 		.tls_server_name = edge->tls_server_name, .token = edge->token, .token_file = edge->token_file,
-		.instance = edge->instance, .connect_timeout_ns = edge->connect_timeout_ns, .engine = edge->engine,
+		.instance = edge->instance, .conns = edge->link_conns, .link_timeout_ns = edge->link_timeout_ns, .connect_timeout_ns = edge->connect_timeout_ns, .engine = edge->engine,
 	};
 }
 
@@ -110,6 +123,7 @@ static int edge_command_run(int argc, char **argv)
 		.store_path = edge.store,
 		.ceiling_bytes = edge.ceiling_bytes,
 		.mtime_client = edge.mtime == 0,
+		.mtime_distrust = edge.mtime_trust == 1,
 		.admin = edge.admin,
 		.engine = (enum ring_engine)edge.engine,
 		.drain_timeout_ns = edge.drain_timeout_ns,

@@ -29,7 +29,7 @@ static const struct option explain_options[] = {
 	  .help = "patterns of what to leave out, instead of DIR/.dockerignore" },
 	{ .name = "no-ignore", .kind = OPTION_FLAG, .offset = MEMBER(no_ignore), .help = "take everything, whatever .dockerignore says" },
 	{ .name = "compression", .kind = OPTION_NUMBER, .offset = MEMBER(level), .argument = "LEVEL", .fallback = "3", .most = 19,
-	  .help = "zstd level for what is sent; 0 sends it as it is" },
+	  .help = "zstd level for what is sent, or 1 while the link is faster than that; 0 sends it as it is" },
 };
 #undef MEMBER
 static const struct option_group explain_group = OPTION_GROUP("Options", explain_options);

@@ -349,8 +349,12 @@ static void daemon_reload(struct daemon *daemon)
 	struct tls_context *before = daemon->tls;
 	char why[1024] = "out of memory";
 
-	if (tenant_registry_create(&registry, &tenants, why, sizeof(why)) < 0 || daemon_open_tls(daemon, why, sizeof(why)) < 0) {
+	if (tenant_registry_create(&registry, &tenants, why, sizeof(why)) < 0 || daemon_open_tls(daemon, why, sizeof(why)) < 0 ||
+	    (daemon->executors_source && executors_source_reload(daemon->executors_source, why, sizeof(why)) < 0)) {
 		log_event(LOG_ERROR, "not reloaded", LOG_TEXT("why", why));
+		if (daemon->tls != before)
+			tls_context_destroy(daemon->tls);
+		daemon->tls = before;
 		tenant_registry_destroy(registry);
 		return;
 	}

@@ -133,6 +133,9 @@ static void edge_close(struct edge *edge)
 		ring_run(edge->ring, UINT64_MAX);
 	server_destroy(edge->server);
 	edge_store_close(edge);
+	upstream_close(&edge->upstream);
+	while (!upstream_idle(&edge->upstream))
+		ring_run(edge->ring, UINT64_MAX);
 	upstream_fini(&edge->upstream);
 	ring_destroy(edge->ring);
 }

@@ -21,6 +21,7 @@ struct edge_config {
 	struct client_config upstream;   /* as a client's command would connect to it */
 	const char *store_path;
 	uint64_t ceiling_bytes;          /* of contents kept for later; 0: of what is in flight only */
+	bool mtime_distrust;             /* files are read anew by each build, whatever their stat says */
 	bool mtime_client;               /* the gateway tells executors the client's own times */
 	const char *admin;               /* "127.0.0.1:8374"; NULL: none */
 	enum ring_engine engine;

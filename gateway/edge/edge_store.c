@@ -10,6 +10,7 @@
 #include "gateway/cas/references.h"
 
 #define CEILING_BYTES_MIN (64u << 20)    /* a store has segments and an index */
+#define WINDOW_PART       8              /* of it: what of one context may be on its way; twice that is held */
 
 static int open_store(struct edge *edge, char *why, size_t why_size)
 {
@@ -23,6 +24,7 @@ static int open_store(struct edge *edge, char *why, size_t why_size)
 		log_event(LOG_INFO, "smallest store", LOG_U64("ceiling_bytes", store.ceiling_bytes),
 		          LOG_TEXT("cause", "what is under way has to be somewhere"));
 	}
+	edge->giver.window_bytes = store.ceiling_bytes / WINDOW_PART;
 	return store_open(&edge->store, edge->ring, &store, why, why_size);
 }
 
@@ -56,6 +58,7 @@ int edge_store_open(struct edge *edge, char *why, size_t why_size)
 	edge->giver.cas = &edge->cas;
 	edge->giver.pusher = &edge->pusher;
 	edge->giver.directory = edge->config->store_path;
+	edge->giver.mtime_distrust = edge->config->mtime_distrust;
 	r = store_scope(edge->store, span_text("edge"), span_text(""), SCOPE_ALL, &edge->giver.scope);
 	if (r < 0)
 		snprintf(why, why_size, "the store at %s cannot be written", edge->config->store_path);

@@ -27,7 +27,7 @@ static void giver_flush(struct giver *giver)
 	}
 }
 
-static void giver_answer(struct giver *giver, const struct context_response *response)
+void giver_answer(struct giver *giver, const struct context_response *response)
 {
 	struct buffer out = buffer_heap(ANSWER_BYTES_MAX);
 	struct span message;
@@ -128,6 +128,7 @@ static void giver_tell_root(struct giver *giver)
 	};
 	struct context_response response = { 0 };
 
+	giver_ahead_finish(giver);
 	digest_list_put(&root, &listing->root);
 	told.root = buffer_span(&root);
 	message_encode(&context_root_type, &nested, &told);
@@ -138,7 +139,7 @@ static void giver_tell_root(struct giver *giver)
 	log_event(LOG_INFO, "context given", LOG_U64("entries", told.entries), LOG_U64("files", told.files),
 	          LOG_U64("files_read", told.files_read), LOG_U64("bytes_read", told.bytes_read),
 	          LOG_U64("bytes_sent", told.bytes_sent), LOG_U64("unchanged", giver->unchanged));
-	if (giver->ask_times)
+	if (giver->ask_times && !giver->ahead)
 		giver_tell_all_times(giver);
 	giver->ask_times = false;
 }
@@ -163,7 +164,8 @@ static void seal_on_done(struct op *op, int32_t res)
 		return;
 	}
 	CHECK(giver->state == GIVER_SEALING);
-	if (res == 0)
+	giver->made = res == 0;
+	if (giver->made)
 		giver_enter(giver, GIVER_SEALED);
 	else
 		giver_unfit(giver, res == -EINVAL ? giver->listing.fault : "the edge is out of memory");
@@ -204,6 +206,7 @@ static void giver_load(struct giver *giver)
 void giver_step(struct giver *giver)
 {
 	giver_push_feed(giver);
+	giver_ahead_step(giver);
 	switch (giver->state) {
 	case GIVER_LISTING:
 		giver_seal(giver);
@@ -270,6 +273,7 @@ static void giver_take_ask(struct giver *giver, struct span message)
 	}
 	giver->asked = true;
 	giver->ask_times = ask.times;
+	giver->ask_ahead = ask.ahead;
 	giver_step(giver);
 }
 
@@ -368,6 +372,7 @@ static void giver_on_reap(struct op *op, int32_t res)
 
 	giver_read_fini(giver);
 	giver_push_fini(giver);
+	giver_ahead_fini(giver);
 	listing_fini(&giver->listing);
 	call_fini(&giver->gateway);
 	packet_queue_fini(&giver->answers);

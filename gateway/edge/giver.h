@@ -13,6 +13,13 @@
  * buildx for a file once: the others wait for its name (stat_claim); that each blob is sent once is the gateway's care,
  * which tells one upload what another is sending. Without a shared key nothing is remembered.
  *
+ * When the gateway lacks most of it and wants it so, entries go to it once all are listed, and names of contents as it has
+ * them, while others are still read (giver_ahead.c): then nothing that goes wrong later can make the context unfit any more,
+ * and it is lost.
+ *
+ * What was read is held in the store until the gateway has it. So a store may be smaller than a context: past the service's
+ * window everything is sent ahead, and buildx waits for the link.
+ *
  * buildx's call stays open until the gateway has all that it wants, so that what the edge's store has lost meanwhile can
  * be asked for. Whatever goes wrong before the root was told makes the context *unfit*, with the reason, and the gateway goes
  * on as if there were no edge.
@@ -44,7 +51,9 @@ struct giver_service {
 	struct stat_memory *memory;
 	struct known known;
 	struct pusher *pusher;
+	bool mtime_distrust;             /* as if no file were known: all are read anew */
 	const char *directory;           /* where long listings go */
+	uint64_t window_bytes;           /* of contents, a call: read of buildx and not yet at the gateway; then buildx waits */
 	struct giver_counters counters;
 	unsigned open;
 };

@@ -65,6 +65,9 @@ struct pack_read {
 	struct load loads[GIVER_LOADS_MAX];
 };
 
+struct holder;
+struct giver_named;
+
 struct giver {
 	struct giver_service *service;
 	struct session *session;
@@ -72,7 +75,7 @@ struct giver {
 
 	struct call gateway, client;
 	bool gateway_closed, client_closed;
-	bool asked, ask_times;
+	bool asked, ask_times, ask_ahead;
 	struct digest ask_known;         /* all-zero: none */
 	struct packet_queue answers;     /* for the gateway */
 	struct packet_queue questions;   /* for buildx */
@@ -90,12 +93,17 @@ struct giver {
 	struct stat_table *table;        /* NULL: nothing is remembered */
 	struct known_set *known;         /* with `table` */
 	struct ingest *ingest;
-	struct store_hold *hold;
+	struct store_hold *hold, *hold_before;   /* of what was noted last; of what was noted up to `before_end` */
+	size_t before_end;
+	uint64_t lot_bytes;              /* noted under `hold` */
+	bool windowed;                   /* the window was full once */
+	bool held_by_window, held_by_store;      /* buildx's call waits */
 	struct buffer unstored;          /* what the store did not take of the last DATA, which is `unstored_of`'s */
 	struct fetch *unstored_of;
 	uint64_t files_read, bytes_read, bytes_sent;
 
 	struct op seal;
+	bool made;                       /* directories have their digests; until then a helper thread may be at them */
 
 	struct recipes recipes;
 	bool recipes_all;                /* also of those that the gateway is thought to have */
@@ -105,15 +113,24 @@ struct giver {
 	bool loading;
 
 	struct digest_vector noted;      /* in the store by this call */
-	size_t fed;
+	size_t fed, confirmed;           /* of them: handed to the uploader, and answered for, in order */
+	size_t fed_count, stored_count;  /* by this uploader: handed over, of them said to be there */
+	uint64_t confirmed_bytes;
+	struct digest_set stored, fed_ever;
 	enum giver_feed feed;
 	size_t sample_stored;
+	bool cold;                       /* the gateway lacks most of the sample */
+	bool ahead;                      /* it was told the entries */
+	struct giver_named *named;       /* contents in the order in which they got their names; of them told */
+	size_t named_count, named_room, named_told;
 	struct uploader *uploader;
 	struct uploader_source source;
 	struct digest_vector directories, contents;      /* lent to the uploader */
 	bool *are_recipes;
 	size_t are_recipes_room;
 	struct pack_read packs[UPLOADER_PACKS_MAX];
+	struct holder *holders;          /* made when something was lost, by key */
+	size_t holders_count;
 	unsigned tries;
 	bool restart;                    /* when the uploader has closed */
 	bool uploader_closing;
@@ -126,6 +143,8 @@ struct giver {
 
 /* ---- giver.c ---- */
 
+/* Behind what waits for the gateway. */
+void giver_answer(struct giver *giver, const struct context_response *response);
 /* Decides what comes next. From inside any event of the giver's parts. */
 void giver_step(struct giver *giver);
 /* The same from the loop. */
@@ -148,13 +167,27 @@ bool giver_read_done(const struct giver *giver);
 bool giver_read_again(struct giver *giver, uint32_t number);
 /* The gateway wants no more: FIN. */
 void giver_read_finish(struct giver *giver);
+/* The gateway has more of what was read: goes on reading if there is room, and lets the store forget. */
+void giver_read_resume(struct giver *giver);
 void giver_read_close(struct giver *giver);
 void giver_read_fini(struct giver *giver);
+
+/* ---- giver_ahead.c ---- */
+
+/* A content has its name, and its blobs were noted. */
+void giver_ahead_named(struct giver *giver, uint32_t number);
+/* The listing has ended, or the gateway has more: tells what is to be told. */
+void giver_ahead_step(struct giver *giver);
+/* All is at the gateway: the rest of the names, before the root. */
+void giver_ahead_finish(struct giver *giver);
+void giver_ahead_fini(struct giver *giver);
 
 /* ---- giver_push.c ---- */
 
 /* Something was noted, or the gateway's question came: sends ahead what is to be. */
 void giver_push_feed(struct giver *giver);
+/* The bytes that were read and that the gateway is not known to have. */
+uint64_t giver_push_pending(const struct giver *giver);
 /* Loads what is lacking of recipes. True: nothing is. */
 bool giver_push_load(struct giver *giver);
 void giver_push_commit(struct giver *giver);

@@ -193,9 +193,15 @@ static void pack_on_read(struct store_read *read)
 /* A directory's message is made again; all else is in the store. 0, or -errno for the pack. */
 static int pack_directory(struct pack_read *pack, struct uploader_piece *piece, uint32_t number)
 {
-	struct buffer out = buffer_over(piece->buffer, piece->digest.size);
+	struct buffer out = buffer_heap(TREE_DIRECTORY_BYTES_MAX);
 	int r = listing_encode(&pack->giver->listing, number, &out);
 
+	if (r == 0) {
+		CHECK(out.size == piece->digest.size);
+		if (out.size)
+			memcpy(piece->buffer, out.data, out.size);
+	}
+	buffer_fini(&out);
 	return r < 0 ? ERR_RAISE(r) : 0;
 }
 
@@ -250,7 +256,7 @@ static void pack_step(struct pack_read *pack)
 	while (pack->next < pack->read->count && pack->result >= 0) {
 		struct uploader_piece *piece = &pack->read->pieces[pack->next];
 
-		if (listing_find(&pack->giver->listing, &piece->digest, &number)) {
+		if (pack->giver->made && listing_find(&pack->giver->listing, &piece->digest, &number)) {
 			int r = pack_directory(pack, piece, number);
 
 			pack->result = r < 0 ? r : pack->result;
@@ -296,28 +302,93 @@ static void uploader_on_stored(struct uploader *uploader, const struct digest *d
 	const struct uploader_totals *totals = uploader_totals(uploader);
 
 	giver->sample_stored += count;
+	giver->stored_count += count;
+	for (size_t i = 0; i < count; i++)
+		(void)digest_set_add(&giver->stored, &digests[i]);       /* what is not noted here is waited for longer */
+	giver_wake(giver);
 	if (giver->feed != GIVER_FEED_SAMPLE || giver->sample_stored < GIVER_SAMPLE)
 		return;
-	giver->feed = totals->blobs_sent * 4 < totals->blobs_asked ? GIVER_FEED_NONE : GIVER_FEED_ALL;
-	giver_wake(giver);
+	giver->cold = totals->blobs_sent * 4 >= totals->blobs_asked;
+	giver->feed = giver->cold ? GIVER_FEED_ALL : GIVER_FEED_NONE;
 }
 
-static bool holds(const struct giver *giver, const struct listing_entry *entry, const struct digest *digest)
+/* ---- what the store lost ---- */
+
+/* An entry that a blob is of: itself, or a chunk of it. */
+struct holder {
+	uint64_t key;                    /* the beginning of the digest; a false one costs a file read in vain */
+	uint32_t number;
+};
+
+static uint64_t key_of(const struct digest *digest)
 {
-	struct digest own = listing_digest(entry);
+	uint64_t key;
 
-	if (!(entry->flags & LISTING_DATA))
-		return false;
-	return digest_equal(&own, digest) ||
-	       ((entry->flags & LISTING_RECIPE) && recipes_names(&giver->recipes, &own, digest));
+	memcpy(&key, digest->hash, sizeof(key));
+	return key;
 }
 
+static int by_key(const void *a, const void *b)
+{
+	uint64_t one = ((const struct holder *)a)->key, other = ((const struct holder *)b)->key;
+
+	return (one > other) - (one < other);
+}
+
+static void put_recipe(struct giver *giver, const struct digest *digest, uint32_t number, struct holder *to)
+{
+	const struct recipe_record *record = recipes_find(&giver->recipes, digest);
+
+	for (uint32_t i = 0; record && i < record->count; i++) {
+		if (to)
+			to[giver->holders_count] = (struct holder){ key_of(&record->blobs[i]), number };
+		giver->holders_count++;
+		if (record->are_recipes)
+			put_recipe(giver, &record->blobs[i], number, to);
+	}
+}
+
+/* Twice the same way: how many there are, then which. */
+static void put_holders(struct giver *giver, struct holder *to)
+{
+	giver->holders_count = 0;
+	for (uint32_t i = 0; i < giver->listing.count; i++) {
+		const struct listing_entry *entry = listing_at(&giver->listing, i);
+		struct digest digest = listing_digest(entry);
+
+		if (!(entry->flags & LISTING_DATA) || !digest.size)
+			continue;
+		if (to)
+			to[giver->holders_count] = (struct holder){ key_of(&digest), i };
+		giver->holders_count++;
+		if (entry->flags & LISTING_RECIPE)
+			put_recipe(giver, &digest, i, to);
+	}
+}
+
+static bool make_holders(struct giver *giver)
+{
+	if (giver->holders)
+		return true;
+	put_holders(giver, NULL);
+	giver->holders = malloc((giver->holders_count + 1) * sizeof(*giver->holders));
+	if (!giver->holders)
+		return false;
+	put_holders(giver, giver->holders);
+	qsort(giver->holders, giver->holders_count, sizeof(*giver->holders), by_key);
+	return true;
+}
+
+/* Any of those that hold it will do. */
 static bool read_holder_again(struct giver *giver, const struct digest *digest)
 {
-	for (uint32_t i = 0; i < giver->listing.count; i++)
-		if (holds(giver, listing_at(&giver->listing, i), digest))
-			return giver_read_again(giver, i);
-	return false;
+	struct holder wanted = { .key = key_of(digest) };
+	const struct holder *found;
+
+	if (!make_holders(giver))
+		return false;
+	found = bsearch(&wanted, giver->holders, giver->holders_count, sizeof(*giver->holders), by_key);
+	return found && giver_read_again(giver, found->number);
 }
 
 static void uploader_on_stale(struct uploader *uploader, const struct digest *digests, size_t count, const char *why)
@@ -392,6 +463,8 @@ static void uploader_on_done(struct uploader *uploader, int outcome, enum grpc_s
 		restart(giver);
 		return;
 	}
+	if (status == GRPC_UNAVAILABLE && *giver->service->pusher->why)
+		why = giver->service->pusher->why;
 	snprintf(text, sizeof(text), "the push failed: %.400s", why);
 	giver_unfit(giver, text);
 }
@@ -404,10 +477,12 @@ static void uploader_on_closed(void *owner)
 	giver->uploader = NULL;
 	giver->restart = giver->uploader_closing = false;
 	giver->sent_counted = 0;
-	giver->fed = 0;
-	if (!again)
-		giver_wake(giver);
-	else if (giver->state == GIVER_PUSHING)
+	giver->fed = giver->confirmed;
+	giver->fed_count = giver->stored_count = 0;
+	digest_set_fini(&giver->stored);
+	digest_set_fini(&giver->fed_ever);
+	giver_wake(giver);
+	if (again && giver->state == GIVER_PUSHING)
 		giver_load_again(giver);
 }
 
@@ -455,6 +530,8 @@ static void feed_decide(struct giver *giver)
 {
 	bool warm = giver->known && giver->known->count > 0;
 
+	if (giver->asked && giver->windowed)
+		giver->feed = GIVER_FEED_ALL;
 	if (giver->feed != GIVER_FEED_UNDECIDED || !giver->asked)
 		return;
 	if (warm)
@@ -472,6 +549,27 @@ static size_t feed_end(const struct giver *giver)
 	return 0;
 }
 
+/* What another upload sends is for that one to answer for. */
+static void confirm(struct giver *giver)
+{
+	bool settled = giver->uploader &&
+	               giver->fed_count == giver->stored_count + uploader_totals(giver->uploader)->blobs_promised;
+
+	while (giver->confirmed < giver->fed) {
+		const struct digest *digest = &giver->noted.items[giver->confirmed];
+
+		if (!settled && is_new(giver, digest) && !digest_set_has(&giver->stored, digest))
+			break;
+		giver->confirmed_bytes += digest->size;
+		giver->confirmed++;
+	}
+}
+
+uint64_t giver_push_pending(const struct giver *giver)
+{
+	return giver->bytes_read > giver->confirmed_bytes ? giver->bytes_read - giver->confirmed_bytes : 0;
+}
+
 void giver_push_feed(struct giver *giver)
 {
 	size_t end;
@@ -482,13 +580,18 @@ void giver_push_feed(struct giver *giver)
 		uploader_retry(giver->uploader);
 		return;
 	}
+	confirm(giver);
+	giver_read_resume(giver);
 	end = feed_end(giver);
 	if (giver->state > GIVER_LOADING || giver->restart || giver->fed >= end || !uploader_make(giver))
 		return;
 	while (giver->fed < end) {
 		const struct digest *digest = &giver->noted.items[giver->fed++];
 
-		if (is_new(giver, digest) && uploader_feed(giver->uploader, digest, 1) < 0) {
+		if (!is_new(giver, digest) || digest_set_add(&giver->fed_ever, digest) == 0)
+			continue;
+		giver->fed_count++;
+		if (uploader_feed(giver->uploader, digest, 1) < 0) {
 			giver_unfit(giver, "the edge is out of memory");
 			return;
 		}
@@ -523,8 +626,11 @@ bool giver_push_idle(const struct giver *giver)
 void giver_push_fini(struct giver *giver)
 {
 	recipes_fini(&giver->recipes);
+	digest_set_fini(&giver->stored);
+	digest_set_fini(&giver->fed_ever);
 	digest_vector_fini(&giver->noted);
 	digest_vector_fini(&giver->directories);
 	digest_vector_fini(&giver->contents);
 	free(giver->are_recipes);
+	free(giver->holders);
 }

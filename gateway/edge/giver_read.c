@@ -73,8 +73,12 @@ static void fetch_done(struct fetch *fetch, const struct content_name *name)
 		giver_unfit(giver, "a file changed while it was read");
 		return;
 	}
-	if (!again)
-		listing_set_content(&giver->listing, (uint32_t)(entry - listing_at(&giver->listing, 0)), name);
+	if (!again) {
+		uint32_t number = (uint32_t)(entry - listing_at(&giver->listing, 0));
+
+		listing_set_content(&giver->listing, number, name);
+		giver_ahead_named(giver, number);
+	}
 	fetches_start(giver);
 	giver_wake(giver);
 }
@@ -250,7 +254,49 @@ static void store_data(struct fetch *fetch, struct span data)
 		return;
 	}
 	giver->unstored_of = fetch;
+	giver->held_by_store = true;
 	call_hold(&giver->client);
+}
+
+/* More than a part of the store: what is read goes to the gateway first. Not of what is read again, which was there once. */
+static void window_check(struct giver *giver)
+{
+	if (giver->state != GIVER_LISTING || giver_push_pending(giver) <= giver->service->window_bytes)
+		return;
+	giver->windowed = giver->held_by_window = true;
+	call_hold(&giver->client);
+	giver_wake(giver);
+}
+
+/* Two holds: while one is waited for, the other takes what comes. */
+static void lots_turn(struct giver *giver)
+{
+	struct store_hold *next;
+
+	if (giver->hold_before && giver->confirmed >= giver->before_end) {
+		store_hold_release(giver->hold_before);
+		giver->hold_before = NULL;
+	}
+	if (!giver->windowed || giver->hold_before || giver->lot_bytes < giver->service->window_bytes / 4)
+		return;
+	next = store_hold_create(giver->service->cas->store, &giver->service->scope);
+	if (!next)
+		return;
+	giver->hold_before = giver->hold;
+	giver->before_end = giver->noted.count;
+	giver->hold = next;
+	giver->lot_bytes = 0;
+	ingest_set_hold(giver->ingest, next);
+}
+
+void giver_read_resume(struct giver *giver)
+{
+	lots_turn(giver);
+	if (!giver->held_by_window || giver_push_pending(giver) > giver->service->window_bytes / 2)
+		return;
+	giver->held_by_window = false;
+	if (!giver->held_by_store && !giver->client_closed)
+		call_release(&giver->client);
 }
 
 static void take_data(struct giver *giver, uint32_t number, struct span data)
@@ -266,6 +312,7 @@ static void take_data(struct giver *giver, uint32_t number, struct span data)
 		giver->bytes_read += data.size;
 		giver->service->counters.bytes_read += data.size;
 		store_data(fetch, data);
+		window_check(giver);
 		return;
 	}
 	fetch->storing = false;
@@ -285,7 +332,7 @@ static void file_on_named(struct ingest_file *file)
 		            "the edge's store is full: raise --ceiling" : "the edge could not store a file");
 		return;
 	}
-	if (giver->table && name.size == listing_at(&giver->listing, fetch->number)->size)
+	if (fetch->claim.table && name.size == listing_at(&giver->listing, fetch->number)->size)
 		stat_claim_named(&fetch->claim, &name);
 	else
 		stat_claim_end(&fetch->claim);
@@ -306,7 +353,9 @@ static void ingest_on_room(struct ingest *ingest)
 	if (rest->size)
 		return;
 	giver->unstored_of = NULL;
-	call_release(&giver->client);
+	giver->held_by_store = false;
+	if (!giver->held_by_window)
+		call_release(&giver->client);
 }
 
 static void ingest_on_put(struct ingest *ingest, const struct store_item *items, size_t count, size_t recipes_first)
@@ -316,6 +365,7 @@ static void ingest_on_put(struct ingest *ingest, const struct store_item *items,
 	for (size_t i = 0; i < count; i++) {
 		if (items[i].digest.size)
 			(void)digest_vector_add(&giver->noted, &items[i].digest);        /* what is not noted is found by the walk */
+		giver->lot_bytes += items[i].digest.size;
 		if (i >= recipes_first)
 			(void)recipes_add(&giver->recipes, &items[i].digest, items[i].data);     /* read from the store then */
 	}
@@ -429,6 +479,7 @@ void giver_read_fini(struct giver *giver)
 {
 	ingest_destroy(giver->ingest);
 	store_hold_release(giver->hold);
+	store_hold_release(giver->hold_before);
 	if (giver->table)
 		stat_table_save(giver->table);
 	stat_table_unref(giver->table);
@@ -475,6 +526,8 @@ static void remember(struct giver *giver, struct span directory, uint32_t uid)
 	hash_field(&hash, directory);
 	sha256_stream_final(&hash, key);
 	giver->known = known_get(&service->known, key);
+	if (service->mtime_distrust)
+		return;
 	giver->table_pending = true;
 	giver->request.fn = giver_on_table;
 	stat_memory_get(service->memory, &giver->request, key);

@@ -330,6 +330,46 @@ void listing_path(const struct listing *listing, uint32_t number, struct buffer 
 	}
 }
 
+static uint32_t go_mode(uint32_t mode)
+{
+	uint32_t bits = mode & FSUTIL_MODE_PERMISSIONS;
+
+	bits |= mode & S_ISUID ? FSUTIL_MODE_SETUID : 0;
+	bits |= mode & S_ISGID ? FSUTIL_MODE_SETGID : 0;
+	bits |= mode & S_ISVTX ? FSUTIL_MODE_STICKY : 0;
+	bits |= S_ISDIR(mode) ? FSUTIL_MODE_DIRECTORY : S_ISLNK(mode) ? FSUTIL_MODE_SYMLINK : S_ISFIFO(mode) ? FSUTIL_MODE_FIFO : 0;
+	return bits;
+}
+
+void listing_stat(const struct listing *listing, uint32_t number, struct buffer *out)
+{
+	const struct listing_entry *entry = listing_at(listing, number);
+	struct buffer path = buffer_heap(TREE_PATH_MAX + 1), target = buffer_heap(TREE_PATH_MAX + 1);
+	struct buffer pairs = buffer_heap(2 * TREE_XATTR_BYTES_MAX);
+	struct tree_xattr xattrs[TREE_XATTRS_MAX];
+	size_t count = get_xattrs(listing, entry, xattrs);
+	struct fsutil_stat stat = { .mode = go_mode(entry->mode), .mod_time_ns = entry->mtime_ns };
+
+	listing_path(listing, number, &path);
+	if (entry->hardlink != LISTING_NONE)
+		listing_path(listing, entry->hardlink, &target);
+	else if (entry->target_size)
+		buffer_put(&target, listing->texts.data + entry->target, entry->target_size);
+	for (size_t i = 0; i < count; i++)
+		message_put_pair(&pairs, FSUTIL_STAT_FIELD_XATTRS,
+		                 &(struct message_pair){ .key = xattrs[i].name, .value = xattrs[i].value });
+	stat.path = buffer_span(&path);
+	stat.linkname = buffer_span(&target);
+	stat.size = entry->flags & LISTING_DATA ? (int64_t)entry->size : 0;
+	stat.xattrs = (struct message_list){ .message = buffer_span(&pairs), .number = FSUTIL_STAT_FIELD_XATTRS,
+		                             .count = (uint32_t)count };
+	fsutil_stat_put(out, &stat);
+	out->failed |= path.failed || target.failed || pairs.failed;
+	buffer_fini(&path);
+	buffer_fini(&target);
+	buffer_fini(&pairs);
+}
+
 /* ---- contents ---- */
 
 void listing_set_content(struct listing *listing, uint32_t number, const struct content_name *name)

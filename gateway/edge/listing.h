@@ -24,6 +24,7 @@
 enum listing_flag {
 	LISTING_RECIPE = 1,              /* the digest is of a recipe */
 	LISTING_NAMED = 2,               /* the content has its name, or there is none to have */
+	LISTING_TOLD = 8,                /* the owner's */
 	LISTING_DATA = 4,                /* a plain file, and the first of its names: its content can be asked for */
 };
 
@@ -80,6 +81,9 @@ void listing_end(struct listing *listing);
 
 /* Appends the path from the root. */
 void listing_path(const struct listing *listing, uint32_t number, struct buffer *out);
+
+/* Appends the entry as a Stat, as fsutil writes it. */
+void listing_stat(const struct listing *listing, uint32_t number, struct buffer *out);
 
 /* What a file with LISTING_DATA holds. Its `size` becomes the content's. */
 void listing_set_content(struct listing *listing, uint32_t number, const struct content_name *name);

@@ -121,19 +121,3 @@ int recipes_add(struct recipes *recipes, const struct digest *digest, struct spa
 	recipes->blobs += record->count;
 	return 0;
 }
-
-/* A recipe's parts have chunks only: one level deep. */
-bool recipes_names(const struct recipes *recipes, const struct digest *recipe, const struct digest *blob)
-{
-	const struct recipe_record *record = recipes_find(recipes, recipe), *part;
-
-	for (uint32_t i = 0; record && i < record->count; i++) {
-		if (digest_equal(&record->blobs[i], blob))
-			return true;
-		part = record->are_recipes ? recipes_find(recipes, &record->blobs[i]) : NULL;
-		for (uint32_t k = 0; part && k < part->count; k++)
-			if (digest_equal(&part->blobs[k], blob))
-				return true;
-	}
-	return false;
-}

@@ -25,5 +25,3 @@ void recipes_fini(struct recipes *recipes);              /* all-zero is accepted
 int recipes_add(struct recipes *recipes, const struct digest *digest, struct span blob);
 /* NULL: not there. */
 const struct recipe_record *recipes_find(const struct recipes *recipes, const struct digest *digest);
-/* This recipe, or a part of it, names the blob. */
-bool recipes_names(const struct recipes *recipes, const struct digest *recipe, const struct digest *blob);

@@ -4,7 +4,10 @@
 #include <errno.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <unistd.h>
+#include "gateway/base/check.h"
 #include "gateway/base/err.h"
+#include "gateway/base/log.h"
 #include "gateway/client/conn_fault.h"
 
 #define CONNECT_TIMEOUT_NS 10000000000ull
@@ -41,6 +44,8 @@ int upstream_init(struct upstream *upstream, struct ring *ring, const struct cli
 	*upstream = (struct upstream){
 		.ring = ring, .address = config->address, .server_name = config->server_name,
 		.connect_timeout_ns = config->connect_timeout_ns ? config->connect_timeout_ns : CONNECT_TIMEOUT_NS,
+		.link_conns = config->link_conns, .token = config->token,
+		.link_timeout_ns = config->link_timeout_ns ? config->link_timeout_ns : LINK_TIMEOUT_NS,
 	};
 	address_format(&upstream->address, upstream->name);
 	if (upstream->address.local)
@@ -65,6 +70,97 @@ void upstream_fini(struct upstream *upstream)
 	upstream->authorization = NULL;
 }
 
+/* ---- the link ---- */
+
+static void link_on_up(struct link *link)
+{
+	struct upstream *upstream = link_owner(link);
+
+	if (link == upstream->link)
+		upstream->link_up = true;
+	log_event(LOG_INFO, "link up", LOG_TEXT("upstream", upstream->name));
+	upstream_ready(upstream);
+}
+
+static void link_on_down(struct link *link, const char *reason)
+{
+	const struct upstream *upstream = link_owner(link);
+
+	log_event(LOG_WARNING, "link down", LOG_TEXT("upstream", upstream->name), LOG_TEXT("reason", reason));
+}
+
+/* Its channels end with it; the next connection makes another. */
+static void link_on_lost(struct link *link, const char *reason)
+{
+	const struct upstream *upstream = link_owner(link);
+
+	log_event(LOG_WARNING, "link lost", LOG_TEXT("upstream", upstream->name), LOG_TEXT("reason", reason));
+}
+
+static void link_on_closed(struct link *link)
+{
+	struct upstream *upstream = link_owner(link);
+
+	CHECK(upstream->links_open > 0);
+	upstream->links_open--;
+	if (upstream->link == link)
+		upstream->link = NULL;
+}
+
+static const struct link_events link_events = {
+	.on_up = link_on_up, .on_down = link_on_down, .on_lost = link_on_lost, .on_closed = link_on_closed,
+};
+
+static int upstream_link(struct upstream *upstream, char *why, size_t why_size)
+{
+	struct link_config config = {
+		.address = upstream->address, .tls = upstream->tls, .server_name = upstream->server_name, .token = upstream->token,
+		.conns = upstream->link_conns, .timeout_ns = upstream->link_timeout_ns,
+		.connect_timeout_ns = upstream->connect_timeout_ns, .events = &link_events, .owner = upstream,
+	};
+	int r;
+
+	if (upstream->link && !link_is_lost(upstream->link))
+		return 0;
+	if (upstream->link)
+		link_close(upstream->link);
+	upstream->link = NULL;
+	upstream->link_up = false;
+	r = link_open(&upstream->link, upstream->ring, &config, why, why_size);
+	if (r < 0) {
+		upstream->link = NULL;
+		return ERR_RAISE(r);
+	}
+	upstream->links_open++;
+	return 0;
+}
+
+/* The link has time-outs of its own; the channel's are behind them. */
+static int connect_channel(struct upstream *upstream, struct conn **conn, struct conn_config *config, char *why, size_t why_size)
+{
+	int r = upstream_link(upstream, why, why_size), fd;
+
+	if (r < 0)
+		return r;
+	fd = link_channel_open(upstream->link);
+	config->handshake_timeout_ns = upstream->link_timeout_ns + 2 * upstream->connect_timeout_ns;
+	config->stall_timeout_ns = UINT64_MAX / 4;
+	r = fd < 0 ? fd : conn_adopt(conn, upstream->ring, fd, config);
+	if (r < 0)
+		snprintf(why, why_size, "no channel to %s: %s", upstream->name, strerror(-r));
+	if (r < 0 && fd >= 0)
+		close(fd);
+	return r < 0 ? ERR_RAISE(r) : 0;
+}
+
+void upstream_close(struct upstream *upstream)
+{
+	if (upstream->link)
+		link_close(upstream->link);
+}
+
+/* ---- connections ---- */
+
 int upstream_connect(struct upstream *upstream, struct conn **conn, const struct conn_config *config, char *why,
                      size_t why_size)
 {
@@ -73,6 +169,8 @@ int upstream_connect(struct upstream *upstream, struct conn **conn, const struct
 	with.server_name = upstream->server_name;
 	with.handshake_timeout_ns = upstream->connect_timeout_ns;
 	upstream->connections++;
+	if (upstream->link_conns)
+		return connect_channel(upstream, conn, &with, why, why_size);
 	return conn_connect(conn, upstream->ring, &upstream->address, upstream->tls, &with, why, why_size);
 }
 
@@ -106,8 +204,16 @@ const char *upstream_unreachable(const struct upstream *upstream)
 
 void upstream_describe(const struct upstream *upstream, const struct conn *conn, char *text, size_t size)
 {
+	const struct link *link = upstream->link;
 	struct conn_fault fault = conn_fault_of(conn);
 
+	if (link && link_is_lost(link) && (upstream->link_up || link_how_ended(link) == CONN_END_NONE)) {
+		snprintf(text, size, "the link to %s is lost: %s", upstream->name, link_reason(link));
+		return;
+	}
+	/* A link that was never up failed as a connection does, and is told as one. */
+	if (link && link_is_lost(link))
+		fault = (struct conn_fault){ link_how_ended(link), link_conn_error(link), link_reason(link) };
 	conn_fault_describe(&fault, &upstream->address, upstream->connect_timeout_ns, text, size);
 }
 

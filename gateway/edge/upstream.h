@@ -1,12 +1,14 @@
 /*
  * upstream: the gateway that an edge belongs to: where it is, and what the edge shows it. Connections to it are their
- * openers'; each is one more of the same credential.
+ * openers'; each is one more of the same credential: a channel of the one link that all of them ride (gateway/link/link.h), and
+ * so survives the loss of sockets, or, without links, a socket of its own. A link that is lost is followed by another one.
  *
  * On the ring's thread; upstream_init() blocks (files).
  */
 #pragma once
 
 #include "gateway/client/client.h"
+#include "gateway/link/link.h"
 #include "gateway/net/conn.h"
 #include "proto/grpc.h"
 
@@ -30,6 +32,12 @@ struct upstream {
 	struct header credential[2];     /* for each call: the token, the instance */
 	size_t credential_count;
 	char *authorization;             /* the first one's value */
+	unsigned link_conns;             /* 0: no links */
+	uint64_t link_timeout_ns;
+	const char *token;               /* borrowed */
+	struct link *link;               /* NULL: none yet */
+	bool link_up;                    /* it was, at least once */
+	unsigned links_open;             /* with those that are being closed */
 	uint64_t connections, connections_failed;        /* ever; of them those that never were ready */
 	uint64_t failing_since_ns, failed_ns;    /* the first and the last failure in a row; 0: none */
 	char failure[UPSTREAM_TEXT_MAX]; /* the last one */
@@ -37,7 +45,13 @@ struct upstream {
 
 /* From what a client's command is told; its texts live as long as `upstream`. 0, or -errno with `why`. */
 int upstream_init(struct upstream *upstream, struct ring *ring, const struct client_config *config, char *why, size_t why_size);
-void upstream_fini(struct upstream *upstream);           /* no connection is left */
+/* No connection is left: ends the link; upstream_idle() once it has gone. */
+void upstream_close(struct upstream *upstream);
+static inline bool upstream_idle(const struct upstream *upstream)
+{
+	return upstream->links_open == 0;
+}
+void upstream_fini(struct upstream *upstream);           /* idle */
 
 /* As conn_connect(); `config` says what is the opener's: events, owner, windows. */
 int upstream_connect(struct upstream *upstream, struct conn **conn, const struct conn_config *config, char *why,

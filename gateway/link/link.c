@@ -58,7 +58,7 @@ void link_lose(struct link *link, enum conn_end end, int error, const char *form
 	vsnprintf(reason, sizeof(reason), format, arguments);
 	va_end(arguments);
 	link_note(link, end, error, reason);
-	log_event(LOG_INFO, "link lost", LOG_TEXT("gateway", link->name), LOG_TEXT("reason", reason));
+	log_event(LOG_DEBUG, "link lost", LOG_TEXT("gateway", link->name), LOG_TEXT("reason", reason));
 	link_enter(link, LINK_LOST);
 	close_conns(link, "the link is lost");
 	link_mux_close_channels(&link->mux);
@@ -204,16 +204,35 @@ static void link_free(struct link *link)
 	free(link);
 }
 
+static void link_begin_end(struct link *link)
+{
+	link->ending = true;
+	link->farewell_ns = ring_now_ns(link->ring) + LINK_FAREWELL_NS;
+	for (unsigned i = 0; i < LINK_PATHS_MAX; i++)
+		link_conn_farewell(&link->conns[i]);
+	ring_cancel(link->ring, &link->retry);
+	ring_cancel(link->ring, &link->resolve);
+	link_mux_close(&link->mux);
+}
+
+/* All conns have said what they had to. */
+static bool conns_ended(struct link *link)
+{
+	bool late = ring_now_ns(link->ring) >= link->farewell_ns, all = true;
+
+	for (unsigned i = 0; i < LINK_PATHS_MAX; i++)
+		all &= link_conn_ended(&link->conns[i], late);
+	if (!all && !op_in_flight(&link->step))
+		ring_timer(link->ring, &link->step, LINK_FAREWELL_STEP_NS);
+	return all;
+}
+
 static void link_end(struct link *link)
 {
-	if (!link->ending) {
-		link->ending = true;
-		for (unsigned i = 0; i < LINK_PATHS_MAX; i++)
-			link_conn_end(&link->conns[i]);
-		ring_cancel(link->ring, &link->retry);
-		ring_cancel(link->ring, &link->resolve);
-		link_mux_close(&link->mux);
-	}
+	if (!link->ending)
+		link_begin_end(link);
+	if (!conns_ended(link))
+		return;
 	for (unsigned i = 0; i < LINK_PATHS_MAX; i++)
 		if (link->conns[i].conn)
 			return;

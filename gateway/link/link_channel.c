@@ -8,8 +8,8 @@
 #include "gateway/base/err.h"
 #include "gateway/link/link_mux.h"
 
-/* A read that fills less of the spare frame is copied into a frame of its own, so that small frames cost what they hold. */
-#define COPY_BYTES_MAX 4096
+/* A read that fills no more of the spare frame is copied into one of its own: no frame costs more than twice what it holds. */
+#define COPY_BYTES_MAX (LINK_FRAME_BYTES / 2)
 
 static void channel_on_poll(struct op *op, int32_t res);
 static void channel_on_send(struct op *op, int32_t res);
@@ -202,11 +202,11 @@ static struct link_frame *fit(struct link_channels *channels, struct link_frame 
 }
 
 /* One read of one channel. It is put at the end of the row, or watched again. */
-static void channel_read(struct link_channel *channel)
+static void channel_read(struct link_channel *channel, size_t bytes_max)
 {
 	struct link_mux *mux = channel->mux;
 	struct link_frame *frame = spare_frame(&mux->channels);
-	size_t wanted = channel->credit.may_send < LINK_FRAME_BYTES ? (size_t)channel->credit.may_send : LINK_FRAME_BYTES;
+	size_t wanted = channel->credit.may_send < bytes_max ? (size_t)channel->credit.may_send : bytes_max;
 	ssize_t n;
 
 	if (!frame) {
@@ -241,12 +241,12 @@ static void channel_read(struct link_channel *channel)
 		channel_watch(channel);
 }
 
-bool link_channels_read(struct link_mux *mux)
+bool link_channels_read(struct link_mux *mux, size_t bytes_max)
 {
 	while (!list_empty(&mux->channels.ready) && mux->trouble == LINK_TROUBLE_NONE) {
 		struct list *first = list_take(&mux->channels.ready);
 
-		channel_read(container_of(first, struct link_channel, ready));
+		channel_read(container_of(first, struct link_channel, ready), bytes_max);
 		if (link_core_pending(&mux->core))
 			return true;
 	}

@@ -48,10 +48,10 @@ int link_channel_create(struct link_channel **channel, struct link_mux *mux, uin
 void link_channel_close(struct link_channel *channel);
 
 /*
- * The next frame that is made of what users sent, pushed into the core; every channel in its turn. False: nobody has sent
- * anything that may go.
+ * The next frame that is made of what users sent, pushed into the core; every channel in its turn. At most `bytes_max` of data,
+ * which is what the path has room for. False: nobody has sent anything that may go.
  */
-bool link_channels_read(struct link_mux *mux);
+bool link_channels_read(struct link_mux *mux, size_t bytes_max);
 /* Lets what came in go to the users. */
 void link_channels_flush(struct link_mux *mux);
 /* Now and then: an idle channel holds no memory. */

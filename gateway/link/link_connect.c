@@ -308,7 +308,7 @@ const struct link_path_events link_conn_path_events = {
 	.on_greeting = path_on_greeting, .on_fault = path_on_fault, .on_closed = path_on_closed,
 };
 
-void link_conn_end(struct link_conn *at)
+void link_conn_farewell(struct link_conn *at)
 {
 	struct link_message over = { .over = true };
 
@@ -322,10 +322,20 @@ void link_conn_end(struct link_conn *at)
 	link_path_send(&at->path, &over);
 	call_end(&at->path.call);
 	link_path_detach(&at->path);
-	/* It goes out before the call is given up, as a reset would overtake it; nobody waits for an answer. */
-	conn_flush(at->conn);
+	at->farewell = true;
+}
+
+bool link_conn_ended(struct link_conn *at, bool late)
+{
+	if (!at->farewell)
+		return true;
+	/* A reset would overtake what is not sent yet. */
+	if (at->conn && conn_flush(at->conn) && !late)
+		return false;
+	at->farewell = false;
 	if (at->conn && at->call_open)
 		call_cancel(&at->path.call);
 	if (at->conn)
 		conn_drain(at->conn);
+	return true;
 }

@@ -6,6 +6,8 @@
 #include "gateway/base/check.h"
 #include "gateway/base/err.h"
 
+#define FRAME_BYTES_MIN 4096                     /* of a frame that fills a window */
+
 static void mux_on_turn(struct op *op, int32_t res);
 static void mux_on_ack(struct op *op, int32_t res);
 static void mux_on_tick(struct op *op, int32_t res);
@@ -195,16 +197,26 @@ static struct link_path *mux_open_path(struct link_mux *mux)
 	return best;
 }
 
-static bool mux_next_frame(struct link_mux *mux)
+/* Whole frames, or what fills the window, so that it is not overshot: what is under way may have to be sent again. */
+static size_t frame_bytes(const struct link_window *window)
 {
-	return link_core_pending(&mux->core) || (link_core_has_room(&mux->core) && link_channels_read(mux));
+	uint64_t room = window->bytes - window->in_flight;
+
+	return room > LINK_FRAME_BYTES ? LINK_FRAME_BYTES : room > FRAME_BYTES_MIN ? (size_t)room : FRAME_BYTES_MIN;
+}
+
+static bool mux_next_frame(struct link_mux *mux, const struct link_path *path)
+{
+	return link_core_pending(&mux->core) ||
+	       (link_core_has_room(&mux->core) &&
+	        link_channels_read(mux, frame_bytes(&mux->core.paths[path->number].window)));
 }
 
 static void mux_pump(struct link_mux *mux)
 {
 	struct link_path *path;
 
-	while ((path = mux_open_path(mux)) && mux_next_frame(mux))
+	while ((path = mux_open_path(mux)) && mux_next_frame(mux, path))
 		path_send_frame(path, link_core_next(&mux->core, path->number, ring_now_ns(mux->ring)));
 	if (!path && mux->events->on_crowded && (link_core_pending(&mux->core) || !list_empty(&mux->channels.ready)))
 		mux->events->on_crowded(mux);

@@ -6,6 +6,8 @@
 
 #define LINK_RETRY_NS_FIRST 50000000ull          /* after a second failure in a row; doubles */
 #define LINK_RETRY_NS_MAX   1000000000ull
+#define LINK_FAREWELL_NS    200000000ull         /* for a goodbye to get into the socket */
+#define LINK_FAREWELL_STEP_NS 1000000ull
 #define LINK_WIDEN_BYTES    (4u << 20)           /* traffic that is worth another conn, each */
 
 enum link_state {
@@ -25,6 +27,7 @@ struct link_conn {
 	bool ready;                              /* connected, at least once; since: */
 	uint64_t ready_ns;
 	bool attached;                           /* it is a path of the link */
+	bool farewell;                           /* the goodbye is on its way */
 	enum grpc_status status;                 /* how the call ended, when the gateway said so */
 	char text[CALL_STATUS_TEXT_MAX + 1];
 };
@@ -44,7 +47,7 @@ struct link {
 	struct link_conn conns[LINK_PATHS_MAX];
 	unsigned wanted;                         /* conns, by the traffic so far */
 	unsigned failures;                       /* attempts in a row that came to nothing */
-	uint64_t down_since_ns, timeout_ns;
+	uint64_t down_since_ns, timeout_ns, farewell_ns;
 	struct op step, retry, resolve;
 	struct address_resolved resolved[ADDRESS_RESOLVED_MAX], resolving[ADDRESS_RESOLVED_MAX];
 	int resolved_count;                      /* 0: not yet */
@@ -73,5 +76,10 @@ extern const struct link_path_events link_conn_path_events;
 void link_connect(struct link *link);
 void link_on_resolved(struct op *op, int32_t res);
 void link_on_retry(struct op *op, int32_t res);
-/* Says goodbye on a path: from the loop, not from inside an event of its conn. */
-void link_conn_end(struct link_conn *conn);
+/* Says goodbye on a path, or closes a conn that is none. */
+void link_conn_farewell(struct link_conn *conn);
+/*
+ * From the loop, not from inside an event of its conn. True: the goodbye has gone out, or it is `late`, and the conn ends by
+ * itself; nobody waits for an answer. False: to be asked again.
+ */
+bool link_conn_ended(struct link_conn *conn, bool late);

@@ -22,7 +22,7 @@ struct tls {
 	struct buffer gathering;         /* what the write BIO got */
 	struct buffer sending;           /* what tls_output lent; stays in place until tls_sent has taken it all */
 	size_t sent;
-	bool server, failed, closed;
+	bool server, to_executor, failed, closed;
 	char server_name[256];
 	char error[320];
 };
@@ -127,6 +127,7 @@ static int tls_fail(struct tls *tls)
 {
 	struct tls_fault fault = {
 		.server = tls->server,
+		.to_executor = tls->to_executor,
 		.ready = tls_ready(tls),
 		.server_name = tls->server_name,
 		.verify = SSL_get_verify_result(tls->ssl),
@@ -150,6 +151,7 @@ int tls_create(struct tls **out, struct tls_context *context, const char *server
 	if (!tls)
 		return ERR_RAISE(-ENOMEM);
 	tls->server = context->server;
+	tls->to_executor = context->to_executor;
 	tls->gathering = buffer_heap(TLS_OUTPUT_MAX);
 	tls->sending = buffer_heap(TLS_OUTPUT_MAX);
 	tls->ssl = SSL_new(context->ssl);

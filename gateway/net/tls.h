@@ -14,6 +14,7 @@ struct tls;                              /* one connection */
 
 struct tls_config {
 	bool server;
+	bool to_executor;                /* client: the other side is a buildkitd, whose operator reads what went wrong */
 	const char *certificate_path, *key_path;         /* PEM; client: optional */
 	const char *ca_path;             /* server: client certificates are asked for and checked against it; client: NULL = system roots */
 	bool require_client_certificate; /* server */

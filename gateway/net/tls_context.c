@@ -3,9 +3,11 @@
 
 #include <errno.h>
 #include <openssl/err.h>
+#include <pwd.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 #include "gateway/base/err.h"
 
 /* A server speaks h2 only. buildx offers no ALPN at all and never gets here; who offers only others is refused. */
@@ -30,13 +32,28 @@ static int no_passphrase(char *out, int size, int writing, void *context)
 	return -1;
 }
 
+/* A gateway reads as the user that it has become, which is not who made the file. */
+static void describe_denied(const char *what, const char *path, char *why, size_t why_size)
+{
+	const struct passwd *user = getpwuid(geteuid());
+	char number[16], name[64];
+
+	snprintf(number, sizeof(number), "%u", (unsigned)geteuid());
+	snprintf(name, sizeof(name), "%s", user ? user->pw_name : number);
+	snprintf(why, why_size, "cannot use %s %s: the user %s, as whom this runs, may not read it: `chown %s %s`, and let %s into the "
+	                        "directories above it", what, path, name, name, path, name);
+}
+
 static int load_failure(const char *what, const char *path, char *why, size_t why_size)
 {
 	unsigned long error = ERR_peek_last_error();
 	int system = ERR_GET_LIB(ERR_peek_error()) == ERR_LIB_SYS ? ERR_GET_REASON(ERR_peek_error()) : 0;
 	const char *reason = system ? strerror(system) : ERR_reason_error_string(error);
 
-	snprintf(why, why_size, "cannot use %s %s: %s", what, path, reason ? reason : "not a PEM file of that kind");
+	if (system == EACCES)
+		describe_denied(what, path, why, why_size);
+	else
+		snprintf(why, why_size, "cannot use %s %s: %s", what, path, reason ? reason : "not a PEM file of that kind");
 	ERR_clear_error();
 	return ERR_RAISE(system > 0 ? -system : -EINVAL);
 }
@@ -120,6 +137,7 @@ int tls_context_create(struct tls_context **context, const struct tls_config *co
 		return ERR_RAISE(-ENOMEM);
 	}
 	made->server = config->server;
+	made->to_executor = config->to_executor;
 	r = load_identity(made->ssl, config, why, why_size);
 	if (r == 0)
 		r = load_trust(made->ssl, config, why, why_size);

@@ -8,6 +8,7 @@
 
 struct tls_fault {
 	bool server;                     /* our side */
+	bool to_executor;                /* client: a gateway, and the other side a buildkitd; else a user of a gateway */
 	bool ready;                      /* the handshake was done */
 	bool output_full;                /* the peer made us answer more than it reads */
 	const char *server_name;         /* client: what the certificate had to be made out for */

@@ -6,5 +6,5 @@
 
 struct tls_context {
 	SSL_CTX *ssl;
-	bool server;
+	bool server, to_executor;
 };

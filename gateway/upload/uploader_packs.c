@@ -14,11 +14,50 @@
 
 #define PACK_HEAD         16             /* room before the blobs for the request's own head */
 #define PACK_INLINE_BYTES 65536          /* compressed at once: shorter than waking a thread is worth */
+#define PACK_SPARE_LEAST  (1u << 20)
+#define PACK_SPARE_BYTES  (PACK_HEAD + UPLOADER_BLOB_HEAD + SLUICE_PACK_BYTES)
 #define PACKS             (sizeof(((struct uploader *)0)->packs) / sizeof(struct uploader_pack))
+
+/* Whole packs are used again: new memory of that size is zeroed by the kernel each time. */
+static uint8_t *spare_take(struct uploader *uploader)
+{
+	for (size_t i = 0; i < UPLOADER_PACKS_MAX; i++) {
+		uint8_t *spare = uploader->spare[i];
+
+		uploader->spare[i] = NULL;
+		if (spare)
+			return spare;
+	}
+	return NULL;
+}
+
+static void spare_keep(struct uploader *uploader, uint8_t *bytes)
+{
+	for (size_t i = 0; i < UPLOADER_PACKS_MAX; i++) {
+		if (uploader->spare[i])
+			continue;
+		uploader->spare[i] = bytes;
+		return;
+	}
+	free(bytes);
+}
+
+static bool pack_take_bytes(struct uploader_pack *pack, struct uploader *uploader, size_t size)
+{
+	pack->bytes_capacity = size > PACK_SPARE_LEAST ? PACK_SPARE_BYTES : size;
+	CHECK(size <= PACK_SPARE_BYTES);
+	pack->bytes = pack->bytes_capacity == PACK_SPARE_BYTES ? spare_take(uploader) : NULL;
+	if (!pack->bytes)
+		pack->bytes = malloc(pack->bytes_capacity);
+	return pack->bytes != NULL;
+}
 
 static void pack_forget_bytes(struct uploader_pack *pack)
 {
-	free(pack->bytes);
+	if (pack->bytes && pack->bytes_capacity == PACK_SPARE_BYTES)
+		spare_keep(pack->uploader, pack->bytes);
+	else
+		free(pack->bytes);
 	pack->bytes = NULL;
 	buffer_fini(&pack->deflated);
 	pack->message = (struct span){ 0 };
@@ -94,6 +133,8 @@ void uploader_packs_fini(struct uploader *uploader)
 		pack_forget_bytes(&uploader->packs[i]);
 		free(uploader->packs[i].pieces);
 	}
+	for (size_t i = 0; i < UPLOADER_PACKS_MAX; i++)
+		free(uploader->spare[i]);
 }
 
 /* ---- choosing ---- */
@@ -149,13 +190,12 @@ static bool pack_choose(struct uploader *uploader, struct uploader_pack *pack)
 	uploader->missing_bytes -= bytes;
 	if (uploader->missing_next == uploader->missing.count)
 		uploader->missing.count = uploader->missing_next = 0;
-	pack->bytes = malloc(PACK_HEAD + bytes);
 	pack->read.pieces = pack->pieces;
 	pack->read.count = count;
 	pack->uploader = uploader;
 	pack->number = uploader->packs_number++;
 	pack->state = PACK_DUE;
-	return pack->bytes != NULL;
+	return pack_take_bytes(pack, uploader, PACK_HEAD + bytes);
 }
 
 /* ---- the message ---- */

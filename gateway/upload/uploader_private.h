@@ -53,6 +53,7 @@ struct uploader_pack {
 	size_t pieces_capacity;
 	struct uploader_read read;
 	uint8_t *bytes;                  /* of the message, with some room before it */
+	size_t bytes_capacity;
 	struct span message;
 	int level;                       /* to compress it at */
 	struct buffer deflated;          /* in place of it when that pays */
@@ -95,6 +96,7 @@ struct uploader {
 	unsigned flights_first, flights_count;
 	struct uploader_pack packs[UPLOADER_PACKS_MAX + UPLOADER_IN_FLIGHT_MAX];
 	uint64_t packs_number;
+	uint8_t *spare[UPLOADER_PACKS_MAX];      /* room for a whole pack each, to be used again; NULL: none */
 	struct level level_next;
 	struct post turn;                /* the loop has its turn between two packs */
 	bool turn_posted;

@@ -126,9 +126,10 @@ func runner(b *bench, shape rig.Shape, mtime, what string, change func(tree stri
 	if mtime == "stable" {
 		worst := 0.0
 		for i := range played {
-			worst = max(worst, played[i]-float64(changed[i]))
+			// A Dockerfile is asked for each time: buildkitd compares nothing there.
+			worst = max(worst, played[i]-float64(changed[i])-float64(len(dockerfile)))
 		}
-		limits = append(limits, table.AtMost("content bytes to the daemon, besides what changed", worst, 0))
+		limits = append(limits, table.AtMost("content bytes to the daemon, besides Dockerfile and what changed", worst, 0))
 	}
 	b.Report(s.name(what), ways, limits...)
 }

@@ -62,7 +62,7 @@ func TestCallsThroughAnEdge(t *testing.T) {
 		})
 	}
 	// An image that must be the same to the last bit has its files' own times also where others have not.
-	t.Run("OCI export, stable", func(t *testing.T) {
+	t.Run("stable OCI export", func(t *testing.T) {
 		t.Parallel()
 		needsMtime(t, "stable")
 		checkReproducibleImage(t, throughEdge(t, "stable"))
@@ -137,10 +137,10 @@ var listedTime = regexp.MustCompile(`(?m)^("(?:[^"\\]|\\.)*" [^d ]\S*) \d+`)
 
 func timeless(list string) string { return listedTime.ReplaceAllString(list, "$1 -") }
 
-// The property: whatever the trees and whatever changes, forged files with the size and time of others among it, from however
-// many clients with directories of one name, behind however many edges: with stable mtimes the daemon has what the client has,
-// and under a key of its path, size and time name one content, ever. With the client's mtimes the same holds but for forgeries,
-// which are beyond BuildKit; there times are the client's own.
+// The property: whatever the trees and whatever changes, from however many directories of one name, on however many machines,
+// behind however many edges, with other bytes under the same path, size and time among them: with stable mtimes the daemon has
+// what the client has, and under a key of its path, size and time name one content, ever. With the client's mtimes, where keys
+// are one directory's, times are the client's own.
 func TestDaemonHasWhatIsBehindTheEdge(t *testing.T) {
 	t.Parallel()
 	for _, mtime := range mtimes {
@@ -163,23 +163,24 @@ func TestDaemonHasWhatIsBehindTheEdge(t *testing.T) {
 				random := rand.New(rand.NewPCG(seed, 0))
 				// Two directories of one name that begin alike, as two checkouts do.
 				trees := []*fake.Tree{fake.Random(rand.New(rand.NewPCG(seed, 1)), entries), fake.Random(rand.New(rand.NewPCG(seed, 1)), entries)}
+				keys := []string{fmt.Sprintf("tree-%d:0", round), fmt.Sprintf("tree-%d:1", round)}
 				for step := range steps {
-					tree := trees[random.IntN(2)]
+					i := random.IntN(2)
+					tree := trees[i]
 					tree.Change(random, random.IntN(5))
-					if step%4 != 3 {
-						tree.Fit() // with a device in it a tree is sent as buildx sends it
-					}
-					if file := tree.SomeFile(random); mtime == "stable" && file != "" {
-						tree.Forge(file, random.Uint64())
+					if step%4 != 3 || mtime == "stable" {
+						tree.Fit() // with a device in it a tree is sent as buildx sends it; TestUnfitThroughAStableEdge
 					}
 					if random.IntN(5) == 0 {
 						tree.Touch(random)
 					}
-					c := connect(t, edges[random.IntN(2)].Address())
-					c.SharedKey = fmt.Sprintf("tree-%d:%d", round, random.IntN(3))
-					if mtime == "client" { // there a key is one directory
-						c.SharedKey = fmt.Sprintf("tree-%d:%p", round, tree)
+					// Under one key a stat is believed. So a forgery is another directory's, on another machine: nobody knows its key.
+					if file := tree.SomeFile(random); mtime == "stable" && file != "" && random.IntN(2) == 0 {
+						tree.Forge(file, random.Uint64())
+						keys[i] = fmt.Sprintf("tree-%d:%d-%d", round, i, step)
 					}
+					c := connect(t, edges[random.IntN(2)].Address())
+					c.SharedKey = keys[i]
 					got := daemon.build(t, c, tree)
 					c.Close()
 					wanted, err := fake.Listing(tree, false)
@@ -198,6 +199,34 @@ func TestDaemonHasWhatIsBehindTheEdge(t *testing.T) {
 				t.Error(broken)
 			}
 		})
+	}
+}
+
+// A context that the edge cannot give, for a device in it, goes file by file, with the client's own times; and what the daemon has
+// from another directory under the same path, size and time, given by an edge before, is not taken for it.
+func TestUnfitThroughAStableEdge(t *testing.T) {
+	t.Parallel()
+	needsMtime(t, "stable")
+	daemon := newKeyed(t)
+	gateway := rig.NewGateway(t, rig.GatewayOptions{Executors: []string{rig.Executor(daemon.Address, 4)}})
+	edge := rig.NewEdge(t, rig.EdgeOptions{Upstream: gateway.Address, Mtime: "stable"})
+	build := func(identity string, tree *fake.Tree) {
+		t.Helper()
+		c := connect(t, edge.Address())
+		c.SharedKey = "tree:" + identity
+		wanted, _ := fake.Listing(tree, false)
+		if got := daemon.build(t, c, tree); timeless(got) != timeless(wanted) {
+			t.Errorf("%s:\n%s\n%s", identity, fake.FirstDifference(timeless(got), timeless(wanted)), gateway.Process().Log().Tail())
+		}
+	}
+	fit, unfit := bulk(3, 1000), bulk(3, 1000)
+	unfit.Forge("d1/f1", 99)
+	unfit.Device("null", 1, 3)
+	build("fit", fit)
+	build("unfit", unfit)
+	build("fit", fit)
+	for _, broken := range daemon.broken {
+		t.Error(broken)
 	}
 }
 
@@ -266,6 +295,7 @@ func TestFreshCheckoutThroughAnEdge(t *testing.T) {
 			}
 			build("one")
 			tree.Touch(rand.New(rand.NewPCG(1, 2)))
+			gateway.Gauges(t) // numbers from after the first build
 			before, played := wire.Counts(), gateway.Metrics(t)["sluice_context_bytes_from_store_total"]
 			build("two")
 			if up := wire.Counts().Since(before).Up; up > 64<<10 {
@@ -354,7 +384,7 @@ func TestEdgeAndGatewayRestart(t *testing.T) {
 	oddTree(t, directory)
 	s.build(t, directory)
 	restarts := map[string]func(){
-		"edge":    func() { s.edge.Crash(); s.edge.Start(t) },
+		"edge":    func() { s.edge.Crash(t); s.edge.Start(t) },
 		"gateway": func() { s.gateway.Crash(); s.gateway.Resume(t) },
 	}
 	for _, who := range []string{"edge", "gateway"} {
@@ -375,6 +405,7 @@ func TestEdgeAndGatewayRestart(t *testing.T) {
 // All connections between edge and gateway are cut in the middle of a build, or say nothing for a while: in the context's
 // transfer, in a step, in the export. buildx does not notice, and what was made is right.
 func TestCutsAreNotNoticed(t *testing.T) {
+	t.Parallel()
 	needs(t, rig.Relay, rig.Resume)
 	const size = 60 << 20
 	for _, moment := range []struct{ name, text string }{
@@ -409,7 +440,7 @@ func TestCutsAreNotNoticed(t *testing.T) {
 	}
 }
 
-// A gateway that stays away for longer than the limit: the build ends, and says that. So does one that begins then; once the
+// A gateway that stays away for longer than the limit: the build ends, and names it. So does one that begins then; once the
 // gateway is back all is well.
 func TestGatewayIsUnreachable(t *testing.T) {
 	t.Parallel()
@@ -424,19 +455,24 @@ func TestGatewayIsUnreachable(t *testing.T) {
 		newContext(t, shell+"RUN echo fast-$(echo asleep) && sleep 100\n", nil))
 	running.AwaitText(t, asleep)
 	s.wire.Refuse(true)
-	if err := running.Wait(t, 60*time.Second); err == nil || !strings.Contains(running.Output.String(), "gateway") {
+	if err := running.Wait(t, 60*time.Second); err == nil || !strings.Contains(running.Output.String(), s.wire.Address) {
 		t.Errorf("%v: %s", err, running.Output.Tail())
 	}
 	c := connect(t, s.edge.Address())
 	ctx, cancel := context.WithTimeout(context.Background(), 60*time.Second)
 	defer cancel()
-	if _, err := c.Raw().ListWorkers(ctx); err == nil || !strings.Contains(err.Error(), "gateway") {
+	if _, err := c.Raw().ListWorkers(ctx); err == nil || !strings.Contains(err.Error(), s.wire.Address) {
 		t.Errorf("without a gateway: %v", err)
 	}
-	if told, err := s.home.Run("buildx", "build", "--builder", "edge", directory); err == nil {
-		t.Errorf("a build without a gateway: %s", told)
+	if told, err := s.home.Run("buildx", "build", "--builder", "edge", directory); err == nil || !strings.Contains(told, s.wire.Address) {
+		t.Errorf("a build without a gateway: %v: %s", err, told)
 	}
 	s.wire.Refuse(false)
+	// For a moment the edge may still answer that there is none, so that a client stops trying.
+	rig.Eventually(t, 30*time.Second, "the gateway is reached again", func() bool {
+		_, err := c.Raw().ListWorkers(ctx)
+		return err == nil
+	})
 	s.build(t, directory)
 }
 

@@ -5,7 +5,9 @@ import (
 	"os/exec"
 	"path/filepath"
 	"strings"
+	"syscall"
 	"testing"
+	"time"
 
 	"sluice.dev/sluice/tests/interop/fake"
 	"sluice.dev/sluice/tests/interop/rig"
@@ -102,6 +104,79 @@ func TestTLS(t *testing.T) {
 	old := *home
 	old.Buildx = rig.Setting(t, "OLD_BUILDX")
 	old.MustRun(t, "buildx", "build", "--builder", "mine", directory)
+}
+
+// daemon is a buildkitd that takes only clients with a certificate of this authority.
+func (a *authority) daemon(t *testing.T) *rig.Daemon {
+	t.Helper()
+	certificate := a.issue(t, "--server", "--name", "127.0.0.1")
+	return rig.NewDaemon(t, "--tlscacert", filepath.Join(certificate, "ca.pem"), "--tlscert", filepath.Join(certificate, "cert.pem"),
+		"--tlskey", filepath.Join(certificate, "key.pem"))
+}
+
+// readable lets the gateway, which gives up root, read a file.
+func readable(t *testing.T, path string) string {
+	t.Helper()
+	if err := os.Chown(path, 65534, 65534); err != nil {
+		t.Fatal(err)
+	}
+	return path
+}
+
+// A gateway and its buildkitd know each other by certificates. What is wrong with them is told to who runs the gateway, and mended
+// without a restart.
+func TestExecutorOverTLS(t *testing.T) {
+	t.Parallel()
+	needs(t, rig.Pool)
+	ca, other := newAuthority(t), newAuthority(t)
+	daemon := ca.daemon(t)
+	mine, foreign := ca.client(t, "default"), other.client(t, "default")
+	keys := filepath.Join(rig.Directory(t), "keys")
+	take := func(from string) {
+		t.Helper()
+		if err := os.MkdirAll(keys, 0o755); err != nil {
+			t.Fatal(err)
+		}
+		for _, name := range []string{"ca.pem", "cert.pem", "key.pem"} {
+			data, err := os.ReadFile(filepath.Join(from, name))
+			if err != nil {
+				t.Fatal(err)
+			}
+			if err := os.WriteFile(filepath.Join(keys, name), data, 0o600); err != nil {
+				t.Fatal(err)
+			}
+			readable(t, filepath.Join(keys, name))
+		}
+	}
+	take(foreign)
+	address := "tcps://" + daemon.Address + ",slots=4"
+	files := ",ca=" + filepath.Join(keys, "ca.pem") + ",cert=" + filepath.Join(keys, "cert.pem") + ",key=" + filepath.Join(keys, "key.pem")
+	directory := newContext(t, shell+"COPY src /src\nRUN true\n", nil)
+
+	// Its own CA is right and it shows nothing.
+	bare := rig.NewGateway(t, rig.GatewayOptions{Executors: []string{address + ",ca=" + filepath.Join(ca.directory, "ca.pem")}})
+	rig.Eventually(t, 20*time.Second, "the log says that a certificate is needed", func() bool {
+		return strings.Contains(bare.Process().Log().String(), "the buildkitd requires a client certificate")
+	})
+	// All is another authority's.
+	gateway := rig.NewGateway(t, rig.GatewayOptions{Executors: []string{address + files}})
+	rig.Eventually(t, 20*time.Second, "the log says that the CA is another", func() bool {
+		return strings.Contains(gateway.Process().Log().String(), "is ca= in --buildkit the CA of the buildkitd's certificate?")
+	})
+	take(mine)
+	gateway.Process().Signal(syscall.SIGHUP)
+	home := rig.NewHome(t)
+	home.AddBuilder(t, "sluice", "tcp://"+gateway.Address)
+	home.MustRun(t, "buildx", "build", "--builder", "sluice", directory)
+	// Keys that cannot be read change nothing.
+	if err := os.WriteFile(filepath.Join(keys, "key.pem"), []byte("no key"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	gateway.Process().Signal(syscall.SIGHUP)
+	rig.Eventually(t, 20*time.Second, "the log names the key", func() bool {
+		return strings.Contains(gateway.Process().Log().String(), "not reloaded why=\"executor tcps://"+daemon.Address+": cannot use the key")
+	})
+	home.MustRun(t, "buildx", "build", "--builder", "sluice", "--no-cache", directory)
 }
 
 // Each tenant's builds reach the executors of that tenant and no others.

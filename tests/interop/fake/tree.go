@@ -81,6 +81,12 @@ func (t *Tree) Forge(path string, seed uint64) {
 	t.relink()
 }
 
+// Device puts a character device.
+func (t *Tree) Device(path string, major, minor int64) {
+	e := t.put(path, os.ModeDevice|os.ModeCharDevice|0o666, 0, 0)
+	e.stat.Devmajor, e.stat.Devminor = major, minor
+}
+
 // Fit takes away what no content-addressed tree holds: devices.
 func (t *Tree) Fit() {
 	for name, e := range t.entries {

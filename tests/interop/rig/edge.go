@@ -75,8 +75,19 @@ func (e *Edge) Start(s Scope) {
 // Stop ends it in order: it must, with status 0, and with nothing that a sanitizer complains about.
 func (e *Edge) Stop(s Scope) { endWell(s, "the edge", e.process) }
 
-// Crash ends it at once.
-func (e *Edge) Crash() { e.process.Stop(syscall.SIGKILL) }
+// Crash ends it at once. The kernel takes an io_uring's sockets down some time after the process has gone: until then somebody
+// seems to listen.
+func (e *Edge) Crash(s Scope) {
+	s.Helper()
+	e.process.Stop(syscall.SIGKILL)
+	Eventually(s, 10*time.Second, "the edge's socket is closed", func() bool {
+		conn, err := net.Dial("unix", e.Socket)
+		if err == nil {
+			conn.Close()
+		}
+		return err != nil
+	})
+}
 
 // Refresh starts it with nothing, as on a new machine.
 func (e *Edge) Refresh(s Scope) {

@@ -44,8 +44,12 @@ func NewGateway(s Scope, options GatewayOptions) *Gateway {
 	if scheme == "" {
 		scheme = "grpc"
 	}
+	ceiling := "4GB"
+	if Soak() {
+		ceiling = "16GB" // its contexts are longer than that
+	}
 	arguments := []string{"serve", "--listen", scheme + "://" + g.Address, "--store", g.Store, "--user", "nobody", "--slots", "0",
-		"--ceiling", "4GB", "--admin", g.Admin}
+		"--ceiling", ceiling, "--admin", g.Admin}
 	for _, executor := range options.Executors {
 		arguments = append(arguments, "--buildkit", executor)
 	}

@@ -2,12 +2,15 @@ package rig
 
 import (
 	"bytes"
+	"fmt"
+	"math/rand/v2"
 	"net"
 	"os"
 	"os/exec"
 	"runtime"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"syscall"
 	"time"
 )
@@ -109,15 +112,28 @@ func (p *Process) Log() *Output {
 	return &p.output
 }
 
+// Ports for servers: below those that the kernel gives to connections (32768 on), which may be taken between the choice of a
+// port and its use, and none twice in a run.
+const portLeast, portMost = 15000, 32000
+
+var nextPort = func() *atomic.Int64 {
+	next := &atomic.Int64{}
+	next.Store(rand.Int64N(portMost - portLeast))
+	return next
+}()
+
 // FreeAddress is a loopback port that nobody listens on.
 func FreeAddress(s Scope) string {
 	s.Helper()
-	listener, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		s.Fatalf("%v", err)
+	for range portMost - portLeast {
+		port := portLeast + nextPort.Add(1)%(portMost-portLeast)
+		if listener, err := net.Listen("tcp", fmt.Sprintf("127.0.0.1:%d", port)); err == nil {
+			defer listener.Close()
+			return listener.Addr().String()
+		}
 	}
-	defer listener.Close()
-	return listener.Addr().String()
+	s.Fatalf("no port is free")
+	return ""
 }
 
 // Await waits until somebody listens there.

@@ -12,7 +12,14 @@ import (
 )
 
 // Patience is how long one client command may take before a test gives up on it.
-const Patience = 3 * time.Minute
+var Patience = patience()
+
+func patience() time.Duration {
+	if Soak() {
+		return 30 * time.Minute // gigabytes, and minutes in the queue
+	}
+	return 3 * time.Minute
+}
 
 // Scope is what a helper needs of a test: *testing.T is one, and so is a Main that lives as long as the whole run.
 type Scope interface {

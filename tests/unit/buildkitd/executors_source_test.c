@@ -13,6 +13,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 #include <cmocka.h>
 
 #include "tests/unit/buildkitd/daemon_stand_in.h"
@@ -179,6 +180,44 @@ static void over_tls(void **state)
 	end(fixture);
 }
 
+static void copy_file(const char *from, const char *to)
+{
+	char command[600];
+
+	snprintf(command, sizeof(command), "cp %s %s", from, to);
+	assert_int_equal(system(command), 0);
+}
+
+/* What was read wrongly is mended without a restart; what cannot be read leaves all as it was. */
+static void keys_are_read_again(void **state)
+{
+	struct fixture *fixture = begin(state);
+	struct tls_config keys = keys_server("server", NULL, false);
+	char mended[] = "/tmp/sluice-source-ca-XXXXXX", address[600], why[600] = "";
+	const char *const addresses[] = { address };
+	const struct executor *executor;
+	int fd = mkstemp(mended);
+
+	assert_true(fd >= 0);
+	close(fd);
+	copy_file(keys_path("other-ca", "ca.pem"), mended);
+	assert_int_equal(tls_context_create(&fixture->daemons[0].tls, &keys, why, sizeof(why)), 0);
+	start(&fixture->daemons[0], fixture->ring);
+	snprintf(address, sizeof(address), "tcps://localhost:%s,name=mended,ca=%s", port_of(&fixture->daemons[0]), mended);
+	assert_int_equal(create(fixture, addresses, 1, NULL, why, sizeof(why)), 0);
+	executor = executors_find(fixture->executors, "default", "mended");
+	UNTIL(fixture, strstr(executor_why(executor), "is ca= in --buildkit"));
+	copy_file("/dev/null", mended);
+	assert_int_not_equal(executors_source_reload(fixture->source, why, sizeof(why)), 0);
+	assert_non_null(strstr(why, mended));
+	copy_file(keys_path("ca", "ca.pem"), mended);
+	assert_int_equal(executors_source_reload(fixture->source, why, sizeof(why)), 0);
+	UNTIL(fixture, ready(fixture, "default", "mended"));
+	unlink(mended);
+	tls_context_destroy(fixture->daemons[0].tls);
+	end(fixture);
+}
+
 /* ---- a name ---- */
 
 /* What the name stands for; read by a worker. */
@@ -311,6 +350,7 @@ int main(void)
 		BOTH(fixed_ones_join),
 		BOTH(what_cannot_be_is_said),
 		BOTH(over_tls),
+		BOTH(keys_are_read_again),
 		BOTH(those_of_a_name_come_and_go),
 		BOTH(a_group_has_a_name),
 		BOTH(the_system_is_asked),

@@ -26,6 +26,7 @@
 #include "gateway/daemon/privileges.h"
 #include "gateway/daemon/signals.h"
 #include "proto/sluice_v1.h"
+#include "tests/unit/net/keys.h"
 
 #define USER         "nobody"
 #define CHILD_FAILED 17
@@ -147,10 +148,23 @@ static void what_cannot_start_says_why(void **state)
 	expect_failure(&config, "/nonexistent/store");
 }
 
+/* Of the server's set, where its user may look. */
+static const char *copy_of(char *path, size_t path_size, const char *file, mode_t mode)
+{
+	char command[600];
+
+	snprintf(path, path_size, "%s/%s", directory, file);
+	snprintf(command, sizeof(command), "cp %s %s", keys_path("server", file), path);
+	assert_int_equal(system(command), 0);
+	assert_int_equal(chmod(path, mode), 0);
+	return path;
+}
+
 static void what_root_cannot_start_says_why(void **state)
 {
 	const char *listen[] = { socket_address };
 	struct daemon_config config = config_make(listen);
+	char certificate[160], key[160];
 
 	if (geteuid() != 0)
 		skip();
@@ -162,6 +176,13 @@ static void what_root_cannot_start_says_why(void **state)
 	assert_int_equal(mkdir(store_path, 0755), 0);
 	expect_failure(&config, "chown");
 	assert_int_equal(rmdir(store_path), 0);
+	/* Made by root for root, as `sluice cert` does. */
+	config = config_make(listen);
+	config.tls_certificate = copy_of(certificate, sizeof(certificate), "cert.pem", 0644);
+	config.tls_key = copy_of(key, sizeof(key), "key.pem", 0600);
+	expect_failure(&config, "the user " USER ", as whom this runs, may not read it: `chown " USER " ");
+	expect_failure(&config, config.tls_key);
+	config = config_make(listen);
 	/* With an executor host already forked: it ends, too, or this would wait for ever. */
 	config.slots = 1;
 	config.runtime = "/nonexistent-runtime";
@@ -387,5 +408,5 @@ int main(void)
 		cmocka_unit_test_setup_teardown(privileges_do_not_come_back, setup, teardown),
 	};
 
-	return cmocka_run_group_tests(tests, NULL, NULL);
+	return cmocka_run_group_tests(tests, keys_make, keys_remove);
 }

@@ -252,6 +252,40 @@ static void refusals_say_what_to_do(void **state)
 	}
 }
 
+/* A gateway at a buildkitd: who reads it has named that to the gateway, and has no SLUICE_TLS_CA to set. */
+static void refusals_of_a_buildkitd_say_what_to_do(void **state)
+{
+	static const struct {
+		const char *ca, *client, *name, *server, *server_ca;
+		const char *says;
+	} cases[] = {
+		{ "other-ca", NULL, "localhost", "server", NULL, "is ca= in --buildkit the CA of the buildkitd's certificate?" },
+		{ "ca", NULL, "localhost", "expired", NULL, "does the buildkitd need a new one" },
+		{ "ca", NULL, "localhost", "misnamed", NULL, "--buildkit must name the buildkitd as its certificate does" },
+		{ "ca", NULL, "localhost", "server", "ca", "the buildkitd requires a client certificate" },
+		{ "ca", "stranger", "localhost", "server", "ca", "its --tlscacert must name that" },
+		{ "ca", "late-client", "localhost", "server", "ca", "(cert= in --buildkit) has expired" },
+		{ "ca", "server", "localhost", "server", "ca", "(cert= in --buildkit) is not one for a client" },
+	};
+
+	for (size_t i = 0; i < sizeof(cases) / sizeof(cases[0]); i++) {
+		struct tls_config config = {
+			.to_executor = true, .ca_path = keys_path(cases[i].ca, "ca.pem"),
+			.certificate_path = cases[i].client ? keys_path(cases[i].client, "cert.pem") : NULL,
+			.key_path = cases[i].client ? keys_path(cases[i].client, "key.pem") : NULL,
+		};
+		struct end client, server;
+
+		end_init(&client, &config, cases[i].name);
+		servers_end(&server, cases[i].server, cases[i].server_ca, cases[i].server_ca);
+		talk(&client, &server, SIZE_MAX);
+		if (!strstr(tls_error(client.tls), cases[i].says) || strstr(tls_error(client.tls), "SLUICE_"))
+			fail_msg("case %zu: %s", i, tls_error(client.tls));
+		end_fini(&client);
+		end_fini(&server);
+	}
+}
+
 /* A client made with OpenSSL alone; `alpn` in wire form. Returns what the server selected, "" for none, NULL: refused. */
 static const char *alpn_result(const char *alpn, size_t alpn_size, struct end *server)
 {
@@ -386,6 +420,7 @@ int main(void)
 		cmocka_unit_test(output_is_bounded),
 		cmocka_unit_test(the_peers_name_is_known),
 		cmocka_unit_test(refusals_say_what_to_do),
+		cmocka_unit_test(refusals_of_a_buildkitd_say_what_to_do),
 		cmocka_unit_test(alpn_is_h2_or_none),
 		cmocka_unit_test(what_is_no_tls_is_named),
 		cmocka_unit_test(damage_is_noticed),

@@ -418,8 +418,15 @@ static void rig_on_session_closed(struct session *session)
 	client->session = NULL;
 }
 
+static int rig_on_call(struct session *session, struct stream *stream, const struct grpc_request *head)
+{
+	struct rig *rig = ((struct rig_client *)session_owner(session))->rig;
+
+	return rig->on_call ? rig->on_call(rig, session, stream, head) : SESSION_PASS;
+}
+
 static const struct session_events rig_session_events = {
-	.on_executor_closed = rig_on_executor_closed, .on_closed = rig_on_session_closed,
+	.on_call = rig_on_call, .on_executor_closed = rig_on_executor_closed, .on_closed = rig_on_session_closed,
 };
 
 static int gateway_on_stream(void *owner, struct stream *stream, const struct h2_request *request)

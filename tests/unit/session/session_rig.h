@@ -113,6 +113,8 @@ struct rig {
 	struct diffcopy_service service;
 	struct spool_room spools;
 	struct play_service play;
+	/* The daemon's calls of which the owner of the session takes some himself; as session_events.on_call. NULL: none. */
+	int (*on_call)(struct rig *rig, struct session *session, struct stream *stream, const struct grpc_request *head);
 	rig_give_fn *give;               /* of the clients that start from now on */
 	void *giver;
 	bool stable;                     /* they would have stable keys */
