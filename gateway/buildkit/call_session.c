@@ -62,7 +62,7 @@ int call_session_accept(struct buildkit_call *call, const struct server_request 
 /* Of "directory:client". */
 static size_t directory_bytes(struct span key)
 {
-	const uint8_t *colon = key.size ? memchr(key.data, ':', key.size) : NULL;
+	const uint8_t *colon = key.size ? memrchr(key.data, ':', key.size) : NULL;
 
 	return colon ? (size_t)(colon - key.data) : key.size;
 }

@@ -389,13 +389,11 @@ static void session_stabilise(struct session *session, struct span tenant)
 {
 	struct stable *stable = session->gives ? session->config.play->stable : NULL;
 	const struct span key = session->shared_key;
-	size_t size = key.size;
+	const uint8_t *colon = key.size ? memrchr(key.data, ':', key.size) : NULL;
+	size_t size = colon ? (size_t)(colon - key.data) : key.size;
 
 	if (!stable || !key.size || !span_is(session_header(session, HEADER_MTIME), "stable"))
 		return;
-	for (size_t i = key.size; i-- > 0;)
-		if (key.data[i] == ':')
-			size = i;
 	session->request.fn = session_on_lineage;
 	session->stable = session->asking = stable_get(stable, &session->request, tenant, span_make(key.data, size)) == 0;
 }

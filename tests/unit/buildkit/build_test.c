@@ -59,6 +59,44 @@ static void a_build_is_described(void **state)
 }
 
 /* More exporters, and longer names, than there is room for. */
+static bool wants_real_times(const char *frontend_attribute, const char *exporter_attribute, const char *value)
+{
+	uint8_t storage[512];
+	struct buffer out = buffer_over(storage, sizeof(storage));
+	struct buildkit_solve_request solve;
+	struct build *build;
+	size_t mark;
+	bool wants;
+
+	pb_put_text(&out, 1, "the-ref");
+	if (frontend_attribute)
+		message_put_pair(&out, 7, &(struct message_pair){ .key = span_text(frontend_attribute), .value = span_text(value) });
+	mark = pb_begin(&out, 13);
+	pb_put_text(&out, 1, "oci");
+	if (exporter_attribute)
+		message_put_pair(&out, 2, &(struct message_pair){ .key = span_text(exporter_attribute), .value = span_text(value) });
+	pb_end(&out, mark);
+	assert_false(out.failed);
+	assert_true(buildkit_solve_request_decode(buffer_span(&out), &solve));
+	build = build_create(&solve, "acme", "alice", 7);
+	assert_non_null(build);
+	wants = build->real_times;
+	build_destroy(build);
+	return wants;
+}
+
+/* Its result depends on mtimes: these are to be the client's. */
+static void a_build_may_want_real_times(void **state)
+{
+	(void)state;
+	assert_false(wants_real_times(NULL, NULL, ""));
+	assert_false(wants_real_times("build-arg:OTHER", "name", "1"));
+	assert_true(wants_real_times("build-arg:SOURCE_DATE_EPOCH", NULL, "1700000000"));
+	assert_true(wants_real_times(NULL, "rewrite-timestamp", "true"));
+	assert_false(wants_real_times(NULL, "rewrite-timestamp", "false"));
+	assert_true(wants_real_times(NULL, "source-date-epoch", "0"));
+}
+
 static void what_is_too_long_is_cut(void **state)
 {
 	const char *exporters[] = { "a-very-long-exporter-type-indeed", "another-very-long-exporter-type", "third" };
@@ -179,6 +217,7 @@ int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(a_build_is_described),
+		cmocka_unit_test(a_build_may_want_real_times),
 		cmocka_unit_test(what_is_too_long_is_cut),
 		cmocka_unit_test(steps_are_counted),
 		cmocka_unit_test(refs_are_remembered_for_a_while),
