@@ -150,6 +150,8 @@ static int uplink_for(struct uplink **found, struct channel *channel, char *why,
 	*found = channel->uplink;
 	if (*found && conn_end((*found)->conn) == CONN_END_NONE)
 		return 0;
+	if (upstream_is_down(channel->channels->upstream, why, why_size))
+		return -EAGAIN;
 	return uplink_open(found, channel, why, why_size);
 }
 

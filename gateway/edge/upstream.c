@@ -89,14 +89,6 @@ static void link_on_down(struct link *link, const char *reason)
 	log_event(LOG_WARNING, "link down", LOG_TEXT("upstream", upstream->name), LOG_TEXT("reason", reason));
 }
 
-/* Its channels end with it; the next connection makes another. */
-static void link_on_lost(struct link *link, const char *reason)
-{
-	const struct upstream *upstream = link_owner(link);
-
-	log_event(LOG_WARNING, "link lost", LOG_TEXT("upstream", upstream->name), LOG_TEXT("reason", reason));
-}
-
 static void link_on_closed(struct link *link)
 {
 	struct upstream *upstream = link_owner(link);
@@ -108,7 +100,7 @@ static void link_on_closed(struct link *link)
 }
 
 static const struct link_events link_events = {
-	.on_up = link_on_up, .on_down = link_on_down, .on_lost = link_on_lost, .on_closed = link_on_closed,
+	.on_up = link_on_up, .on_down = link_on_down, .on_closed = link_on_closed,
 };
 
 static int upstream_link(struct upstream *upstream, char *why, size_t why_size)
@@ -179,17 +171,37 @@ void upstream_ready(struct upstream *upstream)
 	upstream->failing_since_ns = 0;
 }
 
+static void note_failure(struct upstream *upstream)
+{
+	upstream->connections_failed++;
+	upstream->failed_ns = ring_now_ns(upstream->ring);
+	if (!upstream->failing_since_ns)
+		upstream->failing_since_ns = upstream->failed_ns;
+}
+
 void upstream_closed(struct upstream *upstream, const struct conn *conn)
 {
 	enum conn_end end = conn_end(conn);
 
 	if (end != CONN_END_CONNECT && end != CONN_END_HANDSHAKE && end != CONN_END_HANDSHAKE_TIMEOUT)
 		return;
-	upstream->connections_failed++;
-	upstream->failed_ns = ring_now_ns(upstream->ring);
-	if (!upstream->failing_since_ns)
-		upstream->failing_since_ns = upstream->failed_ns;
+	note_failure(upstream);
 	upstream_describe(upstream, conn, upstream->failure, sizeof(upstream->failure));
+}
+
+bool upstream_is_down(struct upstream *upstream, char *why, size_t why_size)
+{
+	const struct link *link = upstream->link;
+	const char *reason;
+
+	if (!link || !upstream->link_up || link_is_up(link) || link_is_lost(link))
+		return false;
+	reason = link_reason(link);
+	note_failure(upstream);
+	snprintf(upstream->failure, sizeof(upstream->failure), "cannot reach %s: the link to it is down: %s", upstream->name,
+	         *reason ? reason : "the gateway closed it");
+	snprintf(why, why_size, "%s", upstream->failure);
+	return true;
 }
 
 const char *upstream_unreachable(const struct upstream *upstream)
@@ -208,7 +220,7 @@ void upstream_describe(const struct upstream *upstream, const struct conn *conn,
 	struct conn_fault fault = conn_fault_of(conn);
 
 	if (link && link_is_lost(link) && (upstream->link_up || link_how_ended(link) == CONN_END_NONE)) {
-		snprintf(text, size, "the link to %s is lost: %s", upstream->name, link_reason(link));
+		snprintf(text, size, "%s", link_reason(link));
 		return;
 	}
 	/* A link that was never up failed as a connection does, and is told as one. */

@@ -59,6 +59,11 @@ int upstream_connect(struct upstream *upstream, struct conn **conn, const struct
 /* To be told by each opener: it is ready; it has gone. */
 void upstream_ready(struct upstream *upstream);
 void upstream_closed(struct upstream *upstream, const struct conn *conn);
+/*
+ * The link is down: what is under way waits for it, but nothing new is to be begun. Counts as a failure. False: go ahead; a
+ * link that was never up tells by itself.
+ */
+bool upstream_is_down(struct upstream *upstream, char *why, size_t why_size);
 /* NULL, or why it cannot be reached: it was just tried, and for UPSTREAM_PATIENCE_NS none of the tries has succeeded. */
 const char *upstream_unreachable(const struct upstream *upstream);
 /* Why such a connection ended, while it ends. */

@@ -65,6 +65,6 @@ def test_a_lost_gateway_has_a_name(env):
     result = client.run("status", status=None)
     check(result.returncode != 0 and f"cannot reach grpc://127.0.0.1:{port}" in result.stderr, f"which gateway? {result}")
     gateway = env.gateway(port=port)
-    client.run("status")
+    harness.poll(lambda: client.run("status", status=None).returncode == 0, "the gateway is found again", 30)
     edge.stop()
     gateway.stop()
