@@ -36,6 +36,7 @@ type bench struct {
 	places       int // inserted bytes
 	edges        int // at once
 	cuts         int
+	keepTimes    bool
 	seed         uint64
 	straightMost time.Duration
 	content      int64 // bytes of the tree
@@ -74,6 +75,7 @@ func main() {
 	flag.IntVar(&b.places, "places", 20, "where a byte is inserted into the large file")
 	flag.IntVar(&b.edges, "edges", 10, "that push at once")
 	flag.IntVar(&b.cuts, "cuts", 20, "of the line, in a push and in a build")
+	flag.BoolVar(&b.keepTimes, "keep-times", true, "in the next version, what is as it was has its old time, which suits rsync; else all times are the package's")
 	flag.Uint64Var(&b.seed, "seed", 1, "of what is random")
 	flag.DurationVar(&b.straightMost, "straight-most", 5*time.Minute, "straight builds that would send the tree for longer are left out, but for `cold`")
 	flag.StringVar(&rig.DaemonState, "state", "", "where daemons keep their roots; empty: /var/tmp")

@@ -180,8 +180,10 @@ func version(b *bench, shape rig.Shape) {
 	next := copyTree(b.scope, b.next)
 	defer os.RemoveAll(filepath.Dir(tree))
 	defer os.RemoveAll(filepath.Dir(next))
-	unchanged, changed := keepTimes(b.scope, tree, next)
-	b.Note("%d entries are as they were, and have their times; %d differ", unchanged, changed)
+	if b.keepTimes {
+		unchanged, changed := keepTimes(b.scope, tree, next)
+		b.Note("%d entries are as they were, and have their times; %d differ", unchanged, changed)
+	}
 	s := newSite(b, shape, b.mtime)
 	defer s.close()
 	server := newRsync(b, s.link)
