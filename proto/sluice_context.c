@@ -35,10 +35,11 @@ static void put_varint(struct buffer *out, uint64_t value)
 
 static bool take_varint(struct span *rest, uint64_t *value)
 {
-	const uint8_t *end = rest->data + rest->size, *next;
+	const uint8_t *end, *next;
 
 	if (!rest->size)
 		return false;
+	end = rest->data + rest->size;
 	next = pb_varint_read(rest->data, end, value);
 	if (!next)
 		return false;

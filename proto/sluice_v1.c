@@ -355,10 +355,11 @@ bool link_message_decode(struct link_message *message, struct span bytes)
 
 bool link_run_next(struct span *ahead, uint64_t *missing, uint64_t *there)
 {
-	const uint8_t *end = ahead->data + ahead->size, *next;
+	const uint8_t *end, *next;
 
 	if (ahead->size == 0)
 		return false;
+	end = ahead->data + ahead->size;
 	next = pb_varint_read(ahead->data, end, missing);
 	if (next)
 		next = pb_varint_read(next, end, there);

@@ -12,6 +12,9 @@
 #include "gateway/base/cleanup.h"
 #include "gateway/base/err.h"
 
+#define PROBES_MAX     5           /* of a unix socket that seems to be listened on, before the start is refused */
+#define PROBE_PAUSE_US 200000
+
 /* A peer that vanished without a word is noticed after 60 + 4 * 15 s, also while we have nothing to send. */
 static const struct {
 	int level, name, value;
@@ -55,11 +58,36 @@ void socket_peer(int fd, struct conn_peer *peer)
 	}
 }
 
+/* 0: nobody; 1: somebody; -errno. */
+static int probe(const struct address_resolved *at)
+{
+	CLEANUP(fd_closep) int fd = socket_create(AF_UNIX);
+
+	if (fd < 0)
+		return ERR_RAISE(fd);
+	return connect(fd, (const struct sockaddr *)&at->sockaddr, at->size) == 0 || errno != ECONNREFUSED;
+}
+
+/*
+ * The kernel takes a killed process's io_uring apart after the process itself is gone, its listeners with it: who
+ * starts it again at once, as a service manager does, would be told that it runs.
+ */
+static int probe_patiently(const struct address_resolved *at)
+{
+	int r = probe(at);
+
+	for (unsigned again = 0; r == 1 && again < PROBES_MAX; again++) {
+		usleep(PROBE_PAUSE_US);
+		r = probe(at);
+	}
+	return r;
+}
+
 /* 0: the path is free now. */
 static int clear_stale(const struct address *address, const struct address_resolved *at, char *why, size_t why_size)
 {
-	CLEANUP(fd_closep) int fd = -1;
 	struct stat stat;
+	int r;
 
 	if (lstat(address->host, &stat) < 0)
 		return 0;
@@ -67,18 +95,17 @@ static int clear_stale(const struct address *address, const struct address_resol
 		snprintf(why, why_size, "%s is there and is no socket: choose another path", address->host);
 		return ERR_RAISE(-EEXIST);
 	}
-	fd = socket_create(AF_UNIX);
-	if (fd < 0) {
-		snprintf(why, why_size, "cannot make a socket: %s", strerror(-fd));
-		return ERR_RAISE(fd);
+	r = probe_patiently(at);
+	if (r < 0) {
+		snprintf(why, why_size, "cannot make a socket: %s", strerror(-r));
+		return ERR_RAISE(r);
 	}
-	if (connect(fd, (const struct sockaddr *)&at->sockaddr, at->size) == 0 || errno != ECONNREFUSED) {
+	if (r == 1) {
 		snprintf(why, why_size, "another process listens on %s already", address->host);
 		return ERR_RAISE(-EADDRINUSE);
 	}
 	if (unlink(address->host) < 0 && errno != ENOENT) {
-		int r = -errno;
-
+		r = -errno;
 		snprintf(why, why_size, "cannot remove the stale socket %s: %s", address->host, strerror(-r));
 		return ERR_RAISE(r);
 	}
