@@ -135,6 +135,7 @@ static void user_destroy(struct user *user)
 {
 	if (!user)
 		return;
+	user->closed = true;             /* or what was sent at the last moment would be followed by more, for ever */
 	ring_cancel(user->ring, &user->recv);
 	ring_cancel(user->ring, &user->send);
 	while (op_in_flight(&user->recv) || op_in_flight(&user->send))
