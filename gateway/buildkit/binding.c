@@ -367,7 +367,29 @@ static bool solve_is_here(const struct binding *binding, const struct buildkit_c
 	       (!call_carried(solve) || strcmp(solve->forward.executor, binding->uplink->executor) == 0);
 }
 
-static bool call_may_open(const struct binding *binding, const struct buildkit_call *call)
+/*
+ * buildx gives the builds of one target on several nodes the same Ref, each on a connection of its own, and a daemon
+ * takes a Ref for one build at a time ("job ID … exists"; it keeps it for ten seconds more). So the second of two that
+ * came to the same daemon waits there for the first. What is replayed has left, or its daemon has.
+ */
+static bool solve_has_twin(const struct binding *binding, const struct buildkit_call *solve)
+{
+	struct buildkit *buildkit = binding->buildkit;
+
+	return !solve->has_ref && !replay_under_way(solve->replay) &&
+	       refs_taken(&buildkit->refs, binding->tenant, solve->ref, binding->uplink->executor, ring_now_ns(buildkit->ring));
+}
+
+/* Of a Solve that has to wait for its twin: nothing of it may come there, it would be taken for the other's. */
+static bool binding_wait_for_twin(struct binding *binding, const struct buildkit_call *solve)
+{
+	if (!call_held(solve) || !solve_has_twin(binding, solve))
+		return false;
+	binding->twin_deadline_ns = ring_now_ns(binding->buildkit->ring) + BINDING_TWIN_PAUSE_NS;
+	return true;
+}
+
+static bool call_may_open(struct binding *binding, const struct buildkit_call *call)
 {
 	const struct buildkit_call *solve;
 
@@ -377,17 +399,19 @@ static bool call_may_open(const struct binding *binding, const struct buildkit_c
 	case CALL_SESSION:
 		return session_may_open(binding, call);
 	case CALL_SOLVE:
-		return !call->probe;
+		return !call->probe && !binding_wait_for_twin(binding, call);
 	case CALL_STATUS:
 	case CALL_RETURN:
 		/* Whether it is the probe's is known with its Solve. */
 		solve = binding_solve(binding, call->ref);
+		if (solve && binding_wait_for_twin(binding, solve))
+			return false;
 		if (solve && call->kind == CALL_RETURN && !solve_is_here(binding, solve))
 			return false;
 		return solve ? !solve->probe : !call->ref[0];
 	case CALL_BRIDGE:
 		solve = binding_solve(binding, call->ref);
-		return !solve || solve_is_here(binding, solve);
+		return !solve || (solve_is_here(binding, solve) && !binding_wait_for_twin(binding, solve));
 	default:
 		return false;
 	}
@@ -505,6 +529,7 @@ static void binding_arm(struct binding *binding)
 
 	note_deadline(&next, binding->idle_deadline_ns, now);
 	note_deadline(&next, binding->lost_deadline_ns, now);
+	note_deadline(&next, binding->twin_deadline_ns, now);
 	for_each_call(call, binding)
 		if (call_held(call))
 			note_deadline(&next, call->deadline_ns, now);

@@ -31,6 +31,7 @@
 
 #define BINDING_SLOTS_MAX         16             /* that one connection takes; its further builds are not counted */
 #define BINDING_TRIES_MAX         3              /* executors that are tried before the builds are told */
+#define BINDING_TWIN_PAUSE_NS  50000000ull       /* between looks whether a Ref has become free at the executor */
 #define BINDING_LINGER_NS         2000000000ull  /* from the last build's end, while something of it is still there */
 #define BINDING_SESSION_WAIT_NS   250000000ull   /* for the session that a Solve names: its directory decides where */
 #define BINDING_STRAY_WAIT_NS     6000000000ull  /* for the Solve that a Status or Return belongs to; as buildkitd */
@@ -87,6 +88,7 @@ struct buildkit_call {
 	struct vertex waiting;  /* Status: our vertex */
 	uint32_t told;                   /* the position that it showed last */
 	struct lease lease;              /* for an answer before any executor was ready */
+	bool has_ref;                    /* Solve: its Ref is taken at the executor (refs.h) */
 	bool leasing;
 	struct fanout *fanout;           /* a question to several executors that is under way */
 	struct session *carried;         /* Session: what it is; `forward` is not used then */
@@ -113,6 +115,7 @@ struct binding {
 	bool replaying;                  /* they are held, not ended */
 	unsigned losses;                 /* of which builds were replayed */
 	uint64_t lost_deadline_ns;       /* 0: nobody doubts the executor */
+	uint64_t twin_deadline_ns;       /* a Solve waits for another one of its Ref to leave the executor: looked at again then */
 	uint64_t idle_deadline_ns;       /* 0: it builds, or is not bound */
 	uint64_t asked_ns;               /* when one of its calls first waited for a first executor; 0: none did */
 	struct op timer;

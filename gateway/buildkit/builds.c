@@ -135,6 +135,8 @@ void builds_run(struct buildkit_call *solve)
 		solve->replay->state = REPLAY_SENT;
 	snprintf(build->executor, sizeof(build->executor), "%s", binding->uplink->executor);
 	refs_remember(&binding->buildkit->refs, binding->tenant, solve->ref, binding->uplink->executor);
+	refs_take(&binding->buildkit->refs, binding->tenant, solve->ref, UINT64_MAX);
+	solve->has_ref = true;
 }
 
 void builds_answered(struct buildkit_call *solve, enum grpc_status status, struct span text)

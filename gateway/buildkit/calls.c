@@ -220,6 +220,8 @@ void call_gone(struct buildkit_call *call)
 	list_remove(&call->link);
 	if (call->kind == CALL_SOLVE && call->known && forward->left && forward->state == FORWARD_HELD)
 		builds_solve_left(call);
+	if (call->has_ref)
+		refs_take(&binding->buildkit->refs, binding->tenant, call->ref, ring_now_ns(binding->buildkit->ring) + REFS_KEPT_NS);
 	if (call->kind == CALL_SOLVE)
 		binding_end_solve(binding, call->ref);
 	if (call->build && call->kind == CALL_SOLVE)

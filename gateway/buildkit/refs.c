@@ -53,9 +53,26 @@ void refs_remember(struct refs *refs, const char *tenant, const char *ref, const
 		if (refs->count < REFS_MAX)
 			refs->count++;
 	}
+	if (entry->key != refs_hash(tenant, ref) || strcmp(entry->executor, executor) != 0)
+		entry->taken_until_ns = 0;
 	entry->key = refs_hash(tenant, ref);
 	snprintf(entry->ref, sizeof(entry->ref), "%s", ref);
 	snprintf(entry->executor, sizeof(entry->executor), "%s", executor);
+}
+
+void refs_take(struct refs *refs, const char *tenant, const char *ref, uint64_t until_ns)
+{
+	struct ref_entry *entry = ref[0] ? refs_entry(refs, tenant, ref) : NULL;
+
+	if (entry)
+		entry->taken_until_ns = until_ns;
+}
+
+bool refs_taken(const struct refs *refs, const char *tenant, const char *ref, const char *executor, uint64_t now_ns)
+{
+	const struct ref_entry *entry = ref[0] ? refs_entry(refs, tenant, ref) : NULL;
+
+	return entry && entry->taken_until_ns > now_ns && strcmp(entry->executor, executor) == 0;
 }
 
 const char *refs_find(const struct refs *refs, const char *tenant, const char *ref)

@@ -15,6 +15,7 @@ struct ref_entry {
 	uint64_t key;                    /* of tenant and Ref */
 	char ref[BUILD_ID_MAX];
 	char executor[EXECUTOR_NAME_MAX];
+	uint64_t taken_until_ns;         /* there; of the ring's clock. 0: it is not known to be */
 };
 
 struct refs {
@@ -25,6 +26,13 @@ struct refs {
 void refs_fini(struct refs *refs);       /* all-zero is accepted, and is an empty table */
 /* Without memory it is not remembered. */
 void refs_remember(struct refs *refs, const char *tenant, const char *ref, const char *executor);
+/*
+ * A daemon takes a Ref for one build at a time, and keeps it for REFS_KEPT_NS after. `until_ns`: UINT64_MAX while the build
+ * runs. What is not remembered is not taken.
+ */
+#define REFS_KEPT_NS 11000000000ull
+void refs_take(struct refs *refs, const char *tenant, const char *ref, uint64_t until_ns);
+bool refs_taken(const struct refs *refs, const char *tenant, const char *ref, const char *executor, uint64_t now_ns);
 /* The executor's name, borrowed until the next refs_remember(); NULL: not known. */
 const char *refs_find(const struct refs *refs, const char *tenant, const char *ref);
 /* Of (tenant, text): never 0. */

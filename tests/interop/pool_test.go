@@ -355,6 +355,25 @@ func TestTwoNodeBuildersDoNotDeadlock(t *testing.T) {
 	}
 }
 
+// The two builds of a target on two nodes have one Ref, and may come to the same daemon.
+func TestNodesShareADaemon(t *testing.T) {
+	t.Parallel()
+	needs(t, rig.Pool)
+	gateway := rig.NewGateway(t, rig.GatewayOptions{Executors: []string{rig.Executor(rig.NewDaemon(t).Address, 4)}})
+	home := rig.NewHome(t)
+	_, port, _ := net.SplitHostPort(gateway.Address)
+	for node, platform := range []string{"linux/amd64", "linux/arm64"} {
+		arguments := []string{"create", "--name", "two", "--node", fmt.Sprintf("two%d", node), "--driver", "remote", "--platform", platform}
+		if node > 0 {
+			arguments = append(arguments, "--append")
+		}
+		home.MustRun(t, "buildx", append(arguments, []string{"tcp://" + gateway.Address, "tcp://localhost:" + port}[node])...)
+	}
+	directory := newContext(t, "FROM scratch\nCOPY src /src\n", nil)
+	oddTree(t, directory)
+	home.MustRun(t, "buildx", "build", "--builder", "two", "--platform", "linux/amd64,linux/arm64", directory)
+}
+
 // Calls that name no build tell of all the tenant's executors.
 func TestFleetCommands(t *testing.T) {
 	t.Parallel()
