@@ -62,6 +62,12 @@ static bool connections_are(const struct server_status *status, uint64_t value)
 	return status->connections == value;
 }
 
+/* All came, and one is left: some may not be accepted yet when the others have gone. */
+static bool one_is_left_of(const struct server_status *status, uint64_t value)
+{
+	return status->connections_total == value && status->connections == 1;
+}
+
 static bool stalls_are(const struct server_status *status, uint64_t value)
 {
 	return status->stalls == value && status->connections == 0;
@@ -484,8 +490,7 @@ static void nothing_is_left_after_many_connections(void **state)
 		else
 			close(fd);
 	}
-	echo_until(&echo, connections_are, 1);
-	assert_int_equal(echo_status(&echo).connections_total, 1101);
+	echo_until(&echo, one_is_left_of, 1101);
 	assert_int_equal(echo_hanging(&echo), 0);
 	assert_int_equal(wire_count_fds(), before);
 	assert_int_equal(client_unary(client, "/test.Echo/Unary", span_text("x"), &call, &answer), CLIENT_OK);
