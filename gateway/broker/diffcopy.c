@@ -384,14 +384,6 @@ int diffcopy_open(struct diffcopy_session *session, struct stream *stream, const
 
 /* ---- a session's part ---- */
 
-static void hash_field(struct sha256_stream *hash, struct span field)
-{
-	uint64_t size = field.size;
-
-	sha256_stream_update(hash, (const uint8_t *)&size, sizeof(size));
-	sha256_stream_update(hash, field.data, field.size);
-}
-
 void diffcopy_session_init(struct diffcopy_session *session, struct diffcopy_service *service, const struct scope *scope,
                            struct span tenant, struct span subject, struct span shared_key)
 {
@@ -399,8 +391,8 @@ void diffcopy_session_init(struct diffcopy_session *session, struct diffcopy_ser
 
 	*session = (struct diffcopy_session){ .service = service, .scope = *scope, .trusted = shared_key.size > 0 };
 	sha256_stream_init(&hash);
-	hash_field(&hash, tenant);
-	hash_field(&hash, subject);
-	hash_field(&hash, shared_key);
+	stat_key_field(&hash, tenant);
+	stat_key_field(&hash, subject);
+	stat_key_field(&hash, shared_key);
 	sha256_stream_final(&hash, session->identity);
 }

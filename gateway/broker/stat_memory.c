@@ -340,6 +340,14 @@ static struct stat_entry *table_entry(const struct stat_table *table, const stru
 
 /* ---- entries ---- */
 
+void stat_key_field(struct sha256_stream *hash, struct span field)
+{
+	uint64_t size = field.size;
+
+	sha256_stream_update(hash, (const uint8_t *)&size, sizeof(size));
+	sha256_stream_update(hash, field.data, field.size);
+}
+
 struct stat_entry_key stat_entry_key(struct span path, uint64_t size, int64_t mtime_ns)
 {
 	uint64_t numbers[2] = { size, (uint64_t)mtime_ns };

@@ -26,8 +26,12 @@
 #define STAT_MEMORY_FILES_MAX       4096         /* beyond either, those that were not used for longest are removed */
 #define STAT_MEMORY_DISK_BYTES_MAX  (1ull << 30)
 
+struct sha256_stream;
 struct stat_memory;
 struct stat_table;
+
+/* One more part of what a trust key is the hash of: with its length, so that no two lists of parts are the same bytes. */
+void stat_key_field(struct sha256_stream *hash, struct span field);
 
 /*
  * `directory` is made (0700) when it is missing; blocking, before the loop runs. 0, or -errno: then there can be no

@@ -7,6 +7,7 @@
 #include "chunker/sha256.h"
 #include "gateway/base/check.h"
 #include "gateway/base/err.h"
+#include "gateway/broker/diffcopy_head.h"
 
 #define MESSAGE_BYTES_MAX (4u << 20)             /* fsutil's DATA has 32 KiB, a STAT's xattrs a few */
 
@@ -502,14 +503,6 @@ static void giver_on_table(struct stat_request *request)
 	giver_step(giver);
 }
 
-static void hash_field(struct sha256_stream *hash, struct span field)
-{
-	uint64_t size = field.size;
-
-	sha256_stream_update(hash, (const uint8_t *)&size, sizeof(size));
-	sha256_stream_update(hash, field.data, field.size);
-}
-
 /* Whatever part of the directory is asked for: a path's content is the same in all. */
 static void remember(struct giver *giver, struct span directory, uint32_t uid)
 {
@@ -522,8 +515,8 @@ static void remember(struct giver *giver, struct span directory, uint32_t uid)
 		return;
 	sha256_stream_init(&hash);
 	sha256_stream_update(&hash, (const uint8_t *)&uid, sizeof(uid));
-	hash_field(&hash, shared_key);
-	hash_field(&hash, directory);
+	stat_key_field(&hash, shared_key);
+	stat_key_field(&hash, directory);
 	sha256_stream_final(&hash, key);
 	giver->known = known_get(&service->known, key);
 	if (service->mtime_distrust)
@@ -533,30 +526,16 @@ static void remember(struct giver *giver, struct span directory, uint32_t uid)
 	stat_memory_get(service->memory, &giver->request, key);
 }
 
-/* What gRPC writes on each call by itself. */
-static bool header_is_own(struct span name)
-{
-	return span_is(name, "content-type") || span_is(name, "te") || span_is(name, "grpc-accept-encoding") ||
-	       span_is(name, "grpc-encoding") || span_is(name, "user-agent");
-}
-
 static int start_call(struct giver *giver, const struct grpc_request *head, struct h2 *client, struct span *directory)
 {
-	struct header *metadata = malloc((head->headers_count + 1) * sizeof(*metadata));
-	size_t count = 0;
-	int r;
+	struct diffcopy_head read;
+	int r = diffcopy_head_read(&read, head);
 
-	if (!metadata)
-		return ERR_RAISE(-ENOMEM);
-	for (size_t i = 0; i < head->headers_count; i++) {
-		if (span_is(head->headers[i].name, "dir-name"))
-			*directory = head->headers[i].value;
-		if (!header_is_own(head->headers[i].name))
-			metadata[count++] = head->headers[i];
-	}
-	r = call_start(&giver->client, client, DIFFCOPY_PATH, span_text("localhost"), 0, metadata, count, MESSAGE_BYTES_MAX,
-	               &client_events, giver);
-	free(metadata);
+	if (r == 0)
+		r = call_start(&giver->client, client, DIFFCOPY_PATH, span_text("localhost"), 0, read.metadata, read.metadata_count,
+		               MESSAGE_BYTES_MAX, &client_events, giver);
+	*directory = read.directory;
+	diffcopy_head_fini(&read);
 	return r;
 }
 
