@@ -265,8 +265,8 @@ func cuts(b *bench, shape rig.Shape) {
 	push := func() table.Sample {
 		s.renew()
 		home := rig.Directory(b.scope)
-		entered := s.link.Enter([]string{rig.Setting(b.scope, "SLUICE_BINARY"), "push", "--gateway", "grpc://" + s.wire.Address, "--progress", "quiet",
-			"--no-ignore", b.tree})
+		entered := s.link.Enter([]string{rig.Setting(b.scope, "SLUICE_BINARY"), "push", "--gateway", "grpc://" + s.wire.Address, "--conns", "2",
+			"--progress", "quiet", "--no-ignore", b.tree})
 		command := exec.Command(entered[0], entered[1:]...)
 		command.Env = append(os.Environ(), "HOME="+home, "XDG_CACHE_HOME="+home, "XDG_STATE_HOME="+home)
 		return s.measure("edge", command, table.WholeSeconds)
