@@ -31,3 +31,14 @@ void daemon_stand_in_start(struct daemon_stand_in *stand_in, struct ring *ring);
 /* All its connections are closed at once. It may be started again. Not started: nothing. */
 void daemon_stand_in_stop(struct daemon_stand_in *stand_in);
 struct address daemon_stand_in_address(const struct daemon_stand_in *stand_in);
+
+/* Turns of the loop of `fixture->ring` until a condition holds; 20 s are too many. */
+#define DAEMON_UNTIL(fixture, condition)                                                                               \
+	do {                                                                                                           \
+		uint64_t begun_ns = ring_now_ns((fixture)->ring);                                                      \
+		while (!(condition)) {                                                                                 \
+			ring_run((fixture)->ring, 100000000);                                                          \
+			if (ring_now_ns((fixture)->ring) - begun_ns > 20000000000ull)                                  \
+				fail_msg("never: %s", #condition);                                                     \
+		}                                                                                                      \
+	} while (0)

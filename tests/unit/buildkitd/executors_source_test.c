@@ -55,16 +55,6 @@ static void end(struct fixture *fixture)
 	free(fixture);
 }
 
-#define UNTIL(fixture, condition)                                                                                      \
-	do {                                                                                                           \
-		uint64_t begun_ns = ring_now_ns((fixture)->ring);                                                      \
-		while (!(condition)) {                                                                                 \
-			ring_run((fixture)->ring, 100 * MS);                                                           \
-			if (ring_now_ns((fixture)->ring) - begun_ns > 20000 * MS)                                      \
-				fail_msg("never: %s", #condition);                                                     \
-		}                                                                                                      \
-	} while (0)
-
 static bool ready(struct fixture *fixture, const char *tenant, const char *name)
 {
 	struct executor *executor = executors_find(fixture->executors, tenant, name);
@@ -124,8 +114,8 @@ static void fixed_ones_join(void **state)
 	snprintf(one, sizeof(one), "tcp://127.0.0.1:%s", port_of(&fixture->daemons[0]));
 	snprintf(other, sizeof(other), "tcp://127.0.0.1:%s,tenant=acme,slots=7,name=big", port_of(&fixture->daemons[1]));
 	assert_int_equal(create(fixture, addresses, 2, NULL, why, sizeof(why)), 0);
-	UNTIL(fixture, ready(fixture, "default", one));
-	UNTIL(fixture, ready(fixture, "acme", "big"));
+	DAEMON_UNTIL(fixture, ready(fixture, "default", one));
+	DAEMON_UNTIL(fixture, ready(fixture, "acme", "big"));
 	executors_status(fixture->executors, &status);
 	assert_int_equal(status.slots, EXECUTOR_SLOTS_DEFAULT + 7);
 	end(fixture);
@@ -172,9 +162,9 @@ static void over_tls(void **state)
 	snprintf(stranger, sizeof(stranger), "tcps://localhost:%s,name=stranger,ca=%s", port_of(&fixture->daemons[0]),
 	         keys_path("other-ca", "ca.pem"));
 	assert_int_equal(create(fixture, addresses, 2, NULL, why, sizeof(why)), 0);
-	UNTIL(fixture, ready(fixture, "default", "trusted"));
+	DAEMON_UNTIL(fixture, ready(fixture, "default", "trusted"));
 	refused = executors_find(fixture->executors, "default", "stranger");
-	UNTIL(fixture, strstr(executor_why(refused), "certificate"));
+	DAEMON_UNTIL(fixture, strstr(executor_why(refused), "certificate"));
 	assert_int_equal(executor_state(refused), EXECUTOR_JOINING);
 	tls_context_destroy(fixture->daemons[0].tls);
 	end(fixture);
@@ -206,13 +196,13 @@ static void keys_are_read_again(void **state)
 	snprintf(address, sizeof(address), "tcps://localhost:%s,name=mended,ca=%s", port_of(&fixture->daemons[0]), mended);
 	assert_int_equal(create(fixture, addresses, 1, NULL, why, sizeof(why)), 0);
 	executor = executors_find(fixture->executors, "default", "mended");
-	UNTIL(fixture, strstr(executor_why(executor), "is ca= in --buildkit"));
+	DAEMON_UNTIL(fixture, strstr(executor_why(executor), "is ca= in --buildkit"));
 	copy_file("/dev/null", mended);
 	assert_int_not_equal(executors_source_reload(fixture->source, why, sizeof(why)), 0);
 	assert_non_null(strstr(why, mended));
 	copy_file(keys_path("ca", "ca.pem"), mended);
 	assert_int_equal(executors_source_reload(fixture->source, why, sizeof(why)), 0);
-	UNTIL(fixture, ready(fixture, "default", "mended"));
+	DAEMON_UNTIL(fixture, ready(fixture, "default", "mended"));
 	unlink(mended);
 	tls_context_destroy(fixture->daemons[0].tls);
 	end(fixture);
@@ -286,30 +276,30 @@ static void those_of_a_name_come_and_go(void **state)
 	snprintf(name, sizeof(name), "tcp://127.0.0.2:%s", port_of(&fixture->daemons[0]));
 	names_set(0, true);
 	assert_int_equal(create(fixture, addresses, 1, resolve, why, sizeof(why)), 0);
-	UNTIL(fixture, names_asked() >= 2);
+	DAEMON_UNTIL(fixture, names_asked() >= 2);
 	assert_int_equal(count(fixture), 0);
 	names_set(3, false);
-	UNTIL(fixture, ready_count(fixture) == 3);
+	DAEMON_UNTIL(fixture, ready_count(fixture) == 3);
 	assert_true(ready(fixture, "acme", name));
 	/* The same answer changes nothing, and neither does none. */
 	names_set(3, false);
-	UNTIL(fixture, names_asked() >= 3);
+	DAEMON_UNTIL(fixture, names_asked() >= 3);
 	names_set(3, true);
-	UNTIL(fixture, names_asked() >= 3);
+	DAEMON_UNTIL(fixture, names_asked() >= 3);
 	names_set(0, false);
-	UNTIL(fixture, names_asked() >= 3);
+	DAEMON_UNTIL(fixture, names_asked() >= 3);
 	assert_int_equal(ready_count(fixture), 3);
 	assert_int_equal(fixture->daemons[0].asked, 3);
 	/* Who is not named any more goes; who is named again comes back. */
 	names_set(1, false);
-	UNTIL(fixture, count(fixture) == 1);
+	DAEMON_UNTIL(fixture, count(fixture) == 1);
 	assert_null(executors_find(fixture->executors, "acme", name));
 	names_set(2, false);
-	UNTIL(fixture, ready(fixture, "acme", name));
+	DAEMON_UNTIL(fixture, ready(fixture, "acme", name));
 	assert_int_equal(count(fixture), 2);
 	/* More than there is room for. */
 	names_set(EXECUTORS_SOURCE_ADDRESSES_MAX + 5, false);
-	UNTIL(fixture, count(fixture) == EXECUTORS_SOURCE_ADDRESSES_MAX);
+	DAEMON_UNTIL(fixture, count(fixture) == EXECUTORS_SOURCE_ADDRESSES_MAX);
 	end(fixture);
 }
 
@@ -324,7 +314,7 @@ static void a_group_has_a_name(void **state)
 	snprintf(name, sizeof(name), "builders/127.0.0.1:%s", port_of(&fixture->daemons[0]));
 	names_set(1, false);
 	assert_int_equal(create(fixture, addresses, 1, resolve, why, sizeof(why)), 0);
-	UNTIL(fixture, ready(fixture, "default", name));
+	DAEMON_UNTIL(fixture, ready(fixture, "default", name));
 	end(fixture);
 }
 
@@ -338,7 +328,7 @@ static void the_system_is_asked(void **state)
 	start(&fixture->daemons[0], fixture->ring);
 	snprintf(address, sizeof(address), "dns://localhost:%s", port_of(&fixture->daemons[0]));
 	assert_int_equal(create(fixture, addresses, 2, NULL, why, sizeof(why)), 0);
-	UNTIL(fixture, ready_count(fixture) >= 1);
+	DAEMON_UNTIL(fixture, ready_count(fixture) >= 1);
 	end(fixture);
 }
 

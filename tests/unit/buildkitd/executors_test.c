@@ -112,17 +112,6 @@ static void end(struct fixture *fixture)
 	free(fixture);
 }
 
-/* Turns of the loop until a condition holds; 20 s are too many. */
-#define UNTIL(fixture, condition)                                                                                      \
-	do {                                                                                                           \
-		uint64_t begun_ns = ring_now_ns((fixture)->ring);                                                      \
-		while (!(condition)) {                                                                                 \
-			ring_run((fixture)->ring, 100 * MS);                                                           \
-			if (ring_now_ns((fixture)->ring) - begun_ns > 20000 * MS)                                      \
-				fail_msg("never: %s", #condition);                                                     \
-		}                                                                                                      \
-	} while (0)
-
 static void add(struct fixture *fixture, unsigned number, const char *tenant, uint32_t slots)
 {
 	char name[EXECUTOR_NAME_MAX];
@@ -143,7 +132,7 @@ static bool is(const struct fixture *fixture, unsigned number, enum executor_sta
 static void add_ready(struct fixture *fixture, unsigned number, const char *tenant, uint32_t slots)
 {
 	add(fixture, number, tenant, slots);
-	UNTIL(fixture, is(fixture, number, EXECUTOR_READY));
+	DAEMON_UNTIL(fixture, is(fixture, number, EXECUTOR_READY));
 }
 
 /* ---- holders ---- */
@@ -228,7 +217,7 @@ static void an_executor_joins(void **state)
 	add(fixture, 0, "acme", 0);
 	assert_true(is(fixture, 0, EXECUTOR_JOINING));
 	assert_string_not_equal(executor_why(fixture->executor[0]), "");
-	UNTIL(fixture, is(fixture, 0, EXECUTOR_READY));
+	DAEMON_UNTIL(fixture, is(fixture, 0, EXECUTOR_READY));
 	assert_string_equal(executor_why(fixture->executor[0]), "");
 	assert_ptr_equal(executors_find(fixture->executors, "acme", "daemon-0"), fixture->executor[0]);
 	assert_null(executors_find(fixture->executors, "other", "daemon-0"));
@@ -241,7 +230,7 @@ static void an_executor_joins(void **state)
 	assert_int_equal(status.executors_ready, 1);
 	assert_int_equal(status.slots, EXECUTOR_SLOTS_DEFAULT);
 	/* Its build has ended well, and health goes on being asked, what it can do is not. */
-	UNTIL(fixture, fixture->daemons[0].checks >= 5);
+	DAEMON_UNTIL(fixture, fixture->daemons[0].checks >= 5);
 	assert_int_equal(fixture->daemons[0].asked, 1);
 	assert_int_equal(fixture->daemons[0].builds, 1);
 	assert_int_equal(fixture->daemons[0].returns, 1);
@@ -259,16 +248,16 @@ static void what_is_not_ready_says_why(void **state)
 	fixture->daemons[3].no_info = fixture->daemons[3].no_health = true;      /* old, and ready */
 	for (unsigned i = 0; i < 4; i++)
 		add(fixture, i, "acme", 0);
-	UNTIL(fixture, strstr(executor_why(fixture->executor[0]), "not serving"));
-	UNTIL(fixture, strstr(executor_why(fixture->executor[1]), "the workers are ill"));
-	UNTIL(fixture, strstr(executor_why(fixture->executor[2]), "malformed"));
+	DAEMON_UNTIL(fixture, strstr(executor_why(fixture->executor[0]), "not serving"));
+	DAEMON_UNTIL(fixture, strstr(executor_why(fixture->executor[1]), "the workers are ill"));
+	DAEMON_UNTIL(fixture, strstr(executor_why(fixture->executor[2]), "malformed"));
 	assert_true(is(fixture, 0, EXECUTOR_JOINING));
 	assert_true(is(fixture, 1, EXECUTOR_JOINING));
 	assert_true(is(fixture, 2, EXECUTOR_REFUSED));
-	UNTIL(fixture, is(fixture, 3, EXECUTOR_READY));
+	DAEMON_UNTIL(fixture, is(fixture, 3, EXECUTOR_READY));
 	/* And they are asked again. */
 	fixture->daemons[0].not_serving = fixture->daemons[1].no_workers = false;
-	UNTIL(fixture, is(fixture, 0, EXECUTOR_READY) && is(fixture, 1, EXECUTOR_READY));
+	DAEMON_UNTIL(fixture, is(fixture, 0, EXECUTOR_READY) && is(fixture, 1, EXECUTOR_READY));
 	end(fixture);
 }
 
@@ -282,7 +271,7 @@ static void lost_and_back(void **state)
 	holder = request(fixture, 0, "acme", 0);
 	assert_int_equal(holder->granted, 1);
 	daemon_stand_in_stop(&fixture->daemons[0]);
-	UNTIL(fixture, holder->lost);
+	DAEMON_UNTIL(fixture, holder->lost);
 	assert_true(is(fixture, 0, EXECUTOR_LOST));
 	assert_string_not_equal(holder->why, "");
 	/* Nobody is sent there meanwhile; the answers stay. */
@@ -294,7 +283,7 @@ static void lost_and_back(void **state)
 	assert_int_equal(status.executors_ready, 0);
 	assert_int_equal(status.waiting, 1);
 	daemon_stand_in_start(&fixture->daemons[0], fixture->ring);
-	UNTIL(fixture, is(fixture, 0, EXECUTOR_READY));
+	DAEMON_UNTIL(fixture, is(fixture, 0, EXECUTOR_READY));
 	assert_int_equal(next->granted, 1);
 	assert_int_equal(holder->lost, 1);
 	/* It may have become another one: asked anew. */
@@ -311,14 +300,14 @@ static void not_serving_is_lost(void **state)
 	add_ready(fixture, 0, "acme", 2);
 	holder = request(fixture, 0, "acme", 0);
 	fixture->daemons[0].not_serving = true;
-	UNTIL(fixture, is(fixture, 0, EXECUTOR_LOST));
+	DAEMON_UNTIL(fixture, is(fixture, 0, EXECUTOR_LOST));
 	assert_int_equal(holder->lost, 1);
 	fixture->daemons[0].not_serving = false;
-	UNTIL(fixture, is(fixture, 0, EXECUTOR_READY));
+	DAEMON_UNTIL(fixture, is(fixture, 0, EXECUTOR_READY));
 	/* Over the same connection, so it is the same daemon. */
 	assert_int_equal(fixture->daemons[0].asked, 1);
 	fixture->daemons[0].not_serving = true;
-	UNTIL(fixture, holder->lost == 2);
+	DAEMON_UNTIL(fixture, holder->lost == 2);
 	end(fixture);
 }
 
@@ -335,7 +324,7 @@ static void a_suspect_is_asked_before_it_gets_a_lease(void **state)
 	assert_true(is(fixture, 0, EXECUTOR_LOST));
 	next = request(fixture, 1, "acme", 0);
 	assert_int_equal(next->granted, 0);
-	UNTIL(fixture, next->granted);
+	DAEMON_UNTIL(fixture, next->granted);
 	assert_int_equal(fixture->daemons[0].asked, 2);
 	assert_int_equal(holder->lost, 1);
 	end(fixture);
@@ -348,13 +337,13 @@ static void who_does_not_answer_is_lost(void **state)
 
 	add_ready(fixture, 0, "acme", 2);
 	fixture->daemons[0].silent = true;
-	UNTIL(fixture, is(fixture, 0, EXECUTOR_LOST));
+	DAEMON_UNTIL(fixture, is(fixture, 0, EXECUTOR_LOST));
 	assert_non_null(strstr(executor_why(fixture->executor[0]), "did not answer in time"));
 	/* And asked again over another connection. */
 	checks = fixture->daemons[0].checks;
-	UNTIL(fixture, fixture->daemons[0].checks > checks);
+	DAEMON_UNTIL(fixture, fixture->daemons[0].checks > checks);
 	fixture->daemons[0].silent = false;
-	UNTIL(fixture, is(fixture, 0, EXECUTOR_READY));
+	DAEMON_UNTIL(fixture, is(fixture, 0, EXECUTOR_READY));
 	end(fixture);
 }
 
@@ -373,14 +362,14 @@ static void nobody_is_pinged(void **state)
 	ping_counter_start(&counter, (uint16_t)atoi(config.address.port));
 	snprintf(config.address.port, sizeof(config.address.port), "%u", counter.port);
 	assert_int_equal(executors_add(fixture->executors, &fixture->executor[0], &config), 0);
-	UNTIL(fixture, is(fixture, 0, EXECUTOR_READY) && fixture->daemons[0].checks >= 30);
+	DAEMON_UNTIL(fixture, is(fixture, 0, EXECUTOR_READY) && fixture->daemons[0].checks >= 30);
 	assert_int_equal(ping_counter_pings(&counter), 0);
 	/* It does count. */
 	snprintf(bound, sizeof(bound), "grpc://127.0.0.1:%u", counter.port);
 	fd = wire_connect(bound);
 	wire_send(fd, wire_preface);
 	wire_send(fd, wire_ping);
-	UNTIL(fixture, ping_counter_pings(&counter) == 1);
+	DAEMON_UNTIL(fixture, ping_counter_pings(&counter) == 1);
 	close(fd);
 	daemon_stand_in_stop(&fixture->daemons[0]);
 	ping_counter_stop(&counter);
@@ -400,7 +389,7 @@ static void who_can_less_is_refused(void **state)
 	fixture->daemons[3].capability = "llb.other";
 	add_ready(fixture, 0, "acme", 0);
 	add(fixture, 1, "acme", 0);
-	UNTIL(fixture, is(fixture, 1, EXECUTOR_REFUSED));
+	DAEMON_UNTIL(fixture, is(fixture, 1, EXECUTOR_REFUSED));
 	assert_non_null(strstr(executor_why(fixture->executor[1]), "LLB capability llb.special"));
 	assert_non_null(strstr(executor_why(fixture->executor[1]), "platform linux/arm64"));
 	assert_null(strstr(executor_why(fixture->executor[1]), "llb.base"));
@@ -410,10 +399,10 @@ static void who_can_less_is_refused(void **state)
 	add_ready(fixture, 3, "other", 0);
 	/* Those who could more go; then it may join. */
 	executor_drain(fixture->executor[0], on_gone, fixture);
-	UNTIL(fixture, fixture->gone == 1);
+	DAEMON_UNTIL(fixture, fixture->gone == 1);
 	assert_true(is(fixture, 1, EXECUTOR_REFUSED));
 	executor_drain(fixture->executor[2], on_gone, fixture);
-	UNTIL(fixture, is(fixture, 1, EXECUTOR_READY));
+	DAEMON_UNTIL(fixture, is(fixture, 1, EXECUTOR_READY));
 	end(fixture);
 }
 
@@ -424,14 +413,14 @@ static void who_stays_away_keeps_nobody_out(void **state)
 	fixture->daemons[0].capability = "llb.special";
 	add_ready(fixture, 0, "acme", 0);
 	add(fixture, 1, "acme", 0);
-	UNTIL(fixture, is(fixture, 1, EXECUTOR_REFUSED));
+	DAEMON_UNTIL(fixture, is(fixture, 1, EXECUTOR_REFUSED));
 	daemon_stand_in_stop(&fixture->daemons[0]);
-	UNTIL(fixture, is(fixture, 0, EXECUTOR_LOST));
+	DAEMON_UNTIL(fixture, is(fixture, 0, EXECUTOR_LOST));
 	assert_true(is(fixture, 1, EXECUTOR_REFUSED));
-	UNTIL(fixture, is(fixture, 1, EXECUTOR_READY));
+	DAEMON_UNTIL(fixture, is(fixture, 1, EXECUTOR_READY));
 	/* Who can more than that joins as any other. */
 	daemon_stand_in_start(&fixture->daemons[0], fixture->ring);
-	UNTIL(fixture, is(fixture, 0, EXECUTOR_READY));
+	DAEMON_UNTIL(fixture, is(fixture, 0, EXECUTOR_READY));
 	end(fixture);
 }
 
@@ -450,10 +439,10 @@ static void who_can_more_joins(void **state)
 	/* A single daemon that was replaced by a lesser one is what there is. */
 	executor_drain(fixture->executor[0], NULL, NULL);
 	daemon_stand_in_stop(&fixture->daemons[1]);
-	UNTIL(fixture, is(fixture, 1, EXECUTOR_LOST));
+	DAEMON_UNTIL(fixture, is(fixture, 1, EXECUTOR_LOST));
 	fixture->daemons[1].capability = NULL;
 	daemon_stand_in_start(&fixture->daemons[1], fixture->ring);
-	UNTIL(fixture, is(fixture, 1, EXECUTOR_READY));
+	DAEMON_UNTIL(fixture, is(fixture, 1, EXECUTOR_READY));
 	end(fixture);
 }
 
@@ -652,12 +641,12 @@ static void the_spawner_hears_all_in_turn(void **state)
 	assert_int_equal(fixture->wanted, 2);
 	assert_string_equal(fixture->wanted_tenants[0], "a");
 	assert_string_equal(fixture->wanted_tenants[1], "b");
-	UNTIL(fixture, fixture->wanted >= 4);
+	DAEMON_UNTIL(fixture, fixture->wanted >= 4);
 	assert_int_equal(fixture->wanted, 4);
 	assert_string_not_equal(fixture->wanted_tenants[2], fixture->wanted_tenants[3]);
 	/* What it brings is used at once. */
 	add(fixture, 0, "b", 1);
-	UNTIL(fixture, fixture->holders[20].granted);
+	DAEMON_UNTIL(fixture, fixture->holders[20].granted);
 	assert_int_equal(fixture->holders[0].granted, 0);
 	end(fixture);
 }
@@ -711,14 +700,14 @@ static void nobody_waits_for_ever(void **state)
 	add_ready(fixture, 0, "acme", 1);
 	running = request(fixture, 0, "acme", 0);
 	waiting = request(fixture, 1, "acme", 0);
-	UNTIL(fixture, waiting->refused);
+	DAEMON_UNTIL(fixture, waiting->refused);
 	assert_non_null(strstr(waiting->why, "no executor of tenant acme became free"));
 	assert_int_equal(running->refused + running->lost, 0);
 	/* It says what is wrong with executors that are not there. */
 	daemon_stand_in_stop(&fixture->daemons[0]);
-	UNTIL(fixture, is(fixture, 0, EXECUTOR_LOST));
+	DAEMON_UNTIL(fixture, is(fixture, 0, EXECUTOR_LOST));
 	later = request(fixture, 2, "acme", 0);
-	UNTIL(fixture, later->refused);
+	DAEMON_UNTIL(fixture, later->refused);
 	assert_non_null(strstr(later->why, "daemon-0"));
 	end(fixture);
 }
@@ -914,12 +903,12 @@ static void a_drained_one_ends_with_its_last_lease(void **state)
 	assert_int_equal(executor_leases(fixture->executor[0]), 1);
 	/* It is still looked after: who is there hears of its loss. */
 	daemon_stand_in_stop(&fixture->daemons[0]);
-	UNTIL(fixture, next->lost);
+	DAEMON_UNTIL(fixture, next->lost);
 	assert_int_equal(fixture->gone, 0);
 	/* Its name is free already. */
 	assert_int_equal(executors_add(fixture->executors, NULL, &config), 0);
 	lease_release(&next->lease);
-	UNTIL(fixture, fixture->gone);
+	DAEMON_UNTIL(fixture, fixture->gone);
 	end(fixture);
 }
 
@@ -975,11 +964,11 @@ static void names_are_resolved_off_the_loop(void **state)
 	snprintf(config.address.host, sizeof(config.address.host), "localhost");
 	assert_int_equal(executors_add(fixture->executors, &fixture->executor[0], &config), 0);
 	assert_int_equal(executor_connect(fixture->executor[0], &none, &conn, why, sizeof(why)), -EHOSTUNREACH);
-	UNTIL(fixture, is(fixture, 0, EXECUTOR_READY));
+	DAEMON_UNTIL(fixture, is(fixture, 0, EXECUTOR_READY));
 	config.name = "nowhere";
 	snprintf(config.address.host, sizeof(config.address.host), "nowhere.invalid");
 	assert_int_equal(executors_add(fixture->executors, &nowhere, &config), 0);
-	UNTIL(fixture, strstr(executor_why(nowhere), "nowhere.invalid"));
+	DAEMON_UNTIL(fixture, strstr(executor_why(nowhere), "nowhere.invalid"));
 	assert_int_equal(executor_state(nowhere), EXECUTOR_JOINING);
 	end(fixture);
 }
