@@ -203,6 +203,15 @@ int claims_make(struct claims *claims, struct claim *claim)
 	return claims_replay(claims, claim);
 }
 
+int claims_follow(struct claims *claims, const struct claim *claim)
+{
+	int64_t mtime_ns;
+
+	if (claims_find(claims, &claim->path, &claim->content, &mtime_ns) && mtime_ns == claim->mtime_ns)
+		return CLAIMS_KNOWN;
+	return claims_replay(claims, claim);
+}
+
 int claims_name(struct claims *claims, const struct claim *claim)
 {
 	int64_t mtime_ns;

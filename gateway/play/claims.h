@@ -59,6 +59,12 @@ enum claims_outcome {
 /* `claim->mtime_ns` is the wanted one; out: what it is. */
 int claims_make(struct claims *claims, struct claim *claim);
 /*
+ * Of a further name of a file, whose mtime is the file's, as it is one at the executor: nothing else can be said of it. That
+ * its path had this mtime with another content is no harm there: executors tell a name from a file by more than that.
+ * CLAIMS_KNOWN, CLAIMS_MADE, CLAIMS_FULL, -errno as claims_make(); the mtime stays.
+ */
+int claims_follow(struct claims *claims, const struct claim *claim);
+/*
  * What a path was told with an mtime that was its alone, before its content was known: the content. CLAIMS_MADE, or CLAIMS_KNOWN:
  * something else was told since, and nothing changes.
  */

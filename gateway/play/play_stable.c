@@ -48,7 +48,7 @@ static struct claim_hash file_content(const struct play *play, const struct cont
 	return claims_content(lineage_claims(play->lineage), parts, 4);
 }
 
-/* Of all but hardlinks, and files without a name. */
+/* A hardlink's is its file's. Not of files without a name. */
 static struct claim_hash entry_content(const struct play *play)
 {
 	const struct walk_entry *entry = &play->entry;
@@ -78,11 +78,10 @@ static struct waiting entry_look(struct play *play)
 		.hardlink = play->entry.kind == TREE_FILE && stat->linkname.size > 0,
 	};
 
+	waiting.claim.content = entry_content(play);
 	if (waiting.hardlink)
 		waiting.first = claims_path(claims, play->head.directory, stat->linkname);
 	else
-		waiting.claim.content = entry_content(play);
-	if (!waiting.hardlink)
 		waiting.known = claims_find(claims, &waiting.claim.path, &waiting.claim.content, &waiting.claim.mtime_ns);
 	waiting.asks = play->all_times || (!waiting.known && !waiting.hardlink);
 	if (waiting.asks && !play->all_times)
@@ -166,22 +165,13 @@ static void play_question(struct play *play)
 /* ---- claiming ---- */
 
 /*
- * A second name has the mtime of the first, as they are one file at the executor; and that mtime says what is in it. A path
- * that had it with another content gets another one, and the executor links anew.
+ * A further name has the mtime of the first, as they are one file at the executor. Told another one, the executor would
+ * link anew at each build, and leave its temporary name behind, as rename(2) of a file over itself does nothing.
  */
-static void waiting_follow(const struct play *play, struct waiting *waiting)
+static int waiting_follow(struct play *play, struct waiting *waiting)
 {
-	const struct claims *claims = lineage_claims(play->lineage);
-	const uint8_t kind = UINT8_MAX;
-	int64_t mtime_ns = waiting->claim.mtime_ns;
-	struct span parts[3];
-
-	(void)claims_latest(claims, &waiting->first, &mtime_ns);
-	parts[0] = span_make(&kind, 1);
-	parts[1] = span_make(&waiting->first, sizeof(waiting->first));
-	parts[2] = span_make(&mtime_ns, sizeof(mtime_ns));
-	waiting->claim.content = claims_content(claims, parts, 3);
-	waiting->claim.mtime_ns = mtime_ns;
+	(void)claims_latest(lineage_claims(play->lineage), &waiting->first, &waiting->claim.mtime_ns);
+	return lineage_follow(play->lineage, &waiting->claim);
 }
 
 /* `mtime_ns`: the client's. 0, or -errno: nothing may be told of it. */
@@ -189,12 +179,10 @@ static int waiting_claim(struct play *play, struct waiting *waiting, int64_t mti
 {
 	int r = 0;
 
-	if (!waiting->known)
+	if (!waiting->known) {
 		waiting->claim.mtime_ns = mtime_ns;
-	if (waiting->hardlink)
-		waiting_follow(play, waiting);
-	if (!waiting->known)
-		r = lineage_claim(play->lineage, &waiting->claim);
+		r = waiting->hardlink ? waiting_follow(play, waiting) : lineage_claim(play->lineage, &waiting->claim);
+	}
 	waiting->made = lineage_made(play->lineage);
 	return r < 0 || r == CLAIMS_FULL ? -EIO : 0;
 }

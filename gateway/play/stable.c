@@ -453,10 +453,9 @@ const struct claims *lineage_claims(const struct lineage *lineage)
 	return &lineage->claims;
 }
 
-int lineage_claim(struct lineage *lineage, struct claim *claim)
+/* `r`: how the claim was made in memory. */
+static int lineage_keep(struct lineage *lineage, const struct claim *claim, int r)
 {
-	int r = lineage->failed ? -EIO : claims_make(&lineage->claims, claim);
-
 	if (r == CLAIMS_MADE) {
 		buffer_put(&lineage->pending, claim, sizeof(*claim));
 		lineage->made++;
@@ -467,6 +466,18 @@ int lineage_claim(struct lineage *lineage, struct claim *claim)
 	if (r == CLAIMS_FULL || r < 0)
 		lineage->over = lineage->failed = true;
 	return r;
+}
+
+int lineage_claim(struct lineage *lineage, struct claim *claim)
+{
+	int r = lineage->failed ? -EIO : claims_make(&lineage->claims, claim);
+
+	return lineage_keep(lineage, claim, r);
+}
+
+int lineage_follow(struct lineage *lineage, const struct claim *claim)
+{
+	return lineage_keep(lineage, claim, lineage->failed ? -EIO : claims_follow(&lineage->claims, claim));
 }
 
 void lineage_name(struct lineage *lineage, const struct claim *claim)

@@ -53,6 +53,8 @@ const char *lineage_key(const struct lineage *lineage);
 const struct claims *lineage_claims(const struct lineage *lineage);
 /* As claims_make(). -EIO: its file cannot be written; the lineage ends. CLAIMS_FULL ends it as well. */
 int lineage_claim(struct lineage *lineage, struct claim *claim);
+/* As lineage_claim(), by claims_follow(). */
+int lineage_follow(struct lineage *lineage, const struct claim *claim);
 /* As claims_name(); nobody has to wait for it. */
 void lineage_name(struct lineage *lineage, const struct claim *claim);
 /*

@@ -230,6 +230,37 @@ func TestUnfitThroughAStableEdge(t *testing.T) {
 	}
 }
 
+// A name that is a file of its own in one checkout and a hardlink in the next, with one content and one time, in turns.
+func TestFileAndLinkThroughAStableEdge(t *testing.T) {
+	t.Parallel()
+	needsMtime(t, "stable")
+	daemon := newKeyed(t)
+	gateway := rig.NewGateway(t, rig.GatewayOptions{Executors: []string{rig.Executor(daemon.Address, 4)}})
+	edge := rig.NewEdge(t, rig.EdgeOptions{Upstream: gateway.Address, Mtime: "stable"})
+	trees := map[string]*fake.Tree{"file": fake.NewTree(), "link": fake.NewTree(), "other": fake.NewTree()}
+	for name, tree := range trees {
+		tree.File("a", 1000, 1, 7)
+		tree.File("b", 1000, 1, 7)
+		if name == "link" {
+			tree.Link("b", "a")
+		} else if name == "other" {
+			tree.Forge("b", 2)
+		}
+	}
+	for _, name := range []string{"file", "link", "link", "other", "link", "file", "link", "other", "file", "link", "link"} {
+		c := connect(t, edge.Address())
+		c.SharedKey = "tree:" + name
+		wanted, _ := fake.Listing(trees[name], false)
+		if got := daemon.build(t, c, trees[name]); timeless(got) != timeless(wanted) {
+			t.Errorf("%s:\n%s", name, fake.FirstDifference(timeless(got), timeless(wanted)))
+		}
+		c.Close()
+	}
+	for _, broken := range daemon.broken {
+		t.Error(broken)
+	}
+}
+
 // A second build asks the client for no file, though its daemon is another, empty one; nor does the wire carry any.
 func TestSecondBuildThroughAnEdgeReadsNothing(t *testing.T) {
 	t.Parallel()

@@ -81,6 +81,13 @@ func (t *Tree) Forge(path string, seed uint64) {
 	t.relink()
 }
 
+// Link puts a further name of a file that comes before it.
+func (t *Tree) Link(path, first string) {
+	file := t.entries[first]
+	e := t.put(path, os.FileMode(file.stat.Mode), file.stat.Size, file.seed)
+	e.stat.Linkname, e.stat.ModTime = first, file.stat.ModTime
+}
+
 // Device puts a character device.
 func (t *Tree) Device(path string, major, minor int64) {
 	e := t.put(path, os.ModeDevice|os.ModeCharDevice|0o666, 0, 0)

@@ -99,6 +99,27 @@ static void many_are_kept_apart(void **state)
 	claims_fini(&claims);
 }
 
+/* A further name has its file's mtime, whatever its path had before; a file of its own gets one that was never the path's. */
+static void a_further_name_follows(void **state)
+{
+	struct claims claims;
+	struct claim own, link, other;
+
+	claims_init(&claims, 7, NULL);
+	own = claim_of(&claims, 1, 1, 100, 5);
+	assert_int_equal(claims_make(&claims, &own), CLAIMS_MADE);
+	link = claim_of(&claims, 1, 2, 100, 5);
+	assert_int_equal(claims_follow(&claims, &link), CLAIMS_MADE);
+	assert_int_equal(link.mtime_ns, 5);
+	assert_int_equal(claims_follow(&claims, &link), CLAIMS_KNOWN);
+	link.mtime_ns = 9;
+	assert_int_equal(claims_follow(&claims, &link), CLAIMS_MADE);
+	other = claim_of(&claims, 1, 3, 100, 9);
+	assert_int_equal(claims_make(&claims, &other), CLAIMS_MADE);
+	assert_int_equal(other.mtime_ns, 10);
+	claims_fini(&claims);
+}
+
 static void the_last_instant_is_the_last(void **state)
 {
 	struct claims claims;
@@ -205,6 +226,7 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(nothing_names_two_contents),
 		cmocka_unit_test(many_are_kept_apart),
+		cmocka_unit_test(a_further_name_follows),
 		cmocka_unit_test(the_last_instant_is_the_last),
 		cmocka_unit_test(a_file_is_what_was_written),
 	};
