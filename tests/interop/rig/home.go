@@ -47,13 +47,21 @@ func NewHome(s Scope) *Home {
 // What BuildKit's own end of a session writes to the user when the gateway's end breaks HTTP/2, or ends it at a bad moment.
 var complaint = regexp.MustCompile(`(?m)^.*(http2: server|PROTOCOL_ERROR).*$`)
 
+// A client that closes a session before its own server has written its first SETTINGS fails itself: grpc-go ends a stream
+// on which something is sent after CloseSend(). No byte from the gateway takes part in it.
+const ownRace = "SendMsg called after CloseSend"
+
 func (h *Home) listen(arguments []string, output string) {
 	if slices.Contains(arguments, "straight") {
 		return // it is BuildKit's own doing
 	}
 	h.heard.mutex.Lock()
 	defer h.heard.mutex.Unlock()
-	h.heard.complaints = append(h.heard.complaints, complaint.FindAllString(output, -1)...)
+	for _, line := range complaint.FindAllString(output, -1) {
+		if !strings.Contains(line, ownRace) {
+			h.heard.complaints = append(h.heard.complaints, line)
+		}
+	}
 }
 
 // AddBuilder is `buildx create` with the stock remote driver.
