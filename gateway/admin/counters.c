@@ -308,6 +308,8 @@ const struct counter counter_table[] = {
 	{ "sluice_edge_read_bytes_total", COUNTER_TOTAL, "bytes", "bytes of them", NULL, GIVER(bytes_read) },
 	{ "sluice_edge_sent_bytes_total", COUNTER_TOTAL, "bytes", "bytes of packs that were pushed to the gateway", NULL,
 	  GIVER(bytes_sent) },
+	{ "sluice_edge_blobs_asked_total", COUNTER_TOTAL, "blobs", "names of contents that the gateway was asked about, 36 bytes each",
+	  "beyond what is sent: edges learn by asking what others pushed before them", GIVER(blobs_asked) },
 	{ "sluice_edge_files_read_again_total", COUNTER_TOTAL, "files", "files that were read again, as the edge's store had lost them",
 	  "the edge's store is too small for what is built: raise --ceiling", GIVER(files_read_again) },
 	{ "sluice_edge_pushes_again_total", COUNTER_TOTAL, "pushes", "pushes that began again",

@@ -40,8 +40,8 @@
 #define GIVER_SAMPLE      64             /* blobs asked about before it is known whether the gateway lacks most of them */
 
 struct giver_counters {
-	uint64_t gives, gives_unchanged, gives_unfit, entries, files_read, bytes_read, bytes_sent, files_read_again,
-	         pushes_again;
+	uint64_t gives, gives_unchanged, gives_unfit, entries, files_read, bytes_read, bytes_sent, blobs_asked,
+	         files_read_again, pushes_again;
 };
 
 /* One an edge. All but the counters and `open` is the owner's. */

@@ -118,7 +118,6 @@ struct giver {
 	uint64_t confirmed_bytes;
 	struct digest_set stored, fed_ever;
 	enum giver_feed feed;
-	size_t sample_stored;
 	bool cold;                       /* the gateway lacks most of the sample */
 	bool ahead;                      /* it was told the entries */
 	struct giver_named *named;       /* contents in the order in which they got their names; of them told */
@@ -134,7 +133,7 @@ struct giver {
 	unsigned tries;
 	bool restart;                    /* when the uploader has closed */
 	bool uploader_closing;
-	uint64_t sent_counted;           /* of what the uploader has sent */
+	uint64_t sent_counted, asked_counted;    /* of what the uploader has sent and asked */
 	bool stale;                      /* what the store lost is being read again */
 
 	struct op turn;                  /* a step, from the loop */

@@ -157,9 +157,9 @@ static void give_end(struct give *give)
 }
 
 /* One context from start to end, of a session of its own. */
-static struct give give_once(struct rig_tree *of, const struct digest *known, uint64_t *bytes_sent)
+static struct give give_once_as(const char *shared_key, struct rig_tree *of, const struct digest *known, uint64_t *bytes_sent)
 {
-	struct rig_client *client = rig_client_start(&rig, of, "app:1");
+	struct rig_client *client = rig_client_start(&rig, of, shared_key);
 	static struct give give;
 
 	rig_carry(client, rig_daemon_start(&rig));
@@ -171,6 +171,11 @@ static struct give give_once(struct rig_tree *of, const struct digest *known, ui
 	rig_client_end(client);
 	assert_int_equal(client->status, GRPC_OK);
 	return give;
+}
+
+static struct give give_once(struct rig_tree *of, const struct digest *known, uint64_t *bytes_sent)
+{
+	return give_once_as("app:1", of, known, bytes_sent);
 }
 
 /* ---- what the gateway has ---- */
@@ -315,6 +320,34 @@ static void what_is_known_is_neither_read_nor_sent(void **state)
 	assert_int_equal(edited.told.files_read, 1);
 	assert_false(digest_equal(&first.root, &edited.root));
 	assert_committed(&edited);
+}
+
+/*
+ * Another edge pushed the directory. This one has looked at one file of it before, as BuildKit looks at a .dockerignore, and knows
+ * of nothing else: it asks about a few contents, whether the gateway knows the root or not.
+ */
+static void what_others_pushed_is_not_asked_about(void **state)
+{
+	static struct rig_tree look;
+	struct give first, other;
+	uint64_t sent, asked;
+
+	rig_tree_make(&tree, 1000, 11);
+	first = give_once_as("app:other", &tree, NULL, &sent);
+	rig_tree_make(&look, 1, 12);
+	(void)give_once(&look, NULL, &sent);
+	asked = service.counters.blobs_asked;
+	other = give_once(&tree, &first.root, &sent);
+	assert_int_equal(sent, tree_bytes());
+	assert_int_equal(other.told.bytes_sent, 0);
+	assert_true(service.counters.blobs_asked - asked <= GIVER_SAMPLE);
+	rig_tree_make(&look, 1, 13);
+	(void)give_once_as("app:third", &look, NULL, &sent);
+	asked = service.counters.blobs_asked;
+	other = give_once_as("app:third", &tree, NULL, &sent);
+	assert_true(digest_equal(&first.root, &other.root));
+	assert_int_equal(other.told.bytes_sent, 0);
+	assert_true(service.counters.blobs_asked - asked <= GIVER_SAMPLE + 1);   /* and the root */
 }
 
 static void a_file_is_read_once(void **state)
@@ -575,6 +608,7 @@ int main(int argc, char **argv)
 	const struct CMUnitTest tests[] = {
 		TEST(what_is_given_is_committed),
 		TEST(what_is_known_is_neither_read_nor_sent),
+		TEST(what_others_pushed_is_not_asked_about),
 		TEST(a_file_is_read_once),
 		TEST(times_of_some),
 		TEST(times_may_be_distrusted),
