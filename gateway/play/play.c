@@ -254,7 +254,7 @@ static void play_begin(struct play *play)
 	struct diffcopy_session *session = play->session;
 	int r;
 
-	roots_remember(&play->service->roots, play->key, &play->asker.root);
+	recent_remember(&play->service->roots, play->key, &play->asker.root, sizeof(play->asker.root));
 	if (play->ahead)
 		return;
 	r = walk_create(&play->walk, session->service->cas, &session->scope, &play->asker.root, play_on_more, play);
@@ -536,10 +536,14 @@ static int play_ask(struct play *play, struct h2 *edge)
 		/* Nothing is known that contents would have to be compared with; and it is worth the while. */
 		.ahead = play->all_times && play->head.counted,
 	};
+	const struct digest *known;
 
 	play_make_key(play);
-	if (roots_find(&play->service->roots, play->key, &play->known))
+	known = recent_find(&play->service->roots, play->key);
+	if (known) {
+		play->known = *known;
 		config.known = &play->known;
+	}
 	return asker_start(&play->asker, &config);
 }
 
@@ -568,5 +572,5 @@ int play_open(struct play_service *service, struct diffcopy_session *session, st
 
 void play_service_fini(struct play_service *service)
 {
-	roots_fini(&service->roots);
+	recent_fini(&service->roots);
 }

@@ -16,7 +16,7 @@
 #pragma once
 
 #include "gateway/broker/diffcopy.h"
-#include "gateway/play/roots.h"
+#include "gateway/play/recent.h"
 #include "gateway/play/stable.h"
 
 #define PLAY_FILES_MAX 64                /* files under way, a call; the others wait as entries */
@@ -28,7 +28,7 @@ struct play_counters {
 /* One a gateway. */
 struct play_service {
 	struct stable *stable;           /* the owner's; NULL: no keys but the clients' */
-	struct roots roots;
+	struct recent roots;             /* a context's last root, by its play's key */
 	struct play_counters counters;
 };
 

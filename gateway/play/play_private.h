@@ -62,7 +62,7 @@ struct play {
 	struct grpc_request request;     /* the daemon's, kept: `headers` is one allocation with their bytes */
 	struct header *headers;
 	struct diffcopy_head head;
-	uint8_t key[ROOTS_KEY_BYTES];
+	uint8_t key[RECENT_KEY_BYTES];
 	struct digest known;
 	struct op reap;
 	char why[CALL_STATUS_TEXT_MAX + 1];      /* it is not played */

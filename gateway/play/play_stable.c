@@ -282,7 +282,7 @@ static void play_stable_end(struct play *play)
 	/* Told by directories' paths: another project of the same name has others. */
 	if (play->head.counted && !play->all_times && play->directories >= STRANGE_MIN &&
 	    2 * play->directories_known < play->directories)
-		lineage_set_strange(play->lineage);
+		lineage_set_strange(play->lineage, play->session->identity);
 	play_end_stats(play);
 }
 
