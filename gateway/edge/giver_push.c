@@ -34,17 +34,18 @@ static void load_on_read(struct store_read *read)
 	bool there = read->result == STORE_OK;
 
 	giver->loading = false;
+	giver->urge = true;
 	if (giver->state == GIVER_OVER)
 		giver_wake(giver);
 	else if (there && load_take(giver, &read->digest, read->blob))
 		giver_wake(giver);
-	else if (!there && !giver_read_again(giver, giver->load_next))
+	else if (!there && !giver_read_again(giver, giver->load_of))
 		giver_unfit(giver, "the edge's store lost what it had just read: raise --ceiling");
 	free(read->buffer);
 	read->buffer = NULL;
 }
 
-static void load_start(struct giver *giver, const struct digest *digest)
+static void load_start(struct giver *giver, uint32_t number, const struct digest *digest)
 {
 	giver->load = (struct store_read){
 		.scope = giver->service->scope, .digest = *digest, .fn = load_on_read,
@@ -54,23 +55,24 @@ static void load_start(struct giver *giver, const struct digest *digest)
 		giver_unfit(giver, "the edge is out of memory");
 		return;
 	}
+	giver->load_of = number;
 	giver->loading = true;
 	store_read(giver->service->cas->store, &giver->load);
 }
 
 /* What is lacking of a recipe is being read. */
-static bool load_recipe(struct giver *giver, const struct digest *digest)
+static bool load_recipe(struct giver *giver, uint32_t number, const struct digest *digest)
 {
 	const struct recipe_record *record = recipes_find(&giver->recipes, digest);
 
 	if (!record) {
-		load_start(giver, digest);
+		load_start(giver, number, digest);
 		return true;
 	}
 	for (uint32_t i = 0; record->are_recipes && i < record->count; i++) {
 		if (recipes_find(&giver->recipes, &record->blobs[i]))
 			continue;
-		load_start(giver, &record->blobs[i]);
+		load_start(giver, number, &record->blobs[i]);
 		return true;
 	}
 	return false;
@@ -104,6 +106,13 @@ static bool is_needed(const struct giver *giver, const struct listing_entry *ent
 	return giver->recipes_all || !giver->source.assume || !known_has(giver->known, &digest);
 }
 
+bool giver_push_has_recipe(struct giver *giver, uint32_t number)
+{
+	struct digest digest = listing_digest(listing_at(&giver->listing, number));
+
+	return !giver->loading && !load_recipe(giver, number, &digest);
+}
+
 bool giver_push_load(struct giver *giver)
 {
 	if (giver->load_next == 0)
@@ -114,7 +123,7 @@ bool giver_push_load(struct giver *giver)
 
 		if (giver->loading || entry->state == GIVER_ENTRY_WANTED || entry->state == GIVER_ENTRY_UNDER_WAY)
 			return false;
-		if (is_needed(giver, entry) && load_recipe(giver, &digest))
+		if (is_needed(giver, entry) && load_recipe(giver, giver->load_next, &digest))
 			return false;
 	}
 	return true;
@@ -332,6 +341,7 @@ static void uploader_on_stored(struct uploader *uploader, const struct digest *d
 	struct giver *giver = uploader_owner(uploader);
 
 	giver->stored_count += count;
+	giver->urge = true;
 	for (size_t i = 0; i < count; i++)
 		(void)digest_set_add(&giver->stored, &digests[i]);       /* what is not noted here is waited for longer */
 	giver_wake(giver);
@@ -595,7 +605,9 @@ static void confirm(struct giver *giver)
 
 uint64_t giver_push_pending(const struct giver *giver)
 {
-	return giver->bytes_read > giver->confirmed_bytes ? giver->bytes_read - giver->confirmed_bytes : 0;
+	uint64_t noted = giver->bytes_read + giver->urged_bytes;
+
+	return noted > giver->confirmed_bytes ? noted - giver->confirmed_bytes : 0;
 }
 
 void giver_push_feed(struct giver *giver)
@@ -603,7 +615,7 @@ void giver_push_feed(struct giver *giver)
 	size_t end;
 
 	feed_decide(giver);
-	if (giver->stale && giver->wanted_first == LISTING_NONE && giver->fetching == 0 && giver->state == GIVER_PUSHING) {
+	if (giver->stale && giver->again_count == 0 && giver->uploader && !giver->restart && !giver->uploader_closing) {
 		giver->stale = false;
 		uploader_retry(giver->uploader);
 		return;

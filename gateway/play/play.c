@@ -32,6 +32,7 @@ static void play_on_reap(struct op *op, int32_t res)
 	packet_queue_fini(&play->times);
 	spill_fini(&play->entries);
 	spill_fini(&play->unnamed);
+	spill_fini(&play->waits);
 	free(play);
 	session->open--;
 	if (session->on_idle && session->open == 0)
@@ -497,6 +498,18 @@ static int play_keep_request(struct play *play, const struct grpc_request *head)
 	return diffcopy_head_read(&play->head, &play->request);
 }
 
+static void play_on_again(struct op *op, int32_t res)
+{
+	struct play *play = container_of(op, struct play, again);
+
+	if (play->state == PLAY_OVER) {
+		play_join(play);
+		return;
+	}
+	play_ahead_urge(play);
+	play_pump(play);
+}
+
 static struct play *play_make(struct play_service *service, struct diffcopy_session *session)
 {
 	struct play *play = calloc(1, sizeof(*play));
@@ -514,6 +527,8 @@ static struct play *play_make(struct play_service *service, struct diffcopy_sess
 		                        .memory_bytes_max = DIFFCOPY_MEMORY_ENTRIES * sizeof(struct play_entry) };
 	play->unnamed = (struct spill){ .directory = directory,
 		                        .memory_bytes_max = DIFFCOPY_MEMORY_ENTRIES * sizeof(struct play_unnamed) };
+	play->waits = (struct spill){ .directory = directory, .memory_bytes_max = DIFFCOPY_MEMORY_ENTRIES * sizeof(uint32_t) };
+	play->again.fn = play_on_again;
 	list_init(&play->idle);
 	list_init(&play->ready);
 	list_init(&play->lost);

@@ -23,6 +23,7 @@
 
 struct play_counters {
 	uint64_t plays, unfit, repairs;
+	uint64_t plays_ahead, files_ahead;       /* that began before their root came; given before that */
 };
 
 /* One a gateway. */
