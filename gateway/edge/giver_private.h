@@ -1,4 +1,4 @@
-/* giver_private: what giver.c (the gateway's call), giver_read.c (buildx's), and giver_push.c share of a call. */
+/* giver_private: what giver.c (the gateway's call), giver_read.c (buildx's), giver_push.c and the others share of a call. */
 #pragma once
 
 #include "gateway/base/digest_set.h"
@@ -23,7 +23,7 @@ enum giver_state {
 
 enum giver_entry_state {
 	GIVER_ENTRY_SEEN,
-	GIVER_ENTRY_WANTED,              /* `next` is the one behind it */
+	GIVER_ENTRY_WANTED,
 	GIVER_ENTRY_UNDER_WAY,           /* `next` is the number of its fetch */
 	GIVER_ENTRY_READ,                /* buildx was asked, which can be done once */
 };
@@ -65,6 +65,12 @@ struct pack_read {
 	struct load loads[GIVER_LOADS_MAX];
 };
 
+/* Entries that wait to be asked for, in order. */
+struct numbers {
+	uint32_t *items;
+	size_t first, count, room;
+};
+
 struct holder;
 struct giver_named;
 
@@ -84,7 +90,8 @@ struct giver {
 
 	struct listing listing;
 	uint32_t looked;                 /* entries before it were looked up, or queued */
-	uint32_t wanted_first, wanted_last;
+	struct numbers hurried, wanted;  /* those of `hurried` first; who was asked for meanwhile is in them still */
+	uint32_t wanted_count, again_count;      /* entries of that state; of these and those under way: had been named before */
 	struct fetch *fetches;           /* GIVER_FETCHES_MAX, made with the first */
 	struct list free;
 	unsigned fetching;
@@ -109,6 +116,7 @@ struct giver {
 	bool recipes_all;                /* also of those that the gateway is thought to have */
 	bool recipe_lacking;             /* the uploader asked for one that was not loaded */
 	uint32_t load_next;              /* entry */
+	uint32_t load_of;                /* whose recipe is being read */
 	struct store_read load;
 	bool loading;
 
@@ -118,11 +126,14 @@ struct giver {
 	uint64_t confirmed_bytes;
 	struct digest_set stored, fed_ever;
 	enum giver_feed feed;
-	size_t sample_stored;
 	bool cold;                       /* the gateway lacks most of the sample */
 	bool ahead;                      /* it was told the entries */
 	struct giver_named *named;       /* contents in the order in which they got their names; of them told */
 	size_t named_count, named_room, named_told;
+	uint32_t urgent[GIVER_URGENT_MAX];       /* entries that the executor waits for */
+	unsigned urgent_count;
+	bool urge;                       /* something happened to them */
+	uint64_t urged_bytes;            /* noted for them, and not read */
 	struct uploader *uploader;
 	struct uploader_source source;
 	struct digest_vector directories, contents;      /* lent to the uploader */
@@ -134,7 +145,7 @@ struct giver {
 	unsigned tries;
 	bool restart;                    /* when the uploader has closed */
 	bool uploader_closing;
-	uint64_t sent_counted;           /* of what the uploader has sent */
+	uint64_t sent_counted, asked_counted;    /* of what the uploader has sent and asked */
 	bool stale;                      /* what the store lost is being read again */
 
 	struct op turn;                  /* a step, from the loop */
@@ -167,6 +178,8 @@ bool giver_read_done(const struct giver *giver);
 bool giver_read_again(struct giver *giver, uint32_t number);
 /* The gateway wants no more: FIN. */
 void giver_read_finish(struct giver *giver);
+/* Asks for it before all others. */
+void giver_read_hurry(struct giver *giver, uint32_t number);
 /* The gateway has more of what was read: goes on reading if there is room, and lets the store forget. */
 void giver_read_resume(struct giver *giver);
 void giver_read_close(struct giver *giver);
@@ -180,7 +193,15 @@ void giver_ahead_named(struct giver *giver, uint32_t number);
 void giver_ahead_step(struct giver *giver);
 /* All is at the gateway: the rest of the names, before the root. */
 void giver_ahead_finish(struct giver *giver);
+/* This one's name, out of turn. */
+void giver_ahead_tell_one(struct giver *giver, uint32_t number);
 void giver_ahead_fini(struct giver *giver);
+
+/* ---- giver_urge.c ---- */
+
+/* A number list: the executor waits for these. False: it is no good. */
+bool giver_urge_take(struct giver *giver, struct span numbers);
+void giver_urge_step(struct giver *giver);
 
 /* ---- giver_push.c ---- */
 
@@ -188,6 +209,8 @@ void giver_ahead_fini(struct giver *giver);
 void giver_push_feed(struct giver *giver);
 /* The bytes that were read and that the gateway is not known to have. */
 uint64_t giver_push_pending(const struct giver *giver);
+/* All recipes of this file are known. False: one is being read, or will be. */
+bool giver_push_has_recipe(struct giver *giver, uint32_t number);
 /* Loads what is lacking of recipes. True: nothing is. */
 bool giver_push_load(struct giver *giver);
 void giver_push_commit(struct giver *giver);

@@ -152,6 +152,8 @@ int uploader_feed(struct uploader *uploader, const struct digest *digests, size_
 void uploader_commit(struct uploader *uploader, const struct digest *root);
 /* No root: on_done comes when all that was fed has been stored. */
 void uploader_finish(struct uploader *uploader);
+/* Of all that waits these are asked about and sent first; what is not among it is left alone. */
+void uploader_hurry(struct uploader *uploader, const struct digest *digests, size_t count);
 /* What was stale is there again. */
 void uploader_retry(struct uploader *uploader);
 /* At any time, any number of times; NULL is accepted. No event follows but on_closed, which may come from inside. */

@@ -1,6 +1,6 @@
 /*
  * Shows, of an uploader on a client's ring against a gateway in a thread, over both ring engines: a tree goes up whole;
- * what is fed ahead of the root is told as stored and not asked about or sent again; a pack is read while others are; what
+ * what is fed ahead of the root is told as stored and not asked about or sent again; of it what is hurried goes first; a pack is read while others are; what
  * is stale is told, waits for a retry, and is then sent; what the source cannot read ends the upload with its error; what
  * was assumed to be there and is not is found; one call takes several roots; a call that the gateway ends is told with its
  * status; and an uploader may be closed at any moment.
@@ -32,6 +32,9 @@ static struct seen {
 	char why[UPLOADER_WHY_MAX];
 	struct digest stale_digest;
 	bool close_on_done, close_on_stored;
+	const struct digest *hurried;    /* when the first pack goes out */
+	bool hurry;
+	size_t sent, hurried_at;         /* blobs; before it */
 	uint64_t bytes_done, bytes_total;
 } seen;
 
@@ -41,6 +44,16 @@ static void on_stored(struct uploader *uploader, const struct digest *digests, s
 		assert_true(digest_set_add(&seen.stored, &digests[i]) >= 0);
 	if (seen.close_on_stored)
 		uploader_close(uploader);
+}
+
+static void on_pack(struct uploader *uploader, const struct uploader_piece *pieces, size_t count, uint64_t wire_bytes)
+{
+	for (size_t i = 0; i < count; i++)
+		if (seen.hurried && digest_equal(&pieces[i].digest, seen.hurried))
+			seen.hurried_at = seen.sent + i;
+	seen.sent += count;
+	if (seen.hurry)
+		uploader_hurry(uploader, seen.hurried, 1);
 }
 
 static void on_progress(struct uploader *uploader, enum uploader_phase phase, uint64_t bytes_done, uint64_t bytes_total)
@@ -74,7 +87,7 @@ static void on_closed(void *owner)
 }
 
 static const struct uploader_events events = {
-	.on_stored = on_stored, .on_progress = on_progress, .on_stale = on_stale, .on_done = on_done, .on_closed = on_closed,
+	.on_stored = on_stored, .on_pack = on_pack, .on_progress = on_progress, .on_stale = on_stale, .on_done = on_done, .on_closed = on_closed,
 };
 
 static int open_call(void *owner, struct call *call, const char *path, size_t message_bytes_max,
@@ -179,6 +192,30 @@ static void a_tree_goes_up_whole(void **state)
 		assert_int_equal(totals->blobs_sent, shelf->count);
 		close_it();
 	}
+}
+
+/* What is under way is not overtaken: a few packs. */
+static void what_is_hurried_goes_first(void **state)
+{
+	size_t places[2];
+
+	for (int hurry = 0; hurry < 2; hurry++) {
+		struct uploader *uploader;
+
+		shelf_fini(shelf);
+		shelf_make(shelf, client_ring(client), 30 + (uint32_t)hurry);
+		uploader = begin(0);
+		seen.hurried = &shelf->digests[shelf->contents - 1];
+		seen.hurry = hurry;
+		assert_int_equal(uploader_feed(uploader, shelf->digests, shelf->contents), 0);
+		uploader_finish(uploader);
+		expect_ok(1);
+		assert_int_equal(seen.sent, shelf->contents);
+		places[hurry] = seen.hurried_at;
+		close_it();
+	}
+	assert_int_equal(places[0], shelf->contents - 1);
+	assert_true(places[1] < shelf->contents - 1);
 }
 
 static void packs_are_read_side_by_side(void **state)
@@ -370,6 +407,7 @@ int main(int argc, char **argv)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test_setup_teardown(a_tree_goes_up_whole, setup, teardown),
+		cmocka_unit_test_setup_teardown(what_is_hurried_goes_first, setup, teardown),
 		cmocka_unit_test_setup_teardown(packs_are_read_side_by_side, setup, teardown),
 		cmocka_unit_test_setup_teardown(a_hole_in_what_was_assumed_is_found, setup, teardown),
 		cmocka_unit_test_setup_teardown(what_is_fed_is_sent_once, setup, teardown),
