@@ -233,4 +233,7 @@ enum fetch_fault { FETCH_OK = 0, FETCH_MISSING = 1, FETCH_CORRUPT = 2 };
 bool pack_next(struct span *rest, struct packed_blob *blob, bool *failed);
 bool fetched_next(struct span *rest, struct packed_blob *blob, bool *failed);
 void pack_put(struct buffer *out, const struct digest *digest, struct span data);
+/* What comes before the `data_size` bytes of a blob in a FetchResponse; returns how many bytes. */
+#define FETCHED_HEAD_MAX 24
+size_t fetched_head(uint8_t head[static FETCHED_HEAD_MAX], size_t data_size, enum fetch_fault fault);
 void fetched_put(struct buffer *out, struct span data, enum fetch_fault fault);

@@ -30,7 +30,7 @@
 #define CONNECTIONS_MAX 16
 #define STREAMS_MAX     16
 #define IN_FLIGHT       4                /* packs without their answer, a connection: as `sluice push` */
-#define FRAME_BYTES     65536            /* that we would send, if the server takes them */
+#define FRAME_BYTES     CONN_FRAME_BYTES
 #define TREE_FDS        16
 #define ROUND_BLOBS     4096             /* digests a FetchRequest */
 
