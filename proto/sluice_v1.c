@@ -370,6 +370,29 @@ void fetched_put(struct buffer *out, struct span data, enum fetch_fault fault)
 	pb_end(out, mark);
 }
 
+/* With data there is no fault, which would come behind it. */
+size_t fetched_head(uint8_t head[static FETCHED_HEAD_MAX], size_t data_size, enum fetch_fault fault)
+{
+	uint8_t inner[FETCHED_HEAD_MAX / 2], *end;
+	size_t inner_size, before;
+
+	assert(data_size == 0 || fault == FETCH_OK);
+	end = inner;
+	if (data_size) {
+		end = pb_varint_write(end, FETCHED_FIELD_DATA << 3 | PB_BYTES);
+		end = pb_varint_write(end, data_size);
+	} else if (fault) {
+		end = pb_varint_write(end, FETCHED_FIELD_FAULT << 3 | PB_VARINT);
+		end = pb_varint_write(end, fault);
+	}
+	inner_size = (size_t)(end - inner);
+	end = pb_varint_write(head, PACK_FIELD_BLOBS << 3 | PB_BYTES);
+	end = pb_varint_write(end, inner_size + data_size);
+	before = (size_t)(end - head);
+	memcpy(end, inner, inner_size);
+	return before + inner_size;
+}
+
 enum { LINK_MESSAGE_FIELD_DATA = 11 };
 
 size_t link_message_head(uint8_t head[static LINK_HEAD_BYTES_MAX], const struct link_message *message, size_t data_size)

@@ -245,4 +245,7 @@ bool fetched_next(struct span *rest, struct packed_blob *blob, bool *failed);
 bool delta_next(struct span *rest, struct packed_delta *delta, bool *failed);    /* the deltas of a Pack, likewise */
 void pack_put(struct buffer *out, const struct digest *digest, struct span data);
 void delta_put(struct buffer *out, const struct digest *digest, const struct digest *bases, size_t bases_count, struct span edits);
+/* What comes before the `data_size` bytes of a blob in a FetchResponse; returns how many bytes. */
+#define FETCHED_HEAD_MAX 24
+size_t fetched_head(uint8_t head[static FETCHED_HEAD_MAX], size_t data_size, enum fetch_fault fault);
 void fetched_put(struct buffer *out, struct span data, enum fetch_fault fault);

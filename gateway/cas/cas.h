@@ -16,7 +16,8 @@
 
 struct cas_counters {
 	uint64_t pushes, pushes_unchanged, pushes_joined, commits, commits_refused, packs, blobs_received, bytes_received,
-	         blobs_rejected, blobs_promised, deltas_received, deltas_refused, fetches, blobs_sent, bytes_sent, blobs_missing, blobs_corrupt;
+	         blobs_rejected, blobs_promised, deltas_received, deltas_refused, fetches, blobs_sent, bytes_sent, blobs_missing,
+	         blobs_corrupt, copied_bytes_push, copied_bytes_fetch;
 };
 
 struct cas {
