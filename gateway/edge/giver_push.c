@@ -641,9 +641,9 @@ void giver_push_feed(struct giver *giver)
 	confirm(giver);
 	giver_read_resume(giver);
 	end = feed_end(giver);
-	if (giver->state > GIVER_LOADING || giver->restart || giver->fed >= end || !giver_bases_loaded(giver) || !uploader_make(giver))
+	if (giver->state > GIVER_LOADING || giver->restart || giver->fed >= end || !uploader_make(giver))
 		return;
-	while (giver->fed < end) {
+	while (giver->fed < end && giver_bases_ready(giver, &giver->noted.items[giver->fed])) {
 		const struct digest *digest = &giver->noted.items[giver->fed++];
 
 		if (!is_new(giver, digest) || digest_set_add(&giver->fed_ever, digest) == 0)
