@@ -32,6 +32,7 @@ static const struct message_type *const types[] = {
 	&executor_spawn_start_type, &executor_spawn_stop_type, &executor_spawn_event_type,
 	&context_request_type, &context_ask_type, &context_response_type, &context_root_type,
 	&link_message_type, &link_hello_type, &link_welcome_type,
+	&push_sign_request_type, &push_signed_type,
 };
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);

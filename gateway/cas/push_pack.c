@@ -8,8 +8,8 @@
 
 /* What a pack holds. */
 struct shape {
-	size_t blobs, deltas;
-	size_t blobs_bytes, deltas_bytes, bases_bytes;
+	size_t blobs, blobs_bytes;
+	struct push_deltas_shape deltas;
 };
 
 /* Packs are large: the memory goes back at once. */
@@ -28,7 +28,7 @@ static void pack_leave(struct cas *cas, bool deltas)
 	gate_leave(&cas->packs);
 }
 
-static bool deltas_shape(struct span rest, struct shape *shape)
+static bool deltas_shape(struct span rest, struct push_deltas_shape *shape)
 {
 	struct packed_delta delta;
 	bool failed = false;
@@ -36,7 +36,8 @@ static bool deltas_shape(struct span rest, struct shape *shape)
 	for (; shape->deltas <= SLUICE_LIST_MAX && delta_next(&rest, &delta, &failed); shape->deltas++) {
 		if (delta.digest.size > SLUICE_PACK_BYTES)
 			return false;
-		shape->deltas_bytes += (size_t)delta.digest.size;
+		shape->bytes += (size_t)delta.digest.size;
+		shape->bases += digest_list_count(delta.bases);
 		shape->bases_bytes += (size_t)delta.bases_bytes;
 	}
 	return !failed;
@@ -52,13 +53,13 @@ static const char *pack_fault(struct span pack, struct shape *shape)
 	*shape = (struct shape){ 0 };
 	for (; pack_next(&rest, &blob, &failed); shape->blobs++)
 		shape->blobs_bytes += blob.data.size;
-	if (failed || !deltas_shape(pack, shape))
+	if (failed || !deltas_shape(pack, &shape->deltas))
 		return "malformed Pack";
-	if (shape->blobs > SLUICE_LIST_MAX || shape->deltas > SLUICE_LIST_MAX - shape->blobs)
+	if (shape->blobs > SLUICE_LIST_MAX || shape->deltas.deltas > SLUICE_LIST_MAX - shape->blobs)
 		return "more than 16384 blobs in a Pack";
-	if (shape->blobs_bytes > SLUICE_PACK_BYTES || shape->deltas_bytes > SLUICE_PACK_BYTES - shape->blobs_bytes)
+	if (shape->blobs_bytes > SLUICE_PACK_BYTES || shape->deltas.bytes > SLUICE_PACK_BYTES - shape->blobs_bytes)
 		return "more than 4194304 bytes of data in a Pack";
-	if (shape->bases_bytes > SLUICE_BASES_BYTES)
+	if (shape->deltas.bases_bytes > SLUICE_BASES_BYTES)
 		return "more than 8388608 bytes of bases in a Pack";
 	return NULL;
 }
@@ -219,8 +220,7 @@ static void pack_on_deltas_turn(struct gate_pass *pass)
 	push_enter(push, PUSH_DELTAS);
 	message_decode(&push_request_type, buffer_span(&push->message), &request);
 	(void)pack_fault(request.pack, &shape);
-	push_deltas_start(&push->deltas, push->cas->store, &push->scope, request.pack, shape.deltas, shape.deltas_bytes,
-	                  pack_on_deltas);
+	push_deltas_start(&push->deltas, push->cas->store, &push->scope, request.pack, &shape.deltas, pack_on_deltas);
 }
 
 bool push_pack_cancel(struct push *push)
@@ -254,12 +254,12 @@ static void pack_on_turn(struct gate_pass *pass)
 
 	message_decode(&push_request_type, buffer_span(&push->message), &request);
 	fault = pack_fault(request.pack, &shape);
-	if (fault || !push_reserve(push, shape.blobs + shape.deltas)) {
+	if (fault || !push_reserve(push, shape.blobs + shape.deltas.deltas)) {
 		pack_refuse(push, fault);
 		return;
 	}
 	push->count = shape.blobs;
-	if (shape.deltas == 0) {
+	if (shape.deltas.deltas == 0) {
 		pack_store(push);
 		return;
 	}

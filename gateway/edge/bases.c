@@ -3,9 +3,9 @@
 
 #include <stdlib.h>
 #include <string.h>
+#include "gateway/upload/same_place.h"
 
 #define SLOTS_MIN 256u
-#define OVERLAP   4                      /* a former chunk counts when a part so small of the shorter of the two is shared */
 
 void bases_fini(struct bases *bases)
 {
@@ -67,24 +67,13 @@ void bases_add_recipe(struct bases *bases, const struct digest *blob, const stru
 		add(bases, &(struct base_hint){ .blob = *blob, .former = *former, .as_named = true });
 }
 
-/* [offset, offset + size) shares enough with the blob's place. */
-static bool shares(const struct base_hint *hint, uint64_t offset, uint64_t size)
-{
-	uint64_t first = offset > hint->offset ? offset : hint->offset;
-	uint64_t end = offset + size, end_of_blob = hint->offset + hint->blob.size;      /* neither wraps: sizes of files */
-	uint64_t last = end < end_of_blob ? end : end_of_blob;
-	uint64_t shorter = size < hint->blob.size ? size : hint->blob.size;
-
-	return last > first && (last - first) * OVERLAP >= shorter;
-}
-
 static size_t find_chunks(const struct base_hint *hint, const struct recipe_record *record, struct digest *found, size_t max)
 {
 	uint64_t offset = 0;
 	size_t count = 0;
 
 	for (uint32_t i = 0; i < record->count && count < max && offset < hint->offset + hint->blob.size; i++) {
-		if (shares(hint, offset, record->blobs[i].size))
+		if (same_place(hint->offset, hint->blob.size, offset, record->blobs[i].size))
 			found[count++] = record->blobs[i];
 		offset += record->blobs[i].size;
 	}
