@@ -3,8 +3,10 @@
 
 #include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
 #include "chunker/sha256.h"
 #include "gateway/base/check.h"
+#include "proto/recipe.h"
 
 /* ---- the table ---- */
 
@@ -145,25 +147,82 @@ size_t giver_bases_find(const struct giver *giver, const struct digest *blob, st
 	return bases_find(&giver->bases, &giver->recipes, blob, bases, UPLOADER_BASES_MAX);
 }
 
+/* ---- directories ---- */
+
+/* As of a recipe: it resembles the former blob itself. What such a file would be read as does not fit, and is no base then. */
+static struct content_name directory_name(const struct digest *digest)
+{
+	return (struct content_name){ .digest = *digest, .size = RECIPE_WHOLE_MAX + 1, .recipe = true };
+}
+
+static bool is_new(const struct giver *giver, const struct digest *digest)
+{
+	return digest->size && (!giver->known || !known_has(giver->known, digest));
+}
+
+static struct stat_entry_key key_of(const struct giver *giver, uint32_t number, struct buffer *path)
+{
+	buffer_clear(path);
+	if (number != LISTING_NONE)
+		listing_path(&giver->listing, number, path);
+	return former_key(buffer_span(path));
+}
+
+static void find_directory(struct giver *giver, uint32_t number, const struct digest *digest, struct buffer *path)
+{
+	struct stat_entry_key key = key_of(giver, number, path);
+	struct content_name former;
+
+	if (stat_table_find(giver->formers_table, &key, &former))
+		bases_add_recipe(&giver->bases, digest, &former);
+}
+
+void giver_bases_directories(struct giver *giver)
+{
+	struct buffer path = buffer_heap(TREE_PATH_MAX + 1);
+
+	if (giver->formers_table && is_new(giver, &giver->listing.root))
+		find_directory(giver, LISTING_NONE, &giver->listing.root, &path);
+	for (uint32_t i = 0; giver->formers_table && i < giver->listing.count; i++) {
+		const struct listing_entry *entry = listing_at(&giver->listing, i);
+		struct digest digest = listing_digest(entry);
+
+		if (S_ISDIR(entry->mode) && is_new(giver, &digest))
+			find_directory(giver, i, &digest, &path);
+	}
+	buffer_fini(&path);
+}
+
 /* ---- what the next version of them may resemble ---- */
+
+static void learn(struct giver *giver, uint32_t number, const struct content_name *name, struct buffer *path)
+{
+	struct stat_entry_key key = key_of(giver, number, path);
+
+	stat_table_learn(giver->formers_table, &key, name);
+}
+
+static void learn_entry(struct giver *giver, uint32_t number, struct buffer *path)
+{
+	const struct listing_entry *entry = listing_at(&giver->listing, number);
+	struct digest digest = listing_digest(entry);
+	struct content_name name = S_ISDIR(entry->mode) ? directory_name(&digest) : listing_content(entry);
+
+	/* A file that was not read now is as it was when it was. */
+	if (S_ISDIR(entry->mode) ? is_new(giver, &digest) :
+	    (entry->flags & LISTING_DATA) && entry->state == GIVER_ENTRY_READ && digest.size)
+		learn(giver, number, &name, path);
+}
 
 void giver_bases_learn(struct giver *giver)
 {
 	struct buffer path = buffer_heap(TREE_PATH_MAX + 1);
+	struct content_name root = directory_name(&giver->listing.root);
 
-	for (uint32_t i = 0; giver->formers_table && i < giver->listing.count; i++) {
-		const struct listing_entry *entry = listing_at(&giver->listing, i);
-		struct content_name name = listing_content(entry);
-		struct stat_entry_key key;
-
-		/* What was not read now is as it was when it was. */
-		if (!(entry->flags & LISTING_DATA) || entry->state != GIVER_ENTRY_READ || !name.digest.size)
-			continue;
-		buffer_clear(&path);
-		listing_path(&giver->listing, i, &path);
-		key = former_key(buffer_span(&path));
-		stat_table_learn(giver->formers_table, &key, &name);
-	}
+	if (giver->formers_table && root.digest.size)
+		learn(giver, LISTING_NONE, &root, &path);
+	for (uint32_t i = 0; giver->formers_table && i < giver->listing.count; i++)
+		learn_entry(giver, i, &path);
 	buffer_fini(&path);
 }
 

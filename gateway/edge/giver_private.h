@@ -212,12 +212,14 @@ void giver_bases_begin(struct fetch *fetch, struct span path);
 /* The next blob of it is in the store. */
 void giver_bases_put(struct fetch *fetch, const struct digest *blob);
 void giver_bases_named(struct fetch *fetch, const struct content_name *name);
+/* The tree is made: what its directories were is looked up. */
+void giver_bases_directories(struct giver *giver);
 /* Nothing that was looked up is still being read: bases are known as far as they ever will be. */
 bool giver_bases_loaded(const struct giver *giver);
 /* The same of what this blob is told by. */
 bool giver_bases_ready(const struct giver *giver, const struct digest *blob);
 size_t giver_bases_find(const struct giver *giver, const struct digest *blob, struct digest bases[static UPLOADER_BASES_MAX]);
-/* The gateway has it all: what was read now is what comes next to be compared with. */
+/* The gateway has it all: what is new is what comes next to be compared with. Before it is known. */
 void giver_bases_learn(struct giver *giver);
 void giver_bases_fini(struct giver *giver);
 
