@@ -23,7 +23,7 @@ static char name[512], text[512];
 
 static int setup(void **state)
 {
-	gateway = gateway_thread_start(&(struct gateway_thread_options){ .index = engine });
+	gateway = gateway_thread_start(&(struct gateway_thread_options){ .index = engine, .ceiling_bytes = 1u << 30 });
 	client = gateway_thread_client(gateway, NULL);
 	return 0;
 }
@@ -63,6 +63,18 @@ static void assert_reads_zstd(const struct digest *digest, struct span blob, siz
 	buffer_fini(&got);
 }
 
+/* Sends `size` bytes from `from` on, and leaves the call open. */
+static struct client_call *begin(struct client *with, const char *resource, struct span blob, size_t from, size_t size)
+{
+	struct buffer message = write_message(resource, (int64_t)from, span_make(blob.data + from, size), false);
+	struct client_call *call;
+
+	assert_int_equal(client_call_open(&call, with, BYTESTREAM_WRITE, NULL, 0), 0);
+	assert_int_equal(client_send(call, buffer_span(&message), 0), CLIENT_OK);
+	buffer_fini(&message);
+	return call;
+}
+
 static void goes_round(size_t size, size_t step, uint32_t seed)
 {
 	struct buffer blob = noise(size, seed);
@@ -95,10 +107,12 @@ static void compressed_ones_too(void **state)
 {
 	for (size_t size = 1000; size < 20000000; size = size * 37 + 1) {
 		struct buffer blob = noise(size, 6), packed = buffer_heap(2 * size);
+		struct client_call *call;
 		struct digest digest;
+		struct span answer;
 		int64_t committed;
 
-		memset(blob.data + size / 4, 'x', size / 2);
+		memset(blob.data, 'x', size / 2);
 		digest = digest_made(buffer_span(&blob));
 		assert_true(zstd_message_deflate(&packed, buffer_span(&blob), 1));
 		assert_int_equal(write_all(client, resource_name(name, sizeof(name), "z", true, &digest), buffer_span(&packed),
@@ -107,9 +121,10 @@ static void compressed_ones_too(void **state)
 		assert_reads(&digest, buffer_span(&blob), 0, 0);
 		assert_reads_zstd(&digest, buffer_span(&blob), 0);
 		/* And again: it ends early, whatever was sent of it. */
-		assert_int_equal(write_all(client, resource_name(name, sizeof(name), "z", true, &digest), buffer_span(&packed),
-		                           700000, &committed, text, sizeof(text)), GRPC_OK);
-		assert_int_equal(committed, -1);
+		call = begin(client, resource_name(name, sizeof(name), "z", true, &digest), buffer_span(&packed), 0, 10);
+		assert_int_equal(client_receive(call, &answer, UINT64_MAX), CLIENT_OK);
+		assert_int_equal(committed_of(answer), -1);
+		client_call_close(call);
 		buffer_fini(&packed);
 		buffer_fini(&blob);
 	}
@@ -119,11 +134,13 @@ static void what_is_known_ends_early(void **state)
 {
 	struct buffer blob = noise(LONG_BYTES, 5);
 	struct digest digest = digest_made(buffer_span(&blob));
+	struct client_call *call = begin(client, resource_name(name, sizeof(name), "b", false, &digest), buffer_span(&blob), 0, 1000);
+	struct span answer;
 	int64_t committed;
 
-	assert_int_equal(write_all(client, resource_name(name, sizeof(name), "b", false, &digest), buffer_span(&blob), 1000,
-	                           &committed, text, sizeof(text)), GRPC_OK);
-	assert_int_equal(committed, LONG_BYTES);
+	assert_int_equal(client_receive(call, &answer, UINT64_MAX), CLIENT_OK);
+	assert_int_equal(committed_of(answer), LONG_BYTES);
+	client_call_close(call);
 	/* The empty blob was never sent by anybody. */
 	assert_int_equal(write_all(client, resource_name(name, sizeof(name), "b", false, &digest_empty), (struct span){ 0 }, 1,
 	                           &committed, text, sizeof(text)), GRPC_OK);
@@ -197,18 +214,6 @@ static void names_and_ranges_are_checked(void **state)
 	buffer_fini(&blob);
 }
 
-/* Sends `size` bytes from `from` on, and leaves the call open. */
-static struct client_call *begin(struct client *with, const char *resource, struct span blob, size_t from, size_t size)
-{
-	struct buffer message = write_message(resource, (int64_t)from, span_make(blob.data + from, size), false);
-	struct client_call *call;
-
-	assert_int_equal(client_call_open(&call, with, BYTESTREAM_WRITE, NULL, 0), 0);
-	assert_int_equal(client_send(call, buffer_span(&message), 0), CLIENT_OK);
-	buffer_fini(&message);
-	return call;
-}
-
 static bool took(struct gateway_parts *parts, void *context)
 {
 	return parts->reapi.counters.bytes_received >= *(uint64_t *)context;
@@ -217,6 +222,11 @@ static bool took(struct gateway_parts *parts, void *context)
 static bool has_orphan(struct gateway_parts *parts, void *context)
 {
 	return parts->reapi.orphans_count == 1;
+}
+
+static bool has_orphans(struct gateway_parts *parts, void *context)
+{
+	return parts->reapi.orphans_count > 0;
 }
 
 static void count_received(struct gateway_parts *parts, void *context)
@@ -273,6 +283,7 @@ static void a_broken_write_is_gone_on_with(void **state)
 	assert_int_equal(client_receive(call, &answer, UINT64_MAX), CLIENT_OK);
 	client_call_close(call);
 	assert_reads(&digest, buffer_span(&blob), 0, 0);
+	resource_name(name, sizeof(name), "resumed", false, &digest);
 	assert_int_equal(query_committed(client, name, &complete), LONG_BYTES);
 	assert_true(complete);
 	buffer_fini(&blob);
@@ -327,8 +338,41 @@ static void callers_may_leave_at_any_moment(void **state)
 	buffer_fini(&blob);
 }
 
-/* More writes at a time than there is memory for: they wait in line, and all come through. */
-static void many_at_a_time_wait_in_line(void **state)
+static void memory_used(struct gateway_parts *parts, void *context)
+{
+	*(uint64_t *)context = parts->reapi.uploads.used;
+}
+
+/* Long ones whose ends do not come take all memory; one more is told to try again, and may when they are gone. */
+static void one_too_many_is_told_to_try_again(void **state)
+{
+	enum { CALLS = REAPI_UPLOAD_BYTES >> 22 };
+	struct client *other = gateway_thread_client(gateway, NULL);
+	struct buffer blob = noise(LONG_BYTES, 12);
+	struct digest digest;
+	uint64_t used = 0;
+
+	for (unsigned i = 0; i < CALLS; i++) {
+		digest = digest_made(span_make(blob.data + i, 100));
+		digest.size = LONG_BYTES;
+		begin(other, resource_name(name, sizeof(name), "too-many", false, &digest), buffer_span(&blob), 0, 10);
+	}
+	while (used < REAPI_UPLOAD_BYTES) {
+		client_wait(other, NULL, 0, NULL, 1000000);
+		gateway_thread_call(gateway, memory_used, &used);
+	}
+	digest = digest_made(buffer_span(&blob));
+	resource_name(name, sizeof(name), "too-many", false, &digest);
+	refused(name, buffer_span(&blob), GRPC_RESOURCE_EXHAUSTED, "try again");
+	client_close(other);
+	gateway_thread_until(gateway, has_orphans, NULL);
+	goes_round(LONG_BYTES, 1u << 20, 13);    /* of those that nobody may come back to */
+	gateway_thread_call(gateway, drop_orphans, NULL);
+	buffer_fini(&blob);
+}
+
+/* Many that are all under way at once come all through. */
+static void many_at_a_time_come_through(void **state)
 {
 	enum { CALLS = 200 };
 	struct client_call *calls[CALLS];
@@ -367,7 +411,8 @@ int main(int argc, char **argv)
 		cmocka_unit_test(lies_are_named_and_leave_nothing),
 		cmocka_unit_test(names_and_ranges_are_checked),
 		cmocka_unit_test(a_broken_write_is_gone_on_with),
-		cmocka_unit_test(many_at_a_time_wait_in_line),
+		cmocka_unit_test(many_at_a_time_come_through),
+		cmocka_unit_test(one_too_many_is_told_to_try_again),
 		cmocka_unit_test(callers_may_leave_at_any_moment),
 	};
 

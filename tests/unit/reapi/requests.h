@@ -31,6 +31,8 @@ struct buffer write_message(const char *name, int64_t offset, struct span data, 
 /* The whole of it in messages of `step` bytes. The status; `committed` when it is OK. */
 enum grpc_status write_all(struct client *client, const char *name, struct span data, size_t step, int64_t *committed,
                            char *text, size_t text_size);
+/* Of a WriteResponse. */
+int64_t committed_of(struct span message);
 /* What comes of a Read, one after the other; to be freed. */
 struct buffer read_all(struct client *client, const char *name, int64_t offset, int64_t limit, enum grpc_status *status);
 int64_t query_committed(struct client *client, const char *name, bool *complete);
