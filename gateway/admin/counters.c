@@ -19,6 +19,7 @@
 #include "gateway/link/link_service.h"
 #include "gateway/net/server.h"
 #include "gateway/pool/execute.h"
+#include "gateway/reapi/reapi.h"
 #include "gateway/ring/ring.h"
 #include "gateway/store/store.h"
 
@@ -30,6 +31,7 @@
 #define CAS(member)     MEMBER(COUNTERS_CAS, cas_counters, member)
 #define POOL(member)    MEMBER(COUNTERS_POOL, pool_status, member)
 #define EXECUTE(member) MEMBER(COUNTERS_EXECUTE, execute_counters, member)
+#define REAPI(member) MEMBER(COUNTERS_REAPI, reapi_counters, member)
 #define BUILDKIT(member) MEMBER(COUNTERS_BUILDKIT, buildkit_status, member)
 #define BROKER(member) MEMBER(COUNTERS_BROKER, diffcopy_counters, member)
 #define PLAY(member) MEMBER(COUNTERS_PLAY, play_counters, member)
@@ -193,6 +195,31 @@ const struct counter counter_table[] = {
 	  "the callers were told why; many at once point to the executor host", EXECUTE(failures) },
 	{ "sluice_executions_cancelled_total", COUNTER_TOTAL, "calls", "actions whose caller went away", NULL,
 	  EXECUTE(cancelled) },
+
+	/* REAPI's cache */
+	{ "sluice_reapi_blobs_asked_total", COUNTER_TOTAL, "blobs", "blobs asked for by FindMissingBlobs", NULL, REAPI(blobs_asked) },
+	{ "sluice_reapi_blobs_missing_total", COUNTER_TOTAL, "blobs", "of these, not there", NULL, REAPI(blobs_missing) },
+	{ "sluice_reapi_uploads_total", COUNTER_TOTAL, "blobs", "blobs that clients began to send", NULL, REAPI(uploads) },
+	{ "sluice_reapi_uploads_known_total", COUNTER_TOTAL, "blobs", "writes that ended early: the blob was there", NULL,
+	  REAPI(uploads_known) },
+	{ "sluice_reapi_uploads_refused_total", COUNTER_TOTAL, "blobs", "blobs that were refused",
+	  "the clients were told why: wrong digests, a full store, or too many at a time", REAPI(uploads_refused) },
+	{ "sluice_reapi_uploads_expired_total", COUNTER_TOTAL, "blobs", "writes that stopped coming, and broken ones given up",
+	  "clients that die or links that break in mid-write", REAPI(uploads_expired) },
+	{ "sluice_reapi_uploads_resumed_total", COUNTER_TOTAL, "blobs", "broken writes that were gone on with", NULL,
+	  REAPI(uploads_resumed) },
+	{ "sluice_reapi_received_bytes_total", COUNTER_TOTAL, "bytes", "bytes of blobs received", NULL, REAPI(bytes_received) },
+	{ "sluice_reapi_downloads_total", COUNTER_TOTAL, "blobs", "blobs that clients asked to read", NULL, REAPI(downloads) },
+	{ "sluice_reapi_sent_bytes_total", COUNTER_TOTAL, "bytes", "bytes of blobs sent", NULL, REAPI(bytes_sent) },
+	{ "sluice_reapi_results_hit_total", COUNTER_TOTAL, "calls", "GetActionResult calls with a result", NULL,
+	  REAPI(results_hit) },
+	{ "sluice_reapi_results_missed_total", COUNTER_TOTAL, "calls", "GetActionResult calls without one",
+	  "fewer hits than expected: inputs or environments differ between machines, or results were evicted",
+	  REAPI(results_missed) },
+	{ "sluice_reapi_results_stored_total", COUNTER_TOTAL, "calls", "action results that clients brought", NULL,
+	  REAPI(results_stored) },
+	{ "sluice_reapi_splits_total", COUNTER_TOTAL, "calls", "blobs split into their chunks", NULL, REAPI(splits) },
+	{ "sluice_reapi_splices_total", COUNTER_TOTAL, "calls", "blobs put together from chunks", NULL, REAPI(splices) },
 
 	/* calls of BuildKit's services */
 	{ "sluice_bindings", COUNTER_GAUGE, "connections", "client connections that speak BuildKit's services", NULL,
