@@ -1,28 +1,83 @@
-/* A Pack of a push: its turn, its digests, and its way into the store. */
+/*
+ * A Pack of a push: its turn, its digests, and its way into the store. It is taken in lots of about half a MiB, as it arrives, so
+ * that a blob is still in the cache when it is hashed and copied into its slot, and so that a push never holds a pack whole
+ * (but one that was compressed).
+ */
+#include "gateway/base/check.h"
 #include "gateway/cas/push_private.h"
 #include "proto/pb.h"
+
+#define LOT_BYTES         (384u << 10)   /* with the slot that it is copied to, within a core's own cache; hashed in 200 us */
+#define SPARE_LEAST_BYTES (256u << 10)   /* what is kept for the next pack */
+#define SPARE_MOST_BYTES  (1u << 20)
+#define PACK_TAG          (3 << 3 | PB_BYTES)
+
+void push_pack_spare(struct push *push)
+{
+	struct cas *cas = push->cas;
+
+	for (size_t i = 0; i < CAS_PACKS_MAX && push->message.capacity < SPARE_LEAST_BYTES; i++) {
+		if (!cas->spares[i].data)
+			continue;
+		buffer_fini(&push->message);
+		push->message = cas->spares[i];
+		cas->spares[i] = (struct buffer){ 0 };
+	}
+}
 
 /* Packs are large: the memory goes back at once. */
 static void pack_forget(struct push *push)
 {
-	buffer_fini(&push->message);
-	push->message = buffer_heap(SLUICE_MESSAGE_BYTES_MAX);
+	struct buffer *message = &push->message;
+	struct cas *cas = push->cas;
+
+	push->coming = PUSH_COMING_NOTHING;
+	buffer_clear(message);
+	for (size_t i = 0; i < CAS_PACKS_MAX; i++) {
+		if (cas->spares[i].data || message->capacity < SPARE_LEAST_BYTES || message->capacity > SPARE_MOST_BYTES)
+			continue;
+		cas->spares[i] = *message;
+		*message = (struct buffer){ 0 };
+	}
+	buffer_fini(message);
+	*message = buffer_heap(SLUICE_MESSAGE_BYTES_MAX);
 }
 
-/* Walks the pack. NULL, or what is wrong with it. */
-static const char *pack_fault(struct span rest, size_t *count)
+enum push_coming push_pack_tell(struct push *push, size_t left)
+{
+	struct span message = buffer_span(&push->message);
+	const uint8_t *end;
+	uint64_t size;
+
+	if (message.size == 0)
+		return left ? PUSH_COMING_UNTOLD : PUSH_COMING_WHOLE;
+	if (message.data[0] != PACK_TAG)
+		return PUSH_COMING_WHOLE;
+	end = pb_varint_read(message.data + 1, message.data + message.size, &size);
+	if (!end)
+		return left && message.size < 1 + PB_VARINT_BYTES_MAX ? PUSH_COMING_UNTOLD : PUSH_COMING_WHOLE;
+	/* A pack and nothing else; whatever is put otherwise is read when it is whole. */
+	if (size != (size_t)(message.data + message.size - end) + left)
+		return PUSH_COMING_WHOLE;
+	buffer_clear(&push->response);
+	push->taking = (struct push_taking){ .at = (size_t)(end - message.data), .left = (size_t)size };
+	return PUSH_COMING_PACK;
+}
+
+/* Walks the lot. NULL, or what is wrong with it or with the pack. */
+static const char *pack_fault(struct push_taking *taking, struct span rest, size_t *count)
 {
 	struct packed_blob blob;
 	bool failed = false;
-	size_t bytes = 0;
 
 	for (*count = 0; pack_next(&rest, &blob, &failed); ++*count)
-		bytes += blob.data.size;
+		taking->bytes += blob.data.size;
+	taking->blobs += *count;
 	if (failed)
 		return "malformed Pack";
-	if (*count > SLUICE_LIST_MAX)
+	if (taking->blobs > SLUICE_LIST_MAX)
 		return "more than 16384 blobs in a Pack";
-	if (bytes > SLUICE_PACK_BYTES)
+	if (taking->bytes > SLUICE_PACK_BYTES)
 		return "more than 4194304 bytes of data in a Pack";
 	return NULL;
 }
@@ -55,7 +110,6 @@ static size_t pack_verify(struct push *push, struct span rest, size_t count)
 		push->jobs[i] = (struct sha256_job){ .data = blob.data.data, .size = blob.data.size };
 	}
 	sha256_batch(push->cas->hasher, push->jobs, count);
-	buffer_clear(&push->extra);
 	for (size_t i = 0; i < count; i++) {
 		struct digest actual = { .size = push->items[i].data.size };
 
@@ -70,21 +124,55 @@ static size_t pack_verify(struct push *push, struct span rest, size_t count)
 	return kept;
 }
 
-static void pack_answer(struct push *push, int result)
+static void pack_answer(struct push *push)
 {
-	struct push_stored stored = { .blobs = (uint32_t)push->put.count, .rejected.message = buffer_span(&push->extra) };
+	struct push_stored stored = { .blobs = (uint32_t)push->taking.kept, .rejected.message = buffer_span(&push->extra) };
+
+	pack_forget(push);
+	push->cas->counters.packs++;
+	message_nest(&push_stored_type, &push->response, 2, &stored);
+	push_answer(push);
+}
+
+/* More of the pack may come: what is there of its next blobs goes to the front. */
+static void pack_wait(struct push *push)
+{
+	struct push_taking *taking = &push->taking;
+	struct buffer *message = &push->message;
+
+	message->size -= taking->at;
+	memmove(message->data, message->data + taking->at, message->size);
+	push->cas->counters.copied_bytes_ingest += message->size;
+	taking->at = 0;
+	call_release(&push->call);
+}
+
+/* A lot is in the store, or `result` says why not. */
+static void pack_taken(struct push *push, int result)
+{
+	struct push_taking *taking = &push->taking;
 
 	if (result != STORE_OK) {
+		pack_forget(push);
 		push_fail_store(push, result);
 		return;
 	}
 	result = store_hold_blobs(push->hold, push->digests, push->put.count);
 	if (result < 0) {
+		pack_forget(push);
 		push_fail_hold(push, result);
 		return;
 	}
-	message_nest(&push_stored_type, &push->response, 2, &stored);
-	push_answer(push);
+	taking->kept += push->put.count;
+	taking->at += taking->lot;
+	taking->left -= taking->lot;
+	taking->lot = 0;
+	if (taking->left == 0)
+		pack_answer(push);
+	else if (push->message.size - taking->at < taking->left)
+		pack_wait(push);
+	else
+		push_pack(push);         /* it was compressed, and is there */
 }
 
 static void pack_on_put(struct store_put *put)
@@ -92,46 +180,64 @@ static void pack_on_put(struct store_put *put)
 	struct push *push = container_of(put, struct push, put);
 	struct cas *cas = push->cas;
 
-	pack_forget(push);
 	if (put->result == STORE_OK)
 		promises_kept(&cas->promises, &push->scope, push->digests, put->count);
 	if (!push_landed(push))
-		pack_answer(push, put->result);
-	gate_leave(&cas->packs);         /* last: its own next pack, if it is there already, goes to the end of the line */
+		pack_taken(push, put->result);
+	gate_leave(&cas->packs);         /* last: its own next lot, if it is there already, goes to the end of the line */
+}
+
+static void pack_refuse(struct push *push, const char *fault)
+{
+	push_enter(push, PUSH_IDLE);
+	pack_forget(push);
+	if (fault)
+		push_fail(push, GRPC_INVALID_ARGUMENT, fault);
+	else
+		push_fail_memory(push);
 }
 
 static void pack_on_turn(struct gate_pass *pass)
 {
 	struct push *push = container_of(pass, struct push, pass);
+	struct span lot = span_make(push->message.data + push->taking.at, push->taking.lot);
 	struct cas_counters *counters = &push->cas->counters;
-	struct push_request request;
 	const char *fault;
 	size_t count;
 
 	push_enter(push, PUSH_PACK);
-	message_decode(&push_request_type, buffer_span(&push->message), &request);
-	fault = pack_fault(request.pack, &count);
+	fault = pack_fault(&push->taking, lot, &count);
 	if (fault || !push_reserve(push, count)) {
-		push_enter(push, PUSH_IDLE);
-		pack_forget(push);
-		if (fault)
-			push_fail(push, GRPC_INVALID_ARGUMENT, fault);
-		else
-			push_fail_memory(push);
+		pack_refuse(push, fault);
 		gate_leave(&push->cas->packs);
 		return;
 	}
 	push->put = (struct store_put){
-		.scope = push->scope, .items = push->items, .count = pack_verify(push, request.pack, count), .fn = pack_on_put,
+		.scope = push->scope, .items = push->items, .count = pack_verify(push, lot, count), .fn = pack_on_put,
 	};
-	counters->packs++;
 	counters->blobs_received += push->put.count;
-	counters->bytes_received += request.pack.size;
+	counters->bytes_received += lot.size;
 	store_put(push->cas->store, &push->put);
 }
 
 void push_pack(struct push *push)
 {
+	struct push_taking *taking = &push->taking;
+	size_t there = push->message.size - taking->at, done = taking->lot;
+	bool all = there >= taking->left;
+
+	if (all)
+		there = taking->left;
+	if (taking->blobs == 0 && done == 0)
+		buffer_clear(&push->extra);
+	if (there > done && done < LOT_BYTES)
+		taking->lot += pb_whole(span_make(push->message.data + taking->at + done, there - done), LOT_BYTES - done);
+	if (taking->lot < LOT_BYTES && !all)
+		return;
+	/* What is left over at the end is no field: the walk says so. */
+	if (all && taking->lot < LOT_BYTES)
+		taking->lot = there;
+	call_hold(&push->call);
 	push_enter(push, PUSH_PACK_WAIT);
 	push->pass.fn = pack_on_turn;
 	gate_enter(&push->cas->packs, &push->pass);
