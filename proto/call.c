@@ -108,15 +108,26 @@ static void deliver_inflated(struct call *call, struct span message)
 	}
 }
 
+static enum grpc_read feed(struct call *call, struct span *data, struct span *message, bool *compressed, size_t *left)
+{
+	if (call->events->on_part)
+		return grpc_reader_feed_parts(&call->reader, data, message, compressed, left);
+	return grpc_reader_feed(&call->reader, data, message, compressed);
+}
+
 /* Takes bytes off the front of `data` until it is empty or the owner wants no more; the rest stays in it. */
 static void deliver_messages(struct call *call, struct span *data)
 {
 	while (data->size && !call->held && !call->deaf) {
 		struct span message;
 		bool compressed;
+		size_t left;
 
-		switch (grpc_reader_feed(&call->reader, data, &message, &compressed)) {
+		switch (feed(call, data, &message, &compressed, &left)) {
 		case GRPC_READ_MORE:
+			break;
+		case GRPC_READ_PART:
+			call->events->on_part(call, message, left);
 			break;
 		case GRPC_READ_MESSAGE:
 			if (compressed)
@@ -160,6 +171,7 @@ static void call_on_data(struct stream *stream, struct span data)
 	if (!call->backlog.size_max)
 		call->backlog = buffer_heap(SIZE_MAX);
 	buffer_put(&call->backlog, rest.data, rest.size);
+	call->bytes_copied += rest.size;
 	if (call->backlog.failed) {
 		consumed(call, rest.size);
 		call_break(call, GRPC_RESOURCE_EXHAUSTED, "out of memory");
@@ -258,6 +270,7 @@ static void put(struct call *call, struct span data)
 	if (!call->pending.size_max)
 		call->pending = buffer_heap(CALL_SEND_BYTES_MAX + GRPC_PREFIX_BYTES);
 	buffer_put(&call->pending, data.data + taken, data.size - taken);
+	call->bytes_copied += data.size - taken;
 }
 
 static void send_headers(struct call *call, const struct header *more, size_t more_count, bool end)
@@ -758,6 +771,15 @@ struct stream *call_give_back(struct call *call)
 	call_fini(call);
 	*call = (struct call){ 0 };
 	return stream;
+}
+
+struct buffer call_take_message(struct call *call)
+{
+	struct buffer message = call->inflated;
+
+	assert(call->events->on_part && call->delivering);
+	call->inflated = (struct buffer){ 0 };
+	return message;
 }
 
 void call_fini(struct call *call)

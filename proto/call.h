@@ -20,6 +20,11 @@ struct call_events {
 	 * window stays shut, which is back-pressure.
 	 */
 	void (*on_message)(struct call *call, struct span message);
+	/*
+	 * Optional: messages that are not compressed come in parts instead, as they arrive: the next bytes of one, borrowed until
+	 * return, and how many are `left`; the last part of each has none left, and is the only one when it is empty.
+	 */
+	void (*on_part)(struct call *call, struct span part, size_t left);
 	/* The peer has sent its last message (server: half-close). Not delivered while held. */
 	void (*on_end)(struct call *call);
 	/* call_send() said CALL_FULL earlier; there is room now. */
@@ -68,6 +73,7 @@ struct call {
 	size_t pending_sent;
 	struct loan *lent;                       /* waits for `pending` to go out; NULL: none */
 	struct buffer inflated;
+	uint64_t bytes_copied;                   /* here, of messages that had to wait, either way */
 	uint64_t bytes_received, bytes_sent;     /* message bytes on the wire, with prefixes */
 	enum grpc_status status;                 /* client: from trailers, or made here; server: ours */
 	size_t status_size;
@@ -142,6 +148,12 @@ void call_cancel(struct call *call);
  * to take over before the next event. The call is all-zero then. NULL: it is too late, and the call is as before.
  */
 struct stream *call_give_back(struct call *call);
+
+/*
+ * From inside on_message of a call whose uncompressed messages come in parts: the message's memory becomes the caller's. What
+ * `message` was is all of it.
+ */
+struct buffer call_take_message(struct call *call);
 
 /* Frees buffers. Only after on_closed, or before call_accept/call_start. All-zero is accepted. */
 void call_fini(struct call *call);

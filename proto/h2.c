@@ -266,6 +266,11 @@ size_t h2_streams_count(const struct h2 *h2)
 	return h2->streams_count;
 }
 
+uint64_t h2_copied_bytes(const struct h2 *h2)
+{
+	return h2->copied_bytes;
+}
+
 static int may_open(const struct h2 *h2, const struct h2_request *request)
 {
 	uint32_t peer_streams_max;

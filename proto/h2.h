@@ -105,6 +105,9 @@ void h2_drain(struct h2 *h2);
 const struct h2_fault *h2_fault(const struct h2 *h2);
 size_t h2_streams_count(const struct h2 *h2);
 
+/* Bytes of payload that were copied into out-queues, and from there or from loans into frames. */
+uint64_t h2_copied_bytes(const struct h2 *h2);
+
 /*
  * Client: open a stream. `end`: no body follows. 0, -EAGAIN (peer's stream limit reached), -EPIPE (GOAWAY), -ENOMEM.
  * `events` and `owner` are put into the new stream.
