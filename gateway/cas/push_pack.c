@@ -72,22 +72,24 @@ enum push_coming push_pack_tell(struct push *push, size_t left)
 
 /* What a lot holds. */
 struct shape {
-	size_t blobs, deltas, deltas_bytes;
+	size_t blobs;
+	struct push_deltas_shape deltas;
 };
 
-static const char *deltas_fault(struct push_taking *taking, struct span rest, struct shape *shape)
+static bool deltas_shape(struct span rest, struct push_deltas_shape *shape)
 {
 	struct packed_delta delta;
 	bool failed = false;
 
-	for (; taking->deltas <= SLUICE_LIST_MAX && delta_next(&rest, &delta, &failed); shape->deltas++) {
+	*shape = (struct push_deltas_shape){ 0 };
+	for (; shape->deltas <= SLUICE_LIST_MAX && delta_next(&rest, &delta, &failed); shape->deltas++) {
 		if (delta.digest.size > SLUICE_PACK_BYTES)
-			return "malformed Pack";
-		taking->deltas++;
-		taking->bases_bytes += (size_t)delta.bases_bytes;
-		shape->deltas_bytes += (size_t)delta.digest.size;
+			return false;
+		shape->bytes += (size_t)delta.digest.size;
+		shape->bases += digest_list_count(delta.bases);
+		shape->bases_bytes += (size_t)delta.bases_bytes;
 	}
-	return failed ? "malformed Pack" : NULL;
+	return !failed;
 }
 
 /* Walks the lot. NULL, or what is wrong with it or with the pack. */
@@ -95,17 +97,16 @@ static const char *pack_fault(struct push_taking *taking, struct span lot, struc
 {
 	struct span rest = lot;
 	struct packed_blob blob;
-	const char *fault;
 	bool failed = false;
 
-	*shape = (struct shape){ 0 };
-	for (; pack_next(&rest, &blob, &failed); shape->blobs++)
+	for (shape->blobs = 0; pack_next(&rest, &blob, &failed); shape->blobs++)
 		taking->bytes += blob.data.size;
-	fault = failed ? "malformed Pack" : deltas_fault(taking, lot, shape);
-	if (fault)
-		return fault;
-	taking->bytes += shape->deltas_bytes;
-	taking->blobs += shape->blobs + shape->deltas;
+	if (failed || !deltas_shape(lot, &shape->deltas))
+		return "malformed Pack";
+	taking->blobs += shape->blobs + shape->deltas.deltas;
+	taking->deltas += shape->deltas.deltas;
+	taking->bytes += shape->deltas.bytes;
+	taking->bases_bytes += shape->deltas.bases_bytes;
 	if (taking->blobs > SLUICE_LIST_MAX)
 		return "more than 16384 blobs in a Pack";
 	if (taking->bytes > SLUICE_PACK_BYTES)
@@ -312,15 +313,11 @@ static void pack_on_deltas(struct push_deltas *deltas)
 static void pack_on_deltas_turn(struct gate_pass *pass)
 {
 	struct push *push = container_of(pass, struct push, pass);
-	struct span rest = pack_lot(push);
-	struct packed_delta delta;
-	size_t count = 0, bytes = 0;
-	bool failed = false;
+	struct push_deltas_shape shape;
 
 	push_enter(push, PUSH_DELTAS);
-	for (; delta_next(&rest, &delta, &failed); count++)
-		bytes += (size_t)delta.digest.size;
-	push_deltas_start(&push->deltas, push->cas->store, &push->scope, pack_lot(push), count, bytes, pack_on_deltas);
+	(void)deltas_shape(pack_lot(push), &shape);
+	push_deltas_start(&push->deltas, push->cas->store, &push->scope, pack_lot(push), &shape, pack_on_deltas);
 }
 
 bool push_pack_cancel(struct push *push)
@@ -347,11 +344,11 @@ static void pack_refuse(struct push *push, const char *fault)
 
 static bool pack_reserve(struct push *push, const struct shape *shape)
 {
-	if (!push_reserve(push, shape->blobs + shape->deltas))
+	if (!push_reserve(push, shape->blobs + shape->deltas.deltas))
 		return false;
-	if (shape->deltas && !push->taking.again)
+	if (shape->deltas.deltas && !push->taking.again)
 		push->taking.again = calloc(SLUICE_LIST_MAX, sizeof(bool));
-	return !shape->deltas || push->taking.again;
+	return !shape->deltas.deltas || push->taking.again;
 }
 
 static void pack_on_turn(struct gate_pass *pass)
@@ -365,7 +362,7 @@ static void pack_on_turn(struct gate_pass *pass)
 		return;
 	}
 	push->count = shape.blobs;
-	if (shape.deltas == 0) {
+	if (shape.deltas.deltas == 0) {
 		pack_store(push);
 		return;
 	}

@@ -5,6 +5,7 @@
 #include "gateway/cas/closure.h"
 #include "gateway/cas/promises.h"
 #include "gateway/cas/push_deltas.h"
+#include "gateway/cas/push_sign.h"
 #include "proto/sluice_v1.h"
 
 enum push_state {
@@ -16,6 +17,8 @@ enum push_state {
 	PUSH_DELTAS_WAIT,                /* at cas->deltas, inside cas->packs */
 	PUSH_DELTAS,                     /* their bases are read */
 	PUSH_PACK,
+	PUSH_SIGN_WAIT,                  /* for its turn at cas->deltas */
+	PUSH_SIGN,                       /* what is to be signed is read */
 	PUSH_AWAIT,                      /* for blobs that siblings are sending */
 	PUSH_SETTLE,                     /* looks which of them did not come */
 	PUSH_COMMIT,
@@ -69,6 +72,7 @@ struct push {
 	struct store_sync sync;
 	struct closure closure;
 	struct push_deltas deltas;       /* of the pack that is handled */
+	struct push_sign sign;
 	struct gate_pass pass;           /* of cas->packs, then of cas->deltas */
 
 	struct promiser promiser;
