@@ -642,10 +642,14 @@ static void batch_hold(struct batch *batch)
 static void batch_tell(struct batch *batch)
 {
 	struct ingest *ingest = batch->ingest;
+	struct ingest_file *files[BATCH_PIECES_MAX];
 
 	ingest->full_since_ns = 0;
-	if (ingest->events.on_put && !ingest->closing)
-		ingest->events.on_put(ingest, batch->put.items, batch->put.count, batch->pieces_count);
+	if (!ingest->events.on_put || ingest->closing)
+		return;
+	for (unsigned i = 0; i < batch->pieces_count; i++)
+		files[i] = batch->pieces[i].file;
+	ingest->events.on_put(ingest, batch->put.items, files, batch->put.count, batch->pieces_count);
 }
 
 /* True: it is offered again. */

@@ -4,6 +4,7 @@
 #include "gateway/base/digest_set.h"
 #include "gateway/broker/packet_queue.h"
 #include "gateway/cas/ingest.h"
+#include "gateway/edge/bases.h"
 #include "gateway/edge/giver.h"
 #include "gateway/edge/listing.h"
 #include "gateway/edge/recipes.h"
@@ -45,6 +46,9 @@ struct fetch {
 	uint64_t received;
 	struct stat_claim claim;
 	struct ingest_file file;
+	bool has_former;
+	struct content_name former;      /* what was at its path before */
+	uint64_t put_bytes;              /* of it in the store; a hint, as batches may overtake each other */
 	struct list link;                /* giver.free */
 };
 
@@ -121,6 +125,12 @@ struct giver {
 	struct store_read load;
 	bool loading;
 
+	struct bases bases;
+	struct digest_vector formers;    /* former recipes, from former_next on to be loaded */
+	size_t former_next;
+	struct store_read former_load;
+	bool former_loading;
+
 	struct digest_vector noted;      /* in the store by this call */
 	size_t fed, confirmed;           /* of them: handed to the uploader, and answered for, in order */
 	size_t fed_count, stored_count;  /* by this uploader: handed over, of them said to be there */
@@ -187,6 +197,20 @@ void giver_read_hurry(struct giver *giver, uint32_t number);
 void giver_read_resume(struct giver *giver);
 void giver_read_close(struct giver *giver);
 void giver_read_fini(struct giver *giver);
+
+/* ---- giver_bases.c ---- */
+
+/* A file is asked for: what was at its path is looked up. */
+void giver_bases_begin(struct fetch *fetch, struct span path);
+/* The next blob of it is in the store. */
+void giver_bases_put(struct fetch *fetch, const struct digest *blob);
+void giver_bases_named(struct fetch *fetch, const struct content_name *name);
+/* Nothing that was looked up is still being read: bases are known as far as they ever will be. */
+bool giver_bases_loaded(const struct giver *giver);
+size_t giver_bases_find(const struct giver *giver, const struct digest *blob, struct digest bases[static UPLOADER_BASES_MAX]);
+/* The gateway has it all: what was read now is what comes next to be compared with. */
+void giver_bases_learn(struct giver *giver);
+void giver_bases_fini(struct giver *giver);
 
 /* ---- giver_ahead.c ---- */
 

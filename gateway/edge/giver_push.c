@@ -115,6 +115,8 @@ bool giver_push_has_recipe(struct giver *giver, uint32_t number)
 
 bool giver_push_load(struct giver *giver)
 {
+	if (!giver_bases_loaded(giver))
+		return false;
 	if (giver->load_next == 0)
 		giver->source.assume = knows_most(giver);
 	for (; giver->load_next < giver->listing.count; giver->load_next++) {
@@ -191,14 +193,28 @@ static bool source_known(struct uploader_source *source, const struct digest *bl
 	return known_has(of_source(source)->known, blob);
 }
 
+static size_t source_bases(struct uploader_source *source, const struct digest *blob,
+                           struct digest bases[static UPLOADER_BASES_MAX])
+{
+	return giver_bases_find(of_source(source), blob, bases);
+}
+
 /* ---- the source: bytes ---- */
+
+/* The blobs of a pack, then its bases. */
+static struct uploader_piece *piece_at(const struct pack_read *pack, size_t i)
+{
+	const struct uploader_read *read = pack->read;
+
+	return i < read->count ? &read->pieces[i] : &read->bases[i - read->count];
+}
 
 static void pack_step(struct pack_read *pack);
 
 static void pack_miss(struct pack_read *pack, size_t piece)
 {
-	pack->read->pieces[piece].stale = true;
-	if (pack->result == UPLOADER_READ_OK)
+	piece_at(pack, piece)->stale = true;
+	if (piece < pack->read->count && pack->result == UPLOADER_READ_OK)
 		pack->result = UPLOADER_READ_STALE;
 }
 
@@ -206,7 +222,7 @@ static void pack_on_read(struct store_read *read)
 {
 	struct load *load = container_of(read, struct load, read);
 	struct pack_read *pack = load->pack;
-	struct uploader_piece *piece = &pack->read->pieces[load->piece];
+	struct uploader_piece *piece = piece_at(pack, load->piece);
 
 	if (read->result == STORE_OK)
 		memcpy(piece->buffer, read->blob.data, read->blob.size);
@@ -237,7 +253,7 @@ static int pack_directory(struct pack_read *pack, struct uploader_piece *piece, 
 
 static void pack_load(struct pack_read *pack, struct load *load, size_t i)
 {
-	struct uploader_piece *piece = &pack->read->pieces[i];
+	struct uploader_piece *piece = piece_at(pack, i);
 
 	load->read = (struct store_read){
 		.scope = pack->giver->service->scope, .digest = piece->digest, .fn = pack_on_read,
@@ -266,7 +282,7 @@ static void pack_done(struct pack_read *pack)
 	struct giver *giver = pack->giver;
 	struct uploader_read *read = pack->read;
 
-	if (!read || pack->under_way || (pack->next < read->count && pack->result >= 0))
+	if (!read || pack->under_way || (pack->next < read->count + read->bases_count && pack->result >= 0))
 		return;
 	pack->read = NULL;
 	read->done(read, pack->result);
@@ -283,8 +299,8 @@ static void pack_step(struct pack_read *pack)
 	if (pack->stepping)
 		return;
 	pack->stepping = true;
-	while (pack->next < pack->read->count && pack->result >= 0) {
-		struct uploader_piece *piece = &pack->read->pieces[pack->next];
+	while (pack->next < pack->read->count + pack->read->bases_count && pack->result >= 0) {
+		struct uploader_piece *piece = piece_at(pack, pack->next);
 
 		if (pack->giver->made && listing_find(&pack->giver->listing, &piece->digest, &number)) {
 			int r = pack_directory(pack, piece, number);
@@ -320,7 +336,8 @@ static void source_read(struct uploader_source *source, struct uploader_read *re
 }
 
 static const struct uploader_source_ops source_ops = {
-	.children = source_children, .recipe_children = source_recipe_children, .known = source_known, .read = source_read,
+	.children = source_children, .recipe_children = source_recipe_children, .known = source_known, .bases = source_bases,
+	.read = source_read,
 };
 
 /* ---- the uploader's events ---- */
@@ -486,6 +503,7 @@ static void uploader_on_done(struct uploader *uploader, int outcome, enum grpc_s
 	giver_count_push(giver);
 	if (outcome == UPLOADER_OK) {
 		note_known(giver);
+		giver_bases_learn(giver);
 		giver_on_committed(giver);
 		return;
 	}
@@ -623,7 +641,7 @@ void giver_push_feed(struct giver *giver)
 	confirm(giver);
 	giver_read_resume(giver);
 	end = feed_end(giver);
-	if (giver->state > GIVER_LOADING || giver->restart || giver->fed >= end || !uploader_make(giver))
+	if (giver->state > GIVER_LOADING || giver->restart || giver->fed >= end || !giver_bases_loaded(giver) || !uploader_make(giver))
 		return;
 	while (giver->fed < end) {
 		const struct digest *digest = &giver->noted.items[giver->fed++];
@@ -660,11 +678,12 @@ bool giver_push_idle(const struct giver *giver)
 	for (size_t i = 0; i < UPLOADER_PACKS_MAX; i++)
 		if (giver->packs[i].read)
 			return false;
-	return !giver->uploader && !giver->loading;
+	return !giver->uploader && !giver->loading && !giver->former_loading;
 }
 
 void giver_push_fini(struct giver *giver)
 {
+	giver_bases_fini(giver);
 	recipes_fini(&giver->recipes);
 	digest_set_fini(&giver->stored);
 	digest_set_fini(&giver->fed_ever);

@@ -89,7 +89,11 @@ static void fetch_request(struct fetch *fetch)
 {
 	struct giver *giver = fetch->giver;
 	uint8_t packet[FSUTIL_HEAD_BYTES_MAX];
+	struct buffer path = buffer_heap(TREE_PATH_MAX + 1);
 
+	listing_path(&giver->listing, fetch->number, &path);
+	giver_bases_begin(fetch, buffer_span(&path));
+	buffer_fini(&path);
 	fetch->requested = fetch->storing = true;
 	giver->files_read++;
 	giver->service->counters.files_read++;
@@ -388,6 +392,7 @@ static void file_on_named(struct ingest_file *file)
 		            "the edge's store is full: raise --ceiling" : "the edge could not store a file");
 		return;
 	}
+	giver_bases_named(fetch, &name);
 	if (fetch->claim.table && name.size == listing_at(&giver->listing, fetch->number)->size)
 		stat_claim_named(&fetch->claim, &name);
 	else
@@ -414,7 +419,8 @@ static void ingest_on_room(struct ingest *ingest)
 		call_release(&giver->client);
 }
 
-static void ingest_on_put(struct ingest *ingest, const struct store_item *items, size_t count, size_t recipes_first)
+static void ingest_on_put(struct ingest *ingest, const struct store_item *items, struct ingest_file *const *files, size_t count,
+                          size_t recipes_first)
 {
 	struct giver *giver = ingest_owner(ingest);
 
@@ -422,6 +428,8 @@ static void ingest_on_put(struct ingest *ingest, const struct store_item *items,
 		if (items[i].digest.size)
 			(void)digest_vector_add(&giver->noted, &items[i].digest);        /* what is not noted is found by the walk */
 		giver->lot_bytes += items[i].digest.size;
+		if (i < recipes_first && files[i])
+			giver_bases_put(container_of(files[i], struct fetch, file), &items[i].digest);
 		if (i >= recipes_first)
 			(void)recipes_add(&giver->recipes, &items[i].digest, items[i].data);     /* read from the store then */
 	}

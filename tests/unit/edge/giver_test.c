@@ -1,8 +1,9 @@
 /*
  * Shows the edge's end of Context/Give between a client as buildx is one and a real gateway's Push: the root that is told
  * is committed there, and its tree is the client's directory; what was read once is not read again, nor what was committed sent
- * again; calls side by side read a file once; times come for the entries asked for; what the gateway or the edge's store lost is
- * brought again; ahead of the root, what the executor waits for comes first; a store smaller than the context is enough; and a gateway that is not there makes the context unfit.
+ * again, and what was edited is told by what it was; calls side by side read a file once; times come for the entries asked for;
+ * what the gateway or the edge's store lost is brought again; ahead of the root, what the executor waits for comes first; a store
+ * smaller than the context is enough; and a gateway that is not there makes the context unfit.
  */
 #include "gateway/edge/giver.h"
 
@@ -351,6 +352,35 @@ static void what_others_pushed_is_not_asked_about(void **state)
 	assert_true(service.counters.blobs_asked - asked <= GIVER_SAMPLE + 1);   /* and the root */
 }
 
+/* Of files that were edited a little goes to the gateway what differs, also by an edge that was started anew. */
+static void what_was_edited_is_told_by_what_it_was(void **state)
+{
+	struct give first, edited;
+	uint64_t sent, bytes = 0, bytes_sent;
+
+	rig_tree_make(&tree, 300, 20);
+	first = give_once(&tree, NULL, &sent);
+	for (uint32_t i = 0; i < tree.count; i++) {
+		if (tree.files[i].directory || tree.files[i].size < 256)
+			continue;
+		tree.files[i].seed |= RIG_EDITED;
+		tree.files[i].mtime_ns++;
+		bytes += tree.files[i].size;
+	}
+	rig_reopen_memory(&rig);
+	service.memory = rig.memory;
+	known_fini(&service.known);
+	known_init(&service.known);
+	bytes_sent = service.counters.bytes_sent;
+	edited = give_once(&tree, &first.root, &sent);
+	assert_int_equal(sent, bytes);
+	assert_committed(&edited);
+	bytes_sent = service.counters.bytes_sent - bytes_sent;
+	assert_int_equal(edited.told.bytes_sent, bytes_sent);
+	if (bytes_sent * 50 > bytes)
+		fail_msg("%lu bytes were sent for %lu that were edited", (unsigned long)bytes_sent, (unsigned long)bytes);
+}
+
 static void a_file_is_read_once(void **state)
 {
 	struct rig_client *clients[3];
@@ -697,6 +727,7 @@ int main(int argc, char **argv)
 		TEST(what_is_given_is_committed),
 		TEST(what_is_known_is_neither_read_nor_sent),
 		TEST(what_others_pushed_is_not_asked_about),
+		TEST(what_was_edited_is_told_by_what_it_was),
 		TEST(a_file_is_read_once),
 		TEST(times_of_some),
 		TEST(times_may_be_distrusted),

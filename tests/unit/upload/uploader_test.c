@@ -301,6 +301,98 @@ static void a_feed_may_end_without_a_root(void **state)
 	close_it();
 }
 
+/* ---- told by bases ---- */
+
+static struct shelf *former;
+
+static int setup_former(void **state)
+{
+	setup(state);
+	former = shelf;
+	shelf = calloc(1, sizeof(*shelf));
+	shelf_make_edited(shelf, client_ring(client), 1, 1);
+	shelf->former = former;
+	return 0;
+}
+
+static int teardown_former(void **state)
+{
+	shelf_fini(former);
+	free(former);
+	return teardown(state);
+}
+
+static void push_former(void)
+{
+	struct shelf *edited = shelf;
+
+	shelf = former;
+	uploader_commit(begin(1), &shelf->digests[shelf->root]);
+	expect_ok(1);
+	close_it();
+	shelf = edited;
+}
+
+/* A byte of each of some hundred contents: what is told is a hundredth of what there is. */
+static void what_is_like_another_is_told_by_it(void **state)
+{
+	push_former();
+	for (int level = 0; level < 2; level++) {
+		struct uploader *uploader = begin(level);
+		const struct uploader_totals *totals = uploader_totals(uploader);
+
+		shelf->later = level;
+		uploader_commit(uploader, &shelf->digests[shelf->root]);
+		expect_ok(1);
+		assert_int_equal(totals->blobs_sent, shelf->count);
+		assert_int_equal(totals->bytes_packed, shelf->bytes);
+		assert_int_equal(totals->blobs_delta, SHELF_DIRECTORIES * SHELF_FILES + SHELF_CHUNKS);
+		assert_int_equal(totals->blobs_again, 0);
+		assert_int_equal(totals->commits, 1);
+		assert_true(totals->bytes_sent < shelf->bytes / 100);
+		assert_int_equal(seen.bytes_done, shelf->bytes);
+		close_it();
+		shelf_fini(shelf);
+		shelf_make_edited(shelf, client_ring(client), 1, 2);
+		shelf->former = former;
+	}
+}
+
+/* The gateway never had the bases: each is tried once. */
+static void what_cannot_be_made_is_sent_whole(void **state)
+{
+	struct uploader *uploader = begin(1);
+	const struct uploader_totals *totals = uploader_totals(uploader);
+
+	uploader_commit(uploader, &shelf->digests[shelf->root]);
+	expect_ok(1);
+	assert_true(totals->blobs_again > 0);
+	assert_int_equal(totals->blobs_again, totals->blobs_delta);
+	assert_int_equal(totals->blobs_sent, shelf->count + totals->blobs_again);
+	assert_int_equal(totals->commits, 1);
+	/* What is fed is told as stored when it is, not when it was tried. */
+	shelf_fini(shelf);
+	shelf_make_edited(shelf, client_ring(client), 2, 1);
+	shelf->former = former;
+	assert_int_equal(uploader_feed(uploader, shelf->digests, shelf->contents), 0);
+	uploader_finish(uploader);
+	expect_ok(2);
+	for (size_t i = 0; i < shelf->contents; i++)
+		assert_true(digest_set_has(&seen.stored, &shelf->digests[i]));
+	close_it();
+}
+
+static void without_the_bases_bytes_all_is_whole(void **state)
+{
+	push_former();
+	shelf->former_lost = true;
+	uploader_commit(begin(1), &shelf->digests[shelf->root]);
+	expect_ok(1);
+	assert_int_equal(uploader_totals(seen.uploader)->blobs_delta, 0);
+	assert_int_equal(uploader_totals(seen.uploader)->blobs_sent, shelf->count);
+	close_it();
+}
+
 /* ---- what goes wrong ---- */
 
 static void what_is_stale_waits_for_a_retry(void **state)
@@ -413,6 +505,9 @@ int main(int argc, char **argv)
 		cmocka_unit_test_setup_teardown(what_is_fed_is_sent_once, setup, teardown),
 		cmocka_unit_test_setup_teardown(a_root_may_overtake_what_was_fed, setup, teardown),
 		cmocka_unit_test_setup_teardown(a_feed_may_end_without_a_root, setup, teardown),
+		cmocka_unit_test_setup_teardown(what_is_like_another_is_told_by_it, setup_former, teardown_former),
+		cmocka_unit_test_setup_teardown(what_cannot_be_made_is_sent_whole, setup_former, teardown_former),
+		cmocka_unit_test_setup_teardown(without_the_bases_bytes_all_is_whole, setup_former, teardown_former),
 		cmocka_unit_test_setup_teardown(what_is_stale_waits_for_a_retry, setup, teardown),
 		cmocka_unit_test_setup_teardown(a_source_that_fails_ends_it, setup, teardown),
 		cmocka_unit_test_setup_teardown(what_the_gateway_says_is_told, setup, teardown),
