@@ -22,7 +22,7 @@ static void bases_on_recipe(struct store_read *read)
 	giver_wake(giver);
 }
 
-/* One after the other; the chunks that they are for wait (giver_push.c). A read may complete inside its start. */
+/* One after the other; what goes ahead of the root does not wait for them. A read may complete inside its start. */
 static void bases_load(struct giver *giver)
 {
 	while (!giver->former_loading && giver->former_next < giver->formers.count) {

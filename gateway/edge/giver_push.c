@@ -641,7 +641,7 @@ void giver_push_feed(struct giver *giver)
 	confirm(giver);
 	giver_read_resume(giver);
 	end = feed_end(giver);
-	if (giver->state > GIVER_LOADING || giver->restart || giver->fed >= end || !giver_bases_loaded(giver) || !uploader_make(giver))
+	if (giver->state > GIVER_LOADING || giver->restart || giver->fed >= end || !uploader_make(giver))
 		return;
 	while (giver->fed < end) {
 		const struct digest *digest = &giver->noted.items[giver->fed++];
