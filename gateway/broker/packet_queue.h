@@ -10,11 +10,14 @@ struct packet_queue {
 	struct spill spill;              /* its directory and bound are the owner's to set */
 	size_t first, end;               /* bytes */
 	size_t bytes;                    /* of the packets that wait */
+	size_t content;                  /* of these: what their pushes said */
 	size_t kept_bytes;               /* the owner's: of memory, while nothing waits; more is given back */
 };
 
 /* Copies in one packet, given in pieces. 0 or as spill_grow(). */
 int packet_queue_push(struct packet_queue *queue, const struct span *parts, size_t count);
+/* The same for one that brings that many bytes of a file. */
+int packet_queue_push_content(struct packet_queue *queue, const struct span *parts, size_t count, size_t content);
 /* The oldest; borrowed until the next push or pop. False: none waits. */
 bool packet_queue_front(const struct packet_queue *queue, struct span *packet);
 void packet_queue_pop(struct packet_queue *queue);

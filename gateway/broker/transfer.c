@@ -28,7 +28,7 @@ static void transfer_release(struct transfer *transfer)
 	playback_stop(&transfer->playback);
 	list_remove(&transfer->link);
 	*transfer = (struct transfer){ .diffcopy = diffcopy, .state = TRANSFER_FREE };
-	list_append(&diffcopy->free, &transfer->link);
+	list_insert_before(diffcopy->free.next, &transfer->link);        /* its memory is the warmest */
 }
 
 static void transfer_done(struct transfer *transfer)
@@ -45,13 +45,15 @@ static void transfer_done(struct transfer *transfer)
 
 /* ---- to the daemon ---- */
 
-static void transfer_send(struct transfer *transfer, const struct span *parts, size_t count)
+static void transfer_send(struct transfer *transfer, const struct span *parts, size_t count, size_t content)
 {
 	struct diffcopy *diffcopy = transfer->diffcopy;
+	bool first = transfer->state == TRANSFER_PLAYING || packet_queue_empty(&diffcopy->waiting);
 
-	if (packet_queue_empty(&diffcopy->stash) && call_send_parts(&diffcopy->daemon, parts, count) != CALL_FULL)
+	if (first && call_send_parts(&diffcopy->daemon, parts, count) != CALL_FULL)
 		return;
-	if (packet_queue_push(&diffcopy->stash, parts, count) < 0)
+	transfer->queued = diffcopy->content_queued += content;
+	if (packet_queue_push_content(&diffcopy->waiting, parts, count, content) < 0)
 		diffcopy_fail(diffcopy, GRPC_RESOURCE_EXHAUSTED, "the gateway is out of memory");
 }
 
@@ -61,7 +63,7 @@ static void transfer_deliver(struct transfer *transfer, struct span data)
 	uint8_t head[FSUTIL_HEAD_BYTES_MAX];
 	struct span parts[2] = { span_make(head, fsutil_write_data_head(head, transfer->id, data.size)), data };
 
-	transfer_send(transfer, parts, 2);
+	transfer_send(transfer, parts, 2, data.size);
 	transfer->delivered += data.size;
 	diffcopy->service->counters.bytes_to_executor += data.size;
 	diffcopy->session->totals.bytes_to_executor += data.size;
@@ -72,7 +74,7 @@ static void transfer_deliver_end(struct transfer *transfer)
 	uint8_t packet[FSUTIL_HEAD_BYTES_MAX];
 	struct span part = span_make(packet, fsutil_write_data_end(packet, transfer->id));
 
-	transfer_send(transfer, &part, 1);
+	transfer_send(transfer, &part, 1, 0);
 }
 
 /* ---- from the store ---- */
@@ -136,6 +138,8 @@ bool transfers_play(struct diffcopy *diffcopy)
 	if (list_empty(&diffcopy->plays))
 		return false;
 	transfer = container_of(diffcopy->plays.next, struct transfer, link);
+	if (transfer->queued > diffcopy->content_queued - diffcopy->waiting.content)
+		return false;                    /* its beginning still waits */
 	data = playback_data(&transfer->playback);
 	if (data.size) {
 		data.size = data.size < PLAY_BYTES ? data.size : PLAY_BYTES;
@@ -212,9 +216,18 @@ static bool transfer_defer(struct transfer *transfer)
 
 static void transfers_go_on(struct diffcopy *diffcopy)
 {
-	diffcopy->held_by_stash = false;
+	diffcopy->held_by_daemon = false;
 	if (!diffcopy->held_by_store)
 		call_release(&diffcopy->client);
+}
+
+/* How long the daemon has taken nothing, as far as it is to blame: entries are work for it as well. */
+static uint64_t diffcopy_waited_ns(const struct diffcopy *diffcopy)
+{
+	uint64_t waited_ns = ring_now_ns(diffcopy->service->cas->ring) - diffcopy->held_since_ns;
+	uint64_t worked_ns = diffcopy->entries_taken * DIFFCOPY_ENTRY_NS;
+
+	return waited_ns > worked_ns ? waited_ns - worked_ns : 0;
 }
 
 /* One timer for many short waits: it is not stopped, but looks how long the present one lasts. */
@@ -222,13 +235,13 @@ static void diffcopy_on_patience(struct op *op, int32_t res)
 {
 	struct diffcopy *diffcopy = container_of(op, struct diffcopy, patience);
 	struct ring *ring = diffcopy->service->cas->ring;
-	uint64_t waited_ns = ring_now_ns(ring) - diffcopy->held_since_ns;
+	uint64_t waited_ns = diffcopy_waited_ns(diffcopy);
 
 	if (diffcopy->daemon_closed) {
 		diffcopy_join(diffcopy);
-	} else if (diffcopy->held_by_stash && waited_ns < DIFFCOPY_PATIENCE_NS) {
+	} else if (diffcopy->held_by_daemon && waited_ns < DIFFCOPY_PATIENCE_NS) {
 		ring_timer(ring, op, DIFFCOPY_PATIENCE_NS - waited_ns);
-	} else if (diffcopy->held_by_stash) {
+	} else if (diffcopy->held_by_daemon) {
 		diffcopy->impatient = true;
 		transfers_go_on(diffcopy);
 	}
@@ -239,10 +252,11 @@ static void transfers_wait(struct diffcopy *diffcopy)
 {
 	struct ring *ring = diffcopy->service->cas->ring;
 
-	if (diffcopy->held_by_stash)
+	if (diffcopy->held_by_daemon)
 		return;
-	diffcopy->held_by_stash = true;
+	diffcopy->held_by_daemon = true;
 	diffcopy->held_since_ns = ring_now_ns(ring);
+	diffcopy->entries_taken = 0;
 	call_hold(&diffcopy->client);
 	if (diffcopy->impatient || op_in_flight(&diffcopy->patience))
 		return;
@@ -254,7 +268,7 @@ static void transfer_pass(struct transfer *transfer, struct span data)
 {
 	struct diffcopy *diffcopy = transfer->diffcopy;
 
-	if (diffcopy->stash.bytes >= DIFFCOPY_STASH_BYTES) {
+	if (diffcopy->waiting.content >= DIFFCOPY_WAITING_BYTES) {
 		if (diffcopy->impatient && transfer_defer(transfer))
 			return;
 		transfers_wait(diffcopy);
@@ -315,10 +329,10 @@ bool transfer_take(struct diffcopy *diffcopy, uint32_t id, struct span data)
 
 void transfers_resume(struct diffcopy *diffcopy)
 {
-	if (diffcopy->stash.bytes > DIFFCOPY_STASH_BYTES / 2)
+	if (diffcopy->waiting.content > DIFFCOPY_WAITING_BYTES / 2)
 		return;
 	diffcopy->impatient = false;
-	if (diffcopy->held_by_stash)
+	if (diffcopy->held_by_daemon)
 		transfers_go_on(diffcopy);
 }
 
@@ -362,7 +376,7 @@ static void ingest_on_room(struct ingest *ingest)
 	*rest = buffer_heap(SIZE_MAX);
 	diffcopy->unstored_of = NULL;
 	diffcopy->held_by_store = false;
-	if (!diffcopy->held_by_stash)
+	if (!diffcopy->held_by_daemon)
 		call_release(&diffcopy->client);
 }
 
