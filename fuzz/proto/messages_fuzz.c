@@ -88,8 +88,23 @@ static void round_trip(const struct message_type *type, struct span bytes)
 	buffer_fini(&twice);
 }
 
+/* What was accepted says itself how many there are and how long. */
+static void walk_bases(const struct packed_delta *delta)
+{
+	struct span rest = delta->bases;
+	struct digest base;
+	uint64_t bytes = 0;
+	size_t count = 0;
+
+	for (; digest_list_next(&rest, &base); count++)
+		bytes += base.size;
+	assert(rest.size == 0 && count >= 1 && count <= SLUICE_BASES_MAX);
+	assert(bytes == delta->bases_bytes && bytes <= SLUICE_BASES_BYTES);
+}
+
 static void walk_bulk(struct span bytes)
 {
+	struct packed_delta delta;
 	struct packed_blob blob;
 	struct span rest = bytes;
 	struct digest digest;
@@ -99,6 +114,9 @@ static void walk_bulk(struct span bytes)
 		assert(blob.data.size <= bytes.size);
 	rest = bytes;
 	failed = false;
+	while (delta_next(&rest, &delta, &failed))
+		walk_bases(&delta);
+	rest = bytes;
 	while (fetched_next(&rest, &blob, &failed))
 		assert(blob.data.size <= bytes.size);
 	rest = bytes;

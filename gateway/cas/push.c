@@ -5,7 +5,8 @@
  *	IDLE -> OFFER (-> SYNC) -> IDLE    closure marks of directories; with `commit`, durable when all are whole
  *	          -> OFFER_AWAIT -> OFFER  that root is being pushed by a sibling (promises.h)
  *	     -> QUERY -> IDLE              presence of blobs
- *	     -> PACK_WAIT -> PACK -> IDLE  digests checked, then accepted by the store (push_pack.c)
+ *	     -> PACK_WAIT (-> DELTAS_WAIT -> DELTAS) -> PACK -> IDLE    deltas made into blobs (push_deltas.c), digests
+ *	                                   checked, then accepted by the store (push_pack.c)
  *	     (-> AWAIT) (-> SETTLE) -> COMMIT -> SYNC -> IDLE    closure walked, then durable (push_commit.c)
  *
  * The call may end in any state; the push is freed once nothing of it is in flight. call_release() may bring the next
@@ -391,7 +392,7 @@ static void push_on_closed(struct call *call, enum grpc_status status, struct sp
 	push->closed = true;
 	promiser_fini(&push->promiser);
 	ring_cancel(push->cas->ring, &push->timer);
-	if (push->state == PUSH_IDLE || (push->state == PUSH_PACK_WAIT && gate_cancel(&push->pass)))
+	if (push->state == PUSH_IDLE || push_pack_cancel(push))
 		push_free(push);
 }
 

@@ -4,6 +4,7 @@
 #include "gateway/cas/cas.h"
 #include "gateway/cas/closure.h"
 #include "gateway/cas/promises.h"
+#include "gateway/cas/push_deltas.h"
 #include "proto/sluice_v1.h"
 
 enum push_state {
@@ -12,6 +13,8 @@ enum push_state {
 	PUSH_OFFER_AWAIT,                /* for a sibling that is pushing the same root */
 	PUSH_QUERY,
 	PUSH_PACK_WAIT,                  /* for its turn at cas->packs */
+	PUSH_DELTAS_WAIT,                /* at cas->deltas, inside cas->packs */
+	PUSH_DELTAS,                     /* their bases are read */
 	PUSH_PACK,
 	PUSH_AWAIT,                      /* for blobs that siblings are sending */
 	PUSH_SETTLE,                     /* looks which of them did not come */
@@ -46,7 +49,8 @@ struct push {
 	struct store_put put;
 	struct store_sync sync;
 	struct closure closure;
-	struct gate_pass pass;           /* of cas->packs */
+	struct push_deltas deltas;       /* of the pack that is handled */
+	struct gate_pass pass;           /* of cas->packs, then of cas->deltas */
 
 	struct promiser promiser;
 	uint64_t asked_ns;               /* when the request that may wait for siblings came */
@@ -56,6 +60,8 @@ struct push {
 
 /* Handles the Pack in push->message. */
 void push_pack(struct push *push);
+/* The call has gone: out of the line, if its pack waits for a turn; false: it does not. */
+bool push_pack_cancel(struct push *push);
 /* Handles a Commit. */
 void push_commit(struct push *push, struct span message);
 

@@ -56,6 +56,42 @@ static int reserve32(void **items, uint32_t *capacity, uint32_t count, uint32_t 
 	return r;
 }
 
+/* As much as is asked for, and no more. */
+static int reserve_exactly(void **items, uint32_t *capacity, uint64_t wanted, size_t item_size, uint64_t max)
+{
+	void *moved;
+
+	if (wanted > max)
+		return -EOVERFLOW;
+	if (wanted <= *capacity)
+		return 0;
+	moved = realloc(*items, wanted * item_size);
+	if (!moved)
+		return -ENOMEM;
+	*items = moved;
+	*capacity = (uint32_t)wanted;
+	return 0;
+}
+
+int table_reserve(struct table *table, uint64_t rows, uint64_t directories, uint64_t recipes, uint64_t chunks,
+		  uint64_t names_bytes)
+{
+	int r = reserve_exactly((void **)&table->rows, &table->rows_capacity, rows, sizeof(table->rows[0]), TABLE_ROWS_MAX);
+
+	if (!r)
+		r = reserve_exactly((void **)&table->directories, &table->directories_capacity, directories,
+				    sizeof(table->directories[0]), TABLE_ROWS_MAX);
+	if (!r)
+		r = reserve_exactly((void **)&table->recipes, &table->recipes_capacity, recipes, sizeof(table->recipes[0]),
+				    TABLE_ROWS_MAX);
+	if (!r)
+		r = reserve_exactly((void **)&table->names, &table->names_capacity, names_bytes, 1, TABLE_NAMES_BYTES_MAX);
+	if (!r && chunks > table->chunks_count)
+		r = reserve((void **)&table->chunks, &table->chunks_capacity, table->chunks_count,
+			    chunks - table->chunks_count, sizeof(table->chunks[0]), TABLE_CHUNKS_MAX);
+	return r;
+}
+
 int table_add_bytes(struct table *table, struct span bytes, uint32_t *offset)
 {
 	uint32_t none = table->names_bytes == 0; /* offset 0 means that there is nothing */

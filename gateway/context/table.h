@@ -98,6 +98,9 @@ void table_fini(struct table *table);            /* not of a borrowed one */
  */
 int table_add_row(struct table *table, struct span name, uint32_t *row);
 int table_add_directory(struct table *table, uint32_t parent, uint32_t row, uint32_t *directory);
+/* Room for that many of each, in all. */
+int table_reserve(struct table *table, uint64_t rows, uint64_t directories, uint64_t recipes, uint64_t chunks,
+		  uint64_t names_bytes);
 /* Takes the newest row back; its directory is still the last. */
 void table_drop_row(struct table *table);
 int table_add_recipe(struct table *table, const struct table_recipe *recipe, uint32_t *number);

@@ -209,6 +209,7 @@ static struct conn_config conn_config(struct server_conn *each)
 		.h2 = {
 			.server = true, .events = &server_h2_events, .owner = each, .streams_max = config->streams_max,
 			.stream_window_bytes = STREAM_WINDOW_BYTES, .connection_window_bytes = CONNECTION_WINDOW_BYTES,
+			.frame_bytes_max = CONN_FRAME_BYTES,
 		},
 		.events = &server_conn_events,
 		.owner = each,

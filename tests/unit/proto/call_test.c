@@ -948,5 +948,8 @@ int main(void)
 		cmocka_unit_test(test_server_ends_without_reset),
 		cmocka_unit_test(test_request_headers),
 	};
-	return cmocka_run_group_tests(tests, NULL, NULL);
+	int failed = cmocka_run_group_tests(tests, NULL, NULL);
+
+	h2_pair_pieces = true;
+	return failed + cmocka_run_group_tests_name("pieces", tests, NULL, NULL);
 }
