@@ -206,6 +206,33 @@ static void client_on_message(struct call *call, struct span message)
 		diffcopy_fail(diffcopy, GRPC_INTERNAL, fault);
 }
 
+/* Content is passed on as it comes, the rest is put together first. */
+static void client_on_part(struct call *call, struct span part, size_t left)
+{
+	struct diffcopy *diffcopy = container_of(call, struct diffcopy, client);
+	struct buffer *collected = &diffcopy->collected;
+	struct span data;
+	uint32_t id;
+
+	if (diffcopy->passing) {
+		transfer_take_part(diffcopy, part, left);
+	} else if (collected->size == 0 && left == 0) {
+		client_on_message(call, part);
+	} else if (collected->size == 0 && fsutil_data_begins(part, left, &id, &data) &&
+	           transfer_take_begin(diffcopy, id, data.size + left)) {
+		transfer_take_part(diffcopy, data, left);
+	} else {
+		buffer_put(collected, part.data, part.size);
+		diffcopy->service->counters.copied_bytes_broker += part.size;
+		if (collected->failed)
+			diffcopy_fail(diffcopy, GRPC_RESOURCE_EXHAUSTED, "the gateway is out of memory");
+		else if (left == 0)
+			client_on_message(call, buffer_span(collected));
+		if (left == 0)
+			buffer_clear(collected);
+	}
+}
+
 static void diffcopy_ask(struct diffcopy *diffcopy, uint32_t id)
 {
 	struct entry *entry = id < diffcopy->entries_count ? diffcopy_entry(diffcopy, id) : NULL;
@@ -247,12 +274,15 @@ static void diffcopy_on_reap(struct op *op, int32_t res)
 	struct diffcopy_session *session = diffcopy->session;
 
 	transfers_fini(diffcopy);
+	diffcopy->service->counters.copied_bytes_broker +=
+		diffcopy->content_queued + call_bytes_copied(&diffcopy->daemon) + call_bytes_copied(&diffcopy->client);
 	call_fini(&diffcopy->daemon);
 	call_fini(&diffcopy->client);
 	packet_queue_fini(&diffcopy->waiting);
 	packet_queue_fini(&diffcopy->questions);
 	spill_fini(&diffcopy->entries);
 	buffer_fini(&diffcopy->directory);
+	buffer_fini(&diffcopy->collected);
 	free(diffcopy);
 	session->open--;
 	if (session->on_idle && session->open == 0)
@@ -309,7 +339,7 @@ static void daemon_on_closed(struct call *call, enum grpc_status status, struct 
 }
 
 static const struct call_events client_events = {
-	.on_message = client_on_message, .on_writable = client_on_writable, .on_closed = client_on_closed,
+	.on_message = client_on_message, .on_part = client_on_part, .on_writable = client_on_writable, .on_closed = client_on_closed,
 };
 
 static const struct call_events daemon_events = {
@@ -387,6 +417,7 @@ int diffcopy_open(struct diffcopy_session *session, struct stream *stream, const
 	}
 	diffcopy->counted = read.counted;
 	diffcopy->directory = buffer_heap(NAME_BYTES_MAX);
+	diffcopy->collected = buffer_heap(MESSAGE_BYTES_MAX);
 	buffer_put(&diffcopy->directory, read.directory.data, read.directory.size);
 	call_accept(&diffcopy->daemon, stream, head, MESSAGE_BYTES_MAX, &daemon_events, diffcopy);
 	session->open++;

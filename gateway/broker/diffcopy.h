@@ -40,6 +40,8 @@
 struct diffcopy_counters {
 	uint64_t calls, files_fetched, files_played, files_joined, files_deferred, bytes_from_client, bytes_from_store,
 	         bytes_to_executor;
+	/* By user space, of calls and sessions that have ended: of content, and what little else goes the same way. */
+	uint64_t copied_bytes_broker, copied_bytes_session;
 };
 
 /* One a gateway. The first five fields are the owner's. */

@@ -83,6 +83,9 @@ struct diffcopy {
 	uint64_t content_queued;         /* in `waiting`, ever */
 	bool played;                     /* the last packet for the daemon came from the store */
 	struct packet_queue questions;   /* for the client: REQ, FIN, ERR */
+	struct buffer collected;         /* a packet of the client's that comes in parts, but for plain DATA */
+	struct transfer *passing;        /* whose DATA packet passes in parts */
+	enum { PASS_NOWHERE, PASS_TO_DAEMON, PASS_TO_QUEUE } passing_to;
 	bool table_pending;
 	struct stat_request request;
 	struct stat_table *table;        /* NULL: nothing is remembered, or not yet there */
@@ -120,6 +123,12 @@ int transfers_open(struct diffcopy *diffcopy);
 void transfers_start(struct diffcopy *diffcopy);
 /* DATA from the client for a file; empty: its end. False: nobody asked for it. */
 bool transfer_take(struct diffcopy *diffcopy, uint32_t id, struct span data);
+/*
+ * The same for a DATA packet of `size` bytes of content that comes in parts, which follow by transfer_take_part() while
+ * diffcopy.passing is set. False: it is to be taken whole.
+ */
+bool transfer_take_begin(struct diffcopy *diffcopy, uint32_t id, size_t size);
+void transfer_take_part(struct diffcopy *diffcopy, struct span part, size_t left);
 /* One packet of a file that is played, if one is at hand. True: call again while the daemon takes more. */
 bool transfers_play(struct diffcopy *diffcopy);
 /* Less waits for the daemon: goes on with the client. This may bring its call's events. */

@@ -23,6 +23,8 @@ static void transfer_release(struct transfer *transfer)
 	struct diffcopy *diffcopy = transfer->diffcopy;
 
 	diffcopy->naming -= transfer->state == TRANSFER_NAMING;
+	if (diffcopy->passing == transfer)
+		diffcopy->passing = NULL;        /* the calls end: no more parts come */
 	stat_claim_end(&transfer->claim);
 	ingest_file_abandon(&transfer->file);
 	playback_stop(&transfer->playback);
@@ -182,6 +184,7 @@ static void transfer_store(struct transfer *transfer, struct span data)
 	if (!transfer->storing)
 		return;
 	taken = ingest_file_write(&transfer->file, data);
+	diffcopy->service->counters.copied_bytes_broker += data.size;
 	if (taken == data.size)
 		return;
 	CHECK(!diffcopy->unstored_of);
@@ -264,27 +267,34 @@ static void transfers_wait(struct diffcopy *diffcopy)
 	ring_timer(ring, &diffcopy->patience, DIFFCOPY_PATIENCE_NS);
 }
 
-static void transfer_pass(struct transfer *transfer, struct span data)
+/* Whether the daemon gets more of this now; else it has been deferred. */
+static bool transfer_may_pass(struct transfer *transfer)
 {
 	struct diffcopy *diffcopy = transfer->diffcopy;
 
-	if (diffcopy->waiting.content >= DIFFCOPY_WAITING_BYTES) {
-		if (diffcopy->impatient && transfer_defer(transfer))
-			return;
-		transfers_wait(diffcopy);
-	}
-	transfer_deliver(transfer, data);
+	if (diffcopy->waiting.content < DIFFCOPY_WAITING_BYTES)
+		return true;
+	if (diffcopy->impatient && transfer_defer(transfer))
+		return false;
+	transfers_wait(diffcopy);
+	return true;
 }
 
-static void transfer_data(struct transfer *transfer, struct span data)
+static void transfer_take_in(struct transfer *transfer, struct span data)
 {
 	struct diffcopy *diffcopy = transfer->diffcopy;
-	uint64_t known = transfer->received;
 
 	diffcopy->service->counters.bytes_from_client += data.size;
 	diffcopy->session->totals.bytes_from_client += data.size;
 	transfer->received += data.size;
 	transfer_store(transfer, data);
+}
+
+static void transfer_data(struct transfer *transfer, struct span data)
+{
+	uint64_t known = transfer->received;
+
+	transfer_take_in(transfer, data);
 	if (transfer->state != TRANSFER_FETCHING || transfer->received <= transfer->delivered)
 		return;
 	/* What was played before the store failed is not sent twice. */
@@ -293,7 +303,8 @@ static void transfer_data(struct transfer *transfer, struct span data)
 
 		data = span_make(data.data + skip, data.size - skip);
 	}
-	transfer_pass(transfer, data);
+	if (transfer_may_pass(transfer))
+		transfer_deliver(transfer, data);
 }
 
 static void transfer_complete(struct transfer *transfer)
@@ -311,14 +322,81 @@ static void transfer_complete(struct transfer *transfer)
 		transfer_done(transfer);
 }
 
-bool transfer_take(struct diffcopy *diffcopy, uint32_t id, struct span data)
+/* The one that the client was asked for; NULL: there is none. */
+static struct transfer *transfer_asked(struct diffcopy *diffcopy, uint32_t id)
 {
 	struct transfer *transfer;
 
 	if (id >= diffcopy->entries_count || diffcopy_entry(diffcopy, id)->state != ENTRY_UNDER_WAY)
-		return false;
+		return NULL;
 	transfer = &diffcopy->transfers[diffcopy_entry(diffcopy, id)->next];
-	if (!transfer->requested || transfer->complete)
+	return transfer->requested && !transfer->complete ? transfer : NULL;
+}
+
+/* The head of a packet of so much content goes to the daemon, or where it will have it from. */
+static void transfer_begin_packet(struct transfer *transfer, size_t size)
+{
+	struct diffcopy *diffcopy = transfer->diffcopy;
+	uint8_t bytes[FSUTIL_HEAD_BYTES_MAX];
+	struct span head = span_make(bytes, fsutil_write_data_head(bytes, transfer->id, size));
+	enum call_outcome outcome = CALL_FULL;
+
+	diffcopy->passing_to = PASS_NOWHERE;
+	transfer->delivered += size;
+	diffcopy->service->counters.bytes_to_executor += size;
+	diffcopy->session->totals.bytes_to_executor += size;
+	if (packet_queue_empty(&diffcopy->waiting))
+		outcome = call_send_begin(&diffcopy->daemon, head.size + size);
+	if (outcome == CALL_SENT) {
+		diffcopy->passing_to = PASS_TO_DAEMON;
+		call_send_more(&diffcopy->daemon, head);
+	} else if (outcome == CALL_FULL && packet_queue_begin(&diffcopy->waiting, head.size + size, size) < 0) {
+		diffcopy_fail(diffcopy, GRPC_RESOURCE_EXHAUSTED, "the gateway is out of memory");
+	} else if (outcome == CALL_FULL) {
+		diffcopy->passing_to = PASS_TO_QUEUE;
+		transfer->queued = diffcopy->content_queued += size;
+		packet_queue_more(&diffcopy->waiting, head);
+	}
+}
+
+bool transfer_take_begin(struct diffcopy *diffcopy, uint32_t id, size_t size)
+{
+	struct transfer *transfer = transfer_asked(diffcopy, id);
+
+	/* What was played of it before the store failed would have to be left out. */
+	if (!transfer || diffcopy->daemon_closed || transfer->received < transfer->delivered)
+		return false;
+	diffcopy->passing = transfer;
+	diffcopy->passing_to = PASS_NOWHERE;
+	if (transfer->state == TRANSFER_FETCHING && transfer_may_pass(transfer))
+		transfer_begin_packet(transfer, size);
+	return true;
+}
+
+void transfer_take_part(struct diffcopy *diffcopy, struct span part, size_t left)
+{
+	struct transfer *transfer = diffcopy->passing;
+
+	if (!transfer)
+		return;                          /* there was no memory for it, and the calls end */
+	transfer_take_in(transfer, part);
+	if (diffcopy->passing_to == PASS_TO_DAEMON)
+		call_send_more(&diffcopy->daemon, part);
+	else if (diffcopy->passing_to == PASS_TO_QUEUE)
+		packet_queue_more(&diffcopy->waiting, part);
+	if (left)
+		return;
+	diffcopy->passing = NULL;
+	/* What could not be sent in the middle of it may be now. */
+	if (!packet_queue_empty(&diffcopy->waiting) || !list_empty(&diffcopy->plays))
+		diffcopy_pump(diffcopy);
+}
+
+bool transfer_take(struct diffcopy *diffcopy, uint32_t id, struct span data)
+{
+	struct transfer *transfer = transfer_asked(diffcopy, id);
+
+	if (!transfer)
 		return false;
 	if (data.size)
 		transfer_data(transfer, data);
@@ -329,7 +407,10 @@ bool transfer_take(struct diffcopy *diffcopy, uint32_t id, struct span data)
 
 void transfers_resume(struct diffcopy *diffcopy)
 {
-	if (diffcopy->waiting.content > DIFFCOPY_WAITING_BYTES / 2)
+	struct span packet;
+
+	/* One that is not whole yet is not the daemon's to take. */
+	if (diffcopy->waiting.content > DIFFCOPY_WAITING_BYTES / 2 && packet_queue_front(&diffcopy->waiting, &packet))
 		return;
 	diffcopy->impatient = false;
 	if (diffcopy->held_by_daemon)

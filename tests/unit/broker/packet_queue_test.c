@@ -73,6 +73,37 @@ static void a_short_queue_stays_short(void **state)
 	packet_queue_fini(&queue);
 }
 
+/* One that is filled bit by bit is not there before it is whole; those before it are. */
+static void a_packet_comes_in_parts(void **state)
+{
+	struct packet_queue queue = { 0 };
+	struct span packet;
+
+	for (uint32_t round = 0; round < 100; round++) {
+		push(&queue, 1);
+		assert_int_equal(packet_queue_begin(&queue, 6000, 5000), 0);
+		for (int i = 0; i < 3; i++) {
+			uint8_t bytes[2000];
+
+			memset(bytes, i, sizeof(bytes));
+			if (i == 1) {
+				pop(&queue, 1);
+				assert_false(packet_queue_front(&queue, &packet));
+				assert_false(packet_queue_empty(&queue));
+			}
+			packet_queue_more(&queue, span_make(bytes, sizeof(bytes)));
+		}
+		assert_true(packet_queue_front(&queue, &packet));
+		assert_int_equal(packet.size, 6000);
+		for (size_t i = 0; i < packet.size; i++)
+			assert_int_equal(packet.data[i], i / 2000);
+		assert_int_equal(queue.content, 5000);
+		packet_queue_pop(&queue);
+		assert_true(packet_queue_empty(&queue));
+	}
+	packet_queue_fini(&queue);
+}
+
 static void memory_goes_back(void **state)
 {
 	struct packet_queue queue = { .kept_bytes = 10000 };
@@ -90,6 +121,7 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(first_in_first_out),
 		cmocka_unit_test(a_short_queue_stays_short),
+		cmocka_unit_test(a_packet_comes_in_parts),
 		cmocka_unit_test(memory_goes_back),
 	};
 

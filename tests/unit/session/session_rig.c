@@ -11,6 +11,7 @@
 #include "proto/sluice_context.h"
 
 #define PIECE_BYTES 32768u                       /* fsutil's, and io.Copy's into an Upload */
+#define PIECE_BYTES_MAX (3u << 20)
 
 /* ---- content ---- */
 
@@ -184,7 +185,8 @@ static bool sender_stat(struct rig_sender *sender)
 static bool sender_data(struct rig_sender *sender)
 {
 	struct rig_client *client = sender->client;
-	static uint8_t piece[PIECE_BYTES];
+	static uint8_t piece[PIECE_BYTES_MAX];
+	size_t piece_bytes = client->piece_bytes ? client->piece_bytes : PIECE_BYTES;
 	uint8_t head[FSUTIL_HEAD_BYTES_MAX];
 	const struct rig_file *file;
 	struct span parts[2];
@@ -196,7 +198,7 @@ static bool sender_data(struct rig_sender *sender)
 	id = sender->queue[sender->queue_first];
 	file = &client->tree->files[id];
 	size = (file->odd ? file->sent_size : file->size) - sender->offset;
-	size = size < PIECE_BYTES ? size : PIECE_BYTES;
+	size = size < piece_bytes ? size : piece_bytes;
 	client->stopped = client->stop_after_bytes && client->bytes_sent + size > client->stop_after_bytes;
 	if (client->stopped)
 		return false;

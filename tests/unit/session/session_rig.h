@@ -50,6 +50,7 @@ struct rig_client {
 	bool hung;                       /* nor anything else inside the session */
 	uint64_t stop_after_bytes;       /* sends no more content than this; 0: all */
 	uint64_t bytes_sent, files_sent;
+	size_t piece_bytes;              /* of content in a packet; 0: as fsutil */
 	uint32_t stats_ahead;            /* of files that it has sent, at most; 0: all at once */
 	uint64_t *bytes_before;          /* out, of each STAT: what it had sent of content; NULL: not wanted */
 	bool told_all;                   /* every STAT of its last DiffCopy was taken */
