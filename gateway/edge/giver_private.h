@@ -107,7 +107,8 @@ struct giver {
 	struct store_hold *hold, *hold_before;   /* of what was noted last; of what was noted up to `before_end` */
 	size_t before_end;
 	uint64_t lot_bytes;              /* noted under `hold` */
-	bool windowed;                   /* the window was full once */
+	bool windowed;                   /* the window was full once, or the store */
+	bool pressed;                    /* the store is full: what is held there is let go as soon as it can be */
 	bool held_by_window, held_by_store;      /* buildx's call waits */
 	struct buffer unstored;          /* what the store did not take of the last DATA, which is `unstored_of`'s */
 	struct fetch *unstored_of;
@@ -190,6 +191,8 @@ int giver_read_open(struct giver *giver, const struct grpc_request *head, struct
 bool giver_read_done(const struct giver *giver);
 /* Asks buildx for a file whose content the store has lost. False: that was done before, or buildx has gone. */
 bool giver_read_again(struct giver *giver, uint32_t number);
+/* The gateway has all: of a store that is smaller nothing is held any more. */
+void giver_read_given(struct giver *giver);
 /* The gateway wants no more: FIN. */
 void giver_read_finish(struct giver *giver);
 /* Asks for it before all others. */

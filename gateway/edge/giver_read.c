@@ -302,10 +302,18 @@ static void store_data(struct fetch *fetch, struct span data)
 	call_hold(&giver->client);
 }
 
+/* This call's part of it. */
+static uint64_t window_bytes(const struct giver *giver)
+{
+	const struct giver_service *service = giver->service;
+
+	return service->window_bytes / (service->listing > 1 ? service->listing : 1);
+}
+
 /* More than a part of the store: what is read goes to the gateway first. Not of what is read again, which was there once. */
 static void window_check(struct giver *giver)
 {
-	if (giver->state != GIVER_LISTING || giver->again_count || giver_push_pending(giver) <= giver->service->window_bytes)
+	if (giver->state != GIVER_LISTING || giver->again_count || giver_push_pending(giver) <= window_bytes(giver))
 		return;
 	giver->windowed = giver->held_by_window = true;
 	call_hold(&giver->client);
@@ -321,7 +329,7 @@ static void lots_turn(struct giver *giver)
 		store_hold_release(giver->hold_before);
 		giver->hold_before = NULL;
 	}
-	if (!giver->windowed || giver->hold_before || giver->lot_bytes < giver->service->window_bytes / 4)
+	if (!giver->windowed || giver->hold_before || giver->lot_bytes <= (giver->pressed ? 0 : window_bytes(giver) / 4))
 		return;
 	next = store_hold_create(giver->service->cas->store, &giver->service->scope);
 	if (!next)
@@ -330,6 +338,7 @@ static void lots_turn(struct giver *giver)
 	giver->before_end = giver->noted.count;
 	giver->hold = next;
 	giver->lot_bytes = 0;
+	giver->pressed = false;
 	ingest_set_hold(giver->ingest, next);
 }
 
@@ -346,7 +355,7 @@ static void read_on(struct giver *giver)
 void giver_read_resume(struct giver *giver)
 {
 	lots_turn(giver);
-	if (giver->held_by_window && giver_push_pending(giver) <= giver->service->window_bytes / 2)
+	if (giver->held_by_window && giver_push_pending(giver) <= window_bytes(giver) / 2)
 		read_on(giver);
 }
 
@@ -428,8 +437,19 @@ static void ingest_on_put(struct ingest *ingest, const struct store_item *items,
 		giver_wake(giver);
 }
 
+/* All goes to the gateway now; what is there need not be held. */
+static void ingest_on_full(struct ingest *ingest)
+{
+	struct giver *giver = ingest_owner(ingest);
+
+	giver->windowed = giver->pressed = true;
+	if (giver->state != GIVER_OVER)
+		giver_wake(giver);
+}
+
 static const struct ingest_events ingest_events = {
 	.on_named = file_on_named, .on_room = ingest_on_room, .on_put = ingest_on_put,
+	.on_full = ingest_on_full,
 };
 
 /* ---- packets ---- */
@@ -513,6 +533,16 @@ bool giver_read_again(struct giver *giver, uint32_t number)
 	read_on(giver);
 	fetches_start(giver);
 	return true;
+}
+
+void giver_read_given(struct giver *giver)
+{
+	if (!giver->windowed)
+		return;
+	ingest_set_hold(giver->ingest, NULL);
+	store_hold_release(giver->hold);
+	store_hold_release(giver->hold_before);
+	giver->hold = giver->hold_before = NULL;
 }
 
 void giver_read_finish(struct giver *giver)
@@ -621,6 +651,7 @@ int giver_read_open(struct giver *giver, const struct grpc_request *head, struct
 		return r;
 	}
 	ingest_set_hold(giver->ingest, giver->hold);
+	ingest_set_patience(giver->ingest, GIVER_FULL_NS);
 	remember(giver, directory, uid);
 	return 0;
 }
