@@ -96,6 +96,9 @@ int h2_feed(struct h2 *h2, struct span data);
  */
 struct span h2_output(struct h2 *h2);
 
+/* With `pieces`: how many bytes of the frame that h2_output() has begun it has yet to give; what comes until then belongs to it. */
+size_t h2_output_left(const struct h2 *h2);
+
 /* False once nothing is left to read or write (after GOAWAY and the last stream): the owner may close the carrier. */
 bool h2_alive(const struct h2 *h2);
 
@@ -104,6 +107,9 @@ void h2_drain(struct h2 *h2);
 
 const struct h2_fault *h2_fault(const struct h2 *h2);
 size_t h2_streams_count(const struct h2 *h2);
+
+/* Bytes of payload that were copied into out-queues, and from there or from loans into frames. */
+uint64_t h2_copied_bytes(const struct h2 *h2);
 
 /*
  * Client: open a stream. `end`: no body follows. 0, -EAGAIN (peer's stream limit reached), -EPIPE (GOAWAY), -ENOMEM.

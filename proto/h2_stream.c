@@ -206,6 +206,7 @@ static size_t operation_write(struct stream *base, struct span data)
 	if (!stream_is_open(stream) || stream->ending)
 		return 0;
 	taken = stream->loan ? 0 : queue_write(&stream->out, data);
+	stream->h2->copied_bytes += taken;
 	if (taken < data.size)
 		stream->write_short = true;
 	if (taken) {
@@ -384,6 +385,7 @@ void h2_stream_drop(struct h2_stream *stream, size_t size)
 
 static void copy_out(struct h2_stream *stream, uint8_t *to, size_t size)
 {
+	stream->h2->copied_bytes += size;
 	while (size) {
 		struct span front = h2_stream_front(stream, size);
 

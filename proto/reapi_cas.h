@@ -20,6 +20,9 @@
 #define BYTESTREAM_READ     "/google.bytestream.ByteStream/Read"
 #define BYTESTREAM_WRITE    "/google.bytestream.ByteStream/Write"
 #define BYTESTREAM_QUERY    "/google.bytestream.ByteStream/QueryWriteStatus"
+#define GRPC_HEALTH         "/grpc.health.v1.Health/Check"
+#define GRPC_REFLECTION       "/grpc.reflection.v1.ServerReflection/ServerReflectionInfo"
+#define GRPC_REFLECTION_ALPHA "/grpc.reflection.v1alpha.ServerReflection/ServerReflectionInfo"
 
 #define REAPI_TYPE_PRECONDITION "type.googleapis.com/google.rpc.PreconditionFailure"
 

@@ -13,6 +13,8 @@ void cas_init(struct cas *cas)
 
 void cas_fini(struct cas *cas)
 {
+	for (size_t i = 0; i < CAS_PACKS_MAX; i++)
+		buffer_fini(&cas->spares[i]);
 	promises_fini(&cas->promises);
 }
 

@@ -17,7 +17,7 @@
 struct cas_counters {
 	uint64_t pushes, pushes_unchanged, pushes_joined, commits, commits_refused, packs, blobs_received, bytes_received,
 	         blobs_rejected, blobs_promised, deltas_received, deltas_refused, fetches, blobs_sent, bytes_sent, blobs_missing,
-	         blobs_corrupt, copied_bytes_push, copied_bytes_fetch;
+	         blobs_corrupt, copied_bytes_ingest, copied_bytes_serve;
 };
 
 struct cas {
@@ -31,6 +31,7 @@ struct cas {
 	unsigned ingests_open, playbacks_open, walks_open;       /* whose memory was not released yet */
 	struct gate packs;                       /* what waits here keeps its message, of SLUICE_MESSAGE_BYTES_MAX at most */
 	struct gate deltas;
+	struct buffer spares[CAS_PACKS_MAX];     /* memory of packs that were, for those that come */
 	struct gate closures;
 	struct promises promises;                /* what pushes in progress are going to send */
 };

@@ -91,7 +91,7 @@ static void fetch_add(struct fetch *fetch, const struct store_read *read)
 	enum fetch_fault fault = fetch_fault(fetch, read);
 
 	fetched_put(&fetch->response, fault == FETCH_OK ? read->blob : (struct span){ 0 }, fault);
-	fetch->cas->counters.copied_bytes_fetch += fault == FETCH_OK ? read->blob.size : 0;
+	fetch->cas->counters.copied_bytes_serve += fault == FETCH_OK ? read->blob.size : 0;
 }
 
 /* A blob with its head of the message before it, which takes the place of the record's header: it was read and checked. */
@@ -315,6 +315,7 @@ static void fetch_on_closed(struct call *call, enum grpc_status status, struct s
 	struct fetch *fetch = container_of(call, struct fetch, call);
 
 	fetch->closed = true;
+	fetch->cas->counters.copied_bytes_serve += call->bytes_copied;
 	if (fetch->state != FETCH_READING)
 		fetch_free(fetch);
 }

@@ -1,64 +1,117 @@
 /*
- * A Pack of a push: its turn, its deltas made into blobs, its digests, and its way into the store.
+ * A Pack of a push: its turn, its deltas made into blobs, its digests, and its way into the store. It is taken in lots of about
+ * half a MiB, as it arrives, so that a blob is still in the cache when it is hashed and copied into its slot, and so that a push
+ * never holds a pack whole (but one that was compressed).
  *
- *	PACK_WAIT (cas->packs) -> (DELTAS_WAIT (cas->deltas) -> DELTAS ->) PACK -> IDLE
+ *	PACK_WAIT (cas->packs) -> (DELTAS_WAIT (cas->deltas) -> DELTAS ->) PACK -> IDLE    a lot
  */
+#include <stdlib.h>
+#include "gateway/base/check.h"
 #include "gateway/cas/push_private.h"
 #include "proto/pb.h"
 
-/* What a pack holds. */
-struct shape {
-	size_t blobs, deltas;
-	size_t blobs_bytes, deltas_bytes, bases_bytes;
-};
+#define LOT_BYTES         (384u << 10)   /* with the slot that it is copied to, within a core's own cache; hashed in 200 us */
+#define SPARE_LEAST_BYTES (256u << 10)   /* what is kept for the next pack */
+#define SPARE_MOST_BYTES  (1u << 20)
+#define PACK_TAG          (3 << 3 | PB_BYTES)
+
+void push_pack_spare(struct push *push)
+{
+	struct cas *cas = push->cas;
+
+	for (size_t i = 0; i < CAS_PACKS_MAX && push->message.capacity < SPARE_LEAST_BYTES; i++) {
+		if (!cas->spares[i].data)
+			continue;
+		buffer_fini(&push->message);
+		push->message = cas->spares[i];
+		cas->spares[i] = (struct buffer){ 0 };
+	}
+}
 
 /* Packs are large: the memory goes back at once. */
 static void pack_forget(struct push *push)
 {
-	buffer_fini(&push->message);
-	push->message = buffer_heap(SLUICE_MESSAGE_BYTES_MAX);
+	struct buffer *message = &push->message;
+	struct cas *cas = push->cas;
+
+	push->coming = PUSH_COMING_NOTHING;
 	push_deltas_fini(&push->deltas);
+	free(push->taking.again);
+	push->taking.again = NULL;
+	buffer_clear(message);
+	for (size_t i = 0; i < CAS_PACKS_MAX; i++) {
+		if (cas->spares[i].data || message->capacity < SPARE_LEAST_BYTES || message->capacity > SPARE_MOST_BYTES)
+			continue;
+		cas->spares[i] = *message;
+		*message = (struct buffer){ 0 };
+	}
+	buffer_fini(message);
+	*message = buffer_heap(SLUICE_MESSAGE_BYTES_MAX);
 }
 
-/* Last of all: its own next pack, if it is there already, goes to the end of the line. */
-static void pack_leave(struct cas *cas, bool deltas)
+enum push_coming push_pack_tell(struct push *push, size_t left)
 {
-	if (deltas)
-		gate_leave(&cas->deltas);
-	gate_leave(&cas->packs);
+	struct span message = buffer_span(&push->message);
+	const uint8_t *end;
+	uint64_t size;
+
+	if (message.size == 0)
+		return left ? PUSH_COMING_UNTOLD : PUSH_COMING_WHOLE;
+	if (message.data[0] != PACK_TAG)
+		return PUSH_COMING_WHOLE;
+	end = pb_varint_read(message.data + 1, message.data + message.size, &size);
+	if (!end)
+		return left && message.size < 1 + PB_VARINT_BYTES_MAX ? PUSH_COMING_UNTOLD : PUSH_COMING_WHOLE;
+	/* A pack and nothing else; whatever is put otherwise is read when it is whole. */
+	if (size != (size_t)(message.data + message.size - end) + left)
+		return PUSH_COMING_WHOLE;
+	buffer_clear(&push->response);
+	push->taking = (struct push_taking){ .at = (size_t)(end - message.data), .left = (size_t)size };
+	return PUSH_COMING_PACK;
 }
 
-static bool deltas_shape(struct span rest, struct shape *shape)
+/* What a lot holds. */
+struct shape {
+	size_t blobs;
+	struct push_deltas_shape deltas;
+};
+
+static bool deltas_shape(struct span rest, struct push_deltas_shape *shape)
 {
 	struct packed_delta delta;
 	bool failed = false;
 
+	*shape = (struct push_deltas_shape){ 0 };
 	for (; shape->deltas <= SLUICE_LIST_MAX && delta_next(&rest, &delta, &failed); shape->deltas++) {
 		if (delta.digest.size > SLUICE_PACK_BYTES)
 			return false;
-		shape->deltas_bytes += (size_t)delta.digest.size;
+		shape->bytes += (size_t)delta.digest.size;
+		shape->bases += digest_list_count(delta.bases);
 		shape->bases_bytes += (size_t)delta.bases_bytes;
 	}
 	return !failed;
 }
 
-/* Walks the pack. NULL, or what is wrong with it. */
-static const char *pack_fault(struct span pack, struct shape *shape)
+/* Walks the lot. NULL, or what is wrong with it or with the pack. */
+static const char *pack_fault(struct push_taking *taking, struct span lot, struct shape *shape)
 {
-	struct span rest = pack;
+	struct span rest = lot;
 	struct packed_blob blob;
 	bool failed = false;
 
-	*shape = (struct shape){ 0 };
-	for (; pack_next(&rest, &blob, &failed); shape->blobs++)
-		shape->blobs_bytes += blob.data.size;
-	if (failed || !deltas_shape(pack, shape))
+	for (shape->blobs = 0; pack_next(&rest, &blob, &failed); shape->blobs++)
+		taking->bytes += blob.data.size;
+	if (failed || !deltas_shape(lot, &shape->deltas))
 		return "malformed Pack";
-	if (shape->blobs > SLUICE_LIST_MAX || shape->deltas > SLUICE_LIST_MAX - shape->blobs)
+	taking->blobs += shape->blobs + shape->deltas.deltas;
+	taking->deltas += shape->deltas.deltas;
+	taking->bytes += shape->deltas.bytes;
+	taking->bases_bytes += shape->deltas.bases_bytes;
+	if (taking->blobs > SLUICE_LIST_MAX)
 		return "more than 16384 blobs in a Pack";
-	if (shape->blobs_bytes > SLUICE_PACK_BYTES || shape->deltas_bytes > SLUICE_PACK_BYTES - shape->blobs_bytes)
+	if (taking->bytes > SLUICE_PACK_BYTES)
 		return "more than 4194304 bytes of data in a Pack";
-	if (shape->bases_bytes > SLUICE_BASES_BYTES)
+	if (taking->bases_bytes > SLUICE_BASES_BYTES)
 		return "more than 8388608 bytes of bases in a Pack";
 	return NULL;
 }
@@ -85,14 +138,14 @@ static void item_take(struct push *push, size_t i, const struct digest *digest, 
 	push->jobs[i] = (struct sha256_job){ .data = data.data, .size = data.size };
 }
 
-/* Blobs of the pack, then what was made of deltas: those that were made. */
-static size_t items_take(struct push *push, struct span rest, size_t blobs)
+/* Blobs of the lot, then what was made of deltas: those that were made. */
+static size_t items_take(struct push *push, struct span rest)
 {
 	struct packed_blob blob;
 	bool failed = false;
 	size_t count = 0;
 
-	while (count < blobs && pack_next(&rest, &blob, &failed))
+	while (count < push->count && pack_next(&rest, &blob, &failed))
 		item_take(push, count++, &blob.digest, blob.data);
 	for (size_t i = 0; i < push->deltas.count; i++) {
 		const struct push_delta *delta = &push->deltas.items[i];
@@ -104,19 +157,18 @@ static size_t items_take(struct push *push, struct span rest, size_t blobs)
 }
 
 /* Puts the blobs whose digest holds to the front, and says so of the deltas; returns how many. Tells of the others. */
-static size_t pack_verify(struct push *push, struct span pack, size_t blobs)
+static size_t pack_verify(struct push *push, struct span lot)
 {
-	size_t count = items_take(push, pack, blobs), kept = 0, delta = 0;
+	size_t count = items_take(push, lot), kept = 0, delta = 0;
 
 	sha256_batch(push->cas->hasher, push->jobs, count);
-	buffer_clear(&push->extra);
 	for (size_t i = 0; i < count; i++) {
 		struct digest actual = { .size = push->items[i].data.size };
 		bool holds;
 
 		memcpy(actual.hash, push->jobs[i].digest, sizeof(actual.hash));
 		holds = digest_equal(&actual, &push->items[i].digest);
-		if (i >= blobs) {
+		if (i >= push->count) {
 			while (!push->deltas.items[delta].made)
 				delta++;
 			push->deltas.items[delta++].made = holds;
@@ -131,34 +183,79 @@ static size_t pack_verify(struct push *push, struct span pack, size_t blobs)
 	return kept;
 }
 
-/* What has to come again, as a bit list behind the rejected ones. `present` is free while a pack is handled. */
-static void pack_tell_deltas(struct push *push)
+/* What has to come again. */
+static void pack_note_deltas(struct push *push)
 {
 	struct cas_counters *counters = &push->cas->counters;
+	size_t first = push->taking.deltas - push->deltas.count;
 
 	for (size_t i = 0; i < push->deltas.count; i++) {
-		push->present[i] = !push->deltas.items[i].made;
-		counters->deltas_refused += push->present[i];
+		push->taking.again[first + i] = !push->deltas.items[i].made;
+		counters->deltas_refused += !push->deltas.items[i].made;
 	}
 	counters->deltas_received += push->deltas.count;
-	bit_list_put(&push->extra, 3, push->present, push->deltas.count);
 }
 
-static void pack_answer(struct push *push, int result)
+static void pack_answer(struct push *push)
 {
-	struct push_stored stored = { .blobs = (uint32_t)push->put.count, .rejected.message = buffer_span(&push->extra) };
+	struct push_stored stored = { .blobs = (uint32_t)push->taking.kept };
+
+	if (push->taking.again)
+		bit_list_put(&push->extra, 3, push->taking.again, push->taking.deltas);
+	stored.rejected.message = buffer_span(&push->extra);
+	pack_forget(push);
+	push->cas->counters.packs++;
+	message_nest(&push_stored_type, &push->response, 2, &stored);
+	push_answer(push);
+}
+
+/* More of the pack may come: what is there of its next blobs goes to the front. */
+static void pack_wait(struct push *push)
+{
+	struct push_taking *taking = &push->taking;
+	struct buffer *message = &push->message;
+
+	message->size -= taking->at;
+	memmove(message->data, message->data + taking->at, message->size);
+	push->cas->counters.copied_bytes_ingest += message->size;
+	taking->at = 0;
+	call_release(&push->call);
+}
+
+/* A lot is in the store, or `result` says why not. */
+static void pack_taken(struct push *push, int result)
+{
+	struct push_taking *taking = &push->taking;
 
 	if (result != STORE_OK) {
+		pack_forget(push);
 		push_fail_store(push, result);
 		return;
 	}
 	result = store_hold_blobs(push->hold, push->digests, push->put.count);
 	if (result < 0) {
+		pack_forget(push);
 		push_fail_hold(push, result);
 		return;
 	}
-	message_nest(&push_stored_type, &push->response, 2, &stored);
-	push_answer(push);
+	taking->kept += push->put.count;
+	taking->at += taking->lot;
+	taking->left -= taking->lot;
+	taking->lot = 0;
+	if (taking->left == 0)
+		pack_answer(push);
+	else if (push->message.size - taking->at < taking->left)
+		pack_wait(push);
+	else
+		push_pack(push);         /* it was compressed, and is there */
+}
+
+/* Last of all: its own next lot, if it is there already, goes to the end of the line. */
+static void pack_leave(struct cas *cas, bool deltas)
+{
+	if (deltas)
+		gate_leave(&cas->deltas);
+	gate_leave(&cas->packs);
 }
 
 static void pack_on_put(struct store_put *put)
@@ -167,28 +264,31 @@ static void pack_on_put(struct store_put *put)
 	struct cas *cas = push->cas;
 	bool deltas = push->deltas.count > 0;
 
-	pack_forget(push);
+	push_deltas_fini(&push->deltas);
 	if (put->result == STORE_OK)
 		promises_kept(&cas->promises, &push->scope, push->digests, put->count);
 	if (!push_landed(push))
-		pack_answer(push, put->result);
+		pack_taken(push, put->result);
 	pack_leave(cas, deltas);
+}
+
+static struct span pack_lot(const struct push *push)
+{
+	return span_make(push->message.data + push->taking.at, push->taking.lot);
 }
 
 static void pack_store(struct push *push)
 {
 	struct cas_counters *counters = &push->cas->counters;
-	struct push_request request;
+	struct span lot = pack_lot(push);
 
 	push_enter(push, PUSH_PACK);
-	message_decode(&push_request_type, buffer_span(&push->message), &request);
 	push->put = (struct store_put){
-		.scope = push->scope, .items = push->items, .count = pack_verify(push, request.pack, push->count), .fn = pack_on_put,
+		.scope = push->scope, .items = push->items, .count = pack_verify(push, lot), .fn = pack_on_put,
 	};
-	pack_tell_deltas(push);
-	counters->packs++;
+	pack_note_deltas(push);
 	counters->blobs_received += push->put.count;
-	counters->bytes_received += request.pack.size;
+	counters->bytes_received += lot.size;
 	store_put(push->cas->store, &push->put);
 }
 
@@ -213,14 +313,11 @@ static void pack_on_deltas(struct push_deltas *deltas)
 static void pack_on_deltas_turn(struct gate_pass *pass)
 {
 	struct push *push = container_of(pass, struct push, pass);
-	struct push_request request;
-	struct shape shape;
+	struct push_deltas_shape shape;
 
 	push_enter(push, PUSH_DELTAS);
-	message_decode(&push_request_type, buffer_span(&push->message), &request);
-	(void)pack_fault(request.pack, &shape);
-	push_deltas_start(&push->deltas, push->cas->store, &push->scope, request.pack, shape.deltas, shape.deltas_bytes,
-	                  pack_on_deltas);
+	(void)deltas_shape(pack_lot(push), &shape);
+	push_deltas_start(&push->deltas, push->cas->store, &push->scope, pack_lot(push), &shape, pack_on_deltas);
 }
 
 bool push_pack_cancel(struct push *push)
@@ -245,21 +342,27 @@ static void pack_refuse(struct push *push, const char *fault)
 	gate_leave(&push->cas->packs);
 }
 
+static bool pack_reserve(struct push *push, const struct shape *shape)
+{
+	if (!push_reserve(push, shape->blobs + shape->deltas.deltas))
+		return false;
+	if (shape->deltas.deltas && !push->taking.again)
+		push->taking.again = calloc(SLUICE_LIST_MAX, sizeof(bool));
+	return !shape->deltas.deltas || push->taking.again;
+}
+
 static void pack_on_turn(struct gate_pass *pass)
 {
 	struct push *push = container_of(pass, struct push, pass);
-	struct push_request request;
 	struct shape shape;
-	const char *fault;
+	const char *fault = pack_fault(&push->taking, pack_lot(push), &shape);
 
-	message_decode(&push_request_type, buffer_span(&push->message), &request);
-	fault = pack_fault(request.pack, &shape);
-	if (fault || !push_reserve(push, shape.blobs + shape.deltas)) {
+	if (fault || !pack_reserve(push, &shape)) {
 		pack_refuse(push, fault);
 		return;
 	}
 	push->count = shape.blobs;
-	if (shape.deltas == 0) {
+	if (shape.deltas.deltas == 0) {
 		pack_store(push);
 		return;
 	}
@@ -270,6 +373,22 @@ static void pack_on_turn(struct gate_pass *pass)
 
 void push_pack(struct push *push)
 {
+	struct push_taking *taking = &push->taking;
+	size_t there = push->message.size - taking->at, done = taking->lot;
+	bool all = there >= taking->left;
+
+	if (all)
+		there = taking->left;
+	if (taking->blobs == 0 && done == 0)
+		buffer_clear(&push->extra);
+	if (there > done && done < LOT_BYTES)
+		taking->lot += pb_whole(span_make(push->message.data + taking->at + done, there - done), LOT_BYTES - done);
+	if (taking->lot < LOT_BYTES && !all)
+		return;
+	/* What is left over at the end is no field: the walk says so. */
+	if (all && taking->lot < LOT_BYTES)
+		taking->lot = there;
+	call_hold(&push->call);
 	push_enter(push, PUSH_PACK_WAIT);
 	push->pass.fn = pack_on_turn;
 	gate_enter(&push->cas->packs, &push->pass);

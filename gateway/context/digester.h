@@ -34,7 +34,8 @@ struct digester_options {
 	const struct sha256 *hasher;
 	struct why why;
 	int64_t fresh_after_ns; /* files with later times get TABLE_ROW_FRESH, see digester_is_fresh() */
-	bool (*progress)(void *context); /* after each window of a large file; false: no more (-ECANCELED); may be NULL */
+	/* After each window of a large file; false: no more (-ECANCELED). May be NULL. */
+	bool (*progress)(void *context);
 	/* The path of a row, for `why`, when the table alone does not say it; may be NULL. TABLE_NONE: see below. */
 	void (*path)(void *context, uint32_t row, struct buffer *out);
 	void *context;
@@ -56,8 +57,8 @@ void digester_flush(struct digester *digester);
 const struct digester_totals *digester_totals(const struct digester *digester);
 
 /*
- * Puts the xattrs of the open file or directory into the table's arena. `row` is the one they are of; TABLE_NONE when it
- * is in another table: `path` knows. 0 or -errno with `why`.
+ * Puts the xattrs of the open file or directory into the table's arena. `row` is the one they are of; TABLE_NONE when
+ * it is in another table: `path` knows. 0 or -errno with `why`.
  */
 int digester_xattrs(struct digester *digester, int fd, uint32_t row, uint32_t *offset);
 

@@ -67,14 +67,18 @@ static const struct inodes_file *find(const struct inodes *inodes, const struct 
 {
 	if (inodes->slots_count == 0)
 		return NULL;
-	for (uint64_t slot = hash_of(row->inode, row->device); inodes->slots[slot & (inodes->slots_count - 1)]; slot++) {
-		const struct inodes_file *file = &inodes->files[inodes->slots[slot & (inodes->slots_count - 1)] - 1];
+	for (uint64_t slot = hash_of(row->inode, row->device);; slot++) {
+		uint32_t number = inodes->slots[slot & (inodes->slots_count - 1)];
+		const struct inodes_file *file;
+
+		if (!number)
+			return NULL;
+		file = &inodes->files[number - 1];
 
 		if (file->inode == row->inode && file->device == row->device && file->size == row->size &&
 		    file->mtime_ns == row->mtime_ns && file->ctime_ns == row->ctime_ns)
 			return file;
 	}
-	return NULL;
 }
 
 static int copy_later(struct inodes *inodes, struct scan_place place, struct scan_place from)

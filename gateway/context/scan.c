@@ -117,11 +117,17 @@ static unsigned parts_count(const struct scan *scan)
 static int settle(struct scan *scan, struct table *table, struct scan_totals *totals)
 {
 	unsigned count = parts_count(scan);
-	int r = scan_part_join(scan->parts, count, table);
+	const struct table *former = scan->options->former;
+	int r;
 
-	if (r)
-		return ERR_RAISE(r);
-	inodes_settle(&scan->inodes, scan->parts, table);
+	if (former && scan_part_unchanged(scan->parts, count, former)) {
+		*table = table_borrow(former);
+	} else {
+		r = scan_part_join(scan->parts, count, table);
+		if (r)
+			return ERR_RAISE(r);
+		inodes_settle(&scan->inodes, scan->parts, table);
+	}
 	*totals = (struct scan_totals){ 0 };
 	for (unsigned i = 0; i < count; i++)
 		scan_walk_totals(scan->walks[i], totals);

@@ -8,9 +8,10 @@
  * descriptor, and symlinks are not followed.
  *
  * Blocking. Directories are walked, and changed files read and hashed, by several threads (scan_crew.h); what comes out
- * is the same for any number of them, but which of several failures is told. Memory: a row and a name an entry, both
- * twice while the threads' parts are joined; up to DIGESTER_BATCH_BYTES + DIGESTER_WINDOW_BYTES and a little a thread
- * that reads. Descriptors: each thread's depth, and SCAN_OFFERED_MAX; when they do not suffice one thread walks alone.
+ * is the same for any number of them, but which of several failures is told. Memory: nothing for a tree in which
+ * nothing has changed; else a row and a name an entry, those of directories with changes twice while the threads' parts
+ * are joined; up to DIGESTER_BATCH_BYTES + DIGESTER_WINDOW_BYTES and a little a thread that reads. Descriptors: each
+ * thread's depth, and SCAN_OFFERED_MAX; when they do not suffice one thread walks alone.
  */
 #pragma once
 
@@ -45,7 +46,8 @@ struct scan_totals {
 };
 
 /*
- * Fills `table`, which is empty and whose `former` is that of the options. Directories in which something may have
- * changed are marked dirty (digests come from assemble.h); the others keep theirs. 0 or -errno with `why`.
+ * Fills `table`, which is empty and whose `former` is that of the options: when nothing has changed with the former one's
+ * rows, in place. Directories in which something may have changed are marked dirty (digests come from assemble.h); the
+ * others keep theirs. 0 or -errno with `why`.
  */
 int scan_run(struct table *table, const struct scan_options *options, struct scan_totals *totals);

@@ -77,7 +77,7 @@ static void *helper_main(void *argument)
 	return NULL;
 }
 
-/* With the mutex held. Without another thread the scan takes longer, and that is all. Signals are the first thread's. */
+/* With the mutex held. Without another thread the scan takes longer, that is all. Signals are the first thread's. */
 static void start_helper(struct scan_crew *crew)
 {
 	struct helper *helper = &crew->helpers[crew->started];

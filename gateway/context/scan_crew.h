@@ -1,15 +1,15 @@
 /*
- * scan_crew: the threads of a scan. Whoever finds a directory offers it to the others, and walks it alone when they have
- * enough; who has nothing left takes what was offered last. Threads are started by offers, so a small tree has none. The
- * first failure ends the scan for all.
+ * scan_crew: the threads of a scan. Whoever finds a directory offers it to the others, and walks it alone when they
+ * have enough; who has nothing left takes what was offered last. Threads are started by offers, so a tree without
+ * directories has none. The first failure ends the scan for all.
  */
 #pragma once
 
 #include "gateway/context/scan_part.h"
 #include "gateway/context/why.h"
 
-#define SCAN_THREADS_MAX 8
-#define SCAN_OFFERED_MAX 32 /* directories that are open and wait for a thread */
+#define SCAN_THREADS_MAX SCAN_PARTS_MAX
+#define SCAN_OFFERED_MAX 32             /* directories that are open and wait for a thread */
 
 /* A directory to be walked into. */
 struct scan_job {

@@ -47,11 +47,17 @@ static const struct server_method daemon_methods[] = {
 	{ REAPI_FIND_MISSING, daemon_reapi },
 	{ REAPI_BATCH_UPDATE, daemon_reapi },
 	{ REAPI_BATCH_READ, daemon_reapi },
+	{ REAPI_GET_TREE, daemon_reapi },
+	{ REAPI_SPLIT, daemon_reapi },
+	{ REAPI_SPLICE, daemon_reapi },
 	{ REAPI_GET_RESULT, daemon_reapi },
 	{ REAPI_UPDATE_RESULT, daemon_reapi },
 	{ BYTESTREAM_READ, daemon_reapi },
 	{ BYTESTREAM_WRITE, daemon_reapi },
 	{ BYTESTREAM_QUERY, daemon_reapi },
+	{ GRPC_HEALTH, daemon_reapi },
+	{ GRPC_REFLECTION, daemon_reapi },
+	{ GRPC_REFLECTION_ALPHA, daemon_reapi },
 	{ NULL, NULL },
 };
 

@@ -136,7 +136,7 @@ void giver_feed_step(struct giver *giver)
 	giver_read_resume(giver);
 	if (!feeds(giver) || !giver_push_open(giver))
 		return;
-	while (feeds(giver)) {
+	while (feeds(giver) && giver_bases_ready(giver, &giver->noted.items[giver->fed])) {
 		const struct digest *digest = &giver->noted.items[giver->fed++];
 
 		if (!is_new(giver, digest) || digest_set_add(&giver->fed_ever, digest) == 0)

@@ -496,8 +496,8 @@ static void uploader_on_done(struct uploader *uploader, int outcome, enum grpc_s
 		return;
 	giver_count_push(giver);
 	if (outcome == UPLOADER_OK) {
-		note_known(giver);
 		giver_bases_learn(giver);
+		note_known(giver);
 		giver_on_committed(giver);
 		return;
 	}
@@ -574,6 +574,7 @@ void giver_push_commit(struct giver *giver)
 {
 	if (!giver_push_open(giver))
 		return;
+	giver_bases_directories(giver);
 	uploader_commit(giver->uploader, &giver->listing.root);
 }
 

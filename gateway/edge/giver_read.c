@@ -250,7 +250,7 @@ static void look_up_all(struct giver *giver)
 {
 	struct buffer path = buffer_heap(TREE_PATH_MAX + 1);
 
-	if (giver->table_pending || giver->state != GIVER_LISTING)
+	if (giver->table_pending || giver->formers_pending || giver->state != GIVER_LISTING)
 		return;
 	while (giver->looked < giver->listing.count)
 		look_up(giver, giver->looked++, &path);
@@ -506,6 +506,12 @@ static const struct call_events client_events = {
 
 /* ---- what others ask ---- */
 
+void giver_read_tables(struct giver *giver)
+{
+	look_up_all(giver);
+	giver_step(giver);
+}
+
 bool giver_read_done(const struct giver *giver)
 {
 	return giver->listing.ended && !giver->table_pending && giver->looked == giver->listing.count &&
@@ -553,6 +559,7 @@ void giver_read_close(struct giver *giver)
 	if (giver->table_pending)
 		stat_request_cancel(&giver->request);
 	giver->table_pending = false;
+	giver_bases_close(giver);
 	for (size_t i = 0; giver->fetches && i < GIVER_FETCHES_MAX; i++)
 		if (!list_linked(&giver->fetches[i].link))
 			fetch_release(&giver->fetches[i]);
@@ -586,8 +593,7 @@ static void giver_on_table(struct stat_request *request)
 
 	giver->table_pending = false;
 	giver->table = request->table;
-	look_up_all(giver);
-	giver_step(giver);
+	giver_read_tables(giver);
 }
 
 /* Whatever part of the directory is asked for: a path's content is the same in all. */
@@ -606,6 +612,7 @@ static void remember(struct giver *giver, struct span directory, uint32_t uid)
 	stat_key_field(&hash, directory);
 	sha256_stream_final(&hash, key);
 	giver->known = known_get(&service->known, key);
+	giver_bases_open(giver, shared_key, directory, uid);
 	if (service->mtime_distrust)
 		return;
 	giver->table_pending = true;

@@ -100,6 +100,15 @@ void conn_bytes(const struct conn *conn, uint64_t *received, uint64_t *sent);
 void conn_handshake_bytes(const struct conn *conn, uint64_t *received, uint64_t *sent);
 
 /*
+ * Bytes that were copied here, in user space: ciphertext to and from TLS, what streams queued to be sent, what was gathered for a
+ * record or a send. What else copies a payload counts it elsewhere.
+ */
+struct conn_copies {
+	uint64_t tls_received, tls_sent, queued, gathered;
+};
+struct conn_copies conn_copies(const struct conn *conn);
+
+/*
  * Starts to send what is queued now, not in the loop's next turn. Not from inside an event of the conn or of its streams,
  * which it may bring. True: a send is in flight; what is queued behind it follows from the loop.
  */

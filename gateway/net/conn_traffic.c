@@ -146,6 +146,7 @@ static void conn_gather_plain(struct conn *conn)
 		if (span.size == 0)
 			return;
 		buffer_put(&conn->out, span.data, span.size);
+		conn->gathered += span.size;
 		if (conn->out.failed) {
 			conn_end_now(conn, CONN_END_ERROR, -ENOMEM, "no memory for output");
 			return;
@@ -166,6 +167,7 @@ static int conn_fill_record(struct conn *conn, struct span *span, size_t *filled
 	if (n == RECORD_BYTES)
 		return tls_write(conn->tls, span_make(data, n));
 	memcpy(record + *filled, data, n);
+	conn->gathered += n;
 	*filled += n;
 	if (*filled < RECORD_BYTES)
 		return 0;

@@ -37,6 +37,11 @@ void budget_enter(struct budget *budget, struct budget_share *share, uint64_t by
 	budget_open(budget);
 }
 
+bool budget_has(const struct budget *budget, uint64_t bytes)
+{
+	return list_empty(&budget->waiting) && budget->max - budget->used >= (bytes < budget->max ? bytes : budget->max);
+}
+
 void budget_leave(struct budget *budget, struct budget_share *share)
 {
 	uint64_t bytes = share->bytes;

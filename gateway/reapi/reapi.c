@@ -16,11 +16,17 @@ static const struct {
 	{ REAPI_FIND_MISSING, reapi_find_missing },
 	{ REAPI_BATCH_UPDATE, reapi_batch_update },
 	{ REAPI_BATCH_READ, reapi_batch_read },
+	{ REAPI_GET_TREE, reapi_get_tree },
+	{ REAPI_SPLIT, reapi_split },
+	{ REAPI_SPLICE, reapi_splice },
 	{ REAPI_GET_RESULT, reapi_get_result },
 	{ REAPI_UPDATE_RESULT, reapi_update_result },
 	{ BYTESTREAM_READ, bytestream_read },
 	{ BYTESTREAM_WRITE, bytestream_write },
 	{ BYTESTREAM_QUERY, bytestream_query },
+	{ GRPC_HEALTH, reapi_health },
+	{ GRPC_REFLECTION, reapi_reflection },
+	{ GRPC_REFLECTION_ALPHA, reapi_reflection },
 };
 
 int reapi_start(void *context, const struct server_request *request, char *why, size_t why_size)

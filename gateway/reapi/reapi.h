@@ -13,9 +13,9 @@
 #define REAPI_BATCH_ADVERTISED (REAPI_BATCH_BYTES - (256u << 10))  /* leaves room for digests in a message of 4 MiB */
 #define REAPI_MESSAGE_BYTES_MAX (5u << 20)
 #define REAPI_BLOB_BYTES_MAX   (64ull << 30)     /* what recipes of this profile can list is more */
-#define REAPI_UPLOAD_BYTES     (64u << 20)       /* of memory for blobs that come in */
-#define REAPI_DOWNLOAD_BYTES   (64u << 20)       /* and for those that go out */
-#define REAPI_WAITING_BYTES    (64u << 20)       /* first messages of writes that wait for that memory */
+#define REAPI_UPLOAD_BYTES     (256u << 20)      /* of memory for blobs that come in */
+#define REAPI_DOWNLOAD_BYTES   (128u << 20)      /* and for those that go out */
+#define REAPI_WAITING_BYTES    (64u << 20)       /* of messages that wait, for that memory or for the disk */
 #define REAPI_WRITE_IDLE_NS    60000000000u      /* a write in which nothing comes ends */
 #define REAPI_ORPHAN_NS        600000000000u     /* how long a broken write can be gone on with */
 #define REAPI_ORPHANS_MAX      64
@@ -37,6 +37,7 @@ struct reapi {
 	struct list writes;              /* ByteStream writes, the one that was idle for longest first */
 	struct list orphans;             /* uploads without a call, likewise */
 	size_t orphans_count;
+	uint64_t crowded_ns;             /* when a write was last refused for lack of memory */
 	struct op sweep;                 /* the timer that looks for idle ones; in flight while there are any */
 	bool closing;
 };

@@ -5,6 +5,8 @@
 #include <stdio.h>
 #include <stdlib.h>
 
+#include "gateway/base/check.h"
+
 static void rpc_on_request(struct unary *unary, struct span request)
 {
 	struct rpc *rpc = container_of(unary, struct rpc, unary);
@@ -12,14 +14,34 @@ static void rpc_on_request(struct unary *unary, struct span request)
 	rpc->type->on_request(rpc, request);
 }
 
-static void rpc_on_done(struct unary *unary)
+static void rpc_free(struct rpc *rpc)
 {
-	struct rpc *rpc = container_of(unary, struct rpc, unary);
-
 	rpc->reapi->open--;
 	if (rpc->type->fini)
 		rpc->type->fini(rpc);
 	free(rpc);
+}
+
+static void rpc_on_done(struct unary *unary)
+{
+	struct rpc *rpc = container_of(unary, struct rpc, unary);
+
+	rpc->ended = true;
+	if (!rpc->held)
+		rpc_free(rpc);
+}
+
+void rpc_hold(struct rpc *rpc)
+{
+	CHECK(!rpc->held);
+	rpc->held = true;
+}
+
+void rpc_release(struct rpc *rpc)
+{
+	rpc->held = false;
+	if (rpc->ended)
+		rpc_free(rpc);
 }
 
 int rpc_start(struct reapi *reapi, const struct rpc_type *type, const struct server_request *request, char *why,
@@ -28,7 +50,9 @@ int rpc_start(struct reapi *reapi, const struct rpc_type *type, const struct ser
 	struct rpc *rpc = calloc(1, type->size);
 	enum grpc_status status = GRPC_RESOURCE_EXHAUSTED;
 
-	if (rpc)
+	if (rpc && type->anybody)
+		status = GRPC_OK;
+	else if (rpc)
 		status = access_caller(&reapi->cas->access, request, type->rights, &rpc->caller, why, why_size);
 	else
 		snprintf(why, why_size, RPC_TEXT_MEMORY);

@@ -15,11 +15,13 @@ struct rpc {
 	struct reapi *reapi;
 	struct access_caller caller;
 	struct scope scope;              /* after rpc_enter() */
+	bool held, ended;
 };
 
 struct rpc_type {
 	size_t size;
 	uint32_t rights;
+	bool anybody;                    /* no credential is asked for: rpc_enter() is not to be called */
 	size_t request_bytes_max;
 	void (*on_request)(struct rpc *rpc, struct span request);
 	void (*fini)(struct rpc *rpc);   /* frees what the method has; NULL: nothing. No answer is outstanding */
@@ -28,6 +30,9 @@ struct rpc_type {
 /* As server_method.start. */
 int rpc_start(struct reapi *reapi, const struct rpc_type *type, const struct server_request *request, char *why,
               size_t why_size);
+/* Around a loop in which it may be answered, and so end: it is freed at the release then, not before. */
+void rpc_hold(struct rpc *rpc);
+void rpc_release(struct rpc *rpc);
 /* Whose blobs they are. False: the call was refused: an instance name that does not do, or not SHA-256. */
 bool rpc_enter(struct rpc *rpc, struct span instance, uint32_t digest_function);
 

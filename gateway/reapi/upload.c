@@ -56,7 +56,7 @@ struct upload *upload_create(struct reapi *reapi, const struct scope *scope, con
 	upload->on_room = on_room;
 	upload->on_done = on_done;
 	upload->owner = owner;
-	upload->capacity = is_cut(upload) ? UPLOAD_BUFFER_BYTES : digest->size;
+	upload->capacity = upload_memory(digest);
 	upload->share.fn = upload_on_memory;
 	if (is_cut(upload)) {
 		upload->hold = store_hold_create(reapi->cas->store, scope);

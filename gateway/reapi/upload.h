@@ -64,6 +64,12 @@ struct upload {
 	struct pair pair;
 };
 
+/* What an upload of it will ask of reapi.uploads. */
+static inline uint64_t upload_memory(const struct digest *digest)
+{
+	return pair_wanted(digest) ? UPLOAD_BUFFER_BYTES : digest->size;
+}
+
 /* NULL: out of memory. The digest's size is at most REAPI_BLOB_BYTES_MAX. on_room follows, perhaps from inside. */
 struct upload *upload_create(struct reapi *reapi, const struct scope *scope, const struct digest *digest,
                              void (*on_room)(struct upload *upload), void (*on_done)(struct upload *upload), void *owner);

@@ -28,7 +28,7 @@
 #define WRITE_PLAIN_BYTES  (128u << 10)  /* of what is decompressed at a time */
 #define WRITE_WINDOW_LOG   23            /* the largest window of a compressed write: 8 MiB */
 #define WRITE_SWEEP_NS     5000000000u
-#define WRITE_CROWDED_NS   10000000000u  /* REAPI_WRITE_IDLE_NS while others wait for memory */
+#define WRITE_CROWDED_NS   10000000000u  /* REAPI_WRITE_IDLE_NS while others are refused for lack of memory */
 #define QUERY_BYTES_MAX    4096
 
 enum write_state {
@@ -167,7 +167,8 @@ static void sweep_on_timer(struct op *op, int32_t res)
 {
 	struct reapi *reapi = container_of(op, struct reapi, sweep);
 	uint64_t now = ring_now_ns(reapi->cas->ring);
-	uint64_t idle_max = list_empty(&reapi->uploads.waiting) ? REAPI_WRITE_IDLE_NS : WRITE_CROWDED_NS;
+	bool crowded = reapi->crowded_ns && now - reapi->crowded_ns < WRITE_CROWDED_NS;
+	uint64_t idle_max = crowded ? WRITE_CROWDED_NS : REAPI_WRITE_IDLE_NS;
 
 	list_for_each_safe(link, after, &reapi->orphans) {
 		struct upload *upload = container_of(link, struct upload, link);
@@ -193,12 +194,13 @@ void writes_close(struct reapi *reapi)
 	ring_cancel(reapi->cas->ring, &reapi->sweep);
 }
 
-/* Those that nobody may ever come back to have memory that somebody waits for. */
-static void orphans_make_room(struct reapi *reapi)
+/* Those that nobody may ever come back to have memory that somebody wants. */
+static bool orphans_make_room(struct reapi *reapi, uint64_t bytes)
 {
 	while (!list_empty(&reapi->orphans) &&
-	       (!list_empty(&reapi->uploads.waiting) || reapi->orphans_count > REAPI_ORPHANS_MAX))
+	       (!budget_has(&reapi->uploads, bytes) || reapi->orphans_count > REAPI_ORPHANS_MAX))
 		orphan_drop(container_of(reapi->orphans.next, struct upload, link));
+	return budget_has(&reapi->uploads, bytes);
 }
 
 static bool upload_is(const struct upload *upload, const struct scope *scope, const struct reapi_resource *resource)
@@ -243,7 +245,7 @@ static void write_orphan(struct write *write)
 	upload->orphaned_ns = ring_now_ns(reapi->cas->ring);
 	list_append(&reapi->orphans, &upload->link);
 	reapi->orphans_count++;
-	orphans_make_room(reapi);
+	orphans_make_room(reapi, 0);
 	sweep_want(reapi);
 }
 
@@ -417,6 +419,15 @@ static bool write_begin(struct write *write)
 
 	if (write->began)
 		return write_resume(write);
+	/*
+	 * Only who has sent all already waits in line. What others still send would fill the connection's window behind their
+	 * backs, and those whose turn it is would wait for bytes that cannot come any more.
+	 */
+	if (!orphans_make_room(write->reapi, upload_memory(&write->resource.digest)) && !write->finish) {
+		write->reapi->crowded_ns = ring_now_ns(write->reapi->cas->ring);
+		write_fail(write, GRPC_RESOURCE_EXHAUSTED, "too many writes at a time; try again");
+		return false;
+	}
 	upload = upload_create(write->reapi, &write->scope, &write->resource.digest, on_room, on_done, write);
 	if (!upload) {
 		write_fail(write, GRPC_RESOURCE_EXHAUSTED, RPC_TEXT_MEMORY);
@@ -426,7 +437,6 @@ static bool write_begin(struct write *write)
 	upload->uuid_size = write->resource.uuid.size;
 	write->upload = upload;
 	upload_start(upload);
-	orphans_make_room(write->reapi);
 	return true;
 }
 

@@ -105,7 +105,7 @@ static void body_add(const uint8_t *data, size_t size)
 	uint8_t *copy;
 	uint64_t stamp = load.stamp * 0x9e3779b97f4a7c15ull + load.bodies_count;
 
-	if (load.pack_bytes + size > BODY_BYTES || load.blobs_count == SLUICE_LIST_MAX)
+	if (load.pack_bytes + size + sizeof(stamp) > BODY_BYTES || load.blobs_count == SLUICE_LIST_MAX)
 		body_finish();
 	copy = malloc(size + sizeof(stamp));
 	CHECK(copy);
