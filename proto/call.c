@@ -108,15 +108,26 @@ static void deliver_inflated(struct call *call, struct span message)
 	}
 }
 
+static enum grpc_read feed(struct call *call, struct span *data, struct span *message, bool *compressed, size_t *left)
+{
+	if (call->events->on_part)
+		return grpc_reader_feed_parts(&call->reader, data, message, compressed, left);
+	return grpc_reader_feed(&call->reader, data, message, compressed);
+}
+
 /* Takes bytes off the front of `data` until it is empty or the owner wants no more; the rest stays in it. */
 static void deliver_messages(struct call *call, struct span *data)
 {
 	while (data->size && !call->held && !call->deaf) {
 		struct span message;
 		bool compressed;
+		size_t left;
 
-		switch (grpc_reader_feed(&call->reader, data, &message, &compressed)) {
+		switch (feed(call, data, &message, &compressed, &left)) {
 		case GRPC_READ_MORE:
+			break;
+		case GRPC_READ_PART:
+			call->events->on_part(call, message, left);
 			break;
 		case GRPC_READ_MESSAGE:
 			if (compressed)
@@ -160,6 +171,7 @@ static void call_on_data(struct stream *stream, struct span data)
 	if (!call->backlog.size_max)
 		call->backlog = buffer_heap(SIZE_MAX);
 	buffer_put(&call->backlog, rest.data, rest.size);
+	call->bytes_copied += rest.size;
 	if (call->backlog.failed) {
 		consumed(call, rest.size);
 		call_break(call, GRPC_RESOURCE_EXHAUSTED, "out of memory");
@@ -258,6 +270,7 @@ static void put(struct call *call, struct span data)
 	if (!call->pending.size_max)
 		call->pending = buffer_heap(CALL_SEND_BYTES_MAX + GRPC_PREFIX_BYTES);
 	buffer_put(&call->pending, data.data + taken, data.size - taken);
+	call->bytes_copied += data.size - taken;
 }
 
 static void send_headers(struct call *call, const struct header *more, size_t more_count, bool end)
@@ -278,12 +291,33 @@ static void send_headers(struct call *call, const struct header *more, size_t mo
 	stream_headers(call->stream, headers, count, end);
 }
 
+#define BASE64_BYTES(size) (((size) + 2) / 3 * 4)
+
+/* Without padding, as gRPC writes binary header fields. */
+static struct span base64(struct span bytes, char *out)
+{
+	static const char digits[] = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
+	uint32_t bits = 0;
+	unsigned have = 0;
+	char *at = out;
+
+	for (size_t i = 0; i < bytes.size; i++) {
+		bits = bits << 8 | bytes.data[i];
+		for (have += 8; have >= 6; have -= 6)
+			*at++ = digits[bits >> (have - 6) & 63];
+	}
+	if (have)
+		*at++ = digits[bits << (6 - have) & 63];
+	return span_make(out, (size_t)(at - out));
+}
+
 static void send_status(struct call *call)
 {
 	char number[8];
 	uint8_t text[3 * CALL_STATUS_TEXT_MAX];
 	struct buffer message = buffer_over(text, sizeof(text));
-	struct header trailers[2];
+	char details[BASE64_BYTES(CALL_DETAILS_BYTES_MAX)];
+	struct header trailers[3];
 	size_t count = 0;
 
 	snprintf(number, sizeof(number), "%u", (unsigned)call->status);
@@ -291,6 +325,8 @@ static void send_status(struct call *call)
 	grpc_message_encode(&message, span_make(call->status_message, call->status_size));
 	if (message.size)
 		trailers[count++] = field("grpc-message", buffer_span(&message));
+	if (call->details.size)
+		trailers[count++] = field("grpc-status-details-bin", base64(buffer_span(&call->details), details));
 	if (!call->headers_sent)
 		send_headers(call, trailers, count, true);
 	else if (stream_trailers(call->stream, trailers, count) < 0)
@@ -300,13 +336,27 @@ static void send_status(struct call *call)
 /* After the last message: a client ends its side, a server says the status. */
 static void send_end(struct call *call)
 {
-	if (!call->finishing || call->finished || has_pending(call))
+	if (!call->finishing || call->finished || has_pending(call) || call->lent)
 		return;
 	call->finished = true;
 	if (call->server)
 		send_status(call);
 	else
 		stream_end(call->stream);
+}
+
+/* The stream has room for the loan that waited. False: the stream takes none any more, and the loan went back. */
+static bool lend_now(struct call *call)
+{
+	struct loan *loan = call->lent;
+
+	call->lent = NULL;
+	if (stream_lend(call->stream, loan)) {
+		send_end(call);
+		return true;
+	}
+	loan->returned(loan);
+	return false;
 }
 
 static void call_on_writable(struct stream *stream)
@@ -320,6 +370,9 @@ static void call_on_writable(struct stream *stream)
 		return;
 	buffer_fini(&call->pending);
 	call->pending_sent = 0;
+	if (call->lent && lend_now(call))
+		return;
+	call->lending = false;
 	send_end(call);
 	if (call->full_told && !call->finishing && call->events->on_writable) {
 		call->full_told = false;
@@ -331,7 +384,7 @@ static enum call_outcome may_send(struct call *call)
 {
 	if (!call->stream || call->finishing || call->deaf)
 		return CALL_CLOSED;
-	if (!has_pending(call))
+	if (!has_pending(call) && !call->lending)
 		return CALL_SENT;
 	call->full_told = true;
 	return CALL_FULL;
@@ -342,7 +395,8 @@ bool call_has_room(struct call *call)
 	return may_send(call) == CALL_SENT;
 }
 
-static void put_message(struct call *call, bool compressed, const struct span *parts, size_t count)
+/* Headers, when it is the first message, and the prefix of one in these pieces. */
+static size_t put_prefix(struct call *call, bool compressed, const struct span *parts, size_t count)
 {
 	uint8_t prefix[GRPC_PREFIX_BYTES];
 	size_t size = 0;
@@ -354,6 +408,12 @@ static void put_message(struct call *call, bool compressed, const struct span *p
 		send_headers(call, NULL, 0, false);
 	grpc_prefix(prefix, compressed, (uint32_t)size);
 	put(call, span_make(prefix, sizeof(prefix)));
+	return size;
+}
+
+static void put_message(struct call *call, bool compressed, const struct span *parts, size_t count)
+{
+	put_prefix(call, compressed, parts, count);
 	for (size_t i = 0; i < count; i++)
 		put(call, parts[i]);
 	/* Half a message is on its way and its other half has no place: the stream cannot go on. */
@@ -390,6 +450,25 @@ enum call_outcome call_send_parts(struct call *call, const struct span *parts, s
 	return outcome;
 }
 
+enum call_outcome call_lend(struct call *call, struct loan *loan)
+{
+	enum call_outcome outcome = may_send(call);
+
+	if (outcome != CALL_SENT)
+		return outcome;
+	call->bytes_sent += put_prefix(call, false, loan->pieces, loan->count);
+	if (!has_pending(call) && stream_lend(call->stream, loan)) {
+		call->lending = true;
+		return CALL_SENT;
+	}
+	/* Behind what is left of the prefix. A stream that is gone never asks for it: then on_close gives it back. */
+	call->lending = true;
+	call->lent = loan;
+	if (call->pending.failed)
+		stream_reset(call->stream, CODE_CANCEL);
+	return CALL_SENT;
+}
+
 enum call_outcome call_send_deflated(struct call *call, struct span deflated)
 {
 	enum call_outcome outcome = may_send(call);
@@ -423,6 +502,15 @@ void call_finish(struct call *call, enum grpc_status status, const char *text)
 	call->finishing = true;
 	go_deaf(call);
 	send_end(call);
+}
+
+void call_finish_details(struct call *call, enum grpc_status status, const char *text, struct span details)
+{
+	if (call->stream && !call->finishing && details.size <= CALL_DETAILS_BYTES_MAX) {
+		call->details = buffer_heap(CALL_DETAILS_BYTES_MAX);
+		buffer_put(&call->details, details.data, details.size);
+	}
+	call_finish(call, status, text);
 }
 
 void call_finishf(struct call *call, enum grpc_status status, const char *format, ...)
@@ -505,6 +593,11 @@ static void call_on_trailers(struct stream *stream, const struct header *headers
 
 static void deliver_closed(struct call *call)
 {
+	struct loan *loan = call->lent;
+
+	call->lent = NULL;
+	if (loan)
+		loan->returned(loan);
 	call->closing = false;
 	call->stream = NULL;
 	go_deaf(call);                           /* a release that comes late finds nothing to deliver */
@@ -680,6 +773,15 @@ struct stream *call_give_back(struct call *call)
 	return stream;
 }
 
+struct buffer call_take_message(struct call *call)
+{
+	struct buffer message = call->inflated;
+
+	assert(call->events->on_part && call->delivering);
+	call->inflated = (struct buffer){ 0 };
+	return message;
+}
+
 void call_fini(struct call *call)
 {
 	assert(!call->stream);
@@ -687,5 +789,6 @@ void call_fini(struct call *call)
 	buffer_fini(&call->backlog);
 	buffer_fini(&call->pending);
 	buffer_fini(&call->inflated);
+	buffer_fini(&call->details);
 	*call = (struct call){ 0 };
 }

@@ -11,6 +11,7 @@
 #include "gateway/cas/cas.h"
 #include "gateway/client/client.h"
 #include "gateway/pool/execute.h"
+#include "gateway/reapi/reapi.h"
 
 struct gateway_thread;
 
@@ -18,6 +19,7 @@ struct gateway_thread_options {
 	uint64_t ceiling_bytes;          /* 0: 256 MiB */
 	const char *tokens;              /* content of a tokens file; NULL: none */
 	const struct index_engine *index;        /* NULL: LMDB */
+	enum ring_engine engine;
 	bool executors;                  /* any process of our own user may attach as one */
 	bool refuse_host_root;
 	const struct server_method *more;        /* further methods, ending with NULL; their context: the parts. NULL: none */
@@ -36,6 +38,7 @@ struct gateway_parts {
 	struct cas cas;
 	struct pool *pool;
 	struct execute_service execute;
+	struct reapi reapi;
 	struct executors *executors;     /* NULL: none */
 	struct buildkit *buildkit;       /* likewise */
 };
