@@ -291,12 +291,33 @@ static void send_headers(struct call *call, const struct header *more, size_t mo
 	stream_headers(call->stream, headers, count, end);
 }
 
+#define BASE64_BYTES(size) (((size) + 2) / 3 * 4)
+
+/* Without padding, as gRPC writes binary header fields. */
+static struct span base64(struct span bytes, char *out)
+{
+	static const char digits[] = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
+	uint32_t bits = 0;
+	unsigned have = 0;
+	char *at = out;
+
+	for (size_t i = 0; i < bytes.size; i++) {
+		bits = bits << 8 | bytes.data[i];
+		for (have += 8; have >= 6; have -= 6)
+			*at++ = digits[bits >> (have - 6) & 63];
+	}
+	if (have)
+		*at++ = digits[bits << (6 - have) & 63];
+	return span_make(out, (size_t)(at - out));
+}
+
 static void send_status(struct call *call)
 {
 	char number[8];
 	uint8_t text[3 * CALL_STATUS_TEXT_MAX];
 	struct buffer message = buffer_over(text, sizeof(text));
-	struct header trailers[2];
+	char details[BASE64_BYTES(CALL_DETAILS_BYTES_MAX)];
+	struct header trailers[3];
 	size_t count = 0;
 
 	snprintf(number, sizeof(number), "%u", (unsigned)call->status);
@@ -304,6 +325,8 @@ static void send_status(struct call *call)
 	grpc_message_encode(&message, span_make(call->status_message, call->status_size));
 	if (message.size)
 		trailers[count++] = field("grpc-message", buffer_span(&message));
+	if (call->details.size)
+		trailers[count++] = field("grpc-status-details-bin", base64(buffer_span(&call->details), details));
 	if (!call->headers_sent)
 		send_headers(call, trailers, count, true);
 	else if (stream_trailers(call->stream, trailers, count) < 0)
@@ -479,6 +502,15 @@ void call_finish(struct call *call, enum grpc_status status, const char *text)
 	call->finishing = true;
 	go_deaf(call);
 	send_end(call);
+}
+
+void call_finish_details(struct call *call, enum grpc_status status, const char *text, struct span details)
+{
+	if (call->stream && !call->finishing && details.size <= CALL_DETAILS_BYTES_MAX) {
+		call->details = buffer_heap(CALL_DETAILS_BYTES_MAX);
+		buffer_put(&call->details, details.data, details.size);
+	}
+	call_finish(call, status, text);
 }
 
 void call_finishf(struct call *call, enum grpc_status status, const char *format, ...)
@@ -757,5 +789,6 @@ void call_fini(struct call *call)
 	buffer_fini(&call->backlog);
 	buffer_fini(&call->pending);
 	buffer_fini(&call->inflated);
+	buffer_fini(&call->details);
 	*call = (struct call){ 0 };
 }

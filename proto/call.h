@@ -78,6 +78,7 @@ struct call {
 	enum grpc_status status;                 /* client: from trailers, or made here; server: ours */
 	size_t status_size;
 	char status_message[CALL_STATUS_TEXT_MAX + 1];
+	struct buffer details;                   /* server: google.rpc.Status that goes with the status */
 };
 
 /*
@@ -123,6 +124,9 @@ void call_end(struct call *call);
 
 /* Server: the status, after pending messages. `text` may be NULL. Later sends say CALL_CLOSED. May be called again. */
 void call_finish(struct call *call, enum grpc_status status, const char *text);
+/* With `details`, an encoded google.rpc.Status, as `grpc-status-details-bin`; left out above CALL_DETAILS_BYTES_MAX. */
+#define CALL_DETAILS_BYTES_MAX 8192
+void call_finish_details(struct call *call, enum grpc_status status, const char *text, struct span details);
 void call_finishf(struct call *call, enum grpc_status status, const char *format, ...)
 	__attribute__((format(printf, 3, 4)));
 

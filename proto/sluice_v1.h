@@ -16,6 +16,8 @@
 
 #define SLUICE_LIST_MAX           16384          /* entries of a digest list */
 #define SLUICE_PACK_BYTES         (4u << 20)     /* data in a pack or a fetch response */
+#define SLUICE_BASES_MAX          4              /* of a delta */
+#define SLUICE_BASES_BYTES        (8u << 20)     /* of a pack's deltas, together */
 #define SLUICE_MESSAGE_BYTES_MAX  (5u << 20)     /* any message, decompressed: a pack and its digests */
 #define SLUICE_MISSING_PATHS_MAX  8
 #define SLUICE_BUILDS_MAX         1000           /* lines in an answer */
@@ -64,6 +66,7 @@ struct push_answer {
 struct push_stored {
 	uint32_t blobs;
 	struct message_list rejected;
+	struct span whole;
 };
 struct push_rejected {
 	struct span expected, actual;
@@ -229,10 +232,19 @@ struct packed_blob {
 };
 enum fetch_fault { FETCH_OK = 0, FETCH_MISSING = 1, FETCH_CORRUPT = 2 };
 
+struct packed_delta {
+	struct digest digest;
+	struct span bases;               /* a well-formed digest list, of 1 to SLUICE_BASES_MAX */
+	uint64_t bases_bytes;            /* their sizes' sum; no more than fits */
+	struct span edits;
+};
+
 /* Walks the blobs of a Pack or FetchResponse from the front; false at the end or, with `failed`, on malformed input. */
 bool pack_next(struct span *rest, struct packed_blob *blob, bool *failed);
 bool fetched_next(struct span *rest, struct packed_blob *blob, bool *failed);
+bool delta_next(struct span *rest, struct packed_delta *delta, bool *failed);    /* the deltas of a Pack, likewise */
 void pack_put(struct buffer *out, const struct digest *digest, struct span data);
+void delta_put(struct buffer *out, const struct digest *digest, const struct digest *bases, size_t bases_count, struct span edits);
 /* What comes before the `data_size` bytes of a blob in a FetchResponse; returns how many bytes. */
 #define FETCHED_HEAD_MAX 24
 size_t fetched_head(uint8_t head[static FETCHED_HEAD_MAX], size_t data_size, enum fetch_fault fault);

@@ -9,6 +9,7 @@
 #include "proto/buildkit_solve.h"
 #include "proto/buildkit_status.h"
 #include "proto/reapi.h"
+#include "proto/reapi_cas.h"
 #include "proto/sluice_context.h"
 #include "proto/sluice_v1.h"
 
@@ -32,6 +33,11 @@ static const struct message_type *const types[] = {
 	&executor_spawn_start_type, &executor_spawn_stop_type, &executor_spawn_event_type,
 	&context_request_type, &context_ask_type, &context_response_type, &context_root_type,
 	&link_message_type, &link_hello_type, &link_welcome_type,
+	&reapi_find_missing_request_type, &reapi_batch_update_request_type, &reapi_batch_update_blob_type,
+	&reapi_batch_read_request_type, &reapi_get_tree_request_type, &reapi_split_request_type,
+	&reapi_splice_request_type, &reapi_get_result_request_type, &reapi_update_result_request_type,
+	&reapi_result_names_type, &reapi_output_tree_type, &reapi_tree_type, &reapi_directory_type, &reapi_node_type,
+	&bytestream_read_request_type, &bytestream_write_request_type, &bytestream_query_request_type,
 };
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
@@ -88,8 +94,23 @@ static void round_trip(const struct message_type *type, struct span bytes)
 	buffer_fini(&twice);
 }
 
+/* What was accepted says itself how many there are and how long. */
+static void walk_bases(const struct packed_delta *delta)
+{
+	struct span rest = delta->bases;
+	struct digest base;
+	uint64_t bytes = 0;
+	size_t count = 0;
+
+	for (; digest_list_next(&rest, &base); count++)
+		bytes += base.size;
+	assert(rest.size == 0 && count >= 1 && count <= SLUICE_BASES_MAX);
+	assert(bytes == delta->bases_bytes && bytes <= SLUICE_BASES_BYTES);
+}
+
 static void walk_bulk(struct span bytes)
 {
+	struct packed_delta delta;
 	struct packed_blob blob;
 	struct span rest = bytes;
 	struct digest digest;
@@ -99,6 +120,9 @@ static void walk_bulk(struct span bytes)
 		assert(blob.data.size <= bytes.size);
 	rest = bytes;
 	failed = false;
+	while (delta_next(&rest, &delta, &failed))
+		walk_bases(&delta);
+	rest = bytes;
 	while (fetched_next(&rest, &blob, &failed))
 		assert(blob.data.size <= bytes.size);
 	rest = bytes;

@@ -19,6 +19,7 @@
 #include "gateway/link/link_service.h"
 #include "gateway/net/server.h"
 #include "gateway/pool/execute.h"
+#include "gateway/reapi/reapi.h"
 #include "gateway/ring/ring.h"
 #include "gateway/store/store.h"
 
@@ -30,6 +31,7 @@
 #define CAS(member)     MEMBER(COUNTERS_CAS, cas_counters, member)
 #define POOL(member)    MEMBER(COUNTERS_POOL, pool_status, member)
 #define EXECUTE(member) MEMBER(COUNTERS_EXECUTE, execute_counters, member)
+#define REAPI(member) MEMBER(COUNTERS_REAPI, reapi_counters, member)
 #define BUILDKIT(member) MEMBER(COUNTERS_BUILDKIT, buildkit_status, member)
 #define BROKER(member) MEMBER(COUNTERS_BROKER, diffcopy_counters, member)
 #define PLAY(member) MEMBER(COUNTERS_PLAY, play_counters, member)
@@ -175,6 +177,10 @@ const struct counter counter_table[] = {
 	  CAS(copied_bytes_ingest) },
 	{ "sluice_blobs_rejected_total", COUNTER_TOTAL, "blobs", "blobs whose bytes did not have their digest",
 	  "a client or a proxy garbles data: the log names the peer", CAS(blobs_rejected) },
+	{ "sluice_deltas_received_total", COUNTER_TOTAL, "blobs", "blobs that came told by a base that the gateway has",
+	  NULL, CAS(deltas_received) },
+	{ "sluice_deltas_refused_total", COUNTER_TOTAL, "blobs", "of those that had to be sent whole, as a base was gone or not the caller's",
+	  "many: the store evicts what clients still build upon; raise --ceiling", CAS(deltas_refused) },
 	{ "sluice_blobs_promised_total", COUNTER_TOTAL, "blobs", "blobs that a push did not send as another was sending them",
 	  NULL, CAS(blobs_promised) },
 	{ "sluice_fetches_total", COUNTER_TOTAL, "calls", "fetch calls", NULL, CAS(fetches) },
@@ -204,6 +210,31 @@ const struct counter counter_table[] = {
 	  "the callers were told why; many at once point to the executor host", EXECUTE(failures) },
 	{ "sluice_executions_cancelled_total", COUNTER_TOTAL, "calls", "actions whose caller went away", NULL,
 	  EXECUTE(cancelled) },
+
+	/* REAPI's cache */
+	{ "sluice_reapi_blobs_asked_total", COUNTER_TOTAL, "blobs", "blobs asked for by FindMissingBlobs", NULL, REAPI(blobs_asked) },
+	{ "sluice_reapi_blobs_missing_total", COUNTER_TOTAL, "blobs", "of these, not there", NULL, REAPI(blobs_missing) },
+	{ "sluice_reapi_uploads_total", COUNTER_TOTAL, "blobs", "blobs that clients began to send", NULL, REAPI(uploads) },
+	{ "sluice_reapi_uploads_known_total", COUNTER_TOTAL, "blobs", "writes that ended early: the blob was there", NULL,
+	  REAPI(uploads_known) },
+	{ "sluice_reapi_uploads_refused_total", COUNTER_TOTAL, "blobs", "blobs that were refused",
+	  "the clients were told why: wrong digests, a full store, or too many at a time", REAPI(uploads_refused) },
+	{ "sluice_reapi_uploads_expired_total", COUNTER_TOTAL, "blobs", "writes that stopped coming, and broken ones given up",
+	  "clients that die or links that break in mid-write", REAPI(uploads_expired) },
+	{ "sluice_reapi_uploads_resumed_total", COUNTER_TOTAL, "blobs", "broken writes that were gone on with", NULL,
+	  REAPI(uploads_resumed) },
+	{ "sluice_reapi_received_bytes_total", COUNTER_TOTAL, "bytes", "bytes of blobs received", NULL, REAPI(bytes_received) },
+	{ "sluice_reapi_downloads_total", COUNTER_TOTAL, "blobs", "blobs that clients asked to read", NULL, REAPI(downloads) },
+	{ "sluice_reapi_sent_bytes_total", COUNTER_TOTAL, "bytes", "bytes of blobs sent", NULL, REAPI(bytes_sent) },
+	{ "sluice_reapi_results_hit_total", COUNTER_TOTAL, "calls", "GetActionResult calls with a result", NULL,
+	  REAPI(results_hit) },
+	{ "sluice_reapi_results_missed_total", COUNTER_TOTAL, "calls", "GetActionResult calls without one",
+	  "fewer hits than expected: inputs or environments differ between machines, or results were evicted",
+	  REAPI(results_missed) },
+	{ "sluice_reapi_results_stored_total", COUNTER_TOTAL, "calls", "action results that clients brought", NULL,
+	  REAPI(results_stored) },
+	{ "sluice_reapi_splits_total", COUNTER_TOTAL, "calls", "blobs split into their chunks", NULL, REAPI(splits) },
+	{ "sluice_reapi_splices_total", COUNTER_TOTAL, "calls", "blobs put together from chunks", NULL, REAPI(splices) },
 
 	/* calls of BuildKit's services */
 	{ "sluice_bindings", COUNTER_GAUGE, "connections", "client connections that speak BuildKit's services", NULL,
@@ -235,6 +266,10 @@ const struct counter counter_table[] = {
 	{ "sluice_context_bytes_to_executors_total", COUNTER_TOTAL, "bytes", "file content that executors were given", NULL,
 	  BROKER(bytes_to_executor) },
 	{ "sluice_plays_total", COUNTER_TOTAL, "calls", "directories that were asked of edges, by content", NULL, PLAY(plays) },
+	{ "sluice_plays_ahead_total", COUNTER_TOTAL, "calls", "of them, those that began while the edge still read and sent", NULL,
+	  PLAY(plays_ahead) },
+	{ "sluice_play_files_ahead_total", COUNTER_TOTAL, "files", "files that executors had whole before the edge was done", NULL,
+	  PLAY(files_ahead) },
 	{ "sluice_plays_unfit_total", COUNTER_TOTAL, "calls", "of them, those that were carried as if there were no edge",
 	  "the log says why: a tree cannot hold the context, or its edge fails", PLAY(unfit) },
 	{ "sluice_plays_repaired_total", COUNTER_TOTAL, "times", "times that the store lost a part while it was played",
@@ -323,8 +358,12 @@ const struct counter counter_table[] = {
 	{ "sluice_edge_read_bytes_total", COUNTER_TOTAL, "bytes", "bytes of them", NULL, GIVER(bytes_read) },
 	{ "sluice_edge_sent_bytes_total", COUNTER_TOTAL, "bytes", "bytes of packs that were pushed to the gateway", NULL,
 	  GIVER(bytes_sent) },
+	{ "sluice_edge_blobs_asked_total", COUNTER_TOTAL, "blobs", "names of contents that the gateway was asked about, 36 bytes each",
+	  "beyond what is sent: edges learn by asking what others pushed before them", GIVER(blobs_asked) },
 	{ "sluice_edge_files_read_again_total", COUNTER_TOTAL, "files", "files that were read again, as the edge's store had lost them",
 	  "the edge's store is too small for what is built: raise --ceiling", GIVER(files_read_again) },
+	{ "sluice_edge_files_urged_total", COUNTER_TOTAL, "files", "files that executors waited for, and that were read and sent first",
+	  NULL, GIVER(files_urged) },
 	{ "sluice_edge_pushes_again_total", COUNTER_TOTAL, "pushes", "pushes that began again",
 	  "connections to the gateway break, or its store evicts what was just pushed", GIVER(pushes_again) },
 	/* links */

@@ -1,7 +1,7 @@
 /*
  * counters: all numbers that the gateway tells about itself, in one table: name, unit, one line of meaning, and what an
  * operator should do when it grows. The numbers stay where they are made (struct server_status, ring_counters,
- * store_status, cas_counters, pool_status, execute_counters, buildkit_status, executors_status, spawner_status, ledger_status,
+ * store_status, cas_counters, pool_status, execute_counters, reapi_counters, buildkit_status, executors_status, spawner_status, ledger_status,
  * link_service_status, channels_counters, giver_counters); the table
  * says which member of which struct each one is, so there is no second truth. tests/unit/admin checks that no member is left
  * out.
@@ -20,6 +20,7 @@ enum counter_source {
 	COUNTERS_CAS,                    /* struct cas_counters */
 	COUNTERS_POOL,                   /* struct pool_status */
 	COUNTERS_EXECUTE,                /* struct execute_counters */
+	COUNTERS_REAPI,                  /* struct reapi_counters */
 	COUNTERS_BUILDKIT,               /* struct buildkit_status */
 	COUNTERS_BROKER,                 /* struct diffcopy_counters */
 	COUNTERS_PLAY,                   /* struct play_counters */
@@ -51,7 +52,7 @@ struct counter {
 extern const struct counter counter_table[];
 extern const size_t counter_count;
 
-enum { COUNTERS_MAX = 224 };
+enum { COUNTERS_MAX = 256 };
 
 /* One moment's numbers, in the table's order. All zero at first. */
 struct counter_values {

@@ -4,8 +4,6 @@
 #include <errno.h>
 #include <stdio.h>
 
-#define ACCESS_INSTANCE_BYTES_MAX 255
-
 struct span access_header(const struct grpc_request *head, const char *name)
 {
 	for (size_t i = 0; i < head->headers_count; i++)
@@ -30,8 +28,8 @@ static enum grpc_status access_check(uint32_t has, uint32_t rights, char *why, s
 	return GRPC_OK;
 }
 
-enum grpc_status access_scope(const struct access *access, const struct server_request *request, uint32_t rights,
-                              struct scope *scope, struct tenant_identity *identity, char *why, size_t why_size)
+enum grpc_status access_caller(const struct access *access, const struct server_request *request, uint32_t rights,
+                               struct access_caller *caller, char *why, size_t why_size)
 {
 	const struct conn_peer *peer = conn_peer(request->conn);
 	struct tenant_credential credential = {
@@ -42,14 +40,16 @@ enum grpc_status access_scope(const struct access *access, const struct server_r
 		.loopback = peer->loopback || peer->local,
 	};
 	struct span instance = access_header(request->head, "sluice-instance");
-	struct tenant_identity found;
-	enum grpc_status status;
 	int r;
 
+	caller->executor = false;
+	caller->instance_size = 0;
 	if (access->executor_scope) {
-		r = access->executor_scope(access->context, request->conn, scope);
-		if (r == 0)
-			return access_check(scope->rights, rights, why, why_size);
+		r = access->executor_scope(access->context, request->conn, &caller->scope);
+		if (r == 0) {
+			caller->executor = true;
+			return access_check(caller->scope.rights, rights, why, why_size);
+		}
 		if (r != -ENOENT) {
 			snprintf(why, why_size, "this executor has no assignment");
 			return GRPC_PERMISSION_DENIED;
@@ -59,12 +59,31 @@ enum grpc_status access_scope(const struct access *access, const struct server_r
 		snprintf(why, why_size, "sluice-instance is longer than %d bytes", ACCESS_INSTANCE_BYTES_MAX);
 		return GRPC_INVALID_ARGUMENT;
 	}
-	if (tenant_identify(access->registry, &credential, &found, why, why_size) < 0)
+	if (tenant_identify(access->registry, &credential, &caller->identity, why, why_size) < 0)
 		return GRPC_UNAUTHENTICATED;
-	status = access_check(found.rights, rights, why, why_size);      /* first: a name that the store takes is kept for ever */
-	if (status != GRPC_OK)
-		return status;
-	r = store_scope(access->store, span_text(found.tenant), instance, found.rights, scope);
+	caller->rights = caller->identity.rights;
+	if (instance.size)
+		memcpy(caller->instance, instance.data, instance.size);
+	caller->instance_size = instance.size;
+	return access_check(caller->rights, rights, why, why_size);
+}
+
+enum grpc_status access_enter(const struct access *access, const struct access_caller *caller, struct span instance,
+                              struct scope *scope, char *why, size_t why_size)
+{
+	int r;
+
+	if (caller->executor) {
+		*scope = caller->scope;
+		return GRPC_OK;
+	}
+	if (instance.size == 0)
+		instance = span_make(caller->instance, caller->instance_size);
+	if (instance.size > ACCESS_INSTANCE_BYTES_MAX) {
+		snprintf(why, why_size, "the instance name is longer than %d bytes", ACCESS_INSTANCE_BYTES_MAX);
+		return GRPC_INVALID_ARGUMENT;
+	}
+	r = store_scope(access->store, span_text(caller->identity.tenant), instance, caller->rights, scope);
 	if (r == -ENOSPC) {
 		snprintf(why, why_size, "no more tenants or instance names fit this store");
 		return GRPC_RESOURCE_EXHAUSTED;
@@ -73,7 +92,19 @@ enum grpc_status access_scope(const struct access *access, const struct server_r
 		snprintf(why, why_size, "the store cannot keep a new tenant or instance name");
 		return GRPC_INTERNAL;
 	}
-	if (identity)
-		*identity = found;
 	return GRPC_OK;
+}
+
+enum grpc_status access_scope(const struct access *access, const struct server_request *request, uint32_t rights,
+                              struct scope *scope, struct tenant_identity *identity, char *why, size_t why_size)
+{
+	struct access_caller caller;
+	/* Rights first: a name that the store takes is kept for ever. */
+	enum grpc_status status = access_caller(access, request, rights, &caller, why, why_size);
+
+	if (status == GRPC_OK)
+		status = access_enter(access, &caller, (struct span){ 0 }, scope, why, why_size);
+	if (status == GRPC_OK && identity && !caller.executor)
+		*identity = caller.identity;
+	return status;
 }

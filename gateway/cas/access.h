@@ -25,5 +25,23 @@ struct access {
 enum grpc_status access_scope(const struct access *access, const struct server_request *request, uint32_t rights,
                               struct scope *scope, struct tenant_identity *identity, char *why, size_t why_size);
 
+/*
+ * The same in two steps, for calls that name their instance inside a message (REAPI): who it is, when the call comes; then,
+ * with the message, on whose behalf. `instance` empty: what the `sluice-instance` field says.
+ */
+#define ACCESS_INSTANCE_BYTES_MAX 255
+struct access_caller {
+	struct tenant_identity identity;
+	uint32_t rights;
+	bool executor;                   /* its assignment's scope is all that it has */
+	struct scope scope;              /* of an executor */
+	char instance[ACCESS_INSTANCE_BYTES_MAX];
+	size_t instance_size;
+};
+enum grpc_status access_caller(const struct access *access, const struct server_request *request, uint32_t rights,
+                               struct access_caller *caller, char *why, size_t why_size);
+enum grpc_status access_enter(const struct access *access, const struct access_caller *caller, struct span instance,
+                              struct scope *scope, char *why, size_t why_size);
+
 /* The first header field of that name; empty when there is none. */
 struct span access_header(const struct grpc_request *head, const char *name);

@@ -692,7 +692,7 @@ static void closure_on_turn(struct gate_pass *pass)
 	closure->walk = walk;
 	walk->sequence = store_marks_begin(closure->store);
 	walk->nodes[0] = (struct closure_node){
-		.digest = closure->root, .kind = STORE_DIRECTORY, .parent = CLOSURE_NONE, .name = walk_name(walk, span_text("")),
+		.digest = closure->root, .kind = closure->recipe ? STORE_RECIPE : STORE_DIRECTORY, .parent = CLOSURE_NONE, .name = walk_name(walk, span_text("")),
 	};
 	walk->nodes_count = 1;
 	walk->level_end = 1;

@@ -25,6 +25,7 @@ struct closure {
 	struct gate *gate;               /* whose turn to wait for; NULL: none */
 	struct scope scope;
 	struct digest root;
+	bool recipe;                     /* the root is a recipe, not a directory */
 	void (*fn)(struct closure *closure);
 	void *owner;
 
@@ -40,7 +41,7 @@ struct closure {
 };
 
 /*
- * Fill in the first six fields, the rest zero. `fn` comes from the loop, or inline. There is no cancel: whoever loses
+ * Fill in the first seven fields, the rest zero. `fn` comes from the loop, or inline. There is no cancel: whoever loses
  * interest waits for `fn`. What is found is true of one moment; who needs it to stay so holds the root from before
  * (store_hold_root).
  */

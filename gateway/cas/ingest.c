@@ -629,6 +629,16 @@ static void batch_hold(struct batch *batch)
 		batch_fail(batch, r);
 }
 
+static void batch_tell_put(struct batch *batch)
+{
+	struct ingest *ingest = batch->ingest;
+	struct ingest_file *files[BATCH_PIECES_MAX];
+
+	for (unsigned i = 0; i < batch->pieces_count; i++)
+		files[i] = batch->pieces[i].file;
+	ingest->events.on_put(ingest, batch->put.items, files, batch->put.count, batch->pieces_count);
+}
+
 /* The bytes have been read for the last time. Told is from the next turn: this may come from inside any store call. */
 static void batch_on_put(struct store_put *put)
 {
@@ -638,7 +648,7 @@ static void batch_on_put(struct store_put *put)
 	if (put->result != STORE_OK)
 		batch_fail(batch, put->result);
 	else if (ingest->events.on_put && !ingest->closing)
-		ingest->events.on_put(ingest, put->items, put->count, batch->pieces_count);
+		batch_tell_put(batch);
 	ingest->totals.bytes_new += put->bytes_new;
 	for (unsigned i = 0; i < batch->pieces_count; i++) {
 		struct ingest_file *file = batch->pieces[i].file;

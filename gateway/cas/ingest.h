@@ -39,9 +39,11 @@ struct ingest_events {
 	void (*on_room)(struct ingest *ingest);
 	/*
 	 * These blobs are in the store, chunks and small files first, from `recipes_first` on recipes and parts of some; before
-	 * on_named of what is made of them. From inside other code's calls of the store: note them, and do no more. Optional.
+	 * on_named of what is made of them. `files` of the former: whose each is; NULL: abandoned. From inside other code's calls
+	 * of the store: note them, and do no more. Optional.
 	 */
-	void (*on_put)(struct ingest *ingest, const struct store_item *items, size_t count, size_t recipes_first);
+	void (*on_put)(struct ingest *ingest, const struct store_item *items, struct ingest_file *const *files, size_t count,
+	               size_t recipes_first);
 };
 
 struct ingest_file {

@@ -5,7 +5,8 @@
  *	IDLE -> OFFER (-> SYNC) -> IDLE    closure marks of directories; with `commit`, durable when all are whole
  *	          -> OFFER_AWAIT -> OFFER  that root is being pushed by a sibling (promises.h)
  *	     -> QUERY -> IDLE              presence of blobs
- *	     -> PACK_WAIT -> PACK -> IDLE  digests checked, then accepted by the store (push_pack.c); a pack in lots, as it comes
+ *	     -> PACK_WAIT (-> DELTAS_WAIT -> DELTAS) -> PACK -> IDLE    deltas made into blobs (push_deltas.c), digests
+ *	                                   checked, then accepted by the store (push_pack.c); in lots, as the pack comes
  *	     (-> AWAIT) (-> SETTLE) -> COMMIT -> SYNC -> IDLE    closure walked, then durable (push_commit.c)
  *
  * The call may end in any state; the push is freed once nothing of it is in flight. call_release() may bring the next
@@ -36,6 +37,7 @@ static void push_free(struct push *push)
 	free(push->places);
 	free(push->items);
 	free(push->jobs);
+	free(push->taking.refused);
 	free(push);
 }
 
@@ -359,6 +361,7 @@ static void push_handle(struct push *push)
 	}
 	if (request.pack.data) {
 		push->coming = PUSH_COMING_PACK;
+		buffer_clear(&push->extra);
 		push->taking = (struct push_taking){
 			.at = request.pack.size ? (size_t)(request.pack.data - push->message.data) : 0, .left = request.pack.size,
 		};
@@ -427,7 +430,7 @@ static void push_on_closed(struct call *call, enum grpc_status status, struct sp
 	push->cas->counters.copied_bytes_ingest += call->bytes_copied;
 	promiser_fini(&push->promiser);
 	ring_cancel(push->cas->ring, &push->timer);
-	if (push->state == PUSH_IDLE || (push->state == PUSH_PACK_WAIT && gate_cancel(&push->pass)))
+	if (push->state == PUSH_IDLE || push_pack_cancel(push))
 		push_free(push);
 }
 

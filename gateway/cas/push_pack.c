@@ -1,9 +1,12 @@
 /*
- * A Pack of a push: its turn, its digests, and its way into the store. It is taken in lots of about half a MiB, as it arrives, so
- * that a blob is still in the cache when it is hashed and copied into its slot, and so that a push never holds a pack whole
- * (but one that was compressed).
+ * A Pack of a push: its turn, its deltas made into blobs, its digests, and its way into the store. It is taken in lots of about
+ * half a MiB, as it arrives, so that a blob is still in the cache when it is hashed and copied into its slot, and so that a push
+ * never holds a pack whole (but one that was compressed).
+ *
+ *	PACK_WAIT (cas->packs) -> (DELTAS_WAIT (cas->deltas) -> DELTAS ->) PACK -> IDLE    each lot
  */
-#include "gateway/base/check.h"
+#include <stdlib.h>
+
 #include "gateway/cas/push_private.h"
 #include "proto/pb.h"
 
@@ -32,6 +35,9 @@ static void pack_forget(struct push *push)
 	struct cas *cas = push->cas;
 
 	push->coming = PUSH_COMING_NOTHING;
+	push_deltas_fini(&push->deltas);
+	free(push->taking.refused);
+	push->taking.refused = NULL;
 	buffer_clear(message);
 	for (size_t i = 0; i < CAS_PACKS_MAX; i++) {
 		if (cas->spares[i].data || message->capacity < SPARE_LEAST_BYTES || message->capacity > SPARE_MOST_BYTES)
@@ -60,25 +66,59 @@ enum push_coming push_pack_tell(struct push *push, size_t left)
 	if (size != (size_t)(message.data + message.size - end) + left)
 		return PUSH_COMING_WHOLE;
 	buffer_clear(&push->response);
+	buffer_clear(&push->extra);
 	push->taking = (struct push_taking){ .at = (size_t)(end - message.data), .left = (size_t)size };
 	return PUSH_COMING_PACK;
 }
 
-/* Walks the lot. NULL, or what is wrong with it or with the pack. */
-static const char *pack_fault(struct push_taking *taking, struct span rest, size_t *count)
+/* Last of all: its own next lot, if it is there already, goes to the end of the line. */
+static void pack_leave(struct cas *cas, bool deltas)
 {
+	if (deltas)
+		gate_leave(&cas->deltas);
+	gate_leave(&cas->packs);
+}
+
+static bool deltas_shape(struct span rest, struct push_shape *shape)
+{
+	struct packed_delta delta;
+	bool failed = false;
+
+	for (; shape->deltas <= SLUICE_LIST_MAX && delta_next(&rest, &delta, &failed); shape->deltas++) {
+		if (delta.digest.size > SLUICE_PACK_BYTES)
+			return false;
+		shape->deltas_bytes += (size_t)delta.digest.size;
+		shape->bases_bytes += (size_t)delta.bases_bytes;
+	}
+	return !failed;
+}
+
+static struct span pack_lot(const struct push *push)
+{
+	return span_make(push->message.data + push->taking.at, push->taking.lot);
+}
+
+/* Walks the lot, and adds what is in it to `shape`. False: it is malformed. */
+static bool pack_shape(struct span lot, struct push_shape *shape)
+{
+	struct span rest = lot;
 	struct packed_blob blob;
 	bool failed = false;
 
-	for (*count = 0; pack_next(&rest, &blob, &failed); ++*count)
-		taking->bytes += blob.data.size;
-	taking->blobs += *count;
-	if (failed)
-		return "malformed Pack";
-	if (taking->blobs > SLUICE_LIST_MAX)
+	for (; pack_next(&rest, &blob, &failed); shape->blobs++)
+		shape->blobs_bytes += blob.data.size;
+	return !failed && deltas_shape(lot, shape);
+}
+
+/* NULL, or what is wrong with the pack, as far as it was seen. */
+static const char *pack_fault(const struct push_shape *shape)
+{
+	if (shape->blobs > SLUICE_LIST_MAX || shape->deltas > SLUICE_LIST_MAX - shape->blobs)
 		return "more than 16384 blobs in a Pack";
-	if (taking->bytes > SLUICE_PACK_BYTES)
+	if (shape->blobs_bytes > SLUICE_PACK_BYTES || shape->deltas_bytes > SLUICE_PACK_BYTES - shape->blobs_bytes)
 		return "more than 4194304 bytes of data in a Pack";
+	if (shape->bases_bytes > SLUICE_BASES_BYTES)
+		return "more than 8388608 bytes of bases in a Pack";
 	return NULL;
 }
 
@@ -98,43 +138,84 @@ static void pack_reject(struct push *push, const struct digest *expected, const 
 	push->cas->counters.blobs_rejected++;
 }
 
-/* Puts the blobs whose digest holds into items, and their digests to the front; returns how many. Tells of the others. */
-static size_t pack_verify(struct push *push, struct span rest, size_t count)
+static void item_take(struct push *push, size_t i, const struct digest *digest, struct span data)
+{
+	push->items[i] = (struct store_item){ .digest = *digest, .data = data };
+	push->jobs[i] = (struct sha256_job){ .data = data.data, .size = data.size };
+}
+
+/* Blobs of the lot, then what was made of deltas: those that were made. */
+static size_t items_take(struct push *push, struct span rest, size_t blobs)
 {
 	struct packed_blob blob;
 	bool failed = false;
-	size_t kept = 0;
+	size_t count = 0;
 
-	for (size_t i = 0; i < count && pack_next(&rest, &blob, &failed); i++) {
-		push->items[i] = (struct store_item){ .digest = blob.digest, .data = blob.data };
-		push->jobs[i] = (struct sha256_job){ .data = blob.data.data, .size = blob.data.size };
+	while (count < blobs && pack_next(&rest, &blob, &failed))
+		item_take(push, count++, &blob.digest, blob.data);
+	for (size_t i = 0; i < push->deltas.count; i++) {
+		const struct push_delta *delta = &push->deltas.items[i];
+
+		if (delta->made)
+			item_take(push, count++, &delta->digest, span_make(delta->data, (size_t)delta->digest.size));
 	}
+	return count;
+}
+
+/* Puts the blobs whose digest holds to the front, and says so of the deltas; returns how many. Tells of the others. */
+static size_t pack_verify(struct push *push, struct span lot, size_t blobs)
+{
+	size_t count = items_take(push, lot, blobs), kept = 0, delta = 0;
+
 	sha256_batch(push->cas->hasher, push->jobs, count);
 	for (size_t i = 0; i < count; i++) {
 		struct digest actual = { .size = push->items[i].data.size };
+		bool holds;
 
 		memcpy(actual.hash, push->jobs[i].digest, sizeof(actual.hash));
-		if (digest_equal(&actual, &push->items[i].digest)) {
-			push->digests[kept] = actual;
-			push->items[kept++] = push->items[i];
-		} else {
+		holds = digest_equal(&actual, &push->items[i].digest);
+		if (i >= blobs) {
+			while (!push->deltas.items[delta].made)
+				delta++;
+			push->deltas.items[delta++].made = holds;
+		} else if (!holds) {
 			pack_reject(push, &push->items[i].digest, &actual);
 		}
+		if (!holds)
+			continue;
+		push->digests[kept] = actual;
+		push->items[kept++] = push->items[i];
 	}
 	return kept;
 }
 
+/* What of the lot's deltas has to come again. */
+static void pack_note_deltas(struct push *push)
+{
+	struct cas_counters *counters = &push->cas->counters;
+	struct push_taking *taking = &push->taking;
+
+	for (size_t i = 0; i < push->deltas.count; i++) {
+		taking->refused[taking->told] = !push->deltas.items[i].made;
+		counters->deltas_refused += taking->refused[taking->told++];
+	}
+	counters->deltas_received += push->deltas.count;
+}
+
 static void pack_answer(struct push *push)
 {
-	struct push_stored stored = { .blobs = (uint32_t)push->taking.kept, .rejected.message = buffer_span(&push->extra) };
+	struct push_stored stored = { .blobs = (uint32_t)push->taking.kept };
 
+	/* Behind the rejected ones. */
+	bit_list_put(&push->extra, 3, push->taking.refused, push->taking.told);
+	stored.rejected.message = buffer_span(&push->extra);
 	pack_forget(push);
 	push->cas->counters.packs++;
 	message_nest(&push_stored_type, &push->response, 2, &stored);
 	push_answer(push);
 }
 
-/* More of the pack may come: what is there of its next blobs goes to the front. */
+/* More of the pack is to come: what is there of its next blobs goes to the front. */
 static void pack_wait(struct push *push)
 {
 	struct push_taking *taking = &push->taking;
@@ -179,13 +260,70 @@ static void pack_on_put(struct store_put *put)
 {
 	struct push *push = container_of(put, struct push, put);
 	struct cas *cas = push->cas;
+	bool deltas = push->deltas.count > 0;
 
+	push_deltas_fini(&push->deltas);
 	if (put->result == STORE_OK)
 		promises_kept(&cas->promises, &push->scope, push->digests, put->count);
 	if (!push_landed(push))
 		pack_taken(push, put->result);
-	gate_leave(&cas->packs);         /* last: its own next lot, if it is there already, goes to the end of the line */
+	pack_leave(cas, deltas);
 }
+
+static void pack_store(struct push *push)
+{
+	struct cas_counters *counters = &push->cas->counters;
+	struct span lot = pack_lot(push);
+
+	push_enter(push, PUSH_PACK);
+	push->put = (struct store_put){
+		.scope = push->scope, .items = push->items, .count = pack_verify(push, lot, push->count), .fn = pack_on_put,
+	};
+	pack_note_deltas(push);
+	counters->blobs_received += push->put.count;
+	counters->bytes_received += lot.size;
+	store_put(push->cas->store, &push->put);
+}
+
+/* ---- deltas ---- */
+
+static void pack_on_deltas(struct push_deltas *deltas)
+{
+	struct push *push = container_of(deltas, struct push, deltas);
+	struct cas *cas = push->cas;
+	int result = deltas->result;
+
+	if (result == 0 && !push->closed) {
+		pack_store(push);
+		return;
+	}
+	pack_forget(push);
+	if (!push_landed(push))
+		push_fail_store(push, result);
+	pack_leave(cas, true);
+}
+
+static void pack_on_deltas_turn(struct gate_pass *pass)
+{
+	struct push *push = container_of(pass, struct push, pass);
+	struct push_shape shape = { 0 };
+
+	push_enter(push, PUSH_DELTAS);
+	(void)pack_shape(pack_lot(push), &shape);
+	push_deltas_start(&push->deltas, push->cas->store, &push->scope, pack_lot(push), shape.deltas, shape.deltas_bytes,
+	                  pack_on_deltas);
+}
+
+bool push_pack_cancel(struct push *push)
+{
+	if ((push->state != PUSH_PACK_WAIT && push->state != PUSH_DELTAS_WAIT) || !gate_cancel(&push->pass))
+		return false;
+	if (push->state == PUSH_DELTAS_WAIT)
+		gate_leave(&push->cas->packs);
+	return true;
+}
+
+/* ---- its turn ---- */
 
 static void pack_refuse(struct push *push, const char *fault)
 {
@@ -195,29 +333,44 @@ static void pack_refuse(struct push *push, const char *fault)
 		push_fail(push, GRPC_INVALID_ARGUMENT, fault);
 	else
 		push_fail_memory(push);
+	gate_leave(&push->cas->packs);
+}
+
+/* Room for this lot's lists, and for what is told of all deltas of the pack. */
+static bool pack_reserve(struct push *push, const struct push_shape *lot)
+{
+	if (lot->deltas && !push->taking.refused)
+		push->taking.refused = calloc(SLUICE_LIST_MAX, sizeof(*push->taking.refused));
+	return (!lot->deltas || push->taking.refused) && push_reserve(push, lot->blobs + lot->deltas);
 }
 
 static void pack_on_turn(struct gate_pass *pass)
 {
 	struct push *push = container_of(pass, struct push, pass);
-	struct span lot = span_make(push->message.data + push->taking.at, push->taking.lot);
-	struct cas_counters *counters = &push->cas->counters;
-	const char *fault;
-	size_t count;
+	struct push_shape *seen = &push->taking.seen, lot = *seen;
+	const char *fault = "malformed Pack";
 
-	push_enter(push, PUSH_PACK);
-	fault = pack_fault(&push->taking, lot, &count);
-	if (fault || !push_reserve(push, count)) {
+	if (pack_shape(pack_lot(push), &lot))
+		fault = pack_fault(&lot);
+	lot.blobs -= seen->blobs;
+	lot.deltas -= seen->deltas;
+	if (fault || !pack_reserve(push, &lot)) {
 		pack_refuse(push, fault);
-		gate_leave(&push->cas->packs);
 		return;
 	}
-	push->put = (struct store_put){
-		.scope = push->scope, .items = push->items, .count = pack_verify(push, lot, count), .fn = pack_on_put,
-	};
-	counters->blobs_received += push->put.count;
-	counters->bytes_received += lot.size;
-	store_put(push->cas->store, &push->put);
+	push->count = lot.blobs;
+	seen->blobs += lot.blobs;
+	seen->deltas += lot.deltas;
+	seen->blobs_bytes = lot.blobs_bytes;
+	seen->deltas_bytes = lot.deltas_bytes;
+	seen->bases_bytes = lot.bases_bytes;
+	if (lot.deltas == 0) {
+		pack_store(push);
+		return;
+	}
+	push_enter(push, PUSH_DELTAS_WAIT);
+	push->pass.fn = pack_on_deltas_turn;
+	gate_enter(&push->cas->deltas, &push->pass);
 }
 
 void push_pack(struct push *push)
@@ -228,14 +381,12 @@ void push_pack(struct push *push)
 
 	if (all)
 		there = taking->left;
-	if (taking->blobs == 0 && done == 0)
-		buffer_clear(&push->extra);
 	if (there > done && done < LOT_BYTES)
 		taking->lot += pb_whole(span_make(push->message.data + taking->at + done, there - done), LOT_BYTES - done);
 	if (taking->lot < LOT_BYTES && !all)
 		return;
 	/* What is left over at the end is no field: the walk says so. */
-	if (all && taking->lot < LOT_BYTES)
+	if (taking->lot < LOT_BYTES)
 		taking->lot = there;
 	call_hold(&push->call);
 	push_enter(push, PUSH_PACK_WAIT);

@@ -4,6 +4,7 @@
 #include "gateway/cas/cas.h"
 #include "gateway/cas/closure.h"
 #include "gateway/cas/promises.h"
+#include "gateway/cas/push_deltas.h"
 #include "proto/sluice_v1.h"
 
 enum push_state {
@@ -12,6 +13,8 @@ enum push_state {
 	PUSH_OFFER_AWAIT,                /* for a sibling that is pushing the same root */
 	PUSH_QUERY,
 	PUSH_PACK_WAIT,                  /* for its turn at cas->packs */
+	PUSH_DELTAS_WAIT,                /* at cas->deltas, inside cas->packs */
+	PUSH_DELTAS,                     /* their bases are read */
 	PUSH_PACK,
 	PUSH_AWAIT,                      /* for blobs that siblings are sending */
 	PUSH_SETTLE,                     /* looks which of them did not come */
@@ -27,11 +30,20 @@ enum push_coming {
 	PUSH_COMING_WHOLE,               /* something else: kept until all of it is there */
 };
 
+/* What a pack holds. */
+struct push_shape {
+	size_t blobs, deltas;
+	size_t blobs_bytes, deltas_bytes, bases_bytes;
+};
+
 /* A Pack in push->message, whole or as far as it has come. It is taken in lots: some blobs that are whole, at a time. */
 struct push_taking {
 	size_t at, lot;                  /* where in the message; the blobs from there that are whole, or are being taken */
 	size_t left;                     /* of the pack, from `at` on, arrived or not */
-	size_t blobs, bytes, kept;       /* seen in it so far, and of them stored */
+	struct push_shape seen;          /* in it so far */
+	size_t kept;                     /* of that, blobs stored */
+	bool *refused;                   /* of its deltas, in order: to come again; NULL: there was none yet */
+	size_t told;                     /* entries of it */
 };
 
 struct push {
@@ -63,7 +75,8 @@ struct push {
 	struct store_put put;
 	struct store_sync sync;
 	struct closure closure;
-	struct gate_pass pass;           /* of cas->packs */
+	struct push_deltas deltas;       /* of the pack that is handled */
+	struct gate_pass pass;           /* of cas->packs, then of cas->deltas */
 
 	struct promiser promiser;
 	uint64_t asked_ns;               /* when the request that may wait for siblings came */
@@ -77,6 +90,8 @@ enum push_coming push_pack_tell(struct push *push, size_t left);
 void push_pack_spare(struct push *push);
 /* Some more of the pack that push->taking is about has come; or all of it, and the call is held. While the push is idle. */
 void push_pack(struct push *push);
+/* The call has gone: out of the line, if its pack waits for a turn; false: it does not. */
+bool push_pack_cancel(struct push *push);
 /* Handles a Commit. */
 void push_commit(struct push *push, struct span message);
 

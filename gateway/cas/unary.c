@@ -85,3 +85,9 @@ void unary_fail(struct unary *unary, enum grpc_status status, const char *text)
 	if (!unary_answering(unary))
 		call_finish(&unary->call, status, text);
 }
+
+void unary_fail_details(struct unary *unary, enum grpc_status status, const char *text, struct span details)
+{
+	if (!unary_answering(unary))
+		call_finish_details(&unary->call, status, text, details);
+}

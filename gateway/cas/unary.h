@@ -19,3 +19,5 @@ struct unary {
 void unary_accept(struct unary *unary, const struct server_request *request, size_t message_bytes_max);
 void unary_reply(struct unary *unary, struct span response);
 void unary_fail(struct unary *unary, enum grpc_status status, const char *text);
+/* With what details of the status say: an encoded google.rpc.Status, see call.h. */
+void unary_fail_details(struct unary *unary, enum grpc_status status, const char *text, struct span details);

@@ -133,6 +133,7 @@ static int scan(struct manifest *manifest, const struct manifest_options *option
 		.former = former,
 		.ignore = ignore,
 		.rules_changed = rules_changed(manifest),
+		.threads = options->threads,
 		.hasher = &manifest->hasher,
 		.why = why,
 		.progress = options->progress,

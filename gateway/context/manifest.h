@@ -20,7 +20,8 @@ struct manifest_options {
 	const char *snapshot_path;       /* where the snapshot of this directory is kept; NULL: none is used */
 	const char *ignore_path; /* a .dockerignore; NULL: `path`/.dockerignore when it is there and `use_ignore` */
 	bool use_ignore;
-	/* At most every 1,000 entries or 8 MiB, and once at the end. */
+	unsigned threads;                /* that scan: see scan.h; 0: as many as there are cores */
+	/* At most every 1,000 entries or 8 MiB, and once at the end; by any thread, one at a time. */
 	void (*progress)(void *context, uint64_t entries, uint64_t files_read, uint64_t bytes_read);
 	void *context;
 };

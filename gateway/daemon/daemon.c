@@ -43,6 +43,21 @@ static const struct server_method daemon_methods[] = {
 	{ SLUICE_ATTACH, daemon_attach },
 	{ SLUICE_LINK_CARRY, daemon_carry },
 	{ REAPI_EXECUTE, daemon_execute },
+	{ REAPI_CAPABILITIES, daemon_reapi },
+	{ REAPI_FIND_MISSING, daemon_reapi },
+	{ REAPI_BATCH_UPDATE, daemon_reapi },
+	{ REAPI_BATCH_READ, daemon_reapi },
+	{ REAPI_GET_TREE, daemon_reapi },
+	{ REAPI_SPLIT, daemon_reapi },
+	{ REAPI_SPLICE, daemon_reapi },
+	{ REAPI_GET_RESULT, daemon_reapi },
+	{ REAPI_UPDATE_RESULT, daemon_reapi },
+	{ BYTESTREAM_READ, daemon_reapi },
+	{ BYTESTREAM_WRITE, daemon_reapi },
+	{ BYTESTREAM_QUERY, daemon_reapi },
+	{ GRPC_HEALTH, daemon_reapi },
+	{ GRPC_REFLECTION, daemon_reapi },
+	{ GRPC_REFLECTION_ALPHA, daemon_reapi },
 	{ NULL, NULL },
 };
 
@@ -278,6 +293,8 @@ static int daemon_make_services(struct daemon *daemon, char *why, size_t why_siz
 		.cas = &daemon->cas, .pool = daemon->pool, .allow_host_root = config->allow_host_root,
 		.allow_network = config->allow_network,
 	};
+	daemon->reapi = (struct reapi){ .cas = &daemon->cas, .pool = daemon->pool };
+	reapi_init(&daemon->reapi);
 	return 0;
 }
 
@@ -393,7 +410,7 @@ static void daemon_on_signal(void *context, int number)
 /* No caller is left, but what callers began may still be in the hands of store, ledger or an executor. */
 static bool daemon_idle(const struct daemon *daemon)
 {
-	return cas_idle(&daemon->cas) && !daemon->execute.open && !daemon->builds.open &&
+	return cas_idle(&daemon->cas) && reapi_idle(&daemon->reapi) && !daemon->execute.open && !daemon->builds.open &&
 	       (!daemon->links || link_service_idle(daemon->links)) &&
 	       (!daemon->buildkit || buildkit_idle(daemon->buildkit));
 }
@@ -419,6 +436,8 @@ static void daemon_close(struct daemon *daemon)
 	observe_stop(daemon);
 	if (daemon->links)
 		link_service_close(daemon->links);
+	if (daemon->server)
+		reapi_close(&daemon->reapi);
 	while (!daemon_idle(daemon))
 		ring_run(daemon->ring, UINT64_MAX);
 	server_destroy(daemon->server);

@@ -66,6 +66,11 @@ int daemon_execute(void *context, const struct server_request *request, char *wh
 	return execute_start(&((struct daemon *)context)->execute, request, why, why_size);
 }
 
+int daemon_reapi(void *context, const struct server_request *request, char *why, size_t why_size)
+{
+	return reapi_start(&((struct daemon *)context)->reapi, request, why, why_size);
+}
+
 /* BuildKit's services, and whatever an executor may know that we do not. */
 int daemon_unknown(void *context, const struct server_request *request, char *why, size_t why_size)
 {

@@ -45,6 +45,7 @@ static void observe_publish(struct daemon *daemon)
 	counters_read(&values, COUNTERS_CAS, &daemon->cas.counters);
 	counters_read(&values, COUNTERS_POOL, &pool);
 	counters_read(&values, COUNTERS_EXECUTE, &daemon->execute.counters);
+	counters_read(&values, COUNTERS_REAPI, &daemon->reapi.counters);
 	counters_read(&values, COUNTERS_BUILDKIT, &buildkit);
 	counters_read(&values, COUNTERS_BROKER, &daemon->broker.counters);
 	counters_read(&values, COUNTERS_PLAY, &daemon->play.counters);

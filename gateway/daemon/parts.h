@@ -13,7 +13,9 @@
 #include "gateway/daemon/daemon.h"
 #include "gateway/link/link_service.h"
 #include "gateway/pool/execute.h"
+#include "gateway/reapi/reapi.h"
 #include "proto/reapi.h"
+#include "proto/reapi_cas.h"
 
 struct spawner;
 
@@ -29,6 +31,7 @@ struct daemon {
 	struct cas cas;
 	struct pool *pool;
 	struct execute_service execute;
+	struct reapi reapi;
 	struct executors *executors;     /* the buildkitd that were named; NULL: none */
 	struct executors_source *executors_source;
 	struct spawner *spawner;         /* NULL: none are started here */
@@ -59,6 +62,7 @@ int daemon_builds(void *context, const struct server_request *request, char *why
 int daemon_carry(void *context, const struct server_request *request, char *why, size_t why_size);
 int daemon_attach(void *context, const struct server_request *request, char *why, size_t why_size);
 int daemon_unknown(void *context, const struct server_request *request, char *why, size_t why_size);
+int daemon_reapi(void *context, const struct server_request *request, char *why, size_t why_size);
 int daemon_execute(void *context, const struct server_request *request, char *why, size_t why_size);
 
 /* What the links ask: who a caller is; and where a channel goes. */

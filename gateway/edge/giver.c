@@ -207,6 +207,7 @@ void giver_step(struct giver *giver)
 {
 	giver_push_feed(giver);
 	giver_ahead_step(giver);
+	giver_urge_step(giver);
 	switch (giver->state) {
 	case GIVER_LISTING:
 		giver_seal(giver);
@@ -326,7 +327,10 @@ static void gateway_on_message(struct call *call, struct span message)
 		giver_take_times(giver, request.times);
 	else if (request.missing.data)
 		giver_take_missing(giver);
-	/* `files` is for a push ahead of the root, which this edge does by itself in the order in which it reads. */
+	else if (request.files.data && !giver_urge_take(giver, request.files))
+		giver_malformed(giver);
+	else
+		giver_step(giver);
 }
 
 /* It has all that it wants. */

@@ -395,7 +395,8 @@ static void session_stabilise(struct session *session, struct span tenant)
 	if (!stable || !key.size || !span_is(session_header(session, HEADER_MTIME), "stable"))
 		return;
 	session->request.fn = session_on_lineage;
-	session->stable = session->asking = stable_get(stable, &session->request, tenant, span_make(key.data, size)) == 0;
+	session->stable = session->asking = stable_get(stable, &session->request, tenant, span_make(key.data, size),
+	                                               session->broker.identity) == 0;
 }
 
 bool session_is_ready(const struct session *session)

@@ -1,6 +1,6 @@
 /*
- * uploader_private: what uploader.c (life, the call, states), uploader_walk.c (what is asked about) and uploader_packs.c
- * (what is sent) share.
+ * uploader_private: what uploader.c (life, the call, states), uploader_walk.c (what is asked about), uploader_packs.c (what is
+ * sent) and uploader_deltas.c (what is told by bases) share.
  */
 #pragma once
 
@@ -40,7 +40,7 @@ enum pack_state {
 	PACK_DUE,                        /* its blobs are chosen; to be read, again where they were stale */
 	PACK_READING,
 	PACK_STALE,                      /* waits for uploader_retry() */
-	PACK_COMPRESSING,                /* by a helper thread */
+	PACK_COMPRESSING,                /* by a helper thread; before that told by bases, where there are any */
 	PACK_READY,
 	PACK_SENT,                       /* waits for its answer; only the digests are kept */
 };
@@ -54,6 +54,9 @@ struct uploader_pack {
 	struct uploader_read read;
 	uint8_t *bytes;                  /* of the message, with some room before it */
 	size_t bytes_capacity;
+	uint8_t *bases;                  /* bytes of read.bases */
+	size_t bases_bytes;
+	struct buffer edits, told;       /* of all its deltas; the message with them */
 	struct span message;
 	int level;                       /* to compress it at */
 	struct buffer deflated;          /* in place of it when that pays */
@@ -86,6 +89,8 @@ struct uploader {
 	struct digest_set reached;       /* directories that were candidates at some time */
 	struct digest_set promised;      /* siblings were sending them when they were asked about */
 	struct digest_set broken;        /* those that have to be sent after all */
+	struct digest_set whole;         /* told by bases in vain */
+	bool distrust;                   /* the gateway lost something: all is sent whole from now on */
 	struct digest_vector level;      /* directories that the gateway lacks, to go down from */
 	struct uploader_list fed, directories, blobs;
 	struct digest_vector missing;    /* to be sent, from missing_next on */
@@ -150,3 +155,14 @@ bool uploader_packs_landed(const struct uploader *uploader);
 /* Lets go of what was not sent. */
 void uploader_packs_drop(struct uploader *uploader);
 void uploader_packs_fini(struct uploader *uploader);
+
+/* ---- uploader_deltas.c ---- */
+
+/* Behind the pieces chosen: the bases that they are to be told by, with room for their bytes. False: out of memory. */
+bool pack_choose_bases(struct uploader *uploader, struct uploader_pack *pack);
+/* By a helper thread: the message anew, with deltas where they pay. Without memory it stays as it is. */
+void pack_tell(struct uploader_pack *pack);
+/* Their bytes are not needed any more. */
+void pack_forget_bases(struct uploader_pack *pack);
+/* What the gateway could not make of its bases is to be sent whole. */
+void pack_take_whole(struct uploader *uploader, struct uploader_pack *pack, struct span whole);

@@ -340,6 +340,58 @@ func TestFreshCheckoutThroughAnEdge(t *testing.T) {
 	}
 }
 
+// On a new machine with a fresh checkout, whose content the gateway has, no more crosses the line beside what a build of nothing
+// costs than a limit that does not grow with the tree; with the client's times these. A real daemon, which looks for a
+// .dockerignore before it wants the directory.
+func TestFreshCheckoutBytes(t *testing.T) {
+	t.Parallel()
+	needs(t, rig.Give)
+	const count = 3000
+	for _, mtime := range mtimes {
+		t.Run(mtime, func(t *testing.T) {
+			t.Parallel()
+			needsMtime(t, mtime)
+			daemon := rig.NewDaemon(t)
+			gateway := rig.NewGateway(t, rig.GatewayOptions{Executors: []string{rig.Executor(daemon.Address, 4)}})
+			wire := rig.NewProxy(t, nil, gateway.Address, 0)
+			edge := rig.NewEdge(t, rig.EdgeOptions{Upstream: wire.Address, Mtime: mtime})
+			contents := files{}
+			for i := range count {
+				contents[fmt.Sprintf("d%d/f%d", i/50, i)] = fmt.Sprintf("%d %d", i, rand.Uint64())
+			}
+			const recipe = "FROM scratch\nCOPY . /all\n"
+			tree, nothing := newContext(t, recipe, contents), newContext(t, recipe, nil) // of one name
+			build := func(directory string) int64 {
+				t.Helper()
+				edge.Refresh(t)
+				home := rig.NewHome(t)
+				home.AddBuilder(t, "edge", edge.Address())
+				before := wire.Counts()
+				home.MustRun(t, "buildx", "build", "--builder", "edge", directory)
+				counts := wire.Counts().Since(before)
+				return counts.Up + counts.Down
+			}
+			build(tree)
+			build(nothing)
+			now := time.Now()
+			for name := range contents {
+				at := now.Add(-time.Duration(rand.Int64N(int64(time.Minute))))
+				if err := os.Chtimes(filepath.Join(tree, name), at, at); err != nil {
+					t.Fatal(err)
+				}
+			}
+			spent, forwarded := build(tree), build(nothing)
+			most := int64(16 << 10)
+			if mtime == "client" {
+				most += 5 * (count + count/50 + 1)
+			}
+			if spent-forwarded > most {
+				t.Errorf("%d bytes, of which %d are forwarded calls; at most %d besides:\n%s", spent, forwarded, most, edge.Process().Log().Tail())
+			}
+		})
+	}
+}
+
 // What a make in a cache mount relies on: a file that goes back to what it was is newer than what was made of it since.
 func TestRevertIsNewer(t *testing.T) {
 	t.Parallel()

@@ -22,6 +22,7 @@
 #include "gateway/net/server.h"
 #include "gateway/play/play.h"
 #include "gateway/pool/execute.h"
+#include "gateway/reapi/reapi.h"
 #include "gateway/ring/ring.h"
 #include "gateway/store/store.h"
 
@@ -52,6 +53,7 @@ static void leaves_no_number_out(void **state)
 	assert_covers(COUNTERS_STORE, sizeof(struct store_status));
 	assert_covers(COUNTERS_CAS, sizeof(struct cas_counters));
 	assert_covers(COUNTERS_EXECUTE, sizeof(struct execute_counters));
+	assert_covers(COUNTERS_REAPI, sizeof(struct reapi_counters));
 	assert_covers(COUNTERS_LEDGER, sizeof(struct ledger_status));
 	assert_covers(COUNTERS_BUILDKIT, sizeof(struct buildkit_status));
 	assert_covers(COUNTERS_LINKS, sizeof(struct link_service_status));

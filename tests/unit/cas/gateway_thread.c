@@ -14,10 +14,11 @@
 #include "gateway/buildkitd/executor_address.h"
 #include "gateway/cas/references.h"
 #include "proto/reapi.h"
+#include "proto/reapi_cas.h"
 #include "proto/sluice_v1.h"
 
 #define UNTIL_TRIES 20000                /* of 1 ms */
-#define METHODS_MAX 16
+#define METHODS_MAX 40
 
 struct gateway_thread {
 	struct gateway_parts parts;
@@ -45,7 +46,10 @@ struct question {
 
 static void on_drained(void *context)
 {
-	((struct gateway_thread *)context)->drained = true;
+	struct gateway_thread *gateway = context;
+
+	gateway->drained = true;
+	reapi_close(&gateway->parts.reapi);
 }
 
 static void on_closed(void *context)
@@ -87,6 +91,11 @@ static int run_start(void *context, const struct server_request *request, char *
 	return execute_start(&((struct gateway_parts *)context)->execute, request, why, why_size);
 }
 
+static int reapi_method_start(void *context, const struct server_request *request, char *why, size_t why_size)
+{
+	return reapi_start(&((struct gateway_parts *)context)->reapi, request, why, why_size);
+}
+
 static int unknown_start(void *context, const struct server_request *request, char *why, size_t why_size)
 {
 	return buildkit_start(((struct gateway_parts *)context)->buildkit, request, why, why_size);
@@ -103,6 +112,14 @@ static void on_conn_closed(void *context, struct conn *conn)
 static const struct server_method own_methods[] = {
 	{ SLUICE_PUSH, push_start }, { SLUICE_FETCH, fetch_start }, { SLUICE_PIN, pin_start },
 	{ SLUICE_ATTACH, attach_start }, { REAPI_EXECUTE, run_start },
+	{ REAPI_CAPABILITIES, reapi_method_start }, { REAPI_FIND_MISSING, reapi_method_start },
+	{ REAPI_BATCH_UPDATE, reapi_method_start }, { REAPI_BATCH_READ, reapi_method_start },
+	{ REAPI_GET_TREE, reapi_method_start }, { REAPI_SPLIT, reapi_method_start },
+	{ REAPI_SPLICE, reapi_method_start }, { REAPI_GET_RESULT, reapi_method_start },
+	{ REAPI_UPDATE_RESULT, reapi_method_start }, { BYTESTREAM_READ, reapi_method_start },
+	{ BYTESTREAM_WRITE, reapi_method_start }, { BYTESTREAM_QUERY, reapi_method_start },
+	{ GRPC_HEALTH, reapi_method_start }, { GRPC_REFLECTION, reapi_method_start },
+	{ GRPC_REFLECTION_ALPHA, reapi_method_start },
 };
 
 static void must(int r, const char *what, const char *why)
@@ -140,6 +157,8 @@ static void gateway_services(struct gateway_thread *gateway)
 	parts->execute = (struct execute_service){
 		.cas = &parts->cas, .pool = parts->pool, .allow_host_root = !gateway->options.refuse_host_root,
 	};
+	parts->reapi = (struct reapi){ .cas = &parts->cas, .pool = parts->pool };
+	reapi_init(&parts->reapi);
 }
 
 /* Ours, then those of the test; the rest is NULL. */
@@ -219,7 +238,7 @@ static void *gateway_run(void *context)
 	gateway_open(gateway);
 	pthread_barrier_wait(&gateway->ready);
 	/* When all connections have gone, what they began still lands; a call that never ends hangs the test. */
-	while (!gateway->drained || !cas_idle(&parts->cas) || parts->execute.open ||
+	while (!gateway->drained || !cas_idle(&parts->cas) || !reapi_idle(&parts->reapi) || parts->execute.open ||
 	       (parts->buildkit && !buildkit_idle(parts->buildkit)))
 		ring_run(parts->ring, UINT64_MAX);
 	must(parts->cas.packs.busy || parts->cas.closures.busy, "a gate was not left", "");

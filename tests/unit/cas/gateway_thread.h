@@ -11,6 +11,7 @@
 #include "gateway/cas/cas.h"
 #include "gateway/client/client.h"
 #include "gateway/pool/execute.h"
+#include "gateway/reapi/reapi.h"
 
 struct gateway_thread;
 
@@ -37,6 +38,7 @@ struct gateway_parts {
 	struct cas cas;
 	struct pool *pool;
 	struct execute_service execute;
+	struct reapi reapi;
 	struct executors *executors;     /* NULL: none */
 	struct buildkit *buildkit;       /* likewise */
 };

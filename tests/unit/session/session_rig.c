@@ -23,10 +23,14 @@ static uint8_t content_at(uint32_t seed, uint64_t offset)
 	return (uint8_t)(x >> (8 * (offset & 7)));
 }
 
+#define RIG_EDITED_AT 70
+
 void rig_content(uint32_t seed, uint64_t offset, uint8_t *out, size_t size)
 {
 	for (size_t i = 0; i < size; i++)
-		out[i] = content_at(seed, offset + i);
+		out[i] = content_at(seed & ~RIG_EDITED, offset + i);
+	if (seed & RIG_EDITED && offset <= RIG_EDITED_AT && RIG_EDITED_AT < offset + size)
+		out[RIG_EDITED_AT - offset] ^= 1;
 }
 
 void rig_tree_make(struct rig_tree *tree, uint32_t files, uint32_t seed)

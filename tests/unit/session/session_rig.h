@@ -141,7 +141,8 @@ void rig_tree_make(struct rig_tree *tree, uint32_t files, uint32_t seed);
 
 /* A sender that is over; returns the next. */
 struct rig_sender *rig_sender_free(struct rig_sender *sender);
-/* The bytes of a file. */
+/* The bytes of a file. With RIG_EDITED a byte in the first hundred is another one. */
+#define RIG_EDITED (1u << 31)
 void rig_content(uint32_t seed, uint64_t offset, uint8_t *out, size_t size);
 
 struct rig_client *rig_client_start(struct rig *rig, struct rig_tree *tree, const char *shared_key);

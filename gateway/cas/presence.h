@@ -1,0 +1,33 @@
+/*
+ * presence: which blobs of any size are there: those of one record by a look-up, longer ones by their pair and the closure
+ * of its recipe, which costs one look-up as long as its mark is fresh.
+ */
+#pragma once
+
+#include "gateway/cas/cas.h"
+#include "gateway/cas/closure.h"
+#include "gateway/cas/pair.h"
+
+struct presence {
+	struct cas *cas;
+	struct scope scope;
+	const struct digest *digests;
+	size_t count;
+	bool *present;                   /* out */
+	void (*fn)(struct presence *presence);   /* inline or later */
+	int result;                      /* 0 or -errno */
+	/* The rest is presence's. */
+	uint32_t *places;
+	size_t at;                       /* the next blob that is looked at */
+	size_t slice;                    /* of the look-up under way */
+	bool running, waiting;
+	struct store_lookup lookup;
+	struct pair pair;
+	struct closure closure;
+};
+
+/*
+ * The first six fields are the caller's. No cancel: who loses interest waits for `fn`. What is there is true of one
+ * moment; to keep it so take a hold before.
+ */
+void presence_look(struct presence *presence);

@@ -1,0 +1,433 @@
+/*
+ * ByteStream/Read. A blob of one record is read whole; a longer one is played from its recipe.
+ *
+ *	WAITING -> FINDING -> MEMORY -> FETCHING -> SENDING -> ANSWERED
+ */
+#include <errno.h>
+#include <stdio.h>
+#include <stdlib.h>
+
+#include <zstd.h>
+
+#include "gateway/base/check.h"
+#include "gateway/cas/pair.h"
+#include "gateway/cas/playback.h"
+#include "gateway/reapi/methods.h"
+#include "gateway/reapi/rpc.h"
+#include "proto/pb.h"
+#include "proto/reapi_resource.h"
+
+#define READ_REQUEST_BYTES_MAX 4096
+#define READ_MESSAGE_BYTES     (256u << 10)      /* of data in a response */
+#define READ_LONG_BYTES        (3u << 20)        /* of memory that a playback may take */
+#define READ_LEVEL             1
+
+enum read_state {
+	READ_WAITING,
+	READ_FINDING,                    /* the pair */
+	READ_MEMORY,
+	READ_FETCHING,
+	READ_SENDING,
+	READ_ANSWERED,
+};
+
+struct read {
+	struct call call;
+	struct reapi *reapi;
+	struct access_caller caller;
+	enum read_state state;
+	bool closed, stepping;
+	struct scope scope;
+	struct digest digest;
+	bool zstd;
+	uint64_t offset, end;            /* of the blob; `end`: where the limit is */
+	struct budget_share share;
+	struct store_read read;
+	struct pair pair;
+	struct playbacks *playbacks;
+	struct playback playback;
+	ZSTD_CCtx *packer;
+	uint8_t *packed;                 /* READ_MESSAGE_BYTES */
+	size_t packed_size;
+	bool packed_all;                 /* the frame has ended */
+};
+
+static void read_free(struct read *read)
+{
+	struct reapi *reapi = read->reapi;
+
+	budget_leave(&reapi->downloads, &read->share);
+	playback_stop(&read->playback);
+	playbacks_destroy(read->playbacks);
+	ZSTD_freeCCtx(read->packer);
+	free(read->packed);
+	free(read->read.buffer);
+	call_fini(&read->call);
+	free(read);
+	reapi->open--;
+}
+
+/* Something that cannot be stopped has landed. True: nobody waits for it any more; the read is freed. */
+static bool read_gone(struct read *read)
+{
+	if (!read->closed)
+		return false;
+	read_free(read);
+	return true;
+}
+
+static void read_fail(struct read *read, enum grpc_status status, const char *text)
+{
+	read->state = READ_ANSWERED;
+	call_finish(&read->call, status, text);
+}
+
+static void read_fail_store(struct read *read, int result)
+{
+	char text[DIGEST_TEXT_MAX + 64], hex[DIGEST_TEXT_MAX];
+	enum grpc_status status;
+	const char *why;
+
+	if (result == STORE_MISSING || result == STORE_CORRUPT) {
+		snprintf(text, sizeof(text), "%s is not in the store", digest_text(&read->digest, hex));
+		read_fail(read, GRPC_NOT_FOUND, text);
+		return;
+	}
+	status = rpc_store_status(result, &why);
+	read_fail(read, status, why);
+}
+
+/* ---- sending ---- */
+
+/* The next bytes of the blob, borrowed; empty: none now. */
+static struct span read_plain(struct read *read)
+{
+	uint64_t left = read->end - read->offset;
+	struct span plain;
+
+	if (read->playbacks)
+		plain = playback_data(&read->playback);
+	else
+		plain = span_make(read->read.blob.data + read->offset, left);
+	if (plain.size > left)
+		plain.size = left;
+	if (plain.size > READ_MESSAGE_BYTES)
+		plain.size = READ_MESSAGE_BYTES;
+	return plain;
+}
+
+static void read_taken(struct read *read, size_t size)
+{
+	read->offset += size;
+	if (read->playbacks)
+		playback_taken(&read->playback, size);
+}
+
+static void read_send(struct read *read, struct span data)
+{
+	uint8_t storage[16];
+	struct buffer head = buffer_over(storage, sizeof(storage));
+	struct span parts[2];
+	uint8_t *at = storage;
+
+	*at++ = 10 << 3 | PB_BYTES;              /* ReadResponse.data */
+	at = pb_varint_write(at, data.size);
+	head.size = (size_t)(at - storage);
+	parts[0] = buffer_span(&head);
+	parts[1] = data;
+	call_send_parts(&read->call, parts, 2);
+	read->reapi->counters.bytes_sent += data.size;
+}
+
+/* False: nothing more can be packed now. */
+static bool read_pack(struct read *read)
+{
+	struct span plain = read->offset < read->end ? read_plain(read) : (struct span){ 0 };
+	bool last = read->offset + plain.size == read->end;
+	ZSTD_inBuffer in = { .src = plain.data, .size = plain.size };
+	ZSTD_outBuffer out = { .dst = read->packed, .size = READ_MESSAGE_BYTES, .pos = read->packed_size };
+	size_t left;
+
+	if (plain.size == 0 && !last)
+		return false;
+	left = ZSTD_compressStream2(read->packer, &out, &in, last ? ZSTD_e_end : ZSTD_e_continue);
+	if (ZSTD_isError(left)) {
+		read_fail(read, GRPC_INTERNAL, "the blob could not be compressed");
+		return false;
+	}
+	read->packed_size = out.pos;
+	read->packed_all = last && left == 0;
+	if (in.pos)
+		read_taken(read, in.pos);
+	return true;
+}
+
+/* False: wait. */
+static bool read_send_packed(struct read *read)
+{
+	if (!read->packed_all && read->packed_size < READ_MESSAGE_BYTES)
+		return read_pack(read);
+	if (read->packed_size)
+		read_send(read, span_make(read->packed, read->packed_size));
+	read->packed_size = 0;
+	return true;
+}
+
+static bool read_send_plain(struct read *read)
+{
+	struct span plain = read_plain(read);
+
+	if (plain.size == 0)
+		return false;
+	read_send(read, plain);
+	read_taken(read, plain.size);
+	return true;
+}
+
+static bool read_ended(const struct read *read)
+{
+	return read->zstd ? read->packed_all && read->packed_size == 0 : read->offset == read->end;
+}
+
+static void read_step(struct read *read)
+{
+	if (read->stepping)
+		return;
+	read->stepping = true;
+	while (read->state == READ_SENDING) {
+		if (read_ended(read)) {
+			read->state = READ_ANSWERED;
+			call_finish(&read->call, GRPC_OK, NULL);
+		} else if (!call_has_room(&read->call) || !(read->zstd ? read_send_packed(read) : read_send_plain(read))) {
+			break;
+		}
+	}
+	read->stepping = false;
+}
+
+static void read_begin_sending(struct read *read)
+{
+	if (read->zstd) {
+		read->packer = ZSTD_createCCtx();
+		read->packed = malloc(READ_MESSAGE_BYTES);
+		if (!read->packer || !read->packed) {
+			read_fail(read, GRPC_RESOURCE_EXHAUSTED, RPC_TEXT_MEMORY);
+			return;
+		}
+		ZSTD_CCtx_setParameter(read->packer, ZSTD_c_compressionLevel, READ_LEVEL);
+	}
+	read->reapi->counters.downloads++;
+	read->state = READ_SENDING;
+	read_step(read);
+}
+
+/* ---- where the bytes come from ---- */
+
+static void read_on_read(struct store_read *done)
+{
+	struct read *read = container_of(done, struct read, read);
+
+	if (read_gone(read))
+		return;
+	if (done->result == STORE_OK)
+		read_begin_sending(read);
+	else
+		read_fail_store(read, done->result);
+}
+
+static void on_ready(struct playback *playback, int result)
+{
+	struct read *read = container_of(playback, struct read, playback);
+
+	if (result == STORE_OK)
+		read_begin_sending(read);
+	else
+		read_fail_store(read, result);
+}
+
+static void on_data(struct playback *playback)
+{
+	read_step(container_of(playback, struct read, playback));
+}
+
+static void on_failed(struct playback *playback, int result)
+{
+	struct read *read = container_of(playback, struct read, playback);
+
+	/* Part of it has gone out already: the client sees that the rest does not come. */
+	if (result == STORE_MISSING || result == STORE_CORRUPT)
+		read_fail(read, GRPC_DATA_LOSS, "a chunk of the blob was lost: upload it again");
+	else
+		read_fail_store(read, result);
+}
+
+static const struct playback_events playback_events = { .on_ready = on_ready, .on_data = on_data, .on_failed = on_failed };
+
+static void read_play(struct read *read)
+{
+	struct content_name name = { .digest = read->pair.recipe, .size = read->digest.size, .recipe = true };
+
+	read->playbacks = playbacks_create(read->reapi->cas, &read->scope, &playback_events, read);
+	if (!read->playbacks) {
+		read_fail(read, GRPC_RESOURCE_EXHAUSTED, RPC_TEXT_MEMORY);
+		return;
+	}
+	read->state = READ_FETCHING;
+	playback_start(read->playbacks, &read->playback, &name, read->offset);
+}
+
+static void read_on_memory(struct budget_share *share)
+{
+	struct read *read = container_of(share, struct read, share);
+
+	if (pair_wanted(&read->digest)) {
+		read_play(read);
+		return;
+	}
+	read->read = (struct store_read){
+		.scope = read->scope, .digest = read->digest, .fn = read_on_read,
+		.buffer = malloc(read->digest.size + STORE_READ_EXTRA_BYTES),
+	};
+	if (!read->read.buffer) {
+		read_fail(read, GRPC_RESOURCE_EXHAUSTED, RPC_TEXT_MEMORY);
+		return;
+	}
+	read->state = READ_FETCHING;
+	store_read(read->reapi->cas->store, &read->read);
+}
+
+static void read_want_memory(struct read *read)
+{
+	read->state = READ_MEMORY;
+	read->share.fn = read_on_memory;
+	budget_enter(&read->reapi->downloads, &read->share,
+	             pair_wanted(&read->digest) ? READ_LONG_BYTES : read->digest.size + STORE_READ_EXTRA_BYTES);
+}
+
+static void read_on_pair(struct pair *pair)
+{
+	struct read *read = container_of(pair, struct read, pair);
+
+	if (read_gone(read))
+		return;
+	if (pair->result == STORE_OK)
+		read_want_memory(read);
+	else
+		read_fail_store(read, pair->result);
+}
+
+/* ---- the request ---- */
+
+/* False: it was refused. */
+static bool read_range(struct read *read, const struct bytestream_read_request *request)
+{
+	char text[160];
+
+	if (request->read_limit < 0) {
+		read_fail(read, GRPC_INVALID_ARGUMENT, "read_limit is negative");
+		return false;
+	}
+	if (read->zstd && request->read_limit) {
+		read_fail(read, GRPC_INVALID_ARGUMENT, "read_limit goes with uncompressed blobs only");
+		return false;
+	}
+	if (request->read_offset < 0 || (uint64_t)request->read_offset > read->digest.size) {
+		snprintf(text, sizeof(text), "read_offset %lld is not within the blob's %llu bytes", (long long)request->read_offset,
+		         (unsigned long long)read->digest.size);
+		read_fail(read, GRPC_OUT_OF_RANGE, text);
+		return false;
+	}
+	read->offset = (uint64_t)request->read_offset;
+	read->end = read->digest.size;
+	if (request->read_limit && (uint64_t)request->read_limit < read->end - read->offset)
+		read->end = read->offset + (uint64_t)request->read_limit;
+	return true;
+}
+
+static void read_find(struct read *read)
+{
+	if (!pair_wanted(&read->digest)) {
+		read_want_memory(read);
+		return;
+	}
+	read->state = READ_FINDING;
+	read->pair.scope = read->scope;
+	read->pair.blob = read->digest;
+	read->pair.fn = read_on_pair;
+	pair_find(read->reapi->cas->store, &read->pair);
+}
+
+static void read_on_message(struct call *call, struct span message)
+{
+	struct read *read = container_of(call, struct read, call);
+	struct bytestream_read_request request;
+	struct reapi_resource resource;
+	const char *fault = "malformed ReadRequest";
+	char why[256];
+	enum grpc_status status;
+
+	if (read->state != READ_WAITING)
+		return;
+	if (message_decode(&bytestream_read_request_type, message, &request))
+		fault = reapi_resource_parse(&resource, request.resource_name, false);
+	if (fault) {
+		read_fail(read, GRPC_INVALID_ARGUMENT, fault);
+		return;
+	}
+	read->digest = resource.digest;
+	read->zstd = resource.zstd;
+	status = access_enter(&read->reapi->cas->access, &read->caller, resource.instance, &read->scope, why, sizeof(why));
+	if (status != GRPC_OK)
+		read_fail(read, status, why);
+	else if (read_range(read, &request))
+		read_find(read);
+}
+
+static void read_on_end(struct call *call)
+{
+	struct read *read = container_of(call, struct read, call);
+
+	if (read->state == READ_WAITING)
+		read_fail(read, GRPC_INVALID_ARGUMENT, "a Read without a request");
+}
+
+static void read_on_writable(struct call *call)
+{
+	read_step(container_of(call, struct read, call));
+}
+
+static void read_on_closed(struct call *call, enum grpc_status status, struct span message)
+{
+	struct read *read = container_of(call, struct read, call);
+	bool landing = read->state == READ_FINDING || (read->state == READ_FETCHING && !read->playbacks);
+
+	read->closed = true;
+	if (!landing)
+		read_free(read);
+}
+
+static const struct call_events read_events = {
+	.on_message = read_on_message,
+	.on_end = read_on_end,
+	.on_writable = read_on_writable,
+	.on_closed = read_on_closed,
+};
+
+int bytestream_read(struct reapi *reapi, const struct server_request *request, char *why, size_t why_size)
+{
+	struct read *read = calloc(1, sizeof(*read));
+	enum grpc_status status = GRPC_RESOURCE_EXHAUSTED;
+
+	if (read)
+		status = access_caller(&reapi->cas->access, request, SCOPE_READ, &read->caller, why, why_size);
+	else
+		snprintf(why, why_size, RPC_TEXT_MEMORY);
+	if (status != GRPC_OK) {
+		free(read);
+		return status;
+	}
+	read->reapi = reapi;
+	reapi->open++;
+	call_accept(&read->call, request->stream, request->head, READ_REQUEST_BYTES_MAX, &read_events, read);
+	return 0;
+}

@@ -1,0 +1,52 @@
+/*
+ * reapi: the storage half of the Remote Execution API v2 on the gateway's port: Capabilities, ContentAddressableStorage,
+ * ByteStream, ActionCache. One of these a gateway, on its reactor. Blobs are those of gateway/cas; one that is longer than
+ * a record is cut, and kept as a pair (gateway/cas/pair.h). The instance name of a request is a sub-scope of its tenant.
+ */
+#pragma once
+
+#include "gateway/pool/pool.h"
+#include "gateway/reapi/budget.h"
+
+#define REAPI_CALLS_MAX        16384     /* at a time, waiting or not; more are refused, to be tried again */
+#define REAPI_BATCH_BYTES      (4u << 20)        /* of blobs in a BatchUpdateBlobs or BatchReadBlobs */
+#define REAPI_BATCH_ADVERTISED (REAPI_BATCH_BYTES - (256u << 10))  /* leaves room for digests in a message of 4 MiB */
+#define REAPI_MESSAGE_BYTES_MAX (5u << 20)
+#define REAPI_BLOB_BYTES_MAX   (64ull << 30)     /* what recipes of this profile can list is more */
+#define REAPI_UPLOAD_BYTES     (256u << 20)      /* of memory for blobs that come in */
+#define REAPI_DOWNLOAD_BYTES   (128u << 20)      /* and for those that go out */
+#define REAPI_WAITING_BYTES    (64u << 20)       /* of messages that wait, for that memory or for the disk */
+#define REAPI_WRITE_IDLE_NS    60000000000u      /* a write in which nothing comes ends */
+#define REAPI_ORPHAN_NS        600000000000u     /* how long a broken write can be gone on with */
+#define REAPI_ORPHANS_MAX      64
+#define REAPI_RESULT_BYTES_MAX (1u << 20)        /* an ActionResult */
+
+struct reapi_counters {
+	uint64_t blobs_asked, blobs_missing, uploads, uploads_known, uploads_refused, uploads_expired, uploads_resumed,
+	         bytes_received, downloads, bytes_sent, results_hit, results_missed, results_stored, splits, splices;
+};
+
+struct reapi {
+	struct cas *cas;
+	struct pool *pool;
+	/* What follows is reapi_init()'s. */
+	struct reapi_counters counters;
+	unsigned open;                   /* calls, and what goes on after them */
+	struct budget uploads, downloads;
+	uint64_t waiting_bytes;
+	struct list writes;              /* ByteStream writes, the one that was idle for longest first */
+	struct list orphans;             /* uploads without a call, likewise */
+	size_t orphans_count;
+	uint64_t crowded_ns;             /* when a write was last refused for lack of memory */
+	struct op sweep;                 /* the timer that looks for idle ones; in flight while there are any */
+	bool closing;
+};
+
+/* The first two fields are the caller's to fill in, before. */
+void reapi_init(struct reapi *reapi);
+/* No call comes any more: what waits for a client that may return is given up, so that it becomes idle. */
+void reapi_close(struct reapi *reapi);
+bool reapi_idle(const struct reapi *reapi);
+
+/* struct server_method.start of each path of proto/reapi_cas.h; `context` is the struct reapi. */
+int reapi_start(void *context, const struct server_request *request, char *why, size_t why_size);

@@ -1,0 +1,53 @@
+/*
+ * rpc: what the unary methods of this folder have in common: who calls, on whose behalf, and the way to refuse. A method's
+ * struct begins with a struct rpc; it is allocated with its type's size, and freed when the call has ended.
+ */
+#pragma once
+
+#include "gateway/cas/access.h"
+#include "gateway/cas/unary.h"
+#include "gateway/reapi/reapi.h"
+#include "proto/reapi_cas.h"
+
+struct rpc {
+	struct unary unary;
+	const struct rpc_type *type;
+	struct reapi *reapi;
+	struct access_caller caller;
+	struct scope scope;              /* after rpc_enter() */
+	bool held, ended;
+};
+
+struct rpc_type {
+	size_t size;
+	uint32_t rights;
+	bool anybody;                    /* no credential is asked for: rpc_enter() is not to be called */
+	size_t request_bytes_max;
+	void (*on_request)(struct rpc *rpc, struct span request);
+	void (*fini)(struct rpc *rpc);   /* frees what the method has; NULL: nothing. No answer is outstanding */
+};
+
+/* As server_method.start. */
+int rpc_start(struct reapi *reapi, const struct rpc_type *type, const struct server_request *request, char *why,
+              size_t why_size);
+/* Around a loop in which it may be answered, and so end: it is freed at the release then, not before. */
+void rpc_hold(struct rpc *rpc);
+void rpc_release(struct rpc *rpc);
+/* Whose blobs they are. False: the call was refused: an instance name that does not do, or not SHA-256. */
+bool rpc_enter(struct rpc *rpc, struct span instance, uint32_t digest_function);
+
+void rpc_reply(struct rpc *rpc, const struct buffer *response);  /* one that has failed: out of memory */
+void rpc_fail(struct rpc *rpc, enum grpc_status status, const char *text);
+void rpc_fail_malformed(struct rpc *rpc);
+void rpc_fail_memory(struct rpc *rpc);
+/* Of a store operation: STORE_FULL or -errno. */
+void rpc_fail_store(struct rpc *rpc, int result);
+
+/* The digests of a list, to be freed; NULL with the call refused. An empty list is an array of one that is not counted. */
+struct digest *rpc_digests(struct rpc *rpc, const struct message_list *list, size_t *count);
+
+/* The same sentences for calls that are no rpc. */
+#define RPC_TEXT_MEMORY "the gateway is out of memory; try again"
+#define RPC_TEXT_FULL   "the store is full: what is pinned or in use fills its ceiling"
+#define RPC_TEXT_DISK   "the gateway's disk failed; see its log"
+enum grpc_status rpc_store_status(int result, const char **text);

@@ -1,0 +1,82 @@
+/*
+ * upload: one blob that comes in, in any split, until it is verified and in the store. A blob of one record is kept in
+ * memory until it is whole; a longer one is cut as REAPI's clients cut, its chunks are hashed and put as they come, and at
+ * its end, when its own digest is right, the pair (gateway/cas/pair.h) makes it visible. Nothing of a wrong one ever is.
+ *
+ *	upload_create -> on_room -> upload_write ... -> upload_finish -> on_done
+ *
+ * Events may come from inside the calls below; they may call back in. On the ring's thread.
+ */
+#pragma once
+
+#include "chunker/cutter.h"
+#include "gateway/cas/pair.h"
+#include "gateway/cas/recipe_maker.h"
+#include "gateway/reapi/reapi.h"
+
+#define UPLOAD_BUFFER_BYTES (4u << 20)           /* of a blob that is cut: two of the longest chunks */
+#define UPLOAD_BATCH_BYTES  (1u << 20)           /* of chunks that are hashed and put together, if there are as many */
+#define UPLOAD_CHUNKS_MAX   33                   /* in the buffer: none but the last is shorter than 128 KiB */
+#define UPLOAD_UUID_BYTES_MAX 128
+
+/* Positive results besides STORE_OK and STORE_FULL. */
+enum { UPLOAD_WRONG = 64, UPLOAD_TOO_LONG = 65 };
+
+enum upload_stage {
+	UPLOAD_COMING,
+	UPLOAD_LISTED,                   /* its recipe is put */
+	UPLOAD_KEPT,                     /* the pair, or the whole blob */
+};
+
+struct upload {
+	struct reapi *reapi;
+	struct scope scope;
+	struct digest digest;
+	void (*on_room)(struct upload *upload);  /* what upload_write() refused may fit now */
+	void (*on_done)(struct upload *upload);  /* after upload_finish() */
+	void *owner;
+	int result;                      /* STORE_OK so far; else why it was given up: further bytes are taken and dropped */
+	struct digest actual;            /* UPLOAD_WRONG */
+	uint64_t bytes;                  /* taken */
+	/* Of ByteStream's, so that it can be gone on with. */
+	char uuid[UPLOAD_UUID_BYTES_MAX];
+	size_t uuid_size;
+	uint64_t orphaned_ns;
+	struct list link;                /* reapi.orphans */
+	/* The rest is upload's. */
+	struct budget_share share;
+	enum upload_stage stage;
+	bool granted, refused, finishing, destroyed, stepping, busy;
+	uint8_t *data;
+	size_t have, capacity;
+	struct sha256_stream whole;
+	struct cutter cutter;
+	size_t fed, cut_bytes;           /* of the pending chunk; of those that are cut and not put */
+	uint32_t lengths[UPLOAD_CHUNKS_MAX];
+	size_t cut;
+	struct recipe_maker maker;
+	struct store_hold *hold;         /* chunks stay until the pair is there */
+	struct store_item items[2 * UPLOAD_CHUNKS_MAX];
+	struct buffer parts[UPLOAD_CHUNKS_MAX];
+	size_t parts_count;
+	size_t putting, putting_bytes;   /* chunks of the put under way */
+	struct store_put put;
+	struct pair pair;
+};
+
+/* What an upload of it will ask of reapi.uploads. */
+static inline uint64_t upload_memory(const struct digest *digest)
+{
+	return pair_wanted(digest) ? UPLOAD_BUFFER_BYTES : digest->size;
+}
+
+/* NULL: out of memory. The digest's size is at most REAPI_BLOB_BYTES_MAX. on_room follows, perhaps from inside. */
+struct upload *upload_create(struct reapi *reapi, const struct scope *scope, const struct digest *digest,
+                             void (*on_room)(struct upload *upload), void (*on_done)(struct upload *upload), void *owner);
+/* Starts what upload_create() made: so that the owner knows it before the first event. */
+void upload_start(struct upload *upload);
+/* How many bytes were taken; fewer than all: on_room follows. */
+size_t upload_write(struct upload *upload, struct span data);
+void upload_finish(struct upload *upload);
+/* No event comes any more. Memory is released when what is in flight has landed. NULL is accepted. */
+void upload_destroy(struct upload *upload);

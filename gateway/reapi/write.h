@@ -1,0 +1,10 @@
+/*
+ * write: ByteStream Write and QueryWriteStatus. What is left of a broken Write of a long blob can be gone on with, under the
+ * same resource name, for REAPI_ORPHAN_NS, unless its memory is wanted; a short blob begins anew.
+ */
+#pragma once
+
+#include "gateway/reapi/reapi.h"
+
+/* Gives up what waits for clients that might return, and stops looking for idle ones. */
+void writes_close(struct reapi *reapi);

@@ -1,0 +1,462 @@
+/*
+ * Shows what ContentAddressableStorage says and does: blobs of a batch are taken or refused each by itself; a long blob is
+ * split into chunks that are there, and spliced from chunks once they are verified to be it, so that a small change costs a few
+ * chunks; trees come page by page, each directory once; and instances, rights and digest functions are kept apart. With an
+ * index that answers late when started with "late".
+ */
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <cmocka.h>
+
+#include "chunker/profile.h"
+#include "proto/pb.h"
+#include "requests.h"
+#include "tests/unit/cas/gateway_thread.h"
+#include "tests/unit/store/index_delay.h"
+
+#define CHUNKS_MAX 400
+/* The tokens are "reader" and "writer". */
+#define TOKENS \
+	"3d0941964aa3ebdcb00ccef58b1bb399f9f898465e9886d5aec7f31090a0fb30 acme read\n" \
+	"b93006774cbdd4b299389a03ac3d88c3a76b460d538795bc12718011a909fba5 acme read,write\n"
+
+static struct gateway_thread *gateway;
+static struct client *client;
+static const struct index_engine *engine;
+static char name[512], text[512];
+
+static int setup(void **state)
+{
+	gateway = gateway_thread_start(&(struct gateway_thread_options){ .index = engine, .tokens = TOKENS });
+	client = gateway_thread_client(gateway, NULL);
+	return 0;
+}
+
+static int teardown(void **state)
+{
+	client_close(client);
+	gateway_thread_stop(gateway, true);
+	return 0;
+}
+
+static void capabilities_say_what_there_is(void **state)
+{
+	struct answer answer = ask_method(client, REAPI_CAPABILITIES, buffer_heap(1));
+	struct pb_reader reader = pb_reader_make(buffer_span(&answer.body));
+	uint64_t seen[16] = { 0 };
+	struct pb_field field;
+
+	assert_int_equal(answer.status, GRPC_OK);
+	while (pb_next(&reader, &field)) {
+		struct pb_reader cache = pb_enter(&reader, &field);
+		struct pb_field inner;
+
+		if (field.number != 1)
+			continue;
+		while (pb_next(&cache, &inner))
+			if (inner.number < 16)
+				seen[inner.number] = inner.wire == PB_VARINT ? inner.value : inner.bytes.size;
+	}
+	assert_int_equal(seen[1], REAPI_SHA256);
+	assert_int_equal(seen[4], REAPI_BATCH_ADVERTISED);
+	assert_int_equal(seen[6], REAPI_ZSTD);
+	assert_true(seen[9] && seen[10]);
+	assert_int_equal(seen[11], 4);           /* 1: 524288 */
+	answer_fini(&answer);
+	/* Nothing runs actions here, and nobody is told so. */
+	answer = ask_method(client, GRPC_HEALTH, buffer_heap(1));
+	assert_int_equal(answer.status, GRPC_OK);
+	answer_fini(&answer);
+}
+
+static uint32_t response_status(const struct answer *answer, size_t which)
+{
+	struct pb_reader reader = pb_reader_make(buffer_span(&answer->body));
+	struct pb_field field, inner, code;
+	uint32_t status = 0;
+
+	while (pb_next(&reader, &field)) {
+		struct pb_reader response = pb_enter(&reader, &field);
+
+		if (which--)
+			continue;
+		while (pb_next(&response, &inner)) {
+			struct pb_reader nested;
+
+			/* Field 2 of an update's response, 3 of a read's; a read's 2 is the data. */
+			if (inner.wire != PB_BYTES || (inner.number != 2 && inner.number != 3))
+				continue;
+			nested = pb_reader_make(inner.bytes);
+			if (pb_next(&nested, &code) && code.number == 1 && code.wire == PB_VARINT)
+				status = (uint32_t)code.value;
+		}
+	}
+	return status;
+}
+
+static void each_blob_of_a_batch_is_judged_by_itself(void **state)
+{
+	struct span blobs[3] = { span_text("first"), span_text("second, a liar"), span_text("third") };
+	struct digest digests[3];
+	struct answer answer;
+
+	for (int i = 0; i < 3; i++)
+		digests[i] = digest_made(blobs[i]);
+	digests[1].hash[0] ^= 1;
+	assert_int_equal(find_missing(client, digests, 3), 3);
+	answer = ask_method(client, REAPI_BATCH_UPDATE, request_update(digests, blobs, 3, false));
+	assert_int_equal(answer.status, GRPC_OK);
+	assert_int_equal(response_status(&answer, 0), GRPC_OK);
+	assert_int_equal(response_status(&answer, 1), GRPC_INVALID_ARGUMENT);
+	assert_int_equal(response_status(&answer, 2), GRPC_OK);
+	answer_fini(&answer);
+	assert_int_equal(find_missing(client, digests, 3), 1);
+	answer = ask_method(client, REAPI_BATCH_READ, request_find(digests, 3, ""));
+	assert_int_equal(answer.status, GRPC_OK);
+	assert_int_equal(response_status(&answer, 1), GRPC_NOT_FOUND);
+	assert_non_null(memmem(answer.body.data, answer.body.size, "first", 5));
+	assert_non_null(memmem(answer.body.data, answer.body.size, "third", 5));
+	answer_fini(&answer);
+}
+
+static void batches_come_compressed_and_have_bounds(void **state)
+{
+	struct buffer blob = noise(600000, 21), large;
+	struct span span;
+	struct digest digest;
+	struct answer answer;
+
+	memset(blob.data, 'a', 500000);
+	digest = digest_made(buffer_span(&blob));
+	span = buffer_span(&blob);
+	answer = ask_method(client, REAPI_BATCH_UPDATE, request_update(&digest, &span, 1, true));
+	assert_int_equal(response_status(&answer, 0), GRPC_OK);
+	answer_fini(&answer);
+	assert_int_equal(find_missing(client, &digest, 1), 0);
+	/* A digest that says less than what comes out. */
+	digest.size -= 1;
+	answer = ask_method(client, REAPI_BATCH_UPDATE, request_update(&digest, &span, 1, true));
+	assert_int_equal(response_status(&answer, 0), GRPC_INVALID_ARGUMENT);
+	answer_fini(&answer);
+	large = noise((4u << 20) + 1, 22);
+	span = buffer_span(&large);
+	digest = digest_made(span);
+	ask_refused(client, REAPI_BATCH_UPDATE, request_update(&digest, &span, 1, false), GRPC_INVALID_ARGUMENT, "ByteStream");
+	ask_refused(client, REAPI_BATCH_READ, request_find(&digest, 1, ""), GRPC_INVALID_ARGUMENT, "ByteStream");
+	buffer_fini(&large);
+	buffer_fini(&blob);
+}
+
+static void only_sha256_is_served(void **state)
+{
+	struct buffer request = request_find(&digest_empty, 1, "");
+
+	pb_put_varint(&request, 3, 9);           /* BLAKE3 */
+	ask_refused(client, REAPI_FIND_MISSING, request, GRPC_INVALID_ARGUMENT, "SHA-256");
+	assert_int_equal(find_missing(client, &digest_empty, 1), 0);
+}
+
+static size_t split(const struct digest *digest, struct digest *chunks)
+{
+	struct buffer request = buffer_heap(4096);
+	struct pb_reader reader;
+	struct pb_field field;
+	struct answer answer;
+	size_t count = 0;
+
+	message_put_digest(&request, 2, digest);
+	answer = ask_method(client, REAPI_SPLIT, request);
+	assert_int_equal(answer.status, GRPC_OK);
+	reader = pb_reader_make(buffer_span(&answer.body));
+	while (pb_next(&reader, &field)) {
+		if (field.number != 1)
+			continue;
+		assert_true(count < CHUNKS_MAX);
+		assert_true(message_digest(field.bytes, &chunks[count++]));
+	}
+	answer_fini(&answer);
+	return count;
+}
+
+static struct buffer splice(const struct digest *digest, const struct digest *chunks, size_t count)
+{
+	struct buffer request = buffer_heap(1u << 20);
+
+	message_put_digest(&request, 2, digest);
+	for (size_t i = 0; i < count; i++)
+		message_put_digest(&request, 3, &chunks[i]);
+	pb_put_varint(&request, 5, REAPI_FAST_CDC_2020);
+	return request;
+}
+
+/* What a client with its own cutter does. */
+static size_t cut(struct span blob, struct digest *chunks, struct span *spans)
+{
+	size_t count = 0, length;
+
+	while ((length = fastcdc_cut(profile_fastcdc(PROFILE_REAPI), blob.data, blob.size))) {
+		assert_true(count < CHUNKS_MAX);
+		spans[count] = span_make(blob.data, length);
+		chunks[count] = digest_made(spans[count]);
+		count++;
+		blob = span_make(blob.data + length, blob.size - length);
+	}
+	return count;
+}
+
+static void write_blob(const struct digest *digest, struct span blob)
+{
+	int64_t committed;
+
+	assert_int_equal(write_all(client, resource_name(name, sizeof(name), "w", false, digest), blob, 3u << 20, &committed, text,
+	                           sizeof(text)), GRPC_OK);
+}
+
+static void assert_blob(const struct digest *digest, struct span blob)
+{
+	enum grpc_status status;
+	struct buffer got = read_all(client, resource_name(name, sizeof(name), NULL, false, digest), 0, 0, &status);
+
+	assert_int_equal(status, GRPC_OK);
+	assert_true(span_equal(buffer_span(&got), blob));
+	buffer_fini(&got);
+}
+
+/* Of each kind: its own only chunk, a record that is cut now, a recipe. The cuts are those that clients make. */
+static void a_blob_is_split_as_clients_cut(void **state)
+{
+	static struct digest chunks[CHUNKS_MAX], wanted[CHUNKS_MAX];
+	static struct span spans[CHUNKS_MAX];
+	const size_t sizes[] = { 1000, 2u << 20, 3500000, 9000000 };
+
+	for (size_t i = 0; i < 4; i++) {
+		struct buffer blob = noise(sizes[i], 30 + (uint32_t)i);
+		struct digest digest = digest_made(buffer_span(&blob));
+		size_t count, expected = 1;
+
+		write_blob(&digest, buffer_span(&blob));
+		count = split(&digest, chunks);
+		wanted[0] = digest;
+		if (sizes[i] > PROFILE_REAPI_WHOLE_MAX)
+			expected = cut(buffer_span(&blob), wanted, spans);
+		assert_int_equal(count, expected);
+		assert_memory_equal(chunks, wanted, count * sizeof(*chunks));
+		assert_int_equal(find_missing(client, chunks, count), 0);
+		buffer_fini(&blob);
+	}
+}
+
+/* 1 KB in the middle of 30 MB: the chunks that are new are all that a client sends. */
+static void a_change_costs_a_few_chunks(void **state)
+{
+	static struct digest chunks[CHUNKS_MAX];
+	static struct span spans[CHUNKS_MAX];
+	struct buffer blob = noise(30000000, 40);
+	struct digest digest = digest_made(buffer_span(&blob));
+	size_t count, sent = 0;
+	struct answer answer;
+
+	write_blob(&digest, buffer_span(&blob));
+	memset(blob.data + 15000000, 'n', 1000);
+	digest = digest_made(buffer_span(&blob));
+	count = cut(buffer_span(&blob), chunks, spans);
+	assert_int_equal(find_missing(client, &digest, 1), 1);
+	ask_refused(client, REAPI_SPLICE, splice(&digest, chunks, count), GRPC_NOT_FOUND, "the chunk sha256:");
+	for (size_t i = 0; i < count; i++) {
+		if (!find_missing(client, &chunks[i], 1))
+			continue;
+		send_blob(client, spans[i]);
+		sent += spans[i].size;
+	}
+	assert_true(sent > 0 && sent < 5000000);
+	answer = ask_method(client, REAPI_SPLICE, splice(&digest, chunks, count));
+	if (answer.status != GRPC_OK)
+		fail_msg("%s", answer.text);
+	answer_fini(&answer);
+	assert_int_equal(find_missing(client, &digest, 1), 0);
+	assert_blob(&digest, buffer_span(&blob));
+	buffer_fini(&blob);
+}
+
+static void a_splice_that_lies_is_refused(void **state)
+{
+	static struct digest chunks[CHUNKS_MAX];
+	static struct span spans[CHUNKS_MAX];
+	struct buffer blob = noise(9000000, 50);
+	struct digest digest = digest_made(buffer_span(&blob)), swap;
+	size_t count = cut(buffer_span(&blob), chunks, spans);
+	struct answer answer;
+
+	for (size_t i = 0; i < count; i++)
+		send_blob(client, spans[i]);
+	ask_refused(client, REAPI_SPLICE, splice(&digest, chunks, count - 1), GRPC_INVALID_ARGUMENT, "sum up");
+	swap = chunks[0];
+	chunks[0] = chunks[1];
+	chunks[1] = swap;
+	ask_refused(client, REAPI_SPLICE, splice(&digest, chunks, count), GRPC_INVALID_ARGUMENT, "together are sha256:");
+	assert_int_equal(find_missing(client, &digest, 1), 1);
+	chunks[1] = chunks[0];
+	chunks[0] = swap;
+	/* A short one becomes a record. */
+	blob.size = chunks[0].size + chunks[1].size;
+	assert_true(blob.size <= 4u << 20);
+	swap = digest_made(buffer_span(&blob));
+	answer = ask_method(client, REAPI_SPLICE, splice(&swap, chunks, 2));
+	assert_int_equal(answer.status, GRPC_OK);
+	answer_fini(&answer);
+	assert_blob(&swap, buffer_span(&blob));
+	buffer_fini(&blob);
+}
+
+/* ---- trees ---- */
+
+static struct digest put_directory(const struct digest *children, size_t count, unsigned id)
+{
+	struct buffer directory = buffer_heap(1u << 20);
+	struct digest digest;
+
+	for (size_t i = 0; i < count; i++) {
+		size_t mark = pb_begin(&directory, 2);
+		char child[32];
+
+		snprintf(child, sizeof(child), "d%u-%zu", id, i);
+		pb_put_text(&directory, 1, child);
+		message_put_digest(&directory, 2, &children[i]);
+		pb_end(&directory, mark);
+	}
+	if (count == 0)                          /* a symlink: makes it one of its own */
+		pb_put_bytes(&directory, 3, span_make(&id, sizeof(id)));
+	digest = send_blob(client, buffer_span(&directory));
+	buffer_fini(&directory);
+	return digest;
+}
+
+static struct buffer request_tree(const struct digest *root, int32_t page, const char *token)
+{
+	struct buffer request = buffer_heap(4096);
+
+	message_put_digest(&request, 2, root);
+	pb_put_varint(&request, 3, (uint64_t)page);
+	pb_put_text(&request, 4, token);
+	return request;
+}
+
+/* The messages of a stream lie one after the other: their fields together are the directories of all pages. */
+static size_t directories_of(const struct answer *answer, size_t *pages)
+{
+	struct pb_reader reader = pb_reader_make(buffer_span(&answer->body));
+	struct pb_field field;
+	size_t count = 0;
+
+	*pages = 1;
+	while (pb_next(&reader, &field)) {
+		count += field.number == 1;
+		*pages += field.number == 2;
+	}
+	return count;
+}
+
+static void a_tree_comes_in_pages_each_directory_once(void **state)
+{
+	struct digest leaves[7], middles[3], root, gone = { .size = 10 };
+	struct answer answer;
+	size_t pages;
+
+	for (unsigned i = 0; i < 6; i++)
+		leaves[i] = put_directory(NULL, 0, i);
+	leaves[6] = gone;
+	middles[0] = put_directory(leaves, 4, 10);
+	middles[1] = put_directory(leaves + 2, 5, 11);   /* shares two, and names one that is not there */
+	middles[2] = middles[0];
+	root = put_directory(middles, 3, 12);
+	answer = ask_method(client, REAPI_GET_TREE, request_tree(&root, 2, ""));
+	assert_int_equal(answer.status, GRPC_OK);
+	assert_int_equal(directories_of(&answer, &pages), 9);
+	assert_true(pages >= 5);
+	answer_fini(&answer);
+	answer = ask_method(client, REAPI_GET_TREE, request_tree(&root, 0, "4"));
+	assert_int_equal(directories_of(&answer, &pages), 5);
+	answer_fini(&answer);
+	ask_refused(client, REAPI_GET_TREE, request_tree(&gone, 0, ""), GRPC_NOT_FOUND, "root");
+	ask_refused(client, REAPI_GET_TREE, request_tree(&root, 0, "x"), GRPC_INVALID_ARGUMENT, "page token");
+}
+
+/* 20 levels of a directory that names the one below 100 times: 100^20 paths, 20 directories. */
+static void a_tree_bomb_is_as_small_as_what_it_holds(void **state)
+{
+	struct digest below[100], level = put_directory(NULL, 0, 99);
+	struct answer answer;
+	size_t pages;
+
+	for (unsigned depth = 0; depth < 20; depth++) {
+		for (int i = 0; i < 100; i++)
+			below[i] = level;
+		level = put_directory(below, 100, 100 + depth);
+	}
+	answer = ask_method(client, REAPI_GET_TREE, request_tree(&level, 0, ""));
+	assert_int_equal(answer.status, GRPC_OK);
+	assert_int_equal(directories_of(&answer, &pages), 21);
+	answer_fini(&answer);
+}
+
+/* ---- who sees what ---- */
+
+static void instances_and_rights_are_kept_apart(void **state)
+{
+	struct client *reader = gateway_thread_client(gateway, "reader"), *writer = gateway_thread_client(gateway, "writer");
+	struct span blob = span_text("whose is it");
+	struct digest digest = digest_made(blob);
+	struct buffer request = buffer_heap(4096);
+	struct answer answer;
+
+	send_blob(writer, blob);
+	assert_int_equal(find_missing(reader, &digest, 1), 0);
+	assert_int_equal(find_missing(client, &digest, 1), 1);           /* another tenant */
+	answer = ask_method(writer, REAPI_FIND_MISSING, request_find(&digest, 1, "team/a"));
+	assert_int_equal(answer.status, GRPC_OK);
+	assert_true(answer.body.size > 0);
+	answer_fini(&answer);
+	ask_refused(reader, REAPI_BATCH_UPDATE, request_update(&digest, &blob, 1, false), GRPC_PERMISSION_DENIED, "write");
+	message_put_digest(&request, 2, &digest);
+	ask_refused(writer, REAPI_UPDATE_RESULT, request, GRPC_PERMISSION_DENIED, "commit");
+	client_close(reader);
+	client_close(writer);
+}
+
+static void services_are_listed(void **state)
+{
+	const char *const paths[] = { GRPC_REFLECTION, GRPC_REFLECTION_ALPHA };
+
+	for (int i = 0; i < 2; i++) {
+		struct buffer request = buffer_heap(100);
+		struct answer answer;
+
+		pb_put_bytes_always(&request, 7, span_text("*"));
+		answer = ask_method(client, paths[i], request);
+		assert_int_equal(answer.status, GRPC_OK);
+		assert_non_null(memmem(answer.body.data, answer.body.size, "google.bytestream.ByteStream", 28));
+		answer_fini(&answer);
+	}
+}
+
+int main(int argc, char **argv)
+{
+	const struct CMUnitTest tests[] = {
+		cmocka_unit_test(capabilities_say_what_there_is),
+		cmocka_unit_test(each_blob_of_a_batch_is_judged_by_itself),
+		cmocka_unit_test(batches_come_compressed_and_have_bounds),
+		cmocka_unit_test(only_sha256_is_served),
+		cmocka_unit_test(a_blob_is_split_as_clients_cut),
+		cmocka_unit_test(a_change_costs_a_few_chunks),
+		cmocka_unit_test(a_splice_that_lies_is_refused),
+		cmocka_unit_test(a_tree_comes_in_pages_each_directory_once),
+		cmocka_unit_test(a_tree_bomb_is_as_small_as_what_it_holds),
+		cmocka_unit_test(instances_and_rights_are_kept_apart),
+		cmocka_unit_test(services_are_listed),
+	};
+
+	engine = argc > 1 && !strcmp(argv[1], "late") ? &index_late : NULL;
+	return cmocka_run_group_tests(tests, setup, teardown);
+}

@@ -1,0 +1,421 @@
+/*
+ * Shows that a blob of any length comes through ByteStream and goes out again, plain and compressed, whole and in part; that a
+ * broken write of a long one is gone on with; that what lies about its digest or its size is refused, named, and never
+ * visible; and that callers may leave at any moment. With an index that answers late when started with "late".
+ */
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <cmocka.h>
+
+#include "proto/zstd_message.h"
+#include "requests.h"
+#include "tests/unit/cas/gateway_thread.h"
+#include "tests/unit/store/index_delay.h"
+
+#define LONG_BYTES (11u << 20)
+
+static struct gateway_thread *gateway;
+static struct client *client;
+static const struct index_engine *engine;
+static char name[512], text[512];
+
+static int setup(void **state)
+{
+	gateway = gateway_thread_start(&(struct gateway_thread_options){ .index = engine, .ceiling_bytes = 1u << 30 });
+	client = gateway_thread_client(gateway, NULL);
+	return 0;
+}
+
+static int teardown(void **state)
+{
+	client_close(client);
+	gateway_thread_stop(gateway, true);
+	return 0;
+}
+
+static void assert_reads(const struct digest *digest, struct span blob, size_t offset, size_t limit)
+{
+	enum grpc_status status;
+	struct buffer got = read_all(client, resource_name(name, sizeof(name), NULL, false, digest), (int64_t)offset,
+	                             (int64_t)limit, &status);
+	size_t left = blob.size - offset, wanted = limit && limit < left ? limit : left;
+
+	assert_int_equal(status, GRPC_OK);
+	assert_int_equal(got.size, wanted);
+	if (wanted)
+		assert_memory_equal(got.data, blob.data + offset, wanted);
+	buffer_fini(&got);
+}
+
+static void assert_reads_zstd(const struct digest *digest, struct span blob, size_t offset)
+{
+	enum grpc_status status;
+	struct buffer got = read_all(client, resource_name(name, sizeof(name), NULL, true, digest), (int64_t)offset, 0, &status);
+	struct buffer plain = buffer_heap(blob.size + 1);
+
+	assert_int_equal(status, GRPC_OK);
+	assert_int_equal(zstd_message_inflate(&plain, buffer_span(&got)), ZSTD_MESSAGE_OK);
+	assert_int_equal(plain.size, blob.size - offset);
+	assert_memory_equal(plain.data, blob.data + offset, plain.size);
+	buffer_fini(&plain);
+	buffer_fini(&got);
+}
+
+/* Sends `size` bytes from `from` on, and leaves the call open. */
+static struct client_call *begin(struct client *with, const char *resource, struct span blob, size_t from, size_t size)
+{
+	struct buffer message = write_message(resource, (int64_t)from, span_make(blob.data + from, size), false);
+	struct client_call *call;
+
+	assert_int_equal(client_call_open(&call, with, BYTESTREAM_WRITE, NULL, 0), 0);
+	assert_int_equal(client_send(call, buffer_span(&message), 0), CLIENT_OK);
+	buffer_fini(&message);
+	return call;
+}
+
+static void goes_round(size_t size, size_t step, uint32_t seed)
+{
+	struct buffer blob = noise(size, seed);
+	struct digest digest = digest_made(buffer_span(&blob));
+	int64_t committed;
+
+	assert_int_equal(find_missing(client, &digest, 1), 1);
+	assert_int_equal(write_all(client, resource_name(name, sizeof(name), "a-uuid", false, &digest), buffer_span(&blob), step,
+	                           &committed, text, sizeof(text)), GRPC_OK);
+	assert_int_equal(committed, size);
+	assert_int_equal(find_missing(client, &digest, 1), 0);
+	assert_reads(&digest, buffer_span(&blob), 0, 0);
+	assert_reads(&digest, buffer_span(&blob), size / 2 + 1, 0);
+	assert_reads(&digest, buffer_span(&blob), size / 3, size / 5 + 1);
+	assert_reads(&digest, buffer_span(&blob), size, 0);
+	assert_reads_zstd(&digest, buffer_span(&blob), size / 7);
+	buffer_fini(&blob);
+}
+
+static void blobs_of_any_length_go_round(void **state)
+{
+	goes_round(1, 1, 1);
+	goes_round(70000, 1000, 2);
+	goes_round(4u << 20, 1u << 20, 3);
+	goes_round((4u << 20) + 1, 100000, 4);
+	goes_round(LONG_BYTES, 3u << 20, 5);
+}
+
+static void compressed_ones_too(void **state)
+{
+	for (size_t size = 1000; size < 20000000; size = size * 37 + 1) {
+		struct buffer blob = noise(size, 6), packed = buffer_heap(2 * size);
+		struct client_call *call;
+		struct digest digest;
+		struct span answer;
+		int64_t committed;
+
+		memset(blob.data, 'x', size / 2);
+		digest = digest_made(buffer_span(&blob));
+		assert_true(zstd_message_deflate(&packed, buffer_span(&blob), 1));
+		assert_int_equal(write_all(client, resource_name(name, sizeof(name), "z", true, &digest), buffer_span(&packed),
+		                           700000, &committed, text, sizeof(text)), GRPC_OK);
+		assert_int_equal(committed, packed.size);
+		assert_reads(&digest, buffer_span(&blob), 0, 0);
+		assert_reads_zstd(&digest, buffer_span(&blob), 0);
+		/* And again: it ends early, whatever was sent of it. */
+		call = begin(client, resource_name(name, sizeof(name), "z", true, &digest), buffer_span(&packed), 0, 10);
+		assert_int_equal(client_receive(call, &answer, UINT64_MAX), CLIENT_OK);
+		assert_int_equal(committed_of(answer), -1);
+		client_call_close(call);
+		buffer_fini(&packed);
+		buffer_fini(&blob);
+	}
+}
+
+static void what_is_known_ends_early(void **state)
+{
+	struct buffer blob = noise(LONG_BYTES, 5);
+	struct digest digest = digest_made(buffer_span(&blob));
+	struct client_call *call = begin(client, resource_name(name, sizeof(name), "b", false, &digest), buffer_span(&blob), 0, 1000);
+	struct span answer;
+	int64_t committed;
+
+	assert_int_equal(client_receive(call, &answer, UINT64_MAX), CLIENT_OK);
+	assert_int_equal(committed_of(answer), LONG_BYTES);
+	client_call_close(call);
+	/* The empty blob was never sent by anybody. */
+	assert_int_equal(write_all(client, resource_name(name, sizeof(name), "b", false, &digest_empty), (struct span){ 0 }, 1,
+	                           &committed, text, sizeof(text)), GRPC_OK);
+	assert_reads(&digest_empty, (struct span){ 0 }, 0, 0);
+	buffer_fini(&blob);
+}
+
+static void refused(const char *resource, struct span data, enum grpc_status status, const char *says)
+{
+	int64_t committed;
+	enum grpc_status got = write_all(client, resource, data, 1u << 20, &committed, text, sizeof(text));
+
+	if (got != status || !strstr(text, says))
+		fail_msg("%s: %s: %s", resource, grpc_status_name(got), text);
+}
+
+/* Long and short: a wrong byte, a size that is too small or too large. */
+static void lies_are_named_and_leave_nothing(void **state)
+{
+	for (size_t size = 5000; size < LONG_BYTES; size = LONG_BYTES - 1) {
+		struct buffer blob = noise(size, 7);
+		struct digest good = digest_made(buffer_span(&blob)), wrong = good;
+		char hex[DIGEST_TEXT_MAX];
+
+		wrong.hash[5] ^= 1;
+		refused(resource_name(name, sizeof(name), "l", false, &wrong), buffer_span(&blob), GRPC_INVALID_ARGUMENT,
+		        digest_text(&good, hex));
+		wrong = good;
+		wrong.size--;
+		refused(resource_name(name, sizeof(name), "l", false, &wrong), buffer_span(&blob), GRPC_INVALID_ARGUMENT,
+		        "more data than");
+		wrong.size += 2;
+		refused(resource_name(name, sizeof(name), "l", false, &wrong), buffer_span(&blob), GRPC_INVALID_ARGUMENT,
+		        "before all of the blob");
+		refused(resource_name(name, sizeof(name), "l", true, &good), buffer_span(&blob), GRPC_INVALID_ARGUMENT, "zstd");
+		assert_int_equal(find_missing(client, &good, 1), 1);
+		buffer_fini(&blob);
+		if (size > 5000)
+			break;
+	}
+}
+
+static void names_and_ranges_are_checked(void **state)
+{
+	struct buffer blob = noise(100, 8), got;
+	struct digest digest = send_blob(client, buffer_span(&blob)), other = digest;
+	enum grpc_status status;
+	char hex[DIGEST_TEXT_MAX + 100];
+
+	resource_name(name, sizeof(name), NULL, false, &digest);
+	got = read_all(client, name, 101, 0, &status);
+	assert_int_equal(status, GRPC_OUT_OF_RANGE);
+	buffer_fini(&got);
+	got = read_all(client, name, -1, 0, &status);
+	assert_int_equal(status, GRPC_OUT_OF_RANGE);
+	buffer_fini(&got);
+	got = read_all(client, name, 0, -1, &status);
+	assert_int_equal(status, GRPC_INVALID_ARGUMENT);
+	buffer_fini(&got);
+	other.hash[0] ^= 1;
+	got = read_all(client, resource_name(name, sizeof(name), NULL, false, &other), 0, 0, &status);
+	assert_int_equal(status, GRPC_NOT_FOUND);
+	buffer_fini(&got);
+	other.size = LONG_BYTES;
+	got = read_all(client, resource_name(name, sizeof(name), NULL, false, &other), 0, 0, &status);
+	assert_int_equal(status, GRPC_NOT_FOUND);
+	buffer_fini(&got);
+	snprintf(hex, sizeof(hex), "uploads/u/blobs/blake3/%s/5", digest_text(&digest, name) + 7);
+	refused(hex, buffer_span(&blob), GRPC_INVALID_ARGUMENT, "SHA-256");
+	refused("nothing", buffer_span(&blob), GRPC_INVALID_ARGUMENT, "resource name");
+	buffer_fini(&blob);
+}
+
+static bool took(struct gateway_parts *parts, void *context)
+{
+	return parts->reapi.counters.bytes_received >= *(uint64_t *)context;
+}
+
+static bool has_orphan(struct gateway_parts *parts, void *context)
+{
+	return parts->reapi.orphans_count == 1;
+}
+
+static bool has_orphans(struct gateway_parts *parts, void *context)
+{
+	return parts->reapi.orphans_count > 0;
+}
+
+static void count_received(struct gateway_parts *parts, void *context)
+{
+	*(uint64_t *)context = parts->reapi.counters.bytes_received;
+}
+
+/* The connection breaks in the middle: another one goes on where the first one stopped. */
+static void a_broken_write_is_gone_on_with(void **state)
+{
+	struct buffer blob = noise(LONG_BYTES, 9);
+	struct digest digest = digest_made(buffer_span(&blob));
+	struct client *other = gateway_thread_client(gateway, NULL);
+	struct client_call *call;
+	struct buffer message;
+	struct span answer;
+	uint64_t received;
+	int64_t committed;
+	bool complete;
+
+	resource_name(name, sizeof(name), "resumed", false, &digest);
+	assert_int_equal(query_committed(client, name, &complete), 0);
+	assert_false(complete);
+	gateway_thread_call(gateway, count_received, &received);
+	received += 4u << 20;
+	call = begin(other, name, buffer_span(&blob), 0, 4u << 20);
+	client_wait(other, NULL, 0, NULL, 1000000);
+	while (client_receive(call, &answer, 1000000) == CLIENT_AGAIN) {
+		uint64_t now;
+
+		gateway_thread_call(gateway, count_received, &now);
+		if (now >= received)
+			break;
+	}
+	gateway_thread_until(gateway, took, &received);
+	client_close(other);
+	gateway_thread_until(gateway, has_orphan, NULL);
+	committed = query_committed(client, name, &complete);
+	assert_false(complete);
+	assert_true(committed > 0 && committed <= 4 << 20);
+	/* At another offset it is refused. */
+	call = begin(client, name, buffer_span(&blob), (size_t)committed + 1, 10);
+	client_send_end(call);
+	assert_int_equal(client_receive(call, &answer, UINT64_MAX), CLIENT_END);
+	client_call_close(call);
+	call = begin(client, name, buffer_span(&blob), (size_t)committed, (3u << 20) - 1);
+	for (size_t at = (size_t)committed + (3u << 20) - 1; at < blob.size; at += 1u << 20) {
+		size_t size = blob.size - at < 1u << 20 ? blob.size - at : 1u << 20;
+
+		message = write_message("", (int64_t)at, span_make(blob.data + at, size), at + size == blob.size);
+		assert_int_equal(client_send(call, buffer_span(&message), 0), CLIENT_OK);
+		buffer_fini(&message);
+	}
+	assert_int_equal(client_receive(call, &answer, UINT64_MAX), CLIENT_OK);
+	client_call_close(call);
+	assert_reads(&digest, buffer_span(&blob), 0, 0);
+	resource_name(name, sizeof(name), "resumed", false, &digest);
+	assert_int_equal(query_committed(client, name, &complete), LONG_BYTES);
+	assert_true(complete);
+	buffer_fini(&blob);
+}
+
+static bool is_idle(struct gateway_parts *parts, void *context)
+{
+	return !parts->reapi.open && !parts->reapi.uploads.used && !parts->reapi.downloads.used && !parts->reapi.waiting_bytes;
+}
+
+static void drop_orphans(struct gateway_parts *parts, void *context)
+{
+	reapi_close(&parts->reapi);
+	parts->reapi.closing = false;
+}
+
+/* Every call that is left behind gives back what it had. */
+static void callers_may_leave_at_any_moment(void **state)
+{
+	struct buffer blob = noise(LONG_BYTES, 10), request;
+	struct client_call *call;
+
+	for (unsigned i = 0; i < 60; i++) {
+		struct client *other = gateway_thread_client(gateway, NULL);
+		struct digest digest;
+
+		blob.data[0] = (uint8_t)i;
+		digest = digest_made(buffer_span(&blob));
+		if (i % 3 == 0) {
+			int64_t committed;
+
+			resource_name(name, sizeof(name), "left", false, &digest);
+			assert_int_equal(write_all(client, name, buffer_span(&blob), 4u << 20, &committed, text, sizeof(text)), GRPC_OK);
+			request = buffer_heap(1000);
+			resource_name(name, sizeof(name), NULL, i % 2, &digest);
+			buffer_put(&request, (uint8_t[]){ 10, (uint8_t)strlen(name) }, 2);
+			buffer_put_text(&request, name);
+			assert_int_equal(client_call_open(&call, other, BYTESTREAM_READ, NULL, 0), 0);
+			client_send(call, buffer_span(&request), 0);
+			buffer_fini(&request);
+		} else {
+			begin(other, resource_name(name, sizeof(name), "left", false, &digest), buffer_span(&blob), 0,
+			      i % 3 == 1 ? 10 : 3u << 20);
+		}
+		client_wait(other, NULL, 0, NULL, i * 20000);
+		client_close(other);
+	}
+	gateway_thread_call(gateway, drop_orphans, NULL);
+	for (int i = 0; i < 3; i++)              /* those that were still on their way in */
+		gateway_thread_call(gateway, drop_orphans, NULL);
+	gateway_thread_until(gateway, is_idle, NULL);
+	buffer_fini(&blob);
+}
+
+static void memory_used(struct gateway_parts *parts, void *context)
+{
+	*(uint64_t *)context = parts->reapi.uploads.used;
+}
+
+/* Long ones whose ends do not come take all memory; one more is told to try again, and may when they are gone. */
+static void one_too_many_is_told_to_try_again(void **state)
+{
+	enum { CALLS = REAPI_UPLOAD_BYTES >> 22 };
+	struct client *other = gateway_thread_client(gateway, NULL);
+	struct buffer blob = noise(LONG_BYTES, 12);
+	struct digest digest;
+	uint64_t used = 0;
+
+	for (unsigned i = 0; i < CALLS; i++) {
+		digest = digest_made(span_make(blob.data + i, 100));
+		digest.size = LONG_BYTES;
+		begin(other, resource_name(name, sizeof(name), "too-many", false, &digest), buffer_span(&blob), 0, 10);
+	}
+	while (used < REAPI_UPLOAD_BYTES) {
+		client_wait(other, NULL, 0, NULL, 1000000);
+		gateway_thread_call(gateway, memory_used, &used);
+	}
+	digest = digest_made(buffer_span(&blob));
+	resource_name(name, sizeof(name), "too-many", false, &digest);
+	refused(name, buffer_span(&blob), GRPC_RESOURCE_EXHAUSTED, "try again");
+	client_close(other);
+	gateway_thread_until(gateway, has_orphans, NULL);
+	goes_round(LONG_BYTES, 1u << 20, 13);    /* of those that nobody may come back to */
+	gateway_thread_call(gateway, drop_orphans, NULL);
+	buffer_fini(&blob);
+}
+
+/* Many that are all under way at once come all through. */
+static void many_at_a_time_come_through(void **state)
+{
+	enum { CALLS = 200 };
+	struct client_call *calls[CALLS];
+	struct buffer blob = noise(1u << 20, 11);
+	struct digest digests[CALLS];
+	struct span message;
+
+	for (unsigned i = 0; i < CALLS; i++) {
+		blob.data[0] = (uint8_t)i;
+		digests[i] = digest_made(buffer_span(&blob));
+		resource_name(name, sizeof(name), "many", false, &digests[i]);
+		calls[i] = begin(client, name, buffer_span(&blob), 0, 1000 + i);
+	}
+	for (unsigned i = 0; i < CALLS; i++) {
+		struct buffer rest;
+
+		blob.data[0] = (uint8_t)i;
+		rest = write_message("", 1000 + i, span_make(blob.data + 1000 + i, blob.size - 1000 - i), true);
+		assert_int_equal(client_send(calls[i], buffer_span(&rest), 0), CLIENT_OK);
+		buffer_fini(&rest);
+	}
+	for (unsigned i = 0; i < CALLS; i++) {
+		assert_int_equal(client_receive(calls[i], &message, UINT64_MAX), CLIENT_OK);
+		client_call_close(calls[i]);
+	}
+	assert_int_equal(find_missing(client, digests, CALLS), 0);
+	buffer_fini(&blob);
+}
+
+int main(int argc, char **argv)
+{
+	const struct CMUnitTest tests[] = {
+		cmocka_unit_test(blobs_of_any_length_go_round),
+		cmocka_unit_test(compressed_ones_too),
+		cmocka_unit_test(what_is_known_ends_early),
+		cmocka_unit_test(lies_are_named_and_leave_nothing),
+		cmocka_unit_test(names_and_ranges_are_checked),
+		cmocka_unit_test(a_broken_write_is_gone_on_with),
+		cmocka_unit_test(many_at_a_time_come_through),
+		cmocka_unit_test(one_too_many_is_told_to_try_again),
+		cmocka_unit_test(callers_may_leave_at_any_moment),
+	};
+
+	engine = argc > 1 && !strcmp(argv[1], "late") ? &index_late : NULL;
+	return cmocka_run_group_tests(tests, setup, teardown);
+}

@@ -1,0 +1,208 @@
+/*
+ * Shows that the action cache takes a result only when all that it names is there, with the missing ones told as REAPI words
+ * it, and gives it as it came, or with its streams inside; that results of an instance are that instance's; and that a malformed
+ * or outsized one is refused. With an index that answers late when started with "late".
+ */
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <cmocka.h>
+
+#include "proto/pb.h"
+#include "requests.h"
+#include "tests/unit/cas/gateway_thread.h"
+#include "tests/unit/store/index_delay.h"
+
+static struct gateway_thread *gateway;
+static struct client *client;
+static const struct index_engine *engine;
+
+static int setup(void **state)
+{
+	gateway = gateway_thread_start(&(struct gateway_thread_options){ .index = engine });
+	client = gateway_thread_client(gateway, NULL);
+	return 0;
+}
+
+static int teardown(void **state)
+{
+	client_close(client);
+	gateway_thread_stop(gateway, true);
+	return 0;
+}
+
+static struct digest action_of(const char *what)
+{
+	return digest_made(span_text(what));
+}
+
+static struct buffer request_update_result(const struct digest *action, struct span result)
+{
+	struct buffer request = buffer_heap(4u << 20);
+
+	message_put_digest(&request, 2, action);
+	pb_put_bytes_always(&request, 3, result);
+	return request;
+}
+
+static struct buffer request_get(const struct digest *action, bool inlined, const char *instance)
+{
+	struct buffer request = buffer_heap(4096);
+
+	pb_put_text(&request, 1, instance);
+	message_put_digest(&request, 2, action);
+	pb_put_bool(&request, 3, inlined);
+	return request;
+}
+
+static void put_file(struct buffer *result, uint32_t number, const char *path, const struct digest *digest)
+{
+	size_t mark = pb_begin(result, number);
+
+	pb_put_text(result, 1, path);
+	message_put_digest(result, 2, digest);
+	pb_end(result, mark);
+}
+
+static void put_tree(struct buffer *result, const struct digest *tree)
+{
+	size_t mark = pb_begin(result, 3);
+
+	pb_put_text(result, 1, "out");
+	message_put_digest(result, 3, tree);
+	pb_end(result, mark);
+}
+
+static void assert_result(const struct digest *action, struct span result)
+{
+	struct answer answer = ask_method(client, REAPI_GET_RESULT, request_get(action, false, ""));
+
+	if (answer.status != GRPC_OK)
+		fail_msg("%s", answer.text);
+	assert_true(span_equal(buffer_span(&answer.body), result));
+	answer_fini(&answer);
+}
+
+static void take(const struct digest *action, struct span result)
+{
+	struct answer answer = ask_method(client, REAPI_UPDATE_RESULT, request_update_result(action, result));
+
+	if (answer.status != GRPC_OK)
+		fail_msg("%s", answer.text);
+	assert_true(span_equal(buffer_span(&answer.body), result));
+	answer_fini(&answer);
+}
+
+static void a_result_needs_its_blobs(void **state)
+{
+	struct digest action = action_of("compile"), file = digest_made(span_text("object")),
+	              stdout_digest = digest_made(span_text("said"));
+	struct buffer result = buffer_heap(4096);
+
+	put_file(&result, 2, "a.o", &file);
+	put_file(&result, 2, "empty.o", &digest_empty);
+	message_put_digest(&result, 6, &stdout_digest);
+	ask_refused(client, REAPI_GET_RESULT, request_get(&action, false, ""), GRPC_NOT_FOUND, "no result");
+	ask_refused(client, REAPI_UPDATE_RESULT, request_update_result(&action, buffer_span(&result)), GRPC_FAILED_PRECONDITION,
+	            "upload it first");
+	send_blob(client, span_text("object"));
+	ask_refused(client, REAPI_UPDATE_RESULT, request_update_result(&action, buffer_span(&result)), GRPC_FAILED_PRECONDITION,
+	            "upload it first");
+	send_blob(client, span_text("said"));
+	take(&action, buffer_span(&result));
+	assert_result(&action, buffer_span(&result));
+	ask_refused(client, REAPI_GET_RESULT, request_get(&action, false, "other"), GRPC_NOT_FOUND, "no result");
+	buffer_fini(&result);
+}
+
+static void streams_ride_along_when_asked_for(void **state)
+{
+	struct digest action = action_of("talk"), stdout_digest = send_blob(client, span_text("hello from within"));
+	struct buffer result = buffer_heap(4096);
+	struct answer answer;
+
+	message_put_digest(&result, 6, &stdout_digest);
+	take(&action, buffer_span(&result));
+	assert_result(&action, buffer_span(&result));
+	answer = ask_method(client, REAPI_GET_RESULT, request_get(&action, true, ""));
+	assert_int_equal(answer.status, GRPC_OK);
+	assert_non_null(memmem(answer.body.data, answer.body.size, "hello from within", 17));
+	answer_fini(&answer);
+	buffer_fini(&result);
+}
+
+/* The files of a Tree are looked for, in its root and in its children. */
+static void a_tree_is_looked_into(void **state)
+{
+	struct digest action = action_of("tree"), top = digest_made(span_text("top file")),
+	              deep = digest_made(span_text("deep file")), digest;
+	struct buffer tree = buffer_heap(4096), result = buffer_heap(4096);
+	size_t mark = pb_begin(&tree, 1);
+
+	put_file(&tree, 1, "top", &top);
+	pb_end(&tree, mark);
+	mark = pb_begin(&tree, 2);
+	put_file(&tree, 1, "deep", &deep);
+	pb_end(&tree, mark);
+	digest = send_blob(client, buffer_span(&tree));
+	put_tree(&result, &digest);
+	for (int i = 0; i < 2; i++) {
+		ask_refused(client, REAPI_UPDATE_RESULT, request_update_result(&action, buffer_span(&result)),
+		            GRPC_FAILED_PRECONDITION, "upload it first");
+		send_blob(client, span_text(i ? "deep file" : "top file"));
+	}
+	take(&action, buffer_span(&result));
+	assert_result(&action, buffer_span(&result));
+	buffer_fini(&tree);
+	buffer_fini(&result);
+}
+
+static void what_is_no_result_is_refused(void **state)
+{
+	struct digest action = action_of("bad"), tree = send_blob(client, span_text("\xff\xff no tree"));
+	struct buffer result = buffer_heap(4096), large = noise((1u << 20) + 1, 3);
+
+	ask_refused(client, REAPI_UPDATE_RESULT, request_update_result(&action, span_text("\xff")), GRPC_INVALID_ARGUMENT,
+	            "malformed");
+	put_tree(&result, &tree);
+	ask_refused(client, REAPI_UPDATE_RESULT, request_update_result(&action, buffer_span(&result)), GRPC_INVALID_ARGUMENT,
+	            "Tree");
+	ask_refused(client, REAPI_UPDATE_RESULT, request_update_result(&action, buffer_span(&large)), GRPC_INVALID_ARGUMENT,
+	            "1 MiB");
+	buffer_clear(&result);
+	pb_put_bytes(&result, 2, span_text("\x0a\x01x"));
+	ask_refused(client, REAPI_UPDATE_RESULT, request_update_result(&action, buffer_span(&result)), GRPC_INVALID_ARGUMENT,
+	            "without a digest");
+	buffer_fini(&result);
+	buffer_fini(&large);
+}
+
+/* A later result of the same action takes the place of the earlier one. */
+static void the_last_result_counts(void **state)
+{
+	struct digest action = action_of("again");
+	struct buffer result = buffer_heap(4096);
+
+	for (int i = 0; i < 3; i++) {
+		buffer_clear(&result);
+		pb_put_bytes(&result, 5, span_text(i ? i == 1 ? "one" : "two" : "zero"));
+		take(&action, buffer_span(&result));
+		assert_result(&action, buffer_span(&result));
+	}
+	buffer_fini(&result);
+}
+
+int main(int argc, char **argv)
+{
+	const struct CMUnitTest tests[] = {
+		cmocka_unit_test(a_result_needs_its_blobs),
+		cmocka_unit_test(streams_ride_along_when_asked_for),
+		cmocka_unit_test(a_tree_is_looked_into),
+		cmocka_unit_test(what_is_no_result_is_refused),
+		cmocka_unit_test(the_last_result_counts),
+	};
+
+	engine = argc > 1 && !strcmp(argv[1], "late") ? &index_late : NULL;
+	return cmocka_run_group_tests(tests, setup, teardown);
+}
