@@ -55,14 +55,19 @@ void filter_add(struct filter *filter, const uint8_t *hash)
 {
 	uint16_t bits[KEY_BITS];
 	uint64_t *block;
+	bool is_new = false;
 
 	if (!filter->blocks)
 		return;
 	block = filter_block(filter, hash);
 	filter_bits(hash, bits);
-	for (unsigned i = 0; i < KEY_BITS; i++)
-		__atomic_fetch_or(&block[bits[i] / 64], UINT64_C(1) << (bits[i] % 64), __ATOMIC_RELEASE);
-	__atomic_fetch_add(&filter->added, 1, __ATOMIC_RELAXED);
+	for (unsigned i = 0; i < KEY_BITS; i++) {
+		uint64_t bit = UINT64_C(1) << (bits[i] % 64);
+
+		is_new |= !(__atomic_fetch_or(&block[bits[i] / 64], bit, __ATOMIC_RELEASE) & bit);
+	}
+	if (is_new)
+		__atomic_fetch_add(&filter->added, 1, __ATOMIC_RELAXED);
 }
 
 bool filter_may(const struct filter *filter, const uint8_t *hash)

@@ -11,7 +11,7 @@
 struct filter {
 	uint64_t *words;
 	uint64_t blocks;                 /* a power of two; 0: it knows nothing, and everything may be there */
-	uint64_t added, added_max;       /* beyond that many it says "may" too often to be worth asking */
+	uint64_t added, added_max;       /* that changed it; beyond so many it says "may" too often to be worth asking */
 };
 
 /* For about so many keys, a byte each. -ENOMEM: it stays one that knows nothing. */

@@ -52,7 +52,13 @@ static void a_filter_never_forgets(void **state)
 	}
 	assert_in_range(wrong, 1, KEYS / 20);
 	assert_false(filter_full(&filter));
-	for (uint64_t i = KEYS; i < 3 * KEYS; i++) {
+	/* Adding the same again fills nothing. */
+	for (uint64_t i = 0; i < 3 * KEYS; i++) {
+		make_key(key, i % KEYS);
+		filter_add(&filter, key);
+	}
+	assert_false(filter_full(&filter));
+	for (uint64_t i = KEYS; i < 4 * KEYS; i++) {
 		make_key(key, i);
 		filter_add(&filter, key);
 	}
