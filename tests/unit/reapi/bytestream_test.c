@@ -10,6 +10,7 @@
 #include <cmocka.h>
 
 #include "gateway/reapi/read.h"
+#include "gateway/reapi/upload.h"
 #include "gateway/reapi/write.h"
 #include "proto/zstd_message.h"
 #include "requests.h"
@@ -430,10 +431,10 @@ static void one_too_many_is_told_to_try_again(void **state)
 		digest = digest_made(span_make(blob.data + i, 100));
 		digest.size = LONG_BYTES;
 		begin(other, resource_name(name, sizeof(name), "too-many", false, &digest), buffer_span(&blob), 0, 4u << 20);
-	}
-	while (used < REAPI_UPLOAD_BYTES) {
-		client_wait(other, NULL, 0, NULL, 1000000);
-		gateway_thread_call(gateway, memory_used, &used);
+		while (used < (i + 1) * (uint64_t)UPLOAD_BUFFER_BYTES) {
+			client_wait(other, NULL, 0, NULL, 1000000);
+			gateway_thread_call(gateway, memory_used, &used);
+		}
 	}
 	digest = digest_made(buffer_span(&blob));
 	resource_name(name, sizeof(name), "too-many", false, &digest);
