@@ -108,15 +108,26 @@ static void deliver_inflated(struct call *call, struct span message)
 	}
 }
 
+static enum grpc_read feed(struct call *call, struct span *data, struct span *message, bool *compressed, size_t *left)
+{
+	if (call->events->on_part)
+		return grpc_reader_feed_parts(&call->reader, data, message, compressed, left);
+	return grpc_reader_feed(&call->reader, data, message, compressed);
+}
+
 /* Takes bytes off the front of `data` until it is empty or the owner wants no more; the rest stays in it. */
 static void deliver_messages(struct call *call, struct span *data)
 {
 	while (data->size && !call->held && !call->deaf) {
 		struct span message;
 		bool compressed;
+		size_t left;
 
-		switch (grpc_reader_feed(&call->reader, data, &message, &compressed)) {
+		switch (feed(call, data, &message, &compressed, &left)) {
 		case GRPC_READ_MORE:
+			break;
+		case GRPC_READ_PART:
+			call->events->on_part(call, message, left);
 			break;
 		case GRPC_READ_MESSAGE:
 			if (compressed)
@@ -160,6 +171,7 @@ static void call_on_data(struct stream *stream, struct span data)
 	if (!call->backlog.size_max)
 		call->backlog = buffer_heap(SIZE_MAX);
 	buffer_put(&call->backlog, rest.data, rest.size);
+	call->bytes_copied += rest.size;
 	if (call->backlog.failed) {
 		consumed(call, rest.size);
 		call_break(call, GRPC_RESOURCE_EXHAUSTED, "out of memory");
@@ -258,6 +270,7 @@ static void put(struct call *call, struct span data)
 	if (!call->pending.size_max)
 		call->pending = buffer_heap(CALL_SEND_BYTES_MAX + GRPC_PREFIX_BYTES);
 	buffer_put(&call->pending, data.data + taken, data.size - taken);
+	call->bytes_copied += data.size - taken;
 }
 
 static void send_headers(struct call *call, const struct header *more, size_t more_count, bool end)
@@ -323,13 +336,29 @@ static void send_status(struct call *call)
 /* After the last message: a client ends its side, a server says the status. */
 static void send_end(struct call *call)
 {
-	if (!call->finishing || call->finished || has_pending(call))
+	if (!call->finishing || call->finished || has_pending(call) || call->lent)
 		return;
 	call->finished = true;
-	if (call->server)
+	if (call->unsent)
+		stream_reset(call->stream, CODE_CANCEL); /* no status can follow half a message */
+	else if (call->server)
 		send_status(call);
 	else
 		stream_end(call->stream);
+}
+
+/* The stream has room for the loan that waited. False: the stream takes none any more, and the loan went back. */
+static bool lend_now(struct call *call)
+{
+	struct loan *loan = call->lent;
+
+	call->lent = NULL;
+	if (stream_lend(call->stream, loan)) {
+		send_end(call);
+		return true;
+	}
+	loan->returned(loan);
+	return false;
 }
 
 static void call_on_writable(struct stream *stream)
@@ -343,6 +372,9 @@ static void call_on_writable(struct stream *stream)
 		return;
 	buffer_fini(&call->pending);
 	call->pending_sent = 0;
+	if (call->lent && lend_now(call))
+		return;
+	call->lending = false;
 	send_end(call);
 	if (call->full_told && !call->finishing && call->events->on_writable) {
 		call->full_told = false;
@@ -354,7 +386,7 @@ static enum call_outcome may_send(struct call *call)
 {
 	if (!call->stream || call->finishing || call->deaf)
 		return CALL_CLOSED;
-	if (!has_pending(call))
+	if (!has_pending(call) && !call->lending && !call->unsent)
 		return CALL_SENT;
 	call->full_told = true;
 	return CALL_FULL;
@@ -365,18 +397,31 @@ bool call_has_room(struct call *call)
 	return may_send(call) == CALL_SENT;
 }
 
-static void put_message(struct call *call, bool compressed, const struct span *parts, size_t count)
+/* Headers, when it is the first message, and the prefix of one. */
+static void put_prefix_of(struct call *call, bool compressed, size_t size)
 {
 	uint8_t prefix[GRPC_PREFIX_BYTES];
-	size_t size = 0;
 
-	for (size_t i = 0; i < count; i++)
-		size += parts[i].size;
 	assert(size <= CALL_SEND_BYTES_MAX);
 	if (call->server && !call->headers_sent)
 		send_headers(call, NULL, 0, false);
 	grpc_prefix(prefix, compressed, (uint32_t)size);
 	put(call, span_make(prefix, sizeof(prefix)));
+}
+
+static size_t put_prefix(struct call *call, bool compressed, const struct span *parts, size_t count)
+{
+	size_t size = 0;
+
+	for (size_t i = 0; i < count; i++)
+		size += parts[i].size;
+	put_prefix_of(call, compressed, size);
+	return size;
+}
+
+static void put_message(struct call *call, bool compressed, const struct span *parts, size_t count)
+{
+	put_prefix(call, compressed, parts, count);
 	for (size_t i = 0; i < count; i++)
 		put(call, parts[i]);
 	/* Half a message is on its way and its other half has no place: the stream cannot go on. */
@@ -411,6 +456,47 @@ enum call_outcome call_send_parts(struct call *call, const struct span *parts, s
 	if (outcome == CALL_SENT)
 		put_message(call, false, parts, count);
 	return outcome;
+}
+
+enum call_outcome call_send_begin(struct call *call, size_t size)
+{
+	enum call_outcome outcome = may_send(call);
+
+	if (outcome != CALL_SENT)
+		return outcome;
+	put_prefix_of(call, false, size);
+	call->unsent = size;
+	return CALL_SENT;
+}
+
+void call_send_more(struct call *call, struct span part)
+{
+	if (!call->stream || call->finishing || call->deaf)
+		return;
+	assert(part.size <= call->unsent);
+	call->unsent -= part.size;
+	put(call, part);
+	if (call->pending.failed)
+		stream_reset(call->stream, CODE_CANCEL);
+}
+
+enum call_outcome call_lend(struct call *call, struct loan *loan)
+{
+	enum call_outcome outcome = may_send(call);
+
+	if (outcome != CALL_SENT)
+		return outcome;
+	call->bytes_sent += put_prefix(call, false, loan->pieces, loan->count);
+	if (!has_pending(call) && stream_lend(call->stream, loan)) {
+		call->lending = true;
+		return CALL_SENT;
+	}
+	/* Behind what is left of the prefix. A stream that is gone never asks for it: then on_close gives it back. */
+	call->lending = true;
+	call->lent = loan;
+	if (call->pending.failed)
+		stream_reset(call->stream, CODE_CANCEL);
+	return CALL_SENT;
 }
 
 enum call_outcome call_send_deflated(struct call *call, struct span deflated)
@@ -537,6 +623,11 @@ static void call_on_trailers(struct stream *stream, const struct header *headers
 
 static void deliver_closed(struct call *call)
 {
+	struct loan *loan = call->lent;
+
+	call->lent = NULL;
+	if (loan)
+		loan->returned(loan);
 	call->closing = false;
 	call->stream = NULL;
 	go_deaf(call);                           /* a release that comes late finds nothing to deliver */
@@ -710,6 +801,20 @@ struct stream *call_give_back(struct call *call)
 	call_fini(call);
 	*call = (struct call){ 0 };
 	return stream;
+}
+
+uint64_t call_bytes_copied(const struct call *call)
+{
+	return call->bytes_copied + call->reader.bytes_copied;
+}
+
+struct buffer call_take_message(struct call *call)
+{
+	struct buffer message = call->inflated;
+
+	assert(call->events->on_part && call->delivering);
+	call->inflated = (struct buffer){ 0 };
+	return message;
 }
 
 void call_fini(struct call *call)

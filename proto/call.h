@@ -20,6 +20,11 @@ struct call_events {
 	 * window stays shut, which is back-pressure.
 	 */
 	void (*on_message)(struct call *call, struct span message);
+	/*
+	 * Optional: messages that are not compressed come in parts instead, as they arrive: the next bytes of one, borrowed until
+	 * return, and how many are `left`; the last part of each has none left, and is the only one when it is empty.
+	 */
+	void (*on_part)(struct call *call, struct span part, size_t left);
 	/* The peer has sent its last message (server: half-close). Not delivered while held. */
 	void (*on_end)(struct call *call);
 	/* call_send() said CALL_FULL earlier; there is room now. */
@@ -56,6 +61,7 @@ struct call {
 	bool headers_sent;                       /* server */
 	bool finishing;                          /* call_end or call_finish was called */
 	bool finished;                           /* and went out behind the last message */
+	bool lending;                            /* a loan is with the stream, or waits in `lent` */
 	bool full_told;                          /* call_send said CALL_FULL: on_writable is owed */
 	bool status_known;
 	bool peer_zstd;                          /* the peer accepts zstd messages */
@@ -65,7 +71,10 @@ struct call {
 	size_t backlog_taken;
 	struct buffer pending;                   /* the tail of a message that the stream's out-queue could not take */
 	size_t pending_sent;
+	size_t unsent;                           /* of the message that call_send_begin() began */
+	struct loan *lent;                       /* waits for `pending` to go out; NULL: none */
 	struct buffer inflated;
+	uint64_t bytes_copied;                   /* here, of messages that had to wait, either way */
 	uint64_t bytes_received, bytes_sent;     /* message bytes on the wire, with prefixes */
 	enum grpc_status status;                 /* client: from trailers, or made here; server: ours */
 	size_t status_size;
@@ -99,6 +108,18 @@ int call_start(struct call *call, struct h2 *h2, const char *path, struct span a
 enum call_outcome call_send(struct call *call, struct span message, int level);
 /* The same, never compressed, for a message that lies in pieces: a head that was made here and a body that was lent. */
 enum call_outcome call_send_parts(struct call *call, const struct span *parts, size_t count);
+/*
+ * The same for a message that is not there yet, or lies where spans do not last: its bytes follow by call_send_more(), which takes
+ * them all. Until then there is no room for another message, and on_writable does not tell when there is. A call that ends in
+ * between is reset.
+ */
+enum call_outcome call_send_begin(struct call *call, size_t size);
+void call_send_more(struct call *call, struct span part);
+/*
+ * The same, uncopied: the message is the loan's pieces, at least a byte of them. After CALL_SENT loan->returned comes once, at
+ * the latest before on_closed; until then further messages are refused with CALL_FULL.
+ */
+enum call_outcome call_lend(struct call *call, struct loan *loan);
 /* The same for a message that zstd_message_deflate() made smaller already, elsewhere; only when call_takes_zstd(). */
 enum call_outcome call_send_deflated(struct call *call, struct span deflated);
 bool call_takes_zstd(const struct call *call);
@@ -135,6 +156,15 @@ void call_cancel(struct call *call);
  * to take over before the next event. The call is all-zero then. NULL: it is too late, and the call is as before.
  */
 struct stream *call_give_back(struct call *call);
+
+/* Of messages, so far: what had to wait, either way, and what was put together. */
+uint64_t call_bytes_copied(const struct call *call);
+
+/*
+ * From inside on_message of a call whose uncompressed messages come in parts: the message's memory becomes the caller's. What
+ * `message` was is all of it.
+ */
+struct buffer call_take_message(struct call *call);
 
 /* Frees buffers. Only after on_closed, or before call_accept/call_start. All-zero is accepted. */
 void call_fini(struct call *call);

@@ -153,37 +153,73 @@ static enum grpc_read finish_message(struct grpc_reader *reader, struct span bod
 	return GRPC_READ_MESSAGE;
 }
 
+/* GRPC_READ_MESSAGE: the prefix is there, and the body may follow. */
+static enum grpc_read feed_prefix(struct grpc_reader *reader, struct span *data)
+{
+	enum grpc_read read;
+
+	if (reader->prefix_size == GRPC_PREFIX_BYTES)
+		return GRPC_READ_MESSAGE;
+	read_prefix(reader, data);
+	if (reader->prefix_size < GRPC_PREFIX_BYTES)
+		return GRPC_READ_MORE;
+	read = check_prefix(reader);
+	if (read != GRPC_READ_MORE) {
+		reader->prefix_size = GRPC_PREFIX_BYTES;
+		return read;
+	}
+	return GRPC_READ_MESSAGE;
+}
+
 /*
  * The body grows with what has really come, so that a peer who announces the largest message and sends none of it
  * does not cost us that much memory.
  */
-enum grpc_read grpc_reader_feed(struct grpc_reader *reader, struct span *data, struct span *message, bool *compressed)
+static enum grpc_read feed_body(struct grpc_reader *reader, struct span *data, struct span *message, bool *compressed)
 {
+	size_t missing = reader->body_size - reader->body.size;
 	struct span piece;
-	size_t missing;
 
-	if (reader->prefix_size < GRPC_PREFIX_BYTES) {
-		enum grpc_read read;
-
-		read_prefix(reader, data);
-		if (reader->prefix_size < GRPC_PREFIX_BYTES)
-			return GRPC_READ_MORE;
-		read = check_prefix(reader);
-		if (read != GRPC_READ_MORE) {
-			reader->prefix_size = GRPC_PREFIX_BYTES;
-			return read;
-		}
-	}
-	missing = reader->body_size - reader->body.size;
 	if (reader->body.size == 0 && data->size >= missing)
 		return finish_message(reader, span_take(data, missing), message, compressed);
 	piece = span_take(data, data->size < missing ? data->size : missing);
 	buffer_put(&reader->body, piece.data, piece.size);
+	reader->bytes_copied += piece.size;
 	if (reader->body.failed)
 		return GRPC_READ_TOO_LARGE;      /* out of memory: to the peer the same thing */
 	if (reader->body.size < reader->body_size)
 		return GRPC_READ_MORE;
 	return finish_message(reader, buffer_span(&reader->body), message, compressed);
+}
+
+enum grpc_read grpc_reader_feed(struct grpc_reader *reader, struct span *data, struct span *message, bool *compressed)
+{
+	enum grpc_read read = feed_prefix(reader, data);
+
+	return read == GRPC_READ_MESSAGE ? feed_body(reader, data, message, compressed) : read;
+}
+
+enum grpc_read grpc_reader_feed_parts(struct grpc_reader *reader, struct span *data, struct span *message, bool *compressed,
+                                      size_t *left)
+{
+	enum grpc_read read = feed_prefix(reader, data);
+	size_t missing;
+
+	if (read != GRPC_READ_MESSAGE)
+		return read;
+	if (reader->compressed)
+		return feed_body(reader, data, message, compressed);
+	missing = reader->body_size - reader->passed;
+	if (missing && data->size == 0)
+		return GRPC_READ_MORE;
+	*message = span_take(data, data->size < missing ? data->size : missing);
+	reader->passed += (uint32_t)message->size;
+	*left = reader->body_size - reader->passed;
+	if (*left == 0) {
+		reader->prefix_size = 0;
+		reader->passed = 0;
+	}
+	return GRPC_READ_PART;
 }
 
 struct timeout_unit {

@@ -53,8 +53,10 @@ struct grpc_reader {
 	size_t prefix_size;
 	struct buffer body;
 	uint32_t body_size;
+	uint32_t passed;                         /* of a message that comes in parts: given out already */
 	bool compressed;
 	size_t message_bytes_max;
+	uint64_t bytes_copied;                   /* into `body` */
 };
 
 enum grpc_read {
@@ -62,12 +64,19 @@ enum grpc_read {
 	GRPC_READ_MESSAGE = 1,                   /* `message` is set, borrowed until the next call or until `data` dies */
 	GRPC_READ_TOO_LARGE = 2,
 	GRPC_READ_BAD_FLAG = 3,
+	GRPC_READ_PART = 4,                      /* grpc_reader_feed_parts() only */
 };
 
 void grpc_reader_init(struct grpc_reader *reader, size_t message_bytes_max);
 void grpc_reader_fini(struct grpc_reader *reader);
 /* Takes bytes from the front of `data` (advances it) until a message ends or it is empty. */
 enum grpc_read grpc_reader_feed(struct grpc_reader *reader, struct span *data, struct span *message, bool *compressed);
+/*
+ * The same, but what is not compressed comes in parts, as it lies in `data`: GRPC_READ_PART with `message` the next part, of
+ * which a message has one at least, and `left` the bytes of it that are still to come.
+ */
+enum grpc_read grpc_reader_feed_parts(struct grpc_reader *reader, struct span *data, struct span *message, bool *compressed,
+                                      size_t *left);
 /* True between messages: a stream may end here. */
 bool grpc_reader_idle(const struct grpc_reader *reader);
 

@@ -150,6 +150,7 @@ void h2_destroy(struct h2 *h2)
 	close_all(h2, NGHTTP2_INTERNAL_ERROR);
 	h2_block_clear(&h2->block);
 	h2_block_fini(&h2->block);
+	h2_frame_fini(&h2->frame);
 	nghttp2_session_del(h2->session);
 	free(h2);
 }
@@ -196,35 +197,58 @@ int h2_feed(struct h2 *h2, struct span data)
 	return h2_failed(h2) ? -EPROTO : 0;
 }
 
-struct span h2_output(struct h2 *h2)
+/* What nghttp2 has to send, which may be the head of a frame that goes out in pieces. A negative code of nghttp2's: none. */
+static int next_frame(struct h2 *h2, struct span *out)
 {
 	const uint8_t *data = NULL;
 	ssize_t size = 0;
+
+	do {
+		h2_streams_deliver_writable(h2);
+		size = nghttp2_session_mem_send(h2->session, &data);
+	} while (size == 0 && !h2->frame.head_due && h2->writable_first);
+	if (size < 0)
+		return (int)size;
+	*out = size ? span_make(data, (size_t)size) : h2_frame_output(h2);
+	return 0;
+}
+
+struct span h2_output(struct h2 *h2)
+{
+	struct span out;
+	int r = 0;
 
 	assert(!h2->entered);
 	if (h2->closed)
 		return span_make(NULL, 0);
 	h2->entered = true;
 	h2->announced = false;
-	do {
-		h2_streams_deliver_writable(h2);
-		size = nghttp2_session_mem_send(h2->session, &data);
-	} while (size == 0 && h2->writable_first);
-	if (size == 0 && h2->control_credit < H2_CONTROL_CREDIT)
+	out = h2_frame_output(h2);
+	if (h2->frame.lost)
+		r = NGHTTP2_ERR_NOMEM;
+	else if (out.size == 0)
+		r = next_frame(h2, &out);
+	if (r == 0 && out.size == 0 && h2->control_credit < H2_CONTROL_CREDIT)
 		h2->control_credit = H2_CONTROL_CREDIT;
 	h2->entered = false;
-	if (size < 0) {
+	if (r < 0) {
 		/* Out of memory in the middle of a frame: there is no way to say so on the wire. */
-		h2->fault = (struct h2_fault){ H2_FAULT_CONNECTION, NGHTTP2_INTERNAL_ERROR, nghttp2_strerror((int)size) };
+		h2->fault = (struct h2_fault){ H2_FAULT_CONNECTION, NGHTTP2_INTERNAL_ERROR, nghttp2_strerror(r) };
 		h2_carrier_closed(h2);
 		return span_make(NULL, 0);
 	}
-	return span_make(data, (size_t)size);
+	return out;
+}
+
+size_t h2_output_left(const struct h2 *h2)
+{
+	return h2->frame.left;
 }
 
 bool h2_alive(const struct h2 *h2)
 {
-	return !h2->closed && (nghttp2_session_want_read(h2->session) || nghttp2_session_want_write(h2->session));
+	return !h2->closed && (h2->frame.head_due || h2->frame.left || nghttp2_session_want_read(h2->session) ||
+	                       nghttp2_session_want_write(h2->session));
 }
 
 void h2_drain(struct h2 *h2)
@@ -245,6 +269,11 @@ const struct h2_fault *h2_fault(const struct h2 *h2)
 size_t h2_streams_count(const struct h2 *h2)
 {
 	return h2->streams_count;
+}
+
+uint64_t h2_copied_bytes(const struct h2 *h2)
+{
+	return h2->copied_bytes;
 }
 
 static int may_open(const struct h2 *h2, const struct h2_request *request)

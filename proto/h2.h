@@ -67,6 +67,11 @@ struct h2_config {
 	uint32_t frame_bytes_max;                /* what we send and advertise; 0: 16,384 */
 	uint32_t out_queue_bytes;                /* a stream's out-queue; 0: 256 KiB */
 	uint32_t header_list_bytes_max;          /* 0: 64 KiB */
+	/*
+	 * The owner takes DATA frames from h2_output() in pieces: the head, then the payload from where it lies, uncopied.
+	 * Else each frame is one span, for owners who make something of a frame.
+	 */
+	bool pieces;
 	uint32_t headers_max;                    /* fields a block, either way; 0: STREAM_HEADERS_MAX; at most H2_HEADERS_LIMIT */
 };
 
@@ -86,10 +91,13 @@ void h2_destroy(struct h2 *h2);
 int h2_feed(struct h2 *h2, struct span data);
 
 /*
- * The next bytes to send (a frame), borrowed until the next h2_feed() or h2_output(); size 0: nothing now. Delivers
- * on_writable and on_close.
+ * The next bytes to send (a frame; with `pieces`, perhaps a part of one), borrowed until the next h2_feed() or h2_output() or
+ * call of a stream's; size 0: nothing now. Delivers on_writable and on_close, and returns loans.
  */
 struct span h2_output(struct h2 *h2);
+
+/* With `pieces`: how many bytes of the frame that h2_output() has begun it has yet to give; what comes until then belongs to it. */
+size_t h2_output_left(const struct h2 *h2);
 
 /* False once nothing is left to read or write (after GOAWAY and the last stream): the owner may close the carrier. */
 bool h2_alive(const struct h2 *h2);
@@ -99,6 +107,9 @@ void h2_drain(struct h2 *h2);
 
 const struct h2_fault *h2_fault(const struct h2 *h2);
 size_t h2_streams_count(const struct h2 *h2);
+
+/* Bytes of payload that were copied into out-queues, and from there or from loans into frames. */
+uint64_t h2_copied_bytes(const struct h2 *h2);
 
 /*
  * Client: open a stream. `end`: no body follows. 0, -EAGAIN (peer's stream limit reached), -EPIPE (GOAWAY), -ENOMEM.

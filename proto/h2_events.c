@@ -407,6 +407,7 @@ nghttp2_session_callbacks *h2_callbacks_create(void)
 	nghttp2_session_callbacks_set_on_stream_close_callback(callbacks, callback_stream_closed);
 	nghttp2_session_callbacks_set_on_frame_send_callback(callbacks, callback_frame_sent);
 	nghttp2_session_callbacks_set_on_frame_not_send_callback(callbacks, callback_frame_not_sent);
+	nghttp2_session_callbacks_set_send_data_callback(callbacks, h2_frame_begin);
 	nghttp2_session_callbacks_set_data_source_read_length_callback(callbacks, callback_frame_size);
 	return callbacks;
 }

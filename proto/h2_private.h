@@ -9,6 +9,7 @@
 
 #include <nghttp2/nghttp2.h>
 
+#define H2_FRAME_HEAD_BYTES 9
 #define H2_PSEUDO_MAX 8                          /* pseudo-header fields of a block; RFC 9113 knows six */
 
 /*
@@ -27,6 +28,7 @@ struct h2_stream {
 	struct h2_stream *writable_previous, *writable_next;
 	int32_t id;
 	struct queue out;
+	struct loan *loan;                       /* goes out behind `out` */
 	size_t unconsumed;                       /* given to on_data, not yet stream_consumed() */
 	nghttp2_nv *trailers;                    /* owned copy, waiting until `out` has drained */
 	size_t trailers_count;
@@ -39,6 +41,21 @@ struct h2_stream {
 	bool reset;                              /* we gave it up: no event but on_close */
 	bool peer_ended;
 	bool local_ended;                        /* our END_STREAM has left */
+};
+
+/*
+ * A DATA frame whose payload is handed out from where it lies (config.pieces). nghttp2 is done with it; until the last byte
+ * is out nothing else may go. When its stream goes first, what is left of the payload is copied aside.
+ */
+struct h2_frame {
+	uint8_t head[H2_FRAME_HEAD_BYTES];
+	bool head_due;
+	bool lost;                               /* no memory to keep it aside: the connection cannot go on */
+	struct h2_stream *stream;                /* NULL: the payload is in `aside` */
+	size_t left;                             /* of the payload, not handed out yet */
+	size_t lent;                             /* handed out last, taken off its place at the next h2_output() */
+	uint8_t *aside;
+	size_t aside_at;
 };
 
 /* The header block that is being received. RFC 9113 4.3: there is one at a time on a connection. */
@@ -58,6 +75,7 @@ struct h2 {
 	size_t streams_count;
 	struct h2_stream *writable_first, *writable_last;
 	struct h2_block block;
+	struct h2_frame frame;
 	struct h2_fault fault;
 	bool entered;                            /* inside h2_feed, h2_output or the end of the carrier */
 	bool announced;                          /* on_output was called, h2_output was not yet */
@@ -66,7 +84,7 @@ struct h2 {
 	bool peer_left;                          /* its GOAWAY made nghttp2 end the session: no fault */
 	bool closed;                             /* the carrier is gone; the session is not used any more */
 	int64_t control_credit;
-	uint64_t resets, completed;
+	uint64_t resets, completed, copied_bytes;
 };
 
 extern const struct stream_transport h2_stream_transport;
@@ -74,6 +92,19 @@ extern const struct stream_transport h2_stream_transport;
 struct h2_stream *h2_stream_create(struct h2 *h2);
 /* Unlinks and frees; on_close (if a consumer took it) is the last thing it hears. */
 void h2_stream_close(struct h2_stream *stream, uint32_t code);
+/* The next piece of h2->frame; size 0: it has gone out whole. */
+struct span h2_frame_output(struct h2 *h2);
+void h2_frame_fini(struct h2_frame *frame);
+/* nghttp2's send_data_callback. */
+int h2_frame_begin(nghttp2_session *session, nghttp2_frame *frame, const uint8_t *head, size_t size,
+                   nghttp2_data_source *source, void *user_data);
+/* What is left of the frame lies in a stream that goes: it is kept aside. */
+void h2_frame_rescue(struct h2_stream *stream);
+/* Up to `room` bytes of what the stream sends next, queue before loan, in one piece. */
+struct span h2_stream_front(const struct h2_stream *stream, size_t room);
+/* Takes them off; the second tells of room, and that a loan is over, when consumers are told next. */
+void h2_stream_skip(struct h2_stream *stream, size_t size);
+void h2_stream_drop(struct h2_stream *stream, size_t size);
 /* Tells each consumer that waits for room and has some. */
 void h2_streams_deliver_writable(struct h2 *h2);
 /* The data provider of every stream. */

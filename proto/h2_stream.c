@@ -5,6 +5,9 @@
 #include <errno.h>
 #include <stdlib.h>
 
+/* A shorter payload is copied behind its head: two spans cost more than the copy. */
+#define PIECE_LEAST_BYTES 2048
+
 struct h2_stream *h2_stream_create(struct h2 *h2)
 {
 	struct h2_stream *stream = calloc(1, sizeof(*stream));
@@ -68,12 +71,23 @@ static void writable_remove(struct h2_stream *stream)
 		h2->writable_last = stream->writable_previous;
 }
 
+static void return_loan(struct h2_stream *stream)
+{
+	struct loan *loan = stream->loan;
+
+	stream->loan = NULL;
+	if (loan)
+		loan->returned(loan);
+}
+
 void h2_streams_deliver_writable(struct h2 *h2)
 {
 	struct h2_stream *stream;
 
 	while ((stream = h2->writable_first)) {
 		writable_remove(stream);
+		if (stream->loan && stream->loan->left == 0)
+			return_loan(stream);
 		if (!stream->reset && stream->base.events->on_writable)
 			stream->base.events->on_writable(&stream->base);
 	}
@@ -89,6 +103,7 @@ static void give_back(struct h2_stream *stream)
 
 static void drop_output(struct h2_stream *stream)
 {
+	h2_frame_rescue(stream);
 	queue_fini(&stream->out);
 	free(stream->trailers);
 	stream->trailers = NULL;
@@ -101,6 +116,7 @@ void h2_stream_close(struct h2_stream *stream, uint32_t code)
 	stream->reset = true;                    /* calls from inside on_close do nothing */
 	give_back(stream);
 	drop_output(stream);
+	return_loan(stream);
 	stream_unlink(stream);
 	if (stream->attached && stream->base.events->on_close)
 		stream->base.events->on_close(&stream->base, code);
@@ -189,7 +205,8 @@ static size_t operation_write(struct stream *base, struct span data)
 
 	if (!stream_is_open(stream) || stream->ending)
 		return 0;
-	taken = queue_write(&stream->out, data);
+	taken = stream->loan ? 0 : queue_write(&stream->out, data);
+	stream->h2->copied_bytes += taken;
 	if (taken < data.size)
 		stream->write_short = true;
 	if (taken) {
@@ -197,6 +214,22 @@ static size_t operation_write(struct stream *base, struct span data)
 		h2_announce(stream->h2);
 	}
 	return taken;
+}
+
+static bool operation_lend(struct stream *base, struct loan *loan)
+{
+	struct h2_stream *stream = (struct h2_stream *)base;
+
+	loan->at = loan->offset = loan->left = 0;
+	for (size_t i = 0; i < loan->count; i++)
+		loan->left += loan->pieces[i].size;
+	if (!stream_is_open(stream) || stream->ending || stream->loan || loan->left == 0)
+		return false;
+	stream->loan = loan;
+	stream->write_short = true;
+	resume(stream);
+	h2_announce(stream->h2);
+	return true;
 }
 
 static void operation_end(struct stream *base)
@@ -283,6 +316,7 @@ static void operation_reset(struct stream *base, uint32_t code)
 const struct stream_transport h2_stream_transport = {
 	.headers = operation_headers,
 	.write = operation_write,
+	.lend = operation_lend,
 	.end = operation_end,
 	.trailers = operation_trailers,
 	.consumed = operation_consumed,
@@ -291,38 +325,110 @@ const struct stream_transport h2_stream_transport = {
 
 static void note_room(struct h2_stream *stream)
 {
-	if (!stream->write_short || stream->out.size > stream->out.size_max / 2)
+	bool lent = stream->loan && stream->loan->left;
+
+	if (!stream->write_short || stream->writable_queued || lent || stream->out.size > stream->out.size_max / 2)
 		return;
 	stream->write_short = false;
 	writable_push(stream);                   /* told between two frames, not inside nghttp2's callback */
 }
 
+/* ---- what goes out next: the queue, then the loan ---- */
+
+struct span h2_stream_front(const struct h2_stream *stream, size_t room)
+{
+	const struct loan *loan = stream->loan;
+	struct span front = queue_front(&stream->out);
+	size_t at;
+
+	if (front.size == 0 && loan && loan->left) {
+		for (at = loan->at; loan->pieces[at].size == 0; at++)
+			;
+		front = span_make(loan->pieces[at].data + loan->offset, loan->pieces[at].size - loan->offset);
+	}
+	if (front.size > room)
+		front.size = room;
+	return front;
+}
+
+static void loan_skip(struct loan *loan, size_t size)
+{
+	assert(size <= loan->left);
+	loan->left -= size;
+	while (size) {
+		size_t piece = loan->pieces[loan->at].size - loan->offset;
+
+		if (size < piece) {
+			loan->offset += size;
+			return;
+		}
+		size -= piece;
+		loan->at++;
+		loan->offset = 0;
+	}
+}
+
+void h2_stream_skip(struct h2_stream *stream, size_t size)
+{
+	size_t queued = stream->out.size < size ? stream->out.size : size;
+
+	queue_drop(&stream->out, queued);
+	if (size > queued)
+		loan_skip(stream->loan, size - queued);
+}
+
+void h2_stream_drop(struct h2_stream *stream, size_t size)
+{
+	h2_stream_skip(stream, size);
+	note_room(stream);
+}
+
+static void copy_out(struct h2_stream *stream, uint8_t *to, size_t size)
+{
+	stream->h2->copied_bytes += size;
+	while (size) {
+		struct span front = h2_stream_front(stream, size);
+
+		memcpy(to, front.data, front.size);
+		h2_stream_drop(stream, front.size);
+		to += front.size;
+		size -= front.size;
+	}
+}
+
+static size_t waiting_bytes(const struct h2_stream *stream)
+{
+	return stream->out.size + (stream->loan ? stream->loan->left : 0);
+}
+
 /*
  * nghttp2 asks for the payload of the next DATA frame. The end is told together with the last bytes, so that no empty
- * frame follows them.
+ * frame follows them; but a frame that ends the stream is copied, since nghttp2 closes the stream before it is out.
  */
 static ssize_t provide(nghttp2_session *session, int32_t id, uint8_t *to, size_t room, uint32_t *flags,
                        nghttp2_data_source *source, void *user_data)
 {
 	struct h2_stream *stream = source->ptr;
-	size_t taken = queue_read(&stream->out, to, room);
+	size_t waiting = waiting_bytes(stream), size = waiting < room ? waiting : room;
+	bool last = stream->ending && size == waiting;
 
-	note_room(stream);
-	if (stream->out.size == 0 && stream->ending) {
-		*flags |= NGHTTP2_DATA_FLAG_EOF;
-		if (stream->trailers) {
-			*flags |= NGHTTP2_DATA_FLAG_NO_END_STREAM;
-			nghttp2_submit_trailer(session, id, stream->trailers, stream->trailers_count);
-			free(stream->trailers);
-			stream->trailers = NULL;
-		}
-		return (ssize_t)taken;
-	}
-	if (taken == 0) {
+	if (size == 0 && !last) {
 		stream->deferred = true;
 		return NGHTTP2_ERR_DEFERRED;
 	}
-	return (ssize_t)taken;
+	if (stream->h2->config.pieces && size >= PIECE_LEAST_BYTES && !(last && !stream->trailers))
+		*flags |= NGHTTP2_DATA_FLAG_NO_COPY;
+	else
+		copy_out(stream, to, size);
+	if (last)
+		*flags |= NGHTTP2_DATA_FLAG_EOF;
+	if (last && stream->trailers) {
+		*flags |= NGHTTP2_DATA_FLAG_NO_END_STREAM;
+		nghttp2_submit_trailer(session, id, stream->trailers, stream->trailers_count);
+		free(stream->trailers);
+		stream->trailers = NULL;
+	}
+	return (ssize_t)size;
 }
 
 nghttp2_data_provider h2_stream_provider(struct h2_stream *stream)

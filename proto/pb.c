@@ -100,6 +100,22 @@ static const uint8_t *read_field(const uint8_t *p, const uint8_t *end, struct pb
 	return read_value(p, end, field);
 }
 
+size_t pb_whole(struct span bytes, size_t enough)
+{
+	const uint8_t *at = bytes.data, *next;
+	struct pb_field field;
+	size_t whole = 0;
+
+	while (whole < bytes.size && whole < enough) {
+		next = read_field(at, bytes.data + bytes.size, &field);
+		if (!next)
+			break;
+		at = next;
+		whole = (size_t)(at - bytes.data);
+	}
+	return whole;
+}
+
 bool pb_next(struct pb_reader *reader, struct pb_field *field)
 {
 	const uint8_t *end, *next;

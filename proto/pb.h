@@ -41,6 +41,12 @@ struct pb_reader pb_reader_make(struct span message);
 bool pb_next(struct pb_reader *reader, struct pb_field *field);
 
 /*
+ * How many bytes from the front of `bytes`, which may be the beginning of a message, are whole fields; it stops at the first
+ * field's end that is `enough` or more. Fewer when a field is malformed, too: then pb_next() will not take it either.
+ */
+size_t pb_whole(struct span bytes, size_t enough);
+
+/*
  * A reader over a nested message, one level deeper than `reader`. When `field` is no PB_BYTES or PB_DEPTH_MAX is
  * reached, it is born failed and yields nothing.
  */

@@ -75,14 +75,20 @@ size_t queue_write(struct queue *queue, struct span data)
 	return size;
 }
 
-size_t queue_read(struct queue *queue, void *to, size_t room)
+struct span queue_front(const struct queue *queue)
 {
-	size_t size = queue->size < room ? queue->size : room;
+	size_t run = queue->capacity - queue->first;
+
+	if (queue->size == 0)
+		return (struct span){ 0 };
+	return span_make(queue->data + queue->first, run < queue->size ? run : queue->size);
+}
+
+void queue_drop(struct queue *queue, size_t size)
+{
 	size_t size_max = queue->size_max;
 
-	if (size == 0)
-		return 0;
-	queue_peek(queue, to, size);
+	assert(size <= queue->size);
 	queue->size -= size;
 	queue->first += size;
 	if (queue->first >= queue->capacity)
@@ -91,5 +97,15 @@ size_t queue_read(struct queue *queue, void *to, size_t room)
 		queue_fini(queue);
 		queue->size_max = size_max;
 	}
+}
+
+size_t queue_read(struct queue *queue, void *to, size_t room)
+{
+	size_t size = queue->size < room ? queue->size : room;
+
+	if (size == 0)
+		return 0;
+	queue_peek(queue, to, size);
+	queue_drop(queue, size);
 	return size;
 }

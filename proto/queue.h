@@ -20,5 +20,11 @@ void queue_fini(struct queue *queue);            /* an all-zero queue afterwards
 /* Copies bytes in; returns how many were taken, fewer than offered when it is full or memory is. */
 size_t queue_write(struct queue *queue, struct span data);
 
+/* The oldest bytes that lie in one piece: all, or those up to the end of the storage. Until the next call with `queue`. */
+struct span queue_front(const struct queue *queue);
+
+/* Takes `size` of the oldest bytes away, which are there. */
+void queue_drop(struct queue *queue, size_t size);
+
 /* Moves up to `room` of the oldest bytes to `to`; returns how many. */
 size_t queue_read(struct queue *queue, void *to, size_t room);

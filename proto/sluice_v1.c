@@ -9,7 +9,8 @@ MESSAGE_TYPE(push_request_type, struct push_request,
 	     MESSAGE_FIELD(struct push_request, offer, 1, MESSAGE_PRESENT),
 	     MESSAGE_FIELD(struct push_request, query, 2, MESSAGE_PRESENT),
 	     MESSAGE_FIELD(struct push_request, pack, 3, MESSAGE_PRESENT),
-	     MESSAGE_FIELD(struct push_request, commit, 4, MESSAGE_PRESENT));
+	     MESSAGE_FIELD(struct push_request, commit, 4, MESSAGE_PRESENT),
+	     MESSAGE_FIELD(struct push_request, sign, 5, MESSAGE_PRESENT));
 MESSAGE_TYPE(push_offer_type, struct push_offer,
 	     MESSAGE_FIELD(struct push_offer, directories, 1, MESSAGE_BYTES),
 	     MESSAGE_FIELD(struct push_offer, commit, 2, MESSAGE_BOOL));
@@ -17,17 +18,24 @@ MESSAGE_TYPE(push_query_type, struct push_query,
 	     MESSAGE_FIELD(struct push_query, blobs, 1, MESSAGE_BYTES));
 MESSAGE_TYPE(push_commit_type, struct push_commit,
 	     MESSAGE_FIELD(struct push_commit, root, 1, MESSAGE_BYTES));
+MESSAGE_TYPE(push_sign_request_type, struct push_sign_request,
+	     MESSAGE_FIELD(struct push_sign_request, blobs, 1, MESSAGE_BYTES));
+MESSAGE_TYPE(push_signed_type, struct push_signed,
+	     MESSAGE_FIELD(struct push_signed, present, 1, MESSAGE_BYTES),
+	     MESSAGE_FIELD(struct push_signed, hashes, 2, MESSAGE_BYTES));
 MESSAGE_TYPE(push_response_type, struct push_response,
 	     MESSAGE_FIELD(struct push_response, answer, 1, MESSAGE_PRESENT),
 	     MESSAGE_FIELD(struct push_response, stored, 2, MESSAGE_PRESENT),
 	     MESSAGE_FIELD(struct push_response, committed, 3, MESSAGE_PRESENT),
-	     MESSAGE_FIELD(struct push_response, missing, 4, MESSAGE_PRESENT));
+	     MESSAGE_FIELD(struct push_response, missing, 4, MESSAGE_PRESENT),
+	     MESSAGE_FIELD(struct push_response, sign, 5, MESSAGE_PRESENT));
 MESSAGE_TYPE(push_answer_type, struct push_answer,
 	     MESSAGE_FIELD(struct push_answer, present, 1, MESSAGE_BYTES),
 	     MESSAGE_FIELD(struct push_answer, promised, 2, MESSAGE_BYTES));
 MESSAGE_TYPE(push_stored_type, struct push_stored,
 	     MESSAGE_FIELD(struct push_stored, blobs, 1, MESSAGE_UINT32),
-	     MESSAGE_FIELD(struct push_stored, rejected, 2, MESSAGE_LIST));
+	     MESSAGE_FIELD(struct push_stored, rejected, 2, MESSAGE_LIST),
+	     MESSAGE_FIELD(struct push_stored, whole, 3, MESSAGE_BYTES));
 MESSAGE_TYPE(push_rejected_type, struct push_rejected,
 	     MESSAGE_FIELD(struct push_rejected, expected, 1, MESSAGE_BYTES),
 	     MESSAGE_FIELD(struct push_rejected, actual, 2, MESSAGE_BYTES));
@@ -233,17 +241,18 @@ void bit_list_put(struct buffer *out, uint32_t number, const bool *bits, size_t 
 	pb_put_bytes(out, number, span_make(packed, used));
 }
 
-enum { PACK_FIELD_BLOBS = 1, BLOB_FIELD_DIGEST = 1, BLOB_FIELD_DATA = 2 };
+enum { PACK_FIELD_BLOBS = 1, PACK_FIELD_DELTAS = 2, BLOB_FIELD_DIGEST = 1, BLOB_FIELD_DATA = 2 };
+enum { DELTA_FIELD_DIGEST = 1, DELTA_FIELD_BASES = 2, DELTA_FIELD_EDITS = 3 };
 enum { FETCHED_FIELD_DATA = 1, FETCHED_FIELD_FAULT = 2 };
 
-/* The next element of the only field that both bulk messages have. */
-static bool bulk_next(struct span *rest, struct span *element, bool *failed)
+/* The next element of a field of a bulk message. */
+static bool bulk_next(struct span *rest, uint32_t number, struct span *element, bool *failed)
 {
 	struct pb_reader reader = pb_reader_make(*rest);
 	struct pb_field field;
 
 	while (pb_next(&reader, &field)) {
-		if (field.number != PACK_FIELD_BLOBS)
+		if (field.number != number)
 			continue;
 		*rest = reader.rest;
 		*failed = !pb_as_bytes(&reader, &field, element);
@@ -259,7 +268,7 @@ bool pack_next(struct span *rest, struct packed_blob *blob, bool *failed)
 	struct pb_reader reader;
 	struct pb_field field;
 
-	if (!bulk_next(rest, &element, failed))
+	if (!bulk_next(rest, PACK_FIELD_BLOBS, &element, failed))
 		return false;
 	*blob = (struct packed_blob){ 0 };
 	reader = pb_reader_make(element);
@@ -273,13 +282,50 @@ bool pack_next(struct span *rest, struct packed_blob *blob, bool *failed)
 	return !*failed;
 }
 
+static bool bases_valid(struct packed_delta *delta)
+{
+	struct span rest = delta->bases;
+	struct digest base;
+	size_t count = 0;
+
+	for (delta->bases_bytes = 0; count <= SLUICE_BASES_MAX && digest_list_next(&rest, &base); count++) {
+		/* Each is at most 2^63 - 1 by itself, so it is compared before it is added. */
+		if (base.size > SLUICE_BASES_BYTES)
+			return false;
+		delta->bases_bytes += base.size;
+	}
+	return count > 0 && count <= SLUICE_BASES_MAX && rest.size == 0 && delta->bases_bytes <= SLUICE_BASES_BYTES;
+}
+
+bool delta_next(struct span *rest, struct packed_delta *delta, bool *failed)
+{
+	struct span element, entry = { 0 };
+	struct pb_reader reader;
+	struct pb_field field;
+
+	if (!bulk_next(rest, PACK_FIELD_DELTAS, &element, failed))
+		return false;
+	*delta = (struct packed_delta){ 0 };
+	reader = pb_reader_make(element);
+	while (pb_next(&reader, &field)) {
+		if (field.number == DELTA_FIELD_DIGEST)
+			pb_as_bytes(&reader, &field, &entry);
+		if (field.number == DELTA_FIELD_BASES)
+			pb_as_bytes(&reader, &field, &delta->bases);
+		if (field.number == DELTA_FIELD_EDITS)
+			pb_as_bytes(&reader, &field, &delta->edits);
+	}
+	*failed = reader.failed || !digest_list_next(&entry, &delta->digest) || entry.size || !bases_valid(delta);
+	return !*failed;
+}
+
 bool fetched_next(struct span *rest, struct packed_blob *blob, bool *failed)
 {
 	struct pb_reader reader;
 	struct pb_field field;
 	struct span element;
 
-	if (!bulk_next(rest, &element, failed))
+	if (!bulk_next(rest, PACK_FIELD_BLOBS, &element, failed))
 		return false;
 	*blob = (struct packed_blob){ 0 };
 	reader = pb_reader_make(element);
@@ -305,6 +351,23 @@ void pack_put(struct buffer *out, const struct digest *digest, struct span data)
 	pb_end(out, mark);
 }
 
+void delta_put(struct buffer *out, const struct digest *digest, const struct digest *bases, size_t bases_count, struct span edits)
+{
+	uint8_t storage[SLUICE_BASES_MAX * (DIGEST_HASH_BYTES + PB_VARINT_BYTES_MAX)];
+	struct buffer list = buffer_over(storage, sizeof(storage));
+	size_t mark = pb_begin(out, PACK_FIELD_DELTAS);
+
+	assert(bases_count > 0 && bases_count <= SLUICE_BASES_MAX);
+	digest_list_put(&list, digest);
+	pb_put_bytes(out, DELTA_FIELD_DIGEST, buffer_span(&list));
+	buffer_clear(&list);
+	for (size_t i = 0; i < bases_count; i++)
+		digest_list_put(&list, &bases[i]);
+	pb_put_bytes(out, DELTA_FIELD_BASES, buffer_span(&list));
+	pb_put_bytes(out, DELTA_FIELD_EDITS, edits);
+	pb_end(out, mark);
+}
+
 void fetched_put(struct buffer *out, struct span data, enum fetch_fault fault)
 {
 	size_t mark = pb_begin(out, PACK_FIELD_BLOBS);
@@ -312,6 +375,29 @@ void fetched_put(struct buffer *out, struct span data, enum fetch_fault fault)
 	pb_put_bytes(out, FETCHED_FIELD_DATA, data);
 	pb_put_varint(out, FETCHED_FIELD_FAULT, fault);
 	pb_end(out, mark);
+}
+
+/* With data there is no fault, which would come behind it. */
+size_t fetched_head(uint8_t head[static FETCHED_HEAD_MAX], size_t data_size, enum fetch_fault fault)
+{
+	uint8_t inner[FETCHED_HEAD_MAX / 2], *end;
+	size_t inner_size, before;
+
+	assert(data_size == 0 || fault == FETCH_OK);
+	end = inner;
+	if (data_size) {
+		end = pb_varint_write(end, FETCHED_FIELD_DATA << 3 | PB_BYTES);
+		end = pb_varint_write(end, data_size);
+	} else if (fault) {
+		end = pb_varint_write(end, FETCHED_FIELD_FAULT << 3 | PB_VARINT);
+		end = pb_varint_write(end, fault);
+	}
+	inner_size = (size_t)(end - inner);
+	end = pb_varint_write(head, PACK_FIELD_BLOBS << 3 | PB_BYTES);
+	end = pb_varint_write(end, inner_size + data_size);
+	before = (size_t)(end - head);
+	memcpy(end, inner, inner_size);
+	return before + inner_size;
 }
 
 enum { LINK_MESSAGE_FIELD_DATA = 11 };

@@ -16,6 +16,8 @@
 
 #define SLUICE_LIST_MAX           16384          /* entries of a digest list */
 #define SLUICE_PACK_BYTES         (4u << 20)     /* data in a pack or a fetch response */
+#define SLUICE_BASES_MAX          4              /* of a delta */
+#define SLUICE_BASES_BYTES        (8u << 20)     /* of a pack's deltas, together */
 #define SLUICE_MESSAGE_BYTES_MAX  (5u << 20)     /* any message, decompressed: a pack and its digests */
 #define SLUICE_MISSING_PATHS_MAX  8
 #define SLUICE_BUILDS_MAX         1000           /* lines in an answer */
@@ -43,7 +45,7 @@ static inline bool bit_list_get(struct span bits, size_t i)
 void bit_list_put(struct buffer *out, uint32_t number, const bool *bits, size_t count);
 
 struct push_request {
-	struct span offer, query, pack, commit;          /* MESSAGE_PRESENT: `data` tells which */
+	struct span offer, query, pack, commit, sign;    /* MESSAGE_PRESENT: `data` tells which */
 };
 struct push_offer {
 	struct span directories;
@@ -55,8 +57,11 @@ struct push_query {
 struct push_commit {
 	struct span root;
 };
+struct push_sign_request {
+	struct span blobs;
+};
 struct push_response {
-	struct span answer, stored, committed, missing;
+	struct span answer, stored, committed, missing, sign;
 };
 struct push_answer {
 	struct span present, promised;
@@ -64,9 +69,13 @@ struct push_answer {
 struct push_stored {
 	uint32_t blobs;
 	struct message_list rejected;
+	struct span whole;
 };
 struct push_rejected {
 	struct span expected, actual;
+};
+struct push_signed {
+	struct span present, hashes;
 };
 struct push_committed {
 	struct span root;
@@ -213,7 +222,8 @@ bool link_run_next(struct span *ahead, uint64_t *missing, uint64_t *there);
 void link_run_put(struct buffer *ahead, uint64_t missing, uint64_t there);
 
 extern const struct message_type link_message_type, link_hello_type, link_welcome_type;
-extern const struct message_type push_request_type, push_offer_type, push_query_type, push_commit_type,
+extern const struct message_type push_request_type, push_offer_type, push_query_type, push_commit_type, push_sign_request_type,
+	push_signed_type,
 	push_response_type, push_answer_type, push_stored_type, push_rejected_type, push_committed_type,
 	push_missing_type, fetch_request_type, status_response_type, pinned_root_type, pin_request_type,
 	attach_request_type, executor_hello_type, executor_resolve_type, executor_resolved_type,
@@ -229,8 +239,20 @@ struct packed_blob {
 };
 enum fetch_fault { FETCH_OK = 0, FETCH_MISSING = 1, FETCH_CORRUPT = 2 };
 
+struct packed_delta {
+	struct digest digest;
+	struct span bases;               /* a well-formed digest list, of 1 to SLUICE_BASES_MAX */
+	uint64_t bases_bytes;            /* their sizes' sum; no more than fits */
+	struct span edits;
+};
+
 /* Walks the blobs of a Pack or FetchResponse from the front; false at the end or, with `failed`, on malformed input. */
 bool pack_next(struct span *rest, struct packed_blob *blob, bool *failed);
 bool fetched_next(struct span *rest, struct packed_blob *blob, bool *failed);
+bool delta_next(struct span *rest, struct packed_delta *delta, bool *failed);    /* the deltas of a Pack, likewise */
 void pack_put(struct buffer *out, const struct digest *digest, struct span data);
+void delta_put(struct buffer *out, const struct digest *digest, const struct digest *bases, size_t bases_count, struct span edits);
+/* What comes before the `data_size` bytes of a blob in a FetchResponse; returns how many bytes. */
+#define FETCHED_HEAD_MAX 24
+size_t fetched_head(uint8_t head[static FETCHED_HEAD_MAX], size_t data_size, enum fetch_fault fault);
 void fetched_put(struct buffer *out, struct span data, enum fetch_fault fault);

@@ -35,10 +35,24 @@ struct stream_events {
 	void (*on_close)(struct stream *stream, uint32_t code);
 };
 
+/*
+ * Bytes that a consumer lends to a stream instead of having them copied: pieces in memory of its own, which stays as it is
+ * until `returned`. That comes once for each loan that was taken: when all has gone out, before on_writable; or nothing more
+ * of it ever will, before on_close.
+ */
+struct loan {
+	const struct span *pieces;
+	size_t count;
+	void (*returned)(struct loan *loan);
+	/* The carrier's: the next byte to go out, and how many are left. */
+	size_t at, offset, left;
+};
+
 /* What a carrier provides; consumers use the functions below. */
 struct stream_transport {
 	int (*headers)(struct stream *stream, const struct header *headers, size_t count, bool end);
 	size_t (*write)(struct stream *stream, struct span data);
+	bool (*lend)(struct stream *stream, struct loan *loan);
 	void (*end)(struct stream *stream);
 	int (*trailers)(struct stream *stream, const struct header *headers, size_t count);
 	void (*consumed)(struct stream *stream, size_t bytes);
@@ -64,6 +78,15 @@ static inline int stream_headers(struct stream *stream, const struct header *hea
 static inline size_t stream_write(struct stream *stream, struct span data)
 {
 	return stream->transport->write(stream, data);
+}
+
+/*
+ * Queue a loan behind what is queued. False: not taken, as one is there already, it holds no bytes, or the stream ends.
+ * While a loan is there stream_write() takes nothing; on_writable follows after `returned`.
+ */
+static inline bool stream_lend(struct stream *stream, struct loan *loan)
+{
+	return stream->transport->lend(stream, loan);
 }
 
 /* End our side after what is queued. */

@@ -38,6 +38,7 @@ static const struct message_type *const types[] = {
 	&reapi_splice_request_type, &reapi_get_result_request_type, &reapi_update_result_request_type,
 	&reapi_result_names_type, &reapi_output_tree_type, &reapi_tree_type, &reapi_directory_type, &reapi_node_type,
 	&bytestream_read_request_type, &bytestream_write_request_type, &bytestream_query_request_type,
+	&push_sign_request_type, &push_signed_type,
 };
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
@@ -94,8 +95,23 @@ static void round_trip(const struct message_type *type, struct span bytes)
 	buffer_fini(&twice);
 }
 
+/* What was accepted says itself how many there are and how long. */
+static void walk_bases(const struct packed_delta *delta)
+{
+	struct span rest = delta->bases;
+	struct digest base;
+	uint64_t bytes = 0;
+	size_t count = 0;
+
+	for (; digest_list_next(&rest, &base); count++)
+		bytes += base.size;
+	assert(rest.size == 0 && count >= 1 && count <= SLUICE_BASES_MAX);
+	assert(bytes == delta->bases_bytes && bytes <= SLUICE_BASES_BYTES);
+}
+
 static void walk_bulk(struct span bytes)
 {
+	struct packed_delta delta;
 	struct packed_blob blob;
 	struct span rest = bytes;
 	struct digest digest;
@@ -105,6 +121,9 @@ static void walk_bulk(struct span bytes)
 		assert(blob.data.size <= bytes.size);
 	rest = bytes;
 	failed = false;
+	while (delta_next(&rest, &delta, &failed))
+		walk_bases(&delta);
+	rest = bytes;
 	while (fetched_next(&rest, &blob, &failed))
 		assert(blob.data.size <= bytes.size);
 	rest = bytes;

@@ -6,12 +6,15 @@
 void cas_init(struct cas *cas)
 {
 	gate_init(&cas->packs, CAS_PACKS_MAX);
+	gate_init(&cas->deltas, CAS_DELTAS_MAX);
 	gate_init(&cas->closures, CAS_CLOSURES_MAX);
 	promises_init(&cas->promises, cas->ring);
 }
 
 void cas_fini(struct cas *cas)
 {
+	for (size_t i = 0; i < CAS_PACKS_MAX; i++)
+		buffer_fini(&cas->spares[i]);
 	promises_fini(&cas->promises);
 }
 

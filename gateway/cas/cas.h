@@ -11,11 +11,13 @@
 
 #define CAS_CALLS_MAX    4096            /* Push, Fetch and Pin calls at a time; more are refused, to be tried again */
 #define CAS_PACKS_MAX    8               /* packs that are checked and written at a time, see cas.packs */
+#define CAS_DELTAS_MAX   2               /* packs with deltas among them: their bases are in memory, too */
 #define CAS_CLOSURES_MAX 8               /* trees that are verified at a time */
 
 struct cas_counters {
 	uint64_t pushes, pushes_unchanged, pushes_joined, commits, commits_refused, packs, blobs_received, bytes_received,
-	         blobs_rejected, blobs_promised, fetches, blobs_sent, bytes_sent, blobs_missing, blobs_corrupt;
+	         blobs_rejected, blobs_promised, deltas_received, deltas_refused, fetches, blobs_sent, bytes_sent, blobs_missing,
+	         blobs_corrupt, copied_bytes_ingest, copied_bytes_serve;
 };
 
 struct cas {
@@ -28,6 +30,8 @@ struct cas {
 	unsigned pushes_open, fetches_open, pins_open;
 	unsigned ingests_open, playbacks_open, walks_open;       /* whose memory was not released yet */
 	struct gate packs;                       /* what waits here keeps its message, of SLUICE_MESSAGE_BYTES_MAX at most */
+	struct gate deltas;
+	struct buffer spares[CAS_PACKS_MAX];     /* memory of packs that were, for those that come */
 	struct gate closures;
 	struct promises promises;                /* what pushes in progress are going to send */
 };

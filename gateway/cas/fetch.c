@@ -1,8 +1,11 @@
 /*
- * sluice.v1.Store/Fetch: blobs by digest, in the order asked, packed into messages of about 4 MiB. A request is read
- * in rounds: a round's blobs are read side by side, then sent as one message; the next round waits until the call took it.
+ * sluice.v1.Store/Fetch: blobs by digest, in the order asked. A request is read in rounds: a round's blobs are read side by
+ * side, then sent as one message; the next round waits until the call took it.
  *
- *	IDLE -> READING -> SENDING -> READING … -> IDLE
+ *	IDLE -> READING -> SENDING (-> LENT) -> READING … -> IDLE
+ *
+ * A message that is not compressed is lent to the call where it was read, each blob behind its head of the message; rounds are
+ * small then, so that what is sent is still in the cache. Compressed ones are of about 4 MiB.
  */
 #include <stdio.h>
 #include <stdlib.h>
@@ -14,11 +17,13 @@
 
 #define FETCH_ROUND_BLOBS 1024
 #define FETCH_ROUND_BYTES (SLUICE_PACK_BYTES + (1u << 20))       /* buffers of a round: data and each read's extra */
+#define FETCH_LENT_BYTES  (512u << 10)                           /* the same when it will be lent */
 
 enum fetch_state {
 	FETCH_IDLE,                      /* no request, or the next may come */
 	FETCH_READING,                   /* reads of this round are in flight */
 	FETCH_SENDING,                   /* the call's queue is full */
+	FETCH_LENT,                      /* the call has our memory */
 };
 
 struct fetch_one {
@@ -37,6 +42,8 @@ struct fetch {
 	struct buffer request;           /* the digest list */
 	struct span rest;                /* what of it is still to be sent */
 	struct buffer response;
+	struct loan loan;
+	struct span *pieces;             /* of it, one a blob of the round */
 	struct fetch_one *round;
 	uint8_t *memory;                 /* of a round; made when needed */
 	size_t memory_size;
@@ -49,26 +56,56 @@ static void fetch_free(struct fetch *fetch)
 	call_fini(&fetch->call);
 	buffer_fini(&fetch->request);
 	buffer_fini(&fetch->response);
+	free(fetch->pieces);
 	free(fetch->round);
 	free(fetch->memory);
 	free(fetch);
 }
 
-static void fetch_add(struct fetch *fetch, const struct store_read *read)
+/* Also to a peer that takes no zstd. */
+static bool fetch_lends(const struct fetch *fetch)
+{
+	return fetch->level == 0 || !call_takes_zstd(&fetch->call);
+}
+
+/* What the answer says of a read, which is counted. */
+static enum fetch_fault fetch_fault(struct fetch *fetch, const struct store_read *read)
 {
 	struct cas_counters *counters = &fetch->cas->counters;
 
 	if (read->result == STORE_OK) {
-		fetched_put(&fetch->response, read->blob, FETCH_OK);
 		counters->blobs_sent++;
 		counters->bytes_sent += read->blob.size;
-	} else if (read->result == STORE_MISSING) {
-		fetched_put(&fetch->response, (struct span){ 0 }, FETCH_MISSING);
-		counters->blobs_missing++;
-	} else {
-		fetched_put(&fetch->response, (struct span){ 0 }, FETCH_CORRUPT);
-		counters->blobs_corrupt++;
+		return FETCH_OK;
 	}
+	if (read->result == STORE_MISSING) {
+		counters->blobs_missing++;
+		return FETCH_MISSING;
+	}
+	counters->blobs_corrupt++;
+	return FETCH_CORRUPT;
+}
+
+static void fetch_add(struct fetch *fetch, const struct store_read *read)
+{
+	enum fetch_fault fault = fetch_fault(fetch, read);
+
+	fetched_put(&fetch->response, fault == FETCH_OK ? read->blob : (struct span){ 0 }, fault);
+	fetch->cas->counters.copied_bytes_serve += fault == FETCH_OK ? read->blob.size : 0;
+}
+
+/* A blob with its head of the message before it, which takes the place of the record's header: it was read and checked. */
+static struct span fetch_piece(struct fetch *fetch, const struct store_read *read)
+{
+	enum fetch_fault fault = fetch_fault(fetch, read);
+	struct span blob = fault == FETCH_OK ? read->blob : (struct span){ 0 };
+	uint8_t head[FETCHED_HEAD_MAX], *at;
+	size_t size = fetched_head(head, blob.size, fault);
+
+	at = blob.size ? read->buffer + (blob.data - read->buffer) - size : read->buffer;
+	CHECK(at >= read->buffer);
+	memcpy(at, head, size);
+	return span_make(at, size + blob.size);
 }
 
 static void fetch_fail(struct fetch *fetch, enum grpc_status status, const char *text)
@@ -86,7 +123,10 @@ static void fetch_encode(struct fetch *fetch)
 			fetch_fail(fetch, GRPC_UNAVAILABLE, "the gateway's disk failed; see its log");
 			return;
 		}
-		fetch_add(fetch, &fetch->round[i].read);
+		if (fetch_lends(fetch))
+			fetch->pieces[i] = fetch_piece(fetch, &fetch->round[i].read);
+		else
+			fetch_add(fetch, &fetch->round[i].read);
 	}
 	if (fetch->response.failed)
 		fetch_fail(fetch, GRPC_RESOURCE_EXHAUSTED, "the gateway is out of memory; try again");
@@ -97,15 +137,15 @@ static void fetch_on_read(struct store_read *read);
 /* Chooses the blobs of the next round: as many as fit the memory, at least one. */
 static size_t fetch_choose(struct fetch *fetch)
 {
+	size_t bytes_max = fetch_lends(fetch) ? FETCH_LENT_BYTES : FETCH_ROUND_BYTES, bytes = 0;
 	struct span rest = fetch->rest;
 	struct digest digest;
-	size_t bytes = 0;
 
 	fetch->count = 0;
 	while (fetch->count < FETCH_ROUND_BLOBS && digest_list_next(&rest, &digest)) {
 		size_t need = (digest.size > STORE_BLOB_BYTES_MAX ? 0 : (size_t)digest.size) + STORE_READ_EXTRA_BYTES;
 
-		if (fetch->count && bytes + need > FETCH_ROUND_BYTES)
+		if (fetch->count && bytes + need > bytes_max)
 			break;
 		bytes += need;
 		fetch->round[fetch->count++] = (struct fetch_one){
@@ -142,31 +182,67 @@ static void fetch_read(struct fetch *fetch)
 	for (unsigned i = 0; i < fetch->count; i++) {
 		struct store_read *read = &fetch->round[i].read;
 
+		read->buffer = at;
 		if (read->digest.size > STORE_BLOB_BYTES_MAX) {
+			at += STORE_READ_EXTRA_BYTES;
 			read->result = STORE_MISSING;
 			fetch->landed++;
 			continue;
 		}
-		read->buffer = at;
 		at += read->digest.size + STORE_READ_EXTRA_BYTES;
 		store_read(fetch->cas->store, read);
 	}
 }
 
-static void fetch_send(struct fetch *fetch)
+/* A round is out of our hands: the next one, or the next request. */
+static void fetch_sent(struct fetch *fetch)
 {
-	enum call_outcome outcome = call_send(&fetch->call, buffer_span(&fetch->response), fetch->level);
-
-	if (outcome == CALL_FULL)
-		return;
 	fetch->state = FETCH_IDLE;
-	if (outcome == CALL_SENT && fetch->rest.size)
+	if (fetch->rest.size)
 		return;
-	fetch->rest = (struct span){ 0 };
 	free(fetch->memory);
 	fetch->memory = NULL;
 	fetch->memory_size = 0;
 	call_release(&fetch->call);
+}
+
+static void fetch_on_returned(struct loan *loan)
+{
+	struct fetch *fetch = container_of(loan, struct fetch, loan);
+
+	CHECK(fetch->state == FETCH_LENT);
+	fetch->state = FETCH_SENDING;
+}
+
+static enum call_outcome fetch_lend(struct fetch *fetch)
+{
+	enum call_outcome outcome;
+
+	fetch->loan = (struct loan){ .pieces = fetch->pieces, .count = fetch->count, .returned = fetch_on_returned };
+	outcome = call_lend(&fetch->call, &fetch->loan);
+	if (outcome != CALL_SENT)
+		return outcome;
+	fetch->state = FETCH_LENT;
+	fetch->count = 0;                /* sent, when it comes back */
+	CHECK(!call_has_room(&fetch->call));     /* asks to be told */
+	return CALL_FULL;
+}
+
+static void fetch_send(struct fetch *fetch)
+{
+	enum call_outcome outcome;
+
+	if (fetch->count == 0)
+		outcome = CALL_SENT;
+	else if (fetch_lends(fetch))
+		outcome = fetch_lend(fetch);
+	else
+		outcome = call_send(&fetch->call, buffer_span(&fetch->response), fetch->level);
+	if (outcome == CALL_FULL)
+		return;
+	if (outcome == CALL_CLOSED)
+		fetch->rest = (struct span){ 0 };
+	fetch_sent(fetch);
 }
 
 /* A loop and not a chain of calls: a request of missing blobs may have thousands of rounds that all complete inline. */
@@ -183,7 +259,7 @@ static void fetch_step(struct fetch *fetch)
 		fetch_encode(fetch);
 		fetch->state = FETCH_SENDING;
 		fetch_send(fetch);
-		if (fetch->state == FETCH_SENDING)
+		if (fetch->state == FETCH_SENDING || fetch->state == FETCH_LENT)
 			break;
 	}
 	fetch->stepping = false;
@@ -239,6 +315,7 @@ static void fetch_on_closed(struct call *call, enum grpc_status status, struct s
 	struct fetch *fetch = container_of(call, struct fetch, call);
 
 	fetch->closed = true;
+	fetch->cas->counters.copied_bytes_serve += call->bytes_copied;
 	if (fetch->state != FETCH_READING)
 		fetch_free(fetch);
 }
@@ -259,21 +336,25 @@ int cas_fetch_start(void *context, const struct server_request *request, char *w
 	if (!cas_admits(cas, why, why_size))
 		return GRPC_RESOURCE_EXHAUSTED;
 	fetch = calloc(1, sizeof(*fetch));
-	if (fetch)
+	if (fetch) {
 		fetch->round = calloc(FETCH_ROUND_BLOBS, sizeof(*fetch->round));
-	if (!fetch || !fetch->round)
+		fetch->pieces = calloc(FETCH_ROUND_BLOBS, sizeof(*fetch->pieces));
+	}
+	if (!fetch || !fetch->round || !fetch->pieces)
 		snprintf(why, why_size, "the gateway is out of memory; try again");
 	else
 		status = access_scope(&cas->access, request, SCOPE_READ, &fetch->scope, NULL, why, why_size);
 	if (status != GRPC_OK) {
-		if (fetch)
+		if (fetch) {
 			free(fetch->round);
+			free(fetch->pieces);
+		}
 		free(fetch);
 		return status;
 	}
 	fetch->cas = cas;
 	/* Compression pays on links; a peer on this machine reads faster than anybody compresses. */
-	fetch->level = conn_peer(request->conn)->local ? 0 : 1;
+	fetch->level = conn_peer(request->conn)->local || conn_peer(request->conn)->loopback ? 0 : 1;
 	fetch->request = buffer_heap(SLUICE_MESSAGE_BYTES_MAX);
 	fetch->response = buffer_heap(SLUICE_MESSAGE_BYTES_MAX);
 	cas->fetches_open++;

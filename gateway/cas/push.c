@@ -5,7 +5,9 @@
  *	IDLE -> OFFER (-> SYNC) -> IDLE    closure marks of directories; with `commit`, durable when all are whole
  *	          -> OFFER_AWAIT -> OFFER  that root is being pushed by a sibling (promises.h)
  *	     -> QUERY -> IDLE              presence of blobs
- *	     -> PACK_WAIT -> PACK -> IDLE  digests checked, then accepted by the store (push_pack.c)
+ *	     -> PACK_WAIT (-> DELTAS_WAIT -> DELTAS) -> PACK -> IDLE    deltas made into blobs (push_deltas.c), digests
+ *	                                   checked, then accepted by the store (push_pack.c); a pack in lots, as it comes
+ *	     -> SIGN_WAIT -> SIGN -> IDLE  hashes of blobs, for deltas of them (push_sign.c)
  *	     (-> AWAIT) (-> SETTLE) -> COMMIT -> SYNC -> IDLE    closure walked, then durable (push_commit.c)
  *
  * The call may end in any state; the push is freed once nothing of it is in flight. call_release() may bring the next
@@ -27,6 +29,8 @@ static void push_free(struct push *push)
 	store_hold_release(push->hold);
 	call_fini(&push->call);
 	closure_fini(&push->closure);
+	push_deltas_fini(&push->deltas);
+	free(push->taking.again);
 	buffer_fini(&push->message);
 	buffer_fini(&push->response);
 	buffer_fini(&push->extra);
@@ -345,38 +349,132 @@ static void push_query(struct push *push, struct span message)
 	store_lookup(push->cas->store, &push->lookup);
 }
 
-/* ---- the call ---- */
+/* ---- sign ---- */
 
-static void push_on_message(struct call *call, struct span message)
+static void push_on_signed(struct push_sign *sign)
 {
-	struct push *push = container_of(call, struct push, call);
-	struct push_request request;
+	struct push *push = container_of(sign, struct push, sign);
+	struct cas *cas = push->cas;
+	int result = sign->result;
+	size_t mark = pb_begin(&push->response, 5);
 
-	CHECK(push->state == PUSH_IDLE);
-	call_hold(call);
-	buffer_clear(&push->message);
-	buffer_put(&push->message, message.data, message.size);
-	buffer_clear(&push->response);
-	if (push->message.failed) {
-		push_fail_memory(push);
+	bit_list_put(&push->response, 1, sign->present, push->count);
+	pb_put_bytes(&push->response, 2, buffer_span(&sign->hashes));
+	pb_end(&push->response, mark);
+	push_sign_fini(sign);
+	if (!push_landed(push)) {
+		if (result < 0)
+			push_fail_store(push, result);
+		else
+			push_answer(push);
+	}
+	gate_leave(&cas->deltas);
+}
+
+static void push_on_sign_turn(struct gate_pass *pass)
+{
+	struct push *push = container_of(pass, struct push, pass);
+
+	push_enter(push, PUSH_SIGN);
+	push_sign_start(&push->sign, push->cas->store, &push->scope, push->digests, push->count, push_on_signed);
+}
+
+static bool push_sign_cancel(struct push *push)
+{
+	return push->state == PUSH_SIGN_WAIT && gate_cancel(&push->pass);
+}
+
+static void push_take_sign(struct push *push, struct span message)
+{
+	struct push_sign_request request;
+	uint64_t bytes = 0;
+
+	if (!message_decode(&push_sign_request_type, message, &request)) {
+		push_fail(push, GRPC_INVALID_ARGUMENT, "malformed Sign");
 		return;
 	}
+	if (!push_take_list(push, request.blobs))
+		return;
+	for (size_t i = 0; i < push->count && bytes <= SLUICE_BASES_BYTES; i++)
+		bytes = push->digests[i].size > SLUICE_BASES_BYTES ? push->digests[i].size : bytes + push->digests[i].size;
+	if (bytes > SLUICE_BASES_BYTES) {
+		push_fail(push, GRPC_INVALID_ARGUMENT, "more than 8388608 bytes to be signed at a time");
+		return;
+	}
+	push_enter(push, PUSH_SIGN_WAIT);
+	push->pass.fn = push_on_sign_turn;
+	gate_enter(&push->cas->deltas, &push->pass);
+}
+
+/* ---- the call ---- */
+
+/* The request is in push->message, whole. */
+static void push_handle(struct push *push)
+{
+	struct push_request request;
+
+	buffer_clear(&push->response);
 	if (!message_decode(&push_request_type, buffer_span(&push->message), &request)) {
 		push_fail(push, GRPC_INVALID_ARGUMENT, "malformed PushRequest");
 		return;
 	}
 	if (request.pack.data) {
+		push->coming = PUSH_COMING_PACK;
+		push->taking = (struct push_taking){
+			.at = request.pack.size ? (size_t)(request.pack.data - push->message.data) : 0, .left = request.pack.size,
+		};
 		push_pack(push);
-		return;
-	}
-	if (request.offer.data)
+	} else if (request.offer.data)
 		push_offer(push, request.offer);
 	else if (request.query.data)
 		push_query(push, request.query);
 	else if (request.commit.data)
 		push_commit(push, request.commit);
+	else if (request.sign.data)
+		push_take_sign(push, request.sign);
 	else
-		push_fail(push, GRPC_INVALID_ARGUMENT, "an empty PushRequest: one of offer, query, pack, commit is needed");
+		push_fail(push, GRPC_INVALID_ARGUMENT, "an empty PushRequest: one of offer, query, pack, commit, sign is needed");
+}
+
+/* As it comes. */
+static void push_on_part(struct call *call, struct span part, size_t left)
+{
+	struct push *push = container_of(call, struct push, call);
+
+	CHECK(push->state == PUSH_IDLE);
+	if (push->coming == PUSH_COMING_NOTHING) {
+		buffer_clear(&push->message);
+		if (left)
+			push_pack_spare(push);
+		push->coming = PUSH_COMING_UNTOLD;
+	}
+	buffer_put(&push->message, part.data, part.size);
+	push->cas->counters.copied_bytes_ingest += part.size;
+	if (push->message.failed) {
+		push_fail_memory(push);
+		return;
+	}
+	if (push->coming == PUSH_COMING_UNTOLD)
+		push->coming = push_pack_tell(push, left);
+	if (push->coming == PUSH_COMING_PACK) {
+		push_pack(push);
+	} else if (left == 0) {
+		push->coming = PUSH_COMING_NOTHING;
+		call_hold(call);
+		push_handle(push);
+	}
+}
+
+/* A compressed one. */
+static void push_on_message(struct call *call, struct span message)
+{
+	struct push *push = container_of(call, struct push, call);
+
+	CHECK(push->state == PUSH_IDLE);
+	call_hold(call);
+	buffer_fini(&push->message);
+	push->message = call_take_message(call);
+	push_handle(push);
 }
 
 static void push_on_end(struct call *call)
@@ -389,14 +487,16 @@ static void push_on_closed(struct call *call, enum grpc_status status, struct sp
 	struct push *push = container_of(call, struct push, call);
 
 	push->closed = true;
+	push->cas->counters.copied_bytes_ingest += call->bytes_copied;
 	promiser_fini(&push->promiser);
 	ring_cancel(push->cas->ring, &push->timer);
-	if (push->state == PUSH_IDLE || (push->state == PUSH_PACK_WAIT && gate_cancel(&push->pass)))
+	if (push->state == PUSH_IDLE || push_pack_cancel(push) || push_sign_cancel(push))
 		push_free(push);
 }
 
 static const struct call_events push_events = {
 	.on_message = push_on_message,
+	.on_part = push_on_part,
 	.on_end = push_on_end,
 	.on_writable = push_on_writable,
 	.on_closed = push_on_closed,

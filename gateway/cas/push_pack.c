@@ -1,29 +1,118 @@
-/* A Pack of a push: its turn, its digests, and its way into the store. */
+/*
+ * A Pack of a push: its turn, its deltas made into blobs, its digests, and its way into the store. It is taken in lots of about
+ * half a MiB, as it arrives, so that a blob is still in the cache when it is hashed and copied into its slot, and so that a push
+ * never holds a pack whole (but one that was compressed).
+ *
+ *	PACK_WAIT (cas->packs) -> (DELTAS_WAIT (cas->deltas) -> DELTAS ->) PACK -> IDLE    a lot
+ */
+#include <stdlib.h>
+#include "gateway/base/check.h"
 #include "gateway/cas/push_private.h"
 #include "proto/pb.h"
+
+#define LOT_BYTES         (384u << 10)   /* with the slot that it is copied to, within a core's own cache; hashed in 200 us */
+#define SPARE_LEAST_BYTES (256u << 10)   /* what is kept for the next pack */
+#define SPARE_MOST_BYTES  (1u << 20)
+#define PACK_TAG          (3 << 3 | PB_BYTES)
+
+void push_pack_spare(struct push *push)
+{
+	struct cas *cas = push->cas;
+
+	for (size_t i = 0; i < CAS_PACKS_MAX && push->message.capacity < SPARE_LEAST_BYTES; i++) {
+		if (!cas->spares[i].data)
+			continue;
+		buffer_fini(&push->message);
+		push->message = cas->spares[i];
+		cas->spares[i] = (struct buffer){ 0 };
+	}
+}
 
 /* Packs are large: the memory goes back at once. */
 static void pack_forget(struct push *push)
 {
-	buffer_fini(&push->message);
-	push->message = buffer_heap(SLUICE_MESSAGE_BYTES_MAX);
+	struct buffer *message = &push->message;
+	struct cas *cas = push->cas;
+
+	push->coming = PUSH_COMING_NOTHING;
+	push_deltas_fini(&push->deltas);
+	free(push->taking.again);
+	push->taking.again = NULL;
+	buffer_clear(message);
+	for (size_t i = 0; i < CAS_PACKS_MAX; i++) {
+		if (cas->spares[i].data || message->capacity < SPARE_LEAST_BYTES || message->capacity > SPARE_MOST_BYTES)
+			continue;
+		cas->spares[i] = *message;
+		*message = (struct buffer){ 0 };
+	}
+	buffer_fini(message);
+	*message = buffer_heap(SLUICE_MESSAGE_BYTES_MAX);
 }
 
-/* Walks the pack. NULL, or what is wrong with it. */
-static const char *pack_fault(struct span rest, size_t *count)
+enum push_coming push_pack_tell(struct push *push, size_t left)
 {
+	struct span message = buffer_span(&push->message);
+	const uint8_t *end;
+	uint64_t size;
+
+	if (message.size == 0)
+		return left ? PUSH_COMING_UNTOLD : PUSH_COMING_WHOLE;
+	if (message.data[0] != PACK_TAG)
+		return PUSH_COMING_WHOLE;
+	end = pb_varint_read(message.data + 1, message.data + message.size, &size);
+	if (!end)
+		return left && message.size < 1 + PB_VARINT_BYTES_MAX ? PUSH_COMING_UNTOLD : PUSH_COMING_WHOLE;
+	/* A pack and nothing else; whatever is put otherwise is read when it is whole. */
+	if (size != (size_t)(message.data + message.size - end) + left)
+		return PUSH_COMING_WHOLE;
+	buffer_clear(&push->response);
+	push->taking = (struct push_taking){ .at = (size_t)(end - message.data), .left = (size_t)size };
+	return PUSH_COMING_PACK;
+}
+
+/* What a lot holds. */
+struct shape {
+	size_t blobs;
+	struct push_deltas_shape deltas;
+};
+
+static bool deltas_shape(struct span rest, struct push_deltas_shape *shape)
+{
+	struct packed_delta delta;
+	bool failed = false;
+
+	*shape = (struct push_deltas_shape){ 0 };
+	for (; shape->deltas <= SLUICE_LIST_MAX && delta_next(&rest, &delta, &failed); shape->deltas++) {
+		if (delta.digest.size > SLUICE_PACK_BYTES)
+			return false;
+		shape->bytes += (size_t)delta.digest.size;
+		shape->bases += digest_list_count(delta.bases);
+		shape->bases_bytes += (size_t)delta.bases_bytes;
+	}
+	return !failed;
+}
+
+/* Walks the lot. NULL, or what is wrong with it or with the pack. */
+static const char *pack_fault(struct push_taking *taking, struct span lot, struct shape *shape)
+{
+	struct span rest = lot;
 	struct packed_blob blob;
 	bool failed = false;
-	size_t bytes = 0;
 
-	for (*count = 0; pack_next(&rest, &blob, &failed); ++*count)
-		bytes += blob.data.size;
-	if (failed)
+	for (shape->blobs = 0; pack_next(&rest, &blob, &failed); shape->blobs++)
+		taking->bytes += blob.data.size;
+	if (failed || !deltas_shape(lot, &shape->deltas))
 		return "malformed Pack";
-	if (*count > SLUICE_LIST_MAX)
+	taking->blobs += shape->blobs + shape->deltas.deltas;
+	taking->deltas += shape->deltas.deltas;
+	taking->bytes += shape->deltas.bytes;
+	taking->bases_bytes += shape->deltas.bases_bytes;
+	if (taking->blobs > SLUICE_LIST_MAX)
 		return "more than 16384 blobs in a Pack";
-	if (bytes > SLUICE_PACK_BYTES)
+	if (taking->bytes > SLUICE_PACK_BYTES)
 		return "more than 4194304 bytes of data in a Pack";
+	if (taking->bases_bytes > SLUICE_BASES_BYTES)
+		return "more than 8388608 bytes of bases in a Pack";
 	return NULL;
 }
 
@@ -43,95 +132,263 @@ static void pack_reject(struct push *push, const struct digest *expected, const 
 	push->cas->counters.blobs_rejected++;
 }
 
-/* Puts the blobs whose digest holds into items, and their digests to the front; returns how many. Tells of the others. */
-static size_t pack_verify(struct push *push, struct span rest, size_t count)
+static void item_take(struct push *push, size_t i, const struct digest *digest, struct span data)
+{
+	push->items[i] = (struct store_item){ .digest = *digest, .data = data };
+	push->jobs[i] = (struct sha256_job){ .data = data.data, .size = data.size };
+}
+
+/* Blobs of the lot, then what was made of deltas: those that were made. */
+static size_t items_take(struct push *push, struct span rest)
 {
 	struct packed_blob blob;
 	bool failed = false;
-	size_t kept = 0;
+	size_t count = 0;
 
-	for (size_t i = 0; i < count && pack_next(&rest, &blob, &failed); i++) {
-		push->items[i] = (struct store_item){ .digest = blob.digest, .data = blob.data };
-		push->jobs[i] = (struct sha256_job){ .data = blob.data.data, .size = blob.data.size };
+	while (count < push->count && pack_next(&rest, &blob, &failed))
+		item_take(push, count++, &blob.digest, blob.data);
+	for (size_t i = 0; i < push->deltas.count; i++) {
+		const struct push_delta *delta = &push->deltas.items[i];
+
+		if (delta->made)
+			item_take(push, count++, &delta->digest, span_make(delta->data, (size_t)delta->digest.size));
 	}
+	return count;
+}
+
+/* Puts the blobs whose digest holds to the front, and says so of the deltas; returns how many. Tells of the others. */
+static size_t pack_verify(struct push *push, struct span lot)
+{
+	size_t count = items_take(push, lot), kept = 0, delta = 0;
+
 	sha256_batch(push->cas->hasher, push->jobs, count);
-	buffer_clear(&push->extra);
 	for (size_t i = 0; i < count; i++) {
 		struct digest actual = { .size = push->items[i].data.size };
+		bool holds;
 
 		memcpy(actual.hash, push->jobs[i].digest, sizeof(actual.hash));
-		if (digest_equal(&actual, &push->items[i].digest)) {
-			push->digests[kept] = actual;
-			push->items[kept++] = push->items[i];
-		} else {
+		holds = digest_equal(&actual, &push->items[i].digest);
+		if (i >= push->count) {
+			while (!push->deltas.items[delta].made)
+				delta++;
+			push->deltas.items[delta++].made = holds;
+		} else if (!holds) {
 			pack_reject(push, &push->items[i].digest, &actual);
 		}
+		if (!holds)
+			continue;
+		push->digests[kept] = actual;
+		push->items[kept++] = push->items[i];
 	}
 	return kept;
 }
 
-static void pack_answer(struct push *push, int result)
+/* What has to come again. */
+static void pack_note_deltas(struct push *push)
 {
-	struct push_stored stored = { .blobs = (uint32_t)push->put.count, .rejected.message = buffer_span(&push->extra) };
+	struct cas_counters *counters = &push->cas->counters;
+	size_t first = push->taking.deltas - push->deltas.count;
+
+	for (size_t i = 0; i < push->deltas.count; i++) {
+		push->taking.again[first + i] = !push->deltas.items[i].made;
+		counters->deltas_refused += !push->deltas.items[i].made;
+	}
+	counters->deltas_received += push->deltas.count;
+}
+
+static void pack_answer(struct push *push)
+{
+	struct push_stored stored = { .blobs = (uint32_t)push->taking.kept };
+
+	if (push->taking.again)
+		bit_list_put(&push->extra, 3, push->taking.again, push->taking.deltas);
+	stored.rejected.message = buffer_span(&push->extra);
+	pack_forget(push);
+	push->cas->counters.packs++;
+	message_nest(&push_stored_type, &push->response, 2, &stored);
+	push_answer(push);
+}
+
+/* More of the pack may come: what is there of its next blobs goes to the front. */
+static void pack_wait(struct push *push)
+{
+	struct push_taking *taking = &push->taking;
+	struct buffer *message = &push->message;
+
+	message->size -= taking->at;
+	memmove(message->data, message->data + taking->at, message->size);
+	push->cas->counters.copied_bytes_ingest += message->size;
+	taking->at = 0;
+	call_release(&push->call);
+}
+
+/* A lot is in the store, or `result` says why not. */
+static void pack_taken(struct push *push, int result)
+{
+	struct push_taking *taking = &push->taking;
 
 	if (result != STORE_OK) {
+		pack_forget(push);
 		push_fail_store(push, result);
 		return;
 	}
 	result = store_hold_blobs(push->hold, push->digests, push->put.count);
 	if (result < 0) {
+		pack_forget(push);
 		push_fail_hold(push, result);
 		return;
 	}
-	message_nest(&push_stored_type, &push->response, 2, &stored);
-	push_answer(push);
+	taking->kept += push->put.count;
+	taking->at += taking->lot;
+	taking->left -= taking->lot;
+	taking->lot = 0;
+	if (taking->left == 0)
+		pack_answer(push);
+	else if (push->message.size - taking->at < taking->left)
+		pack_wait(push);
+	else
+		push_pack(push);         /* it was compressed, and is there */
+}
+
+/* Last of all: its own next lot, if it is there already, goes to the end of the line. */
+static void pack_leave(struct cas *cas, bool deltas)
+{
+	if (deltas)
+		gate_leave(&cas->deltas);
+	gate_leave(&cas->packs);
 }
 
 static void pack_on_put(struct store_put *put)
 {
 	struct push *push = container_of(put, struct push, put);
 	struct cas *cas = push->cas;
+	bool deltas = push->deltas.count > 0;
 
-	pack_forget(push);
+	push_deltas_fini(&push->deltas);
 	if (put->result == STORE_OK)
 		promises_kept(&cas->promises, &push->scope, push->digests, put->count);
 	if (!push_landed(push))
-		pack_answer(push, put->result);
-	gate_leave(&cas->packs);         /* last: its own next pack, if it is there already, goes to the end of the line */
+		pack_taken(push, put->result);
+	pack_leave(cas, deltas);
+}
+
+static struct span pack_lot(const struct push *push)
+{
+	return span_make(push->message.data + push->taking.at, push->taking.lot);
+}
+
+static void pack_store(struct push *push)
+{
+	struct cas_counters *counters = &push->cas->counters;
+	struct span lot = pack_lot(push);
+
+	push_enter(push, PUSH_PACK);
+	push->put = (struct store_put){
+		.scope = push->scope, .items = push->items, .count = pack_verify(push, lot), .fn = pack_on_put,
+	};
+	pack_note_deltas(push);
+	counters->blobs_received += push->put.count;
+	counters->bytes_received += lot.size;
+	store_put(push->cas->store, &push->put);
+}
+
+/* ---- deltas ---- */
+
+static void pack_on_deltas(struct push_deltas *deltas)
+{
+	struct push *push = container_of(deltas, struct push, deltas);
+	struct cas *cas = push->cas;
+	int result = deltas->result;
+
+	if (result == 0 && !push->closed) {
+		pack_store(push);
+		return;
+	}
+	pack_forget(push);
+	if (!push_landed(push))
+		push_fail_store(push, result);
+	pack_leave(cas, true);
+}
+
+static void pack_on_deltas_turn(struct gate_pass *pass)
+{
+	struct push *push = container_of(pass, struct push, pass);
+	struct push_deltas_shape shape;
+
+	push_enter(push, PUSH_DELTAS);
+	(void)deltas_shape(pack_lot(push), &shape);
+	push_deltas_start(&push->deltas, push->cas->store, &push->scope, pack_lot(push), &shape, pack_on_deltas);
+}
+
+bool push_pack_cancel(struct push *push)
+{
+	if ((push->state != PUSH_PACK_WAIT && push->state != PUSH_DELTAS_WAIT) || !gate_cancel(&push->pass))
+		return false;
+	if (push->state == PUSH_DELTAS_WAIT)
+		gate_leave(&push->cas->packs);
+	return true;
+}
+
+/* ---- its turn ---- */
+
+static void pack_refuse(struct push *push, const char *fault)
+{
+	push_enter(push, PUSH_IDLE);
+	pack_forget(push);
+	if (fault)
+		push_fail(push, GRPC_INVALID_ARGUMENT, fault);
+	else
+		push_fail_memory(push);
+	gate_leave(&push->cas->packs);
+}
+
+static bool pack_reserve(struct push *push, const struct shape *shape)
+{
+	if (!push_reserve(push, shape->blobs + shape->deltas.deltas))
+		return false;
+	if (shape->deltas.deltas && !push->taking.again)
+		push->taking.again = calloc(SLUICE_LIST_MAX, sizeof(bool));
+	return !shape->deltas.deltas || push->taking.again;
 }
 
 static void pack_on_turn(struct gate_pass *pass)
 {
 	struct push *push = container_of(pass, struct push, pass);
-	struct cas_counters *counters = &push->cas->counters;
-	struct push_request request;
-	const char *fault;
-	size_t count;
+	struct shape shape;
+	const char *fault = pack_fault(&push->taking, pack_lot(push), &shape);
 
-	push_enter(push, PUSH_PACK);
-	message_decode(&push_request_type, buffer_span(&push->message), &request);
-	fault = pack_fault(request.pack, &count);
-	if (fault || !push_reserve(push, count)) {
-		push_enter(push, PUSH_IDLE);
-		pack_forget(push);
-		if (fault)
-			push_fail(push, GRPC_INVALID_ARGUMENT, fault);
-		else
-			push_fail_memory(push);
-		gate_leave(&push->cas->packs);
+	if (fault || !pack_reserve(push, &shape)) {
+		pack_refuse(push, fault);
 		return;
 	}
-	push->put = (struct store_put){
-		.scope = push->scope, .items = push->items, .count = pack_verify(push, request.pack, count), .fn = pack_on_put,
-	};
-	counters->packs++;
-	counters->blobs_received += push->put.count;
-	counters->bytes_received += request.pack.size;
-	store_put(push->cas->store, &push->put);
+	push->count = shape.blobs;
+	if (shape.deltas.deltas == 0) {
+		pack_store(push);
+		return;
+	}
+	push_enter(push, PUSH_DELTAS_WAIT);
+	push->pass.fn = pack_on_deltas_turn;
+	gate_enter(&push->cas->deltas, &push->pass);
 }
 
 void push_pack(struct push *push)
 {
+	struct push_taking *taking = &push->taking;
+	size_t there = push->message.size - taking->at, done = taking->lot;
+	bool all = there >= taking->left;
+
+	if (all)
+		there = taking->left;
+	if (taking->blobs == 0 && done == 0)
+		buffer_clear(&push->extra);
+	if (there > done && done < LOT_BYTES)
+		taking->lot += pb_whole(span_make(push->message.data + taking->at + done, there - done), LOT_BYTES - done);
+	if (taking->lot < LOT_BYTES && !all)
+		return;
+	/* What is left over at the end is no field: the walk says so. */
+	if (all && taking->lot < LOT_BYTES)
+		taking->lot = there;
+	call_hold(&push->call);
 	push_enter(push, PUSH_PACK_WAIT);
 	push->pass.fn = pack_on_turn;
 	gate_enter(&push->cas->packs, &push->pass);

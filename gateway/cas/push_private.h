@@ -4,6 +4,8 @@
 #include "gateway/cas/cas.h"
 #include "gateway/cas/closure.h"
 #include "gateway/cas/promises.h"
+#include "gateway/cas/push_deltas.h"
+#include "gateway/cas/push_sign.h"
 #include "proto/sluice_v1.h"
 
 enum push_state {
@@ -12,11 +14,32 @@ enum push_state {
 	PUSH_OFFER_AWAIT,                /* for a sibling that is pushing the same root */
 	PUSH_QUERY,
 	PUSH_PACK_WAIT,                  /* for its turn at cas->packs */
+	PUSH_DELTAS_WAIT,                /* at cas->deltas, inside cas->packs */
+	PUSH_DELTAS,                     /* their bases are read */
 	PUSH_PACK,
+	PUSH_SIGN_WAIT,                  /* for its turn at cas->deltas */
+	PUSH_SIGN,                       /* what is to be signed is read */
 	PUSH_AWAIT,                      /* for blobs that siblings are sending */
 	PUSH_SETTLE,                     /* looks which of them did not come */
 	PUSH_COMMIT,
 	PUSH_SYNC,
+};
+
+/* The request that is coming in. */
+enum push_coming {
+	PUSH_COMING_NOTHING,
+	PUSH_COMING_UNTOLD,              /* too little of it to tell what it is */
+	PUSH_COMING_PACK,                /* taken as it comes */
+	PUSH_COMING_WHOLE,               /* something else: kept until all of it is there */
+};
+
+/* A Pack in push->message, whole or as far as it has come. It is taken in lots: some blobs that are whole, at a time. */
+struct push_taking {
+	size_t at, lot;                  /* where in the message; the blobs from there that are whole, or are being taken */
+	size_t left;                     /* of the pack, from `at` on, arrived or not */
+	size_t blobs, bytes, kept;       /* seen in it so far, also those told by deltas, and of them stored */
+	size_t deltas, bases_bytes;      /* of those */
+	bool *again;                     /* which of the deltas were not made: SLUICE_LIST_MAX from the first one on */
 };
 
 struct push {
@@ -27,8 +50,10 @@ struct push {
 	bool closed;                     /* the call is gone */
 	bool commit_if_whole;
 	bool joined;                     /* it has waited for a sibling's root */
+	enum push_coming coming;
 	struct store_hold *hold;
-	struct buffer message;           /* the request, kept while it is handled */
+	struct buffer message;           /* the request, kept while it is handled; of a pack what was not taken yet */
+	struct push_taking taking;
 	struct buffer response;
 	struct buffer extra;             /* encoding of list elements */
 
@@ -46,7 +71,9 @@ struct push {
 	struct store_put put;
 	struct store_sync sync;
 	struct closure closure;
-	struct gate_pass pass;           /* of cas->packs */
+	struct push_deltas deltas;       /* of the pack that is handled */
+	struct push_sign sign;
+	struct gate_pass pass;           /* of cas->packs, then of cas->deltas */
 
 	struct promiser promiser;
 	uint64_t asked_ns;               /* when the request that may wait for siblings came */
@@ -54,8 +81,14 @@ struct push {
 	struct digest root;              /* to be committed */
 };
 
-/* Handles the Pack in push->message. */
+/* Of a request in push->message, of which `left` bytes are still to come: what it is. Makes push->taking ready for a pack. */
+enum push_coming push_pack_tell(struct push *push, size_t left);
+/* Memory for a request that will be long, from one that was. */
+void push_pack_spare(struct push *push);
+/* Some more of the pack that push->taking is about has come; or all of it, and the call is held. While the push is idle. */
 void push_pack(struct push *push);
+/* The call has gone: out of the line, if its pack waits for a turn; false: it does not. */
+bool push_pack_cancel(struct push *push);
 /* Handles a Commit. */
 void push_commit(struct push *push, struct span message);
 

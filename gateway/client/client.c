@@ -130,6 +130,7 @@ static int client_connect(struct client *client, const struct client_config *con
 		.h2 = {
 			.events = &client_h2_events, .owner = client,
 			.stream_window_bytes = STREAM_WINDOW_BYTES, .connection_window_bytes = CONNECTION_WINDOW_BYTES,
+			.frame_bytes_max = CONN_FRAME_BYTES,
 		},
 		.events = &client_conn_events,
 		.owner = client,

@@ -41,9 +41,9 @@ static const struct option edge_options[] = {
 	  .environment = "SLUICE_EDGE_CEILING", .fallback = "10GB",
 	  .help = "the most that it keeps; 0: no more than what is under way" },
 	{ .name = "mtime", .kind = OPTION_CHOICE, .offset = MEMBER(mtime), .argument = "WHICH", .key = "edge.mtime",
-	  .environment = "SLUICE_EDGE_MTIME", .fallback = "client", .choices = mtimes,
-	  .help = "modification times that builds see. client: those of the files; stable: the same for as long as the content"
-	          " is the same, so that a fresh checkout changes nothing" },
+	  .environment = "SLUICE_EDGE_MTIME", .fallback = "stable", .choices = mtimes,
+	  .help = "modification times that builds see. stable: the same for as long as the content is the same, so that a fresh"
+	          " checkout changes nothing; client: those of the files" },
 	{ .name = "mtime-trust", .kind = OPTION_CHOICE, .offset = MEMBER(mtime_trust), .argument = "WHETHER",
 	  .key = "edge.mtime-trust", .fallback = "on", .choices = trusts,
 	  .help = "on: a file with the path, size and mtime of before is not read, as buildkitd itself would keep it; off: each build"

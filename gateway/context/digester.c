@@ -140,7 +140,7 @@ static struct table_row *row_at(struct digester *digester, uint32_t row)
 	return &digester->options.table->rows[row];
 }
 
-/* Writes the reason with the row's path. */
+/* Writes the reason with the path of the row, or that of the directory at hand when it is TABLE_NONE. */
 __attribute__((format(printf, 4, 5))) static int refuse(struct digester *digester, uint32_t row, int r,
                                                         const char *format, ...)
 {
@@ -151,7 +151,10 @@ __attribute__((format(printf, 4, 5))) static int refuse(struct digester *digeste
 	va_start(arguments, format);
 	vsnprintf(text, sizeof(text), format, arguments);
 	va_end(arguments);
-	table_path(digester->options.table, row, &path);
+	if (digester->options.path)
+		digester->options.path(digester->options.context, row, &path);
+	else
+		table_path(digester->options.table, row, &path);
 	buffer_put(&path, "", 1);
 	why_write(digester->options.why, path.failed ? "" : (const char *)path.data, "%s", text);
 	buffer_fini(&path);
@@ -422,8 +425,8 @@ static int read_large(struct digester *digester, const struct reading *reading, 
 		if (!cutting.fastcdc)
 			*profile = cutting_begin(digester, reading, &cutting);
 		r = cut_window(digester, &cutting);
-		if (digester->options.progress)
-			digester->options.progress(digester->options.context);
+		if (!r && digester->options.progress && !digester->options.progress(digester->options.context))
+			r = -ECANCELED;
 		/* A file that grows while it is read need not be followed for ever. */
 		if (cutting.offset + cutting.have > (uint64_t)reading->before.st_size)
 			return r;
@@ -484,6 +487,16 @@ static int read_once(struct digester *digester, struct reading *reading, unsigne
 	return 0;
 }
 
+static int read_xattrs(struct digester *digester, const struct reading *reading)
+{
+	uint32_t offset;
+	int r = digester_xattrs(digester, reading->fd, reading->row, &offset);
+
+	if (!r)
+		row_at(digester, reading->row)->xattrs = offset;
+	return r;
+}
+
 static int read_still(struct digester *digester, struct reading *reading)
 {
 	for (unsigned reads = 1; reads <= DIGESTER_READS; reads++) {
@@ -493,7 +506,7 @@ static int read_still(struct digester *digester, struct reading *reading)
 		if (reads > 1 && lseek(reading->fd, 0, SEEK_SET) < 0)
 			return -errno;
 		row->flags &= (uint8_t)~TABLE_ROW_RECIPE;
-		r = digester_xattrs(digester, reading->fd, reading->row);
+		r = read_xattrs(digester, reading);
 		if (r)
 			return r;
 		r = read_once(digester, reading, reads);
@@ -530,12 +543,12 @@ int digester_add(struct digester *digester, int dir_fd, const char *name, uint32
 	return r;
 }
 
-int digester_xattrs(struct digester *digester, int fd, uint32_t row)
+int digester_xattrs(struct digester *digester, int fd, uint32_t row, uint32_t *offset)
 {
 	struct file_xattrs *xattrs = &digester->xattrs;
 	int r = file_xattrs_read(xattrs, fd);
 
 	if (r)
 		return refuse(digester, row, r, "%s", xattrs->fault);
-	return table_add_xattrs(digester->options.table, xattrs->xattrs, xattrs->count, &row_at(digester, row)->xattrs);
+	return table_add_xattrs(digester->options.table, xattrs->xattrs, xattrs->count, offset);
 }

@@ -34,7 +34,10 @@ struct digester_options {
 	const struct sha256 *hasher;
 	struct why why;
 	int64_t fresh_after_ns; /* files with later times get TABLE_ROW_FRESH, see digester_is_fresh() */
-	void (*progress)(void *context);                 /* after each window of a large file; may be NULL */
+	/* After each window of a large file; false: no more (-ECANCELED). May be NULL. */
+	bool (*progress)(void *context);
+	/* The path of a row, for `why`, when the table alone does not say it; may be NULL. TABLE_NONE: see below. */
+	void (*path)(void *context, uint32_t row, struct buffer *out);
 	void *context;
 	/* A test's chance to change the file between the reading and the look at its stat; NULL but in tests. */
 	void (*after_read)(void *context, unsigned reads);
@@ -53,8 +56,11 @@ int digester_add(struct digester *digester, int dir_fd, const char *name, uint32
 void digester_flush(struct digester *digester);
 const struct digester_totals *digester_totals(const struct digester *digester);
 
-/* Reads the xattrs of the open file or directory into the row. 0 or -errno with `why`. */
-int digester_xattrs(struct digester *digester, int fd, uint32_t row);
+/*
+ * Puts the xattrs of the open file or directory into the table's arena. `row` is the one they are of; TABLE_NONE when
+ * it is in another table: `path` knows. 0 or -errno with `why`.
+ */
+int digester_xattrs(struct digester *digester, int fd, uint32_t row, uint32_t *offset);
 
 /* Fills in the row's stat, and whether it is too fresh to be trusted at the next scan. */
 void digester_stat(struct table_row *row, const struct stat *st, int64_t fresh_after_ns);

@@ -1,4 +1,4 @@
-/* Rows by inode, and copies between them. */
+/* Files by inode, and copies between their names. */
 #include "gateway/context/inodes.h"
 
 #include <errno.h>
@@ -6,72 +6,82 @@
 #define XXH_INLINE_ALL
 #include <xxhash.h>
 
+/* A file as it was when it was read. */
+struct inodes_file {
+	uint64_t inode, size;
+	int64_t mtime_ns, ctime_ns;
+	uint32_t device;
+	struct scan_place place;
+};
+
+void inodes_init(struct inodes *inodes)
+{
+	*inodes = (struct inodes){ .mutex = PTHREAD_MUTEX_INITIALIZER };
+}
+
 void inodes_fini(struct inodes *inodes)
 {
+	free(inodes->files);
 	free(inodes->slots);
 	free(inodes->copies);
-	*inodes = (struct inodes){ 0 };
+	pthread_mutex_destroy(&inodes->mutex);
 }
 
-static uint64_t hash_of(const struct table_row *row)
+static uint64_t hash_of(uint64_t inode, uint32_t device)
 {
-	return XXH3_64bits_withSeed(&row->inode, sizeof(row->inode), row->device);
+	return XXH3_64bits_withSeed(&inode, sizeof(inode), device);
 }
 
+static void insert(const struct inodes *inodes, uint32_t *slots, uint32_t slots_count, uint32_t number)
+{
+	uint64_t slot = hash_of(inodes->files[number].inode, inodes->files[number].device);
+
+	while (slots[slot & (slots_count - 1)])
+		slot++;
+	slots[slot & (slots_count - 1)] = number + 1;
+}
+
+/* The table is at most half full. */
 static int grow(struct inodes *inodes)
 {
-	uint32_t slots = inodes->slots_count ? inodes->slots_count * 2 : 64;
-	uint32_t *grown = calloc(slots, sizeof(*grown));
+	uint32_t capacity = inodes->capacity ? inodes->capacity * 2 : 32, slots_count = 2 * capacity;
+	struct inodes_file *files = realloc(inodes->files, capacity * sizeof(*files));
+	uint32_t *slots;
 
-	if (!grown)
+	if (!files)
 		return -ENOMEM;
-	for (uint32_t i = 0; i < inodes->slots_count; i++) {
-		uint64_t slot;
-
-		if (!inodes->slots[i])
-			continue;
-		slot = hash_of(&inodes->table->rows[inodes->slots[i] - 1]);
-		while (grown[slot & (slots - 1)])
-			slot++;
-		grown[slot & (slots - 1)] = inodes->slots[i];
-	}
+	inodes->files = files;
+	slots = calloc(slots_count, sizeof(*slots));
+	if (!slots)
+		return -ENOMEM;
+	for (uint32_t i = 0; i < inodes->count; i++)
+		insert(inodes, slots, slots_count, i);
 	free(inodes->slots);
-	inodes->slots = grown;
-	inodes->slots_count = slots;
+	inodes->slots = slots;
+	inodes->slots_count = slots_count;
+	inodes->capacity = capacity;
 	return 0;
 }
 
-uint32_t inodes_find(const struct inodes *inodes, const struct table_row *row)
+static const struct inodes_file *find(const struct inodes *inodes, const struct table_row *row)
 {
 	if (inodes->slots_count == 0)
-		return TABLE_NONE;
-	for (uint64_t slot = hash_of(row); inodes->slots[slot & (inodes->slots_count - 1)]; slot++) {
-		uint32_t known = inodes->slots[slot & (inodes->slots_count - 1)] - 1;
-		const struct table_row *candidate = &inodes->table->rows[known];
+		return NULL;
+	for (uint64_t slot = hash_of(row->inode, row->device);; slot++) {
+		uint32_t number = inodes->slots[slot & (inodes->slots_count - 1)];
+		const struct inodes_file *file;
 
-		if (candidate->inode == row->inode && candidate->device == row->device &&
-		    candidate->size == row->size && candidate->mtime_ns == row->mtime_ns &&
-		    candidate->ctime_ns == row->ctime_ns)
-			return known;
+		if (!number)
+			return NULL;
+		file = &inodes->files[number - 1];
+
+		if (file->inode == row->inode && file->device == row->device && file->size == row->size &&
+		    file->mtime_ns == row->mtime_ns && file->ctime_ns == row->ctime_ns)
+			return file;
 	}
-	return TABLE_NONE;
 }
 
-int inodes_add(struct inodes *inodes, uint32_t number)
-{
-	uint64_t slot = hash_of(&inodes->table->rows[number]);
-	int r = 2 * (inodes->count + 1) > inodes->slots_count ? grow(inodes) : 0;
-
-	if (r)
-		return r;
-	while (inodes->slots[slot & (inodes->slots_count - 1)])
-		slot++;
-	inodes->slots[slot & (inodes->slots_count - 1)] = number + 1;
-	inodes->count++;
-	return 0;
-}
-
-int inodes_copy_later(struct inodes *inodes, uint32_t number, uint32_t from)
+static int copy_later(struct inodes *inodes, struct scan_place place, struct scan_place from)
 {
 	if (inodes->copies_count == inodes->copies_capacity) {
 		uint32_t capacity = inodes->copies_capacity * 2 + 64;
@@ -82,15 +92,51 @@ int inodes_copy_later(struct inodes *inodes, uint32_t number, uint32_t from)
 		inodes->copies = moved;
 		inodes->copies_capacity = capacity;
 	}
-	inodes->copies[inodes->copies_count++] = (struct inodes_copy){ .row = number, .from = from };
+	inodes->copies[inodes->copies_count++] = (struct inodes_copy){ .row = place, .from = from };
 	return 0;
 }
 
-void inodes_settle(struct inodes *inodes)
+int inodes_find(struct inodes *inodes, const struct table_row *row, struct scan_place place)
+{
+	const struct inodes_file *file;
+	int r = 0;
+
+	pthread_mutex_lock(&inodes->mutex);
+	file = find(inodes, row);
+	if (file)
+		r = copy_later(inodes, place, file->place);
+	pthread_mutex_unlock(&inodes->mutex);
+	return r ? r : file != NULL;
+}
+
+int inodes_add(struct inodes *inodes, const struct table_row *row, struct scan_place place)
+{
+	int r = 0;
+
+	pthread_mutex_lock(&inodes->mutex);
+	if (inodes->count == inodes->capacity)
+		r = grow(inodes);
+	if (!r) {
+		inodes->files[inodes->count] = (struct inodes_file){
+			.inode = row->inode,
+			.size = row->size,
+			.mtime_ns = row->mtime_ns,
+			.ctime_ns = row->ctime_ns,
+			.device = row->device,
+			.place = place,
+		};
+		insert(inodes, inodes->slots, inodes->slots_count, inodes->count++);
+	}
+	pthread_mutex_unlock(&inodes->mutex);
+	return r;
+}
+
+void inodes_settle(const struct inodes *inodes, const struct scan_part *parts, struct table *table)
 {
 	for (uint32_t i = 0; i < inodes->copies_count; i++) {
-		const struct table_row *from = &inodes->table->rows[inodes->copies[i].from];
-		struct table_row *row = &inodes->table->rows[inodes->copies[i].row];
+		const struct inodes_copy *copy = &inodes->copies[i];
+		const struct table_row *from = &table->rows[scan_part_joined_row(parts, table, copy->from)];
+		struct table_row *row = &table->rows[scan_part_joined_row(parts, table, copy->row)];
 
 		memcpy(row->hash, from->hash, sizeof(row->hash));
 		row->link = from->link;

@@ -20,7 +20,8 @@ struct manifest_options {
 	const char *snapshot_path;       /* where the snapshot of this directory is kept; NULL: none is used */
 	const char *ignore_path; /* a .dockerignore; NULL: `path`/.dockerignore when it is there and `use_ignore` */
 	bool use_ignore;
-	/* At most every 1,000 entries or 8 MiB, and once at the end. */
+	unsigned threads;                /* that scan: see scan.h; 0: as many as there are cores */
+	/* At most every 1,000 entries or 8 MiB, and once at the end; by any thread, one at a time. */
 	void (*progress)(void *context, uint64_t entries, uint64_t files_read, uint64_t bytes_read);
 	void *context;
 };
@@ -83,6 +84,14 @@ int manifest_read(struct manifest *manifest, const struct digest *digest, void *
  */
 int manifest_read_many(struct manifest *manifest, const struct blob_piece *pieces, size_t count, char *why,
                        size_t why_size);
+
+/*
+ * What a blob of this tree is likely to resemble in the last committed one (former.h), at most `max` blobs. How many; 0 when that was
+ * not committed to the gateway `gateway_id`.
+ */
+size_t manifest_bases(struct manifest *manifest, struct span gateway_id, const struct digest *blob, struct digest *bases, size_t max);
+/* The bytes of one of these: of a directory or recipe. -ENOENT: of a content, which was not kept. Else as manifest_read(). */
+int manifest_read_base(struct manifest *manifest, const struct digest *digest, void *buffer);
 
 /*
  * After the root was committed: keep the snapshot for the next time (written aside, synced, renamed). Writes nothing

@@ -12,13 +12,28 @@ struct table table_make(const struct table *former)
 	return (struct table){ .former = former };
 }
 
+struct table table_borrow(const struct table *former)
+{
+	struct table table = *former;
+
+	table.rows_capacity = table.directories_capacity = table.recipes_capacity = table.names_capacity = 0;
+	table.chunks_capacity = 0;
+	table.former = former;
+	return table;
+}
+
 void table_fini(struct table *table)
 {
-	free(table->rows);
-	free(table->directories);
-	free(table->recipes);
-	free(table->chunks);
-	free(table->names);
+	if (table->rows_capacity)
+		free(table->rows);
+	if (table->directories_capacity)
+		free(table->directories);
+	if (table->recipes_capacity)
+		free(table->recipes);
+	if (table->chunks_capacity)
+		free(table->chunks);
+	if (table->names_capacity)
+		free(table->names);
 	*table = (struct table){ 0 };
 }
 
@@ -54,6 +69,57 @@ static int reserve32(void **items, uint32_t *capacity, uint32_t count, uint32_t 
 
 	*capacity = (uint32_t)wide;
 	return r;
+}
+
+/* As much as is asked for, and no more. */
+static int reserve_exactly(void **items, uint32_t *capacity, uint64_t wanted, size_t item_size, uint64_t max)
+{
+	void *moved;
+
+	if (wanted > max)
+		return -EOVERFLOW;
+	if (wanted <= *capacity)
+		return 0;
+	moved = realloc(*items, wanted * item_size);
+	if (!moved)
+		return -ENOMEM;
+	*items = moved;
+	*capacity = (uint32_t)wanted;
+	return 0;
+}
+
+int table_reserve(struct table *table, uint64_t rows, uint32_t names_bytes)
+{
+	int r = reserve_exactly((void **)&table->rows, &table->rows_capacity, rows, sizeof(table->rows[0]),
+				TABLE_ROWS_MAX);
+
+	if (!r)
+		r = reserve_exactly((void **)&table->names, &table->names_capacity, names_bytes, 1,
+				    TABLE_NAMES_BYTES_MAX);
+	return r;
+}
+
+struct table_mark table_mark(const struct table *table)
+{
+	return (struct table_mark){
+		.rows = table->rows_count,
+		.recipes = table->recipes_count,
+		.names_bytes = table->names_bytes,
+		.chunks = table->chunks_count,
+	};
+}
+
+void table_rewind(struct table *table, const struct table_mark *mark)
+{
+	struct table_directory *last = &table->directories[table->directories_count - 1];
+
+	CHECK(table->directories_count > 0);
+	CHECK(mark->rows >= last->first);
+	last->count = mark->rows - last->first;
+	table->rows_count = mark->rows;
+	table->recipes_count = mark->recipes;
+	table->names_bytes = mark->names_bytes;
+	table->chunks_count = mark->chunks;
 }
 
 int table_add_bytes(struct table *table, struct span bytes, uint32_t *offset)

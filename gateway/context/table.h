@@ -90,7 +90,9 @@ struct table {
 
 /* An empty one that grows. */
 struct table table_make(const struct table *former);
-void table_fini(struct table *table);            /* not of a borrowed one */
+/* The same rows as those of `former`, in place. Nothing may be added. */
+struct table table_borrow(const struct table *former);
+void table_fini(struct table *table);            /* leaves what is borrowed */
 
 /*
  * Each returns 0, -ENOMEM, or -EOVERFLOW when a bound above is reached. What is added is zero but for what is given. A
@@ -98,6 +100,15 @@ void table_fini(struct table *table);            /* not of a borrowed one */
  */
 int table_add_row(struct table *table, struct span name, uint32_t *row);
 int table_add_directory(struct table *table, uint32_t parent, uint32_t row, uint32_t *directory);
+/* Room for that many in all. */
+int table_reserve(struct table *table, uint64_t rows, uint32_t names_bytes);
+/* How much there is of everything. Rewinding takes back what came later; no directory did. */
+struct table_mark {
+	uint32_t rows, recipes, names_bytes;
+	uint64_t chunks;
+};
+struct table_mark table_mark(const struct table *table);
+void table_rewind(struct table *table, const struct table_mark *mark);
 /* Takes the newest row back; its directory is still the last. */
 void table_drop_row(struct table *table);
 int table_add_recipe(struct table *table, const struct table_recipe *recipe, uint32_t *number);

@@ -15,7 +15,7 @@
  *
  * When the gateway lacks most of it and wants it so, entries go to it once all are listed, and names of contents as it has
  * them, while others are still read (giver_ahead.c): then nothing that goes wrong later can make the context unfit any more,
- * and it is lost.
+ * and it is lost. What the executor waits for then comes first (giver_urge.c).
  *
  * What was read is held in the store until the gateway has it. So a store may be smaller than a context: past the service's
  * window everything is sent ahead, and buildx waits for the link.
@@ -37,11 +37,13 @@
 #define GIVER_FETCHES_MAX 128            /* files asked of buildx at a time, a call; fsutil's sender queues as many */
 #define GIVER_LOADS_MAX   8              /* blobs read from the store at a time for a pack */
 #define GIVER_PUSHES_MAX  4              /* times that a push is tried whose connection is lost */
+#define GIVER_URGENT_MAX  512            /* files that the executor waits for, and that are hurried at a time */
+#define GIVER_FULL_NS      60000000000ull       /* that the edge's store may have no room: what others hold there goes on to the gateway */
 #define GIVER_SAMPLE      64             /* blobs asked about before it is known whether the gateway lacks most of them */
 
 struct giver_counters {
-	uint64_t gives, gives_unchanged, gives_unfit, entries, files_read, bytes_read, bytes_sent, files_read_again,
-	         pushes_again;
+	uint64_t gives, gives_unchanged, gives_unfit, entries, files_read, bytes_read, bytes_sent, blobs_asked,
+	         files_read_again, pushes_again, files_urged;
 };
 
 /* One an edge. All but the counters and `open` is the owner's. */
@@ -53,9 +55,9 @@ struct giver_service {
 	struct pusher *pusher;
 	bool mtime_distrust;             /* as if no file were known: all are read anew */
 	const char *directory;           /* where long listings go */
-	uint64_t window_bytes;           /* of contents, a call: read of buildx and not yet at the gateway; then buildx waits */
+	uint64_t window_bytes;           /* of contents, all calls together: read of buildx and not yet at the gateway; then buildx waits */
 	struct giver_counters counters;
-	unsigned open;
+	unsigned open, listing;          /* calls; of them, those that still read */
 };
 
 /*

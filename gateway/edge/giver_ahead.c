@@ -98,6 +98,16 @@ static void tell_named(struct giver *giver)
 	buffer_fini(&run);
 }
 
+void giver_ahead_tell_one(struct giver *giver, uint32_t number)
+{
+	struct buffer run = buffer_heap(2 * RUN_BYTES);
+	uint64_t previous = 0;
+
+	put_name(giver, number, &run, &previous);
+	send_names(giver, &run, &previous);
+	buffer_fini(&run);
+}
+
 void giver_ahead_step(struct giver *giver)
 {
 	if (!giver->ahead && giver->ask_ahead && giver->cold && giver->listing.ended && giver->state == GIVER_LISTING)

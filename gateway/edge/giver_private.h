@@ -1,9 +1,10 @@
-/* giver_private: what giver.c (the gateway's call), giver_read.c (buildx's), and giver_push.c share of a call. */
+/* giver_private: what giver.c (the gateway's call), giver_read.c (buildx's), giver_push.c and the others share of a call. */
 #pragma once
 
 #include "gateway/base/digest_set.h"
 #include "gateway/broker/packet_queue.h"
 #include "gateway/cas/ingest.h"
+#include "gateway/edge/bases.h"
 #include "gateway/edge/giver.h"
 #include "gateway/edge/listing.h"
 #include "gateway/edge/recipes.h"
@@ -23,7 +24,7 @@ enum giver_state {
 
 enum giver_entry_state {
 	GIVER_ENTRY_SEEN,
-	GIVER_ENTRY_WANTED,              /* `next` is the one behind it */
+	GIVER_ENTRY_WANTED,
 	GIVER_ENTRY_UNDER_WAY,           /* `next` is the number of its fetch */
 	GIVER_ENTRY_READ,                /* buildx was asked, which can be done once */
 };
@@ -45,6 +46,9 @@ struct fetch {
 	uint64_t received;
 	struct stat_claim claim;
 	struct ingest_file file;
+	bool has_former;
+	struct content_name former;      /* what was at its path before */
+	uint64_t put_bytes;              /* of it in the store; a hint, as batches may overtake each other */
 	struct list link;                /* giver.free */
 };
 
@@ -63,6 +67,12 @@ struct pack_read {
 	int result;
 	bool stepping;
 	struct load loads[GIVER_LOADS_MAX];
+};
+
+/* Entries that wait to be asked for, in order. */
+struct numbers {
+	uint32_t *items;
+	size_t first, count, room;
 };
 
 struct holder;
@@ -84,7 +94,8 @@ struct giver {
 
 	struct listing listing;
 	uint32_t looked;                 /* entries before it were looked up, or queued */
-	uint32_t wanted_first, wanted_last;
+	struct numbers hurried, wanted;  /* those of `hurried` first; who was asked for meanwhile is in them still */
+	uint32_t wanted_count, again_count;      /* entries of that state; of these and those under way: had been named before */
 	struct fetch *fetches;           /* GIVER_FETCHES_MAX, made with the first */
 	struct list free;
 	unsigned fetching;
@@ -96,7 +107,8 @@ struct giver {
 	struct store_hold *hold, *hold_before;   /* of what was noted last; of what was noted up to `before_end` */
 	size_t before_end;
 	uint64_t lot_bytes;              /* noted under `hold` */
-	bool windowed;                   /* the window was full once */
+	bool windowed;                   /* the window was full once, or the store */
+	bool pressed;                    /* the store is full: what is held there is let go as soon as it can be */
 	bool held_by_window, held_by_store;      /* buildx's call waits */
 	struct buffer unstored;          /* what the store did not take of the last DATA, which is `unstored_of`'s */
 	struct fetch *unstored_of;
@@ -109,8 +121,19 @@ struct giver {
 	bool recipes_all;                /* also of those that the gateway is thought to have */
 	bool recipe_lacking;             /* the uploader asked for one that was not loaded */
 	uint32_t load_next;              /* entry */
+	uint32_t load_of;                /* whose recipe is being read */
 	struct store_read load;
 	bool loading;
+
+	bool formers_pending;
+	struct stat_request formers_request;
+	struct stat_table *formers_table;        /* what paths of a directory of this name held; NULL: nothing is remembered */
+	struct bases bases;
+	struct digest_vector formers;    /* former recipes, from former_next on to be loaded */
+	size_t former_next;
+	struct store_read former_load;
+	bool former_loading;
+	struct digest_set formers_lost;  /* of them: not to be had any more */
 
 	struct digest_vector noted;      /* in the store by this call */
 	size_t fed, confirmed;           /* of them: handed to the uploader, and answered for, in order */
@@ -118,11 +141,14 @@ struct giver {
 	uint64_t confirmed_bytes;
 	struct digest_set stored, fed_ever;
 	enum giver_feed feed;
-	size_t sample_stored;
 	bool cold;                       /* the gateway lacks most of the sample */
 	bool ahead;                      /* it was told the entries */
 	struct giver_named *named;       /* contents in the order in which they got their names; of them told */
 	size_t named_count, named_room, named_told;
+	uint32_t urgent[GIVER_URGENT_MAX];       /* entries that the executor waits for */
+	unsigned urgent_count;
+	bool urge;                       /* something happened to them */
+	uint64_t urged_bytes;            /* noted for them, and not read */
 	struct uploader *uploader;
 	struct uploader_source source;
 	struct digest_vector directories, contents;      /* lent to the uploader */
@@ -134,7 +160,7 @@ struct giver {
 	unsigned tries;
 	bool restart;                    /* when the uploader has closed */
 	bool uploader_closing;
-	uint64_t sent_counted;           /* of what the uploader has sent */
+	uint64_t sent_counted, asked_counted;    /* of what the uploader has sent and asked */
 	bool stale;                      /* what the store lost is being read again */
 
 	struct op turn;                  /* a step, from the loop */
@@ -165,12 +191,40 @@ int giver_read_open(struct giver *giver, const struct grpc_request *head, struct
 bool giver_read_done(const struct giver *giver);
 /* Asks buildx for a file whose content the store has lost. False: that was done before, or buildx has gone. */
 bool giver_read_again(struct giver *giver, uint32_t number);
+/* The gateway has all: of a store that is smaller nothing is held any more. */
+void giver_read_given(struct giver *giver);
 /* The gateway wants no more: FIN. */
 void giver_read_finish(struct giver *giver);
+/* Asks for it before all others. */
+void giver_read_hurry(struct giver *giver, uint32_t number);
 /* The gateway has more of what was read: goes on reading if there is room, and lets the store forget. */
 void giver_read_resume(struct giver *giver);
 void giver_read_close(struct giver *giver);
 void giver_read_fini(struct giver *giver);
+
+/* A table is there. */
+void giver_read_tables(struct giver *giver);
+
+/* ---- giver_bases.c ---- */
+
+/* Asks for what is remembered of a directory of this name. Until it is there nothing is looked up. */
+void giver_bases_open(struct giver *giver, struct span shared_key, struct span directory, uint32_t uid);
+void giver_bases_close(struct giver *giver);
+/* A file is asked for: what was at its path is looked up. */
+void giver_bases_begin(struct fetch *fetch, struct span path);
+/* The next blob of it is in the store. */
+void giver_bases_put(struct fetch *fetch, const struct digest *blob);
+void giver_bases_named(struct fetch *fetch, const struct content_name *name);
+/* The tree is made: what its directories were is looked up. */
+void giver_bases_directories(struct giver *giver);
+/* Nothing that was looked up is still being read: bases are known as far as they ever will be. */
+bool giver_bases_loaded(const struct giver *giver);
+/* The same of what this blob is told by. */
+bool giver_bases_ready(const struct giver *giver, const struct digest *blob);
+size_t giver_bases_find(const struct giver *giver, const struct digest *blob, struct digest bases[static UPLOADER_BASES_MAX]);
+/* The gateway has it all: what is new is what comes next to be compared with. Before it is known. */
+void giver_bases_learn(struct giver *giver);
+void giver_bases_fini(struct giver *giver);
 
 /* ---- giver_ahead.c ---- */
 
@@ -180,7 +234,15 @@ void giver_ahead_named(struct giver *giver, uint32_t number);
 void giver_ahead_step(struct giver *giver);
 /* All is at the gateway: the rest of the names, before the root. */
 void giver_ahead_finish(struct giver *giver);
+/* This one's name, out of turn. */
+void giver_ahead_tell_one(struct giver *giver, uint32_t number);
 void giver_ahead_fini(struct giver *giver);
+
+/* ---- giver_urge.c ---- */
+
+/* A number list: the executor waits for these. False: it is no good. */
+bool giver_urge_take(struct giver *giver, struct span numbers);
+void giver_urge_step(struct giver *giver);
 
 /* ---- giver_push.c ---- */
 
@@ -188,6 +250,8 @@ void giver_ahead_fini(struct giver *giver);
 void giver_push_feed(struct giver *giver);
 /* The bytes that were read and that the gateway is not known to have. */
 uint64_t giver_push_pending(const struct giver *giver);
+/* All recipes of this file are known. False: one is being read, or will be. */
+bool giver_push_has_recipe(struct giver *giver, uint32_t number);
 /* Loads what is lacking of recipes. True: nothing is. */
 bool giver_push_load(struct giver *giver);
 void giver_push_commit(struct giver *giver);

@@ -34,17 +34,18 @@ static void load_on_read(struct store_read *read)
 	bool there = read->result == STORE_OK;
 
 	giver->loading = false;
+	giver->urge = true;
 	if (giver->state == GIVER_OVER)
 		giver_wake(giver);
 	else if (there && load_take(giver, &read->digest, read->blob))
 		giver_wake(giver);
-	else if (!there && !giver_read_again(giver, giver->load_next))
+	else if (!there && !giver_read_again(giver, giver->load_of))
 		giver_unfit(giver, "the edge's store lost what it had just read: raise --ceiling");
 	free(read->buffer);
 	read->buffer = NULL;
 }
 
-static void load_start(struct giver *giver, const struct digest *digest)
+static void load_start(struct giver *giver, uint32_t number, const struct digest *digest)
 {
 	giver->load = (struct store_read){
 		.scope = giver->service->scope, .digest = *digest, .fn = load_on_read,
@@ -54,26 +55,46 @@ static void load_start(struct giver *giver, const struct digest *digest)
 		giver_unfit(giver, "the edge is out of memory");
 		return;
 	}
+	giver->load_of = number;
 	giver->loading = true;
 	store_read(giver->service->cas->store, &giver->load);
 }
 
 /* What is lacking of a recipe is being read. */
-static bool load_recipe(struct giver *giver, const struct digest *digest)
+static bool load_recipe(struct giver *giver, uint32_t number, const struct digest *digest)
 {
 	const struct recipe_record *record = recipes_find(&giver->recipes, digest);
 
 	if (!record) {
-		load_start(giver, digest);
+		load_start(giver, number, digest);
 		return true;
 	}
 	for (uint32_t i = 0; record->are_recipes && i < record->count; i++) {
 		if (recipes_find(&giver->recipes, &record->blobs[i]))
 			continue;
-		load_start(giver, &record->blobs[i]);
+		load_start(giver, number, &record->blobs[i]);
 		return true;
 	}
 	return false;
+}
+
+/* Of most contents: then asking about the others is less than the walk along closure marks. */
+static bool knows_most(const struct giver *giver)
+{
+	uint32_t contents = 0, known = 0;
+
+	if (!giver->known || !giver->known->count)
+		return false;
+	for (uint32_t i = 0; i < giver->listing.count; i++) {
+		const struct listing_entry *entry = listing_at(&giver->listing, i);
+		struct digest digest = listing_digest(entry);
+
+		if (!(entry->flags & LISTING_DATA) || !digest.size)
+			continue;
+		contents++;
+		known += known_has(giver->known, &digest);
+	}
+	return 2 * known >= contents;
 }
 
 static bool is_needed(const struct giver *giver, const struct listing_entry *entry)
@@ -82,18 +103,29 @@ static bool is_needed(const struct giver *giver, const struct listing_entry *ent
 
 	if (!(entry->flags & LISTING_DATA) || !(entry->flags & LISTING_RECIPE))
 		return false;
-	return giver->recipes_all || !giver->known || !known_has(giver->known, &digest);
+	return giver->recipes_all || !giver->source.assume || !known_has(giver->known, &digest);
+}
+
+bool giver_push_has_recipe(struct giver *giver, uint32_t number)
+{
+	struct digest digest = listing_digest(listing_at(&giver->listing, number));
+
+	return !giver->loading && !load_recipe(giver, number, &digest);
 }
 
 bool giver_push_load(struct giver *giver)
 {
+	if (!giver_bases_loaded(giver))
+		return false;
+	if (giver->load_next == 0)
+		giver->source.assume = knows_most(giver);
 	for (; giver->load_next < giver->listing.count; giver->load_next++) {
 		const struct listing_entry *entry = listing_at(&giver->listing, giver->load_next);
 		struct digest digest = listing_digest(entry);
 
 		if (giver->loading || entry->state == GIVER_ENTRY_WANTED || entry->state == GIVER_ENTRY_UNDER_WAY)
 			return false;
-		if (is_needed(giver, entry) && load_recipe(giver, &digest))
+		if (is_needed(giver, entry) && load_recipe(giver, giver->load_next, &digest))
 			return false;
 	}
 	return true;
@@ -161,14 +193,28 @@ static bool source_known(struct uploader_source *source, const struct digest *bl
 	return known_has(of_source(source)->known, blob);
 }
 
+static size_t source_bases(struct uploader_source *source, const struct digest *blob,
+                           struct digest bases[static UPLOADER_BASES_MAX])
+{
+	return giver_bases_find(of_source(source), blob, bases);
+}
+
 /* ---- the source: bytes ---- */
+
+/* The blobs of a pack, then its bases. */
+static struct uploader_piece *piece_at(const struct pack_read *pack, size_t i)
+{
+	const struct uploader_read *read = pack->read;
+
+	return i < read->count ? &read->pieces[i] : &read->bases[i - read->count];
+}
 
 static void pack_step(struct pack_read *pack);
 
 static void pack_miss(struct pack_read *pack, size_t piece)
 {
-	pack->read->pieces[piece].stale = true;
-	if (pack->result == UPLOADER_READ_OK)
+	piece_at(pack, piece)->stale = true;
+	if (piece < pack->read->count && pack->result == UPLOADER_READ_OK)
 		pack->result = UPLOADER_READ_STALE;
 }
 
@@ -176,7 +222,7 @@ static void pack_on_read(struct store_read *read)
 {
 	struct load *load = container_of(read, struct load, read);
 	struct pack_read *pack = load->pack;
-	struct uploader_piece *piece = &pack->read->pieces[load->piece];
+	struct uploader_piece *piece = piece_at(pack, load->piece);
 
 	if (read->result == STORE_OK)
 		memcpy(piece->buffer, read->blob.data, read->blob.size);
@@ -207,7 +253,7 @@ static int pack_directory(struct pack_read *pack, struct uploader_piece *piece, 
 
 static void pack_load(struct pack_read *pack, struct load *load, size_t i)
 {
-	struct uploader_piece *piece = &pack->read->pieces[i];
+	struct uploader_piece *piece = piece_at(pack, i);
 
 	load->read = (struct store_read){
 		.scope = pack->giver->service->scope, .digest = piece->digest, .fn = pack_on_read,
@@ -236,7 +282,7 @@ static void pack_done(struct pack_read *pack)
 	struct giver *giver = pack->giver;
 	struct uploader_read *read = pack->read;
 
-	if (!read || pack->under_way || (pack->next < read->count && pack->result >= 0))
+	if (!read || pack->under_way || (pack->next < read->count + read->bases_count && pack->result >= 0))
 		return;
 	pack->read = NULL;
 	read->done(read, pack->result);
@@ -253,8 +299,8 @@ static void pack_step(struct pack_read *pack)
 	if (pack->stepping)
 		return;
 	pack->stepping = true;
-	while (pack->next < pack->read->count && pack->result >= 0) {
-		struct uploader_piece *piece = &pack->read->pieces[pack->next];
+	while (pack->next < pack->read->count + pack->read->bases_count && pack->result >= 0) {
+		struct uploader_piece *piece = piece_at(pack, pack->next);
 
 		if (pack->giver->made && listing_find(&pack->giver->listing, &piece->digest, &number)) {
 			int r = pack_directory(pack, piece, number);
@@ -290,26 +336,32 @@ static void source_read(struct uploader_source *source, struct uploader_read *re
 }
 
 static const struct uploader_source_ops source_ops = {
-	.children = source_children, .recipe_children = source_recipe_children, .known = source_known, .read = source_read,
+	.children = source_children, .recipe_children = source_recipe_children, .known = source_known, .bases = source_bases,
+	.read = source_read,
 };
 
 /* ---- the uploader's events ---- */
 
 /* Most of the sample was there: asking about the rest would cost more than the walk along closure marks. */
+static void feed_judge(struct giver *giver)
+{
+	const struct uploader_totals *totals = giver->uploader ? uploader_totals(giver->uploader) : NULL;
+
+	if (!totals || giver->feed != GIVER_FEED_SAMPLE || giver->stored_count + totals->blobs_promised < GIVER_SAMPLE)
+		return;
+	giver->cold = (totals->blobs_sent + totals->blobs_promised) * 4 >= totals->blobs_asked;
+	giver->feed = giver->cold ? GIVER_FEED_ALL : GIVER_FEED_NONE;
+}
+
 static void uploader_on_stored(struct uploader *uploader, const struct digest *digests, size_t count)
 {
 	struct giver *giver = uploader_owner(uploader);
-	const struct uploader_totals *totals = uploader_totals(uploader);
 
-	giver->sample_stored += count;
 	giver->stored_count += count;
+	giver->urge = true;
 	for (size_t i = 0; i < count; i++)
 		(void)digest_set_add(&giver->stored, &digests[i]);       /* what is not noted here is waited for longer */
 	giver_wake(giver);
-	if (giver->feed != GIVER_FEED_SAMPLE || giver->sample_stored < GIVER_SAMPLE)
-		return;
-	giver->cold = totals->blobs_sent * 4 >= totals->blobs_asked;
-	giver->feed = giver->cold ? GIVER_FEED_ALL : GIVER_FEED_NONE;
 }
 
 /* ---- what the store lost ---- */
@@ -423,13 +475,15 @@ static void note_known(struct giver *giver)
 	}
 }
 
-static void giver_count_sent(struct giver *giver)
+static void giver_count_push(struct giver *giver)
 {
 	const struct uploader_totals *totals = uploader_totals(giver->uploader);
 
 	giver->bytes_sent += totals->bytes_sent - giver->sent_counted;
 	giver->service->counters.bytes_sent += totals->bytes_sent - giver->sent_counted;
+	giver->service->counters.blobs_asked += totals->blobs_asked - giver->asked_counted;
 	giver->sent_counted = totals->bytes_sent;
+	giver->asked_counted = totals->blobs_asked;
 }
 
 static void restart(struct giver *giver)
@@ -446,8 +500,9 @@ static void uploader_on_done(struct uploader *uploader, int outcome, enum grpc_s
 
 	if (giver->state == GIVER_OVER)
 		return;
-	giver_count_sent(giver);
+	giver_count_push(giver);
 	if (outcome == UPLOADER_OK) {
+		giver_bases_learn(giver);
 		note_known(giver);
 		giver_on_committed(giver);
 		return;
@@ -476,7 +531,7 @@ static void uploader_on_closed(void *owner)
 
 	giver->uploader = NULL;
 	giver->restart = giver->uploader_closing = false;
-	giver->sent_counted = 0;
+	giver->sent_counted = giver->asked_counted = 0;
 	giver->fed = giver->confirmed;
 	giver->fed_count = giver->stored_count = 0;
 	digest_set_fini(&giver->stored);
@@ -525,19 +580,20 @@ static bool is_new(const struct giver *giver, const struct digest *digest)
 	return !giver->known || !known_has(giver->known, digest);
 }
 
-/* When the gateway knows a root of this context, or this edge what it pushed, only what is new is worth a question. */
+/*
+ * What this edge did not push itself it asks about, a few at first: of a directory it may know no more than a look at the
+ * .dockerignore in it. When it knows nothing and the gateway a root, the walk from there is all.
+ */
 static void feed_decide(struct giver *giver)
 {
-	bool warm = giver->known && giver->known->count > 0;
+	bool knows = giver->known && giver->known->count > 0;
 
+	feed_judge(giver);
 	if (giver->asked && giver->windowed)
 		giver->feed = GIVER_FEED_ALL;
 	if (giver->feed != GIVER_FEED_UNDECIDED || !giver->asked)
 		return;
-	if (warm)
-		giver->feed = GIVER_FEED_ALL;
-	else
-		giver->feed = giver->ask_known.size ? GIVER_FEED_NONE : GIVER_FEED_SAMPLE;
+	giver->feed = knows || !giver->ask_known.size ? GIVER_FEED_SAMPLE : GIVER_FEED_NONE;
 }
 
 static size_t feed_end(const struct giver *giver)
@@ -567,7 +623,9 @@ static void confirm(struct giver *giver)
 
 uint64_t giver_push_pending(const struct giver *giver)
 {
-	return giver->bytes_read > giver->confirmed_bytes ? giver->bytes_read - giver->confirmed_bytes : 0;
+	uint64_t noted = giver->bytes_read + giver->urged_bytes;
+
+	return noted > giver->confirmed_bytes ? noted - giver->confirmed_bytes : 0;
 }
 
 void giver_push_feed(struct giver *giver)
@@ -575,7 +633,7 @@ void giver_push_feed(struct giver *giver)
 	size_t end;
 
 	feed_decide(giver);
-	if (giver->stale && giver->wanted_first == LISTING_NONE && giver->fetching == 0 && giver->state == GIVER_PUSHING) {
+	if (giver->stale && giver->again_count == 0 && giver->uploader && !giver->restart && !giver->uploader_closing) {
 		giver->stale = false;
 		uploader_retry(giver->uploader);
 		return;
@@ -585,7 +643,7 @@ void giver_push_feed(struct giver *giver)
 	end = feed_end(giver);
 	if (giver->state > GIVER_LOADING || giver->restart || giver->fed >= end || !uploader_make(giver))
 		return;
-	while (giver->fed < end) {
+	while (giver->fed < end && giver_bases_ready(giver, &giver->noted.items[giver->fed])) {
 		const struct digest *digest = &giver->noted.items[giver->fed++];
 
 		if (!is_new(giver, digest) || digest_set_add(&giver->fed_ever, digest) == 0)
@@ -602,7 +660,7 @@ void giver_push_commit(struct giver *giver)
 {
 	if (!uploader_make(giver))
 		return;
-	giver->source.assume = giver->known && giver->known->count > 0;
+	giver_bases_directories(giver);
 	uploader_commit(giver->uploader, &giver->listing.root);
 }
 
@@ -612,6 +670,7 @@ void giver_push_close(struct giver *giver)
 	if (!giver->uploader || giver->uploader_closing)
 		return;
 	giver->uploader_closing = true;
+	giver_count_push(giver);
 	uploader_close(giver->uploader);
 }
 
@@ -620,11 +679,12 @@ bool giver_push_idle(const struct giver *giver)
 	for (size_t i = 0; i < UPLOADER_PACKS_MAX; i++)
 		if (giver->packs[i].read)
 			return false;
-	return !giver->uploader && !giver->loading;
+	return !giver->uploader && !giver->loading && !giver->former_loading;
 }
 
 void giver_push_fini(struct giver *giver)
 {
+	giver_bases_fini(giver);
 	recipes_fini(&giver->recipes);
 	digest_set_fini(&giver->stored);
 	digest_set_fini(&giver->fed_ever);

@@ -70,6 +70,7 @@ static void fetch_done(struct fetch *fetch, const struct content_name *name)
 
 	entry->state = fetch->requested ? GIVER_ENTRY_READ : GIVER_ENTRY_SEEN;
 	fetch_release(fetch);
+	giver->again_count -= again;
 	if (again && !digest_equal(&before.digest, &name->digest)) {
 		giver_unfit(giver, "a file changed while it was read");
 		return;
@@ -88,7 +89,11 @@ static void fetch_request(struct fetch *fetch)
 {
 	struct giver *giver = fetch->giver;
 	uint8_t packet[FSUTIL_HEAD_BYTES_MAX];
+	struct buffer path = buffer_heap(TREE_PATH_MAX + 1);
 
+	listing_path(&giver->listing, fetch->number, &path);
+	giver_bases_begin(fetch, buffer_span(&path));
+	buffer_fini(&path);
 	fetch->requested = fetch->storing = true;
 	giver->files_read++;
 	giver->service->counters.files_read++;
@@ -146,10 +151,39 @@ static bool fetches_make(struct giver *giver)
 	return true;
 }
 
+static bool numbers_put(struct numbers *numbers, uint32_t number)
+{
+	size_t room = numbers->room * 2 + 256;
+	uint32_t *moved;
+
+	if (numbers->count == numbers->room) {
+		moved = realloc(numbers->items, room * sizeof(*moved));
+		if (!moved)
+			return false;
+		numbers->items = moved;
+		numbers->room = room;
+	}
+	numbers->items[numbers->count++] = number;
+	return true;
+}
+
+/* The next one that is still wanted; LISTING_NONE: there is none. */
+static uint32_t numbers_take(struct numbers *numbers, const struct listing *listing)
+{
+	while (numbers->first < numbers->count) {
+		uint32_t number = numbers->items[numbers->first++];
+
+		if (listing_at(listing, number)->state == GIVER_ENTRY_WANTED)
+			return number;
+	}
+	numbers->first = numbers->count = 0;
+	return LISTING_NONE;
+}
+
 static void fetches_start(struct giver *giver)
 {
-	while (giver->state != GIVER_OVER && giver->wanted_first != LISTING_NONE) {
-		struct listing_entry *entry = listing_at(&giver->listing, giver->wanted_first);
+	while (giver->state != GIVER_OVER && giver->wanted_count) {
+		struct listing_entry *entry;
 		struct fetch *fetch;
 
 		if (!giver->fetches && !fetches_make(giver)) {
@@ -159,8 +193,12 @@ static void fetches_start(struct giver *giver)
 		if (list_empty(&giver->free))
 			return;
 		fetch = container_of(list_take(&giver->free), struct fetch, link);
-		fetch->number = giver->wanted_first;
-		giver->wanted_first = entry->next;
+		fetch->number = numbers_take(&giver->hurried, &giver->listing);
+		if (fetch->number == LISTING_NONE)
+			fetch->number = numbers_take(&giver->wanted, &giver->listing);
+		CHECK(fetch->number != LISTING_NONE);
+		giver->wanted_count--;
+		entry = listing_at(&giver->listing, fetch->number);
 		entry->state = GIVER_ENTRY_UNDER_WAY;
 		entry->next = (uint32_t)(fetch - giver->fetches);
 		giver->fetching++;
@@ -170,13 +208,18 @@ static void fetches_start(struct giver *giver)
 
 static void want(struct giver *giver, uint32_t number)
 {
+	if (!numbers_put(&giver->wanted, number)) {
+		giver_unfit(giver, "the edge is out of memory");
+		return;
+	}
 	listing_at(&giver->listing, number)->state = GIVER_ENTRY_WANTED;
-	listing_at(&giver->listing, number)->next = LISTING_NONE;
-	if (giver->wanted_first == LISTING_NONE)
-		giver->wanted_first = number;
-	else
-		listing_at(&giver->listing, giver->wanted_last)->next = number;
-	giver->wanted_last = number;
+	giver->wanted_count++;
+}
+
+void giver_read_hurry(struct giver *giver, uint32_t number)
+{
+	if (listing_at(&giver->listing, number)->state == GIVER_ENTRY_WANTED)
+		(void)numbers_put(&giver->hurried, number);      /* else it comes in its turn */
 }
 
 /* ---- entries ---- */
@@ -207,7 +250,7 @@ static void look_up_all(struct giver *giver)
 {
 	struct buffer path = buffer_heap(TREE_PATH_MAX + 1);
 
-	if (giver->table_pending || giver->state != GIVER_LISTING)
+	if (giver->table_pending || giver->formers_pending || giver->state != GIVER_LISTING)
 		return;
 	while (giver->looked < giver->listing.count)
 		look_up(giver, giver->looked++, &path);
@@ -259,10 +302,18 @@ static void store_data(struct fetch *fetch, struct span data)
 	call_hold(&giver->client);
 }
 
+/* This call's part of it. */
+static uint64_t window_bytes(const struct giver *giver)
+{
+	const struct giver_service *service = giver->service;
+
+	return service->window_bytes / (service->listing > 1 ? service->listing : 1);
+}
+
 /* More than a part of the store: what is read goes to the gateway first. Not of what is read again, which was there once. */
 static void window_check(struct giver *giver)
 {
-	if (giver->state != GIVER_LISTING || giver_push_pending(giver) <= giver->service->window_bytes)
+	if (giver->state != GIVER_LISTING || giver->again_count || giver_push_pending(giver) <= window_bytes(giver))
 		return;
 	giver->windowed = giver->held_by_window = true;
 	call_hold(&giver->client);
@@ -278,7 +329,7 @@ static void lots_turn(struct giver *giver)
 		store_hold_release(giver->hold_before);
 		giver->hold_before = NULL;
 	}
-	if (!giver->windowed || giver->hold_before || giver->lot_bytes < giver->service->window_bytes / 4)
+	if (!giver->windowed || giver->hold_before || giver->lot_bytes <= (giver->pressed ? 0 : window_bytes(giver) / 4))
 		return;
 	next = store_hold_create(giver->service->cas->store, &giver->service->scope);
 	if (!next)
@@ -287,17 +338,25 @@ static void lots_turn(struct giver *giver)
 	giver->before_end = giver->noted.count;
 	giver->hold = next;
 	giver->lot_bytes = 0;
+	giver->pressed = false;
 	ingest_set_hold(giver->ingest, next);
+}
+
+/* Whatever the gateway has: what is read again may be what it waits for. */
+static void read_on(struct giver *giver)
+{
+	if (!giver->held_by_window)
+		return;
+	giver->held_by_window = false;
+	if (!giver->held_by_store && !giver->client_closed)
+		call_release(&giver->client);
 }
 
 void giver_read_resume(struct giver *giver)
 {
 	lots_turn(giver);
-	if (!giver->held_by_window || giver_push_pending(giver) > giver->service->window_bytes / 2)
-		return;
-	giver->held_by_window = false;
-	if (!giver->held_by_store && !giver->client_closed)
-		call_release(&giver->client);
+	if (giver->held_by_window && giver_push_pending(giver) <= window_bytes(giver) / 2)
+		read_on(giver);
 }
 
 static void take_data(struct giver *giver, uint32_t number, struct span data)
@@ -333,6 +392,7 @@ static void file_on_named(struct ingest_file *file)
 		            "the edge's store is full: raise --ceiling" : "the edge could not store a file");
 		return;
 	}
+	giver_bases_named(fetch, &name);
 	if (fetch->claim.table && name.size == listing_at(&giver->listing, fetch->number)->size)
 		stat_claim_named(&fetch->claim, &name);
 	else
@@ -359,7 +419,8 @@ static void ingest_on_room(struct ingest *ingest)
 		call_release(&giver->client);
 }
 
-static void ingest_on_put(struct ingest *ingest, const struct store_item *items, size_t count, size_t recipes_first)
+static void ingest_on_put(struct ingest *ingest, const struct store_item *items, struct ingest_file *const *files, size_t count,
+                          size_t recipes_first)
 {
 	struct giver *giver = ingest_owner(ingest);
 
@@ -367,6 +428,8 @@ static void ingest_on_put(struct ingest *ingest, const struct store_item *items,
 		if (items[i].digest.size)
 			(void)digest_vector_add(&giver->noted, &items[i].digest);        /* what is not noted is found by the walk */
 		giver->lot_bytes += items[i].digest.size;
+		if (i < recipes_first && files[i])
+			giver_bases_put(container_of(files[i], struct fetch, file), &items[i].digest);
 		if (i >= recipes_first)
 			(void)recipes_add(&giver->recipes, &items[i].digest, items[i].data);     /* read from the store then */
 	}
@@ -374,8 +437,19 @@ static void ingest_on_put(struct ingest *ingest, const struct store_item *items,
 		giver_wake(giver);
 }
 
+/* All goes to the gateway now; what is there need not be held. */
+static void ingest_on_full(struct ingest *ingest)
+{
+	struct giver *giver = ingest_owner(ingest);
+
+	giver->windowed = giver->pressed = true;
+	if (giver->state != GIVER_OVER)
+		giver_wake(giver);
+}
+
 static const struct ingest_events ingest_events = {
 	.on_named = file_on_named, .on_room = ingest_on_room, .on_put = ingest_on_put,
+	.on_full = ingest_on_full,
 };
 
 /* ---- packets ---- */
@@ -433,10 +507,16 @@ static const struct call_events client_events = {
 
 /* ---- what others ask ---- */
 
+void giver_read_tables(struct giver *giver)
+{
+	look_up_all(giver);
+	giver_step(giver);
+}
+
 bool giver_read_done(const struct giver *giver)
 {
 	return giver->listing.ended && !giver->table_pending && giver->looked == giver->listing.count &&
-	       giver->wanted_first == LISTING_NONE && giver->fetching == 0 && giver->listing.unnamed == 0;
+	       giver->wanted_count == 0 && giver->fetching == 0 && giver->listing.unnamed == 0;
 }
 
 bool giver_read_again(struct giver *giver, uint32_t number)
@@ -448,9 +528,21 @@ bool giver_read_again(struct giver *giver, uint32_t number)
 	if (entry->state == GIVER_ENTRY_READ || giver->client_closed)
 		return false;
 	giver->service->counters.files_read_again++;
+	giver->again_count++;
 	want(giver, number);
+	read_on(giver);
 	fetches_start(giver);
 	return true;
+}
+
+void giver_read_given(struct giver *giver)
+{
+	if (!giver->windowed)
+		return;
+	ingest_set_hold(giver->ingest, NULL);
+	store_hold_release(giver->hold);
+	store_hold_release(giver->hold_before);
+	giver->hold = giver->hold_before = NULL;
 }
 
 void giver_read_finish(struct giver *giver)
@@ -468,6 +560,7 @@ void giver_read_close(struct giver *giver)
 	if (giver->table_pending)
 		stat_request_cancel(&giver->request);
 	giver->table_pending = false;
+	giver_bases_close(giver);
 	for (size_t i = 0; giver->fetches && i < GIVER_FETCHES_MAX; i++)
 		if (!list_linked(&giver->fetches[i].link))
 			fetch_release(&giver->fetches[i]);
@@ -489,6 +582,8 @@ void giver_read_fini(struct giver *giver)
 	packet_queue_fini(&giver->questions);
 	call_fini(&giver->client);
 	free(giver->fetches);
+	free(giver->hurried.items);
+	free(giver->wanted.items);
 }
 
 /* ---- the beginning ---- */
@@ -499,8 +594,7 @@ static void giver_on_table(struct stat_request *request)
 
 	giver->table_pending = false;
 	giver->table = request->table;
-	look_up_all(giver);
-	giver_step(giver);
+	giver_read_tables(giver);
 }
 
 /* Whatever part of the directory is asked for: a path's content is the same in all. */
@@ -519,6 +613,7 @@ static void remember(struct giver *giver, struct span directory, uint32_t uid)
 	stat_key_field(&hash, directory);
 	sha256_stream_final(&hash, key);
 	giver->known = known_get(&service->known, key);
+	giver_bases_open(giver, shared_key, directory, uid);
 	if (service->mtime_distrust)
 		return;
 	giver->table_pending = true;
@@ -545,7 +640,6 @@ int giver_read_open(struct giver *giver, const struct grpc_request *head, struct
 	struct span directory = { 0 };
 	int r;
 
-	giver->wanted_first = giver->wanted_last = LISTING_NONE;
 	giver->unstored = buffer_heap(SIZE_MAX);
 	list_init(&giver->free);
 	giver->ingest = ingest_create(service->cas, &service->scope, &ingest_events, giver);
@@ -557,6 +651,7 @@ int giver_read_open(struct giver *giver, const struct grpc_request *head, struct
 		return r;
 	}
 	ingest_set_hold(giver->ingest, giver->hold);
+	ingest_set_patience(giver->ingest, GIVER_FULL_NS);
 	remember(giver, directory, uid);
 	return 0;
 }

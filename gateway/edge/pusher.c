@@ -40,6 +40,7 @@ static int pusher_connect(struct pusher *pusher)
 		.h2 = {
 			.events = &pusher_h2_events, .owner = pusher, .streams_max = STREAMS_MAX,
 			.stream_window_bytes = STREAM_WINDOW_BYTES, .connection_window_bytes = CONNECTION_WINDOW_BYTES,
+			.frame_bytes_max = CONN_FRAME_BYTES,
 		},
 		.events = &pusher_events, .owner = pusher, .idle_timeout_ns = IDLE_NS,
 	};

@@ -179,6 +179,7 @@ static int open_conn(struct link *link, struct link_conn *at)
 		.h2 = {
 			.events = &link_h2_events, .owner = at,
 			.stream_window_bytes = STREAM_WINDOW_BYTES, .connection_window_bytes = CONNECTION_WINDOW_BYTES,
+			.frame_bytes_max = CONN_FRAME_BYTES,
 		},
 		.events = &link_conn_events, .owner = at, .server_name = link->server_name,
 		.handshake_timeout_ns = link->config.connect_timeout_ns,

@@ -300,6 +300,14 @@ struct h2 *conn_h2(struct conn *conn)
 	return conn->h2;
 }
 
+struct conn_copies conn_copies(const struct conn *conn)
+{
+	struct tls_copies tls = conn->tls ? tls_copies(conn->tls) : (struct tls_copies){ 0 };
+
+	return (struct conn_copies){ .tls_received = tls.received, .tls_sent = tls.sent, .queued = h2_copied_bytes(conn->h2),
+	                            .gathered = conn->gathered };
+}
+
 const struct conn_peer *conn_peer(const struct conn *conn)
 {
 	return &conn->peer;

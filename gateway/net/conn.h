@@ -16,7 +16,12 @@
 #include "gateway/ring/ring.h"
 #include "proto/h2.h"
 
-#define CONN_SEND_BYTES 131072           /* gathered for one send, when there is that much */
+#define CONN_SEND_BYTES  131072          /* gathered for one send, when there is that much */
+/*
+ * The longest frame between two sluices: past the knee of what frames cost, short enough that nothing waits long behind one.
+ * What grpc-go speaks to stays at HTTP/2's 16 KiB, which is all that it sends and takes.
+ */
+#define CONN_FRAME_BYTES 65536
 
 struct conn;
 
@@ -93,6 +98,15 @@ bool conn_is_ready(const struct conn *conn);             /* on_ready has come an
 void conn_bytes(const struct conn *conn, uint64_t *received, uint64_t *sent);
 /* The same at the moment the TLS handshake was done; 0 without TLS. Exact at the client; a server may have received more. */
 void conn_handshake_bytes(const struct conn *conn, uint64_t *received, uint64_t *sent);
+
+/*
+ * Bytes that were copied here, in user space: ciphertext to and from TLS, what streams queued to be sent, what was gathered for a
+ * record or a send. What else copies a payload counts it elsewhere.
+ */
+struct conn_copies {
+	uint64_t tls_received, tls_sent, queued, gathered;
+};
+struct conn_copies conn_copies(const struct conn *conn);
 
 /*
  * Starts to send what is queued now, not in the loop's next turn. Not from inside an event of the conn or of its streams,

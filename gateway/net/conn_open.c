@@ -48,6 +48,7 @@ static int conn_create(struct conn **out, struct ring *ring, struct tls_context 
 	conn_out_init(conn);
 	h2.events = &conn_h2_events;
 	h2.owner = conn;
+	h2.pieces = true;
 	r = h2_create(&conn->h2, &h2);
 	if (r == 0 && tls)
 		r = tls_create(&conn->tls, tls, server_name);

@@ -51,6 +51,7 @@ struct conn {
 	struct frame_watch watch;
 	uint64_t unfinished_since_ns;    /* 0: the peer is between two frames */
 	struct conn_peer peer;
+	uint64_t gathered;
 	uint64_t plain_received, received, sent, handshake_received, handshake_sent;
 	uint64_t deadline_ns;            /* of the handshake; of the flush */
 	uint64_t idle_since_ns, send_since_ns;

@@ -146,6 +146,7 @@ static void conn_gather_plain(struct conn *conn)
 		if (span.size == 0)
 			return;
 		buffer_put(&conn->out, span.data, span.size);
+		conn->gathered += span.size;
 		if (conn->out.failed) {
 			conn_end_now(conn, CONN_END_ERROR, -ENOMEM, "no memory for output");
 			return;
@@ -153,14 +154,21 @@ static void conn_gather_plain(struct conn *conn)
 	}
 }
 
-/* Moves the front of `span` into the record, and encrypts the record when it is full. */
+/*
+ * Moves the front of `span` into the record, and encrypts the record when it is full. Whole records are encrypted from where
+ * they lie.
+ */
 static int conn_fill_record(struct conn *conn, struct span *span, size_t *filled)
 {
 	size_t n = RECORD_BYTES - *filled < span->size ? RECORD_BYTES - *filled : span->size;
+	const uint8_t *data = span->data;
 
-	memcpy(record + *filled, span->data, n);
+	*span = span_make(data + n, span->size - n);
+	if (n == RECORD_BYTES)
+		return tls_write(conn->tls, span_make(data, n));
+	memcpy(record + *filled, data, n);
+	conn->gathered += n;
 	*filled += n;
-	*span = span_make(span->data + n, span->size - n);
 	if (*filled < RECORD_BYTES)
 		return 0;
 	*filled = 0;

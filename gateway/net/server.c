@@ -162,15 +162,26 @@ static void log_end(const struct conn *conn, const char *reason)
 	          LOG_TEXT("peer", conn_peer(conn)->address), LOG_TEXT("reason", reason));
 }
 
+static void count_bytes(struct server_status *status, const struct conn *conn)
+{
+	struct conn_copies copies = conn_copies(conn);
+	uint64_t received, sent;
+
+	conn_bytes(conn, &received, &sent);
+	status->bytes_received += received;
+	status->bytes_sent += sent;
+	status->copied_bytes_tls_received += copies.tls_received;
+	status->copied_bytes_tls_sent += copies.tls_sent;
+	status->copied_bytes_gathered += copies.gathered;
+	status->copied_bytes_queued += copies.queued;
+}
+
 static void server_on_conn_closed(struct conn *conn, const char *reason)
 {
 	struct server_conn *each = conn_owner(conn);
 	struct server *server = each->server;
-	uint64_t received, sent;
 
-	conn_bytes(conn, &received, &sent);
-	server->closed.bytes_received += received;
-	server->closed.bytes_sent += sent;
+	count_bytes(&server->closed, conn);
 	count_end(&server->closed, conn_end(conn));
 	log_end(conn, reason);
 	if (server->config.on_conn_closed)
@@ -209,6 +220,7 @@ static struct conn_config conn_config(struct server_conn *each)
 		.h2 = {
 			.server = true, .events = &server_h2_events, .owner = each, .streams_max = config->streams_max,
 			.stream_window_bytes = STREAM_WINDOW_BYTES, .connection_window_bytes = CONNECTION_WINDOW_BYTES,
+			.frame_bytes_max = CONN_FRAME_BYTES,
 		},
 		.events = &server_conn_events,
 		.owner = each,
@@ -397,16 +409,12 @@ void server_destroy(struct server *server)
 
 void server_status(const struct server *server, struct server_status *status)
 {
-	uint64_t received, sent;
-
 	*status = server->closed;
 	status->connections = server->connections;
 	list_for_each(link, &server->conns) {
 		struct conn *conn = container_of(link, struct server_conn, link)->conn;
 
-		conn_bytes(conn, &received, &sent);
-		status->bytes_received += received;
-		status->bytes_sent += sent;
+		count_bytes(status, conn);
 		status->streams += h2_streams_count(conn_h2(conn));
 	}
 }

@@ -70,6 +70,7 @@ void server_destroy(struct server *server);              /* only when drained or
 
 struct server_status {
 	uint64_t connections, connections_total, streams, streams_total, refused_connections, handshake_failures,
-	         handshake_timeouts, idle_closed, stalls, protocol_faults, bytes_received, bytes_sent;
+	         handshake_timeouts, idle_closed, stalls, protocol_faults, bytes_received, bytes_sent, copied_bytes_tls_received, copied_bytes_tls_sent,
+	         copied_bytes_gathered, copied_bytes_queued;
 };
 void server_status(const struct server *server, struct server_status *status);

@@ -22,6 +22,7 @@ struct tls {
 	struct buffer gathering;         /* what the write BIO got */
 	struct buffer sending;           /* what tls_output lent; stays in place until tls_sent has taken it all */
 	size_t sent;
+	struct tls_copies copies;
 	bool server, to_executor, failed, closed;
 	char server_name[256];
 	char error[320];
@@ -47,6 +48,7 @@ static int bio_read(BIO *bio, char *out, int size)
 	if (n > (size_t)size)
 		n = (size_t)size;
 	memcpy(out, tls->input.data, n);
+	tls->copies.received += n;
 	tls->input = span_make(tls->input.data + n, tls->input.size - n);
 	return (int)n;
 }
@@ -59,6 +61,7 @@ static int bio_write(BIO *bio, const char *data, int size)
 	if (size <= 0)
 		return 0;
 	buffer_put(&tls->gathering, data, (size_t)size);
+	tls->copies.sent += (size_t)size;
 	return tls->gathering.failed ? -1 : size;
 }
 
@@ -295,6 +298,11 @@ void tls_shutdown(struct tls *tls)
 	ERR_clear_error();
 	(void)SSL_shutdown(tls->ssl);
 	ERR_clear_error();
+}
+
+struct tls_copies tls_copies(const struct tls *tls)
+{
+	return tls->copies;
 }
 
 bool tls_failed(const struct tls *tls)

@@ -47,6 +47,11 @@ struct span tls_output(struct tls *tls);
 void tls_sent(struct tls *tls, size_t bytes);
 size_t tls_output_bytes(const struct tls *tls);          /* all that waits: what tls_output lent and what came after */
 void tls_trim(struct tls *tls);                          /* gives back output buffers that are empty */
+/* Ciphertext that was copied between these spans and OpenSSL's record buffers, to and from which it copies once more. */
+struct tls_copies {
+	uint64_t received, sent;
+};
+struct tls_copies tls_copies(const struct tls *tls);
 bool tls_ready(const struct tls *tls);                   /* the handshake is done */
 void tls_shutdown(struct tls *tls);                      /* queues close_notify */
 bool tls_failed(const struct tls *tls);                  /* nothing more goes through; an alert may be in tls_output */

@@ -92,6 +92,14 @@ void asker_want_times(struct asker *asker, struct span numbers)
 		asker_fail_later(asker, "the gateway is out of memory");
 }
 
+void asker_want_files(struct asker *asker, struct span numbers)
+{
+	const struct context_request request = { .files = numbers };
+
+	if (asker->state == ASKER_ASKED && asker->ahead && asker_send(asker, &request) < 0)
+		asker_fail_later(asker, "the gateway is out of memory");
+}
+
 /* ---- is it whole? ---- */
 
 static void asker_on_checked(struct closure *closure)

@@ -91,6 +91,8 @@ int asker_start(struct asker *asker, const struct asker_config *config);
 void asker_repair(struct asker *asker);
 /* A number list of the entries whose times are wanted; not before on_root. */
 void asker_want_times(struct asker *asker, struct span numbers);
+/* A number list of the files whose contents somebody waits for, ahead of the root. */
+void asker_want_files(struct asker *asker, struct span numbers);
 /* All that was wanted has come: half-closes. on_closed follows. */
 void asker_end(struct asker *asker);
 /* Gives it up; on_closed follows, nothing else. May be called again. */

@@ -32,6 +32,7 @@ static void play_on_reap(struct op *op, int32_t res)
 	packet_queue_fini(&play->times);
 	spill_fini(&play->entries);
 	spill_fini(&play->unnamed);
+	spill_fini(&play->waits);
 	free(play);
 	session->open--;
 	if (session->on_idle && session->open == 0)
@@ -254,7 +255,7 @@ static void play_begin(struct play *play)
 	struct diffcopy_session *session = play->session;
 	int r;
 
-	roots_remember(&play->service->roots, play->key, &play->asker.root);
+	recent_remember(&play->service->roots, play->key, &play->asker.root, sizeof(play->asker.root));
 	if (play->ahead)
 		return;
 	r = walk_create(&play->walk, session->service->cas, &session->scope, &play->asker.root, play_on_more, play);
@@ -497,6 +498,18 @@ static int play_keep_request(struct play *play, const struct grpc_request *head)
 	return diffcopy_head_read(&play->head, &play->request);
 }
 
+static void play_on_again(struct op *op, int32_t res)
+{
+	struct play *play = container_of(op, struct play, again);
+
+	if (play->state == PLAY_OVER) {
+		play_join(play);
+		return;
+	}
+	play_ahead_urge(play);
+	play_pump(play);
+}
+
 static struct play *play_make(struct play_service *service, struct diffcopy_session *session)
 {
 	struct play *play = calloc(1, sizeof(*play));
@@ -514,6 +527,8 @@ static struct play *play_make(struct play_service *service, struct diffcopy_sess
 		                        .memory_bytes_max = DIFFCOPY_MEMORY_ENTRIES * sizeof(struct play_entry) };
 	play->unnamed = (struct spill){ .directory = directory,
 		                        .memory_bytes_max = DIFFCOPY_MEMORY_ENTRIES * sizeof(struct play_unnamed) };
+	play->waits = (struct spill){ .directory = directory, .memory_bytes_max = DIFFCOPY_MEMORY_ENTRIES * sizeof(uint32_t) };
+	play->again.fn = play_on_again;
 	list_init(&play->idle);
 	list_init(&play->ready);
 	list_init(&play->lost);
@@ -536,10 +551,14 @@ static int play_ask(struct play *play, struct h2 *edge)
 		/* Nothing is known that contents would have to be compared with; and it is worth the while. */
 		.ahead = play->all_times && play->head.counted,
 	};
+	const struct digest *known;
 
 	play_make_key(play);
-	if (roots_find(&play->service->roots, play->key, &play->known))
+	known = recent_find(&play->service->roots, play->key);
+	if (known) {
+		play->known = *known;
 		config.known = &play->known;
+	}
 	return asker_start(&play->asker, &config);
 }
 
@@ -568,5 +587,5 @@ int play_open(struct play_service *service, struct diffcopy_session *session, st
 
 void play_service_fini(struct play_service *service)
 {
-	roots_fini(&service->roots);
+	recent_fini(&service->roots);
 }

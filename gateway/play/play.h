@@ -16,19 +16,20 @@
 #pragma once
 
 #include "gateway/broker/diffcopy.h"
-#include "gateway/play/roots.h"
+#include "gateway/play/recent.h"
 #include "gateway/play/stable.h"
 
 #define PLAY_FILES_MAX 64                /* files under way, a call; the others wait as entries */
 
 struct play_counters {
 	uint64_t plays, unfit, repairs;
+	uint64_t plays_ahead, files_ahead;       /* that began before their root came; given before that */
 };
 
 /* One a gateway. */
 struct play_service {
 	struct stable *stable;           /* the owner's; NULL: no keys but the clients' */
-	struct roots roots;
+	struct recent roots;             /* a context's last root, by its play's key */
 	struct play_counters counters;
 };
 

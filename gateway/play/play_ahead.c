@@ -6,6 +6,12 @@
 #include "gateway/play/play_private.h"
 
 #include <errno.h>
+#include <stdlib.h>
+
+#include "proto/pb.h"
+
+#define URGED_MAX       256              /* files that the edge is to hurry with at a time: it has better things to do than to sort */
+#define URGE_GATHER_NS  2000000u         /* the daemon asks for many at a time, one by one */
 
 static const char *ahead_begin(struct play *play)
 {
@@ -13,6 +19,7 @@ static const char *ahead_begin(struct play *play)
 		return NULL;
 	play->ahead = true;
 	play->state = PLAY_AHEAD;
+	play->service->counters.plays_ahead++;
 	return play_files_init(play) < 0 ? "the gateway is out of memory" : NULL;
 }
 
@@ -83,6 +90,58 @@ bool play_ahead_stat(struct play *play)
 	return play->entries_ended;
 }
 
+/* ---- what the daemon waits for ---- */
+
+bool play_ahead_await(struct play *play, uint32_t id)
+{
+	if (spill_grow(&play->waits, (play->waits_count + 1) * sizeof(id)) < 0) {
+		play_fail(play, GRPC_RESOURCE_EXHAUSTED, "no memory and no disk for the entries of the context");
+		return true;
+	}
+	((uint32_t *)(void *)play->waits.data)[play->waits_count++] = id;
+	play_entry_at(play, id)->state = PLAY_ENTRY_AWAITED;
+	play->awaited++;
+	if (!op_in_flight(&play->again))
+		ring_timer(play->session->service->cas->ring, &play->again, URGE_GATHER_NS);
+	return true;
+}
+
+static int ascending(const void *a, const void *b)
+{
+	uint32_t one = *(const uint32_t *)a, other = *(const uint32_t *)b;
+
+	return (one > other) - (one < other);
+}
+
+/* In the daemon's order, and so many at a time that what is told is soon needed. */
+void play_ahead_urge(struct play *play)
+{
+	const uint32_t *waits = (const uint32_t *)(const void *)play->waits.data;
+	uint8_t storage[URGED_MAX * PB_VARINT_BYTES_MAX];
+	struct buffer list = buffer_over(storage, sizeof(storage));
+	uint64_t previous = ENTRY_NUMBER_BEFORE;
+	uint32_t told[URGED_MAX];
+	size_t count = 0;
+
+	if (play->state != PLAY_AHEAD || play->urged > URGED_MAX / 2)
+		return;
+	while (play->urged + count < URGED_MAX && play->waits_told < play->waits_count) {
+		uint32_t id = waits[play->waits_told++];
+
+		if (play_entry_at(play, id)->state == PLAY_ENTRY_AWAITED)
+			told[count++] = id;
+	}
+	if (count == 0)
+		return;
+	qsort(told, count, sizeof(told[0]), ascending);
+	for (size_t i = 0; i < count; i++) {
+		play_entry_at(play, told[i])->state = PLAY_ENTRY_URGED;
+		number_list_put(&list, &previous, told[i]);
+	}
+	play->urged += (uint32_t)count;
+	asker_want_files(&play->asker, buffer_span(&list));
+}
+
 /* ---- names ---- */
 
 /* NULL, or what is wrong with it. */
@@ -91,7 +150,7 @@ static const char *ahead_name(struct play *play, const struct named_entry *named
 	struct content_name name = { .digest = named->digest, .size = named->file_size, .recipe = named->recipe };
 	const struct play_entry *entry = named->number < play->entries_count ? play_entry_at(play, (uint32_t)named->number) : NULL;
 
-	if (!entry || (entry->state != PLAY_ENTRY_UNNAMED && entry->state != PLAY_ENTRY_AWAITED))
+	if (!entry || entry->state < PLAY_ENTRY_UNNAMED)
 		return "the edge named what is no file, or has a name";
 	/* A file that changed while it was read has another size than its STAT: it goes as it is, as at fsutil's own sender. */
 	if (named->recipe && named->digest.size > RECIPE_BYTES_MAX)
@@ -114,10 +173,12 @@ void play_ahead_names(struct play *play, struct span list)
 		fault = ahead_name(play, &named);
 	if (!fault && list.size)
 		fault = "the edge sent malformed names";
-	if (fault)
+	if (fault) {
 		play_fail(play, GRPC_INTERNAL, fault);
-	else
-		play_pump(play);
+		return;
+	}
+	play_ahead_urge(play);
+	play_pump(play);
 }
 
 bool play_ahead_complete(struct play *play)

@@ -56,9 +56,7 @@ bool play_files_ask(struct play *play, uint32_t id)
 	struct play_entry *entry = id < play->entries_count ? play_entry_at(play, id) : NULL;
 
 	if (entry && entry->state == PLAY_ENTRY_UNNAMED && play->state == PLAY_AHEAD) {
-		entry->state = PLAY_ENTRY_AWAITED;
-		play->awaited++;
-		return true;
+		return play_ahead_await(play, id);
 	}
 	if (!entry || entry->state != PLAY_ENTRY_FILE)
 		return false;
@@ -69,13 +67,14 @@ bool play_files_ask(struct play *play, uint32_t id)
 void play_files_name(struct play *play, uint32_t id, const struct content_name *name)
 {
 	struct play_entry *entry = play_entry_at(play, id);
-	bool awaited = entry->state == PLAY_ENTRY_AWAITED;
+	bool urged = entry->state == PLAY_ENTRY_URGED, awaited = urged || entry->state == PLAY_ENTRY_AWAITED;
 
 	memcpy(entry->hash, name->digest.hash, sizeof(entry->hash));
 	entry->size = name->size;
 	entry->recipe_bytes = name->recipe ? (uint32_t)name->digest.size & 0xffffffu : 0;
 	entry->state = PLAY_ENTRY_FILE;
 	play->awaited -= awaited;
+	play->urged -= urged;
 	if (awaited)
 		files_queue(play, id);
 }
@@ -104,6 +103,7 @@ static void file_end(struct play_file *file)
 	struct span part = span_make(packet, fsutil_write_data_end(packet, file->id));
 
 	call_send_parts(&play->daemon, &part, 1);
+	play->service->counters.files_ahead += play->state == PLAY_AHEAD;
 	playback_stop(&file->playback);
 	list_remove(&file->link);
 	list_append(&play->idle, &file->link);

@@ -17,6 +17,7 @@ enum play_entry_state {
 	PLAY_ENTRY_ASKED,                /* and never again */
 	PLAY_ENTRY_UNNAMED,              /* a file that came ahead of its content's name; not asked for */
 	PLAY_ENTRY_AWAITED,              /* likewise, and asked for */
+	PLAY_ENTRY_URGED,                /* likewise, and the edge was told so */
 };
 
 /* One STAT. Its number is its place among all. */
@@ -62,7 +63,7 @@ struct play {
 	struct grpc_request request;     /* the daemon's, kept: `headers` is one allocation with their bytes */
 	struct header *headers;
 	struct diffcopy_head head;
-	uint8_t key[ROOTS_KEY_BYTES];
+	uint8_t key[RECENT_KEY_BYTES];
 	struct digest known;
 	struct op reap;
 	char why[CALL_STATUS_TEXT_MAX + 1];      /* it is not played */
@@ -71,7 +72,9 @@ struct play {
 	bool ahead;                      /* what is told comes from the edge's entries, not from the tree */
 	bool entries_ended;
 	uint64_t named_last;
-	uint32_t awaited;                /* entries of that state */
+	uint32_t awaited, urged;         /* entries that are AWAITED or URGED; that are URGED */
+	struct spill waits;              /* of uint32_t: entries in the order in which they were asked for without a content */
+	uint32_t waits_count, waits_told;        /* of them looked at, to be told */
 	struct spill unnamed;            /* under a stable key: of struct play_unnamed, by number */
 
 	struct walk *walk;
@@ -142,6 +145,11 @@ void play_ahead_names(struct play *play, struct span list);
 bool play_ahead_complete(struct play *play);
 /* One STAT, if one may be sent; without a stable key. */
 bool play_ahead_stat(struct play *play);
+
+/* The daemon asks for an entry that has no name yet. False: the call has failed. */
+bool play_ahead_await(struct play *play, uint32_t id);
+/* The edge is told what the daemon waits for. */
+void play_ahead_urge(struct play *play);
 
 /* ---- play_stable.c ---- */
 

@@ -126,16 +126,6 @@ static bool play_scan_one(struct play *play)
 	return false;
 }
 
-static void play_on_again(struct op *op, int32_t res)
-{
-	struct play *play = container_of(op, struct play, again);
-
-	if (play->state == PLAY_OVER)
-		play_join(play);
-	else
-		play_pump(play);
-}
-
 static void play_scan(struct play *play)
 {
 	for (unsigned i = 0; i < STABLE_TURN; i++) {
@@ -282,7 +272,7 @@ static void play_stable_end(struct play *play)
 	/* Told by directories' paths: another project of the same name has others. */
 	if (play->head.counted && !play->all_times && play->directories >= STRANGE_MIN &&
 	    2 * play->directories_known < play->directories)
-		lineage_set_strange(play->lineage);
+		lineage_set_strange(play->lineage, play->session->identity);
 	play_end_stats(play);
 }
 
@@ -382,7 +372,6 @@ void play_stable_init(struct play *play, struct lineage *lineage)
 	play->all_times = !lineage || play_knows_nothing(play);
 	play->wanted_last = ENTRY_NUMBER_BEFORE;
 	play->wanted = buffer_heap(CONTEXT_MESSAGE_BYTES_MAX);
-	play->again.fn = play_on_again;
 	play->scanned.spill = play->claimed.spill =
 		(struct spill){ .directory = play->session->service->directory, .memory_bytes_max = 2 * STABLE_AHEAD_BYTES };
 	if (lineage)

@@ -19,6 +19,7 @@
 #include "gateway/base/err.h"
 #include "gateway/base/log.h"
 #include "gateway/play/claims_file.h"
+#include "gateway/play/recent.h"
 #include "proto/buffer.h"
 
 #define SECRET_BYTES     32
@@ -68,6 +69,7 @@ struct stable {
 	char *directory;
 	uint8_t secret[SECRET_BYTES];
 	struct list lineages;
+	struct recent clients;           /* the id of the lineage that each had last */
 	struct unfit unfit[STABLE_UNFIT_MAX];
 	unsigned unfit_next;
 	unsigned count, busy;            /* busy: ops and posts under way */
@@ -183,6 +185,7 @@ static void stable_close_join(struct stable *stable)
 	while (!list_empty(&stable->lineages))
 		lineage_free(container_of(stable->lineages.next, struct lineage, link));
 	close(stable->dir_fd);
+	recent_fini(&stable->clients);
 	stable->closed(stable->context);
 	free(stable->directory);
 	free(stable);
@@ -372,10 +375,11 @@ static bool lineage_goes_on(const struct lineage *lineage)
 	return lineage->state == LINEAGE_OPENING || lineage->claims.count < FULL_ENOUGH;
 }
 
-/* The one used last; none when that is of another tree, unless there are enough already. */
-static struct lineage *stable_find(struct stable *stable, const uint8_t *owner)
+/* The client's own; else the one used last; none when that is of another tree, unless there are enough already. */
+static struct lineage *stable_find(struct stable *stable, const uint8_t *owner, const uint8_t *client)
 {
-	struct lineage *found = NULL;
+	const uint8_t *last = recent_find(&stable->clients, client);
+	struct lineage *found = NULL, *had = NULL;
 	unsigned namesakes = 0;
 
 	list_for_each(link, &stable->lineages) {
@@ -384,9 +388,13 @@ static struct lineage *stable_find(struct stable *stable, const uint8_t *owner)
 		if (memcmp(lineage->head.owner, owner, CLAIMS_FILE_OWNER_BYTES) != 0 || !lineage_goes_on(lineage))
 			continue;
 		namesakes++;
+		if (last && memcmp(lineage->head.id, last, CLAIMS_FILE_ID_BYTES) == 0)
+			had = lineage;
 		if (!found)
 			found = lineage;
 	}
+	if (had)
+		return had;
 	if (found && found->strange && namesakes < STABLE_NAMESAKES) {
 		found->strange = false;
 		return NULL;
@@ -404,7 +412,8 @@ static bool stable_is_unfit(const struct stable *stable, const uint8_t *owner)
 	return false;
 }
 
-int stable_get(struct stable *stable, struct stable_request *request, struct span tenant, struct span name)
+int stable_get(struct stable *stable, struct stable_request *request, struct span tenant, struct span name,
+               const uint8_t client[static STABLE_CLIENT_BYTES])
 {
 	uint8_t owner[CLAIMS_FILE_OWNER_BYTES];
 	struct lineage *lineage;
@@ -412,13 +421,14 @@ int stable_get(struct stable *stable, struct stable_request *request, struct spa
 	owner_make(owner, tenant, name);
 	if (stable_is_unfit(stable, owner))
 		return STABLE_UNFIT;
-	lineage = stable_find(stable, owner);
+	lineage = stable_find(stable, owner, client);
 	if (!lineage)
 		lineage = stable_make(stable, owner);
 	request->lineage = NULL;
 	request->asked = lineage;
 	if (!lineage)
 		return ERR_RAISE(-ENOMEM);
+	recent_remember(&stable->clients, client, lineage->head.id, CLAIMS_FILE_ID_BYTES);
 	snprintf(lineage->name, sizeof(lineage->name), "%.*s", (int)(name.size < NAME_BYTES_MAX ? name.size : NAME_BYTES_MAX),
 	         (const char *)name.data);
 	lineage_make_key(lineage);
@@ -501,8 +511,9 @@ bool lineage_restat(struct lineage *lineage, struct span name, struct span path,
 	return r == CLAIMS_MADE;
 }
 
-void lineage_set_strange(struct lineage *lineage)
+void lineage_set_strange(struct lineage *lineage, const uint8_t client[static STABLE_CLIENT_BYTES])
 {
+	recent_forget(&lineage->stable->clients, client);
 	lineage->strange = true;
 }
 

@@ -1,7 +1,8 @@
 /*
  * stable: stable keys, and the claims made under each. A *lineage* is a directory's history under one key: the key that
  * executors see instead of the client's own, so that a fresh checkout on another machine finds its tree there, and the table
- * that makes this safe (claims.h). Of one directory (tenant and name) there may be several; the one used last goes on.
+ * that makes this safe (claims.h). Of one directory (tenant and name) there may be several: two projects in directories of one
+ * name. A client goes on with the one that it had last; one that is not known, as a new machine is, with the one used last.
  *
  *	key = name ":" HMAC(secret, id)         id: 16 random bytes of the lineage; secret: a file of this folder, 0600
  *
@@ -23,6 +24,7 @@
 #define STABLE_UNFIT_MAX    256          /* directories that do not go by stable keys for a while */
 #define STABLE_UNFIT_NS     (24ull * 3600 * 1000000000ull)
 #define STABLE_KEY_BYTES    320          /* of a key, with the NUL: longer names are cut */
+#define STABLE_CLIENT_BYTES 32
 
 struct stable;
 struct lineage;
@@ -39,9 +41,13 @@ struct stable_request {
 	struct lineage *asked;
 	struct list link;
 };
-/* The lineage of a directory, made when there is none. Else `fn` does not come: STABLE_UNFIT (lineage_give_up()), or -ENOMEM. */
+/*
+ * The lineage of a directory, made when there is none. `client`: whose directory it is, hashed. Else `fn` does not come:
+ * STABLE_UNFIT (lineage_give_up()), or -ENOMEM.
+ */
 enum { STABLE_UNFIT = 1 };
-int stable_get(struct stable *stable, struct stable_request *request, struct span tenant, struct span name);
+int stable_get(struct stable *stable, struct stable_request *request, struct span tenant, struct span name,
+               const uint8_t client[static STABLE_CLIENT_BYTES]);
 /* `fn` does not come any more. Also when it was not asked, or has come. */
 void stable_request_cancel(struct stable_request *request);
 
@@ -62,8 +68,8 @@ void lineage_name(struct lineage *lineage, const struct claim *claim);
  * claims. False: there can be none.
  */
 bool lineage_restat(struct lineage *lineage, struct span name, struct span path, uint64_t size, int64_t *mtime_ns);
-/* It is another tree than the lineage's: the next build of the directory begins a new one. */
-void lineage_set_strange(struct lineage *lineage);
+/* This client's is another tree than the lineage's: its next build begins a new one, or that of another new client. */
+void lineage_set_strange(struct lineage *lineage, const uint8_t client[static STABLE_CLIENT_BYTES]);
 
 /* How many claims were made, and how many of those are on the disk. */
 uint64_t lineage_made(const struct lineage *lineage);

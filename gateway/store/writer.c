@@ -74,7 +74,8 @@ static void slot_release_in_order(struct writer *writer)
 		slot->state = SLOT_FREE;
 		slot->segment = NULL;
 		list_remove(&slot->link);
-		list_append(&writer->free, &slot->link);
+		/* To be filled first again: the fewer of them are in use, the more of that is still in the cache. */
+		list_insert_before(writer->free.next, &slot->link);
 		writer->released++;
 	}
 }
@@ -165,6 +166,12 @@ static const uint8_t *append_source(const struct append *append, uint64_t at, ui
 	return NULL;
 }
 
+static void slot_copy(struct slot *slot, const uint8_t *source, size_t size)
+{
+	memcpy(slot->memory + slot->filled, source, size);
+	slot->writer->store->status.copied_bytes_slots += size;
+}
+
 static void slot_fill(struct slot *slot, struct append *append, uint64_t total)
 {
 	while (append->done < total && slot->filled < slot->capacity) {
@@ -174,7 +181,7 @@ static void slot_fill(struct slot *slot, struct append *append, uint64_t total)
 		if (size > slot->capacity - slot->filled)
 			size = slot->capacity - slot->filled;
 		if (source)
-			memcpy(slot->memory + slot->filled, source, (size_t)size);
+			slot_copy(slot, source, (size_t)size);
 		else
 			memset(slot->memory + slot->filled, 0, (size_t)size);
 		slot->filled += (size_t)size;
@@ -246,6 +253,7 @@ size_t writer_copy(const struct writer *writer, const struct segment *segment, u
 		if (slot->segment != segment || from >= to)
 			continue;
 		memcpy(out + (from - offset), slot->memory + (from - slot->base), (size_t)(to - from));
+		writer->store->status.copied_bytes_slots_read += to - from;
 		if (from - offset < on_disk)
 			on_disk = (size_t)(from - offset);
 	}

@@ -133,6 +133,7 @@ static void uploader_on_missing(struct uploader *uploader, struct span message)
 	struct push_missing missing;
 	int promised;
 
+	uploader->distrust = true;
 	if (!message_decode(&push_missing_type, message, &missing) || !missing.blobs.size) {
 		uploader_fail(uploader, ERR_RAISE(-EPROTO), GRPC_OK, "the gateway sent a malformed answer");
 		return;
@@ -209,6 +210,9 @@ static void uploader_take(struct uploader *uploader, struct span message)
 	case UPLOADER_FLIGHT_PACK:
 		uploader_take_stored(uploader, flight.pack, response.stored);
 		return;
+	case UPLOADER_FLIGHT_SIGN:
+		uploader_take_signed(uploader, flight.pack, response.sign);
+		return;
 	case UPLOADER_FLIGHT_COMMIT:
 		uploader_on_commit(uploader, &response);
 		return;
@@ -255,6 +259,7 @@ static void uploader_forget(struct uploader *uploader)
 	digest_set_fini(&uploader->reached);
 	digest_set_fini(&uploader->promised);
 	digest_set_fini(&uploader->broken);
+	digest_set_fini(&uploader->whole);
 }
 
 /* Ready for another root. What was found and sent for this one says nothing about the next: time goes by. */
@@ -265,6 +270,7 @@ static void uploader_succeed(struct uploader *uploader)
 	uploader_enter(uploader, UPLOADER_FEEDING);
 	uploader->root_offered = false;
 	uploader->rounds = 0;
+	uploader->distrust = false;
 	uploader_forget(uploader);
 	uploader->config.events->on_done(uploader, UPLOADER_OK, GRPC_OK, "");
 }
@@ -333,6 +339,8 @@ static void uploader_run(struct uploader *uploader)
 			uploader_ask(uploader);
 		if (uploader->state < UPLOADER_OVER)
 			uploader_fill_packs(uploader);
+		if (uploader->state < UPLOADER_OVER)
+			uploader_send_signs(uploader);
 		if (uploader->state < UPLOADER_OVER)
 			uploader_send_packs(uploader);
 	} while (uploader->again && uploader->state < UPLOADER_OVER);

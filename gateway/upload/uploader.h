@@ -9,8 +9,8 @@
  * settled. What the source `assumes` to be there (since it was part of the last committed tree) is not asked about; when
  * the gateway then finds a hole, everything is negotiated from the root down by closure marks.
  *
- * Memory: UPLOADER_PACKS_MAX packs that are read and compressed, 9 MiB each at most, one more that waits for the peer's
- * window, and 40 bytes a digest that was ever asked about. Long work (zstd) is done by the ring's helper threads. All
+ * Memory: UPLOADER_PACKS_MAX packs that are read and compressed, 9 MiB each at most, and 16 MiB more of each while its blobs are
+ * told by bases; one more that waits for the peer's window, and 40 bytes a digest that was ever asked about. Long work (zstd) is done by the ring's helper threads. All
  * calls and events on the ring's thread; events come from the loop or from inside uploader_*() calls.
  */
 #pragma once
@@ -21,6 +21,7 @@
 
 #define UPLOADER_PACKS_MAX     3         /* read, compressed or ready to be sent at a time */
 #define UPLOADER_IN_FLIGHT_MAX 4         /* packs or lists that wait for their answer */
+#define UPLOADER_BASES_MAX     4         /* of a blob: SLUICE_BASES_MAX */
 #define UPLOADER_COMMITS_MAX   16        /* a gateway that evicts faster than this is given up on */
 #define UPLOADER_WHY_MAX       5120      /* a path and a sentence */
 
@@ -46,6 +47,10 @@ struct uploader_piece {
 	struct digest digest;
 	uint8_t *buffer;                 /* room for digest.size bytes, the source's to fill */
 	bool stale;                      /* out, with UPLOADER_READ_STALE: this one is not to be had */
+	/* The rest is the uploader's. */
+	bool delta;                      /* `edits` (proto/delta.h) go out in place of its bytes; of a base: its signature came */
+	struct span edits;
+	uint32_t base, bases;            /* the first of its bases in the read's, and how many */
 };
 
 enum uploader_read_outcome {
@@ -57,6 +62,12 @@ enum uploader_read_outcome {
 struct uploader_read {
 	struct uploader_piece *pieces;
 	size_t count;
+	/*
+	 * Blobs that the gateway has, as the source said. Any may be stale, whatever the result is: when it pays the gateway is asked
+	 * for their signatures.
+	 */
+	struct uploader_piece *bases;
+	size_t bases_count;
 	void (*done)(struct uploader_read *read, int result);
 	char why[UPLOADER_WHY_MAX];      /* "" unless the source writes into it */
 	void *private;                   /* the source's */
@@ -70,6 +81,11 @@ struct uploader_source_ops {
 	int (*recipe_children)(struct uploader_source *source, const struct digest *recipe, struct uploader_parts *parts);
 	/* Was part of the tree that this gateway committed last. Only asked when `assume` is set. */
 	bool (*known)(struct uploader_source *source, const struct digest *blob);
+	/*
+	 * Blobs that this gateway has and that `blob` is likely to resemble, taken one after the other: it is then told by them. At
+	 * most UPLOADER_BASES_MAX; how many. NULL: never.
+	 */
+	size_t (*bases)(struct uploader_source *source, const struct digest *blob, struct digest bases[static UPLOADER_BASES_MAX]);
 	/* At most UPLOADER_PACKS_MAX at a time. Neighbours in a directory or file are asked for one after the other. */
 	void (*read)(struct uploader_source *source, struct uploader_read *read);
 };
@@ -91,6 +107,8 @@ enum uploader_outcome {
 struct uploader_totals {
 	uint64_t blobs_asked, blobs_sent, bytes_packed, packs, commits, negotiate_ns, send_ns, commit_ns;
 	uint64_t bytes_sent;             /* packs as sent, compressed where that pays */
+	uint64_t blobs_delta;            /* of those sent: told by bases */
+	uint64_t blobs_again;            /* of those: sent whole after all, as the gateway did not have the base any more */
 	uint64_t blobs_promised;         /* not sent, as a sibling upload was sending them */
 	uint64_t packs_fast;             /* of packs: those compressed less hard, as the link outran the core */
 	bool unchanged;                  /* the gateway had the root whole */
@@ -152,6 +170,8 @@ int uploader_feed(struct uploader *uploader, const struct digest *digests, size_
 void uploader_commit(struct uploader *uploader, const struct digest *root);
 /* No root: on_done comes when all that was fed has been stored. */
 void uploader_finish(struct uploader *uploader);
+/* Of all that waits these are asked about and sent first; what is not among it is left alone. */
+void uploader_hurry(struct uploader *uploader, const struct digest *digests, size_t count);
 /* What was stale is there again. */
 void uploader_retry(struct uploader *uploader);
 /* At any time, any number of times; NULL is accepted. No event follows but on_closed, which may come from inside. */

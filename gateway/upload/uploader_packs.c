@@ -60,6 +60,10 @@ static void pack_forget_bytes(struct uploader_pack *pack)
 		free(pack->bytes);
 	pack->bytes = NULL;
 	buffer_fini(&pack->deflated);
+	buffer_fini(&pack->told);
+	buffer_fini(&pack->edits);
+	buffer_fini(&pack->hashes);
+	pack_forget_bases(pack);
 	pack->message = (struct span){ 0 };
 }
 
@@ -122,7 +126,7 @@ void uploader_packs_drop(struct uploader *uploader)
 	for (size_t i = 0; i < PACKS; i++) {
 		struct uploader_pack *pack = &uploader->packs[i];
 
-		if (pack->state == PACK_DUE || pack->state == PACK_STALE || pack->state == PACK_READY)
+		if (pack->state == PACK_DUE || pack->state == PACK_STALE || pack->state == PACK_UNSIGNED || pack->state == PACK_READY)
 			pack_free(pack);
 	}
 }
@@ -159,13 +163,14 @@ static bool pack_is_due(const struct uploader *uploader)
 	       uploader_list_idle(&uploader->fed) && !packs_busy(uploader);
 }
 
+/* Room for them and their bases. */
 static bool pack_reserve(struct uploader_pack *pack, size_t count)
 {
 	struct uploader_piece *pieces;
 
 	if (count <= pack->pieces_capacity)
 		return true;
-	pieces = realloc(pack->pieces, count * sizeof(*pieces));
+	pieces = realloc(pack->pieces, count * (1 + UPLOADER_BASES_MAX) * sizeof(*pieces));
 	if (!pieces)
 		return false;
 	pack->pieces = pieces;
@@ -195,7 +200,7 @@ static bool pack_choose(struct uploader *uploader, struct uploader_pack *pack)
 	pack->uploader = uploader;
 	pack->number = uploader->packs_number++;
 	pack->state = PACK_DUE;
-	return pack_take_bytes(pack, uploader, PACK_HEAD + bytes);
+	return pack_take_bytes(pack, uploader, PACK_HEAD + bytes) && pack_choose_bases(uploader, pack);
 }
 
 /* ---- the message ---- */
@@ -242,6 +247,10 @@ static int32_t pack_deflate(struct op *op)
 {
 	struct uploader_pack *pack = container_of(op, struct uploader_pack, work);
 
+	if (pack->read.bases_count)
+		pack_tell(pack);
+	if (pack->level == 0)
+		return 0;
 	pack->deflated = buffer_heap(2 * (size_t)SLUICE_MESSAGE_BYTES_MAX);
 	if (!zstd_message_deflate(&pack->deflated, pack->message, pack->level))
 		buffer_fini(&pack->deflated);
@@ -260,15 +269,15 @@ static void pack_on_deflated(struct op *op, int32_t res)
 	uploader_release(uploader, held);
 }
 
-static void pack_compress(struct uploader_pack *pack)
+void pack_compress(struct uploader_pack *pack)
 {
 	struct uploader *uploader = pack->uploader;
 
 	pack->state = PACK_READY;
-	pack->level = level_now(&uploader->level_next);
-	if (pack->level == 0 || !call_takes_zstd(&uploader->call))
+	pack->level = call_takes_zstd(&uploader->call) ? level_now(&uploader->level_next) : 0;
+	if (pack->level == 0 && pack->read.bases_count == 0)
 		return;
-	if (pack->message.size <= PACK_INLINE_BYTES) {
+	if (pack->message.size + pack->bases_bytes <= PACK_INLINE_BYTES) {
 		pack_deflate(&pack->work);
 		return;
 	}
@@ -303,6 +312,8 @@ static void pack_on_read(struct uploader_read *read, int result)
 	CHECK(pack->state == PACK_READING);
 	if (uploader->state >= UPLOADER_ENDING) {
 		pack_free(pack);
+	} else if (result == UPLOADER_READ_OK && pack_wants_signatures(pack)) {
+		pack->state = PACK_UNSIGNED;
 	} else if (result == UPLOADER_READ_OK) {
 		pack_compress(pack);
 	} else if (result == UPLOADER_READ_STALE) {
@@ -323,7 +334,7 @@ static void pack_read(struct uploader_pack *pack)
 	struct uploader_source *source = pack->uploader->config.source;
 
 	pack_lay_out(pack);
-	for (size_t i = 0; i < pack->read.count; i++)
+	for (size_t i = 0; i < pack->read.count + pack->read.bases_count; i++)
 		pack->pieces[i].stale = false;
 	pack->read.why[0] = '\0';
 	pack->read.done = pack_on_read;
@@ -354,6 +365,33 @@ void uploader_fill_packs(struct uploader *uploader)
 		return;
 	uploader->turn_posted = true;
 	ring_post(uploader->config.ring, &uploader->turn);
+}
+
+/* ---- bases that only the gateway has ---- */
+
+void uploader_send_signs(struct uploader *uploader)
+{
+	struct uploader_pack *pack;
+
+	while (uploader->state < UPLOADER_ENDING && (pack = packs_find(uploader, PACK_UNSIGNED)) && uploader_may_send(uploader)) {
+		if (!pack_ask_signatures(uploader, pack))
+			return;
+		pack->state = PACK_SIGNING;
+		uploader_flight_add(uploader, (struct uploader_flight){ .kind = UPLOADER_FLIGHT_SIGN, .pack = pack });
+	}
+}
+
+void uploader_take_signed(struct uploader *uploader, struct uploader_pack *pack, struct span message)
+{
+	CHECK(pack->state == PACK_SIGNING);
+	if (uploader->state >= UPLOADER_ENDING) {
+		pack_free(pack);
+	} else if (!message.data || !pack_take_signatures(pack, message)) {
+		pack_free(pack);
+		uploader_fail(uploader, ERR_RAISE(-EPROTO), GRPC_OK, "the gateway sent an answer to something else");
+	} else {
+		pack_compress(pack);
+	}
 }
 
 /* ---- sending ---- */
@@ -391,6 +429,7 @@ static bool pack_send(struct uploader *uploader, struct uploader_pack *pack)
 	totals->bytes_sent += message.size + GRPC_PREFIX_BYTES;
 	for (size_t i = 0; i < pack->read.count; i++) {
 		totals->bytes_packed += pack->pieces[i].digest.size;
+		totals->blobs_delta += pack->pieces[i].delta;
 		uploader->bytes_done += pack->pieces[i].digest.size;
 	}
 	pack_forget_bytes(pack);
@@ -424,11 +463,12 @@ void uploader_take_stored(struct uploader *uploader, struct uploader_pack *pack,
 		              "digests say: bad memory or a bad link", stored.rejected.count);
 		return;
 	}
-	if (!uploader->config.events->on_stored)
+	pack_take_whole(uploader, pack, stored.whole);
+	if (!uploader->config.events->on_stored || uploader->state >= UPLOADER_OVER)
 		return;
 	uploader->told.count = 0;
 	for (size_t i = 0; i < pack->read.count; i++)
-		if (digest_vector_add(&uploader->told, &pack->pieces[i].digest) < 0) {
+		if (!pack->pieces[i].stale && digest_vector_add(&uploader->told, &pack->pieces[i].digest) < 0) {
 			uploader_fail_memory(uploader);
 			return;
 		}

@@ -3,7 +3,7 @@
  * that list each directory and stat each entry?
  *
  *	scan DIR [SNAPSHOT] [--json FILE]    the least of 9 interleaved runs of each, the medians, and the ratios
- *	scan --plain DIR                     the plain loop alone, once
+ *	scan --plain DIR [THREADS]           the plain loop alone, once
  *
  * Needs a quiet machine; the tree's inodes should be in memory (the first round of each is not counted).
  */
@@ -216,8 +216,8 @@ int main(int argc, char **argv)
 	struct manifest_totals totals = { 0 };
 	struct rusage usage;
 
-	if (argc == 3 && strcmp(argv[1], "--plain") == 0) {
-		printf("%lu entries\n", plain_at(argv[2], 1));
+	if (argc >= 3 && strcmp(argv[1], "--plain") == 0) {
+		printf("%lu entries\n", plain_at(argv[2], argc > 3 && atoi(argv[3]) == THREADS ? THREADS : 1));
 		return 0;
 	}
 	if (argc < 2) {

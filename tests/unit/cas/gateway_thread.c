@@ -219,7 +219,7 @@ static void gateway_open(struct gateway_thread *gateway)
 		write_tokens(tokens_path, gateway->options.tokens);
 	if (!store.ceiling_bytes)
 		store.ceiling_bytes = 256u << 20;
-	must(ring_create(&parts->ring, &(struct ring_config){ 0 }), "ring", "");
+	must(ring_create(&parts->ring, &(struct ring_config){ .engine = gateway->options.engine }), "ring", "");
 	must(store_open(&parts->store, parts->ring, &store, why, sizeof(why)), "store", why);
 	must(tenant_registry_create(&gateway->tenants, &tenants, why, sizeof(why)), "tenants", why);
 	must(server_create(&parts->server, parts->ring, &server), "server", "");

@@ -19,6 +19,7 @@ struct gateway_thread_options {
 	uint64_t ceiling_bytes;          /* 0: 256 MiB */
 	const char *tokens;              /* content of a tokens file; NULL: none */
 	const struct index_engine *index;        /* NULL: LMDB */
+	enum ring_engine engine;
 	bool executors;                  /* any process of our own user may attach as one */
 	bool refuse_host_root;
 	const struct server_method *more;        /* further methods, ending with NULL; their context: the parts. NULL: none */

@@ -1,8 +1,9 @@
 /*
  * Shows the edge's end of Context/Give between a client as buildx is one and a real gateway's Push: the root that is told
  * is committed there, and its tree is the client's directory; what was read once is not read again, nor what was committed sent
- * again; calls side by side read a file once; times come for the entries asked for; what the gateway or the edge's store lost is
- * brought again; a store smaller than the context is enough; and a gateway that is not there makes the context unfit.
+ * again, and what was edited is told by what it was; calls side by side read a file once; times come for the entries asked for;
+ * what the gateway or the edge's store lost is brought again; ahead of the root, what the executor waits for comes first; a store
+ * smaller than the context is enough; and a gateway that is not there makes the context unfit.
  */
 #include "gateway/edge/giver.h"
 
@@ -41,6 +42,7 @@ struct give {
 	uint32_t entries, names;         /* that came ahead of the root */
 	bool entries_ended;
 	bool named[RIG_FILES_MAX];
+	uint32_t place[RIG_FILES_MAX];   /* among the names */
 	enum grpc_status status;
 };
 
@@ -76,7 +78,7 @@ static void give_take_names(struct give *give, struct span list)
 		assert_int_equal(entry.file_size, tree.files[entry.number].size);
 		assert_false(give->named[entry.number]);
 		give->named[entry.number] = true;
-		give->names++;
+		give->place[entry.number] = give->names++;
 	}
 	assert_int_equal(list.size, 0);
 }
@@ -157,9 +159,9 @@ static void give_end(struct give *give)
 }
 
 /* One context from start to end, of a session of its own. */
-static struct give give_once(struct rig_tree *of, const struct digest *known, uint64_t *bytes_sent)
+static struct give give_once_as(const char *shared_key, struct rig_tree *of, const struct digest *known, uint64_t *bytes_sent)
 {
-	struct rig_client *client = rig_client_start(&rig, of, "app:1");
+	struct rig_client *client = rig_client_start(&rig, of, shared_key);
 	static struct give give;
 
 	rig_carry(client, rig_daemon_start(&rig));
@@ -171,6 +173,11 @@ static struct give give_once(struct rig_tree *of, const struct digest *known, ui
 	rig_client_end(client);
 	assert_int_equal(client->status, GRPC_OK);
 	return give;
+}
+
+static struct give give_once(struct rig_tree *of, const struct digest *known, uint64_t *bytes_sent)
+{
+	return give_once_as("app:1", of, known, bytes_sent);
 }
 
 /* ---- what the gateway has ---- */
@@ -315,6 +322,63 @@ static void what_is_known_is_neither_read_nor_sent(void **state)
 	assert_int_equal(edited.told.files_read, 1);
 	assert_false(digest_equal(&first.root, &edited.root));
 	assert_committed(&edited);
+}
+
+/*
+ * Another edge pushed the directory. This one has looked at one file of it before, as BuildKit looks at a .dockerignore, and knows
+ * of nothing else: it asks about a few contents, whether the gateway knows the root or not.
+ */
+static void what_others_pushed_is_not_asked_about(void **state)
+{
+	static struct rig_tree look;
+	struct give first, other;
+	uint64_t sent, asked;
+
+	rig_tree_make(&tree, 1000, 11);
+	first = give_once_as("app:other", &tree, NULL, &sent);
+	rig_tree_make(&look, 1, 12);
+	(void)give_once(&look, NULL, &sent);
+	asked = service.counters.blobs_asked;
+	other = give_once(&tree, &first.root, &sent);
+	assert_int_equal(sent, tree_bytes());
+	assert_int_equal(other.told.bytes_sent, 0);
+	assert_true(service.counters.blobs_asked - asked <= GIVER_SAMPLE);
+	rig_tree_make(&look, 1, 13);
+	(void)give_once_as("app:third", &look, NULL, &sent);
+	asked = service.counters.blobs_asked;
+	other = give_once_as("app:third", &tree, NULL, &sent);
+	assert_true(digest_equal(&first.root, &other.root));
+	assert_int_equal(other.told.bytes_sent, 0);
+	assert_true(service.counters.blobs_asked - asked <= GIVER_SAMPLE + 1);   /* and the root */
+}
+
+/* Of files that were edited a little goes to the gateway what differs, also by an edge that was started anew. */
+static void what_was_edited_is_told_by_what_it_was(void **state)
+{
+	struct give first, edited;
+	uint64_t sent, bytes = 0, bytes_sent;
+
+	rig_tree_make(&tree, 300, 20);
+	first = give_once(&tree, NULL, &sent);
+	for (uint32_t i = 0; i < tree.count; i++) {
+		if (tree.files[i].directory || tree.files[i].size < 256)
+			continue;
+		tree.files[i].seed |= RIG_EDITED;
+		tree.files[i].mtime_ns++;
+		bytes += tree.files[i].size;
+	}
+	rig_reopen_memory(&rig);
+	service.memory = rig.memory;
+	known_fini(&service.known);
+	known_init(&service.known);
+	bytes_sent = service.counters.bytes_sent;
+	edited = give_once(&tree, &first.root, &sent);
+	assert_int_equal(sent, bytes);
+	assert_committed(&edited);
+	bytes_sent = service.counters.bytes_sent - bytes_sent;
+	assert_int_equal(edited.told.bytes_sent, bytes_sent);
+	if (bytes_sent * 50 > bytes)
+		fail_msg("%lu bytes were sent for %lu that were edited", (unsigned long)bytes_sent, (unsigned long)bytes);
 }
 
 static void a_file_is_read_once(void **state)
@@ -506,6 +570,93 @@ static void what_is_lacking_comes_ahead(void **state)
 	rig_client_end(client);
 }
 
+static void give_urge(struct give *give, const uint32_t *numbers, size_t count)
+{
+	struct context_request request = { 0 };
+	struct buffer list = buffer_heap(4096);
+	uint64_t previous = ENTRY_NUMBER_BEFORE;
+
+	for (size_t i = 0; i < count; i++)
+		number_list_put(&list, &previous, numbers[i]);
+	request.files = buffer_span(&list);
+	give_ask(give, &request);
+	buffer_fini(&list);
+}
+
+static uint32_t last_file(void)
+{
+	uint32_t i = tree.count;
+
+	while (tree.files[--i].directory || tree.files[i].size == 0)
+		;
+	return i;
+}
+
+/*
+ * What the executor waits for: a file at the end of the directory, which is read before others; and one whose content the edge
+ * has from an earlier build, and would have sent last, with the root. The gateway has nothing of either.
+ */
+static void what_is_waited_for_comes_first(void **state)
+{
+	struct rig_client *client;
+	static struct give give;
+	uint32_t urgent[2] = { 0 };
+	uint64_t sent;
+
+	rig_tree_make(&tree, 1000, 14);
+	(void)give_once(&tree, NULL, &sent);
+	pusher_close(&pusher);
+	rig_wait(&rig, pusher_idle(&pusher));
+	gateway_thread_stop(gateway, true);
+	gateway = gateway_thread_start(&(struct gateway_thread_options){ 0 });
+	snprintf(upstream.address.host, sizeof(upstream.address.host), "%s/sock", gateway_thread_path(gateway));
+	known_fini(&service.known);
+	known_init(&service.known);
+	/* Of the first files each is as it was, the others have changed; one of those that have not is waited for. */
+	for (uint32_t i = 100; i < tree.count; i++)
+		if (!tree.files[i].directory) {
+			tree.files[i].seed += 77777;
+			tree.files[i].mtime_ns++;
+		}
+	while (tree.files[urgent[0]].directory || tree.files[urgent[0]].size == 0)
+		urgent[0]++;
+	urgent[1] = last_file();
+	give.ahead = true;
+	client = rig_client_start(&rig, &tree, "app:1");
+	rig_carry(client, rig_daemon_start(&rig));
+	give_start(&give, &rig.daemons[rig.daemons_count - 1], NULL, true);
+	rig_wait(&rig, give.entries_ended);
+	give_urge(&give, urgent, 2);
+	rig_until(&rig, &give.rooted);
+	assert_string_equal(give.unfit, "");
+	assert_true(give.named[urgent[0]] && give.named[urgent[1]]);
+	assert_true(give.place[urgent[0]] < 700 && give.place[urgent[1]] < 700);
+	assert_int_equal(service.counters.files_urged, 2);
+	give_end(&give);
+	assert_committed(&give);
+	rig_client_end(client);
+}
+
+/* Nor is a wrong number taken. */
+static void what_is_no_entry_is_not_waited_for(void **state)
+{
+	struct rig_client *client;
+	static struct give give;
+	uint32_t beyond;
+
+	rig_tree_make(&tree, 1000, 15);
+	beyond = tree.count;
+	give.ahead = true;
+	client = rig_client_start(&rig, &tree, "app:1");
+	rig_carry(client, rig_daemon_start(&rig));
+	give_start(&give, &rig.daemons[0], NULL, true);
+	rig_wait(&rig, give.entries_ended);
+	give_urge(&give, &beyond, 1);
+	rig_until(&rig, &give.closed);
+	assert_int_equal(give.status, GRPC_INVALID_ARGUMENT);
+	rig_client_end(client);
+}
+
 /* Either end goes away in the middle: nothing is left. */
 static void ends_that_vanish_leave_nothing(void **state)
 {
@@ -575,6 +726,8 @@ int main(int argc, char **argv)
 	const struct CMUnitTest tests[] = {
 		TEST(what_is_given_is_committed),
 		TEST(what_is_known_is_neither_read_nor_sent),
+		TEST(what_others_pushed_is_not_asked_about),
+		TEST(what_was_edited_is_told_by_what_it_was),
 		TEST(a_file_is_read_once),
 		TEST(times_of_some),
 		TEST(times_may_be_distrusted),
@@ -582,6 +735,8 @@ int main(int argc, char **argv)
 		TEST(a_small_window_is_enough),
 		TEST(without_a_gateway_it_is_unfit),
 		TEST(what_is_lacking_comes_ahead),
+		TEST(what_is_waited_for_comes_first),
+		TEST(what_is_no_entry_is_not_waited_for),
 		TEST(ends_that_vanish_leave_nothing),
 	};
 

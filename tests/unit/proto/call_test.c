@@ -89,7 +89,9 @@ static void end_on_closed(struct call *call, enum grpc_status status, struct spa
 		call_fini(call);
 }
 
-static const struct call_events end_events = { end_on_message, end_on_end, end_on_writable, end_on_closed };
+static const struct call_events end_events = {
+	.on_message = end_on_message, .on_end = end_on_end, .on_writable = end_on_writable, .on_closed = end_on_closed,
+};
 
 static void end_init(struct end *end, end_event on_event)
 {
@@ -660,6 +662,44 @@ static void test_end_behind_pending(void **state)
 	free(message);
 }
 
+/* A message whose bytes follow: it comes whole, nothing fits in between, and a call that ends in the middle of it is no success. */
+static void test_message_by_and_by(void **state)
+{
+	for (int round = 0; round < 3; round++) {
+		static uint8_t part[70000];
+		struct end client;
+		size_t parts = round == 1 ? 12 : 3;
+
+		start(&client, NULL, NULL);
+		assert_int_equal(call_send_begin(&client.call, parts * sizeof(part)), CALL_SENT);
+		for (size_t i = 0; i + 1 < parts; i++) {
+			call_send_more(&client.call, span_make(part, sizeof(part)));
+			assert_false(call_has_room(&client.call));
+			assert_int_equal(call_send(&client.call, span_text("no"), 0), CALL_FULL);
+			if (round != 1)
+				h2_pair_pump(&pair);
+			assert_int_equal(server_end.count, 0);
+		}
+		if (round == 2)
+			call_end(&client.call);
+		call_send_more(&client.call, span_make(part, sizeof(part)));
+		h2_pair_pump(&pair);
+		if (round == 2) {
+			assert_int_equal(server_end.status, GRPC_CANCELLED);
+			finish(&client);
+			continue;
+		}
+		assert_int_equal(server_end.count, 1);
+		assert_int_equal(server_end.bytes, parts * sizeof(part));
+		assert_true(call_has_room(&client.call));
+		call_end(&client.call);
+		call_finish(&server_end.call, GRPC_OK, NULL);
+		h2_pair_pump(&pair);
+		assert_int_equal(client.status, GRPC_OK);
+		finish(&client);
+	}
+}
+
 /* ---- ends that go away ---- */
 
 static void test_cancel_by_client(void **state)
@@ -891,6 +931,96 @@ static void test_server_ends_without_reset(void **state)
 	finish(&end);
 }
 
+/* ---- messages in parts ---- */
+
+static struct buffer parts;
+static size_t parts_count, parts_left, parts_whole;
+static bool parts_held;
+
+static void parts_on_part(struct call *call, struct span part, size_t left)
+{
+	if (parts_count++)
+		assert_int_equal(left, parts_left - part.size);
+	buffer_put(&parts, part.data, part.size);
+	parts_left = left;
+	if (left == 0) {
+		buffer_put_text(&parts, "|");
+		parts_count = 0;
+		parts_whole++;
+	}
+	if (parts_held)
+		call_hold(call);
+}
+
+/* What was compressed comes whole, and is the taker's. */
+static void parts_on_message(struct call *call, struct span message)
+{
+	struct buffer taken = call_take_message(call);
+
+	assert_ptr_equal(taken.data, message.data);
+	assert_int_equal(taken.size, message.size);
+	buffer_put(&parts, taken.data, taken.size);
+	buffer_put_text(&parts, "!");
+	buffer_fini(&taken);
+}
+
+static void parts_on_closed(struct call *call, enum grpc_status status, struct span message)
+{
+	call_fini(call);
+}
+
+static int parts_accept(void *owner, struct stream *stream, const struct h2_request *request)
+{
+	static const struct call_events events = {
+		.on_message = parts_on_message, .on_part = parts_on_part, .on_closed = parts_on_closed,
+	};
+
+	assert_true(grpc_request_parse(&server_request, request));
+	call_accept(&server_end.call, stream, &server_request, MESSAGE_MAX, &events, NULL);
+	return 0;
+}
+
+/* In every split, held after each part or not: each byte once, in order, with what is left; and what was compressed whole. */
+static void test_messages_in_parts(void **state)
+{
+	static const struct h2_events server_events = { .on_stream = parts_accept };
+	static const struct header zstd[] = { HEADER("grpc-encoding", "zstd") };
+	const struct h2_config server = { .events = &server_events };
+	uint8_t *body = calloc(1, 3000);
+
+	for (size_t step = 0; step < 40; step++) {
+		struct end end;
+
+		parts = buffer_heap(1 << 20);
+		parts_held = step % 2;
+		parts_count = parts_whole = 0;
+		end_init(&end, NULL);
+		h2_pair_init(&pair, NULL, &server);
+		h2_pair_pump(&pair);
+		assert_int_equal(call_start(&end.call, pair.client, "/x/Y", span_text("h"), 0, zstd, 1, MESSAGE_MAX, &end_events,
+		                            &end), 0);
+		pair.step = step;
+		send_text(&end.call, "one");
+		send_text(&end.call, "");
+		assert_int_equal(call_send(&end.call, span_make(body, 3000), 1), CALL_SENT);
+		send_text(&end.call, "three");
+		h2_pair_pump(&pair);
+		for (int i = 0; i < 40 && parts_held; i++) {
+			call_release(&server_end.call);
+			h2_pair_pump(&pair);
+		}
+		assert_int_equal(parts_whole, 3);
+		assert_int_equal(parts.size, 4 + 1 + 3001 + 6);
+		assert_memory_equal(parts.data, "one||", 5);
+		assert_memory_equal(parts.data + 5, body, 3000);
+		assert_memory_equal(parts.data + 3005, "!three|", 7);
+		h2_pair_fini(&pair);
+		buffer_fini(&parts);
+		buffer_fini(&end.messages);
+	}
+	free(body);
+}
+
 /* The request as a server reads it. */
 static void test_request_headers(void **state)
 {
@@ -939,6 +1069,7 @@ int main(void)
 		cmocka_unit_test(test_backlog_does_not_pile_up),
 		cmocka_unit_test(test_large_messages),
 		cmocka_unit_test(test_end_behind_pending),
+		cmocka_unit_test(test_message_by_and_by),
 		cmocka_unit_test(test_cancel_by_client),
 		cmocka_unit_test(test_late_release),
 		cmocka_unit_test(test_reset_by_server),
@@ -946,7 +1077,11 @@ int main(void)
 		cmocka_unit_test(test_foreign_answers),
 		cmocka_unit_test(test_ok_before_the_end_is_no_ok),
 		cmocka_unit_test(test_server_ends_without_reset),
+		cmocka_unit_test(test_messages_in_parts),
 		cmocka_unit_test(test_request_headers),
 	};
-	return cmocka_run_group_tests(tests, NULL, NULL);
+	int failed = cmocka_run_group_tests(tests, NULL, NULL);
+
+	h2_pair_pieces = true;
+	return failed + cmocka_run_group_tests_name("pieces", tests, NULL, NULL);
 }

@@ -142,12 +142,15 @@ const struct h2_events pair_server_events = {
 	.on_stream = pair_on_stream, .on_output = pair_on_output, .on_goaway = pair_on_goaway,
 };
 
+bool h2_pair_pieces;
+
 void h2_pair_init(struct h2_pair *pair, const struct h2_config *client, const struct h2_config *server)
 {
 	struct h2_config config = client ? *client : (struct h2_config){ 0 };
 
 	memset(pair, 0, sizeof(*pair));
 	config.server = false;
+	config.pieces |= h2_pair_pieces;
 	if (!config.events) {
 		config.events = &pair_client_events;
 		config.owner = pair;
@@ -155,6 +158,7 @@ void h2_pair_init(struct h2_pair *pair, const struct h2_config *client, const st
 	assert_int_equal(h2_create(&pair->client, &config), 0);
 	config = server ? *server : (struct h2_config){ 0 };
 	config.server = true;
+	config.pieces |= h2_pair_pieces;
 	if (!config.events) {
 		config.events = &pair_server_events;
 		config.owner = pair;

@@ -46,6 +46,9 @@ struct h2_pair {
 };
 
 extern const struct stream_events probe_events;
+/* Both engines give their frames out in pieces. */
+extern bool h2_pair_pieces;
+
 extern const struct h2_events pair_client_events, pair_server_events;
 
 /* NULL: defaults. A config with events keeps them and its owner; else they are the probes'. */

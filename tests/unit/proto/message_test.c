@@ -237,9 +237,73 @@ static void packs(void **state)
 	buffer_fini(&bytes);
 }
 
+/* Blobs and deltas stand among each other, and each walk sees its own. */
+static void packs_with_deltas(void **state)
+{
+	struct digest bases[SLUICE_BASES_MAX + 1];
+	struct buffer bytes = buffer_heap(4096), list = buffer_heap(4096);
+	struct packed_delta delta;
+	struct packed_blob blob;
+	bool failed = false;
+	struct span rest;
+	size_t mark;
+
+	for (size_t i = 0; i < SLUICE_BASES_MAX + 1; i++)
+		bases[i] = (struct digest){ .hash = { (uint8_t)i }, .size = 1000 * i };
+	delta_put(&bytes, &bases[1], bases, 1, span_text("edits"));
+	pack_put(&bytes, &digest_empty, span_text("abc"));
+	delta_put(&bytes, &bases[2], bases, SLUICE_BASES_MAX, span_text(""));
+	rest = buffer_span(&bytes);
+	assert_true(delta_next(&rest, &delta, &failed));
+	assert_true(digest_equal(&delta.digest, &bases[1]));
+	assert_int_equal(delta.bases_bytes, 0);
+	assert_true(span_is(delta.edits, "edits"));
+	assert_true(delta_next(&rest, &delta, &failed));
+	assert_int_equal(delta.bases_bytes, 6000);
+	assert_int_equal(delta.edits.size, 0);
+	assert_false(delta_next(&rest, &delta, &failed));
+	assert_false(failed);
+	rest = buffer_span(&bytes);
+	assert_true(pack_next(&rest, &blob, &failed));
+	assert_true(span_is(blob.data, "abc"));
+	assert_false(pack_next(&rest, &blob, &failed));
+	assert_false(failed);
+
+	/* No base, too many, too long, cut short. */
+	for (size_t count = 0; count <= SLUICE_BASES_MAX + 1; count++) {
+		buffer_clear(&bytes);
+		buffer_clear(&list);
+		digest_list_put(&list, &bases[0]);
+		mark = pb_begin(&bytes, 2);
+		pb_put_bytes(&bytes, 1, buffer_span(&list));
+		buffer_clear(&list);
+		for (size_t i = 0; i < count; i++)
+			digest_list_put(&list, &bases[i]);
+		pb_put_bytes(&bytes, 2, span_make(list.data, list.size));
+		pb_end(&bytes, mark);
+		rest = buffer_span(&bytes);
+		assert_int_equal(delta_next(&rest, &delta, &failed), count >= 1 && count <= SLUICE_BASES_MAX);
+		assert_int_equal(failed, count == 0 || count > SLUICE_BASES_MAX);
+	}
+	bases[1].size = SLUICE_BASES_BYTES;
+	for (uint64_t more = 0; more < 2; more++) {
+		buffer_clear(&bytes);
+		bases[0].size = more;
+		delta_put(&bytes, &bases[2], bases, 2, span_text("x"));
+		rest = buffer_span(&bytes);
+		assert_int_equal(delta_next(&rest, &delta, &failed), more == 0);
+	}
+	rest = span_make(bytes.data, bytes.size - 1);
+	assert_false(delta_next(&rest, &delta, &failed));
+	assert_true(failed);
+	buffer_fini(&bytes);
+	buffer_fini(&list);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
+		cmocka_unit_test(packs_with_deltas),
 		cmocka_unit_test(known_bytes),
 		cmocka_unit_test(builds_are_numbered_as_documented),
 		cmocka_unit_test(negative_exit_code_survives),

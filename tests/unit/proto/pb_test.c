@@ -135,6 +135,33 @@ static void test_every_cut(void **state)
 	}
 }
 
+/* Of each beginning of a message, its whole fields; up to the first that is enough; none from a malformed one on. */
+static void test_whole_fields(void **state)
+{
+	static const uint8_t malformed[] = { 8, 1, 0, 0 };       /* field 1, then a field number that there is not */
+	uint8_t storage[64];
+	struct buffer message = buffer_over(storage, sizeof(storage));
+	size_t ends[4] = { 0 };
+
+	pb_put_varint(&message, 1, 300);
+	ends[1] = message.size;
+	pb_put_text(&message, 2, "abc");
+	ends[2] = message.size;
+	pb_put_fixed64(&message, 3, 7);
+	ends[3] = message.size;
+	for (size_t size = 0; size <= message.size; size++) {
+		size_t last = size >= ends[3] ? 3 : size >= ends[2] ? 2 : size >= ends[1] ? 1 : 0;
+
+		assert_int_equal(pb_whole(span_make(storage, size), SIZE_MAX), ends[last]);
+	}
+	for (size_t enough = 0; enough <= message.size; enough++) {
+		size_t first = enough > ends[2] ? 3 : enough > ends[1] ? 2 : enough > 0 ? 1 : 0;
+
+		assert_int_equal(pb_whole(buffer_span(&message), enough), ends[first]);
+	}
+	assert_int_equal(pb_whole(span_make(malformed, sizeof(malformed)), SIZE_MAX), 2);
+}
+
 static void test_malformed(void **state)
 {
 	const struct span bad[] = {
@@ -234,6 +261,7 @@ int main(void)
 		cmocka_unit_test(test_nested_lengths_are_minimal),
 		cmocka_unit_test(test_every_cut),
 		cmocka_unit_test(test_malformed),
+		cmocka_unit_test(test_whole_fields),
 		cmocka_unit_test(test_depth_limit),
 		cmocka_unit_test(test_typed_values),
 		cmocka_unit_test(test_full_buffer),

@@ -241,6 +241,18 @@ static void take_wanted(struct stand_in *edge, struct span numbers)
 	buffer_fini(&list);
 }
 
+static void take_urged(struct stand_in *edge, struct span numbers)
+{
+	uint64_t number = ENTRY_NUMBER_BEFORE;
+
+	while (number_list_next(&numbers, &number)) {
+		assert_true(number < edge->tree->count && !edge->tree->files[number].directory);
+		edge->urged++;
+		edge->urged_last = number;
+	}
+	assert_int_equal(numbers.size, 0);
+}
+
 static void edge_on_message(struct call *call, struct span message)
 {
 	struct stand_in *edge = call->owner;
@@ -251,6 +263,8 @@ static void edge_on_message(struct call *call, struct span message)
 		take_ask(edge, request.ask);
 	if (request.times.data)
 		take_wanted(edge, request.times);
+	if (request.files.data)
+		take_urged(edge, request.files);
 	if (request.missing.data)
 		buffer_put(&edge->missing, request.missing.data, request.missing.size);
 }

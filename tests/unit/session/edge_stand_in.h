@@ -34,6 +34,8 @@ struct stand_in {
 	uint32_t wanted;                 /* times that were asked for one by one, in its calls so far */
 	struct digest known;             /* of the last ask; zero: none */
 	struct buffer missing;           /* the last list; empty: none */
+	uint32_t urged;                  /* files that were to come first */
+	uint64_t urged_last;
 	char directory[64], pattern[64]; /* of the call's header fields */
 };
 

@@ -372,11 +372,16 @@ static void what_comes_ahead_is_told_ahead(void **state)
 	rig_wait(&rig, copy.stats_ended && copy.asked == 450);
 	assert_true(edge.asked_ahead && edge.asked_times);
 	assert_int_equal(copy.ended, 0);
+	/* The edge hears of the first that the daemon waits for; of more when those are nearly through. */
+	rig_wait(&rig, edge.urged == 256);
+	assert_true(edge.urged_last < 300);
 	stand_in_push(&edge, NULL);
 	/* The second half first. */
 	stand_in_name(&edge, 200, RIG_FILES_MAX);
 	rig_wait(&rig, copy.ended > 200);
-	stand_in_name(&edge, 0, 200);
+	stand_in_name(&edge, 0, 180);
+	rig_wait(&rig, copy.ended > 400);
+	stand_in_name(&edge, 180, 20);
 	rig_wait(&rig, copy.ended == 450 && copy.fin_sent);
 	for (uint64_t since = 0, i = 0; i < 20; i++)
 		rig_turn(&rig, &since);

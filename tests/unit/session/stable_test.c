@@ -433,6 +433,37 @@ static void another_tree_gets_another_key(void **state)
 	assert_int_equal(build_as("app:1"), 0);
 }
 
+static void name_differently(struct rig_tree *of)
+{
+	for (uint32_t i = 0; i < of->count; i++)
+		of->files[i].path[0] = 'e';
+}
+
+/* Two projects in directories of one name, built in turns: once each has had its key, neither's build costs the other anything. */
+static void namesakes_go_on_with_their_own(void **state)
+{
+	static struct rig_tree other;
+
+	rig_tree_make(&tree, 1200, 11);
+	other = tree;
+	name_differently(&other);
+	build_as("app:1");
+	for (int turn = 0; turn < 6; turn++) {
+		struct rig_tree swap = tree;
+		uint32_t asked_for;
+
+		tree = other;
+		other = swap;
+		asked_for = build_as(turn % 2 ? "app:1" : "app:2");
+		/* The second one has all brought twice: under the first's key, and under its own. */
+		assert_int_equal(asked_for, turn == 0 || turn == 2 ? files_of(&tree) : 0);
+	}
+	assert_int_equal(disks_count, 2);
+	/* A machine that is not known goes on with what was built last. */
+	assert_int_equal(build_as("app:3"), 0);
+	assert_int_equal(disks_count, 2);
+}
+
 static int setup(void **state)
 {
 	rig_init(&rig);
@@ -470,6 +501,7 @@ int main(int argc, char **argv)
 		TEST(what_came_ahead_is_claimed),
 		TEST(what_nobody_named_is_not_taken_for_known),
 		TEST(another_tree_gets_another_key),
+		TEST(namesakes_go_on_with_their_own),
 	};
 
 	if (argc > 1)

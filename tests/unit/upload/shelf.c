@@ -43,6 +43,12 @@ static struct buffer made_up(uint32_t *seed, size_t size)
 	return bytes;
 }
 
+static size_t shelf_put_content(struct shelf *shelf, struct buffer blob)
+{
+	blob.data[blob.size / 2] ^= shelf->edit;
+	return shelf_put(shelf, blob);
+}
+
 static size_t shelf_put_directory(struct shelf *shelf, size_t number)
 {
 	struct tree_node nodes[SHELF_FILES] = { 0 };
@@ -92,11 +98,11 @@ static void shelf_fill(struct shelf *shelf, uint32_t seed, uint32_t mark)
 	uint64_t large_size = 0;
 
 	for (size_t i = 0; i < SHELF_DIRECTORIES * SHELF_FILES; i++)
-		shelf_put(shelf, made_up(&seed, 1000 + i * 7919 % 60000));
-	shelf->mark = shelf_put(shelf, made_up(&mark, 100));
+		shelf_put_content(shelf, made_up(&seed, 1000 + i * 7919 % 60000));
+	shelf->mark = shelf_put_content(shelf, made_up(&mark, 100));
 	first = shelf->count;
 	for (size_t i = 0; i < SHELF_CHUNKS; i++) {
-		shelf_put(shelf, made_up(&seed, 100000 + i));
+		shelf_put_content(shelf, made_up(&seed, 100000 + i));
 		large_size += 100000 + i;
 	}
 	shelf->contents = shelf->count;
@@ -170,11 +176,42 @@ static bool shelf_known(struct uploader_source *source, const struct digest *blo
 	return shelf->known && !digest_equal(blob, shelf->unknown);
 }
 
+/* In the same place. Of each second one the directory's or chunk's neighbour follows, as of a file that was cut elsewhere. */
+static size_t shelf_bases(struct uploader_source *source, const struct digest *blob,
+                          struct digest bases[static UPLOADER_BASES_MAX])
+{
+	struct shelf *shelf = shelf_of(source);
+	size_t i = 0;
+
+	if (!shelf->former)
+		return 0;
+	while (!digest_equal(&shelf->digests[i], blob))
+		i++;
+	bases[0] = shelf->former->digests[i];
+	if (i % 2 == 0)
+		return 1;
+	bases[1] = shelf->former->digests[i - 1];
+	return 2;
+}
+
+static void shelf_read_bases(struct shelf *shelf, struct uploader_read *read)
+{
+	for (size_t i = 0; i < read->bases_count; i++) {
+		const struct buffer *blob = shelf_find(shelf->former, &read->bases[i].digest);
+
+		assert_non_null(blob);
+		read->bases[i].stale = shelf->former_lost;
+		if (!shelf->former_lost)
+			memcpy(read->bases[i].buffer, blob->data, blob->size);
+	}
+}
+
 static int shelf_read_all(struct shelf *shelf, struct uploader_read *read)
 {
 	int r = shelf->error;
 
 	shelf->error = 0;
+	shelf_read_bases(shelf, read);
 	for (size_t i = 0; i < read->count && r >= 0; i++) {
 		const struct buffer *blob = shelf_find(shelf, &read->pieces[i].digest);
 
@@ -226,6 +263,7 @@ static const struct uploader_source_ops shelf_ops = {
 	.children = shelf_children,
 	.recipe_children = shelf_recipe_children,
 	.known = shelf_known,
+	.bases = shelf_bases,
 	.read = shelf_read,
 };
 
@@ -238,6 +276,12 @@ void shelf_make_marked(struct shelf *shelf, struct ring *ring, uint32_t seed, ui
 void shelf_make(struct shelf *shelf, struct ring *ring, uint32_t seed)
 {
 	shelf_make_marked(shelf, ring, seed, seed);
+}
+
+void shelf_make_edited(struct shelf *shelf, struct ring *ring, uint32_t seed, uint8_t edit)
+{
+	*shelf = (struct shelf){ .source.ops = &shelf_ops, .ring = ring, .edit = edit };
+	shelf_fill(shelf, seed, seed);
 }
 
 void shelf_fini(struct shelf *shelf)

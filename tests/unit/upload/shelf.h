@@ -31,6 +31,9 @@ struct shelf {
 	bool known;                      /* all but `unknown` was in the last tree */
 	const struct digest *unknown;
 	const struct digest *stale;      /* not to be had; NULL: none */
+	const struct shelf *former;      /* its blobs are the bases of those in the same places; NULL: no bases */
+	bool former_lost;                /* but none of their bytes are to be had */
+	uint8_t edit;                    /* in the middle of each content */
 	int error;                       /* of the next read */
 	struct shelf_read reads[UPLOADER_PACKS_MAX];
 	unsigned reading, reading_max;
@@ -43,4 +46,6 @@ struct shelf {
 void shelf_make(struct shelf *shelf, struct ring *ring, uint32_t seed);
 /* The same but for the file of its own, and so the root. */
 void shelf_make_marked(struct shelf *shelf, struct ring *ring, uint32_t seed, uint32_t mark);
+/* The tree of this seed with a byte changed in each content; `edit` is not 0. */
+void shelf_make_edited(struct shelf *shelf, struct ring *ring, uint32_t seed, uint8_t edit);
 void shelf_fini(struct shelf *shelf);

@@ -1,6 +1,6 @@
 /*
  * Shows, of an uploader on a client's ring against a gateway in a thread, over both ring engines: a tree goes up whole;
- * what is fed ahead of the root is told as stored and not asked about or sent again; a pack is read while others are; what
+ * what is fed ahead of the root is told as stored and not asked about or sent again; of it what is hurried goes first; a pack is read while others are; what
  * is stale is told, waits for a retry, and is then sent; what the source cannot read ends the upload with its error; what
  * was assumed to be there and is not is found; one call takes several roots; a call that the gateway ends is told with its
  * status; and an uploader may be closed at any moment.
@@ -32,6 +32,9 @@ static struct seen {
 	char why[UPLOADER_WHY_MAX];
 	struct digest stale_digest;
 	bool close_on_done, close_on_stored;
+	const struct digest *hurried;    /* when the first pack goes out */
+	bool hurry;
+	size_t sent, hurried_at;         /* blobs; before it */
 	uint64_t bytes_done, bytes_total;
 } seen;
 
@@ -41,6 +44,16 @@ static void on_stored(struct uploader *uploader, const struct digest *digests, s
 		assert_true(digest_set_add(&seen.stored, &digests[i]) >= 0);
 	if (seen.close_on_stored)
 		uploader_close(uploader);
+}
+
+static void on_pack(struct uploader *uploader, const struct uploader_piece *pieces, size_t count, uint64_t wire_bytes)
+{
+	for (size_t i = 0; i < count; i++)
+		if (seen.hurried && digest_equal(&pieces[i].digest, seen.hurried))
+			seen.hurried_at = seen.sent + i;
+	seen.sent += count;
+	if (seen.hurry)
+		uploader_hurry(uploader, seen.hurried, 1);
 }
 
 static void on_progress(struct uploader *uploader, enum uploader_phase phase, uint64_t bytes_done, uint64_t bytes_total)
@@ -74,7 +87,7 @@ static void on_closed(void *owner)
 }
 
 static const struct uploader_events events = {
-	.on_stored = on_stored, .on_progress = on_progress, .on_stale = on_stale, .on_done = on_done, .on_closed = on_closed,
+	.on_stored = on_stored, .on_pack = on_pack, .on_progress = on_progress, .on_stale = on_stale, .on_done = on_done, .on_closed = on_closed,
 };
 
 static int open_call(void *owner, struct call *call, const char *path, size_t message_bytes_max,
@@ -181,6 +194,30 @@ static void a_tree_goes_up_whole(void **state)
 	}
 }
 
+/* What is under way is not overtaken: a few packs. */
+static void what_is_hurried_goes_first(void **state)
+{
+	size_t places[2];
+
+	for (int hurry = 0; hurry < 2; hurry++) {
+		struct uploader *uploader;
+
+		shelf_fini(shelf);
+		shelf_make(shelf, client_ring(client), 30 + (uint32_t)hurry);
+		uploader = begin(0);
+		seen.hurried = &shelf->digests[shelf->contents - 1];
+		seen.hurry = hurry;
+		assert_int_equal(uploader_feed(uploader, shelf->digests, shelf->contents), 0);
+		uploader_finish(uploader);
+		expect_ok(1);
+		assert_int_equal(seen.sent, shelf->contents);
+		places[hurry] = seen.hurried_at;
+		close_it();
+	}
+	assert_int_equal(places[0], shelf->contents - 1);
+	assert_true(places[1] < shelf->contents - 1);
+}
+
 static void packs_are_read_side_by_side(void **state)
 {
 	shelf->later = true;
@@ -262,6 +299,135 @@ static void a_feed_may_end_without_a_root(void **state)
 	uploader_finish(uploader);               /* nothing to wait for */
 	expect_ok(2);
 	close_it();
+}
+
+/* ---- told by bases ---- */
+
+static struct shelf *former;
+
+static int setup_former(void **state)
+{
+	setup(state);
+	former = shelf;
+	shelf = calloc(1, sizeof(*shelf));
+	shelf_make_edited(shelf, client_ring(client), 1, 1);
+	shelf->former = former;
+	return 0;
+}
+
+static int teardown_former(void **state)
+{
+	shelf_fini(former);
+	free(former);
+	return teardown(state);
+}
+
+static void push_former(void)
+{
+	struct shelf *edited = shelf;
+
+	shelf = former;
+	uploader_commit(begin(1), &shelf->digests[shelf->root]);
+	expect_ok(1);
+	close_it();
+	shelf = edited;
+}
+
+/* A byte of each of some hundred contents: what is told is a hundredth of what there is. */
+static void what_is_like_another_is_told_by_it(void **state)
+{
+	push_former();
+	for (int level = 0; level < 2; level++) {
+		struct uploader *uploader = begin(level);
+		const struct uploader_totals *totals = uploader_totals(uploader);
+
+		shelf->later = level;
+		uploader_commit(uploader, &shelf->digests[shelf->root]);
+		expect_ok(1);
+		assert_int_equal(totals->blobs_sent, shelf->count);
+		assert_int_equal(totals->bytes_packed, shelf->bytes);
+		assert_int_equal(totals->blobs_delta, SHELF_DIRECTORIES * SHELF_FILES + SHELF_CHUNKS);
+		assert_int_equal(totals->blobs_again, 0);
+		assert_int_equal(totals->commits, 1);
+		assert_true(totals->bytes_sent < shelf->bytes / 100);
+		assert_int_equal(seen.bytes_done, shelf->bytes);
+		close_it();
+		shelf_fini(shelf);
+		shelf_make_edited(shelf, client_ring(client), 1, 2);
+		shelf->former = former;
+	}
+}
+
+/* The gateway never had the bases: each is tried once. */
+static void what_cannot_be_made_is_sent_whole(void **state)
+{
+	struct uploader *uploader = begin(1);
+	const struct uploader_totals *totals = uploader_totals(uploader);
+
+	uploader_commit(uploader, &shelf->digests[shelf->root]);
+	expect_ok(1);
+	assert_true(totals->blobs_again > 0);
+	assert_int_equal(totals->blobs_again, totals->blobs_delta);
+	assert_int_equal(totals->blobs_sent, shelf->count + totals->blobs_again);
+	assert_int_equal(totals->commits, 1);
+	/* What is fed is told as stored when it is, not when it was tried. */
+	shelf_fini(shelf);
+	shelf_make_edited(shelf, client_ring(client), 2, 1);
+	shelf->former = former;
+	assert_int_equal(uploader_feed(uploader, shelf->digests, shelf->contents), 0);
+	uploader_finish(uploader);
+	expect_ok(2);
+	for (size_t i = 0; i < shelf->contents; i++)
+		assert_true(digest_set_has(&seen.stored, &shelf->digests[i]));
+	close_it();
+}
+
+/* The gateway says what they look like: of each content a few blocks go, or what is shorter than that. */
+static void without_the_bases_bytes_their_signatures_do(void **state)
+{
+	struct uploader *uploader;
+	const struct uploader_totals *totals;
+
+	push_former();
+	for (int round = 0; round < 2; round++) {
+		shelf->former_lost = true;
+		shelf->later = round;
+		uploader = begin(1);
+		totals = uploader_totals(uploader);
+		uploader_commit(uploader, &shelf->digests[shelf->root]);
+		expect_ok(1);
+		assert_true(totals->blobs_delta > SHELF_CHUNKS);
+		assert_int_equal(totals->blobs_again, 0);
+		assert_int_equal(totals->blobs_sent, shelf->count);
+		assert_true(totals->bytes_sent < shelf->bytes / 10);
+		close_it();
+		shelf_fini(shelf);
+		shelf_make_edited(shelf, client_ring(client), 1, 2);
+		shelf->former = former;
+	}
+}
+
+/* A gateway that has none of them is not told anything by them. */
+static void without_either_all_is_whole(void **state)
+{
+	shelf->former_lost = true;
+	uploader_commit(begin(1), &shelf->digests[shelf->root]);
+	expect_ok(1);
+	assert_int_equal(uploader_totals(seen.uploader)->blobs_delta, 0);
+	assert_int_equal(uploader_totals(seen.uploader)->blobs_sent, shelf->count);
+	close_it();
+}
+
+static void it_may_be_closed_while_it_asks(void **state)
+{
+	push_former();
+	for (unsigned turns = 0; turns < 40; turns++) {
+		shelf->former_lost = turns % 2;
+		uploader_commit(begin(1), &shelf->digests[shelf->root]);
+		for (unsigned turn = 0; turn < turns && !seen.done; turn++)
+			assert_int_equal(client_run(client), CLIENT_OK);
+		close_it();
+	}
 }
 
 /* ---- what goes wrong ---- */
@@ -370,11 +536,17 @@ int main(int argc, char **argv)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test_setup_teardown(a_tree_goes_up_whole, setup, teardown),
+		cmocka_unit_test_setup_teardown(what_is_hurried_goes_first, setup, teardown),
 		cmocka_unit_test_setup_teardown(packs_are_read_side_by_side, setup, teardown),
 		cmocka_unit_test_setup_teardown(a_hole_in_what_was_assumed_is_found, setup, teardown),
 		cmocka_unit_test_setup_teardown(what_is_fed_is_sent_once, setup, teardown),
 		cmocka_unit_test_setup_teardown(a_root_may_overtake_what_was_fed, setup, teardown),
 		cmocka_unit_test_setup_teardown(a_feed_may_end_without_a_root, setup, teardown),
+		cmocka_unit_test_setup_teardown(what_is_like_another_is_told_by_it, setup_former, teardown_former),
+		cmocka_unit_test_setup_teardown(what_cannot_be_made_is_sent_whole, setup_former, teardown_former),
+		cmocka_unit_test_setup_teardown(without_the_bases_bytes_their_signatures_do, setup_former, teardown_former),
+		cmocka_unit_test_setup_teardown(without_either_all_is_whole, setup_former, teardown_former),
+		cmocka_unit_test_setup_teardown(it_may_be_closed_while_it_asks, setup_former, teardown_former),
 		cmocka_unit_test_setup_teardown(what_is_stale_waits_for_a_retry, setup, teardown),
 		cmocka_unit_test_setup_teardown(a_source_that_fails_ends_it, setup, teardown),
 		cmocka_unit_test_setup_teardown(what_the_gateway_says_is_told, setup, teardown),
