@@ -55,6 +55,8 @@ static const struct server_method daemon_methods[] = {
 	{ BYTESTREAM_READ, daemon_reapi },
 	{ BYTESTREAM_WRITE, daemon_reapi },
 	{ BYTESTREAM_QUERY, daemon_reapi },
+	{ REAPI_WAIT_EXECUTION, daemon_execute_wait },
+	{ REAPI_CANCEL_OPERATION, daemon_execute_cancel },
 	{ GRPC_HEALTH, daemon_reapi },
 	{ GRPC_REFLECTION, daemon_reapi },
 	{ GRPC_REFLECTION_ALPHA, daemon_reapi },
@@ -291,10 +293,11 @@ static int daemon_make_services(struct daemon *daemon, char *why, size_t why_siz
 	};
 	daemon->execute = (struct execute_service){
 		.cas = &daemon->cas, .pool = daemon->pool, .allow_host_root = config->allow_host_root,
-		.allow_network = config->allow_network,
+		.allow_network = config->allow_network, .linger_ns = EXECUTE_LINGER_NS,
 	};
 	daemon->reapi = (struct reapi){ .cas = &daemon->cas, .pool = daemon->pool };
 	reapi_init(&daemon->reapi);
+	execute_init(&daemon->execute);
 	return 0;
 }
 
@@ -352,6 +355,7 @@ static void daemon_drain(struct daemon *daemon)
 	daemon->draining = true;
 	log_event(LOG_INFO, "draining", LOG_U64("timeout_s", daemon->config->drain_timeout_ns / 1000000000u));
 	spawning_close(daemon);
+	execute_drain(&daemon->execute);
 	pool_drain(daemon->pool);
 	server_drain(daemon->server, daemon->config->drain_timeout_ns);
 	link_service_drain(daemon->links);
@@ -410,7 +414,7 @@ static void daemon_on_signal(void *context, int number)
 /* No caller is left, but what callers began may still be in the hands of store, ledger or an executor. */
 static bool daemon_idle(const struct daemon *daemon)
 {
-	return cas_idle(&daemon->cas) && reapi_idle(&daemon->reapi) && !daemon->execute.open && !daemon->builds.open &&
+	return cas_idle(&daemon->cas) && reapi_idle(&daemon->reapi) && execute_idle(&daemon->execute) && !daemon->builds.open &&
 	       (!daemon->links || link_service_idle(daemon->links)) &&
 	       (!daemon->buildkit || buildkit_idle(daemon->buildkit));
 }
@@ -446,6 +450,8 @@ static void daemon_close(struct daemon *daemon)
 	buildkit_destroy(daemon->buildkit);
 	buildkitd_stop(daemon);
 	brokering_stop(daemon);
+	if (daemon->execute.cas)
+		execute_fini(&daemon->execute);
 	pool_destroy(daemon->pool);
 	ledger_close(daemon->ledger, daemon_on_ledger_closed, daemon);
 	while (daemon->ledger)
