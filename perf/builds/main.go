@@ -194,7 +194,7 @@ func many(b *bench) {
 	b.figures("sluice", "small call", through.Pinged)
 	b.figures("sluice", "session open", through.Opened)
 	b.Figure("sluice: CPU of the gateway", cpu, "s")
-	b.Figure("sluice: memory of a build, all of it", grown/float64(b.builds)/1024, "KiB")
+	b.Figure("sluice: memory of a build", grown/float64(b.builds)/1024, "KiB")
 	b.Report(fmt.Sprintf("%d builds at once, TLS with client certificates", b.builds), nil,
 		table.AtMost("builds that failed", float64(through.Failed), 0),
 		table.AtMost("builds that did not run with all others", float64(b.builds-through.RunningMost), 0),

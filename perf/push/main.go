@@ -35,7 +35,8 @@ type bench struct {
 	link  *rig.Link
 	pairs int
 	files int
-	bytes int64
+	size  int64 // of their content
+	bytes bool  // are counted
 	ways  []*way
 	some  string // the ways, when they are not all
 }
@@ -56,6 +57,8 @@ func main() {
 	results := flag.String("results", "", "where the rows are kept as JSON; empty: nowhere")
 	tree := flag.String("tree", "", "directory that is pushed; it is copied first")
 	most := flag.Int("files", 0, "take only about so many files of it; 0: all")
+	inPlace := flag.Bool("in-place", false, "push --tree itself: for rows that edit nothing")
+	flag.BoolVar(&b.bytes, "bytes", true, "a run of each way through the counting proxy, before the others")
 	flag.StringVar(&b.next, "next", "", "its next version")
 	flag.IntVar(&b.pairs, "pairs", 3, "interleaved runs of each way")
 	flag.Parse()
@@ -65,9 +68,12 @@ func main() {
 		os.Exit(2)
 	}
 	b.shape, b.link = known, rig.NewLink(b.scope, known)
-	b.tree = b.copyTree(*tree, *most)
+	b.tree = *tree
+	if !*inPlace {
+		b.tree = b.copyTree(*tree, *most)
+	}
 	b.count()
-	fmt.Printf("%s: %d files, %.2f GB; %d pairs; %s\n", *tree, b.files, float64(b.bytes)/1e9, b.pairs, b.shape.Name)
+	fmt.Printf("%s: %d files, %.2f GB; %d pairs; %s\n", *tree, b.files, float64(b.size)/1e9, b.pairs, b.shape.Name)
 	if *names != allWays {
 		b.some = strings.ReplaceAll(*names, ",", ", ")
 	}
@@ -80,7 +86,7 @@ func main() {
 		}
 		run[row](b)
 		if *results != "" {
-			if err := b.Write(*results, map[string]any{"tree_files": b.files, "tree_bytes": b.bytes, "pairs": b.pairs, "line": b.shape.Name}); err != nil {
+			if err := b.Write(*results, map[string]any{"tree_files": b.files, "tree_bytes": b.size, "pairs": b.pairs, "line": b.shape.Name}); err != nil {
 				fmt.Fprintln(os.Stderr, "push:", err)
 				b.Failed = true
 			}
@@ -139,14 +145,14 @@ func files(path string) int {
 }
 
 func (b *bench) count() {
-	b.files, b.bytes = 0, 0
+	b.files, b.size = 0, 0
 	err := filepath.WalkDir(b.tree, func(_ string, entry fs.DirEntry, err error) error {
 		if err != nil || !entry.Type().IsRegular() {
 			return err
 		}
 		info, err := entry.Info()
 		if err == nil {
-			b.files, b.bytes = b.files+1, b.bytes+info.Size()
+			b.files, b.size = b.files+1, b.size+info.Size()
 		}
 		return err
 	})

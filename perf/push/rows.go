@@ -18,7 +18,11 @@ const editSeed = 5
 // through the proxy, for the bytes.
 func (b *bench) interleave(pairs int, prepare func(w *way), edit func(round int)) map[string]table.Series {
 	counted, result := map[string]table.Sample{}, map[string]table.Series{}
-	for round := -1; round < pairs; round++ {
+	first := 0
+	if b.bytes {
+		first = -1
+	}
+	for round := first; round < pairs; round++ {
 		if edit != nil {
 			edit(round)
 		}
@@ -34,6 +38,7 @@ func (b *bench) interleave(pairs int, prepare func(w *way), edit func(round int)
 			}
 			sample.Up, sample.Down = counted[w.name].Up, counted[w.name].Down
 			result[w.name] = append(result[w.name], sample)
+			fmt.Printf("  round %d: %s %.3f s\n", round, w.name, sample.Wall)
 		}
 	}
 	return result
@@ -62,7 +67,7 @@ func (b *bench) against(ways map[string]table.Series, most map[string]float64) [
 }
 
 func (b *bench) name(what string) string {
-	text := fmt.Sprintf("%s, %d files, %.2f GB, %s", what, b.files, float64(b.bytes)/1e9, b.shape.Name)
+	text := fmt.Sprintf("%s, %d files, %.2f GB, %s", what, b.files, float64(b.size)/1e9, b.shape.Name)
 	if b.some != "" {
 		text += ": " + b.some
 	}

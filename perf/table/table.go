@@ -183,16 +183,23 @@ func (t *Table) Report(name string, ways map[string]Series, limits ...Limit) {
 	t.Rows = append(t.Rows, row)
 }
 
-// kept are the rows of an earlier run that this one has not measured.
-func (t *Table) kept(path string) []Row {
+// merged are the rows of an earlier run, in their order, with this one's in the places of those that it measured again.
+func (t *Table) merged(path string) []Row {
 	var before struct{ Rows []Row }
 	data, err := os.ReadFile(path)
 	if err != nil || json.Unmarshal(data, &before) != nil {
-		return nil
+		return t.Rows
 	}
-	return slices.DeleteFunc(before.Rows, func(old Row) bool {
-		return slices.ContainsFunc(t.Rows, func(row Row) bool { return row.Name == old.Name })
-	})
+	rows := before.Rows
+	for _, row := range t.Rows {
+		at := slices.IndexFunc(rows, func(old Row) bool { return old.Name == row.Name })
+		if at < 0 {
+			rows = append(rows, row)
+		} else {
+			rows[at] = row
+		}
+	}
+	return rows
 }
 
 // Write keeps the rows as JSON, with what is said about the run. Rows that are in the file already, and were not measured in
@@ -205,7 +212,7 @@ func (t *Table) Write(path string, about map[string]any) error {
 			}
 		}
 	}
-	about["rows"] = append(slices.Clone(t.Rows), t.kept(path)...)
+	about["rows"] = t.merged(path)
 	data, err := json.MarshalIndent(about, "", " ")
 	if err != nil {
 		return err
