@@ -33,6 +33,7 @@
 
 #define DAEMON_USER          "sluice"
 #define DAEMON_EXECUTOR_PATH "/var/lib/sluice-executor"
+#define SOCKETS_SPARE        256u             /* beyond the connections and those that wait: executor slots */
 
 static const struct server_method daemon_methods[] = {
 	{ SLUICE_PUSH, daemon_push },
@@ -102,7 +103,9 @@ static int daemon_fork_host(struct daemon *daemon, char *why, size_t why_size)
 
 static int daemon_open_ring(struct daemon *daemon, char *why, size_t why_size)
 {
-	struct ring_config ring = { .engine = daemon->config->engine };
+	/* Whoever finds the table full is lost: room also for those that wait to be taken. */
+	uint32_t sockets = daemon->config->connections_max + SERVER_PARKED_MAX + SOCKETS_SPARE;
+	struct ring_config ring = { .engine = daemon->config->engine, .sockets_max = sockets < RING_SOCKETS_MAX ? sockets : RING_SOCKETS_MAX };
 	int r = ring_create(&daemon->ring, &ring);
 
 	if (r < 0) {
