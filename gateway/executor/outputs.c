@@ -94,7 +94,8 @@ static int make_parents(const struct outputs *outputs, const char *output, struc
 		*slash = 0;
 		fd = beneath_open_parent(outputs->root_fd, path, &name);
 		if (fd < 0)
-			r = WHY_RAISE(why, fd == -ELOOP ? -EINVAL : fd, output, "its directory cannot be made: %s", strerror(-fd));
+			r = WHY_RAISE(why, fd == -ELOOP || fd == -ENOTDIR ? -EINVAL : fd, output, "its directory cannot be made: %s",
+			              fd == -ENOTDIR ? "a symlink or a file is in its way" : strerror(-fd));
 		else if (mkdirat(fd, name, 0755) == 0)
 			r = fchownat(fd, name, outputs->uid, outputs->gid, AT_SYMLINK_NOFOLLOW) ? -errno : 0;
 		else if (errno != EEXIST)

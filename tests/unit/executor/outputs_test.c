@@ -110,6 +110,7 @@ static void parents_are_made_and_no_path_leads_out(void **state)
 	assert_int_equal(prepare(absolute), -EINVAL);
 	assert_int_equal(symlink("/tmp", place("work/link")), 0);
 	assert_int_equal(prepare(through), -EINVAL);
+	assert_non_null(strstr(why, "in its way"));
 }
 
 static int keep_blob(void *context, size_t index, struct span blob)
