@@ -161,7 +161,7 @@ func lease(b *bench) {
 	b.Report("a lease on a warm executor", nil, table.AtMost("milliseconds that the gateway adds (medians)", added, 1))
 }
 
-// What one running build takes of the gateway's memory, when its daemon has all entries and takes no content.
+// What one running build takes of the gateway's memory when its daemon stops taking anything: its entries wait, too.
 func memory(b *bench) {
 	const entries, size = 100_000, 1000
 	stuck, release := make(chan struct{}), make(chan struct{})
@@ -171,7 +171,7 @@ func memory(b *bench) {
 			return build.Receive(ctx, filepath.Join(into, "small"), fake.Sync{})
 		}
 		return build.Receive(ctx, filepath.Join(into, "large"), fake.Sync{Pace: func() {
-			if packets++; packets == entries+2000 {
+			if packets++; packets == 2000 {
 				close(stuck)
 				<-release
 			}
@@ -208,13 +208,25 @@ func memory(b *bench) {
 	case err := <-ended:
 		b.scope.Fatalf("it ended: %v", err)
 	}
-	grew := gateway.Metrics(b.scope)["sluice_resident_bytes"] - before
+	grew := settled(b, gateway) - before
 	close(release)
 	if err := <-ended; err != nil {
 		b.scope.Fatalf("%v", err)
 	}
 	b.Report("memory of a running build", nil,
 		table.AtMost(fmt.Sprintf("MB, with %d entries", tree.Len()), grew/1e6, (4<<20+128*float64(tree.Len()))/1e6))
+}
+
+// settled is what the gateway has in memory once that has stayed the same for a while: the client has said all that it is let say.
+func settled(b *bench, gateway *rig.Gateway) float64 {
+	last, same := 0.0, 0
+	for end := time.Now().Add(60 * time.Second); same < 4 && time.Now().Before(end); time.Sleep(time.Second) {
+		now := gateway.Metrics(b.scope)["sluice_resident_bytes"]
+		if same++; now != last {
+			last, same = now, 0
+		}
+	}
+	return last
 }
 
 // counted is a client whose reads of the tree are counted: what it was asked for.
