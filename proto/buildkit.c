@@ -81,6 +81,50 @@ bool bytes_message_decode(struct span message, struct span *data)
 	return !reader.failed;
 }
 
+/* The bytes of the head, when all that follows it in the message is data; else 0. */
+static size_t bytes_message_only_head(struct span part, size_t left)
+{
+	uint64_t size = 0;
+	size_t at = 1;
+
+	if (part.size < BYTES_MESSAGE_HEAD_MAX || part.data[0] != (BYTES_FIELD_DATA << 3 | PB_BYTES))
+		return 0;
+	do
+		size |= (uint64_t)(part.data[at] & 0x7f) << (7 * (at - 1));
+	while (part.data[at++] & 0x80 && at < BYTES_MESSAGE_HEAD_MAX);
+	return !(part.data[at - 1] & 0x80) && size == part.size - at + left ? at : 0;
+}
+
+bool bytes_message_part(struct bytes_message_reader *reader, struct span part, size_t left, struct span *data)
+{
+	size_t head = reader->passing || reader->collected.size ? 0 : bytes_message_only_head(part, left);
+
+	*data = (struct span){ 0 };
+	if (head || reader->passing) {
+		*data = span_make(part.data + head, part.size - head);
+		reader->passing = left > 0;
+		return true;
+	}
+	if (!reader->collected.size && left == 0)
+		return bytes_message_decode(part, data);
+	if (!reader->collected.size_max)
+		reader->collected = buffer_heap(SIZE_MAX);       /* the message's own bound is the call's */
+	if (part.size)
+		buffer_put(&reader->collected, part.data, part.size);
+	if (left || reader->collected.failed)
+		return !reader->collected.failed;
+	if (!bytes_message_decode(buffer_span(&reader->collected), data))
+		return false;
+	reader->collected.size = 0;              /* its bytes stay until the next part */
+	return true;
+}
+
+void bytes_message_reader_fini(struct bytes_message_reader *reader)
+{
+	buffer_fini(&reader->collected);
+	*reader = (struct bytes_message_reader){ 0 };
+}
+
 size_t bytes_message_head(uint8_t *out, size_t payload_bytes)
 {
 	assert(payload_bytes <= UINT32_MAX);     /* what a head has room for; a message is far smaller */

@@ -33,6 +33,18 @@
 
 /* False: malformed. `data` is borrowed from the message; empty when the message has none. */
 bool bytes_message_decode(struct span message, struct span *data);
+
+/*
+ * The same for a message that comes in parts: what each brings of the data, borrowed from the part where the message is as
+ * everybody writes it, one field and nothing else; another is collected first. All-zero, and to be freed by _fini.
+ */
+struct bytes_message_reader {
+	bool passing;                    /* the rest of the message is data */
+	struct buffer collected;
+};
+/* `left` bytes of the message come after `part`, 0: the next part begins another. False: malformed, or no memory. */
+bool bytes_message_part(struct bytes_message_reader *reader, struct span part, size_t left, struct span *data);
+void bytes_message_reader_fini(struct bytes_message_reader *reader);
 /*
  * What goes before `payload_bytes` of data, which follow from where they lie. `out` has BYTES_MESSAGE_HEAD_MAX;
  * returns the size: 0 for an empty payload, whose message is empty.

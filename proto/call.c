@@ -339,7 +339,9 @@ static void send_end(struct call *call)
 	if (!call->finishing || call->finished || has_pending(call) || call->lent)
 		return;
 	call->finished = true;
-	if (call->server)
+	if (call->unsent)
+		stream_reset(call->stream, CODE_CANCEL); /* no status can follow half a message */
+	else if (call->server)
 		send_status(call);
 	else
 		stream_end(call->stream);
@@ -384,7 +386,7 @@ static enum call_outcome may_send(struct call *call)
 {
 	if (!call->stream || call->finishing || call->deaf)
 		return CALL_CLOSED;
-	if (!has_pending(call) && !call->lending)
+	if (!has_pending(call) && !call->lending && !call->unsent)
 		return CALL_SENT;
 	call->full_told = true;
 	return CALL_FULL;
@@ -395,19 +397,25 @@ bool call_has_room(struct call *call)
 	return may_send(call) == CALL_SENT;
 }
 
-/* Headers, when it is the first message, and the prefix of one in these pieces. */
-static size_t put_prefix(struct call *call, bool compressed, const struct span *parts, size_t count)
+/* Headers, when it is the first message, and the prefix of one. */
+static void put_prefix_of(struct call *call, bool compressed, size_t size)
 {
 	uint8_t prefix[GRPC_PREFIX_BYTES];
-	size_t size = 0;
 
-	for (size_t i = 0; i < count; i++)
-		size += parts[i].size;
 	assert(size <= CALL_SEND_BYTES_MAX);
 	if (call->server && !call->headers_sent)
 		send_headers(call, NULL, 0, false);
 	grpc_prefix(prefix, compressed, (uint32_t)size);
 	put(call, span_make(prefix, sizeof(prefix)));
+}
+
+static size_t put_prefix(struct call *call, bool compressed, const struct span *parts, size_t count)
+{
+	size_t size = 0;
+
+	for (size_t i = 0; i < count; i++)
+		size += parts[i].size;
+	put_prefix_of(call, compressed, size);
 	return size;
 }
 
@@ -448,6 +456,28 @@ enum call_outcome call_send_parts(struct call *call, const struct span *parts, s
 	if (outcome == CALL_SENT)
 		put_message(call, false, parts, count);
 	return outcome;
+}
+
+enum call_outcome call_send_begin(struct call *call, size_t size)
+{
+	enum call_outcome outcome = may_send(call);
+
+	if (outcome != CALL_SENT)
+		return outcome;
+	put_prefix_of(call, false, size);
+	call->unsent = size;
+	return CALL_SENT;
+}
+
+void call_send_more(struct call *call, struct span part)
+{
+	if (!call->stream || call->finishing || call->deaf)
+		return;
+	assert(part.size <= call->unsent);
+	call->unsent -= part.size;
+	put(call, part);
+	if (call->pending.failed)
+		stream_reset(call->stream, CODE_CANCEL);
 }
 
 enum call_outcome call_lend(struct call *call, struct loan *loan)
@@ -771,6 +801,11 @@ struct stream *call_give_back(struct call *call)
 	call_fini(call);
 	*call = (struct call){ 0 };
 	return stream;
+}
+
+uint64_t call_bytes_copied(const struct call *call)
+{
+	return call->bytes_copied + call->reader.bytes_copied;
 }
 
 struct buffer call_take_message(struct call *call)

@@ -71,6 +71,7 @@ struct call {
 	size_t backlog_taken;
 	struct buffer pending;                   /* the tail of a message that the stream's out-queue could not take */
 	size_t pending_sent;
+	size_t unsent;                           /* of the message that call_send_begin() began */
 	struct loan *lent;                       /* waits for `pending` to go out; NULL: none */
 	struct buffer inflated;
 	uint64_t bytes_copied;                   /* here, of messages that had to wait, either way */
@@ -107,6 +108,13 @@ int call_start(struct call *call, struct h2 *h2, const char *path, struct span a
 enum call_outcome call_send(struct call *call, struct span message, int level);
 /* The same, never compressed, for a message that lies in pieces: a head that was made here and a body that was lent. */
 enum call_outcome call_send_parts(struct call *call, const struct span *parts, size_t count);
+/*
+ * The same for a message that is not there yet, or lies where spans do not last: its bytes follow by call_send_more(), which takes
+ * them all. Until then there is no room for another message, and on_writable does not tell when there is. A call that ends in
+ * between is reset.
+ */
+enum call_outcome call_send_begin(struct call *call, size_t size);
+void call_send_more(struct call *call, struct span part);
 /*
  * The same, uncopied: the message is the loan's pieces, at least a byte of them. After CALL_SENT loan->returned comes once, at
  * the latest before on_closed; until then further messages are refused with CALL_FULL.
@@ -148,6 +156,9 @@ void call_cancel(struct call *call);
  * to take over before the next event. The call is all-zero then. NULL: it is too late, and the call is as before.
  */
 struct stream *call_give_back(struct call *call);
+
+/* Of messages, so far: what had to wait, either way, and what was put together. */
+uint64_t call_bytes_copied(const struct call *call);
 
 /*
  * From inside on_message of a call whose uncompressed messages come in parts: the message's memory becomes the caller's. What

@@ -102,6 +102,38 @@ size_t fsutil_write_data_head(uint8_t *out, uint32_t id, size_t payload_bytes)
 	return (size_t)(write_length(out + size, PACKET_FIELD_DATA, payload_bytes) - out);
 }
 
+/* A number of at most 32 bits at `at`, which moves behind it. False: there is none, or not all of it. */
+static bool read_number(struct span part, size_t *at, uint64_t *value)
+{
+	*value = 0;
+	for (unsigned shift = 0; shift < 35 && *at < part.size; shift += 7) {
+		uint8_t byte = part.data[(*at)++];
+
+		*value |= (uint64_t)(byte & 0x7f) << shift;
+		if (!(byte & 0x80))
+			return *value <= UINT32_MAX;
+	}
+	return false;
+}
+
+bool fsutil_data_begins(struct span part, size_t left, uint32_t *id, struct span *data)
+{
+	uint64_t number = 0, size;
+	size_t at = 2;
+
+	if (part.size < 4 || part.data[0] != (PACKET_FIELD_TYPE << 3 | PB_VARINT) || part.data[1] != FSUTIL_DATA)
+		return false;
+	if (part.data[at] == (PACKET_FIELD_ID << 3 | PB_VARINT) && (at++, !read_number(part, &at, &number)))
+		return false;
+	if (at == part.size || part.data[at] != (PACKET_FIELD_DATA << 3 | PB_BYTES) || (at++, !read_number(part, &at, &size)))
+		return false;
+	if (size == 0 || size != part.size - at + left)
+		return false;
+	*id = (uint32_t)number;
+	*data = span_make(part.data + at, part.size - at);
+	return true;
+}
+
 size_t fsutil_write_error_head(uint8_t *out, size_t payload_bytes)
 {
 	uint8_t *p = write_number(out, PACKET_FIELD_TYPE, FSUTIL_ERR);

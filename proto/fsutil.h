@@ -38,6 +38,12 @@ struct fsutil_packet {
  */
 bool fsutil_packet_decode(struct span message, struct fsutil_packet *packet);
 
+/*
+ * `part` begins a message of which `left` bytes come after it. True: a DATA packet with content, written as fsutil writes it, and
+ * its whole head is here: all that follows is content, of which `data` is what the part brings. False: it may be one all the same.
+ */
+bool fsutil_data_begins(struct span part, size_t left, uint32_t *id, struct span *data);
+
 /* Packets that are complete. `out` has FSUTIL_HEAD_BYTES_MAX; the size is returned. */
 size_t fsutil_write_req(uint8_t *out, uint32_t id);
 size_t fsutil_write_fin(uint8_t *out);

@@ -184,6 +184,7 @@ static enum grpc_read feed_body(struct grpc_reader *reader, struct span *data, s
 		return finish_message(reader, span_take(data, missing), message, compressed);
 	piece = span_take(data, data->size < missing ? data->size : missing);
 	buffer_put(&reader->body, piece.data, piece.size);
+	reader->bytes_copied += piece.size;
 	if (reader->body.failed)
 		return GRPC_READ_TOO_LARGE;      /* out of memory: to the peer the same thing */
 	if (reader->body.size < reader->body_size)

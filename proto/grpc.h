@@ -56,6 +56,7 @@ struct grpc_reader {
 	uint32_t passed;                         /* of a message that comes in parts: given out already */
 	bool compressed;
 	size_t message_bytes_max;
+	uint64_t bytes_copied;                   /* into `body` */
 };
 
 enum grpc_read {

@@ -240,6 +240,11 @@ struct span h2_output(struct h2 *h2)
 	return out;
 }
 
+size_t h2_output_left(const struct h2 *h2)
+{
+	return h2->frame.left;
+}
+
 bool h2_alive(const struct h2 *h2)
 {
 	return !h2->closed && (h2->frame.head_due || h2->frame.left || nghttp2_session_want_read(h2->session) ||

@@ -96,6 +96,9 @@ int h2_feed(struct h2 *h2, struct span data);
  */
 struct span h2_output(struct h2 *h2);
 
+/* With `pieces`: how many bytes of the frame that h2_output() has begun it has yet to give; what comes until then belongs to it. */
+size_t h2_output_left(const struct h2 *h2);
+
 /* False once nothing is left to read or write (after GOAWAY and the last stream): the owner may close the carrier. */
 bool h2_alive(const struct h2 *h2);
 

@@ -9,7 +9,8 @@ MESSAGE_TYPE(push_request_type, struct push_request,
 	     MESSAGE_FIELD(struct push_request, offer, 1, MESSAGE_PRESENT),
 	     MESSAGE_FIELD(struct push_request, query, 2, MESSAGE_PRESENT),
 	     MESSAGE_FIELD(struct push_request, pack, 3, MESSAGE_PRESENT),
-	     MESSAGE_FIELD(struct push_request, commit, 4, MESSAGE_PRESENT));
+	     MESSAGE_FIELD(struct push_request, commit, 4, MESSAGE_PRESENT),
+	     MESSAGE_FIELD(struct push_request, sign, 5, MESSAGE_PRESENT));
 MESSAGE_TYPE(push_offer_type, struct push_offer,
 	     MESSAGE_FIELD(struct push_offer, directories, 1, MESSAGE_BYTES),
 	     MESSAGE_FIELD(struct push_offer, commit, 2, MESSAGE_BOOL));
@@ -17,11 +18,17 @@ MESSAGE_TYPE(push_query_type, struct push_query,
 	     MESSAGE_FIELD(struct push_query, blobs, 1, MESSAGE_BYTES));
 MESSAGE_TYPE(push_commit_type, struct push_commit,
 	     MESSAGE_FIELD(struct push_commit, root, 1, MESSAGE_BYTES));
+MESSAGE_TYPE(push_sign_request_type, struct push_sign_request,
+	     MESSAGE_FIELD(struct push_sign_request, blobs, 1, MESSAGE_BYTES));
+MESSAGE_TYPE(push_signed_type, struct push_signed,
+	     MESSAGE_FIELD(struct push_signed, present, 1, MESSAGE_BYTES),
+	     MESSAGE_FIELD(struct push_signed, hashes, 2, MESSAGE_BYTES));
 MESSAGE_TYPE(push_response_type, struct push_response,
 	     MESSAGE_FIELD(struct push_response, answer, 1, MESSAGE_PRESENT),
 	     MESSAGE_FIELD(struct push_response, stored, 2, MESSAGE_PRESENT),
 	     MESSAGE_FIELD(struct push_response, committed, 3, MESSAGE_PRESENT),
-	     MESSAGE_FIELD(struct push_response, missing, 4, MESSAGE_PRESENT));
+	     MESSAGE_FIELD(struct push_response, missing, 4, MESSAGE_PRESENT),
+	     MESSAGE_FIELD(struct push_response, sign, 5, MESSAGE_PRESENT));
 MESSAGE_TYPE(push_answer_type, struct push_answer,
 	     MESSAGE_FIELD(struct push_answer, present, 1, MESSAGE_BYTES),
 	     MESSAGE_FIELD(struct push_answer, promised, 2, MESSAGE_BYTES));

@@ -45,7 +45,7 @@ static inline bool bit_list_get(struct span bits, size_t i)
 void bit_list_put(struct buffer *out, uint32_t number, const bool *bits, size_t count);
 
 struct push_request {
-	struct span offer, query, pack, commit;          /* MESSAGE_PRESENT: `data` tells which */
+	struct span offer, query, pack, commit, sign;    /* MESSAGE_PRESENT: `data` tells which */
 };
 struct push_offer {
 	struct span directories;
@@ -57,8 +57,11 @@ struct push_query {
 struct push_commit {
 	struct span root;
 };
+struct push_sign_request {
+	struct span blobs;
+};
 struct push_response {
-	struct span answer, stored, committed, missing;
+	struct span answer, stored, committed, missing, sign;
 };
 struct push_answer {
 	struct span present, promised;
@@ -70,6 +73,9 @@ struct push_stored {
 };
 struct push_rejected {
 	struct span expected, actual;
+};
+struct push_signed {
+	struct span present, hashes;
 };
 struct push_committed {
 	struct span root;
@@ -216,7 +222,8 @@ bool link_run_next(struct span *ahead, uint64_t *missing, uint64_t *there);
 void link_run_put(struct buffer *ahead, uint64_t missing, uint64_t there);
 
 extern const struct message_type link_message_type, link_hello_type, link_welcome_type;
-extern const struct message_type push_request_type, push_offer_type, push_query_type, push_commit_type,
+extern const struct message_type push_request_type, push_offer_type, push_query_type, push_commit_type, push_sign_request_type,
+	push_signed_type,
 	push_response_type, push_answer_type, push_stored_type, push_rejected_type, push_committed_type,
 	push_missing_type, fetch_request_type, status_response_type, pinned_root_type, pin_request_type,
 	attach_request_type, executor_hello_type, executor_resolve_type, executor_resolved_type,

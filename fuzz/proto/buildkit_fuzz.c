@@ -31,6 +31,32 @@ static void bytes_message(struct span message)
 	buffer_fini(&again);
 }
 
+/* However it is cut, the parts bring what the whole has; and again with the same reader. */
+static void bytes_message_in_parts(struct span message)
+{
+	struct bytes_message_reader reader = { 0 };
+	struct span whole, data;
+	bool good = bytes_message_decode(message, &whole);
+
+	for (size_t cut = 1; cut < message.size && cut < 40; cut++) {
+		struct buffer got = buffer_heap(message.size);
+		struct span first = span_make(message.data, cut), second = span_make(message.data + cut, message.size - cut);
+		bool taken = bytes_message_part(&reader, first, second.size, &data);
+
+		if (taken && data.size)
+			buffer_put(&got, data.data, data.size);
+		taken = taken && bytes_message_part(&reader, second, 0, &data);
+		REQUIRE(taken == good);
+		if (taken && data.size)
+			buffer_put(&got, data.data, data.size);
+		REQUIRE(!taken || span_equal(buffer_span(&got), whole));
+		buffer_fini(&got);
+		if (!taken)
+			break;                   /* whoever sent it is not listened to any more */
+	}
+	bytes_message_reader_fini(&reader);
+}
+
 static void solve(struct span message)
 {
 	struct buildkit_solve_request request;
@@ -152,6 +178,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 	struct span message = span_make(data, size);
 
 	bytes_message(message);
+	bytes_message_in_parts(message);
 	solve(message);
 	status(message);
 	usage(message);

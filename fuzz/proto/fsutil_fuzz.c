@@ -44,6 +44,24 @@ static void put_packet(struct buffer *out, const struct fsutil_packet *packet)
 	buffer_put(out, payload.data, payload.size);
 }
 
+/* What is told of a packet by its beginning holds of the whole; what our writers write is told. */
+static void check_beginning(struct span message)
+{
+	struct fsutil_packet packet;
+	uint8_t head[FSUTIL_HEAD_BYTES_MAX];
+	struct span data;
+	uint32_t id;
+
+	for (size_t size = 0; size <= message.size && size <= 64; size++) {
+		if (!fsutil_data_begins(span_make(message.data, size), message.size - size, &id, &data))
+			continue;
+		REQUIRE(fsutil_packet_decode(message, &packet) && packet.type == FSUTIL_DATA && packet.id == id);
+		REQUIRE(packet.data.data == data.data && packet.data.size == data.size + message.size - size);
+	}
+	id = message.size > 4 ? message.data[0] | (uint32_t)message.data[3] << 24 : 0;
+	REQUIRE(fsutil_data_begins(span_make(head, fsutil_write_data_head(head, id, 1 + message.size)), 1 + message.size, &id, &data));
+}
+
 /* As far as the type gives a field a meaning. */
 static bool packet_equal(const struct fsutil_packet *a, const struct fsutil_packet *b)
 {
@@ -126,6 +144,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 	struct fsutil_packet packet;
 
 	round_trip_packet(bytes);
+	check_beginning(bytes);
 	round_trip_stat(bytes);
 	if (fsutil_packet_decode(bytes, &packet) && packet.has_stat)
 		round_trip_stat(packet.stat);

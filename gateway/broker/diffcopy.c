@@ -10,9 +10,9 @@
 #include "gateway/broker/diffcopy_head.h"
 
 #define MESSAGE_BYTES_MAX (4u << 20)             /* fsutil's DATA has 32 KiB, a STAT's xattrs a few */
-#define QUEUE_KEPT_BYTES  (256u << 10)
 #define NAME_BYTES_MAX    (64u << 10)            /* of a dir-name */
-#define STATS_MEMORY_BYTES (DIFFCOPY_MEMORY_ENTRIES * 96ull)     /* of STATs that wait, about as many entries */
+/* Of STATs that wait, about as many entries, with the content between them. */
+#define WAITING_MEMORY_BYTES (DIFFCOPY_MEMORY_ENTRIES * 96ull + 2 * DIFFCOPY_WAITING_BYTES)
 
 /* ---- towards the daemon ---- */
 
@@ -24,43 +24,59 @@ void diffcopy_fail(struct diffcopy *diffcopy, enum grpc_status status, const cha
 		call_cancel(&diffcopy->client);
 }
 
-/* Behind what waits in `queue`; directly when nothing does. */
-static void diffcopy_tell_daemon(struct diffcopy *diffcopy, struct packet_queue *queue, struct span packet)
+/* Behind what waits; directly when nothing does. */
+static void diffcopy_tell_daemon(struct diffcopy *diffcopy, struct span packet)
 {
+	struct packet_queue *waiting = &diffcopy->waiting;
+
 	if (diffcopy->daemon_closed)
 		return;
-	if (packet_queue_empty(queue) && call_send(&diffcopy->daemon, packet, 0) != CALL_FULL)
+	if (packet_queue_empty(waiting) && call_send(&diffcopy->daemon, packet, 0) != CALL_FULL)
 		return;
-	if (packet_queue_push(queue, &packet, 1) < 0)
+	if (packet_queue_push(waiting, &packet, 1) < 0)
 		diffcopy_fail(diffcopy, GRPC_RESOURCE_EXHAUSTED, "no memory and no disk for the entries of the context");
 }
 
 /* The client is done: its status is the daemon's, behind all that was to be sent. */
 static void diffcopy_finish_daemon(struct diffcopy *diffcopy)
 {
-	bool waits = !packet_queue_empty(&diffcopy->stats) || !packet_queue_empty(&diffcopy->stash);
+	bool waits = !packet_queue_empty(&diffcopy->waiting);
 
 	if (!diffcopy->client_closed || diffcopy->daemon_closed || (waits && diffcopy->client_status == GRPC_OK))
 		return;
 	call_finish(&diffcopy->daemon, diffcopy->client_status, diffcopy->client_message);
 }
 
-static bool diffcopy_send_front(struct diffcopy *diffcopy, struct packet_queue *queue)
+static bool diffcopy_send_front(struct diffcopy *diffcopy)
 {
+	struct packet_queue *waiting = &diffcopy->waiting;
+	size_t content = waiting->content;
 	struct span packet;
 
-	if (!packet_queue_front(queue, &packet))
+	if (!packet_queue_front(waiting, &packet))
 		return false;
 	call_send(&diffcopy->daemon, packet, 0);
-	packet_queue_pop(queue);
+	packet_queue_pop(waiting);
+	diffcopy->entries_taken += waiting->content == content;
 	return true;
+}
+
+/* What came from the client and what the store has, in turns: a daemon works on entries and on content side by side. */
+static bool diffcopy_send_next(struct diffcopy *diffcopy)
+{
+	bool again = diffcopy->played;
+
+	diffcopy->played = !again && transfers_play(diffcopy);
+	if (diffcopy->played || diffcopy_send_front(diffcopy))
+		return true;
+	diffcopy->played = again && transfers_play(diffcopy);
+	return diffcopy->played;
 }
 
 void diffcopy_pump(struct diffcopy *diffcopy)
 {
 	while (!diffcopy->daemon_closed && call_has_room(&diffcopy->daemon))
-		if (!diffcopy_send_front(diffcopy, &diffcopy->stats) && !diffcopy_send_front(diffcopy, &diffcopy->stash) &&
-		    !transfers_play(diffcopy))
+		if (!diffcopy_send_next(diffcopy))
 			break;
 	transfers_resume(diffcopy);
 	diffcopy_finish_daemon(diffcopy);
@@ -152,7 +168,7 @@ static void diffcopy_tell_restat(struct diffcopy *diffcopy, struct span bytes)
 	if (packet.failed || encoded.failed)
 		diffcopy_fail(diffcopy, GRPC_RESOURCE_EXHAUSTED, "the gateway is out of memory");
 	else
-		diffcopy_tell_daemon(diffcopy, &diffcopy->stats, buffer_span(&packet));
+		diffcopy_tell_daemon(diffcopy, buffer_span(&packet));
 	buffer_fini(&packet);
 	buffer_fini(&encoded);
 }
@@ -176,18 +192,45 @@ static void client_on_message(struct call *call, struct span message)
 		if (!fault && packet.has_stat && diffcopy->session->restat)
 			diffcopy_tell_restat(diffcopy, packet.stat);
 		else if (!fault)
-			diffcopy_tell_daemon(diffcopy, &diffcopy->stats, message);
+			diffcopy_tell_daemon(diffcopy, message);
 		break;
 	case FSUTIL_DATA:
 		if (!transfer_take(diffcopy, packet.id, packet.data))
 			fault = "the client sent a file that it was not asked for";
 		break;
 	default:                                 /* FIN, ERR, and what may come to be: behind the files */
-		diffcopy_tell_daemon(diffcopy, &diffcopy->stash, message);
+		diffcopy_tell_daemon(diffcopy, message);
 		break;
 	}
 	if (fault)
 		diffcopy_fail(diffcopy, GRPC_INTERNAL, fault);
+}
+
+/* Content is passed on as it comes, the rest is put together first. */
+static void client_on_part(struct call *call, struct span part, size_t left)
+{
+	struct diffcopy *diffcopy = container_of(call, struct diffcopy, client);
+	struct buffer *collected = &diffcopy->collected;
+	struct span data;
+	uint32_t id;
+
+	if (diffcopy->passing) {
+		transfer_take_part(diffcopy, part, left);
+	} else if (collected->size == 0 && left == 0) {
+		client_on_message(call, part);
+	} else if (collected->size == 0 && fsutil_data_begins(part, left, &id, &data) &&
+	           transfer_take_begin(diffcopy, id, data.size + left)) {
+		transfer_take_part(diffcopy, data, left);
+	} else {
+		buffer_put(collected, part.data, part.size);
+		diffcopy->service->counters.copied_bytes_broker += part.size;
+		if (collected->failed)
+			diffcopy_fail(diffcopy, GRPC_RESOURCE_EXHAUSTED, "the gateway is out of memory");
+		else if (left == 0)
+			client_on_message(call, buffer_span(collected));
+		if (left == 0)
+			buffer_clear(collected);
+	}
 }
 
 static void diffcopy_ask(struct diffcopy *diffcopy, uint32_t id)
@@ -231,13 +274,15 @@ static void diffcopy_on_reap(struct op *op, int32_t res)
 	struct diffcopy_session *session = diffcopy->session;
 
 	transfers_fini(diffcopy);
+	diffcopy->service->counters.copied_bytes_broker +=
+		diffcopy->content_queued + call_bytes_copied(&diffcopy->daemon) + call_bytes_copied(&diffcopy->client);
 	call_fini(&diffcopy->daemon);
 	call_fini(&diffcopy->client);
-	packet_queue_fini(&diffcopy->stats);
-	packet_queue_fini(&diffcopy->stash);
+	packet_queue_fini(&diffcopy->waiting);
 	packet_queue_fini(&diffcopy->questions);
 	spill_fini(&diffcopy->entries);
 	buffer_fini(&diffcopy->directory);
+	buffer_fini(&diffcopy->collected);
 	free(diffcopy);
 	session->open--;
 	if (session->on_idle && session->open == 0)
@@ -294,7 +339,7 @@ static void daemon_on_closed(struct call *call, enum grpc_status status, struct 
 }
 
 static const struct call_events client_events = {
-	.on_message = client_on_message, .on_writable = client_on_writable, .on_closed = client_on_closed,
+	.on_message = client_on_message, .on_part = client_on_part, .on_writable = client_on_writable, .on_closed = client_on_closed,
 };
 
 static const struct call_events daemon_events = {
@@ -346,9 +391,8 @@ static struct diffcopy *diffcopy_make(struct diffcopy_session *session)
 	diffcopy->asked_first = ENTRY_NONE;
 	diffcopy->entries = (struct spill){ .directory = directory,
 		                            .memory_bytes_max = DIFFCOPY_MEMORY_ENTRIES * sizeof(struct entry) };
-	diffcopy->stats.kept_bytes = QUEUE_KEPT_BYTES;
-	diffcopy->stash.kept_bytes = 2 * DIFFCOPY_STASH_BYTES;
-	diffcopy->stats.spill = (struct spill){ .directory = directory, .memory_bytes_max = STATS_MEMORY_BYTES };
+	diffcopy->waiting.kept_bytes = 2 * DIFFCOPY_WAITING_BYTES;
+	diffcopy->waiting.spill = (struct spill){ .directory = directory, .memory_bytes_max = WAITING_MEMORY_BYTES };
 	list_init(&diffcopy->free);
 	list_init(&diffcopy->plays);
 	return diffcopy;
@@ -373,6 +417,7 @@ int diffcopy_open(struct diffcopy_session *session, struct stream *stream, const
 	}
 	diffcopy->counted = read.counted;
 	diffcopy->directory = buffer_heap(NAME_BYTES_MAX);
+	diffcopy->collected = buffer_heap(MESSAGE_BYTES_MAX);
 	buffer_put(&diffcopy->directory, read.directory.data, read.directory.size);
 	call_accept(&diffcopy->daemon, stream, head, MESSAGE_BYTES_MAX, &daemon_events, diffcopy);
 	session->open++;

@@ -7,8 +7,11 @@
  * What is known: (path, size, mtime) -> content, kept per trust key: tenant, certificate subject, shared key and directory name
  * together. Without a shared key (buildctl, the probe) nothing is known, nothing is kept, and everything passes through.
  *
+ * What the client sends reaches the daemon in the client's own order, which has content among the entries: a daemon that was
+ * given all entries first would have no content to work on meanwhile, and the client nothing to send.
+ *
  * Back-pressure: reading from the client never stops because of a STAT: those that the daemon does not take wait in a
- * packet_queue. File bytes that it does not take wait up to DIFFCOPY_STASH_BYTES; then the client waits, as it does when it
+ * packet_queue. File bytes that it does not take wait there up to DIFFCOPY_WAITING_BYTES; then the client waits, as it does when it
  * sends to the daemon itself, which costs nothing while the daemon is only the slower one of the two. One that takes next
  * to nothing for DIFFCOPY_PATIENCE_NS is not waited for: the rest goes to the store only and is read from there later.
  * Where there is no store for them (no trust key, a full store) the client waits all the same.
@@ -22,9 +25,14 @@
 #include "proto/grpc.h"
 
 #define DIFFCOPY_PATH          "/moby.filesync.v1.FileSync/DiffCopy"
-#define DIFFCOPY_STASH_BYTES   (1u << 20)        /* file bytes that wait in memory for the daemon, a call */
-#define DIFFCOPY_PATIENCE_NS   100000000u        /* how long the client waits for a daemon that takes half of them */
-#define DIFFCOPY_TRANSFERS_MAX 128               /* files under way, a call; fsutil's sender queues as many */
+#define DIFFCOPY_WAITING_BYTES (1u << 20)        /* file bytes that wait in memory for the daemon, a call */
+#define DIFFCOPY_PATIENCE_NS   1000000000u       /* how long the client waits for a daemon that takes half of them */
+#define DIFFCOPY_ENTRY_NS      250000u           /* what an entry may cost it meanwhile: it makes or looks at a file */
+/*
+ * Files under way, a call: small ones must be as many as the client's window takes. Else its readers wait for questions, while
+ * its walk fills the window with entries, and the daemon is left with nothing but these.
+ */
+#define DIFFCOPY_TRANSFERS_MAX 1024
 #define DIFFCOPY_PLAYS_MAX     16                /* files that are read from the store at a time, a call */
 #define DIFFCOPY_ENTRIES_MAX   (1u << 25)
 #define DIFFCOPY_MEMORY_ENTRIES 100000u          /* beyond, an entry's 32 bytes are the page cache's */
@@ -32,6 +40,8 @@
 struct diffcopy_counters {
 	uint64_t calls, files_fetched, files_played, files_joined, files_deferred, bytes_from_client, bytes_from_store,
 	         bytes_to_executor;
+	/* By user space, of calls and sessions that have ended: of content, and what little else goes the same way. */
+	uint64_t copied_bytes_broker, copied_bytes_session;
 };
 
 /* One a gateway. The first five fields are the owner's. */

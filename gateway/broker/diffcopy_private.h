@@ -49,7 +49,8 @@ struct transfer {
 	struct diffcopy *diffcopy;
 	enum transfer_state state;
 	uint32_t id;                     /* the entry's number */
-	uint64_t received, delivered;    /* bytes of the file: from the client; to the daemon, or in the stash for it */
+	uint64_t queued;                 /* diffcopy.content_queued with its last byte: until that is sent it is not played */
+	uint64_t received, delivered;    /* bytes of the file: from the client; to the daemon, or waiting for it */
 	bool requested;                  /* the client was asked: it may be only once */
 	bool complete;                   /* and has sent all */
 	bool storing;                    /* `file` is begun and was not named yet */
@@ -65,9 +66,10 @@ struct diffcopy {
 	struct call daemon, client;
 	bool daemon_closed, client_closed;
 	bool daemon_ended;               /* it has half-closed: so do we, behind `questions` */
-	bool held_by_stash, held_by_store;       /* the client's call waits for room */
+	bool held_by_daemon, held_by_store;      /* the client's call waits for room */
 	bool impatient;                  /* the daemon was waited for in vain: files are deferred until it takes some again */
-	uint64_t held_since_ns;          /* by the stash */
+	uint64_t held_since_ns;          /* by the daemon */
+	uint64_t entries_taken;          /* by it, meanwhile */
 	struct op patience;
 	struct buffer directory;         /* dir-name, where it is needed */
 	bool counted;                    /* its entries are those of a context, for the account */
@@ -77,8 +79,13 @@ struct diffcopy {
 	struct spill entries;            /* of struct entry */
 	uint32_t entries_count;
 	uint32_t asked_first, asked_last;
-	struct packet_queue stats, stash;        /* for the daemon */
+	struct packet_queue waiting;     /* for the daemon, as it came from the client */
+	uint64_t content_queued;         /* in `waiting`, ever */
+	bool played;                     /* the last packet for the daemon came from the store */
 	struct packet_queue questions;   /* for the client: REQ, FIN, ERR */
+	struct buffer collected;         /* a packet of the client's that comes in parts, but for plain DATA */
+	struct transfer *passing;        /* whose DATA packet passes in parts */
+	enum { PASS_NOWHERE, PASS_TO_DAEMON, PASS_TO_QUEUE } passing_to;
 	bool table_pending;
 	struct stat_request request;
 	struct stat_table *table;        /* NULL: nothing is remembered, or not yet there */
@@ -116,9 +123,15 @@ int transfers_open(struct diffcopy *diffcopy);
 void transfers_start(struct diffcopy *diffcopy);
 /* DATA from the client for a file; empty: its end. False: nobody asked for it. */
 bool transfer_take(struct diffcopy *diffcopy, uint32_t id, struct span data);
+/*
+ * The same for a DATA packet of `size` bytes of content that comes in parts, which follow by transfer_take_part() while
+ * diffcopy.passing is set. False: it is to be taken whole.
+ */
+bool transfer_take_begin(struct diffcopy *diffcopy, uint32_t id, size_t size);
+void transfer_take_part(struct diffcopy *diffcopy, struct span part, size_t left);
 /* One packet of a file that is played, if one is at hand. True: call again while the daemon takes more. */
 bool transfers_play(struct diffcopy *diffcopy);
-/* Room in the stash: goes on with the client. This may bring its call's events. */
+/* Less waits for the daemon: goes on with the client. This may bring its call's events. */
 void transfers_resume(struct diffcopy *diffcopy);
 /* The daemon's call has ended: all are given up but those that are complete and only wait for their names. */
 void transfers_close(struct diffcopy *diffcopy);

@@ -23,12 +23,14 @@ static void transfer_release(struct transfer *transfer)
 	struct diffcopy *diffcopy = transfer->diffcopy;
 
 	diffcopy->naming -= transfer->state == TRANSFER_NAMING;
+	if (diffcopy->passing == transfer)
+		diffcopy->passing = NULL;        /* the calls end: no more parts come */
 	stat_claim_end(&transfer->claim);
 	ingest_file_abandon(&transfer->file);
 	playback_stop(&transfer->playback);
 	list_remove(&transfer->link);
 	*transfer = (struct transfer){ .diffcopy = diffcopy, .state = TRANSFER_FREE };
-	list_append(&diffcopy->free, &transfer->link);
+	list_insert_before(diffcopy->free.next, &transfer->link);        /* its memory is the warmest */
 }
 
 static void transfer_done(struct transfer *transfer)
@@ -45,13 +47,15 @@ static void transfer_done(struct transfer *transfer)
 
 /* ---- to the daemon ---- */
 
-static void transfer_send(struct transfer *transfer, const struct span *parts, size_t count)
+static void transfer_send(struct transfer *transfer, const struct span *parts, size_t count, size_t content)
 {
 	struct diffcopy *diffcopy = transfer->diffcopy;
+	bool first = transfer->state == TRANSFER_PLAYING || packet_queue_empty(&diffcopy->waiting);
 
-	if (packet_queue_empty(&diffcopy->stash) && call_send_parts(&diffcopy->daemon, parts, count) != CALL_FULL)
+	if (first && call_send_parts(&diffcopy->daemon, parts, count) != CALL_FULL)
 		return;
-	if (packet_queue_push(&diffcopy->stash, parts, count) < 0)
+	transfer->queued = diffcopy->content_queued += content;
+	if (packet_queue_push_content(&diffcopy->waiting, parts, count, content) < 0)
 		diffcopy_fail(diffcopy, GRPC_RESOURCE_EXHAUSTED, "the gateway is out of memory");
 }
 
@@ -61,7 +65,7 @@ static void transfer_deliver(struct transfer *transfer, struct span data)
 	uint8_t head[FSUTIL_HEAD_BYTES_MAX];
 	struct span parts[2] = { span_make(head, fsutil_write_data_head(head, transfer->id, data.size)), data };
 
-	transfer_send(transfer, parts, 2);
+	transfer_send(transfer, parts, 2, data.size);
 	transfer->delivered += data.size;
 	diffcopy->service->counters.bytes_to_executor += data.size;
 	diffcopy->session->totals.bytes_to_executor += data.size;
@@ -72,7 +76,7 @@ static void transfer_deliver_end(struct transfer *transfer)
 	uint8_t packet[FSUTIL_HEAD_BYTES_MAX];
 	struct span part = span_make(packet, fsutil_write_data_end(packet, transfer->id));
 
-	transfer_send(transfer, &part, 1);
+	transfer_send(transfer, &part, 1, 0);
 }
 
 /* ---- from the store ---- */
@@ -136,6 +140,8 @@ bool transfers_play(struct diffcopy *diffcopy)
 	if (list_empty(&diffcopy->plays))
 		return false;
 	transfer = container_of(diffcopy->plays.next, struct transfer, link);
+	if (transfer->queued > diffcopy->content_queued - diffcopy->waiting.content)
+		return false;                    /* its beginning still waits */
 	data = playback_data(&transfer->playback);
 	if (data.size) {
 		data.size = data.size < PLAY_BYTES ? data.size : PLAY_BYTES;
@@ -178,6 +184,7 @@ static void transfer_store(struct transfer *transfer, struct span data)
 	if (!transfer->storing)
 		return;
 	taken = ingest_file_write(&transfer->file, data);
+	diffcopy->service->counters.copied_bytes_broker += data.size;
 	if (taken == data.size)
 		return;
 	CHECK(!diffcopy->unstored_of);
@@ -212,9 +219,18 @@ static bool transfer_defer(struct transfer *transfer)
 
 static void transfers_go_on(struct diffcopy *diffcopy)
 {
-	diffcopy->held_by_stash = false;
+	diffcopy->held_by_daemon = false;
 	if (!diffcopy->held_by_store)
 		call_release(&diffcopy->client);
+}
+
+/* How long the daemon has taken nothing, as far as it is to blame: entries are work for it as well. */
+static uint64_t diffcopy_waited_ns(const struct diffcopy *diffcopy)
+{
+	uint64_t waited_ns = ring_now_ns(diffcopy->service->cas->ring) - diffcopy->held_since_ns;
+	uint64_t worked_ns = diffcopy->entries_taken * DIFFCOPY_ENTRY_NS;
+
+	return waited_ns > worked_ns ? waited_ns - worked_ns : 0;
 }
 
 /* One timer for many short waits: it is not stopped, but looks how long the present one lasts. */
@@ -222,13 +238,13 @@ static void diffcopy_on_patience(struct op *op, int32_t res)
 {
 	struct diffcopy *diffcopy = container_of(op, struct diffcopy, patience);
 	struct ring *ring = diffcopy->service->cas->ring;
-	uint64_t waited_ns = ring_now_ns(ring) - diffcopy->held_since_ns;
+	uint64_t waited_ns = diffcopy_waited_ns(diffcopy);
 
 	if (diffcopy->daemon_closed) {
 		diffcopy_join(diffcopy);
-	} else if (diffcopy->held_by_stash && waited_ns < DIFFCOPY_PATIENCE_NS) {
+	} else if (diffcopy->held_by_daemon && waited_ns < DIFFCOPY_PATIENCE_NS) {
 		ring_timer(ring, op, DIFFCOPY_PATIENCE_NS - waited_ns);
-	} else if (diffcopy->held_by_stash) {
+	} else if (diffcopy->held_by_daemon) {
 		diffcopy->impatient = true;
 		transfers_go_on(diffcopy);
 	}
@@ -239,10 +255,11 @@ static void transfers_wait(struct diffcopy *diffcopy)
 {
 	struct ring *ring = diffcopy->service->cas->ring;
 
-	if (diffcopy->held_by_stash)
+	if (diffcopy->held_by_daemon)
 		return;
-	diffcopy->held_by_stash = true;
+	diffcopy->held_by_daemon = true;
 	diffcopy->held_since_ns = ring_now_ns(ring);
+	diffcopy->entries_taken = 0;
 	call_hold(&diffcopy->client);
 	if (diffcopy->impatient || op_in_flight(&diffcopy->patience))
 		return;
@@ -250,27 +267,34 @@ static void transfers_wait(struct diffcopy *diffcopy)
 	ring_timer(ring, &diffcopy->patience, DIFFCOPY_PATIENCE_NS);
 }
 
-static void transfer_pass(struct transfer *transfer, struct span data)
+/* Whether the daemon gets more of this now; else it has been deferred. */
+static bool transfer_may_pass(struct transfer *transfer)
 {
 	struct diffcopy *diffcopy = transfer->diffcopy;
 
-	if (diffcopy->stash.bytes >= DIFFCOPY_STASH_BYTES) {
-		if (diffcopy->impatient && transfer_defer(transfer))
-			return;
-		transfers_wait(diffcopy);
-	}
-	transfer_deliver(transfer, data);
+	if (diffcopy->waiting.content < DIFFCOPY_WAITING_BYTES)
+		return true;
+	if (diffcopy->impatient && transfer_defer(transfer))
+		return false;
+	transfers_wait(diffcopy);
+	return true;
 }
 
-static void transfer_data(struct transfer *transfer, struct span data)
+static void transfer_take_in(struct transfer *transfer, struct span data)
 {
 	struct diffcopy *diffcopy = transfer->diffcopy;
-	uint64_t known = transfer->received;
 
 	diffcopy->service->counters.bytes_from_client += data.size;
 	diffcopy->session->totals.bytes_from_client += data.size;
 	transfer->received += data.size;
 	transfer_store(transfer, data);
+}
+
+static void transfer_data(struct transfer *transfer, struct span data)
+{
+	uint64_t known = transfer->received;
+
+	transfer_take_in(transfer, data);
 	if (transfer->state != TRANSFER_FETCHING || transfer->received <= transfer->delivered)
 		return;
 	/* What was played before the store failed is not sent twice. */
@@ -279,7 +303,8 @@ static void transfer_data(struct transfer *transfer, struct span data)
 
 		data = span_make(data.data + skip, data.size - skip);
 	}
-	transfer_pass(transfer, data);
+	if (transfer_may_pass(transfer))
+		transfer_deliver(transfer, data);
 }
 
 static void transfer_complete(struct transfer *transfer)
@@ -297,14 +322,81 @@ static void transfer_complete(struct transfer *transfer)
 		transfer_done(transfer);
 }
 
-bool transfer_take(struct diffcopy *diffcopy, uint32_t id, struct span data)
+/* The one that the client was asked for; NULL: there is none. */
+static struct transfer *transfer_asked(struct diffcopy *diffcopy, uint32_t id)
 {
 	struct transfer *transfer;
 
 	if (id >= diffcopy->entries_count || diffcopy_entry(diffcopy, id)->state != ENTRY_UNDER_WAY)
-		return false;
+		return NULL;
 	transfer = &diffcopy->transfers[diffcopy_entry(diffcopy, id)->next];
-	if (!transfer->requested || transfer->complete)
+	return transfer->requested && !transfer->complete ? transfer : NULL;
+}
+
+/* The head of a packet of so much content goes to the daemon, or where it will have it from. */
+static void transfer_begin_packet(struct transfer *transfer, size_t size)
+{
+	struct diffcopy *diffcopy = transfer->diffcopy;
+	uint8_t bytes[FSUTIL_HEAD_BYTES_MAX];
+	struct span head = span_make(bytes, fsutil_write_data_head(bytes, transfer->id, size));
+	enum call_outcome outcome = CALL_FULL;
+
+	diffcopy->passing_to = PASS_NOWHERE;
+	transfer->delivered += size;
+	diffcopy->service->counters.bytes_to_executor += size;
+	diffcopy->session->totals.bytes_to_executor += size;
+	if (packet_queue_empty(&diffcopy->waiting))
+		outcome = call_send_begin(&diffcopy->daemon, head.size + size);
+	if (outcome == CALL_SENT) {
+		diffcopy->passing_to = PASS_TO_DAEMON;
+		call_send_more(&diffcopy->daemon, head);
+	} else if (outcome == CALL_FULL && packet_queue_begin(&diffcopy->waiting, head.size + size, size) < 0) {
+		diffcopy_fail(diffcopy, GRPC_RESOURCE_EXHAUSTED, "the gateway is out of memory");
+	} else if (outcome == CALL_FULL) {
+		diffcopy->passing_to = PASS_TO_QUEUE;
+		transfer->queued = diffcopy->content_queued += size;
+		packet_queue_more(&diffcopy->waiting, head);
+	}
+}
+
+bool transfer_take_begin(struct diffcopy *diffcopy, uint32_t id, size_t size)
+{
+	struct transfer *transfer = transfer_asked(diffcopy, id);
+
+	/* What was played of it before the store failed would have to be left out. */
+	if (!transfer || diffcopy->daemon_closed || transfer->received < transfer->delivered)
+		return false;
+	diffcopy->passing = transfer;
+	diffcopy->passing_to = PASS_NOWHERE;
+	if (transfer->state == TRANSFER_FETCHING && transfer_may_pass(transfer))
+		transfer_begin_packet(transfer, size);
+	return true;
+}
+
+void transfer_take_part(struct diffcopy *diffcopy, struct span part, size_t left)
+{
+	struct transfer *transfer = diffcopy->passing;
+
+	if (!transfer)
+		return;                          /* there was no memory for it, and the calls end */
+	transfer_take_in(transfer, part);
+	if (diffcopy->passing_to == PASS_TO_DAEMON)
+		call_send_more(&diffcopy->daemon, part);
+	else if (diffcopy->passing_to == PASS_TO_QUEUE)
+		packet_queue_more(&diffcopy->waiting, part);
+	if (left)
+		return;
+	diffcopy->passing = NULL;
+	/* What could not be sent in the middle of it may be now. */
+	if (!packet_queue_empty(&diffcopy->waiting) || !list_empty(&diffcopy->plays))
+		diffcopy_pump(diffcopy);
+}
+
+bool transfer_take(struct diffcopy *diffcopy, uint32_t id, struct span data)
+{
+	struct transfer *transfer = transfer_asked(diffcopy, id);
+
+	if (!transfer)
 		return false;
 	if (data.size)
 		transfer_data(transfer, data);
@@ -315,10 +407,13 @@ bool transfer_take(struct diffcopy *diffcopy, uint32_t id, struct span data)
 
 void transfers_resume(struct diffcopy *diffcopy)
 {
-	if (diffcopy->stash.bytes > DIFFCOPY_STASH_BYTES / 2)
+	struct span packet;
+
+	/* One that is not whole yet is not the daemon's to take. */
+	if (diffcopy->waiting.content > DIFFCOPY_WAITING_BYTES / 2 && packet_queue_front(&diffcopy->waiting, &packet))
 		return;
 	diffcopy->impatient = false;
-	if (diffcopy->held_by_stash)
+	if (diffcopy->held_by_daemon)
 		transfers_go_on(diffcopy);
 }
 
@@ -362,7 +457,7 @@ static void ingest_on_room(struct ingest *ingest)
 	*rest = buffer_heap(SIZE_MAX);
 	diffcopy->unstored_of = NULL;
 	diffcopy->held_by_store = false;
-	if (!diffcopy->held_by_stash)
+	if (!diffcopy->held_by_daemon)
 		call_release(&diffcopy->client);
 }
 

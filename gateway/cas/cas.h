@@ -30,8 +30,8 @@ struct cas {
 	unsigned pushes_open, fetches_open, pins_open;
 	unsigned ingests_open, playbacks_open, walks_open;       /* whose memory was not released yet */
 	struct gate packs;                       /* what waits here keeps its message, of SLUICE_MESSAGE_BYTES_MAX at most */
-	struct buffer spares[CAS_PACKS_MAX];     /* memory of packs that were, for those that come */
 	struct gate deltas;
+	struct buffer spares[CAS_PACKS_MAX];     /* memory of packs that were, for those that come */
 	struct gate closures;
 	struct promises promises;                /* what pushes in progress are going to send */
 };

@@ -79,13 +79,16 @@ struct ingest {
 	struct batch *batches[BATCHES_MAX];
 	unsigned batches_count, batches_out;     /* out: sealed, or in the store's hands */
 	struct batch *open;
-	struct list batches_idle, sealed;
+	struct list batches_idle, sealed, refused;       /* refused: for want of room in the store */
+	uint64_t patience_ns, full_since_ns;     /* full_since: 0: it is not */
+	struct op again;
 	struct ingest_totals totals;
 	struct sha256_job jobs[BATCH_PIECES_MAX];
 };
 
 static void ingest_on_turn(struct post *post);
 static void ingest_on_timer(struct op *op, int32_t res);
+static void ingest_on_again(struct op *op, int32_t res);
 
 /* ---- the ingest ---- */
 
@@ -102,6 +105,7 @@ struct ingest *ingest_create(struct cas *cas, const struct scope *scope, const s
 	ingest->owner = owner;
 	ingest->turn.fn = ingest_on_turn;
 	ingest->timer.fn = ingest_on_timer;
+	ingest->again.fn = ingest_on_again;
 	ingest->hash_bytes = cas->hasher->backend == SHA256_OPENSSL ? HASH_BYTES : HASH_BYTES_LANES;
 	list_init(&ingest->files);
 	list_init(&ingest->ending);
@@ -109,6 +113,7 @@ struct ingest *ingest_create(struct cas *cas, const struct scope *scope, const s
 	list_init(&ingest->blocks_free);
 	list_init(&ingest->batches_idle);
 	list_init(&ingest->sealed);
+	list_init(&ingest->refused);
 	return ingest;
 }
 
@@ -139,7 +144,7 @@ static void ingest_trim(struct ingest *ingest, unsigned keep)
 
 static void ingest_close_join(struct ingest *ingest)
 {
-	if (ingest->running || ingest->posted || op_in_flight(&ingest->timer) || ingest->batches_out)
+	if (ingest->running || ingest->posted || op_in_flight(&ingest->timer) || op_in_flight(&ingest->again) || ingest->batches_out)
 		return;
 	ingest_trim(ingest, 0);
 	CHECK(ingest->blocks_count == 0);
@@ -544,6 +549,11 @@ void ingest_file_abandon(struct ingest_file *file)
 	file_detach(file);
 }
 
+void ingest_set_patience(struct ingest *ingest, uint64_t patience_ns)
+{
+	ingest->patience_ns = patience_ns;
+}
+
 void ingest_flush(struct ingest *ingest)
 {
 	if (ingest->open && ingest->open->pieces_count)
@@ -629,14 +639,35 @@ static void batch_hold(struct batch *batch)
 		batch_fail(batch, r);
 }
 
-static void batch_tell_put(struct batch *batch)
+static void batch_tell(struct batch *batch)
 {
 	struct ingest *ingest = batch->ingest;
 	struct ingest_file *files[BATCH_PIECES_MAX];
 
+	ingest->full_since_ns = 0;
+	if (!ingest->events.on_put || ingest->closing)
+		return;
 	for (unsigned i = 0; i < batch->pieces_count; i++)
 		files[i] = batch->pieces[i].file;
 	ingest->events.on_put(ingest, batch->put.items, files, batch->put.count, batch->pieces_count);
+}
+
+/* True: it is offered again. */
+static bool batch_waits(struct batch *batch)
+{
+	struct ingest *ingest = batch->ingest;
+	uint64_t now = ring_now_ns(ingest->cas->ring);
+
+	if (batch->put.result != STORE_FULL || ingest->closing || ingest->patience_ns == 0)
+		return false;
+	if (!ingest->full_since_ns)
+		ingest->full_since_ns = now;
+	if (now - ingest->full_since_ns > ingest->patience_ns)
+		return false;
+	list_append(&ingest->refused, &batch->link);
+	if (!op_in_flight(&ingest->again))
+		ring_timer(ingest->cas->ring, &ingest->again, INGEST_FULL_NS);
+	return true;
 }
 
 /* The bytes have been read for the last time. Told is from the next turn: this may come from inside any store call. */
@@ -645,10 +676,12 @@ static void batch_on_put(struct store_put *put)
 	struct batch *batch = container_of(put, struct batch, put);
 	struct ingest *ingest = batch->ingest;
 
+	if (batch_waits(batch))
+		return;
 	if (put->result != STORE_OK)
 		batch_fail(batch, put->result);
-	else if (ingest->events.on_put && !ingest->closing)
-		batch_tell_put(batch);
+	else
+		batch_tell(batch);
 	ingest->totals.bytes_new += put->bytes_new;
 	for (unsigned i = 0; i < batch->pieces_count; i++) {
 		struct ingest_file *file = batch->pieces[i].file;
@@ -757,6 +790,28 @@ static void ingest_on_timer(struct op *op, int32_t res)
 		ingest_flush(ingest);
 }
 
+static void ingest_on_again(struct op *op, int32_t res)
+{
+	struct ingest *ingest = container_of(op, struct ingest, again);
+	struct list refused, *link;
+
+	if (ingest->closing) {
+		ingest_close_join(ingest);
+		return;
+	}
+	if (ingest->events.on_full)
+		ingest->events.on_full(ingest);
+	list_init(&refused);
+	while ((link = list_take(&ingest->refused)))
+		list_append(&refused, link);
+	while ((link = list_take(&refused))) {
+		struct batch *batch = container_of(link, struct batch, link);
+
+		batch_hold(batch);               /* by the present hold: it may be another one */
+		store_put(ingest->cas->store, &batch->put);
+	}
+}
+
 static void batch_discard(struct ingest *ingest, struct batch *batch)
 {
 	for (unsigned i = 0; i < batch->pieces_count; i++)
@@ -786,7 +841,17 @@ void ingest_destroy(struct ingest *ingest)
 		batch_discard(ingest, container_of(link, struct batch, link));
 		ingest->batches_out--;
 	}
+	while ((link = list_take(&ingest->refused))) {
+		struct batch *batch = container_of(link, struct batch, link);
+
+		for (unsigned i = 0; i < batch->recipes_count; i++)
+			buffer_fini(&batch->recipes[i]);
+		batch->recipes_count = 0;
+		batch_discard(ingest, batch);
+		ingest->batches_out--;
+	}
 	ingest->closing = true;
 	ring_cancel(ingest->cas->ring, &ingest->timer);
+	ring_cancel(ingest->cas->ring, &ingest->again);
 	ingest_close_join(ingest);
 }

@@ -21,6 +21,7 @@
 #define INGEST_BLOCK_BYTES (256u << 10)  /* the longest chunk that a file may be cut into here */
 #define INGEST_BLOCKS_MAX  12
 #define INGEST_DELAY_NS    2000000       /* the longest that a file's end waits for others to be hashed with */
+#define INGEST_FULL_NS     20000000      /* until what did not fit is offered again */
 
 /* Positive results of a file; besides STORE_OK, STORE_FULL and a negative errno. */
 enum { INGEST_CROWDED = 64 };            /* so many files were open that none could get on: this one was given up */
@@ -44,6 +45,8 @@ struct ingest_events {
 	 */
 	void (*on_put)(struct ingest *ingest, const struct store_item *items, struct ingest_file *const *files, size_t count,
 	               size_t recipes_first);
+	/* The store is full, and a patient ingest waits for room: the owner lets go of what it can. Optional. */
+	void (*on_full)(struct ingest *ingest);
 };
 
 struct ingest_file {
@@ -82,6 +85,12 @@ void *ingest_owner(const struct ingest *ingest);
  * with -ENOSPC.
  */
 void ingest_set_hold(struct ingest *ingest, struct store_hold *hold);
+
+/*
+ * What the store is too full for is offered again, until it has had no room for so long; the start is 0: files fail with
+ * STORE_FULL at once. For owners whose holds are what fills it, and end as they go on.
+ */
+void ingest_set_patience(struct ingest *ingest, uint64_t patience_ns);
 
 /*
  * `file` is not begun, or was named or abandoned. `size_hint`: how long it will probably be; a wrong one costs a copy.

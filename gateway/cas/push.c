@@ -6,7 +6,8 @@
  *	          -> OFFER_AWAIT -> OFFER  that root is being pushed by a sibling (promises.h)
  *	     -> QUERY -> IDLE              presence of blobs
  *	     -> PACK_WAIT (-> DELTAS_WAIT -> DELTAS) -> PACK -> IDLE    deltas made into blobs (push_deltas.c), digests
- *	                                   checked, then accepted by the store (push_pack.c); in lots, as the pack comes
+ *	                                   checked, then accepted by the store (push_pack.c); a pack in lots, as it comes
+ *	     -> SIGN_WAIT -> SIGN -> IDLE  hashes of blobs, for deltas of them (push_sign.c)
  *	     (-> AWAIT) (-> SETTLE) -> COMMIT -> SYNC -> IDLE    closure walked, then durable (push_commit.c)
  *
  * The call may end in any state; the push is freed once nothing of it is in flight. call_release() may bring the next
@@ -28,6 +29,8 @@ static void push_free(struct push *push)
 	store_hold_release(push->hold);
 	call_fini(&push->call);
 	closure_fini(&push->closure);
+	push_deltas_fini(&push->deltas);
+	free(push->taking.again);
 	buffer_fini(&push->message);
 	buffer_fini(&push->response);
 	buffer_fini(&push->extra);
@@ -37,7 +40,6 @@ static void push_free(struct push *push)
 	free(push->places);
 	free(push->items);
 	free(push->jobs);
-	free(push->taking.refused);
 	free(push);
 }
 
@@ -347,6 +349,63 @@ static void push_query(struct push *push, struct span message)
 	store_lookup(push->cas->store, &push->lookup);
 }
 
+/* ---- sign ---- */
+
+static void push_on_signed(struct push_sign *sign)
+{
+	struct push *push = container_of(sign, struct push, sign);
+	struct cas *cas = push->cas;
+	int result = sign->result;
+	size_t mark = pb_begin(&push->response, 5);
+
+	bit_list_put(&push->response, 1, sign->present, push->count);
+	pb_put_bytes(&push->response, 2, buffer_span(&sign->hashes));
+	pb_end(&push->response, mark);
+	push_sign_fini(sign);
+	if (!push_landed(push)) {
+		if (result < 0)
+			push_fail_store(push, result);
+		else
+			push_answer(push);
+	}
+	gate_leave(&cas->deltas);
+}
+
+static void push_on_sign_turn(struct gate_pass *pass)
+{
+	struct push *push = container_of(pass, struct push, pass);
+
+	push_enter(push, PUSH_SIGN);
+	push_sign_start(&push->sign, push->cas->store, &push->scope, push->digests, push->count, push_on_signed);
+}
+
+static bool push_sign_cancel(struct push *push)
+{
+	return push->state == PUSH_SIGN_WAIT && gate_cancel(&push->pass);
+}
+
+static void push_take_sign(struct push *push, struct span message)
+{
+	struct push_sign_request request;
+	uint64_t bytes = 0;
+
+	if (!message_decode(&push_sign_request_type, message, &request)) {
+		push_fail(push, GRPC_INVALID_ARGUMENT, "malformed Sign");
+		return;
+	}
+	if (!push_take_list(push, request.blobs))
+		return;
+	for (size_t i = 0; i < push->count && bytes <= SLUICE_BASES_BYTES; i++)
+		bytes = push->digests[i].size > SLUICE_BASES_BYTES ? push->digests[i].size : bytes + push->digests[i].size;
+	if (bytes > SLUICE_BASES_BYTES) {
+		push_fail(push, GRPC_INVALID_ARGUMENT, "more than 8388608 bytes to be signed at a time");
+		return;
+	}
+	push_enter(push, PUSH_SIGN_WAIT);
+	push->pass.fn = push_on_sign_turn;
+	gate_enter(&push->cas->deltas, &push->pass);
+}
+
 /* ---- the call ---- */
 
 /* The request is in push->message, whole. */
@@ -361,7 +420,6 @@ static void push_handle(struct push *push)
 	}
 	if (request.pack.data) {
 		push->coming = PUSH_COMING_PACK;
-		buffer_clear(&push->extra);
 		push->taking = (struct push_taking){
 			.at = request.pack.size ? (size_t)(request.pack.data - push->message.data) : 0, .left = request.pack.size,
 		};
@@ -372,8 +430,10 @@ static void push_handle(struct push *push)
 		push_query(push, request.query);
 	else if (request.commit.data)
 		push_commit(push, request.commit);
+	else if (request.sign.data)
+		push_take_sign(push, request.sign);
 	else
-		push_fail(push, GRPC_INVALID_ARGUMENT, "an empty PushRequest: one of offer, query, pack, commit is needed");
+		push_fail(push, GRPC_INVALID_ARGUMENT, "an empty PushRequest: one of offer, query, pack, commit, sign is needed");
 }
 
 /* As it comes. */
@@ -430,7 +490,7 @@ static void push_on_closed(struct call *call, enum grpc_status status, struct sp
 	push->cas->counters.copied_bytes_ingest += call->bytes_copied;
 	promiser_fini(&push->promiser);
 	ring_cancel(push->cas->ring, &push->timer);
-	if (push->state == PUSH_IDLE || push_pack_cancel(push))
+	if (push->state == PUSH_IDLE || push_pack_cancel(push) || push_sign_cancel(push))
 		push_free(push);
 }
 

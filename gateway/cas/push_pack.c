@@ -3,10 +3,10 @@
  * half a MiB, as it arrives, so that a blob is still in the cache when it is hashed and copied into its slot, and so that a push
  * never holds a pack whole (but one that was compressed).
  *
- *	PACK_WAIT (cas->packs) -> (DELTAS_WAIT (cas->deltas) -> DELTAS ->) PACK -> IDLE    each lot
+ *	PACK_WAIT (cas->packs) -> (DELTAS_WAIT (cas->deltas) -> DELTAS ->) PACK -> IDLE    a lot
  */
 #include <stdlib.h>
-
+#include "gateway/base/check.h"
 #include "gateway/cas/push_private.h"
 #include "proto/pb.h"
 
@@ -36,8 +36,8 @@ static void pack_forget(struct push *push)
 
 	push->coming = PUSH_COMING_NOTHING;
 	push_deltas_fini(&push->deltas);
-	free(push->taking.refused);
-	push->taking.refused = NULL;
+	free(push->taking.again);
+	push->taking.again = NULL;
 	buffer_clear(message);
 	for (size_t i = 0; i < CAS_PACKS_MAX; i++) {
 		if (cas->spares[i].data || message->capacity < SPARE_LEAST_BYTES || message->capacity > SPARE_MOST_BYTES)
@@ -66,58 +66,52 @@ enum push_coming push_pack_tell(struct push *push, size_t left)
 	if (size != (size_t)(message.data + message.size - end) + left)
 		return PUSH_COMING_WHOLE;
 	buffer_clear(&push->response);
-	buffer_clear(&push->extra);
 	push->taking = (struct push_taking){ .at = (size_t)(end - message.data), .left = (size_t)size };
 	return PUSH_COMING_PACK;
 }
 
-/* Last of all: its own next lot, if it is there already, goes to the end of the line. */
-static void pack_leave(struct cas *cas, bool deltas)
-{
-	if (deltas)
-		gate_leave(&cas->deltas);
-	gate_leave(&cas->packs);
-}
+/* What a lot holds. */
+struct shape {
+	size_t blobs;
+	struct push_deltas_shape deltas;
+};
 
-static bool deltas_shape(struct span rest, struct push_shape *shape)
+static bool deltas_shape(struct span rest, struct push_deltas_shape *shape)
 {
 	struct packed_delta delta;
 	bool failed = false;
 
+	*shape = (struct push_deltas_shape){ 0 };
 	for (; shape->deltas <= SLUICE_LIST_MAX && delta_next(&rest, &delta, &failed); shape->deltas++) {
 		if (delta.digest.size > SLUICE_PACK_BYTES)
 			return false;
-		shape->deltas_bytes += (size_t)delta.digest.size;
+		shape->bytes += (size_t)delta.digest.size;
+		shape->bases += digest_list_count(delta.bases);
 		shape->bases_bytes += (size_t)delta.bases_bytes;
 	}
 	return !failed;
 }
 
-static struct span pack_lot(const struct push *push)
-{
-	return span_make(push->message.data + push->taking.at, push->taking.lot);
-}
-
-/* Walks the lot, and adds what is in it to `shape`. False: it is malformed. */
-static bool pack_shape(struct span lot, struct push_shape *shape)
+/* Walks the lot. NULL, or what is wrong with it or with the pack. */
+static const char *pack_fault(struct push_taking *taking, struct span lot, struct shape *shape)
 {
 	struct span rest = lot;
 	struct packed_blob blob;
 	bool failed = false;
 
-	for (; pack_next(&rest, &blob, &failed); shape->blobs++)
-		shape->blobs_bytes += blob.data.size;
-	return !failed && deltas_shape(lot, shape);
-}
-
-/* NULL, or what is wrong with the pack, as far as it was seen. */
-static const char *pack_fault(const struct push_shape *shape)
-{
-	if (shape->blobs > SLUICE_LIST_MAX || shape->deltas > SLUICE_LIST_MAX - shape->blobs)
+	for (shape->blobs = 0; pack_next(&rest, &blob, &failed); shape->blobs++)
+		taking->bytes += blob.data.size;
+	if (failed || !deltas_shape(lot, &shape->deltas))
+		return "malformed Pack";
+	taking->blobs += shape->blobs + shape->deltas.deltas;
+	taking->deltas += shape->deltas.deltas;
+	taking->bytes += shape->deltas.bytes;
+	taking->bases_bytes += shape->deltas.bases_bytes;
+	if (taking->blobs > SLUICE_LIST_MAX)
 		return "more than 16384 blobs in a Pack";
-	if (shape->blobs_bytes > SLUICE_PACK_BYTES || shape->deltas_bytes > SLUICE_PACK_BYTES - shape->blobs_bytes)
+	if (taking->bytes > SLUICE_PACK_BYTES)
 		return "more than 4194304 bytes of data in a Pack";
-	if (shape->bases_bytes > SLUICE_BASES_BYTES)
+	if (taking->bases_bytes > SLUICE_BASES_BYTES)
 		return "more than 8388608 bytes of bases in a Pack";
 	return NULL;
 }
@@ -145,13 +139,13 @@ static void item_take(struct push *push, size_t i, const struct digest *digest, 
 }
 
 /* Blobs of the lot, then what was made of deltas: those that were made. */
-static size_t items_take(struct push *push, struct span rest, size_t blobs)
+static size_t items_take(struct push *push, struct span rest)
 {
 	struct packed_blob blob;
 	bool failed = false;
 	size_t count = 0;
 
-	while (count < blobs && pack_next(&rest, &blob, &failed))
+	while (count < push->count && pack_next(&rest, &blob, &failed))
 		item_take(push, count++, &blob.digest, blob.data);
 	for (size_t i = 0; i < push->deltas.count; i++) {
 		const struct push_delta *delta = &push->deltas.items[i];
@@ -163,9 +157,9 @@ static size_t items_take(struct push *push, struct span rest, size_t blobs)
 }
 
 /* Puts the blobs whose digest holds to the front, and says so of the deltas; returns how many. Tells of the others. */
-static size_t pack_verify(struct push *push, struct span lot, size_t blobs)
+static size_t pack_verify(struct push *push, struct span lot)
 {
-	size_t count = items_take(push, lot, blobs), kept = 0, delta = 0;
+	size_t count = items_take(push, lot), kept = 0, delta = 0;
 
 	sha256_batch(push->cas->hasher, push->jobs, count);
 	for (size_t i = 0; i < count; i++) {
@@ -174,7 +168,7 @@ static size_t pack_verify(struct push *push, struct span lot, size_t blobs)
 
 		memcpy(actual.hash, push->jobs[i].digest, sizeof(actual.hash));
 		holds = digest_equal(&actual, &push->items[i].digest);
-		if (i >= blobs) {
+		if (i >= push->count) {
 			while (!push->deltas.items[delta].made)
 				delta++;
 			push->deltas.items[delta++].made = holds;
@@ -189,15 +183,15 @@ static size_t pack_verify(struct push *push, struct span lot, size_t blobs)
 	return kept;
 }
 
-/* What of the lot's deltas has to come again. */
+/* What has to come again. */
 static void pack_note_deltas(struct push *push)
 {
 	struct cas_counters *counters = &push->cas->counters;
-	struct push_taking *taking = &push->taking;
+	size_t first = push->taking.deltas - push->deltas.count;
 
 	for (size_t i = 0; i < push->deltas.count; i++) {
-		taking->refused[taking->told] = !push->deltas.items[i].made;
-		counters->deltas_refused += taking->refused[taking->told++];
+		push->taking.again[first + i] = !push->deltas.items[i].made;
+		counters->deltas_refused += !push->deltas.items[i].made;
 	}
 	counters->deltas_received += push->deltas.count;
 }
@@ -206,8 +200,8 @@ static void pack_answer(struct push *push)
 {
 	struct push_stored stored = { .blobs = (uint32_t)push->taking.kept };
 
-	/* Behind the rejected ones. */
-	bit_list_put(&push->extra, 3, push->taking.refused, push->taking.told);
+	if (push->taking.again)
+		bit_list_put(&push->extra, 3, push->taking.again, push->taking.deltas);
 	stored.rejected.message = buffer_span(&push->extra);
 	pack_forget(push);
 	push->cas->counters.packs++;
@@ -215,7 +209,7 @@ static void pack_answer(struct push *push)
 	push_answer(push);
 }
 
-/* More of the pack is to come: what is there of its next blobs goes to the front. */
+/* More of the pack may come: what is there of its next blobs goes to the front. */
 static void pack_wait(struct push *push)
 {
 	struct push_taking *taking = &push->taking;
@@ -256,6 +250,14 @@ static void pack_taken(struct push *push, int result)
 		push_pack(push);         /* it was compressed, and is there */
 }
 
+/* Last of all: its own next lot, if it is there already, goes to the end of the line. */
+static void pack_leave(struct cas *cas, bool deltas)
+{
+	if (deltas)
+		gate_leave(&cas->deltas);
+	gate_leave(&cas->packs);
+}
+
 static void pack_on_put(struct store_put *put)
 {
 	struct push *push = container_of(put, struct push, put);
@@ -270,6 +272,11 @@ static void pack_on_put(struct store_put *put)
 	pack_leave(cas, deltas);
 }
 
+static struct span pack_lot(const struct push *push)
+{
+	return span_make(push->message.data + push->taking.at, push->taking.lot);
+}
+
 static void pack_store(struct push *push)
 {
 	struct cas_counters *counters = &push->cas->counters;
@@ -277,7 +284,7 @@ static void pack_store(struct push *push)
 
 	push_enter(push, PUSH_PACK);
 	push->put = (struct store_put){
-		.scope = push->scope, .items = push->items, .count = pack_verify(push, lot, push->count), .fn = pack_on_put,
+		.scope = push->scope, .items = push->items, .count = pack_verify(push, lot), .fn = pack_on_put,
 	};
 	pack_note_deltas(push);
 	counters->blobs_received += push->put.count;
@@ -306,12 +313,11 @@ static void pack_on_deltas(struct push_deltas *deltas)
 static void pack_on_deltas_turn(struct gate_pass *pass)
 {
 	struct push *push = container_of(pass, struct push, pass);
-	struct push_shape shape = { 0 };
+	struct push_deltas_shape shape;
 
 	push_enter(push, PUSH_DELTAS);
-	(void)pack_shape(pack_lot(push), &shape);
-	push_deltas_start(&push->deltas, push->cas->store, &push->scope, pack_lot(push), shape.deltas, shape.deltas_bytes,
-	                  pack_on_deltas);
+	(void)deltas_shape(pack_lot(push), &shape);
+	push_deltas_start(&push->deltas, push->cas->store, &push->scope, pack_lot(push), &shape, pack_on_deltas);
 }
 
 bool push_pack_cancel(struct push *push)
@@ -336,35 +342,27 @@ static void pack_refuse(struct push *push, const char *fault)
 	gate_leave(&push->cas->packs);
 }
 
-/* Room for this lot's lists, and for what is told of all deltas of the pack. */
-static bool pack_reserve(struct push *push, const struct push_shape *lot)
+static bool pack_reserve(struct push *push, const struct shape *shape)
 {
-	if (lot->deltas && !push->taking.refused)
-		push->taking.refused = calloc(SLUICE_LIST_MAX, sizeof(*push->taking.refused));
-	return (!lot->deltas || push->taking.refused) && push_reserve(push, lot->blobs + lot->deltas);
+	if (!push_reserve(push, shape->blobs + shape->deltas.deltas))
+		return false;
+	if (shape->deltas.deltas && !push->taking.again)
+		push->taking.again = calloc(SLUICE_LIST_MAX, sizeof(bool));
+	return !shape->deltas.deltas || push->taking.again;
 }
 
 static void pack_on_turn(struct gate_pass *pass)
 {
 	struct push *push = container_of(pass, struct push, pass);
-	struct push_shape *seen = &push->taking.seen, lot = *seen;
-	const char *fault = "malformed Pack";
+	struct shape shape;
+	const char *fault = pack_fault(&push->taking, pack_lot(push), &shape);
 
-	if (pack_shape(pack_lot(push), &lot))
-		fault = pack_fault(&lot);
-	lot.blobs -= seen->blobs;
-	lot.deltas -= seen->deltas;
-	if (fault || !pack_reserve(push, &lot)) {
+	if (fault || !pack_reserve(push, &shape)) {
 		pack_refuse(push, fault);
 		return;
 	}
-	push->count = lot.blobs;
-	seen->blobs += lot.blobs;
-	seen->deltas += lot.deltas;
-	seen->blobs_bytes = lot.blobs_bytes;
-	seen->deltas_bytes = lot.deltas_bytes;
-	seen->bases_bytes = lot.bases_bytes;
-	if (lot.deltas == 0) {
+	push->count = shape.blobs;
+	if (shape.deltas.deltas == 0) {
 		pack_store(push);
 		return;
 	}
@@ -381,12 +379,14 @@ void push_pack(struct push *push)
 
 	if (all)
 		there = taking->left;
+	if (taking->blobs == 0 && done == 0)
+		buffer_clear(&push->extra);
 	if (there > done && done < LOT_BYTES)
 		taking->lot += pb_whole(span_make(push->message.data + taking->at + done, there - done), LOT_BYTES - done);
 	if (taking->lot < LOT_BYTES && !all)
 		return;
 	/* What is left over at the end is no field: the walk says so. */
-	if (taking->lot < LOT_BYTES)
+	if (all && taking->lot < LOT_BYTES)
 		taking->lot = there;
 	call_hold(&push->call);
 	push_enter(push, PUSH_PACK_WAIT);

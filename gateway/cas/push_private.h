@@ -5,6 +5,7 @@
 #include "gateway/cas/closure.h"
 #include "gateway/cas/promises.h"
 #include "gateway/cas/push_deltas.h"
+#include "gateway/cas/push_sign.h"
 #include "proto/sluice_v1.h"
 
 enum push_state {
@@ -16,6 +17,8 @@ enum push_state {
 	PUSH_DELTAS_WAIT,                /* at cas->deltas, inside cas->packs */
 	PUSH_DELTAS,                     /* their bases are read */
 	PUSH_PACK,
+	PUSH_SIGN_WAIT,                  /* for its turn at cas->deltas */
+	PUSH_SIGN,                       /* what is to be signed is read */
 	PUSH_AWAIT,                      /* for blobs that siblings are sending */
 	PUSH_SETTLE,                     /* looks which of them did not come */
 	PUSH_COMMIT,
@@ -30,20 +33,13 @@ enum push_coming {
 	PUSH_COMING_WHOLE,               /* something else: kept until all of it is there */
 };
 
-/* What a pack holds. */
-struct push_shape {
-	size_t blobs, deltas;
-	size_t blobs_bytes, deltas_bytes, bases_bytes;
-};
-
 /* A Pack in push->message, whole or as far as it has come. It is taken in lots: some blobs that are whole, at a time. */
 struct push_taking {
 	size_t at, lot;                  /* where in the message; the blobs from there that are whole, or are being taken */
 	size_t left;                     /* of the pack, from `at` on, arrived or not */
-	struct push_shape seen;          /* in it so far */
-	size_t kept;                     /* of that, blobs stored */
-	bool *refused;                   /* of its deltas, in order: to come again; NULL: there was none yet */
-	size_t told;                     /* entries of it */
+	size_t blobs, bytes, kept;       /* seen in it so far, also those told by deltas, and of them stored */
+	size_t deltas, bases_bytes;      /* of those */
+	bool *again;                     /* which of the deltas were not made: SLUICE_LIST_MAX from the first one on */
 };
 
 struct push {
@@ -76,6 +72,7 @@ struct push {
 	struct store_sync sync;
 	struct closure closure;
 	struct push_deltas deltas;       /* of the pack that is handled */
+	struct push_sign sign;
 	struct gate_pass pass;           /* of cas->packs, then of cas->deltas */
 
 	struct promiser promiser;

@@ -181,15 +181,34 @@ static int read_recipe(struct blob_reader *reader, const struct lookup_place *pl
 	return out->failed ? -ENOMEM : 0;
 }
 
+static int make_piece(struct blob_reader *reader, const struct blob_piece *piece, const struct lookup_place *place, struct why why)
+{
+	/* Roomy: when the buffer is full it is for want of memory, see tree_encode(). */
+	struct buffer made = buffer_heap(2 * TREE_DIRECTORY_BYTES_MAX);
+	int r = place->kind == LOOKUP_DIRECTORY ? read_directory(reader, place->number, &made, why) :
+	                                          read_recipe(reader, place, &made);
+
+	if (!r && made.size != piece->digest.size)
+		r = ERR_RAISE(-EBADMSG);
+	if (!r && made.size)
+		memcpy(piece->buffer, made.data, made.size);
+	buffer_fini(&made);
+	return r;
+}
+
+static int find_piece(struct blob_reader *reader, const struct blob_piece *piece, struct lookup_place *place)
+{
+	int r = blob_reader_find_directory(reader, &piece->digest, place);
+
+	return r == -ENOENT ? blob_reader_find_content(reader, &piece->digest, place) : r;
+}
+
 /* Reads without checking. `row` is whom to blame; the root, for what is made from the table. */
 static int read_piece(struct blob_reader *reader, const struct blob_piece *piece, uint32_t *row, struct why why)
 {
 	struct lookup_place place;
-	struct buffer made;
-	int r = blob_reader_find_directory(reader, &piece->digest, &place);
+	int r = find_piece(reader, piece, &place);
 
-	if (r == -ENOENT)
-		r = blob_reader_find_content(reader, &piece->digest, &place);
 	if (r == -ENOENT && piece->digest.size == 0)
 		return 0;
 	if (r)
@@ -198,16 +217,23 @@ static int read_piece(struct blob_reader *reader, const struct blob_piece *piece
 	if (place.kind == LOOKUP_WHOLE || place.kind == LOOKUP_CHUNK)
 		return read_file(reader, &place, piece->buffer, piece->digest.size, why);
 	*row = 0;
-	/* Roomy: when the buffer is full it is for want of memory, see tree_encode(). */
-	made = buffer_heap(2 * TREE_DIRECTORY_BYTES_MAX);
-	r = place.kind == LOOKUP_DIRECTORY ? read_directory(reader, place.number, &made, why) :
-	                                     read_recipe(reader, &place, &made);
-	if (!r && made.size != piece->digest.size)
-		r = ERR_RAISE(-EBADMSG);
-	if (!r && made.size)
-		memcpy(piece->buffer, made.data, made.size);
-	buffer_fini(&made);
-	return r;
+	return make_piece(reader, piece, &place, why);
+}
+
+int blob_reader_make(struct blob_reader *reader, const struct blob_piece *piece, struct why why)
+{
+	uint8_t hash[DIGEST_HASH_BYTES];
+	struct lookup_place place;
+	int r = find_piece(reader, piece, &place);
+
+	if (!r && (place.kind == LOOKUP_WHOLE || place.kind == LOOKUP_CHUNK))
+		r = -ENOENT;
+	if (!r)
+		r = make_piece(reader, piece, &place, why);
+	if (r)
+		return r;
+	sha256_once(piece->buffer, piece->digest.size, hash);
+	return memcmp(hash, piece->digest.hash, sizeof(hash)) == 0 ? 0 : ERR_RAISE(-EBADMSG);
 }
 
 static int read_some(struct blob_reader *reader, const struct blob_piece *pieces, size_t count, struct why why)

@@ -31,3 +31,6 @@ int blob_reader_find_content(struct blob_reader *reader, const struct digest *di
  * scan; -EBADMSG: the table's digest of it is wrong; -errno.
  */
 int blob_reader_read(struct blob_reader *reader, const struct blob_piece *pieces, size_t count, struct why why);
+
+/* A directory's message or a recipe, which are made from the table alone, likewise; -ENOENT of all else. */
+int blob_reader_make(struct blob_reader *reader, const struct blob_piece *piece, struct why why);

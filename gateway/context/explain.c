@@ -192,13 +192,13 @@ void explain_destroy(struct explain *explain)
 
 /* ---- packs ---- */
 
-static uint64_t weigh(struct explain *explain, const struct blob_piece *piece, bool compressed)
+static uint64_t weigh(struct explain *explain, const struct upload_piece *piece, bool compressed)
 {
-	uint64_t bytes = piece->digest.size;
+	uint64_t bytes = piece->bytes.size;
 
-	if (compressed && zstd_message_deflate(&explain->scratch, span_make(piece->buffer, bytes), WEIGHT_LEVEL))
+	if (compressed && zstd_message_deflate(&explain->scratch, piece->bytes, WEIGHT_LEVEL))
 		bytes = explain->scratch.size;
-	return bytes + NAME_BYTES;
+	return bytes + NAME_BYTES * (piece->delta ? 2 : 1);      /* and a base's */
 }
 
 static void charge(struct explain *explain, const struct digest *blob, uint64_t bytes)
@@ -219,14 +219,14 @@ static void charge(struct explain *explain, const struct digest *blob, uint64_t 
 	cost->evicted += manifest_known(explain->manifest, explain->gateway_id, blob);
 }
 
-void explain_on_pack(void *context, const struct blob_piece *pieces, size_t count, uint64_t wire_bytes)
+void explain_on_pack(void *context, const struct upload_piece *pieces, size_t count, uint64_t wire_bytes)
 {
 	struct explain *explain = context;
 	CLEANUP(free_p) uint64_t *weights = malloc((count + 1) * sizeof(*weights));
 	uint64_t raw = 0, total = 0, before = 0, weight = 0;
 
 	for (size_t i = 0; i < count; i++)
-		raw += pieces[i].digest.size;
+		raw += pieces[i].bytes.size;
 	for (size_t i = 0; weights && i < count; i++) {
 		weights[i] = weigh(explain, &pieces[i], wire_bytes < raw);
 		total += weights[i];

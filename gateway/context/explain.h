@@ -9,7 +9,7 @@
  */
 #pragma once
 
-#include "gateway/context/manifest.h"
+#include "gateway/context/upload.h"
 
 /* In the order of how much they say. */
 enum explain_why {
@@ -49,7 +49,7 @@ int explain_create(struct explain **explain, struct manifest *manifest, struct s
 void explain_destroy(struct explain *explain);           /* NULL is accepted */
 
 /* `context`: the explain. Before manifest_committed(), which changes what is known. */
-void explain_on_pack(void *context, const struct blob_piece *pieces, size_t count, uint64_t wire_bytes);
+void explain_on_pack(void *context, const struct upload_piece *pieces, size_t count, uint64_t wire_bytes);
 
 /* No more packs: makes the list, the costliest first, then by path. 0 or -ENOMEM. The manifest may go after it. */
 int explain_finish(struct explain *explain);

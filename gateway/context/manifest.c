@@ -9,6 +9,7 @@
 #include "gateway/context/assemble.h"
 #include "gateway/context/blob_reader.h"
 #include "gateway/context/file_recipe.h"
+#include "gateway/context/former.h"
 #include "gateway/context/ignore.h"
 #include "gateway/context/links.h"
 #include "gateway/context/lookup.h"
@@ -39,7 +40,9 @@ struct manifest {
 	size_t gateway_size;
 
 	struct blob_reader *reader;
-	struct lookup *former_blobs;             /* made when first needed */
+	struct lookup *former_blobs;             /* made when first needed, as are the next two */
+	struct former *bases;
+	struct blob_reader *former_reader;
 
 	/* Lent to the caller until the next call. */
 	struct digest *digests;
@@ -257,6 +260,8 @@ void manifest_destroy(struct manifest *manifest)
 	blob_reader_destroy(manifest->reader);
 	fd_closep(&manifest->dir_fd);
 	lookup_destroy(manifest->former_blobs);
+	former_destroy(manifest->bases);
+	blob_reader_destroy(manifest->former_reader);
 	table_fini(&manifest->table);
 	snapshot_file_close(&manifest->former);
 	free(manifest->digests);
@@ -466,6 +471,33 @@ bool manifest_known(struct manifest *manifest, struct span gateway_id, const str
 						     LOOKUP_DIRECTORY | LOOKUP_CONTENTS))
 		return false;
 	return lookup_find(manifest->former_blobs, blob, &place);
+}
+
+size_t manifest_bases(struct manifest *manifest, struct span gateway_id, const struct digest *blob, struct digest *bases, size_t max)
+{
+	struct lookup_place place;
+
+	if (!manifest_committed_to(manifest, gateway_id))
+		return 0;
+	if (!manifest->bases)
+		manifest->bases = former_create(&manifest->table, &manifest->former.snapshot.table);
+	if (!manifest->bases || (blob_reader_find_directory(manifest->reader, blob, &place) &&
+	                         blob_reader_find_content(manifest->reader, blob, &place)))
+		return 0;
+	return former_bases(manifest->bases, &place, bases, max);
+}
+
+int manifest_read_base(struct manifest *manifest, const struct digest *digest, void *buffer)
+{
+	struct blob_piece piece = { .digest = *digest, .buffer = buffer };
+	char why[256];
+
+	CHECK(manifest->has_former);
+	if (!manifest->former_reader)
+		manifest->former_reader = blob_reader_create(&manifest->former.snapshot.table, manifest->dir_fd, &manifest->hasher);
+	if (!manifest->former_reader)
+		return ERR_RAISE(-ENOMEM);
+	return blob_reader_make(manifest->former_reader, &piece, why_make(why, sizeof(why)));
 }
 
 int manifest_save(struct manifest *manifest)

@@ -86,6 +86,14 @@ int manifest_read_many(struct manifest *manifest, const struct blob_piece *piece
                        size_t why_size);
 
 /*
+ * What a blob of this tree is likely to resemble in the last committed one (former.h), at most `max` blobs. How many; 0 when that was
+ * not committed to the gateway `gateway_id`.
+ */
+size_t manifest_bases(struct manifest *manifest, struct span gateway_id, const struct digest *blob, struct digest *bases, size_t max);
+/* The bytes of one of these: of a directory or recipe. -ENOENT: of a content, which was not kept. Else as manifest_read(). */
+int manifest_read_base(struct manifest *manifest, const struct digest *digest, void *buffer);
+
+/*
  * After the root was committed: keep the snapshot for the next time (written aside, synced, renamed). Writes nothing
  * when nothing has changed. 0 or -errno.
  */

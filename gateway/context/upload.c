@@ -74,11 +74,29 @@ static int upload_read_pieces(struct manifest *manifest, struct uploader_read *r
 	return r;
 }
 
+/* Only of what was assumed to be at the gateway: when that proves wrong, so does this. */
+static size_t upload_bases(struct uploader_source *source, const struct digest *blob,
+                           struct digest bases[static UPLOADER_BASES_MAX])
+{
+	const struct upload_options *options = upload_of(source)->options;
+
+	return source->assume ? manifest_bases(options->manifest, options->gateway_id, blob, bases, UPLOADER_BASES_MAX) : 0;
+}
+
+/* Contents were not kept: what they looked like the gateway knows. */
+static void upload_read_bases(struct manifest *manifest, struct uploader_read *read)
+{
+	for (size_t i = 0; i < read->bases_count; i++)
+		read->bases[i].stale = manifest_read_base(manifest, &read->bases[i].digest, read->bases[i].buffer) != 0;
+}
+
 /* Which of them is stale does not matter: the whole manifest is. */
 static void upload_read(struct uploader_source *source, struct uploader_read *read)
 {
 	int r = upload_read_pieces(upload_of(source)->options->manifest, read);
 
+	if (r == 0)
+		upload_read_bases(upload_of(source)->options->manifest, read);
 	read->done(read, r == -ESTALE ? UPLOADER_READ_STALE : r);
 }
 
@@ -86,6 +104,7 @@ static const struct uploader_source_ops upload_source_ops = {
 	.children = upload_children,
 	.recipe_children = upload_recipe_children,
 	.known = upload_known,
+	.bases = upload_bases,
 	.read = upload_read,
 };
 
@@ -132,14 +151,17 @@ static void upload_on_closed(void *owner)
 	upload->closed = true;
 }
 
-/* Its observers look at blobs as the manifest has them. */
+/* Its observers know nothing of the uploader's pieces. */
 static void upload_on_pack(struct uploader *uploader, const struct uploader_piece *pieces, size_t count, uint64_t wire_bytes)
 {
 	const struct upload_options *options = ((struct upload *)uploader_owner(uploader))->options;
-	struct blob_piece *blobs = options->on_pack ? malloc((count + 1) * sizeof(*blobs)) : NULL;
+	struct upload_piece *blobs = options->on_pack ? malloc((count + 1) * sizeof(*blobs)) : NULL;
 
 	for (size_t i = 0; blobs && i < count; i++)
-		blobs[i] = (struct blob_piece){ .digest = pieces[i].digest, .buffer = pieces[i].buffer };
+		blobs[i] = (struct upload_piece){
+			.digest = pieces[i].digest, .delta = pieces[i].delta,
+			.bytes = pieces[i].delta ? pieces[i].edits : span_make(pieces[i].buffer, (size_t)pieces[i].digest.size),
+		};
 	if (blobs)
 		options->on_pack(options->on_pack_context, blobs, count, wire_bytes);
 	free(blobs);

@@ -12,6 +12,12 @@
 
 enum upload_phase { UPLOAD_NEGOTIATING, UPLOAD_SENDING, UPLOAD_COMMITTING };
 
+struct upload_piece {
+	struct digest digest;
+	struct span bytes;               /* what goes out: the blob's, or with `delta` the edits that make it (proto/delta.h) */
+	bool delta;
+};
+
 struct upload_options {
 	struct client *client;
 	struct manifest *manifest;
@@ -24,8 +30,8 @@ struct upload_options {
 	 * compressed all the same, so that their sizes are known.
 	 */
 	bool predict;
-	/* Each pack when it goes out (or would): its blobs with their bytes, and the size of its message on the wire. NULL: none. */
-	void (*on_pack)(void *context, const struct blob_piece *pieces, size_t count, uint64_t wire_bytes);
+	/* Each pack when it goes out (or would): its blobs with what is sent of them, and the size of its message on the wire. NULL: none. */
+	void (*on_pack)(void *context, const struct upload_piece *pieces, size_t count, uint64_t wire_bytes);
 	void *on_pack_context;
 };
 

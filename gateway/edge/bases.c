@@ -3,9 +3,9 @@
 
 #include <stdlib.h>
 #include <string.h>
+#include "gateway/upload/same_place.h"
 
 #define SLOTS_MIN 256u
-#define OVERLAP   4                      /* a former chunk counts when a part so small of the shorter of the two is shared */
 
 void bases_fini(struct bases *bases)
 {
@@ -67,37 +67,42 @@ void bases_add_recipe(struct bases *bases, const struct digest *blob, const stru
 		add(bases, &(struct base_hint){ .blob = *blob, .former = *former, .as_named = true });
 }
 
-/* [offset, offset + size) shares enough with the blob's place. */
-static bool shares(const struct base_hint *hint, uint64_t offset, uint64_t size)
-{
-	uint64_t first = offset > hint->offset ? offset : hint->offset;
-	uint64_t end = offset + size, end_of_blob = hint->offset + hint->blob.size;      /* neither wraps: sizes of files */
-	uint64_t last = end < end_of_blob ? end : end_of_blob;
-	uint64_t shorter = size < hint->blob.size ? size : hint->blob.size;
-
-	return last > first && (last - first) * OVERLAP >= shorter;
-}
-
 static size_t find_chunks(const struct base_hint *hint, const struct recipe_record *record, struct digest *found, size_t max)
 {
 	uint64_t offset = 0;
 	size_t count = 0;
 
 	for (uint32_t i = 0; i < record->count && count < max && offset < hint->offset + hint->blob.size; i++) {
-		if (shares(hint, offset, record->blobs[i].size))
+		if (same_place(hint->offset, hint->blob.size, offset, record->blobs[i].size))
 			found[count++] = record->blobs[i];
 		offset += record->blobs[i].size;
 	}
 	return count;
 }
 
+static const struct base_hint *find(const struct bases *bases, const struct digest *blob)
+{
+	const struct base_hint *hint = bases->capacity ? slot_of(bases->slots, bases->capacity, blob) : NULL;
+
+	return hint && hint->blob.size ? hint : NULL;
+}
+
+const struct digest *bases_lacking(const struct bases *bases, const struct recipes *recipes, const struct digest *blob)
+{
+	const struct base_hint *hint = find(bases, blob);
+
+	if (!hint || !hint->former.recipe || hint->as_named || recipes_find(recipes, &hint->former.digest))
+		return NULL;
+	return &hint->former.digest;
+}
+
 size_t bases_find(const struct bases *bases, const struct recipes *recipes, const struct digest *blob, struct digest *found,
                   size_t max)
 {
-	const struct base_hint *hint = bases->capacity ? slot_of(bases->slots, bases->capacity, blob) : NULL;
+	const struct base_hint *hint = find(bases, blob);
 	const struct recipe_record *record;
 
-	if (!hint || !hint->blob.size || max == 0)
+	if (!hint || max == 0)
 		return 0;
 	if (!hint->former.recipe || hint->as_named) {
 		found[0] = hint->former.digest;

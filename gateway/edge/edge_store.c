@@ -10,7 +10,7 @@
 #include "gateway/cas/references.h"
 
 #define CEILING_BYTES_MIN (64u << 20)    /* a store has segments and an index */
-#define WINDOW_PART       8              /* of it: what of one context may be on its way; twice that is held */
+#define WINDOW_PART       8              /* of it: what of contexts may be on its way; twice that is held */
 
 static int open_store(struct edge *edge, char *why, size_t why_size)
 {

@@ -46,6 +46,7 @@ void giver_answer(struct giver *giver, const struct context_response *response)
 static void giver_enter(struct giver *giver, enum giver_state state)
 {
 	CHECK(giver->state != GIVER_OVER || state == GIVER_OVER);
+	giver->service->listing -= giver->state == GIVER_LISTING && state != GIVER_LISTING;
 	giver->state = state;
 }
 
@@ -136,6 +137,7 @@ static void giver_tell_root(struct giver *giver)
 	giver_answer(giver, &response);
 	buffer_fini(&nested);
 	giver_enter(giver, GIVER_GIVEN);
+	giver_read_given(giver);
 	log_event(LOG_INFO, "context given", LOG_U64("entries", told.entries), LOG_U64("files", told.files),
 	          LOG_U64("files_read", told.files_read), LOG_U64("bytes_read", told.bytes_read),
 	          LOG_U64("bytes_sent", told.bytes_sent), LOG_U64("unchanged", giver->unchanged));
@@ -422,6 +424,7 @@ int giver_open(struct giver_service *service, struct session *session, uint32_t 
 	call_accept(&giver->gateway, stream, head, CONTEXT_MESSAGE_BYTES_MAX, &gateway_events, giver);
 	session_use(session);
 	service->open++;
+	service->listing++;
 	service->counters.gives++;
 	pusher_warm(service->pusher);
 	return 0;

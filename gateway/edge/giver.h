@@ -38,6 +38,7 @@
 #define GIVER_LOADS_MAX   8              /* blobs read from the store at a time for a pack */
 #define GIVER_PUSHES_MAX  4              /* times that a push is tried whose connection is lost */
 #define GIVER_URGENT_MAX  512            /* files that the executor waits for, and that are hurried at a time */
+#define GIVER_FULL_NS      60000000000ull       /* that the edge's store may have no room: what others hold there goes on to the gateway */
 #define GIVER_SAMPLE      64             /* blobs asked about before it is known whether the gateway lacks most of them */
 
 struct giver_counters {
@@ -54,9 +55,9 @@ struct giver_service {
 	struct pusher *pusher;
 	bool mtime_distrust;             /* as if no file were known: all are read anew */
 	const char *directory;           /* where long listings go */
-	uint64_t window_bytes;           /* of contents, a call: read of buildx and not yet at the gateway; then buildx waits */
+	uint64_t window_bytes;           /* of contents, all calls together: read of buildx and not yet at the gateway; then buildx waits */
 	struct giver_counters counters;
-	unsigned open;
+	unsigned open, listing;          /* calls; of them, those that still read */
 };
 
 /*

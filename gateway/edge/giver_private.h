@@ -107,7 +107,8 @@ struct giver {
 	struct store_hold *hold, *hold_before;   /* of what was noted last; of what was noted up to `before_end` */
 	size_t before_end;
 	uint64_t lot_bytes;              /* noted under `hold` */
-	bool windowed;                   /* the window was full once */
+	bool windowed;                   /* the window was full once, or the store */
+	bool pressed;                    /* the store is full: what is held there is let go as soon as it can be */
 	bool held_by_window, held_by_store;      /* buildx's call waits */
 	struct buffer unstored;          /* what the store did not take of the last DATA, which is `unstored_of`'s */
 	struct fetch *unstored_of;
@@ -124,11 +125,15 @@ struct giver {
 	struct store_read load;
 	bool loading;
 
+	bool formers_pending;
+	struct stat_request formers_request;
+	struct stat_table *formers_table;        /* what paths of a directory of this name held; NULL: nothing is remembered */
 	struct bases bases;
 	struct digest_vector formers;    /* former recipes, from former_next on to be loaded */
 	size_t former_next;
 	struct store_read former_load;
 	bool former_loading;
+	struct digest_set formers_lost;  /* of them: not to be had any more */
 
 	struct digest_vector noted;      /* in the store by this call */
 	size_t fed, confirmed;           /* of them: handed to the uploader, and answered for, in order */
@@ -186,6 +191,8 @@ int giver_read_open(struct giver *giver, const struct grpc_request *head, struct
 bool giver_read_done(const struct giver *giver);
 /* Asks buildx for a file whose content the store has lost. False: that was done before, or buildx has gone. */
 bool giver_read_again(struct giver *giver, uint32_t number);
+/* The gateway has all: of a store that is smaller nothing is held any more. */
+void giver_read_given(struct giver *giver);
 /* The gateway wants no more: FIN. */
 void giver_read_finish(struct giver *giver);
 /* Asks for it before all others. */
@@ -195,17 +202,27 @@ void giver_read_resume(struct giver *giver);
 void giver_read_close(struct giver *giver);
 void giver_read_fini(struct giver *giver);
 
+/* A table is there. */
+void giver_read_tables(struct giver *giver);
+
 /* ---- giver_bases.c ---- */
 
+/* Asks for what is remembered of a directory of this name. Until it is there nothing is looked up. */
+void giver_bases_open(struct giver *giver, struct span shared_key, struct span directory, uint32_t uid);
+void giver_bases_close(struct giver *giver);
 /* A file is asked for: what was at its path is looked up. */
 void giver_bases_begin(struct fetch *fetch, struct span path);
 /* The next blob of it is in the store. */
 void giver_bases_put(struct fetch *fetch, const struct digest *blob);
 void giver_bases_named(struct fetch *fetch, const struct content_name *name);
+/* The tree is made: what its directories were is looked up. */
+void giver_bases_directories(struct giver *giver);
 /* Nothing that was looked up is still being read: bases are known as far as they ever will be. */
 bool giver_bases_loaded(const struct giver *giver);
+/* The same of what this blob is told by. */
+bool giver_bases_ready(const struct giver *giver, const struct digest *blob);
 size_t giver_bases_find(const struct giver *giver, const struct digest *blob, struct digest bases[static UPLOADER_BASES_MAX]);
-/* The gateway has it all: what was read now is what comes next to be compared with. */
+/* The gateway has it all: what is new is what comes next to be compared with. Before it is known. */
 void giver_bases_learn(struct giver *giver);
 void giver_bases_fini(struct giver *giver);
 

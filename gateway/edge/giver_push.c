@@ -502,8 +502,8 @@ static void uploader_on_done(struct uploader *uploader, int outcome, enum grpc_s
 		return;
 	giver_count_push(giver);
 	if (outcome == UPLOADER_OK) {
-		note_known(giver);
 		giver_bases_learn(giver);
+		note_known(giver);
 		giver_on_committed(giver);
 		return;
 	}
@@ -643,7 +643,7 @@ void giver_push_feed(struct giver *giver)
 	end = feed_end(giver);
 	if (giver->state > GIVER_LOADING || giver->restart || giver->fed >= end || !uploader_make(giver))
 		return;
-	while (giver->fed < end) {
+	while (giver->fed < end && giver_bases_ready(giver, &giver->noted.items[giver->fed])) {
 		const struct digest *digest = &giver->noted.items[giver->fed++];
 
 		if (!is_new(giver, digest) || digest_set_add(&giver->fed_ever, digest) == 0)
@@ -660,6 +660,7 @@ void giver_push_commit(struct giver *giver)
 {
 	if (!uploader_make(giver))
 		return;
+	giver_bases_directories(giver);
 	uploader_commit(giver->uploader, &giver->listing.root);
 }
 

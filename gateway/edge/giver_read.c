@@ -250,7 +250,7 @@ static void look_up_all(struct giver *giver)
 {
 	struct buffer path = buffer_heap(TREE_PATH_MAX + 1);
 
-	if (giver->table_pending || giver->state != GIVER_LISTING)
+	if (giver->table_pending || giver->formers_pending || giver->state != GIVER_LISTING)
 		return;
 	while (giver->looked < giver->listing.count)
 		look_up(giver, giver->looked++, &path);
@@ -302,10 +302,18 @@ static void store_data(struct fetch *fetch, struct span data)
 	call_hold(&giver->client);
 }
 
+/* This call's part of it. */
+static uint64_t window_bytes(const struct giver *giver)
+{
+	const struct giver_service *service = giver->service;
+
+	return service->window_bytes / (service->listing > 1 ? service->listing : 1);
+}
+
 /* More than a part of the store: what is read goes to the gateway first. Not of what is read again, which was there once. */
 static void window_check(struct giver *giver)
 {
-	if (giver->state != GIVER_LISTING || giver->again_count || giver_push_pending(giver) <= giver->service->window_bytes)
+	if (giver->state != GIVER_LISTING || giver->again_count || giver_push_pending(giver) <= window_bytes(giver))
 		return;
 	giver->windowed = giver->held_by_window = true;
 	call_hold(&giver->client);
@@ -321,7 +329,7 @@ static void lots_turn(struct giver *giver)
 		store_hold_release(giver->hold_before);
 		giver->hold_before = NULL;
 	}
-	if (!giver->windowed || giver->hold_before || giver->lot_bytes < giver->service->window_bytes / 4)
+	if (!giver->windowed || giver->hold_before || giver->lot_bytes <= (giver->pressed ? 0 : window_bytes(giver) / 4))
 		return;
 	next = store_hold_create(giver->service->cas->store, &giver->service->scope);
 	if (!next)
@@ -330,6 +338,7 @@ static void lots_turn(struct giver *giver)
 	giver->before_end = giver->noted.count;
 	giver->hold = next;
 	giver->lot_bytes = 0;
+	giver->pressed = false;
 	ingest_set_hold(giver->ingest, next);
 }
 
@@ -346,7 +355,7 @@ static void read_on(struct giver *giver)
 void giver_read_resume(struct giver *giver)
 {
 	lots_turn(giver);
-	if (giver->held_by_window && giver_push_pending(giver) <= giver->service->window_bytes / 2)
+	if (giver->held_by_window && giver_push_pending(giver) <= window_bytes(giver) / 2)
 		read_on(giver);
 }
 
@@ -428,8 +437,19 @@ static void ingest_on_put(struct ingest *ingest, const struct store_item *items,
 		giver_wake(giver);
 }
 
+/* All goes to the gateway now; what is there need not be held. */
+static void ingest_on_full(struct ingest *ingest)
+{
+	struct giver *giver = ingest_owner(ingest);
+
+	giver->windowed = giver->pressed = true;
+	if (giver->state != GIVER_OVER)
+		giver_wake(giver);
+}
+
 static const struct ingest_events ingest_events = {
 	.on_named = file_on_named, .on_room = ingest_on_room, .on_put = ingest_on_put,
+	.on_full = ingest_on_full,
 };
 
 /* ---- packets ---- */
@@ -487,6 +507,12 @@ static const struct call_events client_events = {
 
 /* ---- what others ask ---- */
 
+void giver_read_tables(struct giver *giver)
+{
+	look_up_all(giver);
+	giver_step(giver);
+}
+
 bool giver_read_done(const struct giver *giver)
 {
 	return giver->listing.ended && !giver->table_pending && giver->looked == giver->listing.count &&
@@ -509,6 +535,16 @@ bool giver_read_again(struct giver *giver, uint32_t number)
 	return true;
 }
 
+void giver_read_given(struct giver *giver)
+{
+	if (!giver->windowed)
+		return;
+	ingest_set_hold(giver->ingest, NULL);
+	store_hold_release(giver->hold);
+	store_hold_release(giver->hold_before);
+	giver->hold = giver->hold_before = NULL;
+}
+
 void giver_read_finish(struct giver *giver)
 {
 	uint8_t packet[FSUTIL_HEAD_BYTES_MAX];
@@ -524,6 +560,7 @@ void giver_read_close(struct giver *giver)
 	if (giver->table_pending)
 		stat_request_cancel(&giver->request);
 	giver->table_pending = false;
+	giver_bases_close(giver);
 	for (size_t i = 0; giver->fetches && i < GIVER_FETCHES_MAX; i++)
 		if (!list_linked(&giver->fetches[i].link))
 			fetch_release(&giver->fetches[i]);
@@ -557,8 +594,7 @@ static void giver_on_table(struct stat_request *request)
 
 	giver->table_pending = false;
 	giver->table = request->table;
-	look_up_all(giver);
-	giver_step(giver);
+	giver_read_tables(giver);
 }
 
 /* Whatever part of the directory is asked for: a path's content is the same in all. */
@@ -577,6 +613,7 @@ static void remember(struct giver *giver, struct span directory, uint32_t uid)
 	stat_key_field(&hash, directory);
 	sha256_stream_final(&hash, key);
 	giver->known = known_get(&service->known, key);
+	giver_bases_open(giver, shared_key, directory, uid);
 	if (service->mtime_distrust)
 		return;
 	giver->table_pending = true;
@@ -614,6 +651,7 @@ int giver_read_open(struct giver *giver, const struct grpc_request *head, struct
 		return r;
 	}
 	ingest_set_hold(giver->ingest, giver->hold);
+	ingest_set_patience(giver->ingest, GIVER_FULL_NS);
 	remember(giver, directory, uid);
 	return 0;
 }

@@ -5,8 +5,6 @@
 #include <stdio.h>
 #include "gateway/base/check.h"
 #include "gateway/base/err.h"
-#include "proto/buildkit.h"
-
 static void nest_on_turn(struct op *op, int32_t res);
 
 /* ---- output ---- */
@@ -40,17 +38,33 @@ static int inner_on_stream(void *owner, struct stream *stream, const struct h2_r
 
 static const struct h2_events inner_events = { .on_stream = inner_on_stream, .on_output = inner_on_output };
 
-static void nest_flush(struct nest *nest)
+/* A message a frame: the first piece has the frame's head, which says how much follows. */
+static void nest_send_frame(struct nest *nest, struct span piece)
 {
 	uint8_t head[BYTES_MESSAGE_HEAD_MAX];
-	struct span parts[2];
+	size_t left = h2_output_left(nest->h2), size = piece.size + left, head_bytes = bytes_message_head(head, size);
 
+	call_send_begin(&nest->call, head_bytes + size);
+	call_send_more(&nest->call, span_make(head, head_bytes));
+	call_send_more(&nest->call, piece);
+	while (left) {
+		piece = h2_output(nest->h2);
+		if (piece.size == 0)
+			return;                  /* no memory to keep it: a fault of the connection, told in the turn */
+		CHECK(piece.size <= left);
+		left -= piece.size;
+		call_send_more(&nest->call, piece);
+	}
+}
+
+static void nest_flush(struct nest *nest)
+{
 	while (nest->h2 && call_has_room(&nest->call)) {
-		parts[1] = h2_output(nest->h2);
-		if (parts[1].size == 0)
+		struct span piece = h2_output(nest->h2);
+
+		if (piece.size == 0)
 			return;
-		parts[0] = span_make(head, bytes_message_head(head, parts[1].size));
-		call_send_parts(&nest->call, parts, 2);
+		nest_send_frame(nest, piece);
 	}
 }
 
@@ -77,8 +91,10 @@ static void nest_join(struct nest *nest)
 
 	if (!nest->closed || op_in_flight(&nest->turn))
 		return;
+	nest->bytes_copied = h2_copied_bytes(nest->h2) + nest->call.bytes_sent + call_bytes_copied(&nest->call);
 	h2_destroy(nest->h2);
 	call_fini(&nest->call);
+	bytes_message_reader_fini(&nest->incoming);
 	nest->h2 = NULL;
 	nest->closed = false;
 	snprintf(message, sizeof(message), "%s", nest->message);
@@ -103,12 +119,12 @@ static void nest_on_turn(struct op *op, int32_t res)
 
 /* ---- the outer call ---- */
 
-static void call_on_message(struct call *call, struct span message)
+static void call_on_part(struct call *call, struct span part, size_t left)
 {
 	struct nest *nest = container_of(call, struct nest, call);
 	struct span data;
 
-	if (!bytes_message_decode(message, &data)) {
+	if (!bytes_message_part(&nest->incoming, part, left, &data)) {
 		nest_shut(nest);
 		nest_give_up(nest, "malformed BytesMessage");
 		return;
@@ -117,6 +133,11 @@ static void call_on_message(struct call *call, struct span message)
 	if (h2_feed(nest->h2, data) < 0)
 		nest_speak(nest);
 	nest_wake(nest);
+}
+
+static void call_on_message(struct call *call, struct span message)
+{
+	call_on_part(call, message, 0);
 }
 
 static void call_on_end(struct call *call)
@@ -145,7 +166,7 @@ static void call_on_closed(struct call *call, enum grpc_status status, struct sp
 }
 
 static const struct call_events nest_call_events = {
-	.on_message = call_on_message, .on_end = call_on_end, .on_writable = call_on_writable, .on_closed = call_on_closed,
+	.on_message = call_on_message, .on_part = call_on_part, .on_end = call_on_end, .on_writable = call_on_writable, .on_closed = call_on_closed,
 };
 
 /* ---- the beginning ---- */
@@ -154,7 +175,7 @@ static int nest_make(struct nest *nest, const struct nest_config *config, bool s
 {
 	struct h2_config inner = {
 		.headers_max = NEST_HEADERS_MAX, .header_list_bytes_max = NEST_HEADER_BYTES_MAX,
-		.server = server, .events = &inner_events, .owner = nest, .streams_max = NEST_STREAMS_MAX,
+		.server = server, .events = &inner_events, .owner = nest, .pieces = true, .streams_max = NEST_STREAMS_MAX,
 		.stream_window_bytes = NEST_STREAM_WINDOW_BYTES, .connection_window_bytes = NEST_CONNECTION_WINDOW_BYTES,
 	};
 	int r;

@@ -12,6 +12,7 @@
 #pragma once
 
 #include "gateway/ring/ring.h"
+#include "proto/buildkit.h"
 #include "proto/call.h"
 
 #define NEST_MESSAGE_BYTES_MAX (16u << 20)       /* what BuildKit's own ends allow */
@@ -49,7 +50,9 @@ struct nest {
 	void *owner;
 	struct op turn;
 	bool quiet;                              /* says nothing yet; the turn is when it does */
+	uint64_t bytes_copied;                   /* in on_closed: to and from the queues of both levels */
 	bool closed;                             /* the call has ended; on_closed waits for the turn to land */
+	struct bytes_message_reader incoming;
 	enum grpc_status status;
 	char message[CALL_STATUS_TEXT_MAX + 1];
 };

@@ -211,10 +211,17 @@ static void session_end_client(struct session *session, enum grpc_status status,
 	call_finish(&session->client.call, status, text);
 }
 
+static void session_count_copies(struct session *session, const struct nest *nest)
+{
+	if (session->config.broker)
+		session->config.broker->counters.copied_bytes_session += nest->bytes_copied;
+}
+
 static void executor_on_closed(struct nest *nest, enum grpc_status status, struct span message)
 {
 	struct session *session = nest->owner;
 
+	session_count_copies(session, nest);
 	if (session->state == SESSION_ENDING) {
 		session_join(session);
 		return;
@@ -307,6 +314,7 @@ static void client_on_closed(struct nest *nest, enum grpc_status status, struct 
 {
 	struct session *session = nest->owner;
 
+	session_count_copies(session, nest);
 	session_enter(session, SESSION_ENDING);
 	session->client_closed = true;
 	if (nest_in_use(&session->executor))

@@ -210,6 +210,9 @@ static void uploader_take(struct uploader *uploader, struct span message)
 	case UPLOADER_FLIGHT_PACK:
 		uploader_take_stored(uploader, flight.pack, response.stored);
 		return;
+	case UPLOADER_FLIGHT_SIGN:
+		uploader_take_signed(uploader, flight.pack, response.sign);
+		return;
 	case UPLOADER_FLIGHT_COMMIT:
 		uploader_on_commit(uploader, &response);
 		return;
@@ -336,6 +339,8 @@ static void uploader_run(struct uploader *uploader)
 			uploader_ask(uploader);
 		if (uploader->state < UPLOADER_OVER)
 			uploader_fill_packs(uploader);
+		if (uploader->state < UPLOADER_OVER)
+			uploader_send_signs(uploader);
 		if (uploader->state < UPLOADER_OVER)
 			uploader_send_packs(uploader);
 	} while (uploader->again && uploader->state < UPLOADER_OVER);

@@ -48,7 +48,7 @@ struct uploader_piece {
 	uint8_t *buffer;                 /* room for digest.size bytes, the source's to fill */
 	bool stale;                      /* out, with UPLOADER_READ_STALE: this one is not to be had */
 	/* The rest is the uploader's. */
-	bool delta;                      /* `edits` (proto/delta.h) go out in place of its bytes */
+	bool delta;                      /* `edits` (proto/delta.h) go out in place of its bytes; of a base: its signature came */
 	struct span edits;
 	uint32_t base, bases;            /* the first of its bases in the read's, and how many */
 };
@@ -62,7 +62,10 @@ enum uploader_read_outcome {
 struct uploader_read {
 	struct uploader_piece *pieces;
 	size_t count;
-	/* Blobs that the gateway has, as the source said. Any may be stale, whatever the result is. */
+	/*
+	 * Blobs that the gateway has, as the source said. Any may be stale, whatever the result is: when it pays the gateway is asked
+	 * for their signatures.
+	 */
 	struct uploader_piece *bases;
 	size_t bases_count;
 	void (*done)(struct uploader_read *read, int result);

@@ -8,6 +8,7 @@
 
 #define DELTA_LEAST         256          /* shorter blobs: naming the base costs as much */
 #define DELTA_SAVES_PERCENT 10           /* before compression, or it goes whole */
+#define SIGN_LEAST_BYTES    (256u << 10) /* in a pack: less is sent whole sooner than a question is answered */
 
 _Static_assert(UPLOADER_BASES_MAX == SLUICE_BASES_MAX, "one bound in two headers");
 
@@ -83,6 +84,62 @@ void pack_forget_bases(struct uploader_pack *pack)
 	pack->bases = NULL;
 }
 
+/* ---- bases without bytes ---- */
+
+static bool all_stale(const struct uploader_pack *pack, const struct uploader_piece *piece)
+{
+	for (uint32_t i = 0; i < piece->bases; i++)
+		if (!pack->read.bases[piece->base + i].stale)
+			return false;
+	return piece->bases > 0;
+}
+
+bool pack_wants_signatures(const struct uploader_pack *pack)
+{
+	uint64_t bytes = 0;
+
+	for (size_t i = 0; i < pack->read.count; i++)
+		if (all_stale(pack, &pack->pieces[i]))
+			bytes += pack->pieces[i].digest.size;
+	return bytes >= SIGN_LEAST_BYTES;
+}
+
+bool pack_ask_signatures(struct uploader *uploader, struct uploader_pack *pack)
+{
+	uploader->told.count = 0;
+	for (size_t i = 0; i < pack->read.bases_count; i++)
+		if (pack->read.bases[i].stale && digest_vector_add(&uploader->told, &pack->read.bases[i].digest) < 0) {
+			uploader_fail_memory(uploader);
+			return false;
+		}
+	return uploader_send_list(uploader, 5, uploader->told.items, uploader->told.count, false);
+}
+
+bool pack_take_signatures(struct uploader_pack *pack, struct span message)
+{
+	struct push_signed answer;
+	size_t at = 0, asked = 0;
+
+	if (!message_decode(&push_signed_type, message, &answer))
+		return false;
+	pack->hashes = buffer_heap(SLUICE_MESSAGE_BYTES_MAX);
+	buffer_put(&pack->hashes, answer.hashes.data, answer.hashes.size);
+	for (size_t i = 0; i < pack->read.bases_count && !pack->hashes.failed; i++) {
+		struct uploader_piece *base = &pack->read.bases[i];
+		size_t size = delta_signature_size(base->digest.size);
+
+		if (!base->stale || !bit_list_get(answer.present, asked++))
+			continue;
+		if (size > pack->hashes.size - at)
+			return false;
+		base->delta = true;
+		base->edits = span_make(pack->hashes.data + at, size);
+		at += size;
+	}
+	/* Without memory for them all is sent whole. */
+	return pack->hashes.failed || at == pack->hashes.size;
+}
+
 /* ---- telling ---- */
 
 /* The whole base of a piece; no data: not to be had. */
@@ -100,14 +157,30 @@ static struct span base_of(const struct uploader_pack *pack, const struct upload
 	return base;
 }
 
+/* False: of one there is none. */
+static bool signatures_of(const struct uploader_pack *pack, const struct uploader_piece *piece,
+                          struct delta_signature signatures[static UPLOADER_BASES_MAX])
+{
+	for (uint32_t i = 0; i < piece->bases; i++) {
+		const struct uploader_piece *base = &pack->read.bases[piece->base + i];
+
+		if (!base->stale || !base->delta)
+			return false;
+		signatures[i] = (struct delta_signature){ .hashes = base->edits, .size = base->digest.size };
+	}
+	return piece->bases > 0;
+}
+
 /* Edits go behind each other into one buffer, which moves as it grows: `edits.data` is set at the end. */
 static void tell_piece(struct uploader_pack *pack, struct uploader_piece *piece)
 {
+	struct delta_signature signatures[UPLOADER_BASES_MAX];
 	struct span base = base_of(pack, piece), target = span_make(piece->buffer, (size_t)piece->digest.size);
 	size_t before = pack->edits.size;
 
 	piece->delta = false;
-	if (!base.data || !delta_encode(&pack->edits, base, target))
+	if (base.data ? !delta_encode(&pack->edits, base, target) :
+	    !signatures_of(pack, piece, signatures) || !delta_encode_signed(&pack->edits, signatures, piece->bases, target))
 		return;
 	piece->edits.size = pack->edits.size - before;
 	piece->delta = piece->edits.size <= target.size - target.size * DELTA_SAVES_PERCENT / 100;

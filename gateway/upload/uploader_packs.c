@@ -62,6 +62,7 @@ static void pack_forget_bytes(struct uploader_pack *pack)
 	buffer_fini(&pack->deflated);
 	buffer_fini(&pack->told);
 	buffer_fini(&pack->edits);
+	buffer_fini(&pack->hashes);
 	pack_forget_bases(pack);
 	pack->message = (struct span){ 0 };
 }
@@ -125,7 +126,7 @@ void uploader_packs_drop(struct uploader *uploader)
 	for (size_t i = 0; i < PACKS; i++) {
 		struct uploader_pack *pack = &uploader->packs[i];
 
-		if (pack->state == PACK_DUE || pack->state == PACK_STALE || pack->state == PACK_READY)
+		if (pack->state == PACK_DUE || pack->state == PACK_STALE || pack->state == PACK_UNSIGNED || pack->state == PACK_READY)
 			pack_free(pack);
 	}
 }
@@ -268,7 +269,7 @@ static void pack_on_deflated(struct op *op, int32_t res)
 	uploader_release(uploader, held);
 }
 
-static void pack_compress(struct uploader_pack *pack)
+void pack_compress(struct uploader_pack *pack)
 {
 	struct uploader *uploader = pack->uploader;
 
@@ -311,6 +312,8 @@ static void pack_on_read(struct uploader_read *read, int result)
 	CHECK(pack->state == PACK_READING);
 	if (uploader->state >= UPLOADER_ENDING) {
 		pack_free(pack);
+	} else if (result == UPLOADER_READ_OK && pack_wants_signatures(pack)) {
+		pack->state = PACK_UNSIGNED;
 	} else if (result == UPLOADER_READ_OK) {
 		pack_compress(pack);
 	} else if (result == UPLOADER_READ_STALE) {
@@ -362,6 +365,33 @@ void uploader_fill_packs(struct uploader *uploader)
 		return;
 	uploader->turn_posted = true;
 	ring_post(uploader->config.ring, &uploader->turn);
+}
+
+/* ---- bases that only the gateway has ---- */
+
+void uploader_send_signs(struct uploader *uploader)
+{
+	struct uploader_pack *pack;
+
+	while (uploader->state < UPLOADER_ENDING && (pack = packs_find(uploader, PACK_UNSIGNED)) && uploader_may_send(uploader)) {
+		if (!pack_ask_signatures(uploader, pack))
+			return;
+		pack->state = PACK_SIGNING;
+		uploader_flight_add(uploader, (struct uploader_flight){ .kind = UPLOADER_FLIGHT_SIGN, .pack = pack });
+	}
+}
+
+void uploader_take_signed(struct uploader *uploader, struct uploader_pack *pack, struct span message)
+{
+	CHECK(pack->state == PACK_SIGNING);
+	if (uploader->state >= UPLOADER_ENDING) {
+		pack_free(pack);
+	} else if (!message.data || !pack_take_signatures(pack, message)) {
+		pack_free(pack);
+		uploader_fail(uploader, ERR_RAISE(-EPROTO), GRPC_OK, "the gateway sent an answer to something else");
+	} else {
+		pack_compress(pack);
+	}
 }
 
 /* ---- sending ---- */

@@ -40,6 +40,8 @@ enum pack_state {
 	PACK_DUE,                        /* its blobs are chosen; to be read, again where they were stale */
 	PACK_READING,
 	PACK_STALE,                      /* waits for uploader_retry() */
+	PACK_UNSIGNED,                   /* the gateway is to say what its bases look like, whose bytes are not here */
+	PACK_SIGNING,                    /* and was asked */
 	PACK_COMPRESSING,                /* by a helper thread; before that told by bases, where there are any */
 	PACK_READY,
 	PACK_SENT,                       /* waits for its answer; only the digests are kept */
@@ -56,6 +58,7 @@ struct uploader_pack {
 	size_t bytes_capacity;
 	uint8_t *bases;                  /* bytes of read.bases */
 	size_t bases_bytes;
+	struct buffer hashes;            /* signatures of bases: each `edits` of one that is stale, all zero without */
 	struct buffer edits, told;       /* of all its deltas; the message with them */
 	struct span message;
 	int level;                       /* to compress it at */
@@ -63,7 +66,7 @@ struct uploader_pack {
 	struct op work;
 };
 
-enum uploader_flight_kind { UPLOADER_FLIGHT_ROOT, UPLOADER_FLIGHT_LIST, UPLOADER_FLIGHT_PACK, UPLOADER_FLIGHT_COMMIT };
+enum uploader_flight_kind { UPLOADER_FLIGHT_ROOT, UPLOADER_FLIGHT_LIST, UPLOADER_FLIGHT_PACK, UPLOADER_FLIGHT_SIGN, UPLOADER_FLIGHT_COMMIT };
 
 /* A request that waits for its answer. They are answered in order. */
 struct uploader_flight {
@@ -147,6 +150,8 @@ void uploader_miss(struct uploader *uploader, const struct digest *digest);
 
 void uploader_fill_packs(struct uploader *uploader);
 void uploader_send_packs(struct uploader *uploader);
+void uploader_send_signs(struct uploader *uploader);
+void uploader_take_signed(struct uploader *uploader, struct uploader_pack *pack, struct span message);
 void uploader_take_stored(struct uploader *uploader, struct uploader_pack *pack, struct span stored);
 /* Nothing is to be sent, and nothing was that has no answer yet. */
 bool uploader_packs_idle(const struct uploader *uploader);
@@ -156,12 +161,21 @@ bool uploader_packs_landed(const struct uploader *uploader);
 void uploader_packs_drop(struct uploader *uploader);
 void uploader_packs_fini(struct uploader *uploader);
 
+/* What was read is compressed, or told by bases: with whatever is known of these. */
+void pack_compress(struct uploader_pack *pack);
+
 /* ---- uploader_deltas.c ---- */
 
 /* Behind the pieces chosen: the bases that they are to be told by, with room for their bytes. False: out of memory. */
 bool pack_choose_bases(struct uploader *uploader, struct uploader_pack *pack);
 /* By a helper thread: the message anew, with deltas where they pay. Without memory it stays as it is. */
 void pack_tell(struct uploader_pack *pack);
+/* Bases whose bytes the source has not kept are worth a question. */
+bool pack_wants_signatures(const struct uploader_pack *pack);
+/* Asks for those of this pack. False: it failed. */
+bool pack_ask_signatures(struct uploader *uploader, struct uploader_pack *pack);
+/* False: the answer makes no sense. */
+bool pack_take_signatures(struct uploader_pack *pack, struct span message);
 /* Their bytes are not needed any more. */
 void pack_forget_bases(struct uploader_pack *pack);
 /* What the gateway could not make of its bases is to be sent whole. */

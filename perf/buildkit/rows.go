@@ -32,9 +32,24 @@ func cold(b *bench) {
 		s.awaitReady()
 		return s.build(way)
 	})
+	b.reportCopies(s)
 	b.Report("cold build", ways,
 		table.AtMost("context step, sluice / straight", table.Ratio(ways, "sluice", "straight", table.Wall), 1.15),
 		table.AtMost("gateway's CPU seconds per GB", table.Least(ways["sluice"].Column(table.Gateway))/(float64(b.bytes)/1e9), 3.5))
+}
+
+// reportCopies tells how often the gateway's last build copied what came from the client: between its calls and into blocks that
+// are hashed, into and out of the messages that carry sessions, into the store's write slots, and before the socket (each byte for
+// the daemon once, when there is no TLS). The admin port tells it a second later.
+func (b *bench) reportCopies(s *site) {
+	for range 2 {
+		s.gateway.Gauges(b.scope)
+	}
+	metrics := s.gateway.Metrics(b.scope)
+	content := metrics["sluice_context_bytes_from_clients_total"]
+	fmt.Printf("\ncopies a byte of content: broker %.2f, session %.2f, store %.2f, socket %.2f\n",
+		metrics["sluice_copied_bytes_broker_total"]/content, metrics["sluice_copied_bytes_session_total"]/content,
+		metrics["sluice_store_new_bytes_total"]/content, metrics["sluice_context_bytes_to_executors_total"]/content)
 }
 
 // Nothing changed, but the daemon is another, fresh one.

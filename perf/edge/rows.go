@@ -170,7 +170,8 @@ func insert(b *bench, shape rig.Shape) {
 		table.AtMost("kB besides forwarded calls, worst", (table.Most(bytes)-forwarded)/1e3, 400))
 }
 
-// The next real version of the tree, against rsync to a server that has the one before.
+// The next real version of the tree, in the place of the one before as a checkout puts it there, against rsync to a server that
+// has the one before.
 func version(b *bench, shape rig.Shape) {
 	if b.next == "" {
 		b.scope.Errorf("no --next: the row of versions is left out")
@@ -194,11 +195,23 @@ func version(b *bench, shape rig.Shape) {
 		s.behind.Refresh(b.scope)
 		s.renew()
 		s.build("edge", tree)
-		return s.build("edge", next)
+		exchange(b.scope, tree, next)
+		defer exchange(b.scope, tree, next)
+		return s.build("edge", tree)
 	})
 	b.Report(s.name("the next version"), ways,
 		table.AtMost("bytes, edge / rsync", table.Ratio(ways, "edge", "rsync", table.Bytes), 1.15),
 		table.AtMost("seconds, edge / rsync", table.Ratio(ways, "edge", "rsync", table.Wall), 1))
+}
+
+// exchange has two directories change places.
+func exchange(scope rig.Scope, a, b string) {
+	aside := a + ".aside"
+	for _, step := range [][2]string{{a, aside}, {b, a}, {aside, b}} {
+		if err := os.Rename(step[0], step[1]); err != nil {
+			scope.Fatalf("%v", err)
+		}
+	}
 }
 
 // rsyncServer is an rsync daemon at the far end.

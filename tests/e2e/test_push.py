@@ -75,6 +75,40 @@ def test_touched_files_send_no_content(env):
     gateway.stop()
 
 
+def test_what_was_edited_is_told_by_what_it_was(env):
+    """Hundreds of files with a line more: the lines go, and what the gateway had to say of the files; so for a fresh instance."""
+    gateway = env.gateway()
+    client = env.client(gateway)
+    tree, back = env.path("edited"), env.path("back")
+    os.makedirs(tree)
+    for number in range(400):
+        os.makedirs(f"{tree}/d{number % 20}", exist_ok=True)
+        trees.write_random(f"{tree}/d{number % 20}/f{number}", 20_000, f"base {number}")
+    trees.write_random(tree + "/large", 3_000_000, "large")
+    first = client.push(tree)
+    for number in range(400):
+        with open(f"{tree}/d{number % 20}/f{number}", "r+b") as file:
+            content = file.read()
+            file.seek(9000)
+            file.write(b"one line more\n" + content[9000:])
+    trees.insert_byte(tree + "/large", 3)
+    second = client.push(tree)
+    content = 400 * 20_014
+    check(first["bytes_sent"] > content, f"what is random is not compressed: {first}")
+    env.row("400 files with a line more: sent, of their bytes", 100 * second["bytes_sent"] / content, 8, "%")
+    env.row("400 files with a line more: received, of their bytes", 100 * second["bytes_received"] / content, 2, "%")
+    metrics = gateway.metrics()
+    check(metrics["sluice_deltas_received_total"] >= 400 and metrics["sluice_deltas_refused_total"] == 0, "deltas are counted")
+    client.pull(second["root"], back)
+    check(not trees.differences(tree, back), "what was told by bases came back other than it was")
+    # Another gateway under the same name: the snapshot is wrong about all of it.
+    fresh = env.gateway()
+    third = env.client(fresh).push(tree)
+    check(third["root"] == second["root"] and third["bytes_sent"] > content, f"{third}")
+    gateway.stop()
+    fresh.stop()
+
+
 def test_edits_of_small_files_are_cheap(env):
     gateway = env.gateway()
     client = env.client(gateway)

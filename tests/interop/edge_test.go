@@ -392,6 +392,103 @@ func TestFreshCheckoutBytes(t *testing.T) {
 	}
 }
 
+// A build of a directory of which nobody has anything, by a real daemon: it is given entries and whole files while the edge still
+// reads and sends, before there is a root.
+func TestColdBuildBeginsAhead(t *testing.T) {
+	t.Parallel()
+	needs(t, rig.Give)
+	for _, mtime := range mtimes {
+		t.Run(mtime, func(t *testing.T) {
+			t.Parallel()
+			needsMtime(t, mtime)
+			s := newEdgeSite(t, 10*time.Millisecond, rig.EdgeOptions{Mtime: mtime})
+			directory := newContext(t, "FROM scratch\nCOPY . /\n", nil)
+			for i := range 600 {
+				putFiles(t, directory, files{fmt.Sprintf("src/d%d/f%d", i/50, i): noise(60_000, uint64(i))})
+			}
+			putFiles(t, directory, files{"src/large": noise(10<<20, 1)})
+			s.build(t, directory)
+			s.gateway.Gauges(t) // numbers from after the build
+			metrics := s.gateway.Metrics(t)
+			if begun, given := metrics["sluice_plays_ahead_total"], metrics["sluice_play_files_ahead_total"]; begun != 1 || given < 100 {
+				t.Errorf("%.0f plays began ahead of their root, %.0f files were given before it%s", begun, given, s.log())
+			}
+			if metrics["sluice_plays_unfit_total"] != 0 {
+				t.Error("a context was not given by its content")
+			}
+		})
+	}
+}
+
+// An edge whose store holds less than half of a context, under builds of two directories side by side, again and again: each
+// daemon has what its client has, and the edge lives.
+func TestSmallEdgeStore(t *testing.T) {
+	t.Parallel()
+	needs(t, rig.Give)
+	rounds, parallel := 2, 4
+	if rig.Soak() {
+		rounds, parallel = 30, 8
+	}
+	for _, mtime := range mtimes {
+		t.Run(mtime, func(t *testing.T) {
+			needsMtime(t, mtime)
+			daemon, directory := receiver(t, fake.Sync{})
+			gateway := rig.NewGateway(t, rig.GatewayOptions{Executors: []string{rig.Executor(daemon.Address, 16)}})
+			edge := rig.NewEdge(t, rig.EdgeOptions{Upstream: gateway.Address, Mtime: mtime, Ceiling: "64MiB"})
+			seed := rand.Uint64()
+			random := rand.New(rand.NewPCG(seed, 0))
+			trees := []*fake.Tree{fake.NewTree(), fake.NewTree()}
+			for i, tree := range trees {
+				for k := range 900 {
+					tree.File(fmt.Sprintf("d%d/f%d", k%30, k), 1+random.Int64N(200_000), random.Uint64(), int64(i+k))
+				}
+				for k := range 6 {
+					tree.File(fmt.Sprintf("large%d", k), 10<<20, random.Uint64(), int64(i+k))
+				}
+			}
+			for round := range rounds {
+				var all sync.WaitGroup
+				for k := range parallel {
+					tree, into := trees[k%2], fmt.Sprintf("%d-%d", round, k)
+					c := connect(t, edge.Address())
+					c.SharedKey = fmt.Sprintf("tree:%d", k%2)
+					all.Add(1)
+					go func() {
+						defer all.Done()
+						defer c.Close()
+						ctx, cancel := context.WithTimeout(context.Background(), rig.Patience)
+						defer cancel()
+						if _, err := c.Build(ctx, map[string]fsutil.FS{"context": tree}, map[string]string{"into": into}); err != nil {
+							t.Errorf("seed %d, round %d, build %d: %v", seed, round, k, err)
+						}
+					}()
+				}
+				all.Wait()
+				for k := range parallel {
+					wanted, _ := fake.Listing(trees[k%2], false)
+					into := filepath.Join(directory, fmt.Sprintf("%d-%d", round, k))
+					if got := mustList(t, into, false); timeless(got) != timeless(wanted) && !t.Failed() {
+						t.Errorf("seed %d, round %d, build %d: %s", seed, round, k, fake.FirstDifference(timeless(got), timeless(wanted)))
+					}
+					os.RemoveAll(into)
+				}
+				if t.Failed() {
+					t.Fatalf("edge: %s\ngateway: %s", edge.Process().Log().Tail(), gateway.Process().Log().Tail())
+				}
+				for _, tree := range trees {
+					for range 100 {
+						tree.File(fmt.Sprintf("d%d/f%d", random.IntN(30), random.IntN(900)), 1+random.Int64N(200_000), random.Uint64(), random.Int64N(1<<40))
+					}
+				}
+			}
+			gateway.Gauges(t)
+			if unfit := gateway.Metrics(t)["sluice_plays_unfit_total"]; unfit != 0 {
+				t.Errorf("%.0f contexts went file by file: %s", unfit, edge.Process().Log().Tail())
+			}
+		})
+	}
+}
+
 // What a make in a cache mount relies on: a file that goes back to what it was is newer than what was made of it since.
 func TestRevertIsNewer(t *testing.T) {
 	t.Parallel()
@@ -431,12 +528,13 @@ type edgeSite struct {
 	home    *rig.Home
 }
 
-func newEdgeSite(t *testing.T, roundTrip time.Duration, arguments ...string) *edgeSite {
+func newEdgeSite(t *testing.T, roundTrip time.Duration, options rig.EdgeOptions) *edgeSite {
 	t.Helper()
 	s := &edgeSite{daemon: rig.NewDaemon(t), home: rig.NewHome(t)}
 	s.gateway = rig.NewGateway(t, rig.GatewayOptions{Executors: []string{rig.Executor(s.daemon.Address, 4)}})
 	s.wire = rig.NewProxy(t, nil, s.gateway.Address, roundTrip)
-	s.edge = rig.NewEdge(t, rig.EdgeOptions{Upstream: s.wire.Address, Arguments: arguments})
+	options.Upstream = s.wire.Address
+	s.edge = rig.NewEdge(t, options)
 	s.home.AddBuilder(t, "edge", s.edge.Address())
 	return s
 }
@@ -462,7 +560,7 @@ func (s *edgeSite) build(t *testing.T, directory string) {
 func TestEdgeAndGatewayRestart(t *testing.T) {
 	t.Parallel()
 	needs(t, rig.Relay)
-	s := newEdgeSite(t, 0)
+	s := newEdgeSite(t, 0, rig.EdgeOptions{})
 	directory := newContext(t, "FROM scratch\nCOPY src /src\n", nil)
 	oddTree(t, directory)
 	s.build(t, directory)
@@ -495,7 +593,7 @@ func TestCutsAreNotNoticed(t *testing.T) {
 		{"context", "transferring context:"}, {"step", asleep}, {"export", "copying files"}} {
 		t.Run(moment.name, func(t *testing.T) {
 			t.Parallel()
-			s := newEdgeSite(t, 10*time.Millisecond)
+			s := newEdgeSite(t, 10*time.Millisecond, rig.EdgeOptions{})
 			directory := newContext(t, shell+"COPY src /src\nRUN echo fast-$(echo asleep) && sleep 2\n", files{"src/large": noise(size, rand.Uint64())})
 			if moment.name == "context" {
 				// While the edge reads and uploads nothing of the context may be shown: cuts come as bytes pass.
@@ -532,7 +630,7 @@ func TestGatewayIsUnreachable(t *testing.T) {
 	if rig.Has(rig.Resume) {
 		arguments = append(arguments, "--link-timeout", "2s")
 	}
-	s := newEdgeSite(t, 0, arguments...)
+	s := newEdgeSite(t, 0, rig.EdgeOptions{Arguments: arguments})
 	directory := newContext(t, shell+"COPY src /src\n", nil)
 	running := s.home.Begin(t, "buildx", "build", "--builder", "edge", "--progress", "plain",
 		newContext(t, shell+"RUN echo fast-$(echo asleep) && sleep 100\n", nil))

@@ -1,7 +1,8 @@
 /*
  * Shows, over a real socket, what a gateway makes of deltas in a pack: blobs of one or several bases, beside plain ones and many
  * at a time; that a base which is not the tenant's own is answered exactly as one that nobody has; that what does not come out as
- * its digest says has to be sent whole, and is not kept; that bounds are refused by name; and that a call may go meanwhile.
+ * its digest says has to be sent whole, and is not kept; that bounds are
+ * refused by name; that signatures are given of what is the caller's; and that a call may go meanwhile.
  */
 #include <setjmp.h>
 #include <stdarg.h>
@@ -237,6 +238,65 @@ static void bounds_are_refused(void **state)
 	expect_status(fixture->client, *pack_end(&pack), GRPC_INVALID_ARGUMENT, "16384 blobs");
 }
 
+static struct buffer request_sign(const struct digest *digests, size_t count)
+{
+	return request_list(5, digests, count, false);
+}
+
+/* What only one tenant has is to the other as what nobody has; short blobs have no block. */
+static void signatures_of_ones_own(void **state)
+{
+	struct fixture *fixture = *state;
+	struct client *other = gateway_thread_client(fixture->gateway, "token-a");
+	struct client_call *mine = push_open(fixture->client), *theirs = push_open(other);
+	struct buffer text = buffer_heap(1 << 16), expected = buffer_heap(1 << 16), request;
+	struct digest digests[4];
+	struct push_response response;
+	struct push_signed told;
+
+	for (int i = 0; i < 40; i++)
+		buffer_put_text(&text, OLD);
+	buffer_put(&text, "", 1);
+	put_blob(mine, (const char *)text.data);
+	put_blob(mine, OLD);
+	put_blob(theirs, OLD);
+	digests[0] = digest_of(span_text((const char *)text.data));
+	digests[1] = digest_of(span_text("nobody has this"));
+	digests[2] = digest_of(span_text(OLD));
+	digests[3] = digests[0];
+	delta_sign(&expected, span_text((const char *)text.data));
+	delta_sign(&expected, span_text((const char *)text.data));
+	assert_int_equal(expected.size, 2 * delta_signature_size(text.size - 1));
+	assert_true(expected.size > 0);
+
+	request = request_sign(digests, 4);
+	assert_true(ask(mine, &request, &response));
+	assert_true(message_decode(&push_signed_type, response.sign, &told));
+	assert_true(span_equal(told.present, span_make("\x0d", 1)));
+	assert_true(span_equal(told.hashes, buffer_span(&expected)));
+	request = request_sign(digests, 4);
+	assert_true(ask(theirs, &request, &response));
+	assert_true(message_decode(&push_signed_type, response.sign, &told));
+	assert_true(span_equal(told.present, span_make("\x04", 1)));
+	assert_int_equal(told.hashes.size, 0);
+	client_call_close(mine);
+	client_call_close(theirs);
+	client_close(other);
+	buffer_fini(&text);
+	buffer_fini(&expected);
+}
+
+static void too_much_is_not_signed(void **state)
+{
+	struct fixture *fixture = *state;
+	struct digest digests[2] = { { .size = SLUICE_BASES_BYTES }, { .size = 1 } };
+
+	expect_status(fixture->client, request_sign(digests, 2), GRPC_INVALID_ARGUMENT, "8388608 bytes to be signed");
+	digests[0].size = UINT64_MAX >> 1;
+	expect_status(fixture->client, request_sign(digests, 2), GRPC_INVALID_ARGUMENT, "8388608 bytes to be signed");
+	expect_status(fixture->client, request_sign(digests, 0), GRPC_INVALID_ARGUMENT, "digest list");
+}
+
 /* Nobody waits for the answers; stopping the gateway finds nothing left behind. */
 static void calls_go_meanwhile(void **state)
 {
@@ -254,6 +314,9 @@ static void calls_go_meanwhile(void **state)
 			pack_delta(&pack, OLD OLD, OLD, &base, 1);
 		assert_int_equal(client_send(call, buffer_span(pack_end(&pack)), 0), CLIENT_OK);
 		buffer_fini(&pack.request);
+		pack.request = request_sign(&base, 1);
+		assert_int_equal(client_send(call, buffer_span(&pack.request), 0), CLIENT_OK);
+		buffer_fini(&pack.request);
 		client_call_close(call);
 	}
 	call = push_open(fixture->client);
@@ -269,6 +332,8 @@ int main(void)
 		cmocka_unit_test_setup_teardown(of_another_tenant_is_of_nobody, setup, teardown),
 		cmocka_unit_test_setup_teardown(what_comes_out_wrong_is_sent_whole, setup, teardown),
 		cmocka_unit_test_setup_teardown(bounds_are_refused, setup, teardown),
+		cmocka_unit_test_setup_teardown(signatures_of_ones_own, setup, teardown),
+		cmocka_unit_test_setup_teardown(too_much_is_not_signed, setup, teardown),
 		cmocka_unit_test_setup_teardown(calls_go_meanwhile, setup, teardown),
 	};
 

@@ -2,7 +2,7 @@
  * Shows that files which come in pieces, interleaved, are stored whole and named as the client's own digester names the
  * same bytes, whatever the splits and size hints; that small ones share batches; that a writer who is faster than the
  * store is refused and told when to go on, within the bound of memory; that too many open files cost one of them and
- * nobody else; that a full store fails the file and no event is lost; that files are abandoned, and the ingest destroyed,
+ * nobody else; that a full store fails the file, or is waited for, and no event is lost; that files are abandoned, and the ingest destroyed,
  * in every state and from inside events. Run with each index engine and both ring engines.
  */
 #include "tests/unit/cas/contents.h"
@@ -49,7 +49,19 @@ static void on_room(struct ingest *ingest)
 	rooms++;
 }
 
-static const struct ingest_events events = { .on_named = on_named, .on_room = on_room };
+static struct store_hold *filling;       /* goes when the store has been full so often */
+static unsigned fulls, fulls_most;
+
+static void on_full(struct ingest *ingest)
+{
+	if (++fulls != fulls_most)
+		return;
+	ingest_set_hold(ingest, NULL);
+	store_hold_release(filling);
+	filling = NULL;
+}
+
+static const struct ingest_events events = { .on_named = on_named, .on_room = on_room, .on_full = on_full };
 
 static int setup_store(uint64_t ceiling_bytes)
 {
@@ -57,7 +69,7 @@ static int setup_store(uint64_t ceiling_bytes)
 	fixture.config.ceiling_bytes = ceiling_bytes;
 	fixture_open(&fixture);
 	content_cas(&fixture, &cas, &hasher);
-	named = rooms = 0;
+	named = rooms = fulls = 0;
 	named_hook = NULL;
 	return 0;
 }
@@ -428,6 +440,67 @@ static void a_full_store_fails_the_files_that_do_not_fit(void **state)
 	ingest_destroy(ingest);
 }
 
+/* Holds files until the store is full; then returns with one on its way. */
+static void fill_and_begin(struct ingest *ingest, struct writing *writing)
+{
+	filling = store_hold_create(fixture.store, &fixture.a);
+	ingest_set_hold(ingest, filling);
+	for (unsigned i = 0; fulls == 0; i++) {
+		begin(ingest, writing, content_make(i, 2 << 20, CONTENT_RANDOM), 2 << 20);
+		while (!writing->named && fulls == 0) {
+			write_some(ingest, writing, 300000);
+			turn();
+		}
+		if (writing->named)
+			content_free(&writing->content);
+		assert_true(i < FILL_FILES);
+	}
+}
+
+static void a_full_store_is_waited_for(void **state)
+{
+	struct ingest *ingest = ingest_new();
+	struct writing writing;
+
+	ingest_set_patience(ingest, UINT64_MAX);
+	fulls_most = 3;
+	fill_and_begin(ingest, &writing);
+	while (!writing.named) {
+		write_some(ingest, &writing, 300000);
+		turn();
+	}
+	assert_null(filling);
+	check_named(&writing);
+	ingest_destroy(ingest);
+}
+
+static void patience_ends(void **state)
+{
+	struct ingest *ingest = ingest_new();
+	struct writing writing;
+
+	ingest_set_patience(ingest, 2 * INGEST_FULL_NS);
+	fulls_most = 0;
+	fill_and_begin(ingest, &writing);
+	while (!writing.named) {
+		write_some(ingest, &writing, 300000);
+		turn();
+	}
+	assert_int_equal(writing.result, STORE_FULL);
+	content_free(&writing.content);
+	/* And while it waits it may be destroyed. */
+	fulls = 0;
+	ingest_set_patience(ingest, UINT64_MAX);
+	begin(ingest, &writing, content_make(77, 1 << 20, CONTENT_RANDOM), 1 << 20);
+	while (fulls == 0) {
+		write_some(ingest, &writing, 300000);
+		turn();
+	}
+	ingest_destroy(ingest);
+	content_free(&writing.content);
+	store_hold_release(filling);
+}
+
 /* Writes `steps` pieces of files of all sizes, with turns between, then ends it all somehow. */
 static void leave_after(unsigned steps, bool destroy)
 {
@@ -532,6 +605,8 @@ int main(int argc, char **argv)
 		cmocka_unit_test_setup_teardown(a_fast_writer_is_refused_and_told, setup, teardown),
 		cmocka_unit_test_setup_teardown(a_crowd_costs_some_and_the_others_nothing, setup, teardown),
 		cmocka_unit_test_setup_teardown(a_full_store_fails_the_files_that_do_not_fit, setup_small, teardown),
+		cmocka_unit_test_setup_teardown(a_full_store_is_waited_for, setup_small, teardown),
+		cmocka_unit_test_setup_teardown(patience_ends, setup_small, teardown),
 		cmocka_unit_test_setup_teardown(files_are_abandoned_in_every_state, setup, teardown),
 		cmocka_unit_test_setup_teardown(an_ingest_is_destroyed_in_every_state, setup, teardown),
 		cmocka_unit_test_setup_teardown(events_may_end_what_they_are_of, setup, teardown),

@@ -969,6 +969,92 @@ static void test_committed(void **state)
 	manifest_destroy(manifest);
 }
 
+static const struct span base_gateway = { (const uint8_t *)"gateway", 7 };
+
+static struct digest row_digest(const struct manifest *manifest, const char *path)
+{
+	const struct table *table = manifest_table(manifest);
+	struct digest digest = { 0 };
+
+	for (uint32_t i = 1; i < table->rows_count; i++) {
+		struct buffer buffer = buffer_heap(4096);
+
+		table_path(table, i, &buffer);
+		if (span_is(buffer_span(&buffer), path))
+			digest = S_ISDIR(table->rows[i].mode) ? table_directory_digest(&table->directories[table->rows[i].link]) :
+			                                        table_row_digest(table, &table->rows[i]);
+		buffer_fini(&buffer);
+	}
+	assert_true(digest.size);
+	return digest;
+}
+
+/* The only base of what is at `path` now. `made`: its bytes are to be had as well. */
+static void expect_base(struct manifest *manifest, const char *path, const struct digest *base, bool made)
+{
+	struct digest blob = row_digest(manifest, path), found[4];
+	uint8_t *data = malloc(base->size), hash[SHA256_BYTES];
+
+	assert_int_equal(manifest_bases(manifest, base_gateway, &blob, found, 4), 1);
+	assert_true(digest_equal(&found[0], base));
+	assert_int_equal(manifest_read_base(manifest, base, data), made ? 0 : -ENOENT);
+	if (made) {
+		sha256_once(data, base->size, hash);
+		assert_memory_equal(hash, base->hash, sizeof(hash));
+	}
+	free(data);
+}
+
+/* What was at the same path, the chunks that lay in the same place; of what is new there is nothing. */
+static void test_bases(void **state)
+{
+	struct place *place = *state;
+	uint8_t *data = noise(600000, 1);
+	struct digest small, large, directory, blob, found[4];
+	const struct digest *chunks;
+	struct manifest *manifest;
+	size_t count, changed = 0;
+	bool recipes;
+
+	make_small_tree(place);
+	write_bytes(place, "d2/large", data, 600000);
+	grow_old();
+	manifest = build(place);
+	small = row_digest(manifest, "d1/f1");
+	large = row_digest(manifest, "d2/large");
+	directory = row_digest(manifest, "d2");
+	assert_int_equal(manifest_bases(manifest, base_gateway, &small, found, 4), 0);
+	manifest_committed(manifest, base_gateway);
+	assert_int_equal(manifest_save(manifest), 0);
+	manifest_destroy(manifest);
+
+	write_text(place, "d1/f1", "edited");
+	write_text(place, "d1/new", "new");
+	data[300000] ^= 1;
+	write_bytes(place, "d2/large", data, 600000);
+	manifest = build(place);
+	expect_base(manifest, "d1/f1", &small, false);
+	expect_base(manifest, "d2/large", &large, true);
+	expect_base(manifest, "d2", &directory, true);
+	blob = row_digest(manifest, "d1/new");
+	assert_int_equal(manifest_bases(manifest, base_gateway, &blob, found, 4), 0);
+	assert_int_equal(manifest_bases(manifest, span_text("another gateway"), &small, found, 4), 0);
+	blob = row_digest(manifest, "d2/large");
+	assert_int_equal(manifest_recipe_children(manifest, &blob, &chunks, &recipes, &count), 0);
+	for (size_t i = 0; i < count; i++) {
+		if (manifest_known(manifest, base_gateway, &chunks[i]))
+			continue;
+		blob = chunks[i];
+		assert_in_range(manifest_bases(manifest, base_gateway, &blob, found, 4), 1, 2);
+		assert_true(manifest_known(manifest, base_gateway, &found[0]));
+		assert_false(digest_equal(&found[0], &blob));
+		changed++;
+	}
+	assert_in_range(changed, 1, 2);
+	manifest_destroy(manifest);
+	free(data);
+}
+
 struct progress {
 	unsigned calls;
 	uint64_t entries, files, bytes;
@@ -1026,6 +1112,7 @@ int main(void)
 		TEST(test_too_fresh), TEST(test_bad_snapshots), TEST(test_hardlinks), TEST(test_sparse),
 		TEST(test_deep), TEST(test_too_deep), TEST(test_ignore), TEST(test_children), TEST(test_read_stale),
 		TEST(test_committed), TEST(test_progress), TEST(test_no_directory),
+		TEST(test_bases), TEST(test_progress), TEST(test_no_directory),
 	};
 
 	umask(022);

@@ -662,6 +662,44 @@ static void test_end_behind_pending(void **state)
 	free(message);
 }
 
+/* A message whose bytes follow: it comes whole, nothing fits in between, and a call that ends in the middle of it is no success. */
+static void test_message_by_and_by(void **state)
+{
+	for (int round = 0; round < 3; round++) {
+		static uint8_t part[70000];
+		struct end client;
+		size_t parts = round == 1 ? 12 : 3;
+
+		start(&client, NULL, NULL);
+		assert_int_equal(call_send_begin(&client.call, parts * sizeof(part)), CALL_SENT);
+		for (size_t i = 0; i + 1 < parts; i++) {
+			call_send_more(&client.call, span_make(part, sizeof(part)));
+			assert_false(call_has_room(&client.call));
+			assert_int_equal(call_send(&client.call, span_text("no"), 0), CALL_FULL);
+			if (round != 1)
+				h2_pair_pump(&pair);
+			assert_int_equal(server_end.count, 0);
+		}
+		if (round == 2)
+			call_end(&client.call);
+		call_send_more(&client.call, span_make(part, sizeof(part)));
+		h2_pair_pump(&pair);
+		if (round == 2) {
+			assert_int_equal(server_end.status, GRPC_CANCELLED);
+			finish(&client);
+			continue;
+		}
+		assert_int_equal(server_end.count, 1);
+		assert_int_equal(server_end.bytes, parts * sizeof(part));
+		assert_true(call_has_room(&client.call));
+		call_end(&client.call);
+		call_finish(&server_end.call, GRPC_OK, NULL);
+		h2_pair_pump(&pair);
+		assert_int_equal(client.status, GRPC_OK);
+		finish(&client);
+	}
+}
+
 /* ---- ends that go away ---- */
 
 static void test_cancel_by_client(void **state)
@@ -1031,6 +1069,7 @@ int main(void)
 		cmocka_unit_test(test_backlog_does_not_pile_up),
 		cmocka_unit_test(test_large_messages),
 		cmocka_unit_test(test_end_behind_pending),
+		cmocka_unit_test(test_message_by_and_by),
 		cmocka_unit_test(test_cancel_by_client),
 		cmocka_unit_test(test_late_release),
 		cmocka_unit_test(test_reset_by_server),

@@ -124,7 +124,74 @@ static void a_slow_daemon_does_not_stop_the_client(void **state)
 	rig_client_end(client);
 }
 
-/* Beyond the stash what the client sends lies in the store, and is read from there when the daemon wakes. */
+/* Content among entries, as the client sends it: a daemon that was behind has something to do with either. */
+static void the_clients_order_is_the_daemons(void **state)
+{
+	static uint64_t sent[RIG_FILES_MAX], received[RIG_FILES_MAX];
+	struct rig_client *client;
+	struct rig_copy copy = { .bytes_before = received };
+
+	tree.count = 0;
+	for (uint32_t i = 0; i < 150; i++) {
+		tree.files[tree.count] = (struct rig_file){ .size = 100000 + i, .mtime_ns = 1 + i, .seed = i };
+		snprintf(tree.files[tree.count].path, sizeof(tree.files[0].path), "f%03u", (unsigned)i);
+		tree.count++;
+	}
+	/* Nothing is stored, so nothing is deferred. */
+	client = rig_client_start(&rig, &tree, "");
+	client->stats_ahead = 64;
+	client->bytes_before = sent;
+	rig_carry(client, rig_daemon_start(&rig));
+	rig_copy_start(&copy, &rig.daemons[0], &tree);
+	rig_wait(&rig, copy.asked >= 70);
+	copy.lazy = true;
+	/* More waits than its windows and the queues before them take: the client waits, too. */
+	rig_wait(&rig, client->bytes_sent > rig.service.counters.bytes_from_client + 1500000);
+	rig_copy_go_on(&copy);
+	rig_until(&rig, &copy.closed);
+	assert_int_equal(copy.status, GRPC_OK);
+	assert_memory_equal(received, sent, tree.count * sizeof(*sent));
+	rig_copy_fini(&copy);
+	rig_client_end(client);
+}
+
+/* Packets of any size, up to far more than may wait: each arrives whole, also when the daemon is slow and the client has to wait. */
+static void packets_of_any_size(void **state)
+{
+	static const size_t sizes[] = { 1, 700, 16384, 100000, 2500000 };
+
+	for (size_t i = 0; i < sizeof(sizes) / sizeof(sizes[0]); i++) {
+		struct rig_client *client;
+		struct rig_copy copy = { 0 };
+
+		rig_fini(&rig);
+		rig_init(&rig);
+		tree.count = sizes[i] < 1000 ? 3 : 8;
+		for (uint32_t k = 0; k < tree.count; k++) {
+			tree.files[k] = (struct rig_file){ .size = sizes[i] * 2 + k * 3, .mtime_ns = 1 + k, .seed = k };
+			snprintf(tree.files[k].path, sizeof(tree.files[0].path), "f%03u", (unsigned)k);
+		}
+		client = rig_client_start(&rig, &tree, i % 2 ? "app:1" : "");
+		client->piece_bytes = sizes[i];
+		rig_carry(client, rig_daemon_start(&rig));
+		rig_copy_start(&copy, &rig.daemons[0], &tree);
+		rig_wait(&rig, copy.asked == tree.count);
+		copy.lazy = true;
+		if (sizes[i] > 1000000)
+			rig_wait(&rig, client->bytes_sent > rig.service.counters.bytes_from_client + 1500000);
+		rig_copy_go_on(&copy);
+		rig_until(&rig, &copy.closed);
+		assert_int_equal(copy.status, GRPC_OK);
+		rig_copy_fini(&copy);
+		rig_client_end(client);
+		/* What is stored is copied into a block; the rest of its way is the session's. */
+		if (i % 2)
+			assert_true(rig.service.counters.copied_bytes_broker >= tree_bytes(&tree));
+		assert_true(rig.service.counters.copied_bytes_session >= tree_bytes(&tree));
+	}
+}
+
+/* Beyond what may wait in memory, what the client sends lies in the store, and is read from there when the daemon wakes. */
 static void what_a_slow_daemon_does_not_take_lies_in_the_store(void **state)
 {
 	struct rig_client *client;
@@ -345,6 +412,8 @@ int main(int argc, char **argv)
 		TEST(without_a_shared_key_nothing_is_kept),
 		TEST(builds_side_by_side_share_a_fetch),
 		TEST(a_slow_daemon_does_not_stop_the_client),
+		TEST(the_clients_order_is_the_daemons),
+		TEST(packets_of_any_size),
 		TEST(what_a_slow_daemon_does_not_take_lies_in_the_store),
 		TEST(a_store_that_lost_it_is_no_end),
 		TEST(a_file_that_changed_meanwhile_is_not_remembered),

@@ -11,6 +11,7 @@
 #include "proto/sluice_context.h"
 
 #define PIECE_BYTES 32768u                       /* fsutil's, and io.Copy's into an Upload */
+#define PIECE_BYTES_MAX (3u << 20)
 
 /* ---- content ---- */
 
@@ -164,14 +165,17 @@ static void put_stat(struct buffer *out, const struct rig_file *file)
 
 static bool sender_stat(struct rig_sender *sender)
 {
-	const struct rig_tree *tree = sender->client->tree;
+	struct rig_client *client = sender->client;
+	const struct rig_tree *tree = client->tree;
 	uint8_t storage[600];
 	struct buffer packet = buffer_over(storage, sizeof(storage));
 
-	if (sender->stats_ended)
+	if (sender->stats_ended || (client->stats_ahead && sender->next_stat >= client->files_sent + client->stats_ahead))
 		return false;
+	if (client->bytes_before)
+		client->bytes_before[sender->next_stat] = client->bytes_sent;
 	if (sender->next_stat == tree->count)
-		sender->stats_ended = sender->client->told_all = true;
+		sender->stats_ended = client->told_all = true;
 	else
 		put_stat(&packet, &tree->files[sender->next_stat++]);
 	assert_int_equal(call_send(&sender->call, buffer_span(&packet), 0), CALL_SENT);
@@ -181,7 +185,8 @@ static bool sender_stat(struct rig_sender *sender)
 static bool sender_data(struct rig_sender *sender)
 {
 	struct rig_client *client = sender->client;
-	static uint8_t piece[PIECE_BYTES];
+	static uint8_t piece[PIECE_BYTES_MAX];
+	size_t piece_bytes = client->piece_bytes ? client->piece_bytes : PIECE_BYTES;
 	uint8_t head[FSUTIL_HEAD_BYTES_MAX];
 	const struct rig_file *file;
 	struct span parts[2];
@@ -193,7 +198,7 @@ static bool sender_data(struct rig_sender *sender)
 	id = sender->queue[sender->queue_first];
 	file = &client->tree->files[id];
 	size = (file->odd ? file->sent_size : file->size) - sender->offset;
-	size = size < PIECE_BYTES ? size : PIECE_BYTES;
+	size = size < piece_bytes ? size : piece_bytes;
 	client->stopped = client->stop_after_bytes && client->bytes_sent + size > client->stop_after_bytes;
 	if (client->stopped)
 		return false;
@@ -595,6 +600,8 @@ static void copy_take_stat(struct rig_copy *copy, const struct fsutil_packet *pa
 	assert_true(fsutil_stat_decode(packet->stat, &stat));
 	assert_true(span_is(stat.path, file->path));
 	assert_int_equal(stat.size, file->size);
+	if (copy->bytes_before)
+		copy->bytes_before[copy->stats] = copy->received;
 	if (copy->mtimes)
 		copy->mtimes[copy->stats] = stat.mod_time_ns;
 	else
@@ -613,6 +620,7 @@ static void copy_take_data(struct rig_copy *copy, const struct fsutil_packet *pa
 		if (packet->data.data[i] != content_at(file->seed, copy->files[packet->id].received + i))
 			fail_msg("%s: another byte at %llu", file->path, (unsigned long long)(copy->files[packet->id].received + i));
 	copy->files[packet->id].received += packet->data.size;
+	copy->received += packet->data.size;
 	if (packet->data.size)
 		return;
 	assert_int_equal(copy->files[packet->id].received, file->odd ? file->sent_size : file->size);

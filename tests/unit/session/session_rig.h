@@ -50,6 +50,9 @@ struct rig_client {
 	bool hung;                       /* nor anything else inside the session */
 	uint64_t stop_after_bytes;       /* sends no more content than this; 0: all */
 	uint64_t bytes_sent, files_sent;
+	size_t piece_bytes;              /* of content in a packet; 0: as fsutil */
+	uint32_t stats_ahead;            /* of files that it has sent, at most; 0: all at once */
+	uint64_t *bytes_before;          /* out, of each STAT: what it had sent of content; NULL: not wanted */
 	bool told_all;                   /* every STAT of its last DiffCopy was taken */
 	bool stopped;                    /* at stop_after_bytes */
 	unsigned calls_open, health_checks;
@@ -91,6 +94,8 @@ struct rig_copy {
 	bool late_requests;              /* asks only when all STATs have come */
 	bool sleeps_then;                /* and becomes lazy */
 	bool stays;                      /* sends no FIN */
+	uint64_t received;               /* of content */
+	uint64_t *bytes_before;          /* out, of each STAT: what had come of content; NULL: not wanted */
 	int64_t *mtimes;                 /* out, before `wants` is asked: what the STATs say; NULL: the expected ones */
 };
 

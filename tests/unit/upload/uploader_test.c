@@ -382,15 +382,52 @@ static void what_cannot_be_made_is_sent_whole(void **state)
 	close_it();
 }
 
-static void without_the_bases_bytes_all_is_whole(void **state)
+/* The gateway says what they look like: of each content a few blocks go, or what is shorter than that. */
+static void without_the_bases_bytes_their_signatures_do(void **state)
 {
+	struct uploader *uploader;
+	const struct uploader_totals *totals;
+
 	push_former();
+	for (int round = 0; round < 2; round++) {
+		shelf->former_lost = true;
+		shelf->later = round;
+		uploader = begin(1);
+		totals = uploader_totals(uploader);
+		uploader_commit(uploader, &shelf->digests[shelf->root]);
+		expect_ok(1);
+		assert_true(totals->blobs_delta > SHELF_CHUNKS);
+		assert_int_equal(totals->blobs_again, 0);
+		assert_int_equal(totals->blobs_sent, shelf->count);
+		assert_true(totals->bytes_sent < shelf->bytes / 10);
+		close_it();
+		shelf_fini(shelf);
+		shelf_make_edited(shelf, client_ring(client), 1, 2);
+		shelf->former = former;
+	}
+}
+
+/* A gateway that has none of them is not told anything by them. */
+static void without_either_all_is_whole(void **state)
+{
 	shelf->former_lost = true;
 	uploader_commit(begin(1), &shelf->digests[shelf->root]);
 	expect_ok(1);
 	assert_int_equal(uploader_totals(seen.uploader)->blobs_delta, 0);
 	assert_int_equal(uploader_totals(seen.uploader)->blobs_sent, shelf->count);
 	close_it();
+}
+
+static void it_may_be_closed_while_it_asks(void **state)
+{
+	push_former();
+	for (unsigned turns = 0; turns < 40; turns++) {
+		shelf->former_lost = turns % 2;
+		uploader_commit(begin(1), &shelf->digests[shelf->root]);
+		for (unsigned turn = 0; turn < turns && !seen.done; turn++)
+			assert_int_equal(client_run(client), CLIENT_OK);
+		close_it();
+	}
 }
 
 /* ---- what goes wrong ---- */
@@ -507,7 +544,9 @@ int main(int argc, char **argv)
 		cmocka_unit_test_setup_teardown(a_feed_may_end_without_a_root, setup, teardown),
 		cmocka_unit_test_setup_teardown(what_is_like_another_is_told_by_it, setup_former, teardown_former),
 		cmocka_unit_test_setup_teardown(what_cannot_be_made_is_sent_whole, setup_former, teardown_former),
-		cmocka_unit_test_setup_teardown(without_the_bases_bytes_all_is_whole, setup_former, teardown_former),
+		cmocka_unit_test_setup_teardown(without_the_bases_bytes_their_signatures_do, setup_former, teardown_former),
+		cmocka_unit_test_setup_teardown(without_either_all_is_whole, setup_former, teardown_former),
+		cmocka_unit_test_setup_teardown(it_may_be_closed_while_it_asks, setup_former, teardown_former),
 		cmocka_unit_test_setup_teardown(what_is_stale_waits_for_a_retry, setup, teardown),
 		cmocka_unit_test_setup_teardown(a_source_that_fails_ends_it, setup, teardown),
 		cmocka_unit_test_setup_teardown(what_the_gateway_says_is_told, setup, teardown),
