@@ -97,8 +97,8 @@ def test_what_was_edited_is_told_by_what_it_was(env):
     check(first["bytes_sent"] > content, f"what is random is not compressed: {first}")
     env.row("400 files with a line more: sent, of their bytes", 100 * second["bytes_sent"] / content, 8, "%")
     env.row("400 files with a line more: received, of their bytes", 100 * second["bytes_received"] / content, 2, "%")
-    metrics = gateway.metrics()
-    check(metrics["sluice_deltas_received_total"] >= 400 and metrics["sluice_deltas_refused_total"] == 0, "deltas are counted")
+    gateway.wait_metric(lambda m: m["sluice_deltas_received_total"] >= 400 and m["sluice_deltas_refused_total"] == 0,
+                        "deltas are counted")
     client.pull(second["root"], back)
     check(not trees.differences(tree, back), "what was told by bases came back other than it was")
     # Another gateway under the same name: the snapshot is wrong about all of it.
