@@ -628,6 +628,12 @@ uint64_t giver_push_pending(const struct giver *giver)
 	return noted > giver->confirmed_bytes ? noted - giver->confirmed_bytes : 0;
 }
 
+/* A gateway that lacks most has no bases either; and whether it does is to be known soon. */
+static bool may_be_fed(const struct giver *giver, const struct digest *blob)
+{
+	return giver->feed == GIVER_FEED_SAMPLE || giver->cold || giver_bases_ready(giver, blob);
+}
+
 void giver_push_feed(struct giver *giver)
 {
 	size_t end;
@@ -643,7 +649,7 @@ void giver_push_feed(struct giver *giver)
 	end = feed_end(giver);
 	if (giver->state > GIVER_LOADING || giver->restart || giver->fed >= end || !uploader_make(giver))
 		return;
-	while (giver->fed < end && giver_bases_ready(giver, &giver->noted.items[giver->fed])) {
+	while (giver->fed < end && may_be_fed(giver, &giver->noted.items[giver->fed])) {
 		const struct digest *digest = &giver->noted.items[giver->fed++];
 
 		if (!is_new(giver, digest) || digest_set_add(&giver->fed_ever, digest) == 0)
