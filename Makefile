@@ -9,7 +9,8 @@ help:
 	@echo 'make build     compile into build/'
 	@echo 'make accept    the acceptance table on a large tree (half an hour, 10 GB below /var/tmp)'
 	@echo 'make interop   real buildkitd, buildctl and buildx through the gateway (wants Go 1.26; builds them at first)'
-	@echo 'make bench     the benchmarks; they want a quiet machine'
+	@echo 'make bench     all of perf/, with tables, perf/results/*.json and the charts of docs/performance.md (hours; a quiet machine)'
+	@echo 'make charts    docs/performance.md and its pictures anew, from perf/results/'
 	@echo 'make bench-buildkit  what stock builds cost through the gateway, as a table (an hour; wants a quiet machine)'
 	@echo 'make bench-edge  what builds through an edge cost over shaped lines (hours; wants a quiet machine)'
 	@echo 'make soak      the long loops'
@@ -37,7 +38,10 @@ interop: build
 	@scripts/interop $(BUILD)/gateway/cmd/sluice $(BUILD)/interop
 
 bench: build
-	@meson test -C $(BUILD) --benchmark --verbose --num-processes 1
+	@scripts/bench $(BUILD)
+
+charts:
+	@cd perf && go run ./charts --results results --into ../docs
 
 bench-buildkit: build
 	@perf/buildkit/run $(BUILD)/gateway/cmd/sluice $(BUILD)/interop
@@ -55,4 +59,4 @@ install: build
 clean:
 	rm -rf build build-sanitize build-clang build-clang-sanitize build-fuzz
 
-.PHONY: help deps build demo test accept interop bench bench-buildkit bench-edge soak install clean
+.PHONY: help deps build demo test accept interop bench charts bench-buildkit bench-edge soak install clean

@@ -667,6 +667,7 @@ static void call_on_close(struct stream *stream, uint32_t code)
 	char text[64];
 
 	call->stream = NULL;
+	call->carrier_lost = code == H2_CARRIER_CLOSED;
 	if (call->server) {
 		close_server(call, code);
 		return;

@@ -63,6 +63,7 @@ struct call {
 	bool finished;                           /* and went out behind the last message */
 	bool lending;                            /* a loan is with the stream, or waits in `lent` */
 	bool full_told;                          /* call_send said CALL_FULL: on_writable is owed */
+	bool carrier_lost;                       /* the connection went away, not the peer's interest in the call alone */
 	bool status_known;
 	bool peer_zstd;                          /* the peer accepts zstd messages */
 	bool incoming_zstd;

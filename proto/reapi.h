@@ -6,7 +6,9 @@
 
 #include "proto/message.h"
 
-#define REAPI_EXECUTE "/build.bazel.remote.execution.v2.Execution/Execute"
+#define REAPI_EXECUTE          "/build.bazel.remote.execution.v2.Execution/Execute"
+#define REAPI_WAIT_EXECUTION   "/build.bazel.remote.execution.v2.Execution/WaitExecution"
+#define REAPI_CANCEL_OPERATION "/google.longrunning.Operations/CancelOperation"
 
 #define REAPI_TYPE_METADATA "type.googleapis.com/build.bazel.remote.execution.v2.ExecuteOperationMetadata"
 #define REAPI_TYPE_RESPONSE "type.googleapis.com/build.bazel.remote.execution.v2.ExecuteResponse"
@@ -22,6 +24,10 @@ struct reapi_execute_request {
 	struct span instance_name;
 	bool skip_cache_lookup;
 	struct digest action_digest;
+	uint32_t digest_function;                /* enum reapi_digest_function, see reapi_cas.h */
+};
+struct reapi_operation_request {                 /* WaitExecutionRequest, CancelOperationRequest */
+	struct span name;
 };
 struct reapi_action {
 	struct digest command_digest, input_root_digest;
@@ -33,9 +39,11 @@ struct reapi_action {
 struct reapi_command {
 	struct message_list arguments;
 	struct message_list environment;         /* EnvironmentVariable */
+	struct message_list output_files, output_directories;    /* before v2.1 */
 	struct span platform;
 	struct span working_directory;
 	struct message_list output_paths;
+	struct message_list output_node_properties;
 };
 struct reapi_variable {                          /* EnvironmentVariable, Platform.Property */
 	struct span name, value;
@@ -69,23 +77,44 @@ struct reapi_execute_response {
 	struct span message;
 };
 struct reapi_action_result {
-	struct message_list output_directories;
+	struct message_list output_files, output_directories;
 	int32_t exit_code;
 	struct span stdout_raw;
 	struct digest stdout_digest;
 	struct span stderr_raw;
 	struct digest stderr_digest;
+	struct span execution_metadata;          /* ExecutedActionMetadata */
+	struct message_list output_file_symlinks, output_directory_symlinks, output_symlinks;
+};
+struct reapi_output_file {
+	struct span path;
+	struct digest digest;
+	bool is_executable;
+	struct span node_properties;
 };
 struct reapi_output_directory {
 	struct span path;
+	struct digest tree_digest;               /* of a Tree */
 	struct digest root_directory_digest;
+};
+struct reapi_output_symlink {
+	struct span path, target;
+};
+struct reapi_executed_metadata {                 /* ExecutedActionMetadata; the times are Timestamps */
+	struct span worker, queued, worker_start, worker_completed, fetch_start, fetch_completed, execution_start,
+	            execution_completed, upload_start, upload_completed;
 };
 struct reapi_status {
 	uint32_t code;
 	struct span message;
+	struct message_list details;             /* Any */
+};
+struct reapi_violation {                         /* PreconditionFailure.Violation */
+	struct span type, subject, description;
 };
 
 extern const struct message_type reapi_execute_request_type, reapi_action_type, reapi_command_type,
 	reapi_variable_type, reapi_platform_type, reapi_duration_type, reapi_any_type, reapi_operation_type,
 	reapi_execute_metadata_type, reapi_execute_response_type, reapi_action_result_type,
-	reapi_output_directory_type, reapi_status_type;
+	reapi_output_directory_type, reapi_status_type, reapi_operation_request_type, reapi_output_file_type,
+	reapi_output_symlink_type, reapi_executed_metadata_type, reapi_violation_type;

@@ -129,7 +129,12 @@ MESSAGE_TYPE(executor_assignment_type, struct executor_assignment,
 	     MESSAGE_FIELD(struct executor_assignment, timeout_ms, 9, MESSAGE_UINT64),
 	     MESSAGE_FIELD(struct executor_assignment, memory_bytes, 10, MESSAGE_UINT64),
 	     MESSAGE_FIELD(struct executor_assignment, cpu_millis, 11, MESSAGE_UINT64),
-	     MESSAGE_FIELD(struct executor_assignment, pids, 12, MESSAGE_UINT64));
+	     MESSAGE_FIELD(struct executor_assignment, pids, 12, MESSAGE_UINT64),
+	     MESSAGE_FIELD(struct executor_assignment, output_files, 13, MESSAGE_LIST),
+	     MESSAGE_FIELD(struct executor_assignment, output_directories, 14, MESSAGE_LIST),
+	     MESSAGE_FIELD(struct executor_assignment, output_paths, 15, MESSAGE_LIST),
+	     MESSAGE_FIELD(struct executor_assignment, changes, 16, MESSAGE_BOOL),
+	     MESSAGE_FIELD(struct executor_assignment, unix_modes, 17, MESSAGE_BOOL));
 MESSAGE_TYPE(executor_variable_type, struct executor_variable,
 	     MESSAGE_FIELD(struct executor_variable, name, 1, MESSAGE_BYTES),
 	     MESSAGE_FIELD(struct executor_variable, value, 2, MESSAGE_BYTES));
@@ -147,7 +152,8 @@ MESSAGE_TYPE(executor_finished_type, struct executor_finished,
 	     MESSAGE_FIELD(struct executor_finished, materialise_ms, 7, MESSAGE_UINT64),
 	     MESSAGE_FIELD(struct executor_finished, run_ms, 8, MESSAGE_UINT64),
 	     MESSAGE_FIELD(struct executor_finished, collect_ms, 9, MESSAGE_UINT64),
-	     MESSAGE_FIELD(struct executor_finished, fetched_bytes, 10, MESSAGE_UINT64));
+	     MESSAGE_FIELD(struct executor_finished, fetched_bytes, 10, MESSAGE_UINT64),
+	     MESSAGE_FIELD(struct executor_finished, outputs, 11, MESSAGE_BYTES));
 MESSAGE_TYPE(attach_response_type, struct attach_response,
 	     MESSAGE_FIELD(struct attach_response, resolve, 1, MESSAGE_PRESENT),
 	     MESSAGE_FIELD(struct attach_response, assignment, 2, MESSAGE_PRESENT),

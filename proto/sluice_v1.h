@@ -144,6 +144,8 @@ struct executor_assignment {
 	struct span working_directory, image;
 	bool network;
 	uint64_t timeout_ms, memory_bytes, cpu_millis, pids;
+	struct message_list output_files, output_directories, output_paths;
+	bool changes, unix_modes;
 };
 struct executor_variable {
 	struct span name, value;
@@ -160,6 +162,7 @@ struct executor_finished {
 	struct span message, changes;
 	struct message_list deleted;
 	uint64_t materialise_ms, run_ms, collect_ms, fetched_bytes;
+	struct span outputs;
 };
 struct attach_response {
 	struct span resolve, assignment;

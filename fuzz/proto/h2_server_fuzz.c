@@ -128,7 +128,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 	struct run run = { .mode = size ? data[0] : 0 };
 	const struct h2_config config = {
 		.server = true, .events = &events, .owner = &run, .streams_max = 20, .stream_window_bytes = 65535,
-		.out_queue_bytes = 16384, .header_list_bytes_max = 8192,
+		.out_queue_bytes = 16384, .header_list_bytes_max = 8192, .pieces = run.mode & 1,
 	};
 	size_t step = run.mode & STEP ? run.mode & STEP : 65536;
 	struct h2 *h2;

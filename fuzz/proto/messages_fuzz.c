@@ -33,6 +33,7 @@ static const struct message_type *const types[] = {
 	&executor_spawn_start_type, &executor_spawn_stop_type, &executor_spawn_event_type,
 	&context_request_type, &context_ask_type, &context_response_type, &context_root_type,
 	&link_message_type, &link_hello_type, &link_welcome_type,
+	&reapi_operation_request_type, &reapi_output_file_type, &reapi_output_symlink_type, &reapi_executed_metadata_type,
 	&reapi_find_missing_request_type, &reapi_batch_update_request_type, &reapi_batch_update_blob_type,
 	&reapi_batch_read_request_type, &reapi_get_tree_request_type, &reapi_split_request_type,
 	&reapi_splice_request_type, &reapi_get_result_request_type, &reapi_update_result_request_type,

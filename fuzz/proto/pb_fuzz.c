@@ -64,10 +64,27 @@ static void walk_message(struct walk *walk, struct pb_reader reader)
 	}
 }
 
+/* The fields that are whole are read to their end, and what is behind them is none. */
+static void require_whole(struct span bytes)
+{
+	size_t whole = pb_whole(bytes, SIZE_MAX);
+	struct pb_reader reader;
+	struct pb_field field;
+
+	REQUIRE(whole <= bytes.size);
+	reader = pb_reader_make(span_make(bytes.data, whole));
+	while (pb_next(&reader, &field))
+		continue;
+	REQUIRE(!reader.failed);
+	reader = pb_reader_make(span_make(bytes.data + whole, bytes.size - whole));
+	REQUIRE(!pb_next(&reader, &field));
+}
+
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 {
 	struct walk walk = { .begin = data, .end = data + size, .fields_left = 4096 };
 
 	walk_message(&walk, pb_reader_make(span_make(data, size)));
+	require_whole(span_make(data, size));
 	return 0;
 }

@@ -146,6 +146,11 @@ static int write_summed(struct stat_writer *writer, const void *data, size_t siz
 	return write_full(writer, data, size);
 }
 
+static int create_aside(int dir_fd, const char *name)
+{
+	return openat(dir_fd, name, O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC | O_NOFOLLOW, 0600);
+}
+
 int stat_writer_begin(struct stat_writer *writer, int dir_fd, const uint8_t key[static STAT_FILE_KEY_BYTES])
 {
 	struct head head = head_make(key);
@@ -155,9 +160,12 @@ int stat_writer_begin(struct stat_writer *writer, int dir_fd, const uint8_t key[
 	memcpy(writer->aside, writer->name, sizeof(writer->aside));
 	memcpy(writer->aside + 2 * STAT_FILE_KEY_BYTES, ".new", 5);
 	writer->hash = XXH3_createState();
-	/* There is one writer a key, and one daemon a store: what is there was left by one that died. */
-	unlinkat(dir_fd, writer->aside, 0);
-	writer->fd = openat(dir_fd, writer->aside, O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC | O_NOFOLLOW, 0600);
+	writer->fd = create_aside(dir_fd, writer->aside);
+	if (writer->fd < 0 && errno == EEXIST) {
+		/* There is one writer a key, and one daemon a store: it was left by one that died. */
+		unlinkat(dir_fd, writer->aside, 0);
+		writer->fd = create_aside(dir_fd, writer->aside);
+	}
 	if (writer->fd < 0)
 		return ERR_RAISE(-errno);
 	if (!writer->hash)
@@ -180,8 +188,6 @@ int stat_writer_finish(struct stat_writer *writer, uint32_t generation)
 	tail.sum = XXH3_64bits_digest(writer->hash);
 	if (!r)
 		r = write_full(writer, &tail.sum, sizeof(tail.sum));
-	if (!r && fdatasync(writer->fd) < 0)
-		r = ERR_RAISE(-errno);
 	if (!r && renameat(writer->dir_fd, writer->aside, writer->dir_fd, writer->name) < 0)
 		r = ERR_RAISE(-errno);
 	if (!r)

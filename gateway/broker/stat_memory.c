@@ -29,14 +29,15 @@
 #define SLICE_ENTRIES  4096              /* of a save, in one write */
 #define SLICE_SLOTS    16384             /* looked at, a slice: about 100 us */
 #define CLAIM_BUCKETS  256
-#define SAVES_A_PRUNE  64
+#define SAVES_A_PRUNE  512              /* each looks at every file */
+#define TABLE_BUCKETS  1024
 
 enum claim_state { CLAIM_NONE, CLAIM_FETCHER, CLAIM_WAITER, CLAIM_NAMED };
 
 struct stat_table {
 	struct stat_memory *memory;
 	uint8_t key[STAT_KEY_BYTES];
-	struct list link, idle;
+	struct list link, idle, known;
 	struct list requests;            /* while it is being loaded */
 	unsigned users;
 	bool loading, growing, saving, dirty, save_again, forgetful;
@@ -51,7 +52,7 @@ struct stat_table {
 	struct stat_slots grown;
 	struct stat_writer writer;
 	struct stat_entry *slice;
-	size_t slice_count, save_at;
+	size_t slice_count, slice_room, save_at;
 	bool save_last, save_from_start, save_begun, save_prunes;
 	bool save_anew;                  /* the slots are others: from the beginning */
 	uint32_t save_generation;
@@ -63,6 +64,7 @@ struct stat_memory {
 	int dir_fd;
 	uint64_t seed;
 	struct list tables, idle;
+	struct list known[TABLE_BUCKETS];        /* the tables by their keys, which are digests */
 	size_t idle_count, idle_bytes;
 	struct list answers, tells;      /* requests and claims whose events are due */
 	struct post turn;
@@ -98,6 +100,8 @@ int stat_memory_create(struct stat_memory **out, struct ring *ring, const char *
 	memory->turn.fn = memory_on_turn;
 	ring_random(ring, &memory->seed, sizeof(memory->seed));
 	list_init(&memory->tables);
+	for (size_t i = 0; i < TABLE_BUCKETS; i++)
+		list_init(&memory->known[i]);
 	list_init(&memory->idle);
 	list_init(&memory->answers);
 	list_init(&memory->tells);
@@ -163,6 +167,7 @@ static void table_drop(struct stat_table *table)
 	for (size_t i = 0; i < CLAIM_BUCKETS; i++)
 		CHECK(list_empty(&table->claims[i]));
 	list_remove(&table->link);
+	list_remove(&table->known);
 	stat_slots_fini(&table->now);
 	stat_slots_fini(&table->old);
 	free(table->slice);
@@ -488,6 +493,11 @@ static void load_on_work(struct op *op, int32_t res)
 	memory_close_join(memory);
 }
 
+static struct list *known_bucket(struct stat_memory *memory, const uint8_t *key)
+{
+	return &memory->known[(key[0] << 8 | key[1]) % TABLE_BUCKETS];
+}
+
 static struct stat_table *table_make(struct stat_memory *memory, const uint8_t *key)
 {
 	struct stat_table *table = calloc(1, sizeof(*table));
@@ -500,16 +510,17 @@ static struct stat_table *table_make(struct stat_memory *memory, const uint8_t *
 	for (size_t i = 0; i < CLAIM_BUCKETS; i++)
 		list_init(&table->claims[i]);
 	list_append(&memory->tables, &table->link);
+	list_append(known_bucket(memory, key), &table->known);
 	table->loading = true;
 	table->work.fn = load_on_work;
 	ring_work(memory->ring, &table->work, load_work);
 	return table;
 }
 
-static struct stat_table *table_known(const struct stat_memory *memory, const uint8_t *key)
+static struct stat_table *table_known(struct stat_memory *memory, const uint8_t *key)
 {
-	list_for_each(link, &memory->tables) {
-		struct stat_table *table = container_of(link, struct stat_table, link);
+	list_for_each(link, known_bucket(memory, key)) {
+		struct stat_table *table = container_of(link, struct stat_table, known);
 
 		if (memcmp(table->key, key, sizeof(table->key)) == 0)
 			return table;
@@ -587,7 +598,7 @@ static void save_step(struct stat_table *table)
 	if (table->old.capacity)
 		table_drain(table, SLICE_SLOTS);
 	end = table->now.capacity - table->save_at < SLICE_SLOTS ? table->now.capacity : table->save_at + SLICE_SLOTS;
-	for (; !table->old.capacity && table->save_at < end && table->slice_count < SLICE_ENTRIES; table->save_at++)
+	for (; !table->old.capacity && table->save_at < end && table->slice_count < table->slice_room; table->save_at++)
 		if (stat_slots_has(&table->now, table->save_at))
 			table->slice[table->slice_count++] = table->now.entries[table->save_at];
 	table->save_last = table->save_at == table->now.capacity;
@@ -625,7 +636,8 @@ static void save_on_work(struct op *op, int32_t res)
 
 static void save_start(struct stat_table *table)
 {
-	table->slice = malloc(SLICE_ENTRIES * sizeof(*table->slice));
+	table->slice_room = table->count < SLICE_ENTRIES ? table->count + 1 : SLICE_ENTRIES;
+	table->slice = malloc(table->slice_room * sizeof(*table->slice));
 	if (!table->slice) {
 		table->memory->totals.saves_failed++;
 		return;

@@ -588,7 +588,7 @@ struct binding *binding_create(struct buildkit *buildkit, const struct conn *cli
 	snprintf(binding->subject, sizeof(binding->subject), "%s", identity->subject);
 	list_init(&binding->calls);
 	list_init(&binding->uplinks);
-	list_append(&buildkit->bindings, &binding->link);
+	list_append(buildkit_bucket(buildkit, client), &binding->link);
 	buildkit->bindings_count++;
 	return binding;
 }
@@ -600,7 +600,6 @@ void binding_join(struct binding *binding)
 		return;
 	CHECK(binding->account.bytes == 0);
 	CHECK(binding->buildkit->bindings_count > 0);
-	list_remove(&binding->link);
 	binding->buildkit->bindings_count--;
 	free(binding);
 }
@@ -608,6 +607,7 @@ void binding_join(struct binding *binding)
 void binding_close(struct binding *binding)
 {
 	binding->client = NULL;
+	list_remove(&binding->link);
 	binding_unbind(binding);
 	binding_enter(binding, BINDING_CLOSED);
 	list_for_each(link, &binding->uplinks)

@@ -99,7 +99,7 @@ struct buildkit_call {
 };
 
 struct binding {
-	struct list link;                /* buildkit's */
+	struct list link;                /* buildkit's, while the client is there */
 	struct buildkit *buildkit;
 	const struct conn *client;       /* NULL: gone */
 	enum binding_state state;

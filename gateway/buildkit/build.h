@@ -24,7 +24,10 @@ enum build_result {
 	BUILD_REFUSED,                   /* it got no executor: `text` says why */
 };
 
+struct binding;
+
 struct build {
+	struct binding *binding;         /* that of its Solve; for who shows something to its client */
 	char tenant[256], subject[256];
 	char ref[BUILD_ID_MAX], session[BUILD_ID_MAX];
 	char directory[BUILD_DIRECTORY_MAX];     /* of its session's shared key "directory:client"; "" when that is empty */

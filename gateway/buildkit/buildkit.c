@@ -21,9 +21,14 @@ bool buildkit_hopeful(const struct buildkit *buildkit, const char *tenant)
 	return count > 0 || (buildkit->spawnable && buildkit->spawnable(buildkit->spawnable_context, tenant));
 }
 
+struct list *buildkit_bucket(struct buildkit *buildkit, const struct conn *client)
+{
+	return &buildkit->bindings[conn_id(client) % BUILDKIT_BUCKETS];
+}
+
 static struct binding *binding_of(struct buildkit *buildkit, const struct conn *client)
 {
-	list_for_each(link, &buildkit->bindings) {
+	list_for_each(link, buildkit_bucket(buildkit, client)) {
 		struct binding *binding = container_of(link, struct binding, link);
 
 		if (binding->client == client)
@@ -88,7 +93,8 @@ int buildkit_create(struct buildkit **buildkit, const struct buildkit_config *co
 	made->replay = config->replay;
 	made->spools = (struct spool_room){ .directory = config->directory, .bytes_max = SPOOL_ALL_BYTES_MAX,
 	                                    .spool_bytes_max = SPOOL_BYTES_MAX };
-	list_init(&made->bindings);
+	for (size_t i = 0; i < BUILDKIT_BUCKETS; i++)
+		list_init(&made->bindings[i]);
 	*buildkit = made;
 	return 0;
 }

@@ -5,6 +5,9 @@
 #include "gateway/buildkit/refs.h"
 #include "gateway/session/spool.h"
 
+/* Bindings are found by their client's connection with each call. */
+#define BUILDKIT_BUCKETS 1024u
+
 struct buildkit {
 	struct ring *ring;
 	const struct access *access;
@@ -15,11 +18,13 @@ struct buildkit {
 	void *spawnable_context;
 	struct build_events events;
 	enum replay_policy replay;
-	struct list bindings;
+	struct list bindings[BUILDKIT_BUCKETS];  /* whose client is there, by its connection's number */
 	struct refs refs;
 	struct spool_room spools;
 	uint64_t bindings_count, uplinks_count, calls, calls_total, calls_lost, builds, builds_total, replays_total;
 };
 
+/* Where the binding of this connection is kept. */
+struct list *buildkit_bucket(struct buildkit *buildkit, const struct conn *client);
 /* The tenant has an executor, or may get one. */
 bool buildkit_hopeful(const struct buildkit *buildkit, const char *tenant);

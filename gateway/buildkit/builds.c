@@ -17,6 +17,7 @@ void builds_begin(struct buildkit_call *call, const struct buildkit_solve_reques
 		forward_finish(&call->forward, GRPC_RESOURCE_EXHAUSTED, "the gateway is out of memory; try again");
 		return;
 	}
+	call->build->binding = binding;
 	if (buildkit->replay == REPLAY_SAFE)
 		call->replay = replay_create(call, solve);
 	buildkit->builds++;
@@ -244,21 +245,18 @@ void call_end_waiting(struct buildkit_call *call, const char *error)
 
 void buildkit_say(struct buildkit *buildkit, const struct build *build, const char *purpose, const char *line)
 {
-	list_for_each(link, &buildkit->bindings) {
-		struct binding *binding = container_of(link, struct binding, link);
-		uint8_t storage[VERTEX_MESSAGE_BYTES_MAX];
+	uint8_t storage[VERTEX_MESSAGE_BYTES_MAX];
 
-		list_for_each(call_link, &binding->calls) {
-			struct buildkit_call *call = container_of(call_link, struct buildkit_call, link);
-			struct buffer out = buffer_over(storage, sizeof(storage));
-			uint64_t now = ring_wall_ns(buildkit->ring);
-			struct vertex vertex;
+	list_for_each(link, &build->binding->calls) {
+		struct buildkit_call *call = container_of(link, struct buildkit_call, link);
+		struct buffer out = buffer_over(storage, sizeof(storage));
+		uint64_t now = ring_wall_ns(buildkit->ring);
+		struct vertex vertex;
 
-			if (call->kind != CALL_STATUS || !call->known || builds_of_status(call) != build)
-				continue;
-			vertex_init(&vertex, purpose, build->ref, line, now);
-			vertex_completed(&vertex, NULL, now, &out);
-			status_put(call, &out);
-		}
+		if (call->kind != CALL_STATUS || !call->known || builds_of_status(call) != build)
+			continue;
+		vertex_init(&vertex, purpose, build->ref, line, now);
+		vertex_completed(&vertex, NULL, now, &out);
+		status_put(call, &out);
 	}
 }

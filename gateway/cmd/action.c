@@ -122,6 +122,7 @@ bool action_encode(const struct action_wish *wish, const struct digest *command,
 	if (wish->network)
 		put_property(&platform, "network", "true");
 	put_number(&platform, "pids", wish->pids);
+	put_property(&platform, "sluice-outputs", "changes");
 	message_encode(&reapi_duration_type, &timeout, &duration);
 	if (timeout.size)
 		message.timeout = buffer_span(&timeout);

@@ -187,6 +187,10 @@ static int push_once(struct pushing_state *state, bool *again, bool last)
 		if (!pushing->predict)
 			push_remember(state, manifest);
 	}
+	if (pushing->keep && status == STATUS_OK && !*again) {
+		pushing->manifest = manifest;
+		return status;
+	}
 	manifest_destroy(manifest);
 	return status;
 }

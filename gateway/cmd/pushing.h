@@ -20,8 +20,10 @@ struct pushing {
 	int level;
 	bool explain;                    /* account for what is sent: `explained` */
 	bool predict;                    /* send no content, commit nothing, remember nothing: only find out */
+	bool keep;                       /* hand the manifest out */
 	struct progress *progress;
 	/* out */
+	struct manifest *manifest;       /* the caller's to destroy; NULL unless `keep` and STATUS_OK */
 	struct digest root;
 	struct manifest_totals scanned;
 	struct upload_totals sent;

@@ -5,27 +5,24 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "chunker/sha256.h"
 #include "gateway/base/cleanup.h"
 #include "gateway/base/clock.h"
 #include "gateway/base/units.h"
 #include "gateway/cmd/action.h"
 #include "gateway/cmd/commands.h"
+#include "gateway/cmd/executing.h"
 #include "gateway/cmd/json.h"
 #include "gateway/cmd/outputs.h"
 #include "gateway/cmd/pushing.h"
 #include "gateway/cmd/root_argument.h"
+#include "gateway/cmd/run_targets.h"
 #include "gateway/cmd/session.h"
-#include "proto/reapi.h"
-#include "proto/sluice_v1.h"
-
-#define RUN_ACTION_BYTES_MAX (1u << 20)
 
 struct run_options {
-	const char *root, *working_directory, *image, *output_directory, *metadata_file, *ignore_file;
+	const char *root, *working_directory, *image, *output_directory, *metadata_file, *ignore_file, *targets, *since, *junit;
 	struct option_list environment, outputs;
 	bool network, no_cache, json;
-	uint64_t timeout_ns, memory_bytes, cpu_millis, pids;
+	uint64_t timeout_ns, memory_bytes, cpu_millis, pids, jobs;
 };
 
 #define MEMBER(name) offsetof(struct run_options, name)
@@ -51,7 +48,16 @@ static const struct option run_options[] = {
 	{ .name = "no-cache", .kind = OPTION_FLAG, .offset = MEMBER(no_cache), .help = "run it even if the result is known, and do not keep the result" },
 	{ .name = "ignore-file", .kind = OPTION_TEXT, .offset = MEMBER(ignore_file), .argument = "FILE",
 	  .help = "patterns of what to leave out of the push, instead of DIR/.dockerignore" },
-	{ .name = "json", .kind = OPTION_FLAG, .offset = MEMBER(json), .help = "print one JSON object on stderr at the end" },
+	{ .name = "targets", .kind = OPTION_TEXT, .offset = MEMBER(targets), .argument = "FILE",
+	  .help = "run what the targets in FILE say, many at a time, each on the tree that it is made of; no COMMAND then" },
+	{ .name = "since", .kind = OPTION_TEXT, .offset = MEMBER(since), .argument = "ROOT",
+	  .help = "with --targets: say which ones `sluice affected --since ROOT` would name" },
+	{ .name = "jobs", .letter = 'j', .kind = OPTION_NUMBER, .offset = MEMBER(jobs), .argument = "N", .least = 1,
+	  .most = RUN_TARGETS_JOBS_MAX, .fallback = "32", .help = "with --targets: how many are asked for at a time" },
+	{ .name = "junit", .kind = OPTION_TEXT, .offset = MEMBER(junit), .argument = "FILE",
+	  .help = "with --targets: write a JUnit report to FILE" },
+	{ .name = "json", .kind = OPTION_FLAG, .offset = MEMBER(json),
+	  .help = "print one JSON object at the end: on stderr; with --targets on stdout, instead of the table" },
 	{ .name = "metadata-file", .kind = OPTION_TEXT, .offset = MEMBER(metadata_file), .argument = "FILE", .help = "write that object to FILE" },
 };
 #undef MEMBER
@@ -87,40 +93,23 @@ static int run_push(struct run *run, const struct client_options *client_options
 	return status;
 }
 
+static struct action_wish run_wish(const struct run_options *options)
+{
+	return (struct action_wish){
+		.environment = &options->environment, .outputs = &options->outputs, .working_directory = options->working_directory,
+		.image = options->image, .network = options->network, .no_cache = options->no_cache, .timeout_ns = options->timeout_ns,
+		.memory_bytes = options->memory_bytes, .cpu_millis = options->cpu_millis, .pids = options->pids,
+	};
+}
+
 static int run_upload_action(struct run *run, char *const *arguments, size_t count)
 {
-	struct buffer command = buffer_heap(RUN_ACTION_BYTES_MAX), action = buffer_heap(RUN_ACTION_BYTES_MAX);
-	struct action_wish wish = {
-		.arguments = arguments, .arguments_count = count, .environment = &run->options.environment,
-		.outputs = &run->options.outputs, .working_directory = run->options.working_directory, .image = run->options.image,
-		.network = run->options.network, .no_cache = run->options.no_cache, .timeout_ns = run->options.timeout_ns,
-		.memory_bytes = run->options.memory_bytes, .cpu_millis = run->options.cpu_millis, .pids = run->options.pids,
-		.root = run->root,
-	};
-	struct digest command_digest = { 0 }, digests[2];
-	enum grpc_status code = GRPC_OK;
-	int status = STATUS_OK, r = -E2BIG;
-	struct span blobs[2];
-	char why[1024] = "the command and its variables are longer than 1 MiB";
+	struct action_wish wish = run_wish(&run->options);
 
-	if (action_command(&wish, &command)) {
-		command_digest.size = command.size;
-		sha256_once(command.data, command.size, command_digest.hash);
-		if (action_encode(&wish, &command_digest, &action)) {
-			blobs[0] = buffer_span(&command);
-			blobs[1] = buffer_span(&action);
-			r = upload_blobs(run->client, blobs, digests, 2, &code, why, sizeof(why));
-		}
-	}
-	if (r == UPLOAD_INTERRUPTED)
-		status = STATUS_INTERRUPTED;
-	else if (r)
-		status = session_failed(&command_run, r, code, why);
-	else
-		run->action = digests[1];
-	buffer_fini(&command);
-	buffer_fini(&action);
-	return status;
+	wish.arguments = arguments;
+	wish.arguments_count = count;
+	wish.root = run->root;
+	return executing_upload(run->client, &command_run, &wish, &run->action);
 }
 
 /* ---- while it runs ---- */
@@ -166,71 +155,37 @@ static int run_print_cached(struct run *run, const struct reapi_action_result *r
 	return STATUS_OK;
 }
 
-static int run_on_response(struct run *run, struct span bytes)
-{
-	struct reapi_execute_response response;
-	struct reapi_action_result result;
-	struct reapi_output_directory directory;
-	struct message_cursor cursor = { 0 };
-	struct reapi_status status = { 0 };
-	struct span element;
-	char why[1024];
-
-	if (!message_decode(&reapi_execute_response_type, bytes, &response) ||
-	    !message_decode(&reapi_action_result_type, response.result, &result))
-		return session_failed(&command_run, 0, GRPC_INTERNAL, "the gateway sent a malformed result");
-	if (response.status.data && message_decode(&reapi_status_type, response.status, &status) && status.code) {
-		snprintf(why, sizeof(why), "%.*s", (int)status.message.size, (const char *)status.message.data);
-		return session_failed(&command_run, 0, (enum grpc_status)status.code, why);
-	}
-	run->finished = true;
-	run->cached = response.cached_result;
-	run->exit_code = result.exit_code;
-	while (message_list_next(&result.output_directories, &cursor, &element))
-		if (message_decode(&reapi_output_directory_type, element, &directory) && directory.path.size == 0) {
-			run->changes = directory.root_directory_digest;
-			run->changed = true;
-		}
-	return run->cached ? run_print_cached(run, &result) : STATUS_OK;
-}
-
 static int run_on_operation(struct run *run, struct span message)
 {
-	struct reapi_execute_metadata metadata;
-	struct reapi_operation operation;
-	struct execute_output output;
-	struct reapi_any any;
+	struct executing_news news;
+	char why[1024];
 
-	if (!message_decode(&reapi_operation_type, message, &operation))
+	if (!executing_read(&news, message))
 		return session_failed(&command_run, 0, GRPC_INTERNAL, "the gateway sent a malformed operation");
-	if (operation.metadata.data && message_decode(&reapi_any_type, operation.metadata, &any) &&
-	    message_decode(&reapi_execute_metadata_type, any.value, &metadata) && metadata.sluice_output.data &&
-	    message_decode(&execute_output_type, metadata.sluice_output, &output))
-		run_on_output(run, &output);
-	if (operation.done && message_decode(&reapi_any_type, operation.response, &any))
-		return run_on_response(run, any.value);
-	return STATUS_OK;
+	run_on_output(run, &news.output);
+	if (!news.done)
+		return STATUS_OK;
+	if (news.status != GRPC_OK) {
+		snprintf(why, sizeof(why), "%.*s", (int)news.why.size, (const char *)news.why.data);
+		return session_failed(&command_run, 0, news.status, why);
+	}
+	run->finished = true;
+	run->cached = news.cached;
+	run->exit_code = news.result.exit_code;
+	run->changed = news.changed;
+	run->changes = news.changes;
+	return run->cached ? run_print_cached(run, &news.result) : STATUS_OK;
 }
 
 static int run_execute(struct run *run)
 {
-	struct reapi_execute_request request = { .action_digest = run->action, .skip_cache_lookup = run->options.no_cache };
-	struct header metadata[2] = { { .name = span_text("sluice-output"), .value = span_text("stream") } };
+	struct executing_wish wish = { .action = run->action, .skip_cache = run->options.no_cache, .stream = true };
 	char directory[PATH_MAX];
-	uint8_t storage[256];
-	struct buffer bytes = buffer_over(storage, sizeof(storage));
-	int r, status = STATUS_OK;
+	int r = CLIENT_OK, status;
 
-	if (!run->directory || !realpath(run->directory, directory))
-		*directory = 0;
-	message_encode(&reapi_execute_request_type, &bytes, &request);
-	metadata[1] = (struct header){ .name = span_text("sluice-directory"), .value = span_text(directory) };
-	r = client_call_open(&run->call, run->client, REAPI_EXECUTE, metadata, *directory ? 2 : 1);
-	if (r < 0)
-		return session_failed(&command_run, r, GRPC_OK, client_error(run->client));
-	r = client_send(run->call, buffer_span(&bytes), 0);
-	if (r == CLIENT_OK)
-		client_send_end(run->call);
+	if (run->directory && realpath(run->directory, directory))
+		wish.directory = directory;
+	status = executing_open(&run->call, run->client, &command_run, &wish);
 	while (status == STATUS_OK && r == CLIENT_OK) {
 		struct span message;
 		uint64_t tick = progress_tick(run->progress);
@@ -322,6 +277,29 @@ static int run_action(struct run *run, struct options *parsed, const struct clie
 	return status;
 }
 
+static int run_all_targets(struct run *run, struct options *parsed, struct client_options *client_options, int progress)
+{
+	struct run_targets wish = {
+		.command = &command_run, .file = run->options.targets, .since = run->options.since, .ignore_file = run->options.ignore_file,
+		.directory = parsed->operand_count ? parsed->operands[0] : ".", .output_directory = run->options.output_directory,
+		.junit = run->options.junit, .jobs = run->options.jobs, .json = run->options.json,
+		.quiet = progress == PROGRESS_QUIET, .defaults = run_wish(&run->options),
+	};
+	int status;
+
+	if (parsed->operand_count > 1 || parsed->separator < parsed->operand_count || run->options.root || run->options.outputs.count)
+		return command_usage(&command_run, "with --targets come a directory at most, and neither a command, --root nor --output");
+	status = session_open(&run->client, &command_run, client_options);
+	if (status)
+		return status;
+	wish.client = run->client;
+	wish.gateway = client_options->gateway;
+	wish.progress = progress_create(&(struct progress_config){ .mode = (enum progress_mode)progress, .title = "sluice run" });
+	status = run_targets(&wish);
+	session_close(run->client);
+	return status;
+}
+
 static int run_run(int argc, char **argv)
 {
 	CLEANUP(options_fini) struct options options;
@@ -333,6 +311,10 @@ static int run_run(int argc, char **argv)
 
 	if (!options_parse(&options, &command_run, values, argc, argv, &status))
 		return status;
+	if (run.options.targets)
+		return run_all_targets(&run, &options, &client_options, progress.mode);
+	if (run.options.since || run.options.junit)
+		return command_usage(&command_run, "--since and --junit are for --targets");
 	if (options.separator == options.operand_count)
 		return command_usage(&command_run, "no command: it comes after `--`, as in `sluice run -- make test`");
 	if (options.separator > (run.options.root ? 0 : 1))
@@ -362,9 +344,13 @@ const struct command command_run = {
 	        "status is the command's. What it changes below /work is kept as a tree whose root is printed; --output\n"
 	        "also pulls a path back. A command that ended with 0 answers from the cache the next time, for everybody of the\n"
 	        "tenant, while tree, command, variables and environment stay the same.\n\n"
+	        "With --targets it runs what a file says instead (see `sluice help affected`): each target that has `run:`, on\n"
+	        "the tree of its own paths and of those of all that it needs, and nothing else. So a target whose inputs did\n"
+	        "not change answers from the cache. Ends with a table, and with 1 when a target did not pass.\n\n"
 	        "  sluice run -- make test\n"
 	        "  sluice run --env CC=gcc --output build/app . -- make -j8 build/app\n"
-	        "  sluice run --root sha256:HEX/SIZE -- sh -c 'cc -o t t.c && ./t'",
+	        "  sluice run --root sha256:HEX/SIZE -- sh -c 'cc -o t t.c && ./t'\n"
+	        "  sluice run --targets targets.yaml --junit report.xml",
 	.run = run_run,
 	.operands = "[DIR] -- COMMAND [ARG]...",
 	.groups = run_groups,

@@ -120,7 +120,7 @@ static const struct option serve_options[] = {
 	  .key = "link-timeout", .fallback = "1m",
 	  .help = "how long a client's link that has lost its connections may take to come back, before its builds end" },
 	{ .name = "connections", .kind = OPTION_NUMBER, .offset = MEMBER(connections_max), .argument = "N", .key = "connections",
-	  .fallback = "1024", .least = 1, .most = 100000, .help = "at most this many at a time; others wait" },
+	  .fallback = "4096", .least = 1, .most = 100000, .help = "at most this many at a time; others wait" },
 	{ .name = "log-format", .kind = OPTION_CHOICE, .offset = MEMBER(log_format), .argument = "FORMAT", .key = "log.format",
 	  .fallback = "text", .choices = log_formats, .help = "key=value lines, or one JSON object a line" },
 	{ .name = "log-level", .kind = OPTION_CHOICE, .offset = MEMBER(log_level), .argument = "LEVEL", .key = "log.level",

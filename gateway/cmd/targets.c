@@ -1,5 +1,5 @@
 /* Reads targets, puts them in order, and judges paths by their patterns. */
-#include "gateway/cmd/targets.h"
+#include "gateway/cmd/targets_private.h"
 
 #include <errno.h>
 #include <stdint.h>
@@ -9,48 +9,12 @@
 
 #include "gateway/base/check.h"
 #include "gateway/base/err.h"
+#include "gateway/base/units.h"
 #include "gateway/cmd/config_file.h"
 #include "gateway/cmd/suggest.h"
-#include "gateway/context/ignore.h"
 #include "proto/tree.h"
 
 #define SEPARATOR '\n'                   /* of keys: the one character that no name can hold */
-
-struct need {
-	char *name;
-	unsigned line;
-	struct target *target;           /* once all names are known */
-};
-
-enum mark {
-	MARK_NONE,
-	MARK_OPEN,                       /* on the way from the target where the walk began: met again, it is a cycle */
-	MARK_DONE,
-};
-
-struct target {
-	char *name;
-	unsigned line;
-	struct buffer lines;             /* patterns, as a .dockerignore */
-	size_t lines_count;
-	struct ignore *patterns;         /* NULL: none */
-	struct need *needs;
-	size_t needs_count, needs_capacity;
-	size_t next;                     /* need to be walked into */
-	enum mark mark;
-	char *paths[TARGETS_REASONS_MAX];
-	size_t paths_count;
-	bool more, affected;
-};
-
-struct targets {
-	struct target **items;           /* as in the file; when it was read, in order of their needs */
-	size_t count, capacity;
-	struct target **by_name;
-	size_t needs_count, patterns_count;
-	const char **affected_needs;     /* lent by targets_reason() */
-	uint8_t *states;                 /* of the directories of a path, for one target at a time */
-};
 
 static const struct config_format targets_format = {
 	.separator = SEPARATOR, .mappings = true, .bytes_max = TARGETS_BYTES_MAX, .keys_max = 4 * TARGETS_MAX,
@@ -149,6 +113,66 @@ static bool add_need(struct targets *targets, struct target *target, const struc
 	return true;
 }
 
+static bool add_text(struct targets *targets, struct option_list *list, const struct config_entry *entry, char *why, size_t why_size)
+{
+	const char **items;
+	char *text;
+
+	if (targets->texts_count == TARGETS_TEXTS_MAX)
+		return refuse_text(why, why_size, "one argument, output or variable too many");
+	text = strdup(entry->value);
+	items = text ? realloc(list->items, (list->count + 1) * sizeof(*items)) : NULL;
+	if (!items) {
+		free(text);
+		return refuse_text(why, why_size, "out of memory");
+	}
+	list->items = items;
+	list->items[list->count++] = text;
+	targets->texts_count++;
+	return true;
+}
+
+static bool set_text(char **member, const struct config_entry *entry, char *why, size_t why_size)
+{
+	if (entry->item || !*entry->value)
+		return refuse_text(why, why_size, "one value is wanted, not none and no list");
+	*member = strdup(entry->value);
+	return *member ? true : refuse_text(why, why_size, "out of memory");
+}
+
+static bool take_run(struct targets *targets, struct target *target, const struct config_entry *entry, char *why, size_t why_size)
+{
+	if (!entry->item && !*entry->value)
+		return refuse_text(why, why_size, "`run` is a command: a line for the shell, or a list of arguments");
+	target->command.shell = !entry->item;
+	return add_text(targets, &target->command.arguments, entry, why, why_size);
+}
+
+static bool take_member(struct targets *targets, struct target *target, const char *member, const struct config_entry *entry,
+                        char *why, size_t why_size)
+{
+	if (strcmp(member, "paths") == 0)
+		return add_pattern(targets, target, entry, why, why_size);
+	if (strcmp(member, "needs") == 0)
+		return add_need(targets, target, entry, why, why_size);
+	if (strcmp(member, "run") == 0)
+		return take_run(targets, target, entry, why, why_size);
+	if (strcmp(member, "outputs") == 0)
+		return add_text(targets, &target->command.outputs, entry, why, why_size);
+	if (strcmp(member, "env") == 0)
+		return add_text(targets, &target->command.environment, entry, why, why_size);
+	if (strcmp(member, "image") == 0)
+		return set_text(&target->image, entry, why, why_size);
+	if (strcmp(member, "workdir") == 0)
+		return set_text(&target->working_directory, entry, why, why_size);
+	if (strcmp(member, "timeout") == 0)
+		return units_parse_duration(entry->value, &target->command.timeout_ns) && target->command.timeout_ns ? true :
+		       refuse_text(why, why_size, "`timeout` is a time, such as 10m");
+	snprintf(why, why_size, "unknown key `%s` of target `%s`: it has `paths`, `needs`, `run`, `outputs`, `env`, `image`, "
+	         "`workdir` and `timeout`", member, target->name);
+	return false;
+}
+
 /* "targets", then the name of a target, then what is said of it. */
 static bool take_entry(void *context, const struct config_entry *entry, char *why, size_t why_size)
 {
@@ -170,11 +194,9 @@ static bool take_entry(void *context, const struct config_entry *entry, char *wh
 	if (!member)
 		return begin_target(targets, name + 1, entry->line, why, why_size);
 	CHECK(target);
-	if (entry->value && strcmp(member + 1, "paths") == 0)
-		return add_pattern(targets, target, entry, why, why_size);
-	if (entry->value && strcmp(member + 1, "needs") == 0)
-		return add_need(targets, target, entry, why, why_size);
-	snprintf(why, why_size, "unknown key `%.*s` of target `%s`: it has `paths` and `needs`, each a list",
+	if (entry->value && !strchr(member + 1, SEPARATOR))
+		return take_member(targets, target, member + 1, entry, why, why_size);
+	snprintf(why, why_size, "unknown key `%.*s` of target `%s`: it has `paths` and `needs`, each a list, and what it runs",
 	         (int)strcspn(member + 1, "\n"), member + 1, target->name);
 	return false;
 }
@@ -305,14 +327,16 @@ static int compile(struct targets *targets)
 
 		if (target->lines_count && ignore_create(&target->patterns, buffer_span(&target->lines), why, sizeof(why)))
 			return ERR_RAISE(-ENOMEM);
-		buffer_fini(&target->lines);
+		target->command.image = target->image;
+		target->command.working_directory = target->working_directory;
 		if (target->patterns && ignore_state_bytes(target->patterns) > most_state)
 			most_state = ignore_state_bytes(target->patterns);
 		most_needs = target->needs_count > most_needs ? target->needs_count : most_needs;
 	}
 	targets->affected_needs = malloc((most_needs + 1) * sizeof(*targets->affected_needs));
 	targets->states = malloc(2 * most_state);
-	return targets->affected_needs && targets->states ? 0 : ERR_RAISE(-ENOMEM);
+	targets->stack = malloc((targets->count + 1) * sizeof(*targets->stack));
+	return targets->affected_needs && targets->states && targets->stack ? 0 : ERR_RAISE(-ENOMEM);
 }
 
 static int finish(struct targets **out, struct targets *targets, int r, const char *file, char *why, size_t why_size)
@@ -355,6 +379,13 @@ int targets_parse(struct targets **out, struct span text, const char *name, char
 	              why, why_size);
 }
 
+static void texts_free(struct option_list *list)
+{
+	for (size_t i = 0; i < list->count; i++)
+		free((char *)list->items[i]);
+	free(list->items);
+}
+
 static void target_destroy(struct target *target)
 {
 	ignore_destroy(target->patterns);
@@ -363,6 +394,11 @@ static void target_destroy(struct target *target)
 		free(target->needs[i].name);
 	for (size_t i = 0; i < target->paths_count; i++)
 		free(target->paths[i]);
+	texts_free(&target->command.arguments);
+	texts_free(&target->command.outputs);
+	texts_free(&target->command.environment);
+	free(target->image);
+	free(target->working_directory);
 	free(target->needs);
 	free(target->name);
 	free(target);
@@ -378,13 +414,14 @@ void targets_destroy(struct targets *targets)
 	free(targets->by_name);
 	free(targets->affected_needs);
 	free(targets->states);
+	free(targets->stack);
 	free(targets);
 }
 
 /* ---- paths ---- */
 
 /* As a .dockerignore would leave it out: by the patterns that match it or a directory that it is in. */
-static bool is_input(struct targets *targets, const struct target *target, struct span path)
+enum ignore_verdict targets_judge(struct targets *targets, const struct target *target, struct span path)
 {
 	size_t state_bytes = ignore_state_bytes(target->patterns);
 	const uint8_t *parent = NULL;
@@ -399,7 +436,12 @@ static bool is_input(struct targets *targets, const struct target *target, struc
 		parent = state;
 		depth++;
 	}
-	return verdict != IGNORE_INCLUDED;
+	return verdict;
+}
+
+static bool is_input(struct targets *targets, const struct target *target, struct span path)
+{
+	return targets_judge(targets, target, path) != IGNORE_INCLUDED;
 }
 
 int targets_touch(struct targets *targets, const char *path)

@@ -8,6 +8,12 @@
  *	  server:
  *	    paths: [server]
  *	    needs: [proto]                          # affected with it
+ *	    run: make -C server check               # what `sluice run --targets` runs: a shell's line, or a list
+ *	    outputs: [server/bin]                   # and what that makes
+ *	    env: [CI, "GOFLAGS=-mod=vendor"]
+ *	    image: go-1.22
+ *	    workdir: server
+ *	    timeout: 10m
  *
  * Pure, but for targets_read(), which reads the file.
  */
@@ -16,6 +22,7 @@
 #include <stdbool.h>
 #include <stddef.h>
 
+#include "gateway/cmd/options.h"
 #include "proto/span.h"
 
 enum {
@@ -25,6 +32,7 @@ enum {
 	TARGETS_BYTES_MAX = 8 << 20,
 	TARGETS_NAME_MAX = 255,
 	TARGETS_REASONS_MAX = 16,        /* paths that are remembered for a target */
+	TARGETS_TEXTS_MAX = 262144,      /* arguments, outputs and variables, in all */
 };
 
 struct targets;
@@ -57,3 +65,20 @@ const char *targets_name(const struct targets *targets, size_t index);
 bool targets_affected(const struct targets *targets, size_t index);
 /* Valid until the next call of this function. */
 struct target_reason targets_reason(struct targets *targets, size_t index);
+
+/* What a target runs. Borrowed for the targets' life. */
+struct target_command {
+	bool shell;                      /* the one argument is a line for `sh -c` */
+	struct option_list arguments;    /* empty: it runs nothing */
+	struct option_list outputs, environment;
+	const char *image, *working_directory;   /* NULL: not said */
+	uint64_t timeout_ns;             /* 0: not said */
+};
+const struct target_command *targets_command(const struct targets *targets, size_t index);
+
+/*
+ * What a target is made of, for making a tree of it: its own paths, and those of all that it needs, directly or not.
+ * TARGETS_MAY_HOLD: not itself, but something below may be, should it be a directory.
+ */
+enum target_part { TARGETS_NO_PART, TARGETS_MAY_HOLD, TARGETS_PART, TARGETS_WHOLE };
+enum target_part targets_part(struct targets *targets, size_t index, const char *path);

@@ -667,6 +667,28 @@ static int add_empty(struct content *content, struct content_file *file)
 	return r ? r : file_finish(content, file);
 }
 
+struct streamed {
+	struct content *content;
+	struct content_file *file;
+};
+
+static int on_piece(void *context, uint64_t offset, struct span bytes)
+{
+	struct streamed *streamed = context;
+
+	streamed->content->totals.bytes_fetched += bytes.size;
+	return file_write(streamed->content, streamed->file, bytes, offset);
+}
+
+/* A file of another client's: one blob, longer than a fetch would bring. */
+static int add_streamed(struct content *content, struct content_file *file, const struct digest *digest)
+{
+	struct source *source = content->options.source;
+	struct streamed streamed = { .content = content, .file = file };
+
+	return source->stream(source, digest, on_piece, &streamed, content->options.why.text, content->options.why.size);
+}
+
 int content_add(struct content *content, const char *path, const struct tree_node *node, const struct tree_node *before,
                 int before_fd)
 {
@@ -687,6 +709,8 @@ int content_add(struct content *content, const char *path, const struct tree_nod
 		return add_large(content, file);
 	if (node->file_size == 0)
 		return add_empty(content, file);
+	if (node->file_size > CONTENT_BATCH_BYTES && content->options.source->stream)
+		return add_streamed(content, file, &node->digest);
 	if (node->file_size > CONTENT_BLOB_BYTES_MAX)
 		return WHY_RAISE(content->options.why, -EFBIG, path, "a file without a recipe is longer than %u bytes",
 		                 CONTENT_BLOB_BYTES_MAX);

@@ -15,7 +15,8 @@
 #define CONTENT_BATCH_BYTES    (4u << 20)
 #define CONTENT_BATCH_PIECES   1024
 #define CONTENT_RECIPES        64                /* large files that wait for their recipes: two descriptors each */
-#define CONTENT_BLOB_BYTES_MAX (64u << 20)       /* a file without a recipe (of other clients) is one blob in memory */
+#define CONTENT_BLOB_BYTES_MAX (64u << 20)       /* a file without a recipe (of other clients) is one blob in memory, unless
+                                                  * the source gives it in pieces: then any length */
 
 struct content;
 

@@ -8,6 +8,7 @@
 #include "chunker/sha256.h"
 #include "gateway/base/err.h"
 #include "gateway/base/list.h"
+#include "gateway/context/whole_blob.h"
 #include "proto/sluice_v1.h"
 
 #define DOWNLOAD_JOBS_MAX 4096           /* digests a request */
@@ -188,6 +189,18 @@ static int download_fetch(struct source *source, const struct digest *digests, s
 	return r;
 }
 
+static int download_stream(struct source *source, const struct digest *digest,
+                           int (*visit)(void *context, uint64_t offset, struct span bytes), void *context, char *why,
+                           size_t why_size)
+{
+	struct download *download = container_of(source, struct download, source);
+	int r = whole_blob_read(download->client, digest, visit, context, why, why_size);
+
+	if (r == 0)
+		download->bytes += digest->size;
+	return r;
+}
+
 int download_create(struct download **download, struct client *client, char *why, size_t why_size)
 {
 	struct download *made = calloc(1, sizeof(*made));
@@ -198,6 +211,7 @@ int download_create(struct download **download, struct client *client, char *why
 		return ERR_RAISE(-ENOMEM);
 	}
 	made->source.fetch = download_fetch;
+	made->source.stream = download_stream;
 	made->client = client;
 	made->request = buffer_heap(SLUICE_MESSAGE_BYTES_MAX);
 	made->list = buffer_heap(SLUICE_MESSAGE_BYTES_MAX);

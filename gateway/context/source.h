@@ -14,4 +14,10 @@ struct source {
 	 */
 	int (*fetch)(struct source *source, const struct digest *digests, size_t count,
 	             int (*visit)(void *context, size_t index, struct span blob), void *context, char *why, size_t why_size);
+	/*
+	 * One blob, of any length, in pieces, which come in order; its digest is checked at the end. As fetch() otherwise. NULL:
+	 * this source has none that fetch() would not take.
+	 */
+	int (*stream)(struct source *source, const struct digest *digest,
+	              int (*visit)(void *context, uint64_t offset, struct span bytes), void *context, char *why, size_t why_size);
 };

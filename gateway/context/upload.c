@@ -332,19 +332,16 @@ static int loose_send(struct client *client, struct span request, enum grpc_stat
 	return r;
 }
 
-int upload_blobs(struct client *client, const struct span *blobs, struct digest *digests, size_t count,
-                 enum grpc_status *status, char *why, size_t why_size)
+int upload_hashed_blobs(struct client *client, const struct span *blobs, const struct digest *digests, size_t count,
+                        enum grpc_status *status, char *why, size_t why_size)
 {
 	struct buffer request = buffer_heap(SLUICE_MESSAGE_BYTES_MAX);
 	size_t mark = pb_begin(&request, 3);
 	int r = 0;
 
 	*status = GRPC_OK;
-	for (size_t i = 0; i < count; i++) {
-		digests[i].size = blobs[i].size;
-		sha256_once(blobs[i].data, blobs[i].size, digests[i].hash);
+	for (size_t i = 0; i < count; i++)
 		pack_put(&request, &digests[i], blobs[i]);
-	}
 	pb_end(&request, mark);
 	if (request.failed) {
 		r = ERR_RAISE(-ENOMEM);
@@ -354,4 +351,14 @@ int upload_blobs(struct client *client, const struct span *blobs, struct digest 
 		r = loose_send(client, buffer_span(&request), status, why, why_size);
 	buffer_fini(&request);
 	return r;
+}
+
+int upload_blobs(struct client *client, const struct span *blobs, struct digest *digests, size_t count,
+                 enum grpc_status *status, char *why, size_t why_size)
+{
+	for (size_t i = 0; i < count; i++) {
+		digests[i].size = blobs[i].size;
+		sha256_once(blobs[i].data, blobs[i].size, digests[i].hash);
+	}
+	return upload_hashed_blobs(client, blobs, digests, count, status, why, why_size);
 }

@@ -55,3 +55,6 @@ int upload(const struct upload_options *options, struct upload_totals *totals, e
 /* Sends a few loose blobs (an Action, a Command) without a commit. Digests are computed here into `digests`. */
 int upload_blobs(struct client *client, const struct span *blobs, struct digest *digests, size_t count,
                  enum grpc_status *status, char *why, size_t why_size);
+/* The same, of digests that are known; SLUICE_PACK_BYTES in all at most. */
+int upload_hashed_blobs(struct client *client, const struct span *blobs, const struct digest *digests, size_t count,
+                        enum grpc_status *status, char *why, size_t why_size);

@@ -33,6 +33,7 @@
 
 #define DAEMON_USER          "sluice"
 #define DAEMON_EXECUTOR_PATH "/var/lib/sluice-executor"
+#define SOCKETS_SPARE        256u             /* beyond the connections and those that wait: executor slots */
 
 static const struct server_method daemon_methods[] = {
 	{ SLUICE_PUSH, daemon_push },
@@ -55,6 +56,8 @@ static const struct server_method daemon_methods[] = {
 	{ BYTESTREAM_READ, daemon_reapi },
 	{ BYTESTREAM_WRITE, daemon_reapi },
 	{ BYTESTREAM_QUERY, daemon_reapi },
+	{ REAPI_WAIT_EXECUTION, daemon_execute_wait },
+	{ REAPI_CANCEL_OPERATION, daemon_execute_cancel },
 	{ GRPC_HEALTH, daemon_reapi },
 	{ GRPC_REFLECTION, daemon_reapi },
 	{ GRPC_REFLECTION_ALPHA, daemon_reapi },
@@ -100,7 +103,9 @@ static int daemon_fork_host(struct daemon *daemon, char *why, size_t why_size)
 
 static int daemon_open_ring(struct daemon *daemon, char *why, size_t why_size)
 {
-	struct ring_config ring = { .engine = daemon->config->engine };
+	/* Whoever finds the table full is lost: room also for those that wait to be taken. */
+	uint32_t sockets = daemon->config->connections_max + SERVER_PARKED_MAX + SOCKETS_SPARE;
+	struct ring_config ring = { .engine = daemon->config->engine, .sockets_max = sockets < RING_SOCKETS_MAX ? sockets : RING_SOCKETS_MAX };
 	int r = ring_create(&daemon->ring, &ring);
 
 	if (r < 0) {
@@ -291,10 +296,11 @@ static int daemon_make_services(struct daemon *daemon, char *why, size_t why_siz
 	};
 	daemon->execute = (struct execute_service){
 		.cas = &daemon->cas, .pool = daemon->pool, .allow_host_root = config->allow_host_root,
-		.allow_network = config->allow_network,
+		.allow_network = config->allow_network, .linger_ns = EXECUTE_LINGER_NS,
 	};
 	daemon->reapi = (struct reapi){ .cas = &daemon->cas, .pool = daemon->pool };
 	reapi_init(&daemon->reapi);
+	execute_init(&daemon->execute);
 	return 0;
 }
 
@@ -352,6 +358,7 @@ static void daemon_drain(struct daemon *daemon)
 	daemon->draining = true;
 	log_event(LOG_INFO, "draining", LOG_U64("timeout_s", daemon->config->drain_timeout_ns / 1000000000u));
 	spawning_close(daemon);
+	execute_drain(&daemon->execute);
 	pool_drain(daemon->pool);
 	server_drain(daemon->server, daemon->config->drain_timeout_ns);
 	link_service_drain(daemon->links);
@@ -410,7 +417,7 @@ static void daemon_on_signal(void *context, int number)
 /* No caller is left, but what callers began may still be in the hands of store, ledger or an executor. */
 static bool daemon_idle(const struct daemon *daemon)
 {
-	return cas_idle(&daemon->cas) && reapi_idle(&daemon->reapi) && !daemon->execute.open && !daemon->builds.open &&
+	return cas_idle(&daemon->cas) && reapi_idle(&daemon->reapi) && execute_idle(&daemon->execute) && !daemon->builds.open &&
 	       (!daemon->links || link_service_idle(daemon->links)) &&
 	       (!daemon->buildkit || buildkit_idle(daemon->buildkit));
 }
@@ -446,6 +453,8 @@ static void daemon_close(struct daemon *daemon)
 	buildkit_destroy(daemon->buildkit);
 	buildkitd_stop(daemon);
 	brokering_stop(daemon);
+	if (daemon->execute.cas)
+		execute_fini(&daemon->execute);
 	pool_destroy(daemon->pool);
 	ledger_close(daemon->ledger, daemon_on_ledger_closed, daemon);
 	while (daemon->ledger)

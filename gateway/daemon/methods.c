@@ -71,6 +71,16 @@ int daemon_reapi(void *context, const struct server_request *request, char *why,
 	return reapi_start(&((struct daemon *)context)->reapi, request, why, why_size);
 }
 
+int daemon_execute_wait(void *context, const struct server_request *request, char *why, size_t why_size)
+{
+	return execute_wait_start(&((struct daemon *)context)->execute, request, why, why_size);
+}
+
+int daemon_execute_cancel(void *context, const struct server_request *request, char *why, size_t why_size)
+{
+	return execute_cancel_start(&((struct daemon *)context)->execute, request, why, why_size);
+}
+
 /* BuildKit's services, and whatever an executor may know that we do not. */
 int daemon_unknown(void *context, const struct server_request *request, char *why, size_t why_size)
 {

@@ -64,6 +64,8 @@ int daemon_attach(void *context, const struct server_request *request, char *why
 int daemon_unknown(void *context, const struct server_request *request, char *why, size_t why_size);
 int daemon_reapi(void *context, const struct server_request *request, char *why, size_t why_size);
 int daemon_execute(void *context, const struct server_request *request, char *why, size_t why_size);
+int daemon_execute_wait(void *context, const struct server_request *request, char *why, size_t why_size);
+int daemon_execute_cancel(void *context, const struct server_request *request, char *why, size_t why_size);
 
 /* What the links ask: who a caller is; and where a channel goes. */
 enum grpc_status daemon_identify(void *context, const struct server_request *request, struct tenant_identity *identity,

@@ -207,7 +207,7 @@ static void giver_load(struct giver *giver)
 
 void giver_step(struct giver *giver)
 {
-	giver_push_feed(giver);
+	giver_feed_step(giver);
 	giver_ahead_step(giver);
 	giver_urge_step(giver);
 	switch (giver->state) {

@@ -38,6 +38,7 @@
 #define GIVER_LOADS_MAX   8              /* blobs read from the store at a time for a pack */
 #define GIVER_PUSHES_MAX  4              /* times that a push is tried whose connection is lost */
 #define GIVER_URGENT_MAX  512            /* files that the executor waits for, and that are hurried at a time */
+#define GIVER_SAMPLE_AGAIN 16            /* of what it is presumed to have, each time that the window is full of it */
 #define GIVER_FULL_NS      60000000000ull       /* that the edge's store may have no room: what others hold there goes on to the gateway */
 #define GIVER_SAMPLE      64             /* blobs asked about before it is known whether the gateway lacks most of them */
 

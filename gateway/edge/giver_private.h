@@ -75,6 +75,12 @@ struct numbers {
 	size_t first, count, room;
 };
 
+/* How many blobs a sample has, and what the uploader had done when it began. */
+struct giver_sample {
+	size_t count, fed;
+	uint64_t answered, lacking, promised;
+};
+
 struct holder;
 struct giver_named;
 
@@ -138,9 +144,11 @@ struct giver {
 	struct digest_vector noted;      /* in the store by this call */
 	size_t fed, confirmed;           /* of them: handed to the uploader, and answered for, in order */
 	size_t fed_count, stored_count;  /* by this uploader: handed over, of them said to be there */
-	uint64_t confirmed_bytes;
+	uint64_t noted_bytes, confirmed_bytes;
 	struct digest_set stored, fed_ever;
 	enum giver_feed feed;
+	struct giver_sample sample;
+	size_t presumed_from;            /* SAMPLE_AGAIN: of noted, what the answer speaks for begins there */
 	bool cold;                       /* the gateway lacks most of the sample */
 	bool ahead;                      /* it was told the entries */
 	struct giver_named *named;       /* contents in the order in which they got their names; of them told */
@@ -148,7 +156,6 @@ struct giver {
 	uint32_t urgent[GIVER_URGENT_MAX];       /* entries that the executor waits for */
 	unsigned urgent_count;
 	bool urge;                       /* something happened to them */
-	uint64_t urged_bytes;            /* noted for them, and not read */
 	struct uploader *uploader;
 	struct uploader_source source;
 	struct digest_vector directories, contents;      /* lent to the uploader */
@@ -244,12 +251,19 @@ void giver_ahead_fini(struct giver *giver);
 bool giver_urge_take(struct giver *giver, struct span numbers);
 void giver_urge_step(struct giver *giver);
 
+/* ---- giver_feed.c ---- */
+
+/* It is in the store, and in turn to be sent ahead. Memory may be out: then it is found by the walk. */
+void giver_feed_note(struct giver *giver, const struct digest *blob);
+/* Something was noted, or the gateway's question came: sends ahead what is to be. */
+void giver_feed_step(struct giver *giver);
+/* The bytes that were noted and that the gateway is not known to have. */
+uint64_t giver_feed_pending(const struct giver *giver);
+
 /* ---- giver_push.c ---- */
 
-/* Something was noted, or the gateway's question came: sends ahead what is to be. */
-void giver_push_feed(struct giver *giver);
-/* The bytes that were read and that the gateway is not known to have. */
-uint64_t giver_push_pending(const struct giver *giver);
+/* There is an uploader. False: the giver is unfit. */
+bool giver_push_open(struct giver *giver);
 /* All recipes of this file are known. False: one is being read, or will be. */
 bool giver_push_has_recipe(struct giver *giver, uint32_t number);
 /* Loads what is lacking of recipes. True: nothing is. */

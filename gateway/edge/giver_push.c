@@ -342,17 +342,6 @@ static const struct uploader_source_ops source_ops = {
 
 /* ---- the uploader's events ---- */
 
-/* Most of the sample was there: asking about the rest would cost more than the walk along closure marks. */
-static void feed_judge(struct giver *giver)
-{
-	const struct uploader_totals *totals = giver->uploader ? uploader_totals(giver->uploader) : NULL;
-
-	if (!totals || giver->feed != GIVER_FEED_SAMPLE || giver->stored_count + totals->blobs_promised < GIVER_SAMPLE)
-		return;
-	giver->cold = (totals->blobs_sent + totals->blobs_promised) * 4 >= totals->blobs_asked;
-	giver->feed = giver->cold ? GIVER_FEED_ALL : GIVER_FEED_NONE;
-}
-
 static void uploader_on_stored(struct uploader *uploader, const struct digest *digests, size_t count)
 {
 	struct giver *giver = uploader_owner(uploader);
@@ -362,6 +351,11 @@ static void uploader_on_stored(struct uploader *uploader, const struct digest *d
 	for (size_t i = 0; i < count; i++)
 		(void)digest_set_add(&giver->stored, &digests[i]);       /* what is not noted here is waited for longer */
 	giver_wake(giver);
+}
+
+static void uploader_on_answered(struct uploader *uploader)
+{
+	giver_wake(uploader_owner(uploader));
 }
 
 /* ---- what the store lost ---- */
@@ -534,6 +528,7 @@ static void uploader_on_closed(void *owner)
 	giver->sent_counted = giver->asked_counted = 0;
 	giver->fed = giver->confirmed;
 	giver->fed_count = giver->stored_count = 0;
+	giver->sample = (struct giver_sample){ .count = giver->sample.count };
 	digest_set_fini(&giver->stored);
 	digest_set_fini(&giver->fed_ever);
 	giver_wake(giver);
@@ -542,7 +537,7 @@ static void uploader_on_closed(void *owner)
 }
 
 static const struct uploader_events uploader_events = {
-	.on_stored = uploader_on_stored, .on_stale = uploader_on_stale, .on_done = uploader_on_done,
+	.on_stored = uploader_on_stored, .on_answered = uploader_on_answered, .on_stale = uploader_on_stale, .on_done = uploader_on_done,
 	.on_closed = uploader_on_closed,
 };
 
@@ -554,7 +549,7 @@ static int uploader_open(void *owner, struct call *call, const char *path, size_
 	return pusher_call(giver->service->pusher, call, path, message_bytes_max, events, call_owner);
 }
 
-static bool uploader_make(struct giver *giver)
+bool giver_push_open(struct giver *giver)
 {
 	struct uploader_config config = {
 		.ring = giver->service->cas->ring, .source = &giver->source, .events = &uploader_events, .owner = giver,
@@ -575,96 +570,9 @@ static bool uploader_make(struct giver *giver)
 
 /* ---- what others ask ---- */
 
-static bool is_new(const struct giver *giver, const struct digest *digest)
-{
-	return !giver->known || !known_has(giver->known, digest);
-}
-
-/*
- * What this edge did not push itself it asks about, a few at first: of a directory it may know no more than a look at the
- * .dockerignore in it. When it knows nothing and the gateway a root, the walk from there is all.
- */
-static void feed_decide(struct giver *giver)
-{
-	bool knows = giver->known && giver->known->count > 0;
-
-	feed_judge(giver);
-	if (giver->asked && giver->windowed)
-		giver->feed = GIVER_FEED_ALL;
-	if (giver->feed != GIVER_FEED_UNDECIDED || !giver->asked)
-		return;
-	giver->feed = knows || !giver->ask_known.size ? GIVER_FEED_SAMPLE : GIVER_FEED_NONE;
-}
-
-static size_t feed_end(const struct giver *giver)
-{
-	if (giver->feed == GIVER_FEED_ALL)
-		return giver->noted.count;
-	if (giver->feed == GIVER_FEED_SAMPLE)
-		return giver->noted.count < GIVER_SAMPLE ? giver->noted.count : GIVER_SAMPLE;
-	return 0;
-}
-
-/* What another upload sends is for that one to answer for. */
-static void confirm(struct giver *giver)
-{
-	bool settled = giver->uploader &&
-	               giver->fed_count == giver->stored_count + uploader_totals(giver->uploader)->blobs_promised;
-
-	while (giver->confirmed < giver->fed) {
-		const struct digest *digest = &giver->noted.items[giver->confirmed];
-
-		if (!settled && is_new(giver, digest) && !digest_set_has(&giver->stored, digest))
-			break;
-		giver->confirmed_bytes += digest->size;
-		giver->confirmed++;
-	}
-}
-
-uint64_t giver_push_pending(const struct giver *giver)
-{
-	uint64_t noted = giver->bytes_read + giver->urged_bytes;
-
-	return noted > giver->confirmed_bytes ? noted - giver->confirmed_bytes : 0;
-}
-
-/* A gateway that lacks most has no bases either; and whether it does is to be known soon. */
-static bool may_be_fed(const struct giver *giver, const struct digest *blob)
-{
-	return giver->feed == GIVER_FEED_SAMPLE || giver->cold || giver_bases_ready(giver, blob);
-}
-
-void giver_push_feed(struct giver *giver)
-{
-	size_t end;
-
-	feed_decide(giver);
-	if (giver->stale && giver->again_count == 0 && giver->uploader && !giver->restart && !giver->uploader_closing) {
-		giver->stale = false;
-		uploader_retry(giver->uploader);
-		return;
-	}
-	confirm(giver);
-	giver_read_resume(giver);
-	end = feed_end(giver);
-	if (giver->state > GIVER_LOADING || giver->restart || giver->fed >= end || !uploader_make(giver))
-		return;
-	while (giver->fed < end && may_be_fed(giver, &giver->noted.items[giver->fed])) {
-		const struct digest *digest = &giver->noted.items[giver->fed++];
-
-		if (!is_new(giver, digest) || digest_set_add(&giver->fed_ever, digest) == 0)
-			continue;
-		giver->fed_count++;
-		if (uploader_feed(giver->uploader, digest, 1) < 0) {
-			giver_unfit(giver, "the edge is out of memory");
-			return;
-		}
-	}
-}
-
 void giver_push_commit(struct giver *giver)
 {
-	if (!uploader_make(giver))
+	if (!giver_push_open(giver))
 		return;
 	giver_bases_directories(giver);
 	uploader_commit(giver->uploader, &giver->listing.root);

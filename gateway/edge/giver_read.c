@@ -313,7 +313,7 @@ static uint64_t window_bytes(const struct giver *giver)
 /* More than a part of the store: what is read goes to the gateway first. Not of what is read again, which was there once. */
 static void window_check(struct giver *giver)
 {
-	if (giver->state != GIVER_LISTING || giver->again_count || giver_push_pending(giver) <= window_bytes(giver))
+	if (giver->state != GIVER_LISTING || giver->again_count || giver_feed_pending(giver) <= window_bytes(giver))
 		return;
 	giver->windowed = giver->held_by_window = true;
 	call_hold(&giver->client);
@@ -355,7 +355,7 @@ static void read_on(struct giver *giver)
 void giver_read_resume(struct giver *giver)
 {
 	lots_turn(giver);
-	if (giver->held_by_window && giver_push_pending(giver) <= window_bytes(giver) / 2)
+	if (giver->held_by_window && giver_feed_pending(giver) <= window_bytes(giver) / 2)
 		read_on(giver);
 }
 
@@ -425,8 +425,7 @@ static void ingest_on_put(struct ingest *ingest, const struct store_item *items,
 	struct giver *giver = ingest_owner(ingest);
 
 	for (size_t i = 0; i < count; i++) {
-		if (items[i].digest.size)
-			(void)digest_vector_add(&giver->noted, &items[i].digest);        /* what is not noted is found by the walk */
+		giver_feed_note(giver, &items[i].digest);
 		giver->lot_bytes += items[i].digest.size;
 		if (i < recipes_first && files[i])
 			giver_bases_put(container_of(files[i], struct fetch, file), &items[i].digest);

@@ -26,18 +26,12 @@ static int put_lacking(const struct giver *giver, const struct digest *digest, b
 }
 
 /* What the listing named by itself was never noted: it goes to the uploader as what was read does. */
-static int note_lacking(struct giver *giver, const struct digest_vector *lacking, size_t from)
+static void note_lacking(struct giver *giver, const struct digest_vector *lacking, size_t from)
 {
-	int r = 0;
-
 	/* Of a store smaller than the context only what was read just now is certain to be there. */
-	for (size_t i = from; r == 0 && !giver->windowed && i < lacking->count; i++) {
-		if (digest_set_has(&giver->fed_ever, &lacking->items[i]))
-			continue;
-		giver->urged_bytes += lacking->items[i].size;
-		r = digest_vector_add(&giver->noted, &lacking->items[i]);
-	}
-	return r;
+	for (size_t i = from; !giver->windowed && i < lacking->count; i++)
+		if (!digest_set_has(&giver->fed_ever, &lacking->items[i]))
+			giver_feed_note(giver, &lacking->items[i]);
 }
 
 /* True: it stays among those that are waited for. */
@@ -53,8 +47,9 @@ static bool urge_one(struct giver *giver, uint32_t number, struct digest_vector 
 		return true;
 	if ((entry->flags & LISTING_RECIPE) && !giver_push_has_recipe(giver, number))
 		return true;
-	if (put_lacking(giver, &digest, entry->flags & LISTING_RECIPE, lacking) < 0 || note_lacking(giver, lacking, before) < 0)
+	if (put_lacking(giver, &digest, entry->flags & LISTING_RECIPE, lacking) < 0)
 		return true;                     /* it comes in its turn */
+	note_lacking(giver, lacking, before);
 	if (lacking->count > before)
 		return true;
 	giver_ahead_tell_one(giver, number);
@@ -74,7 +69,7 @@ void giver_urge_step(struct giver *giver)
 		if (urge_one(giver, giver->urgent[i], &lacking))
 			giver->urgent[kept++] = giver->urgent[i];
 	giver->urgent_count = kept;
-	giver_push_feed(giver);
+	giver_feed_step(giver);
 	if (lacking.count && giver->uploader && giver->state != GIVER_OVER)
 		uploader_hurry(giver->uploader, lacking.items, lacking.count);
 	digest_vector_fini(&lacking);

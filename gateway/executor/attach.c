@@ -7,7 +7,7 @@
 
 #include "gateway/base/err.h"
 
-#define ATTACH_MESSAGE_BYTES_MAX (1u << 20)
+#define ATTACH_MESSAGE_BYTES_MAX (2u << 20)
 #define ATTACH_TRIES             200
 #define ATTACH_TRY_NS            50000000u       /* so it waits 10 s for a gateway that is starting */
 

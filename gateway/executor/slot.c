@@ -15,6 +15,7 @@
 #include "gateway/context/upload.h"
 #include "gateway/executor/attach.h"
 #include "gateway/executor/image.h"
+#include "gateway/executor/outputs.h"
 #include "gateway/executor/rootfs.h"
 #include "gateway/executor/workspace.h"
 #include "proto/pb.h"
@@ -46,6 +47,8 @@ struct action {
 	uint8_t changes[48];
 	struct buffer deleted;
 	unsigned deleted_count;
+	char **output_files, **output_directories, **output_paths;
+	struct buffer outputs;
 };
 
 /* ---- the assignment ---- */
@@ -124,6 +127,11 @@ static void action_take(struct action *action, struct span bytes)
 		action_fault(action, GRPC_INVALID_ARGUMENT, "the action has no root, or more than 4096 arguments or variables");
 	action->arguments = texts_of(&assignment.arguments, text_of);
 	action->environment = texts_of(&assignment.environment, variable_of);
+	action->output_files = texts_of(&assignment.output_files, text_of);
+	action->output_directories = texts_of(&assignment.output_directories, text_of);
+	action->output_paths = texts_of(&assignment.output_paths, text_of);
+	if (!action->arguments || !action->environment || !action->output_files || !action->output_directories || !action->output_paths)
+		action_fault(action, GRPC_RESOURCE_EXHAUSTED, "the executor is out of memory");
 	snprintf(action->directory, sizeof(action->directory), "/work/%.*s", (int)assignment.working_directory.size,
 	         (const char *)assignment.working_directory.data);
 	snprintf(action->image_name, sizeof(action->image_name), "%.*s", (int)assignment.image.size, (const char *)assignment.image.data);
@@ -322,6 +330,67 @@ static void action_collect(struct action *action)
 	action->finished.collect_ms = (clock_now_ns() - begin) / 1000000u;
 }
 
+/* ---- outputs that are named ---- */
+
+static int action_open_outputs(const struct action *action, struct outputs *outputs)
+{
+	struct workspace *workspace = action->slot->workspace;
+
+	*outputs = (struct outputs){
+		.root_fd = open(workspace_merged_path(workspace), O_RDONLY | O_DIRECTORY | O_CLOEXEC),
+		.working_directory = action->directory + strlen("/work/"),
+		.files = (const char *const *)action->output_files, .directories = (const char *const *)action->output_directories,
+		.paths = (const char *const *)action->output_paths,
+		.unix_modes = action->wanted.unix_modes, .uid = workspace_uid_base(workspace), .gid = workspace_uid_base(workspace),
+		.client = action->slot->attach.client,
+	};
+	return outputs->root_fd < 0 ? -errno : 0;
+}
+
+static enum grpc_status outputs_status(int r)
+{
+	switch (r) {
+	case -EINVAL:
+		return GRPC_INVALID_ARGUMENT;
+	case -EISDIR:
+	case -ENOTDIR:
+	case -EFBIG:
+		return GRPC_FAILED_PRECONDITION;
+	default:
+		return GRPC_INTERNAL;
+	}
+}
+
+static void action_prepare_outputs(struct action *action)
+{
+	struct outputs outputs;
+	int r = action_open_outputs(action, &outputs);
+
+	if (r == 0)
+		r = outputs_prepare(&outputs, action->why, sizeof(action->why));
+	if (r < 0)
+		action_fault(action, outputs_status(r), action->why);
+	if (outputs.root_fd >= 0)
+		close(outputs.root_fd);
+}
+
+static void action_collect_outputs(struct action *action)
+{
+	enum grpc_status status = GRPC_OK;
+	uint64_t begin = clock_now_ns();
+	struct outputs outputs;
+	int r = action_open_outputs(action, &outputs);
+
+	if (r == 0)
+		r = outputs_collect(&outputs, &action->outputs, &status, action->why, sizeof(action->why));
+	if (r < 0)
+		action_fault(action, status ? status : outputs_status(r), action->why);
+	if (outputs.root_fd >= 0)
+		close(outputs.root_fd);
+	action->finished.outputs = buffer_span(&action->outputs);
+	action->finished.collect_ms = (clock_now_ns() - begin) / 1000000u;
+}
+
 /* ---- the whole ---- */
 
 /* The image's variables come after the asked-for ones, without those that are asked for: the first of a name counts. */
@@ -369,10 +438,10 @@ static int action_open_image(struct action *action)
 	return r < 0 ? r : action_add_environment(action);
 }
 
+/* Up to what there is to be told: cleaning up is nobody's time but the slot's. */
 static void action_run(struct action *action)
 {
 	struct slot_process *slot = action->slot;
-	char why[1024];
 
 	if (*action->image_name && action_open_image(action) < 0)
 		action_fault(action, GRPC_FAILED_PRECONDITION, action->why);
@@ -380,19 +449,36 @@ static void action_run(struct action *action)
 		action_materialise(action);
 	if (!action->finished.status && workspace_mount(slot->workspace, action->why, sizeof(action->why)) < 0)
 		action_fault(action, GRPC_INTERNAL, action->why);
+	if (!action->finished.status && !action->wanted.changes)
+		action_prepare_outputs(action);
 	if (!action->finished.status)
 		action_execute(action);
-	if (workspace_unmount(slot->workspace, why, sizeof(why)) < 0)
-		action_fault(action, GRPC_INTERNAL, why);
-	if (!action->finished.status)
+	if (!action->finished.status && !action->wanted.changes)
+		action_collect_outputs(action);
+	if (!action->finished.status && action->wanted.changes && workspace_unmount(slot->workspace, action->why, sizeof(action->why)) < 0)
+		action_fault(action, GRPC_INTERNAL, action->why);
+	if (!action->finished.status && action->wanted.changes)
 		action_collect(action);
-	if (workspace_clean(slot->workspace, why, sizeof(why)) < 0)
+}
+
+/* A slot that keeps its mount is of no use: its process ends, and the next one begins by taking it away. */
+static void slot_clean(struct slot_process *slot)
+{
+	char why[1024];
+
+	if (workspace_unmount(slot->workspace, why, sizeof(why)) < 0) {
+		log_event(LOG_ERROR, "slot keeps its mount", LOG_U64("slot", slot->config->number), LOG_TEXT("why", why));
+		slot->gateway_gone = true;
+	} else if (workspace_clean(slot->workspace, why, sizeof(why)) < 0) {
 		log_event(LOG_WARNING, "slot not clean", LOG_U64("slot", slot->config->number), LOG_TEXT("why", why));
+	}
 }
 
 static void slot_serve(struct slot_process *slot, struct span bytes)
 {
-	struct action action = { .slot = slot, .deleted = buffer_heap(1 << 19) };
+	struct action action = {
+		.slot = slot, .deleted = buffer_heap(1 << 19), .outputs = buffer_heap(OUTPUTS_FIELDS_BYTES_MAX),
+	};
 
 	action_take(&action, bytes);
 	if (!action.finished.status)
@@ -406,9 +492,14 @@ static void slot_serve(struct slot_process *slot, struct span bytes)
 	          LOG_U64("collect_ms", action.finished.collect_ms));
 	if (attach_send(&slot->attach, 4, &executor_finished_type, &action.finished) < 0)
 		slot->gateway_gone = true;
+	slot_clean(slot);
 	image_fini(&action.image);
 	texts_free(action.arguments);
 	texts_free(action.environment);
+	texts_free(action.output_files);
+	texts_free(action.output_directories);
+	texts_free(action.output_paths);
+	buffer_fini(&action.outputs);
 	buffer_fini(&action.deleted);
 }
 

@@ -16,8 +16,6 @@
 #define CONNECTION_WINDOW_BYTES (16u << 20)
 
 /* Accepted by the kernel before accepting could pause: they wait as bare sockets. Beyond, they are closed. */
-#define PARKED_MAX 1024
-
 struct parked {
 	struct listener *listener;
 	int handle;
@@ -46,7 +44,7 @@ struct server {
 	size_t listeners_open;
 	uint64_t connections;
 	struct op drain;
-	struct parked parked[PARKED_MAX];
+	struct parked parked[SERVER_PARKED_MAX];
 	size_t parked_first, parked_count;
 	struct server_status closed;     /* totals, and what closed connections had */
 };
@@ -264,7 +262,7 @@ static void server_start_parked(struct server *server)
 
 	if (server->parked_count == 0)
 		return;
-	server->parked_first = (server->parked_first + 1) % PARKED_MAX;
+	server->parked_first = (server->parked_first + 1) % SERVER_PARKED_MAX;
 	server->parked_count--;
 	if (server->state == SERVER_RUNNING)
 		server_start_conn(server, parked.listener, parked.handle);
@@ -274,11 +272,11 @@ static void server_start_parked(struct server *server)
 
 static void server_park(struct server *server, struct listener *listener, int handle)
 {
-	if (server->parked_count == PARKED_MAX) {
+	if (server->parked_count == SERVER_PARKED_MAX) {
 		server_refuse(server, handle);
 		return;
 	}
-	server->parked[(server->parked_first + server->parked_count++) % PARKED_MAX] =
+	server->parked[(server->parked_first + server->parked_count++) % SERVER_PARKED_MAX] =
 		(struct parked){ .listener = listener, .handle = handle };
 }
 

@@ -7,6 +7,8 @@
 #include "gateway/net/conn.h"
 #include "proto/call.h"
 
+#define SERVER_PARKED_MAX 1024u          /* connections beyond the limit that wait as bare sockets */
+
 struct server;
 
 /* A request as a method gets it. Borrowed during start(). */

@@ -1,22 +1,32 @@
 /*
- * execute: REAPI Execution/Execute: an action from its digest to its result, from the cache or from a slot.
+ * execute: REAPI Execution: an action from its digest to its result, from the cache or from a slot; waiting for one
+ * again, and cancelling it.
  *
  * The cache key is SHA-256 over the action's digest and the environment that it would meet (pool_resolve); only exit 0
- * is cached. A result whose outputs are no longer there is no hit. Two callers with the same action at the same time
- * both run it: the later result replaces the earlier. With the request field `sluice-output: stream` the caller gets output as it comes, in the operations'
- * metadata (ExecuteOutput); `sluice-directory` names the directory that the tree came from, for affinity.
- * The caller going away cancels the action. The input tree is held from eviction until the answer.
+ * is cached. A result whose outputs are no longer there is no hit. Callers with the same action at the same time share
+ * one execution, unless it is `do_not_cache`. With the request field `sluice-output: stream` the caller gets output as
+ * it comes, in the operations' metadata (ExecuteOutput); `sluice-directory` names the directory that the tree came
+ * from, for affinity. What goes wrong with an action that was asked for is in the ExecuteResponse's status.
+ *
+ * When its last caller cancels his call the action is cancelled; when only his connection breaks it goes on for
+ * linger_ns, so that WaitExecution finds it. An ended one is found for EXECUTE_ENDED_NS. The input tree is held from
+ * eviction until the answer.
  */
 #pragma once
 
 #include "gateway/pool/pool.h"
 
 #define EXECUTE_OUTPUT_BYTES_MAX (4u << 20)      /* of each stream that is kept for the result; more: not cached */
-#define EXECUTE_COMMAND_BYTES_MAX (1u << 20)     /* an Action or a Command */
-#define EXECUTE_OPEN_MAX          2048           /* calls at a time, waiting for a slot or not */
+#define EXECUTE_COMMAND_BYTES_MAX (1u << 20)     /* an Action or a Command, or a result */
+#define EXECUTE_OPEN_MAX          2048           /* calls at a time, waiting for a slot or not; and actions */
+#define EXECUTE_LINGER_NS         30000000000u   /* that an action goes on after its last caller's connection broke */
+#define EXECUTE_ENDED_NS          300000000000u  /* that the end of an action is remembered for WaitExecution */
+#define EXECUTE_ENDED_MAX         256            /* so many, the latest */
+#define EXECUTE_ENDED_BYTES_MAX   (16u << 20)    /* of them together */
+#define EXECUTE_NAME_BYTES        320            /* "INSTANCE/operations/" and 32 hex digits */
 
 struct execute_counters {
-	uint64_t executions, cache_hits, cache_misses, failures, cancelled;
+	uint64_t executions, cache_hits, cache_misses, failures, cancelled, joined, waited;
 };
 
 struct execute_service {
@@ -24,9 +34,25 @@ struct execute_service {
 	struct pool *pool;
 	bool allow_host_root;            /* actions without an image may run on the host's /usr */
 	bool allow_network;              /* actions may ask for the network */
+	uint64_t linger_ns;
 	struct execute_counters counters;
-	unsigned open;
+	unsigned open;                   /* actions under way */
+	unsigned calls, timers;
+	bool draining;
+	struct list running, ended;      /* of struct execution; ended: oldest first */
+	unsigned ended_count;
+	size_t ended_bytes;
 };
+
+/* After the first five fields were filled in. */
+void execute_init(struct execute_service *service);
+/* It is idle: what is remembered is forgotten. */
+void execute_fini(struct execute_service *service);
+bool execute_idle(const struct execute_service *service);
+/* Nobody will come again: what goes on without a caller is cancelled. */
+void execute_drain(struct execute_service *service);
 
 /* struct server_method.start; `context` is the service. */
 int execute_start(void *context, const struct server_request *request, char *why, size_t why_size);
+int execute_wait_start(void *context, const struct server_request *request, char *why, size_t why_size);
+int execute_cancel_start(void *context, const struct server_request *request, char *why, size_t why_size);

@@ -11,7 +11,7 @@
 #include "gateway/pool/fair_queue.h"
 #include "proto/pb.h"
 
-#define POOL_MESSAGE_BYTES_MAX (1u << 20)        /* from the host */
+#define POOL_MESSAGE_BYTES_MAX (2u << 20)        /* from the host: a Finished with its outputs and deleted paths */
 #define POOL_ATTACHED_MAX      (2 * POOL_SLOTS_MAX)      /* a slot that starts again may meet its own old connection */
 #define POOL_SPAWN_BYTES_MAX   512               /* a message about a daemon: a tenant's name and two numbers */
 #define POOL_POSITIONS_NEAR    16                /* positions up to this are told each, beyond it every 16th */

@@ -1,6 +1,8 @@
 /* From Action and Command to an Assignment. */
 #include "gateway/pool/task.h"
 
+#include <stdio.h>
+
 #include "proto/pb.h"
 #include "proto/reapi.h"
 #include "proto/sluice_v1.h"
@@ -46,19 +48,109 @@ static bool task_flag(struct span text, bool *flag)
 	return *flag || span_is(text, "false");
 }
 
+static bool span_is_any(struct span text, const char *const *words)
+{
+	for (; *words; words++)
+		if (span_is(text, *words))
+			return true;
+	return false;
+}
+
+static const char *task_take_image(struct task *task, struct span value)
+{
+	static const char scheme[] = "docker://";
+	const size_t size = sizeof(scheme) - 1;
+
+	if (value.size >= size && memcmp(value.data, scheme, size) == 0)
+		value = span_make(value.data + size, value.size - size);
+	task->image = value;
+	return NULL;
+}
+
+static const char *task_take_network(struct task *task, struct span value)
+{
+	return task_flag(value, &task->network) ? NULL : "the property network is neither true nor false";
+}
+
+static const char *task_take_docker_network(struct task *task, struct span value)
+{
+	static const char *const on[] = { "standard", "bridge", NULL };
+
+	task->network = span_is_any(value, on);
+	return task->network || span_is(value, "off") ? NULL : "the property dockerNetwork is neither standard, bridge nor off";
+}
+
+static const char *task_take_memory(struct task *task, struct span value)
+{
+	return task_number(value, &task->memory_bytes) ? NULL : "the property memory-bytes is not a number";
+}
+
+static const char *task_take_cpu(struct task *task, struct span value)
+{
+	return task_number(value, &task->cpu_millis) ? NULL : "the property cpu-millis is not a number";
+}
+
+static const char *task_take_pids(struct task *task, struct span value)
+{
+	return task_number(value, &task->pids) ? NULL : "the property pids is not a number";
+}
+
+static const char *task_take_family(struct task *task, struct span value)
+{
+	static const char *const names[] = { "linux", "Linux", "LINUX", NULL };
+
+	return span_is_any(value, names) ? NULL : "the property OSFamily is not Linux, as all executors here are";
+}
+
+static const char *task_take_architecture(struct task *task, struct span value)
+{
+#if defined(__x86_64__)
+	static const char *const names[] = { "x86-64", "x86_64", "amd64", "k8", NULL };
+#elif defined(__aarch64__)
+	static const char *const names[] = { "arm64", "aarch64", "arm-v8", NULL };
+#else
+	static const char *const names[] = { NULL };
+#endif
+
+	return span_is_any(value, names) ? NULL : "the property Arch or ISA is not what the executors here are";
+}
+
+static const char *task_take_pool(struct task *task, struct span value)
+{
+	return value.size == 0 || span_is(value, "default") ? NULL : "the property Pool is not \"default\", the only pool here";
+}
+
+static const char *task_take_anything(struct task *task, struct span value)
+{
+	return NULL;
+}
+
+static const char *task_take_outputs(struct task *task, struct span value)
+{
+	task->changes = span_is(value, "changes");
+	return task->changes ? NULL : "the property sluice-outputs is not \"changes\"";
+}
+
 static const char *task_take_property(struct task *task, const struct reapi_variable *property)
 {
-	if (span_is(property->name, "image"))
-		task->image = property->value;
-	else if (span_is(property->name, "network"))
-		return task_flag(property->value, &task->network) ? NULL : "the property network is neither true nor false";
-	else if (span_is(property->name, "memory-bytes"))
-		return task_number(property->value, &task->memory_bytes) ? NULL : "the property memory-bytes is not a number";
-	else if (span_is(property->name, "cpu-millis"))
-		return task_number(property->value, &task->cpu_millis) ? NULL : "the property cpu-millis is not a number";
-	else if (span_is(property->name, "pids"))
-		return task_number(property->value, &task->pids) ? NULL : "the property pids is not a number";
-	return NULL;
+	static const struct {
+		const char *name;
+		const char *(*take)(struct task *task, struct span value);
+	} known[] = {
+		{ "image", task_take_image }, { "container-image", task_take_image }, { "network", task_take_network },
+		{ "dockerNetwork", task_take_docker_network }, { "memory-bytes", task_take_memory }, { "cpu-millis", task_take_cpu },
+		{ "pids", task_take_pids }, { "OSFamily", task_take_family }, { "Arch", task_take_architecture },
+		{ "ISA", task_take_architecture }, { "Pool", task_take_pool }, { "cache-silo-key", task_take_anything },
+		{ "sluice-outputs", task_take_outputs },
+	};
+
+	for (size_t i = 0; i < sizeof(known) / sizeof(known[0]); i++)
+		if (span_is(property->name, known[i].name))
+			return known[i].take(task, property->value);
+	snprintf(task->fault, sizeof(task->fault), "no executor here knows the platform property \"%.*s\"; known are container-image, "
+	         "OSFamily, Arch, ISA, Pool, network, and sluice's own", (int)(property->name.size < 60 ? property->name.size : 60),
+	         (const char *)property->name.data);
+	return task->fault;
 }
 
 static const char *task_take_platform(struct task *task, struct span bytes)
@@ -84,8 +176,10 @@ static const char *task_take_platform(struct task *task, struct span bytes)
 
 const char *task_take_command(struct task *task, struct span bytes)
 {
+	struct message_cursor cursor = { 0 };
 	struct reapi_command command;
 	const char *fault;
+	struct span name;
 
 	if (!message_decode(&reapi_command_type, bytes, &command))
 		return "the Command is malformed";
@@ -94,6 +188,13 @@ const char *task_take_command(struct task *task, struct span bytes)
 	task->arguments = command.arguments;
 	task->environment = command.environment;
 	task->working_directory = command.working_directory;
+	task->output_files = command.output_files;
+	task->output_directories = command.output_directories;
+	task->output_paths = command.output_paths;
+	if ((uint64_t)command.output_files.count + command.output_directories.count + command.output_paths.count > TASK_OUTPUTS_MAX)
+		return "the Command names more than 4096 outputs";
+	while (message_list_next(&command.output_node_properties, &cursor, &name))
+		task->unix_modes |= span_is(name, "unix_mode");
 	fault = task_take_platform(task, command.platform);
 	return fault ? fault : task_take_platform(task, task->platform);
 }
@@ -119,6 +220,8 @@ void task_encode(const struct task *task, uint64_t id, const char *tenant, struc
 		.memory_bytes = task->memory_bytes,
 		.cpu_millis = task->cpu_millis,
 		.pids = task->pids,
+		.changes = task->changes,
+		.unix_modes = task->unix_modes,
 	};
 	uint8_t storage[48];
 	struct buffer root = buffer_over(storage, sizeof(storage));
@@ -128,4 +231,12 @@ void task_encode(const struct task *task, uint64_t id, const char *tenant, struc
 	message_encode(&executor_assignment_type, assignment, &message);
 	put_list(assignment, 4, &task->arguments);
 	put_list(assignment, 5, &task->environment);
+	if (task->changes)
+		return;
+	/* Those of before v2.1 are ignored where there are paths. */
+	put_list(assignment, 15, &task->output_paths);
+	if (task->output_paths.count == 0) {
+		put_list(assignment, 13, &task->output_files);
+		put_list(assignment, 14, &task->output_directories);
+	}
 }

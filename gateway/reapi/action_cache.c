@@ -7,7 +7,7 @@
 #include <stdlib.h>
 
 #include "gateway/reapi/methods.h"
-#include "gateway/reapi/result_check.h"
+#include "gateway/cas/result_check.h"
 #include "gateway/reapi/rpc.h"
 #include "proto/pb.h"
 #include "proto/sluice_v1.h"

@@ -42,6 +42,16 @@ bool budget_has(const struct budget *budget, uint64_t bytes)
 	return list_empty(&budget->waiting) && budget->max - budget->used >= (bytes < budget->max ? bytes : budget->max);
 }
 
+bool budget_grow(struct budget *budget, struct budget_share *share, uint64_t bytes)
+{
+	CHECK(share->bytes && !list_linked(&share->link) && bytes >= share->bytes);
+	if (budget->max - budget->used < bytes - share->bytes)
+		return false;
+	budget->used += bytes - share->bytes;
+	share->bytes = bytes;
+	return true;
+}
+
 void budget_leave(struct budget *budget, struct budget_share *share)
 {
 	uint64_t bytes = share->bytes;

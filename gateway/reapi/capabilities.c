@@ -43,6 +43,7 @@ static void put_execution(struct buffer *out)
 
 	pb_put_varint(out, 1, REAPI_SHA256);
 	pb_put_bool(out, 2, true);
+	pb_put_text(out, 4, "unix_mode");        /* of outputs, where a Command asks for it */
 	pb_put_varint_always(out, 5, REAPI_SHA256);
 	pb_end(out, execution);
 }

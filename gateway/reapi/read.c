@@ -3,6 +3,8 @@
  *
  *	WAITING -> FINDING -> MEMORY -> FETCHING -> SENDING -> ANSWERED
  */
+#include "gateway/reapi/read.h"
+
 #include <errno.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -50,12 +52,15 @@ struct read {
 	uint8_t *packed;                 /* READ_MESSAGE_BYTES */
 	size_t packed_size;
 	bool packed_all;                 /* the frame has ended */
+	uint64_t sent_ns;                /* when something was last sent */
+	struct list link;                /* reapi.reads */
 };
 
 static void read_free(struct read *read)
 {
 	struct reapi *reapi = read->reapi;
 
+	list_remove(&read->link);
 	budget_leave(&reapi->downloads, &read->share);
 	playback_stop(&read->playback);
 	playbacks_destroy(read->playbacks);
@@ -137,6 +142,7 @@ static void read_send(struct read *read, struct span data)
 	parts[1] = data;
 	call_send_parts(&read->call, parts, 2);
 	read->reapi->counters.bytes_sent += data.size;
+	read->sent_ns = ring_now_ns(read->reapi->cas->ring);
 }
 
 /* False: nothing more can be packed now. */
@@ -217,6 +223,9 @@ static void read_begin_sending(struct read *read)
 		ZSTD_CCtx_setParameter(read->packer, ZSTD_c_compressionLevel, READ_LEVEL);
 	}
 	read->reapi->counters.downloads++;
+	read->sent_ns = ring_now_ns(read->reapi->cas->ring);
+	list_append(&read->reapi->reads, &read->link);
+	reapi_watch(read->reapi);
 	read->state = READ_SENDING;
 	read_step(read);
 }
@@ -430,4 +439,14 @@ int bytestream_read(struct reapi *reapi, const struct server_request *request, c
 	reapi->open++;
 	call_accept(&read->call, request->stream, request->head, READ_REQUEST_BYTES_MAX, &read_events, read);
 	return 0;
+}
+
+void reads_sweep(struct reapi *reapi, uint64_t now)
+{
+	list_for_each_safe(link, after, &reapi->reads) {
+		struct read *read = container_of(link, struct read, link);
+
+		if (now - read->sent_ns >= REAPI_READ_IDLE_NS)
+			call_cancel(&read->call);
+	}
 }

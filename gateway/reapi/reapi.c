@@ -5,8 +5,11 @@
 
 #include "gateway/base/check.h"
 #include "gateway/reapi/methods.h"
+#include "gateway/reapi/read.h"
 #include "gateway/reapi/write.h"
 #include "proto/reapi_cas.h"
+
+#define SWEEP_NS 5000000000u
 
 static const struct {
 	const char *path;
@@ -49,13 +52,34 @@ void reapi_init(struct reapi *reapi)
 	budget_init(&reapi->uploads, REAPI_UPLOAD_BYTES);
 	budget_init(&reapi->downloads, REAPI_DOWNLOAD_BYTES);
 	list_init(&reapi->writes);
+	list_init(&reapi->reads);
 	list_init(&reapi->orphans);
+}
+
+static void sweep_on_timer(struct op *op, int32_t res)
+{
+	struct reapi *reapi = container_of(op, struct reapi, sweep);
+	uint64_t now = ring_now_ns(reapi->cas->ring);
+
+	writes_sweep(reapi, now);
+	reads_sweep(reapi, now);
+	reapi_watch(reapi);
+}
+
+void reapi_watch(struct reapi *reapi)
+{
+	if (op_in_flight(&reapi->sweep) || reapi->closing ||
+	    (list_empty(&reapi->writes) && list_empty(&reapi->reads) && list_empty(&reapi->orphans)))
+		return;
+	reapi->sweep.fn = sweep_on_timer;
+	ring_timer(reapi->cas->ring, &reapi->sweep, SWEEP_NS);
 }
 
 void reapi_close(struct reapi *reapi)
 {
 	reapi->closing = true;
 	writes_close(reapi);
+	ring_cancel(reapi->cas->ring, &reapi->sweep);
 }
 
 bool reapi_idle(const struct reapi *reapi)

@@ -17,6 +17,7 @@
 #define REAPI_DOWNLOAD_BYTES   (128u << 20)      /* and for those that go out */
 #define REAPI_WAITING_BYTES    (64u << 20)       /* of messages that wait, for that memory or for the disk */
 #define REAPI_WRITE_IDLE_NS    60000000000u      /* a write in which nothing comes ends */
+#define REAPI_READ_IDLE_NS     120000000000u     /* as does a read of which nothing is taken */
 #define REAPI_ORPHAN_NS        600000000000u     /* how long a broken write can be gone on with */
 #define REAPI_ORPHANS_MAX      64
 #define REAPI_RESULT_BYTES_MAX (1u << 20)        /* an ActionResult */
@@ -35,6 +36,7 @@ struct reapi {
 	struct budget uploads, downloads;
 	uint64_t waiting_bytes;
 	struct list writes;              /* ByteStream writes, the one that was idle for longest first */
+	struct list reads;               /* that are being sent */
 	struct list orphans;             /* uploads without a call, likewise */
 	size_t orphans_count;
 	uint64_t crowded_ns;             /* when a write was last refused for lack of memory */
@@ -46,6 +48,8 @@ struct reapi {
 void reapi_init(struct reapi *reapi);
 /* No call comes any more: what waits for a client that may return is given up, so that it becomes idle. */
 void reapi_close(struct reapi *reapi);
+/* Something may idle from now on: it is looked at again and again until there is nothing left. */
+void reapi_watch(struct reapi *reapi);
 bool reapi_idle(const struct reapi *reapi);
 
 /* struct server_method.start of each path of proto/reapi_cas.h; `context` is the struct reapi. */

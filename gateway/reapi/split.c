@@ -8,7 +8,7 @@
 
 #include "chunker/profile.h"
 #include "gateway/cas/presence.h"
-#include "gateway/reapi/blob_get.h"
+#include "gateway/cas/blob_get.h"
 #include "gateway/reapi/methods.h"
 #include "gateway/reapi/rpc.h"
 #include "proto/pb.h"

@@ -56,7 +56,7 @@ struct upload *upload_create(struct reapi *reapi, const struct scope *scope, con
 	upload->on_room = on_room;
 	upload->on_done = on_done;
 	upload->owner = owner;
-	upload->capacity = upload_memory(digest);
+	upload->capacity_max = upload_memory(digest, true);
 	upload->share.fn = upload_on_memory;
 	if (is_cut(upload)) {
 		upload->hold = store_hold_create(reapi->cas->store, scope);
@@ -72,8 +72,9 @@ struct upload *upload_create(struct reapi *reapi, const struct scope *scope, con
 	return upload;
 }
 
-void upload_start(struct upload *upload)
+void upload_start(struct upload *upload, bool whole)
 {
+	upload->capacity = upload_memory(&upload->digest, whole);
 	budget_enter(&upload->reapi->uploads, &upload->share, upload->capacity);
 }
 
@@ -102,9 +103,34 @@ static void upload_cut(struct upload *upload)
 	upload->fed = upload->have - upload->cut_bytes;
 }
 
+/* Room for `size` more bytes, as far as there ever is. What is being put does not move. */
+static void upload_make_room(struct upload *upload, size_t size)
+{
+	size_t wanted = upload->capacity * 2;
+	uint8_t *grown;
+
+	if (size <= upload->capacity - upload->have || upload->capacity == upload->capacity_max || upload->busy)
+		return;
+	if (wanted < upload->have + size)
+		wanted = upload->have + size;
+	if (wanted > upload->capacity_max)
+		wanted = upload->capacity_max;
+	if (!budget_grow(&upload->reapi->uploads, &upload->share, wanted)) {
+		upload->result = UPLOAD_CROWDED;
+		return;
+	}
+	grown = realloc(upload->data, wanted);
+	if (!grown) {
+		upload->result = ERR_RAISE(-ENOMEM);
+		return;
+	}
+	upload->data = grown;
+	upload->capacity = wanted;
+}
+
 size_t upload_write(struct upload *upload, struct span data)
 {
-	size_t room = upload->capacity - upload->have, size = data.size < room ? data.size : room;
+	size_t room, size;
 
 	CHECK(!upload->finishing);
 	if (!upload->granted) {
@@ -113,8 +139,12 @@ size_t upload_write(struct upload *upload, struct span data)
 	}
 	if (upload->result == STORE_OK && data.size > upload->digest.size - upload->bytes)
 		upload->result = UPLOAD_TOO_LONG;
+	if (upload->result == STORE_OK)
+		upload_make_room(upload, data.size);
 	if (upload->result != STORE_OK)
 		return data.size;
+	room = upload->capacity - upload->have;
+	size = data.size < room ? data.size : room;
 	if (size) {
 		memcpy(upload->data + upload->have, data.data, size);
 		upload->have += size;
@@ -290,7 +320,7 @@ static bool upload_go_on(struct upload *upload)
 
 	if (good && upload->cut && (upload->finishing || upload->cut_bytes >= UPLOAD_BATCH_BYTES)) {
 		upload_put_chunks(upload);
-	} else if (upload->refused && (!good || upload->have < upload->capacity)) {
+	} else if (upload->refused && (!good || upload->have < upload->capacity || upload->capacity < upload->capacity_max)) {
 		upload->refused = false;
 		upload->on_room(upload);
 	} else if (!upload->finishing) {

@@ -15,12 +15,13 @@
 #include "gateway/reapi/reapi.h"
 
 #define UPLOAD_BUFFER_BYTES (4u << 20)           /* of a blob that is cut: two of the longest chunks */
+#define UPLOAD_FIRST_BYTES  (64u << 10)          /* of memory, until more than that has come */
 #define UPLOAD_BATCH_BYTES  (1u << 20)           /* of chunks that are hashed and put together, if there are as many */
 #define UPLOAD_CHUNKS_MAX   33                   /* in the buffer: none but the last is shorter than 128 KiB */
 #define UPLOAD_UUID_BYTES_MAX 128
 
 /* Positive results besides STORE_OK and STORE_FULL. */
-enum { UPLOAD_WRONG = 64, UPLOAD_TOO_LONG = 65 };
+enum { UPLOAD_WRONG = 64, UPLOAD_TOO_LONG = 65, UPLOAD_CROWDED = 66 };   /* the last: no memory to go on; to be tried again */
 
 enum upload_stage {
 	UPLOAD_COMING,
@@ -48,7 +49,7 @@ struct upload {
 	enum upload_stage stage;
 	bool granted, refused, finishing, destroyed, stepping, busy;
 	uint8_t *data;
-	size_t have, capacity;
+	size_t have, capacity, capacity_max;
 	struct sha256_stream whole;
 	struct cutter cutter;
 	size_t fed, cut_bytes;           /* of the pending chunk; of those that are cut and not put */
@@ -64,17 +65,23 @@ struct upload {
 	struct pair pair;
 };
 
-/* What an upload of it will ask of reapi.uploads. */
-static inline uint64_t upload_memory(const struct digest *digest)
+/* What an upload will ask of reapi.uploads at first: all that it can need, or what an unknown part of it needs. */
+static inline uint64_t upload_memory(const struct digest *digest, bool whole)
 {
-	return pair_wanted(digest) ? UPLOAD_BUFFER_BYTES : digest->size;
+	uint64_t most = pair_wanted(digest) ? UPLOAD_BUFFER_BYTES : digest->size;
+
+	return whole || most < UPLOAD_FIRST_BYTES ? most : UPLOAD_FIRST_BYTES;
 }
 
-/* NULL: out of memory. The digest's size is at most REAPI_BLOB_BYTES_MAX. on_room follows, perhaps from inside. */
+/* NULL: out of memory. The digest's size is at most REAPI_BLOB_BYTES_MAX. */
 struct upload *upload_create(struct reapi *reapi, const struct scope *scope, const struct digest *digest,
                              void (*on_room)(struct upload *upload), void (*on_done)(struct upload *upload), void *owner);
-/* Starts what upload_create() made: so that the owner knows it before the first event. */
-void upload_start(struct upload *upload);
+/*
+ * Asks for memory; on_room follows, perhaps from inside. `whole`: all of the blob is there to be written at once. Otherwise more
+ * memory is taken as more comes, and where there is none the upload is given up: who waited for it in mid-blob might hold what
+ * others need to come to their end.
+ */
+void upload_start(struct upload *upload, bool whole);
 /* How many bytes were taken; fewer than all: on_room follows. */
 size_t upload_write(struct upload *upload, struct span data);
 void upload_finish(struct upload *upload);

@@ -22,6 +22,7 @@ static const char *const services[] = {
 	"build.bazel.remote.execution.v2.Execution",
 	"google.bytestream.ByteStream",
 	"grpc.health.v1.Health",
+	"google.longrunning.Operations",
 	"grpc.reflection.v1.ServerReflection",
 	"grpc.reflection.v1alpha.ServerReflection",
 	"sluice.v1.Store",

@@ -27,7 +27,6 @@
 
 #define WRITE_PLAIN_BYTES  (128u << 10)  /* of what is decompressed at a time */
 #define WRITE_WINDOW_LOG   23            /* the largest window of a compressed write: 8 MiB */
-#define WRITE_SWEEP_NS     5000000000u
 #define WRITE_CROWDED_NS   10000000000u  /* REAPI_WRITE_IDLE_NS while others are refused for lack of memory */
 #define QUERY_BYTES_MAX    4096
 
@@ -46,6 +45,7 @@ struct write {
 	struct access_caller caller;
 	enum write_state state;
 	bool closed, stepping, finish, room;
+	bool asking;                     /* `presence` is in flight: also when the write has been refused meanwhile */
 	struct scope scope;
 	char name[REAPI_RESOURCE_BYTES_MAX];
 	size_t name_size;
@@ -119,6 +119,12 @@ static void write_answer(struct write *write, int64_t committed)
 		call_finish(&write->call, GRPC_INTERNAL, "the response could not be queued");
 }
 
+static void write_fail_crowded(struct write *write)
+{
+	write->reapi->crowded_ns = ring_now_ns(write->reapi->cas->ring);
+	write_fail(write, GRPC_RESOURCE_EXHAUSTED, "too many writes at a time; try again");
+}
+
 static void write_fail_upload(struct write *write)
 {
 	const struct upload *upload = write->upload;
@@ -135,6 +141,9 @@ static void write_fail_upload(struct write *write)
 	case UPLOAD_TOO_LONG:
 		write_fail(write, GRPC_INVALID_ARGUMENT, "more data than the size in the resource name");
 		break;
+	case UPLOAD_CROWDED:
+		write_fail_crowded(write);
+		break;
 	default:
 		status = rpc_store_status(upload->result, &why);
 		write_fail(write, status, why);
@@ -142,16 +151,6 @@ static void write_fail_upload(struct write *write)
 }
 
 /* ---- who waits for whom ---- */
-
-static void sweep_on_timer(struct op *op, int32_t res);
-
-static void sweep_want(struct reapi *reapi)
-{
-	if (op_in_flight(&reapi->sweep) || reapi->closing || (list_empty(&reapi->writes) && list_empty(&reapi->orphans)))
-		return;
-	reapi->sweep.fn = sweep_on_timer;
-	ring_timer(reapi->cas->ring, &reapi->sweep, WRITE_SWEEP_NS);
-}
 
 static void orphan_drop(struct upload *upload)
 {
@@ -163,10 +162,8 @@ static void orphan_drop(struct upload *upload)
 	upload_destroy(upload);
 }
 
-static void sweep_on_timer(struct op *op, int32_t res)
+void writes_sweep(struct reapi *reapi, uint64_t now)
 {
-	struct reapi *reapi = container_of(op, struct reapi, sweep);
-	uint64_t now = ring_now_ns(reapi->cas->ring);
 	bool crowded = reapi->crowded_ns && now - reapi->crowded_ns < WRITE_CROWDED_NS;
 	uint64_t idle_max = crowded ? WRITE_CROWDED_NS : REAPI_WRITE_IDLE_NS;
 
@@ -184,14 +181,12 @@ static void sweep_on_timer(struct op *op, int32_t res)
 		reapi->counters.uploads_expired++;
 		write_fail(write, GRPC_DEADLINE_EXCEEDED, "nothing came for too long: begin the write again");
 	}
-	sweep_want(reapi);
 }
 
 void writes_close(struct reapi *reapi)
 {
 	while (!list_empty(&reapi->orphans))
 		orphan_drop(container_of(reapi->orphans.next, struct upload, link));
-	ring_cancel(reapi->cas->ring, &reapi->sweep);
 }
 
 /* Those that nobody may ever come back to have memory that somebody wants. */
@@ -246,7 +241,7 @@ static void write_orphan(struct write *write)
 	list_append(&reapi->orphans, &upload->link);
 	reapi->orphans_count++;
 	orphans_make_room(reapi, 0);
-	sweep_want(reapi);
+	reapi_watch(reapi);
 }
 
 /* ---- the upload's events ---- */
@@ -423,9 +418,8 @@ static bool write_begin(struct write *write)
 	 * Only who has sent all already waits in line. What others still send would fill the connection's window behind their
 	 * backs, and those whose turn it is would wait for bytes that cannot come any more.
 	 */
-	if (!orphans_make_room(write->reapi, upload_memory(&write->resource.digest)) && !write->finish) {
-		write->reapi->crowded_ns = ring_now_ns(write->reapi->cas->ring);
-		write_fail(write, GRPC_RESOURCE_EXHAUSTED, "too many writes at a time; try again");
+	if (!orphans_make_room(write->reapi, upload_memory(&write->resource.digest, write->finish)) && !write->finish) {
+		write_fail_crowded(write);
 		return false;
 	}
 	upload = upload_create(write->reapi, &write->scope, &write->resource.digest, on_room, on_done, write);
@@ -436,7 +430,7 @@ static bool write_begin(struct write *write)
 	memcpy(upload->uuid, write->resource.uuid.data, write->resource.uuid.size);
 	upload->uuid_size = write->resource.uuid.size;
 	write->upload = upload;
-	upload_start(upload);
+	upload_start(upload, write->finish);
 	return true;
 }
 
@@ -446,10 +440,13 @@ static void write_on_presence(struct presence *presence)
 	const char *text;
 	enum grpc_status status;
 
+	write->asking = false;
 	if (write->closed) {
 		write_free(write);
 		return;
 	}
+	if (write->state != WRITE_ASKING)
+		return;
 	if (presence->result < 0) {
 		status = rpc_store_status(presence->result, &text);
 		write_fail(write, status, text);
@@ -582,10 +579,12 @@ static void write_on_message(struct call *call, struct span message)
 	write->finish = request.finish_write;
 	write->rest = request.data;
 	write->reapi->counters.bytes_received += request.data.size;
-	if (write->state == WRITE_ASKING)
+	if (write->state == WRITE_ASKING) {
+		write->asking = true;
 		presence_look(&write->presence);
-	else
+	} else {
 		write_step(write);
+	}
 	if (write->state == WRITE_ASKING || write->state == WRITE_TAKING)
 		write_keep_rest(write);
 }
@@ -615,7 +614,7 @@ static void write_on_closed(struct call *call, enum grpc_status status, struct s
 	struct write *write = container_of(call, struct write, call);
 
 	write->closed = true;
-	if (write->state == WRITE_ASKING)
+	if (write->asking)
 		return;
 	write_orphan(write);
 	write_free(write);
@@ -645,7 +644,7 @@ int bytestream_write(struct reapi *reapi, const struct server_request *request, 
 	write->idle_since_ns = ring_now_ns(reapi->cas->ring);
 	reapi->open++;
 	list_append(&reapi->writes, &write->link);
-	sweep_want(reapi);
+	reapi_watch(reapi);
 	call_accept(&write->call, request->stream, request->head, REAPI_MESSAGE_BYTES_MAX, &write_events, write);
 	return 0;
 }

@@ -6,5 +6,7 @@
 
 #include "gateway/reapi/reapi.h"
 
-/* Gives up what waits for clients that might return, and stops looking for idle ones. */
+/* Ends what waits for too long. */
+void writes_sweep(struct reapi *reapi, uint64_t now);
+/* Gives up what waits for clients that might return. */
 void writes_close(struct reapi *reapi);

@@ -55,6 +55,8 @@ static inline bool op_in_flight(const struct op *op)
 
 enum ring_engine { RING_ENGINE_AUTO, RING_ENGINE_URING, RING_ENGINE_EPOLL };
 
+#define RING_SOCKETS_MAX 65536u          /* sockets_max is at most this */
+
 struct ring_config {
 	enum ring_engine engine;
 	uint32_t entries;                /* SQ entries; 0: 512. CQ is 16 times that */

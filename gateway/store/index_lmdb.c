@@ -14,8 +14,18 @@
 #include "gateway/base/check.h"
 #include "gateway/base/err.h"
 #include "gateway/store/bytes.h"
+#include "gateway/store/filter.h"
 
 #define LMDB_DIR "index"
+
+/* What a blob's rows take of the map, at least: the filter is made for as many as fit. */
+#define BLOB_ROWS_BYTES 160
+#define BLOB_KEY_BYTES  32
+/* Rows that a look-up takes along for the filter, until that has seen all of them: about as long as 256 look-ups. */
+#define FILL_ROWS       1024
+#define PREFETCH_AHEAD  12
+#define SIFT_MAX        1024             /* keys that are sorted at a time */
+#define SORT_LEAST      64
 
 struct index {
 	struct ring *ring;
@@ -25,6 +35,10 @@ struct index {
 	struct list applies;             /* waiting; the first one is running when `work` is in flight */
 	struct op work;
 	struct index_usage usage;
+	struct filter filter;            /* of names in INDEX_BLOBS; set before a row is committed */
+	bool filter_done;                /* the rows that were there when the index was opened are in it, too */
+	uint8_t fill_key[INDEX_KEY_MAX]; /* where to go on with these */
+	size_t fill_key_size;
 };
 
 static const char *const table_names[INDEX_TABLES] = {
@@ -190,6 +204,7 @@ static void lmdb_close(struct index *index)
 		mdb_txn_abort(index->reader);
 	if (index->env)
 		mdb_env_close(index->env);
+	filter_fini(&index->filter);
 	free(index);
 }
 
@@ -202,6 +217,9 @@ static int lmdb_open(struct index **out, const struct index_config *config)
 		return ERR_RAISE(-ENOMEM);
 	index->ring = config->ring;
 	list_init(&index->applies);
+	/* Without memory for it every name may be there. */
+	if (config->ring)
+		(void)filter_init(&index->filter, config->map_bytes / BLOB_ROWS_BYTES);
 	r = lmdb_start(index, config);
 	if (r) {
 		lmdb_close(index);
@@ -214,28 +232,104 @@ static int lmdb_open(struct index **out, const struct index_config *config)
 
 /* ---- reading ---- */
 
+/* Some more of the rows that were there at the start; what came since is in the filter already. */
+static void lmdb_fill(struct index *index)
+{
+	MDB_val key = { .mv_data = index->fill_key, .mv_size = index->fill_key_size }, value;
+	MDB_cursor *cursor;
+	int r = mdb_cursor_open(index->reader, index->tables[INDEX_BLOBS], &cursor);
+
+	if (r)
+		return;
+	r = mdb_cursor_get(cursor, &key, &value, index->fill_key_size ? MDB_SET_RANGE : MDB_FIRST);
+	for (unsigned row = 0; !r && row < FILL_ROWS; row++) {
+		if (key.mv_size == BLOB_KEY_BYTES)
+			filter_add(&index->filter, key.mv_data);
+		r = mdb_cursor_get(cursor, &key, &value, MDB_NEXT);
+	}
+	if (r) {
+		index->filter_done = r == MDB_NOTFOUND;
+	} else {
+		index->fill_key_size = key.mv_size;
+		memcpy(index->fill_key, key.mv_data, key.mv_size);
+	}
+	mdb_cursor_close(cursor);
+}
+
+static bool lmdb_filters(struct index *index, const struct index_get *get)
+{
+	if (get->table != INDEX_BLOBS || get->key_size != BLOB_KEY_BYTES || !index->filter.blocks)
+		return false;
+	if (!index->filter_done)
+		lmdb_fill(index);
+	return index->filter_done && !filter_full(&index->filter);
+}
+
+static int lmdb_get_one(struct index *index, const struct index_get *get, size_t i)
+{
+	MDB_val key = { .mv_data = (void *)(uintptr_t)(get->keys + i * get->key_stride), .mv_size = get->key_size }, value;
+	int r = mdb_get(index->reader, index->tables[get->table], &key, &value);
+
+	if (r == MDB_NOTFOUND) {
+		get->sizes[i] = -1;
+		return 0;
+	}
+	if (r)
+		return lmdb_error(r);
+	get->sizes[i] = (int32_t)value.mv_size;
+	if (value.mv_size > get->value_stride)
+		value.mv_size = get->value_stride;
+	if (value.mv_size)
+		memcpy(get->values + i * get->value_stride, value.mv_data, value.mv_size);
+	return 0;
+}
+
+/* Keys that may be there go to the front of `which`; the others are answered. */
+static size_t lmdb_sift(struct index *index, const struct index_get *get, size_t from, size_t count, uint16_t which[static SIFT_MAX])
+{
+	bool filters = lmdb_filters(index, get);
+	size_t kept = 0;
+
+	for (size_t i = from; i < from + count; i++) {
+		if (filters && i + PREFETCH_AHEAD < from + count)
+			filter_prefetch(&index->filter, get->keys + (i + PREFETCH_AHEAD) * get->key_stride);
+		if (filters && !filter_may(&index->filter, get->keys + i * get->key_stride))
+			get->sizes[i] = -1;
+		else
+			which[kept++] = (uint16_t)(i - from);
+	}
+	return kept;
+}
+
+/* By their first byte: neighbours share the pages that lead to them, which is all that there is to gain. */
+static void lmdb_sort(const struct index_get *get, size_t from, uint16_t which[static SIFT_MAX], size_t count)
+{
+	uint16_t sorted[SIFT_MAX], ends[257] = { 0 };
+
+	for (size_t i = 0; i < count; i++)
+		ends[get->keys[(from + which[i]) * get->key_stride] + 1]++;
+	for (size_t byte = 1; byte < 257; byte++)
+		ends[byte] = (uint16_t)(ends[byte] + ends[byte - 1]);
+	for (size_t i = 0; i < count; i++)
+		sorted[ends[get->keys[(from + which[i]) * get->key_stride]]++] = which[i];
+	memcpy(which, sorted, count * sizeof(*which));
+}
+
 static int lmdb_get_all(struct index *index, struct index_get *get)
 {
-	MDB_val key, value;
-	int r;
+	uint16_t which[SIFT_MAX];
+	int r = 0;
 
-	for (size_t i = 0; i < get->count; i++) {
-		key.mv_data = (void *)(uintptr_t)(get->keys + i * get->key_stride);
-		key.mv_size = get->key_size;
-		r = mdb_get(index->reader, index->tables[get->table], &key, &value);
-		if (r == MDB_NOTFOUND) {
-			get->sizes[i] = -1;
-			continue;
-		}
-		if (r)
-			return lmdb_error(r);
-		get->sizes[i] = (int32_t)value.mv_size;
-		if (value.mv_size > get->value_stride)
-			value.mv_size = get->value_stride;
-		if (value.mv_size)
-			memcpy(get->values + i * get->value_stride, value.mv_data, value.mv_size);
+	for (size_t from = 0; from < get->count && !r; from += SIFT_MAX) {
+		size_t left = get->count - from, kept;
+
+		kept = lmdb_sift(index, get, from, left < SIFT_MAX ? left : SIFT_MAX, which);
+		if (kept >= SORT_LEAST)
+			lmdb_sort(get, from, which, kept);
+		for (size_t k = 0; k < kept && !r; k++)
+			r = lmdb_get_one(index, get, from + which[k]);
 	}
-	return 0;
+	return r;
 }
 
 static void lmdb_get(struct index *index, struct index_get *get)
@@ -326,7 +420,7 @@ static int lmdb_delete_group(MDB_cursor *cursor, const struct index_change *chan
 	return 0;
 }
 
-static int lmdb_change(MDB_cursor *cursor, const struct index_change *change)
+static int lmdb_change(struct index *index, MDB_cursor *cursor, const struct index_change *change)
 {
 	MDB_val key = { .mv_data = (void *)(uintptr_t)change->key, .mv_size = change->key_size };
 	MDB_val value = { .mv_data = (void *)(uintptr_t)change->value.data, .mv_size = change->value.size };
@@ -334,6 +428,8 @@ static int lmdb_change(MDB_cursor *cursor, const struct index_change *change)
 
 	switch (change->kind) {
 	case INDEX_PUT:
+		if (change->table == INDEX_BLOBS && change->key_size == BLOB_KEY_BYTES)
+			filter_add(&index->filter, change->key);
 		return mdb_cursor_put(cursor, &key, &value, 0);
 	case INDEX_DELETE:
 		r = mdb_cursor_get(cursor, &key, &value, MDB_SET_KEY);
@@ -358,7 +454,7 @@ static int lmdb_change_all(struct index *index, struct index_apply *apply, MDB_t
 		if (!cursors[change.table])
 			r = mdb_cursor_open(txn, index->tables[change.table], &cursors[change.table]);
 		if (!r)
-			r = lmdb_change(cursors[change.table], &change);
+			r = lmdb_change(index, cursors[change.table], &change);
 	}
 	for (int i = 0; i < INDEX_TABLES; i++)
 		if (cursors[i])

@@ -110,6 +110,7 @@ struct uploader_totals {
 	uint64_t blobs_delta;            /* of those sent: told by bases */
 	uint64_t blobs_again;            /* of those: sent whole after all, as the gateway did not have the base any more */
 	uint64_t blobs_promised;         /* not sent, as a sibling upload was sending them */
+	uint64_t blobs_answered, blobs_lacking;  /* of those asked about, directories left out in the latter */
 	uint64_t packs_fast;             /* of packs: those compressed less hard, as the link outran the core */
 	bool unchanged;                  /* the gateway had the root whole */
 };
@@ -120,6 +121,8 @@ struct uploader_events {                 /* each may be NULL, but on_done and on
 	 * that another upload of this tenant is sending are told of by the commit alone.
 	 */
 	void (*on_stored)(struct uploader *uploader, const struct digest *digests, size_t count);
+	/* The gateway has answered what it was asked about: the totals have it. */
+	void (*on_answered)(struct uploader *uploader);
 	/* A pack goes out, as a message of `wire_bytes` with its prefix. `pieces` with their bytes, borrowed. */
 	void (*on_pack)(struct uploader *uploader, const struct uploader_piece *pieces, size_t count, uint64_t wire_bytes);
 	void (*on_progress)(struct uploader *uploader, enum uploader_phase phase, uint64_t bytes_done, uint64_t bytes_total);

@@ -79,6 +79,7 @@ static void take_present(struct uploader *uploader, const struct uploader_list *
 
 static void take_absent(struct uploader *uploader, const struct uploader_list *list, const struct digest *digest)
 {
+	uploader->totals.blobs_lacking += list != &uploader->directories;
 	if (list != &uploader->directories)
 		uploader_miss(uploader, digest);
 	else if (digest_vector_add(&uploader->level, digest) < 0)
@@ -96,6 +97,7 @@ void uploader_take_answer(struct uploader *uploader, struct uploader_flight *fli
 		return;
 	}
 	list->answered += flight->count;
+	uploader->totals.blobs_answered += flight->count;
 	uploader->told.count = 0;
 	for (size_t i = 0; i < flight->count && uploader->state < UPLOADER_ENDING; i++) {
 		if (bit_list_get(answer.present, i))
@@ -108,6 +110,8 @@ void uploader_take_answer(struct uploader *uploader, struct uploader_flight *fli
 		list_clear(list);
 	if (uploader->told.count && uploader->state < UPLOADER_OVER)
 		uploader->config.events->on_stored(uploader, uploader->told.items, uploader->told.count);
+	if (uploader->config.events->on_answered && uploader->state < UPLOADER_OVER)
+		uploader->config.events->on_answered(uploader);
 }
 
 /* ---- down from the root ---- */

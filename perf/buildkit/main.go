@@ -27,6 +27,7 @@ type bench struct {
 func main() {
 	b := &bench{scope: &rig.Main{}}
 	rows := flag.String("rows", "cold,other,same,parallel,latency,lease,memory", "which rows, by name")
+	results := flag.String("results", "", "where the rows are kept as JSON; empty: nowhere")
 	flag.StringVar(&b.tree, "tree", "", "directory that is built (perf/buildkit/run makes one)")
 	flag.IntVar(&b.pairs, "pairs", 9, "interleaved runs of each way")
 	flag.StringVar(&rig.DaemonState, "state", "", "where daemons keep their roots; empty: /var/tmp")
@@ -46,6 +47,12 @@ func main() {
 			os.Exit(2)
 		}
 		run(b)
+		if *results != "" {
+			if err := b.Write(*results, map[string]any{"tree_bytes": b.bytes, "pairs": b.pairs}); err != nil {
+				fmt.Fprintln(os.Stderr, "buildkit:", err)
+				b.Failed = true
+			}
+		}
 	}
 	if !b.scope.Close() || b.Failed {
 		os.Exit(1)

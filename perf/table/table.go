@@ -10,6 +10,7 @@ import (
 	"math"
 	"os"
 	"path/filepath"
+	"slices"
 	"sort"
 	"time"
 )
@@ -99,6 +100,13 @@ type Limit struct {
 // AtMost makes one.
 func AtMost(what string, value, most float64) Limit { return Limit{what, value, most} }
 
+// Figure is one number of a row that is told and not judged.
+type Figure struct {
+	Name  string  `json:"name"`
+	Value float64 `json:"value"`
+	Unit  string  `json:"unit"`
+}
+
 // Row is one as it was measured.
 type Row struct {
 	Name   string            `json:"name"`
@@ -106,6 +114,8 @@ type Row struct {
 	Limits []Limit           `json:"limits"`
 	Void   bool              `json:"void,omitempty"`
 	Notes  []string          `json:"notes,omitempty"`
+	// What is not in samples: percentiles, fits.
+	Figures []Figure `json:"figures,omitempty"`
 }
 
 // Table is all rows of a run.
@@ -113,6 +123,8 @@ type Table struct {
 	Rows   []Row
 	Failed bool
 	notes  []string
+	// of the next row
+	figures []Figure
 }
 
 // Note is a line under the next row.
@@ -120,12 +132,17 @@ func (t *Table) Note(format string, arguments ...any) {
 	t.notes = append(t.notes, fmt.Sprintf(format, arguments...))
 }
 
-var order = []string{"straight", "sluice", "edge", "rsync", "floor"}
+// Figure is a number of the next row.
+func (t *Table) Figure(name string, value float64, unit string) {
+	t.figures = append(t.figures, Figure{name, value, unit})
+}
+
+var order = []string{"straight", "sluice", "edge", "rsync", "tar", "casync", "floor"}
 
 // Report prints a row and judges it.
 func (t *Table) Report(name string, ways map[string]Series, limits ...Limit) {
-	row := Row{Name: name, Ways: ways, Limits: limits, Notes: t.notes}
-	t.notes = nil
+	row := Row{Name: name, Ways: ways, Limits: limits, Notes: t.notes, Figures: t.figures}
+	t.notes, t.figures = nil, nil
 	fmt.Printf("\n%s\n", name)
 	for _, way := range order {
 		s, found := ways[way]
@@ -142,6 +159,9 @@ func (t *Table) Report(name string, ways map[string]Series, limits ...Limit) {
 			fmt.Printf("; bytes min %.0f, median %.0f, max %.0f", Least(bytes), Median(bytes), Most(bytes))
 		}
 		fmt.Println()
+	}
+	for _, figure := range row.Figures {
+		fmt.Printf("  %-60s %10.3f %s\n", figure.Name, figure.Value, figure.Unit)
 	}
 	for _, note := range row.Notes {
 		fmt.Printf("  %s\n", note)
@@ -163,7 +183,27 @@ func (t *Table) Report(name string, ways map[string]Series, limits ...Limit) {
 	t.Rows = append(t.Rows, row)
 }
 
-// Write keeps the rows as JSON, with what is said about the run.
+// merged are the rows of an earlier run, in their order, with this one's in the places of those that it measured again.
+func (t *Table) merged(path string) []Row {
+	var before struct{ Rows []Row }
+	data, err := os.ReadFile(path)
+	if err != nil || json.Unmarshal(data, &before) != nil {
+		return t.Rows
+	}
+	rows := before.Rows
+	for _, row := range t.Rows {
+		at := slices.IndexFunc(rows, func(old Row) bool { return old.Name == row.Name })
+		if at < 0 {
+			rows = append(rows, row)
+		} else {
+			rows[at] = row
+		}
+	}
+	return rows
+}
+
+// Write keeps the rows as JSON, with what is said about the run. Rows that are in the file already, and were not measured in
+// this run, stay there.
 func (t *Table) Write(path string, about map[string]any) error {
 	for i := range t.Rows {
 		for j := range t.Rows[i].Limits {
@@ -172,7 +212,7 @@ func (t *Table) Write(path string, about map[string]any) error {
 			}
 		}
 	}
-	about["rows"] = t.Rows
+	about["rows"] = t.merged(path)
 	data, err := json.MarshalIndent(about, "", " ")
 	if err != nil {
 		return err

@@ -257,15 +257,20 @@ static void what_is_asked_first_is_answered_here(void **state)
 	struct fixture *fixture = begin(state);
 	static const char *const paths[] = { CONTROL "ListWorkers", CONTROL "Info", BRIDGE "Ping" };
 	static const char *const answers[] = { "worker", "buildkit", "frontend.return" };
+	struct client_call *call;
 
 	for (unsigned i = 0; i < 3; i++) {
-		struct client_call *call;
 		struct span answer;
 
 		assert_int_equal(client_unary(client_of(fixture, 0), paths[i], (struct span){ 0 }, &call, &answer), CLIENT_OK);
 		assert_non_null(memmem(answer.data, answer.size, answers[i], strlen(answers[i])));
 		client_call_close(call);
 	}
+	/* buildx asks after each build whether there is a history: of a Ref that nobody has. */
+	call = call_with(client_of(fixture, 0), CONTROL "ListenBuildHistory", NULL, NULL, NULL, NULL);
+	assert_int_equal(client_send(call, span_text("\x08\x01\x12\x1f" "buildx-test-history-api-feature\x18\x01"), 0), CLIENT_OK);
+	client_send_end(call);
+	ends(call, GRPC_OK, NULL);
 	/* Nothing was opened for it. */
 	builder_until_connections(&fixture->builders[0], 1);
 	end(fixture);

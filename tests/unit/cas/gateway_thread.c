@@ -61,6 +61,7 @@ static void on_drain(struct post *post)
 {
 	struct gateway_thread *gateway = container_of(post, struct gateway_thread, drain);
 
+	execute_drain(&gateway->parts.execute);
 	if (gateway->parts.pool)
 		pool_drain(gateway->parts.pool);
 	server_drain(gateway->parts.server, 10000000000u);
@@ -91,6 +92,16 @@ static int run_start(void *context, const struct server_request *request, char *
 	return execute_start(&((struct gateway_parts *)context)->execute, request, why, why_size);
 }
 
+static int wait_start(void *context, const struct server_request *request, char *why, size_t why_size)
+{
+	return execute_wait_start(&((struct gateway_parts *)context)->execute, request, why, why_size);
+}
+
+static int cancel_start(void *context, const struct server_request *request, char *why, size_t why_size)
+{
+	return execute_cancel_start(&((struct gateway_parts *)context)->execute, request, why, why_size);
+}
+
 static int reapi_method_start(void *context, const struct server_request *request, char *why, size_t why_size)
 {
 	return reapi_start(&((struct gateway_parts *)context)->reapi, request, why, why_size);
@@ -111,7 +122,8 @@ static void on_conn_closed(void *context, struct conn *conn)
 
 static const struct server_method own_methods[] = {
 	{ SLUICE_PUSH, push_start }, { SLUICE_FETCH, fetch_start }, { SLUICE_PIN, pin_start },
-	{ SLUICE_ATTACH, attach_start }, { REAPI_EXECUTE, run_start },
+	{ SLUICE_ATTACH, attach_start }, { REAPI_EXECUTE, run_start }, { REAPI_WAIT_EXECUTION, wait_start },
+	{ REAPI_CANCEL_OPERATION, cancel_start },
 	{ REAPI_CAPABILITIES, reapi_method_start }, { REAPI_FIND_MISSING, reapi_method_start },
 	{ REAPI_BATCH_UPDATE, reapi_method_start }, { REAPI_BATCH_READ, reapi_method_start },
 	{ REAPI_GET_TREE, reapi_method_start }, { REAPI_SPLIT, reapi_method_start },
@@ -156,7 +168,9 @@ static void gateway_services(struct gateway_thread *gateway)
 	cas_init(&parts->cas);
 	parts->execute = (struct execute_service){
 		.cas = &parts->cas, .pool = parts->pool, .allow_host_root = !gateway->options.refuse_host_root,
+		.linger_ns = gateway->options.linger_ns,
 	};
+	execute_init(&parts->execute);
 	parts->reapi = (struct reapi){ .cas = &parts->cas, .pool = parts->pool };
 	reapi_init(&parts->reapi);
 }
@@ -238,7 +252,7 @@ static void *gateway_run(void *context)
 	gateway_open(gateway);
 	pthread_barrier_wait(&gateway->ready);
 	/* When all connections have gone, what they began still lands; a call that never ends hangs the test. */
-	while (!gateway->drained || !cas_idle(&parts->cas) || !reapi_idle(&parts->reapi) || parts->execute.open ||
+	while (!gateway->drained || !cas_idle(&parts->cas) || !reapi_idle(&parts->reapi) || !execute_idle(&parts->execute) ||
 	       (parts->buildkit && !buildkit_idle(parts->buildkit)))
 		ring_run(parts->ring, UINT64_MAX);
 	must(parts->cas.packs.busy || parts->cas.closures.busy, "a gate was not left", "");
@@ -250,6 +264,7 @@ static void *gateway_run(void *context)
 	while (parts->executors && !executors_idle(parts->executors))
 		ring_run(parts->ring, UINT64_MAX);
 	executors_destroy(parts->executors);
+	execute_fini(&parts->execute);
 	pool_destroy(parts->pool);
 	store_close(parts->store, on_closed, gateway);
 	while (!gateway->closed)

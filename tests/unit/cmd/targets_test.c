@@ -1,6 +1,7 @@
 /*
  * Shows of a file of targets: what is read, in which order targets come; each fault with its line; which path is whose
- * input, with the meaning that .dockerignore gives to patterns; and that what is affected spreads along needs.
+ * input, with the meaning that .dockerignore gives to patterns; that what is affected spreads along needs; what a target runs,
+ * and what it is made of.
  */
 #include <setjmp.h>
 #include <stdarg.h>
@@ -94,9 +95,10 @@ static void each_fault_has_its_line(void **state)
 	expect_fault("a: b\n", "t.yaml:1: unknown key `a`; the file begins with `targets:`");
 	expect_fault("targets: x\n", "t.yaml:1: `targets` is a mapping, of names to what they are made of");
 	expect_fault("targets:\n  a: x\n", "t.yaml:2: target `a` is to have `paths:`, `needs:` or both below it");
-	expect_fault("targets:\n  a:\n    path: x\n", "t.yaml:3: unknown key `path` of target `a`: it has `paths` and `needs`, each a list");
+	expect_fault("targets:\n  a:\n    path: x\n", "t.yaml:3: unknown key `path` of target `a`: it has `paths`, `needs`, `run`, `outputs`, `env`, `image`, `workdir` and "
+	             "`timeout`");
 	expect_fault("targets:\n  a:\n    paths:\n      x: y\n",
-	             "t.yaml:4: unknown key `paths` of target `a`: it has `paths` and `needs`, each a list");
+	             "t.yaml:4: unknown key `paths` of target `a`: it has `paths` and `needs`, each a list, and what it runs");
 	expect_fault("targets:\n  a: {paths: x}\n  a: {paths: y}\n", "t.yaml:3: `a` is there twice");
 	expect_fault("targets:\n  a:\n    paths:\n      - x\n      - '[b'\n", "t.yaml:5: `[b`: the pattern has a '[' without a ']'");
 	expect_fault("targets:\n  a:\n    paths:\n      - '#x'\n", "t.yaml:4: a pattern is empty, begins with # or holds a line feed");
@@ -202,9 +204,66 @@ static void what_is_affected_spreads(void **state)
 	targets_destroy(targets);
 }
 
+static void what_a_target_runs(void **state)
+{
+	struct targets *targets = parse("targets:\n"
+	                                "  line: { run: make all, outputs: [a, b], env: X=1, image: i, workdir: w, timeout: 90s }\n"
+	                                "  list: { run: [make, all], env: [A, B=2] }\n"
+	                                "  none: { paths: x }\n");
+	const struct target_command *command = targets_command(targets, place(targets, "line"));
+
+	assert_true(command->shell);
+	assert_int_equal(command->arguments.count, 1);
+	assert_string_equal(command->arguments.items[0], "make all");
+	assert_int_equal(command->outputs.count, 2);
+	assert_string_equal(command->outputs.items[1], "b");
+	assert_string_equal(command->environment.items[0], "X=1");
+	assert_string_equal(command->image, "i");
+	assert_string_equal(command->working_directory, "w");
+	assert_int_equal(command->timeout_ns, 90000000000u);
+	command = targets_command(targets, place(targets, "list"));
+	assert_false(command->shell);
+	assert_int_equal(command->arguments.count, 2);
+	assert_int_equal(command->environment.count, 2);
+	assert_null(command->image);
+	assert_int_equal(targets_command(targets, place(targets, "none"))->arguments.count, 0);
+	targets_destroy(targets);
+	expect_fault("targets:\n  a:\n    run: \"\"\n", "t.yaml:3: `run` is a command: a line for the shell, or a list of arguments");
+	expect_fault("targets:\n  a:\n    timeout: soon\n", "t.yaml:3: `timeout` is a time, such as 10m");
+	expect_fault("targets:\n  a:\n    image: [a]\n", "t.yaml:3: one value is wanted, not none and no list");
+}
+
+static void what_a_target_is_made_of(void **state)
+{
+	static const struct {
+		const char *path;
+		enum target_part part;
+	} parts[] = {
+		{ "server", TARGETS_PART }, { "server/a", TARGETS_WHOLE }, { "server/doc", TARGETS_NO_PART },
+		{ "proto", TARGETS_WHOLE }, { "proto/x", TARGETS_WHOLE },        /* needed by what it needs */
+		{ "deep", TARGETS_MAY_HOLD }, { "deep/er", TARGETS_MAY_HOLD }, { "deep/er/x.c", TARGETS_WHOLE }, { "deep/x.c", TARGETS_NO_PART },
+		{ "deeper", TARGETS_NO_PART }, { "tools", TARGETS_NO_PART }, { "any", TARGETS_MAY_HOLD },
+	};
+	struct targets *targets = parse("targets:\n"
+	                                "  server: { paths: [server, \"!server/doc\", deep/er/x.c], needs: middle }\n"
+	                                "  middle: { needs: proto }\n"
+	                                "  proto: { paths: [proto, /any/*/y] }\n"
+	                                "  tools: { paths: [\"**/tools\"] }\n");
+	size_t server = place(targets, "server"), tools = place(targets, "tools");
+
+	for (size_t i = 0; i < sizeof(parts) / sizeof(parts[0]); i++)
+		if (targets_part(targets, server, parts[i].path) != parts[i].part)
+			fail_msg("%s: %d", parts[i].path, targets_part(targets, server, parts[i].path));
+	assert_int_equal(targets_part(targets, tools, "a"), TARGETS_MAY_HOLD);
+	assert_int_equal(targets_part(targets, tools, "a/tools"), TARGETS_WHOLE);
+	targets_destroy(targets);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
+		cmocka_unit_test(what_a_target_runs),
+		cmocka_unit_test(what_a_target_is_made_of),
 		cmocka_unit_test(targets_come_after_what_they_need),
 		cmocka_unit_test(each_fault_has_its_line),
 		cmocka_unit_test(what_is_no_yaml_is_told),

@@ -381,6 +381,28 @@ static void what_was_edited_is_told_by_what_it_was(void **state)
 		fail_msg("%lu bytes were sent for %lu that were edited", (unsigned long)bytes_sent, (unsigned long)bytes);
 }
 
+/* More than the window of what the gateway has: it is asked about a little of each window, and what it lacks all the same is sent. */
+static void a_full_window_is_no_reason_to_ask_about_all(void **state)
+{
+	struct give first, other;
+	uint64_t sent, asked;
+
+	rig_tree_make(&tree, 1000, 16);
+	first = give_once_as("app:other", &tree, NULL, &sent);
+	service.window_bytes = 8 << 20;
+	asked = service.counters.blobs_asked;
+	other = give_once(&tree, &first.root, &sent);
+	assert_int_equal(sent, tree_bytes());
+	assert_true(digest_equal(&first.root, &other.root));
+	assert_int_equal(other.told.bytes_sent, 0);
+	assert_true(service.counters.blobs_asked > asked && service.counters.blobs_asked - asked <= 10 * GIVER_SAMPLE_AGAIN);
+	for (uint32_t i = 0; i < tree.count; i += 250)
+		tree.files[i].seed += 88888;
+	other = give_once_as("app:third", &tree, &first.root, &sent);
+	assert_false(digest_equal(&first.root, &other.root));
+	assert_committed(&other);
+}
+
 static void a_file_is_read_once(void **state)
 {
 	struct rig_client *clients[3];
@@ -598,6 +620,7 @@ static uint32_t last_file(void)
  */
 static void what_is_waited_for_comes_first(void **state)
 {
+	static struct rig_tree small;
 	struct rig_client *client;
 	static struct give give;
 	uint32_t urgent[2] = { 0 };
@@ -610,6 +633,8 @@ static void what_is_waited_for_comes_first(void **state)
 	gateway_thread_stop(gateway, true);
 	gateway = gateway_thread_start(&(struct gateway_thread_options){ 0 });
 	snprintf(upstream.address.host, sizeof(upstream.address.host), "%s/sock", gateway_thread_path(gateway));
+	rig_tree_make(&small, 5, 18);
+	(void)give_once_as("app:warm", &small, NULL, &sent);     /* the new gateway is connected */
 	known_fini(&service.known);
 	known_init(&service.known);
 	/* Of the first files each is as it was, the others have changed; one of those that have not is waited for. */
@@ -728,6 +753,7 @@ int main(int argc, char **argv)
 		TEST(what_is_known_is_neither_read_nor_sent),
 		TEST(what_others_pushed_is_not_asked_about),
 		TEST(what_was_edited_is_told_by_what_it_was),
+		TEST(a_full_window_is_no_reason_to_ask_about_all),
 		TEST(a_file_is_read_once),
 		TEST(times_of_some),
 		TEST(times_may_be_distrusted),

@@ -2,8 +2,9 @@
  * Shows what becomes of an action, over real sockets, with a stand-in for the executor host that does what the test
  * says: output comes as it is made and the result at the end; a success is answered from the cache, for other clients of
  * the tenant too, but not in another environment, for another tenant, or when what it names is gone; failures are not
- * cached. And each way in which it goes wrong: the slot dies, the host dies, the caller leaves or does not read, the
- * queue is full, the gateway is told to stop.
+ * cached. Equal actions share one run, and an operation is found and cancelled by its name. And each way in which it goes
+ * wrong: the slot dies, the host dies, the caller leaves, breaks off or does not read, the queue is full, the gateway is
+ * told to stop.
  */
 #include <setjmp.h>
 #include <stdarg.h>
@@ -11,6 +12,7 @@
 #include <stdatomic.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <sys/wait.h>
 #include <unistd.h>
 #include <cmocka.h>
 
@@ -24,16 +26,26 @@ static struct gateway_thread *gateway;
 static struct client *client;
 static struct stand_in *control, *slot;
 
-static int setup(void **state)
+static int setup_with(uint64_t linger_ns)
 {
 	gateway = gateway_thread_start(&(struct gateway_thread_options){
-		.executors = true,
+		.executors = true, .linger_ns = linger_ns,
 		/* SHA-256 of "token-a" */
 		.tokens = "a70bf50e531ce1a817561f2f5d5b6645d4e806becf58ccc5e8cf6b8045a090a8 acme all\n" });
 	client = gateway_thread_client(gateway, NULL);
 	control = stand_in_attach(gateway, 0);
 	slot = stand_in_attach(gateway, 1);
 	return 0;
+}
+
+static int setup(void **state)
+{
+	return setup_with(0);
+}
+
+static int setup_lingering(void **state)
+{
+	return setup_with(1000000000);
 }
 
 static int teardown(void **state)
@@ -99,10 +111,17 @@ static struct caller hit(struct client *from, const struct digest *action, uint8
 
 static void output_comes_and_then_the_result(void **state)
 {
-	struct digest root = { .size = 42, .hash = { 1 } }, action = action_upload(client, "cc", &root);
-	struct caller caller = caller_ask(client, &action);
+	struct small_tree tree;
 	struct assignment job;
+	struct digest root, action;
+	struct caller caller;
 
+	small_tree_make(&tree, "input a", "input b");
+	commit_whole(client, &tree);
+	root = tree.digests[3];
+	small_tree_free(&tree);
+	action = action_upload(client, "cc", &root);
+	caller = caller_ask(client, &action);
 	stand_in_resolve(control, 1, NULL);
 	job = stand_in_take(slot);
 	assert_string_equal(job.argument, "cc");
@@ -346,7 +365,7 @@ static void who_waits_is_told_when_the_host_dies(void **state)
 
 static void callers_may_leave(void **state)
 {
-	struct digest action = action_upload(client, "leave", NULL);
+	struct digest action = action_upload_unshared(client, "leave");
 	struct caller running = caller_ask(client, &action), waiting, resolving;
 	struct assignment job;
 
@@ -381,26 +400,176 @@ static void callers_may_leave(void **state)
 	assert_int_equal(running.exit_code, 0);
 }
 
-static void two_with_the_same_action_both_run(void **state)
+static void two_with_the_same_action_share_it(void **state)
 {
-	struct stand_in *second = stand_in_attach(gateway, 2);
-	struct digest action = action_upload(client, "same", NULL);
-	struct caller one = caller_ask(client, &action), two;
+	struct client *second = gateway_thread_client(gateway, NULL);
+	struct digest action = action_upload(client, "same", NULL), never = action_upload_unshared(client, "never");
+	struct caller one = caller_ask(client, &action), two, three;
+	struct stand_in *other_slot;
 	struct assignment jobs[2];
 
 	stand_in_resolve(control, 1, NULL);
-	two = caller_ask(client, &action);
-	stand_in_resolve(control, 1, NULL);
 	jobs[0] = stand_in_take(slot);
-	jobs[1] = stand_in_take(second);
-	assert_true(jobs[0].id != jobs[1].id);
+	other_slot = stand_in_attach(gateway, 2);
+	stand_in_output(slot, jobs[0].id, 1, "before ");
+	caller_until_output(&one, 7);
+	two = caller_ask(second, &action);
+	stand_in_resolve(control, 1, NULL);
+	caller_until_output(&two, 7);            /* what came before he did */
+	assert_string_equal(one.name, two.name);
+	three = caller_ask(second, &action);     /* in another environment it is another one */
+	stand_in_resolve(control, 2, NULL);
+	jobs[1] = stand_in_take(other_slot);
+	stand_in_finish(other_slot, jobs[1].id, 1, NULL);
+	caller_finish(&three);
+	assert_int_equal(three.exit_code, 1);
+	assert_string_not_equal(three.name, one.name);
+	caller_leave(&one);                      /* the other one still waits */
+	stand_in_output(slot, jobs[0].id, 1, "after\n");
 	stand_in_finish(slot, jobs[0].id, 0, NULL);
-	stand_in_finish(second, jobs[1].id, 0, NULL);
-	caller_finish(&one);
 	caller_finish(&two);
-	assert_true(one.done && two.done && !one.cached && !two.cached);
+	assert_true(two.done && !two.cached);
+	assert_string_equal(two.output[0], "before after\n");
 	hit(client, &action, 1);
-	stand_in_lose(second);
+	/* One whose result is not to be kept is nobody else's. */
+	one = caller_ask(client, &never);
+	stand_in_resolve(control, 1, NULL);
+	two = caller_ask(second, &never);
+	stand_in_resolve(control, 1, NULL);
+	caller_until_started(&one);
+	caller_until_started(&two);
+	assert_string_not_equal(one.name, two.name);
+	caller_leave(&one);
+	caller_leave(&two);
+	stand_in_finish(slot, stand_in_take(slot).id, 0, NULL);
+	stand_in_finish(other_slot, stand_in_take(other_slot).id, 0, NULL);
+	wait_for((struct gauges){ .slots = 2 });
+	stand_in_lose(other_slot);
+	client_close(second);
+}
+
+static void an_operation_is_found_again(void **state)
+{
+	struct client *second = gateway_thread_client(gateway, NULL), *other = gateway_thread_client(gateway, "token-a");
+	struct digest action = action_upload(client, "again", NULL);
+	struct caller one = caller_ask(client, &action), two, three, stranger;
+	struct assignment job;
+
+	stand_in_resolve(control, 1, NULL);
+	job = stand_in_take(slot);
+	stand_in_output(slot, job.id, 2, "so far, ");
+	caller_until_started(&one);
+	two = caller_wait(second, &one);
+	caller_until_stderr(&two, 8);
+	assert_string_equal(two.name, one.name);
+	stranger = caller_wait(other, &one);     /* the name alone is not enough */
+	caller_finish(&stranger);
+	assert_int_equal(stranger.status, GRPC_NOT_FOUND);
+	caller_leave(&one);
+	stand_in_output(slot, job.id, 2, "and so on");
+	stand_in_finish(slot, job.id, 3, NULL);
+	caller_finish(&two);
+	assert_string_equal(two.output[1], "so far, and so on");
+	three = caller_wait(second, &one);       /* it is over: its end is still known */
+	caller_finish(&three);
+	assert_true(three.done && !three.cached);
+	assert_int_equal(three.exit_code, 3);
+	snprintf(one.name, sizeof(one.name), "operations/none");
+	three = caller_wait(second, &one);
+	caller_finish(&three);
+	assert_int_equal(three.status, GRPC_NOT_FOUND);
+	client_close(second);
+	client_close(other);
+}
+
+static void an_operation_is_cancelled_by_name(void **state)
+{
+	struct client *second = gateway_thread_client(gateway, NULL), *other = gateway_thread_client(gateway, "token-a");
+	struct digest actions[2] = { action_upload(client, "cancel", NULL), action_upload(client, "cancel queued", NULL) };
+	struct caller running = caller_ask(client, &actions[0]), queued;
+	struct assignment job;
+
+	stand_in_resolve(control, 1, NULL);
+	job = stand_in_take(slot);
+	caller_until_started(&running);
+	queued = caller_ask(client, &actions[1]);
+	stand_in_resolve(control, 1, NULL);
+	caller_until_position(&queued, 1);
+	assert_int_equal(caller_cancel(other, &running), GRPC_NOT_FOUND);
+	assert_int_equal(caller_cancel(second, &queued), GRPC_OK);
+	caller_finish(&queued);
+	assert_int_equal(queued.status, GRPC_CANCELLED);
+	assert_int_equal(caller_cancel(second, &running), GRPC_OK);
+	assert_int_equal(stand_in_take_cancel(slot), job.id);
+	stand_in_finish(slot, job.id, 137, NULL);
+	caller_finish(&running);
+	assert_int_equal(running.status, GRPC_CANCELLED);
+	assert_int_equal(caller_cancel(second, &running), GRPC_OK);      /* it has ended: nothing happens */
+	wait_for((struct gauges){ .slots = 1 });
+	client_close(second);
+	client_close(other);
+}
+
+/* A caller in a process of its own, which dies when his action runs, without a word. */
+struct mortal {
+	pid_t pid;
+	int fd;                          /* the operation's name, when it runs */
+};
+
+static struct mortal mortal_ask(const struct digest *action)
+{
+	struct mortal mortal;
+	int fds[2];
+
+	assert_int_equal(pipe(fds), 0);
+	mortal.pid = fork();
+	if (mortal.pid == 0) {
+		struct caller caller = caller_ask(gateway_thread_client(gateway, NULL), action);
+
+		caller_until_started(&caller);
+		_exit(write(fds[1], caller.name, sizeof(caller.name)) == sizeof(caller.name) ? 0 : 1);
+	}
+	close(fds[1]);
+	mortal.fd = fds[0];
+	return mortal;
+}
+
+static struct caller mortal_dies(struct mortal *mortal)
+{
+	struct caller caller = { 0 };
+	int status;
+
+	assert_int_equal(read(mortal->fd, caller.name, sizeof(caller.name)), sizeof(caller.name));
+	close(mortal->fd);
+	assert_int_equal(waitpid(mortal->pid, &status, 0), mortal->pid);
+	assert_int_equal(status, 0);
+	return caller;
+}
+
+/* Somebody comes again in time; and nobody does. */
+static void a_broken_connection_leaves_it_for_a_while(void **state)
+{
+	struct digest actions[2] = { action_upload(client, "linger", NULL), action_upload(client, "left alone", NULL) };
+	struct mortal mortal = mortal_ask(&actions[0]);
+	struct caller caller, former;
+	struct assignment job;
+
+	stand_in_resolve(control, 1, NULL);
+	job = stand_in_take(slot);
+	former = mortal_dies(&mortal);
+	former.action = actions[0];
+	caller = caller_wait(client, &former);
+	caller_until_started(&caller);
+	stand_in_finish(slot, job.id, 0, NULL);
+	caller_finish(&caller);
+	assert_true(caller.done);
+	mortal = mortal_ask(&actions[1]);
+	stand_in_resolve(control, 1, NULL);
+	job = stand_in_take(slot);
+	mortal_dies(&mortal);
+	assert_int_equal(stand_in_take_cancel(slot), job.id);
+	stand_in_finish(slot, job.id, 137, NULL);
+	wait_for((struct gauges){ .slots = 1 });
 }
 
 static void positions_are_told_and_told_again(void **state)
@@ -464,7 +633,7 @@ static void tenants_take_turns(void **state)
 static void the_queue_has_an_end(void **state)
 {
 	struct client *clients[2] = { gateway_thread_client(gateway, NULL), gateway_thread_client(gateway, NULL) };
-	struct digest action = action_upload(client, "queue", NULL);
+	struct digest action = action_upload_unshared(client, "queue");
 	struct caller *callers = calloc(POOL_QUEUE_TENANT_MAX + 1, sizeof(*callers)), last;
 
 	for (uint32_t i = 0; i < POOL_QUEUE_TENANT_MAX + 1; i++) {
@@ -537,6 +706,8 @@ static void what_is_not_there_is_said(void **state)
 	caller_finish(&caller);
 	assert_int_equal(caller.status, GRPC_FAILED_PRECONDITION);
 	assert_non_null(strstr(caller.why, "Action is not in the store"));
+	assert_int_equal(caller.missing_count, 1);
+	assert_string_equal(caller.missing, "blobs/0100000000000000000000000000000000000000000000000000000000000000/10");
 	assert_int_equal(upload_blobs(client, &blob, &digest, 1, &status, why, sizeof(why)), UPLOAD_OK);
 	caller = caller_ask(client, &digest);
 	caller_finish(&caller);
@@ -548,7 +719,16 @@ static void what_is_not_there_is_said(void **state)
 	caller_finish(&caller);
 	assert_int_equal(caller.status, GRPC_FAILED_PRECONDITION);
 	assert_non_null(strstr(caller.why, "Command is not in the store"));
+	assert_int_equal(caller.missing_count, 1);
 	buffer_fini(&action);
+	digest = action_upload(client, "inputs", &nowhere);
+	caller = caller_ask(client, &digest);
+	stand_in_resolve(control, 1, NULL);
+	caller_finish(&caller);
+	assert_int_equal(caller.status, GRPC_FAILED_PRECONDITION);
+	assert_non_null(strstr(caller.why, "inputs are not all in the store"));
+	assert_int_equal(caller.missing_count, 1);
+	assert_string_equal(caller.missing, "blobs/0100000000000000000000000000000000000000000000000000000000000000/10");
 }
 
 /* ---- a caller that does not read ---- */
@@ -767,7 +947,10 @@ int main(void)
 		cmocka_unit_test_setup_teardown(a_slot_may_die_at_any_moment, setup, teardown),
 		cmocka_unit_test_setup_teardown(who_waits_is_told_when_the_host_dies, setup, teardown),
 		cmocka_unit_test_setup_teardown(callers_may_leave, setup, teardown),
-		cmocka_unit_test_setup_teardown(two_with_the_same_action_both_run, setup, teardown),
+		cmocka_unit_test_setup_teardown(two_with_the_same_action_share_it, setup, teardown),
+		cmocka_unit_test_setup_teardown(an_operation_is_found_again, setup, teardown),
+		cmocka_unit_test_setup_teardown(an_operation_is_cancelled_by_name, setup, teardown),
+		cmocka_unit_test_setup_teardown(a_broken_connection_leaves_it_for_a_while, setup_lingering, teardown),
 		cmocka_unit_test_setup_teardown(positions_are_told_and_told_again, setup, teardown),
 		cmocka_unit_test_setup_teardown(tenants_take_turns, setup, teardown),
 		cmocka_unit_test_setup_teardown(the_queue_has_an_end, setup, teardown),

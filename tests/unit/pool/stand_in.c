@@ -9,6 +9,7 @@
 
 #include "gateway/context/upload.h"
 #include "proto/pb.h"
+#include "proto/reapi_cas.h"
 
 void flush(struct client *client)
 {
@@ -167,9 +168,11 @@ enum grpc_status stand_in_ended(struct stand_in *stand_in)
 
 /* ---- the callers' side ---- */
 
-struct digest action_upload_command(struct client *client, struct span command, const struct digest *root)
+static struct digest action_upload_any(struct client *client, struct span command, const struct digest *root, bool do_not_cache)
 {
-	struct reapi_action message = { .input_root_digest = root ? *root : digest_empty, .command_digest = digest_of(command) };
+	struct reapi_action message = {
+		.input_root_digest = root ? *root : digest_empty, .command_digest = digest_of(command), .do_not_cache = do_not_cache,
+	};
 	struct buffer action = buffer_heap(4096);
 	struct digest digests[2];
 	enum grpc_status status;
@@ -185,6 +188,20 @@ struct digest action_upload_command(struct client *client, struct span command, 
 	return digests[1];
 }
 
+struct digest action_upload_command(struct client *client, struct span command, const struct digest *root)
+{
+	return action_upload_any(client, command, root, false);
+}
+
+struct digest action_upload_unshared(struct client *client, const char *argument)
+{
+	uint8_t storage[512];
+	struct buffer command = buffer_over(storage, sizeof(storage));
+
+	pb_put_bytes_always(&command, 1, span_text(argument));
+	return action_upload_any(client, buffer_span(&command), NULL, true);
+}
+
 struct digest action_upload(struct client *client, const char *argument, const struct digest *root)
 {
 	uint8_t storage[512];
@@ -194,20 +211,52 @@ struct digest action_upload(struct client *client, const char *argument, const s
 	return action_upload_command(client, buffer_span(&command), root);
 }
 
-struct caller caller_ask(struct client *client, const struct digest *action)
+static void caller_call(struct caller *caller, const char *path, const struct message_type *type, const void *request)
 {
 	const struct header metadata = { .name = span_text("sluice-output"), .value = span_text("stream") };
-	struct reapi_execute_request request = { .action_digest = *action };
-	struct caller caller = { .client = client, .action = *action };
-	uint8_t storage[256];
+	uint8_t storage[512];
 	struct buffer bytes = buffer_over(storage, sizeof(storage));
 
-	message_encode(&reapi_execute_request_type, &bytes, &request);
-	assert_int_equal(client_call_open(&caller.call, client, REAPI_EXECUTE, &metadata, 1), 0);
-	assert_int_equal(client_send(caller.call, buffer_span(&bytes), 0), CLIENT_OK);
-	client_send_end(caller.call);
-	flush(client);
+	message_encode(type, &bytes, request);
+	assert_int_equal(client_call_open(&caller->call, caller->client, path, &metadata, 1), 0);
+	assert_int_equal(client_send(caller->call, buffer_span(&bytes), 0), CLIENT_OK);
+	client_send_end(caller->call);
+	flush(caller->client);
+}
+
+struct caller caller_ask(struct client *client, const struct digest *action)
+{
+	struct reapi_execute_request request = { .action_digest = *action };
+	struct caller caller = { .client = client, .action = *action };
+
+	caller_call(&caller, REAPI_EXECUTE, &reapi_execute_request_type, &request);
 	return caller;
+}
+
+struct caller caller_wait(struct client *client, const struct caller *former)
+{
+	struct reapi_operation_request request = { .name = span_text(former->name) };
+	struct caller caller = { .client = client, .action = former->action, .joined = true };
+
+	caller_call(&caller, REAPI_WAIT_EXECUTION, &reapi_operation_request_type, &request);
+	return caller;
+}
+
+enum grpc_status caller_cancel(struct client *client, const struct caller *former)
+{
+	struct reapi_operation_request request = { .name = span_text(former->name) };
+	struct caller caller = { .client = client };
+	enum grpc_status status;
+	struct span message;
+	const char *text;
+	int r;
+
+	caller_call(&caller, REAPI_CANCEL_OPERATION, &reapi_operation_request_type, &request);
+	while ((r = client_receive(caller.call, &message, UINT64_MAX)) == CLIENT_OK)
+		assert_int_equal(message.size, 0);
+	status = client_call_status(caller.call, &text);
+	client_call_close(caller.call);
+	return status;
 }
 
 uint64_t sum_of(uint64_t sum, size_t place, struct span data)
@@ -236,8 +285,32 @@ static void caller_on_output(struct caller *caller, const struct execute_output 
 		memcpy(caller->output[stream] + at, output->data.data, output->data.size);
 }
 
+/* The first blob that is said to be missing, and how many there are. */
+static void caller_on_details(struct caller *caller, const struct reapi_status *status)
+{
+	struct message_cursor cursor = { 0 }, inner = { 0 };
+	struct reapi_violation violation;
+	struct message_list violations;
+	struct span element;
+	struct reapi_any any;
+
+	if (!message_list_next(&status->details, &cursor, &element))
+		return;
+	assert_true(message_decode(&reapi_any_type, element, &any));
+	assert_true(span_is(any.type_url, REAPI_TYPE_PRECONDITION));
+	violations = (struct message_list){ .message = any.value, .number = 1, .count = 1 };
+	while (message_list_next(&violations, &inner, &element)) {
+		assert_true(message_decode(&reapi_violation_type, element, &violation));
+		assert_true(span_is(violation.type, "MISSING"));
+		if (!caller->missing_count++)
+			snprintf(caller->missing, sizeof(caller->missing), "%.*s", (int)violation.subject.size,
+			         (const char *)violation.subject.data);
+	}
+}
+
 static void caller_on_response(struct caller *caller, struct span bytes)
 {
+	struct reapi_status status;
 	struct reapi_execute_response response;
 	struct reapi_output_directory directory;
 	struct reapi_action_result result;
@@ -246,7 +319,11 @@ static void caller_on_response(struct caller *caller, struct span bytes)
 
 	assert_true(message_decode(&reapi_execute_response_type, bytes, &response));
 	assert_true(message_decode(&reapi_action_result_type, response.result, &result));
-	caller->done = true;
+	assert_true(message_decode(&reapi_status_type, response.status, &status));
+	caller->done = status.code == GRPC_OK;
+	caller->status = status.code;
+	snprintf(caller->why, sizeof(caller->why), "%.*s", (int)status.message.size, (const char *)status.message.data);
+	caller_on_details(caller, &status);
 	caller->cached = response.cached_result;
 	caller->exit_code = result.exit_code;
 	caller->stdout_digest = result.stdout_digest;
@@ -269,6 +346,11 @@ static void caller_on_operation(struct caller *caller, struct span message)
 	assert_true(message_decode(&reapi_any_type, operation.metadata, &any));
 	assert_true(message_decode(&reapi_execute_metadata_type, any.value, &metadata));
 	assert_true(digest_equal(&metadata.action_digest, &caller->action));
+	if (*caller->name)
+		assert_true(span_is(operation.name, caller->name));
+	snprintf(caller->name, sizeof(caller->name), "%.*s", (int)operation.name.size, (const char *)operation.name.data);
+	assert_true(metadata.stage >= caller->stage || caller->joined);
+	caller->stage = metadata.stage;
 	caller->started |= metadata.stage == REAPI_STAGE_EXECUTING;
 	if (metadata.sluice_output.data && message_decode(&execute_output_type, metadata.sluice_output, &output))
 		caller_on_output(caller, &output);
@@ -281,6 +363,7 @@ static void caller_on_operation(struct caller *caller, struct span message)
 /* One message. False: the call has ended. */
 static bool caller_step(struct caller *caller)
 {
+	enum grpc_status status;
 	struct span message;
 	const char *text;
 	int r = client_receive(caller->call, &message, UINT64_MAX);
@@ -290,8 +373,11 @@ static bool caller_step(struct caller *caller)
 		return true;
 	}
 	assert_int_equal(r, CLIENT_END);
-	caller->status = client_call_status(caller->call, &text);
-	snprintf(caller->why, sizeof(caller->why), "%s", text);
+	status = client_call_status(caller->call, &text);
+	if (caller->status == GRPC_OK && status != GRPC_OK) {
+		caller->status = status;
+		snprintf(caller->why, sizeof(caller->why), "%s", text);
+	}
 	return false;
 }
 
@@ -312,6 +398,18 @@ void caller_until_position(struct caller *caller, uint32_t position)
 void caller_until_output(struct caller *caller, size_t bytes)
 {
 	while (caller->output_size[0] < bytes)
+		assert_true(caller_step(caller));
+}
+
+void caller_until_stderr(struct caller *caller, size_t bytes)
+{
+	while (caller->output_size[1] < bytes)
+		assert_true(caller_step(caller));
+}
+
+void caller_until_stage(struct caller *caller, uint32_t stage)
+{
+	while (caller->stage < stage)
 		assert_true(caller_step(caller));
 }
 

@@ -56,26 +56,38 @@ struct caller {
 	uint32_t positions[64];
 	size_t positions_count;
 	bool started;
-	/* At the end. */
+	bool joined;                     /* it was under way, or over, when he came */
+	char name[EXECUTE_NAME_BYTES];
+	uint32_t stage;                  /* enum reapi_stage; it never goes back */
+	/* At the end. `status` is that of the call or of the action. */
 	bool done, cached;
 	int exit_code;
 	struct digest stdout_digest, changes;
 	char stdout_raw[64], message[128];
 	enum grpc_status status;
-	char why[512];
+	char why[512], missing[160];
+	unsigned missing_count;
 };
 
 /* Uploads a Command of one argument and its Action (`root` NULL: the empty tree). */
 struct digest action_upload(struct client *client, const char *argument, const struct digest *root);
 struct digest action_upload_command(struct client *client, struct span command, const struct digest *root);
+/* One that is not cached, and not shared. */
+struct digest action_upload_unshared(struct client *client, const char *argument);
 /* Asks, and waits for nothing. */
 struct caller caller_ask(struct client *client, const struct digest *action);
+/* Asks for the operation that another one was told the name of. */
+struct caller caller_wait(struct client *client, const struct caller *former);
+enum grpc_status caller_cancel(struct client *client, const struct caller *former);
 /* Takes what comes until the end of the call. */
 void caller_finish(struct caller *caller);
 /* Takes what comes until `position` was told. */
 void caller_until_position(struct caller *caller, uint32_t position);
 /* Takes what comes until there are so many bytes on stdout. */
 void caller_until_output(struct caller *caller, size_t bytes);
+void caller_until_stderr(struct caller *caller, size_t bytes);
+/* Takes what comes until that stage. */
+void caller_until_stage(struct caller *caller, uint32_t stage);
 /* Takes what comes until the action runs. */
 void caller_until_started(struct caller *caller);
 void caller_leave(struct caller *caller);

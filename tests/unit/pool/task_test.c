@@ -171,11 +171,92 @@ static void malformed_blobs_are_refused(void **state)
 	assert_non_null(task_take_command(&task, buffer_span(&bytes)));
 }
 
+static const char *take_properties(struct task *task, const struct property *platform)
+{
+	static uint8_t storage[512];
+	struct buffer command = buffer_over(storage, sizeof(storage));
+
+	pb_put_text(&command, 1, "true");
+	put_platform(&command, 5, platform);
+	task_take_action(task, (struct span){ 0 });
+	return task_take_command(task, buffer_span(&command));
+}
+
+static void other_clients_words_are_understood(void **state)
+{
+	static const struct property good[] = {
+		{ "container-image", "docker://debian/12" }, { "OSFamily", "Linux" }, { "Pool", "default" }, { "cache-silo-key", "x" },
+		{ "dockerNetwork", "standard" }, { "sluice-outputs", "changes" }, { NULL, NULL } };
+	static const struct {
+		struct property platform[2];
+		const char *fault;
+	} bad[] = {
+		{ { { "OSFamily", "Windows" } }, "OSFamily" }, { { { "Pool", "gpu" } }, "Pool" }, { { { "ISA", "mips" } }, "ISA" },
+		{ { { "dockerNetwork", "host" } }, "dockerNetwork" }, { { { "sluice-outputs", "all" } }, "sluice-outputs" },
+		{ { { "gpu", "1" } }, "platform property \"gpu\"" }, { { { "", "" } }, "platform property" },
+	};
+	struct task task;
+
+	assert_null(take_properties(&task, good));
+	assert_true(span_is(task.image, "debian/12"));
+	assert_true(task.network && task.changes);
+	for (size_t i = 0; i < sizeof(bad) / sizeof(bad[0]); i++) {
+		const char *fault = take_properties(&task, bad[i].platform);
+
+		assert_non_null(fault);
+		assert_non_null(strstr(fault, bad[i].fault));
+	}
+}
+
+static void outputs_arrive_as_they_are_named(void **state)
+{
+	uint8_t storage[2][1024];
+
+	for (int paths = 0; paths < 2; paths++) {
+		struct buffer command = buffer_over(storage[0], 1024), assignment = buffer_over(storage[1], 1024);
+		struct executor_assignment got;
+		struct task task;
+
+		pb_put_text(&command, 1, "cc");
+		pb_put_text(&command, 3, "a.o");
+		pb_put_text(&command, 4, "dir");
+		if (paths)
+			pb_put_text(&command, 7, "any");
+		pb_put_text(&command, 8, "unix_mode");
+		task_take_action(&task, (struct span){ 0 });
+		assert_null(task_take_command(&task, buffer_span(&command)));
+		task_encode(&task, 1, "acme", &assignment);
+		assert_true(message_decode(&executor_assignment_type, buffer_span(&assignment), &got));
+		assert_int_equal(got.output_paths.count, paths);
+		assert_int_equal(got.output_files.count, !paths);        /* the old lists count where there are no paths */
+		assert_int_equal(got.output_directories.count, !paths);
+		assert_true(got.unix_modes && !got.changes);
+	}
+}
+
+static void outputs_have_a_bound(void **state)
+{
+	struct buffer command = buffer_heap(1 << 20);
+	struct task task;
+
+	pb_put_text(&command, 1, "cc");
+	for (unsigned i = 0; i < TASK_OUTPUTS_MAX; i++)
+		pb_put_text(&command, 3 + i % 2, "x");
+	task_take_action(&task, (struct span){ 0 });
+	assert_null(task_take_command(&task, buffer_span(&command)));
+	pb_put_text(&command, 7, "one more");
+	assert_non_null(task_take_command(&task, buffer_span(&command)));
+	buffer_fini(&command);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(timeouts_have_bounds),
 		cmocka_unit_test(everything_arrives),
+		cmocka_unit_test(other_clients_words_are_understood),
+		cmocka_unit_test(outputs_arrive_as_they_are_named),
+		cmocka_unit_test(outputs_have_a_bound),
 		cmocka_unit_test(a_limit_that_is_no_number_is_refused),
 		cmocka_unit_test(a_network_is_asked_for_or_not),
 		cmocka_unit_test(malformed_blobs_are_refused),

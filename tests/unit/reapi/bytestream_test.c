@@ -9,6 +9,9 @@
 #include <stdlib.h>
 #include <cmocka.h>
 
+#include "gateway/reapi/read.h"
+#include "gateway/reapi/upload.h"
+#include "gateway/reapi/write.h"
 #include "proto/zstd_message.h"
 #include "requests.h"
 #include "tests/unit/cas/gateway_thread.h"
@@ -338,6 +341,78 @@ static void callers_may_leave_at_any_moment(void **state)
 	buffer_fini(&blob);
 }
 
+static void after_a_minute(struct gateway_parts *parts, void *context)
+{
+	writes_sweep(&parts->reapi, ring_now_ns(parts->ring) + REAPI_WRITE_IDLE_NS);
+}
+
+static void after_two_minutes(struct gateway_parts *parts, void *context)
+{
+	reads_sweep(&parts->reapi, ring_now_ns(parts->ring) + REAPI_READ_IDLE_NS);
+}
+
+static void after_ten_minutes(struct gateway_parts *parts, void *context)
+{
+	writes_sweep(&parts->reapi, ring_now_ns(parts->ring) + REAPI_ORPHAN_NS);
+}
+
+static bool has_no_orphan(struct gateway_parts *parts, void *context)
+{
+	return parts->reapi.orphans_count == 0;
+}
+
+static bool is_sending(struct gateway_parts *parts, void *context)
+{
+	return !list_empty(&parts->reapi.reads);
+}
+
+/* Time passes, as the sweep sees it: a write in which nothing comes, what is left of a broken one, a read that nobody takes. */
+static void what_idles_ends(void **state)
+{
+	struct buffer blob = noise(LONG_BYTES, 14), request = buffer_heap(1000);
+	struct digest digest = digest_made(buffer_span(&blob));
+	struct client *other = gateway_thread_client(gateway, NULL);
+	struct client_call *call;
+	struct span message;
+	const char *why;
+	uint64_t received;
+	int64_t committed;
+	bool complete;
+
+	gateway_thread_call(gateway, count_received, &received);
+	received += 1000;
+	resource_name(name, sizeof(name), "idle", false, &digest);
+	call = begin(client, name, buffer_span(&blob), 0, 1000);
+	client_wait(client, NULL, 0, NULL, 1000000);
+	gateway_thread_until(gateway, took, &received);
+	gateway_thread_call(gateway, after_a_minute, NULL);
+	assert_int_equal(client_receive(call, &message, UINT64_MAX), CLIENT_END);
+	assert_int_equal(client_call_status(call, &why), GRPC_DEADLINE_EXCEEDED);
+	client_call_close(call);
+	received += 2000;
+	begin(other, name, buffer_span(&blob), 0, 2000);
+	client_wait(other, NULL, 0, NULL, 1000000);
+	gateway_thread_until(gateway, took, &received);
+	client_close(other);
+	gateway_thread_until(gateway, has_orphan, NULL);
+	gateway_thread_call(gateway, after_ten_minutes, NULL);
+	gateway_thread_until(gateway, has_no_orphan, NULL);
+	assert_int_equal(query_committed(client, name, &complete), 0);
+	assert_int_equal(write_all(client, name, buffer_span(&blob), 1u << 20, &committed, text, sizeof(text)), GRPC_OK);
+	resource_name(name, sizeof(name), NULL, false, &digest);
+	buffer_put(&request, (uint8_t[]){ 10, (uint8_t)strlen(name) }, 2);
+	buffer_put_text(&request, name);
+	assert_int_equal(client_call_open(&call, client, BYTESTREAM_READ, NULL, 0), 0);
+	client_send(call, buffer_span(&request), 0);
+	buffer_fini(&request);
+	client_wait(client, NULL, 0, NULL, 1000000);
+	gateway_thread_until(gateway, is_sending, NULL);
+	gateway_thread_call(gateway, after_two_minutes, NULL);
+	gateway_thread_until(gateway, is_idle, NULL);
+	client_call_close(call);
+	buffer_fini(&blob);
+}
+
 static void memory_used(struct gateway_parts *parts, void *context)
 {
 	*(uint64_t *)context = parts->reapi.uploads.used;
@@ -355,11 +430,11 @@ static void one_too_many_is_told_to_try_again(void **state)
 	for (unsigned i = 0; i < CALLS; i++) {
 		digest = digest_made(span_make(blob.data + i, 100));
 		digest.size = LONG_BYTES;
-		begin(other, resource_name(name, sizeof(name), "too-many", false, &digest), buffer_span(&blob), 0, 10);
-	}
-	while (used < REAPI_UPLOAD_BYTES) {
-		client_wait(other, NULL, 0, NULL, 1000000);
-		gateway_thread_call(gateway, memory_used, &used);
+		begin(other, resource_name(name, sizeof(name), "too-many", false, &digest), buffer_span(&blob), 0, 4u << 20);
+		while (used < (i + 1) * (uint64_t)UPLOAD_BUFFER_BYTES) {
+			client_wait(other, NULL, 0, NULL, 1000000);
+			gateway_thread_call(gateway, memory_used, &used);
+		}
 	}
 	digest = digest_made(buffer_span(&blob));
 	resource_name(name, sizeof(name), "too-many", false, &digest);
@@ -412,6 +487,7 @@ int main(int argc, char **argv)
 		cmocka_unit_test(names_and_ranges_are_checked),
 		cmocka_unit_test(a_broken_write_is_gone_on_with),
 		cmocka_unit_test(many_at_a_time_come_through),
+		cmocka_unit_test(what_idles_ends),
 		cmocka_unit_test(one_too_many_is_told_to_try_again),
 		cmocka_unit_test(callers_may_leave_at_any_moment),
 	};

@@ -1,5 +1,5 @@
 /* Whole blobs. */
-#include "gateway/reapi/blob_get.h"
+#include "gateway/cas/blob_get.h"
 
 #include <errno.h>
 #include <stdlib.h>

@@ -5,7 +5,7 @@
  *
  * One loop makes the steps; what it waits for may land inline.
  */
-#include "gateway/reapi/result_check.h"
+#include "gateway/cas/result_check.h"
 
 #include <errno.h>
 #include <stdlib.h>

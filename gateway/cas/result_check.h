@@ -5,7 +5,7 @@
 #pragma once
 
 #include "gateway/cas/presence.h"
-#include "gateway/reapi/blob_get.h"
+#include "gateway/cas/blob_get.h"
 #include "proto/reapi_cas.h"
 
 #define RESULT_NAMES_MAX      (1u << 20)         /* blobs that one result names */

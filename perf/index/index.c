@@ -1,0 +1,262 @@
+/*
+ * What does it cost to be asked which of 100,000 blobs are there? Half of them are. As a Query comes: digest lists of 16,384,
+ * parsed, looked up in one store, answered as a bit list; the index warm, on one core. Beside it, in the same run, a table in
+ * memory of the same names (open addressing, nothing else), and memcmp's bound: parsing alone.
+ *
+ *	index [DIRECTORY [ENTRIES]] [--json FILE]     /var/tmp, 1000000
+ */
+#include <ftw.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <sys/stat.h>
+#include <unistd.h>
+#include "gateway/base/check.h"
+#include "gateway/base/log.h"
+#include "gateway/ring/ring.h"
+#include "gateway/store/store.h"
+#include "perf/bench.h"
+#include "proto/pb.h"
+#include "proto/sluice_v1.h"
+
+#define ASKED      100000u
+#define BLOB_BYTES 8u
+#define PUT_ITEMS  8192u
+#define TARGET_MS  40.0
+
+static struct ring *ring;
+static struct store *store;
+static struct scope scope;
+static uint64_t entries = 1000000;
+static struct buffer lists[ASKED / SLUICE_LIST_MAX + 1];
+static size_t lists_count;
+static uint64_t *table, table_mask;
+static size_t found;
+static double cpu_least = 1e9;           /* of the store's runs: what others do on the machine meanwhile is not in it */
+
+/* Names without order; those above `entries` are in no store. */
+static void make_digest(struct digest *digest, uint64_t number)
+{
+	uint64_t state = (number + 1) * 0x9e3779b97f4a7c15ull;
+
+	*digest = (struct digest){ .size = BLOB_BYTES };
+	for (size_t i = 0; i < 4; i++) {
+		state = (state ^ state >> 30) * 0xbf58476d1ce4e5b9ull;
+		state = (state ^ state >> 27) * 0x94d049bb133111ebull;
+		state ^= state >> 31;
+		memcpy(digest->hash + 8 * i, &state, 8);
+	}
+}
+
+static void on_put(struct store_put *put)
+{
+	put->private = put;
+}
+
+static void on_sync(struct store_sync *sync)
+{
+	sync->ticket = UINT64_MAX;
+}
+
+static void fill(void)
+{
+	static struct store_item items[PUT_ITEMS];
+	static uint8_t bytes[BLOB_BYTES];
+	struct store_sync sync = { .fn = on_sync };
+
+	for (uint64_t at = 0; at < entries; at += PUT_ITEMS) {
+		struct store_put put = { .scope = scope, .items = items, .fn = on_put };
+
+		for (put.count = 0; put.count < PUT_ITEMS && at + put.count < entries; put.count++) {
+			make_digest(&items[put.count].digest, at + put.count);
+			items[put.count].data = span_make(bytes, sizeof(bytes));
+		}
+		store_put(store, &put);
+		while (put.private != &put)
+			ring_run(ring, UINT64_MAX);
+		CHECK(put.result == STORE_OK);
+	}
+	store_sync(store, &sync);
+	while (sync.ticket != UINT64_MAX)
+		ring_run(ring, UINT64_MAX);
+	CHECK(sync.result == STORE_OK);
+}
+
+static uint64_t asked_number(uint64_t i)
+{
+	uint64_t spread = i * 0x9e3779b97f4a7c15ull >> 1;
+
+	return i % 2 ? spread % entries : entries + i;
+}
+
+static void make_lists(void)
+{
+	for (uint64_t i = 0; i < ASKED; i++) {
+		struct digest digest;
+
+		if (i % SLUICE_LIST_MAX == 0)
+			lists[lists_count++] = buffer_heap(SLUICE_MESSAGE_BYTES_MAX);
+		make_digest(&digest, asked_number(i));
+		digest_list_put(&lists[lists_count - 1], &digest);
+	}
+	for (table_mask = 1; table_mask < 2 * entries; table_mask *= 2)
+		;
+	table = calloc(table_mask, sizeof(*table));
+	CHECK(table);
+	table_mask--;
+	for (uint64_t i = 0; i < entries; i++) {
+		struct digest digest;
+		uint64_t name;
+
+		make_digest(&digest, i);
+		memcpy(&name, digest.hash, 8);
+		for (uint64_t at = name & table_mask;; at = (at + 1) & table_mask) {
+			if (table[at])
+				continue;
+			table[at] = name;
+			break;
+		}
+	}
+}
+
+/* ---- what is measured ---- */
+
+static struct digest digests[SLUICE_LIST_MAX];
+static bool present[SLUICE_LIST_MAX];
+static uint32_t places[SLUICE_LIST_MAX];
+
+static size_t parse(size_t list)
+{
+	struct span rest = buffer_span(&lists[list]);
+	size_t count = digest_list_count(rest);
+
+	for (size_t i = 0; i < count; i++)
+		digest_list_next(&rest, &digests[i]);
+	return count;
+}
+
+static void answer(size_t count)
+{
+	struct buffer out = buffer_heap(SLUICE_MESSAGE_BYTES_MAX);
+
+	for (size_t i = 0; i < count; i++)
+		found += present[i];
+	bit_list_put(&out, 1, present, count);
+	buffer_fini(&out);
+}
+
+static void run_parse(const uint8_t *data, size_t size, const void *argument)
+{
+	for (size_t list = 0; list < lists_count; list++) {
+		size_t count = parse(list);
+
+		for (size_t i = 0; i < count; i++)
+			present[i] = digests[i].hash[0] & 1;
+		answer(count);
+	}
+}
+
+static void run_table(const uint8_t *data, size_t size, const void *argument)
+{
+	for (size_t list = 0; list < lists_count; list++) {
+		size_t count = parse(list);
+
+		for (size_t i = 0; i < count; i++) {
+			uint64_t name, at;
+
+			memcpy(&name, digests[i].hash, 8);
+			for (at = name & table_mask; table[at] && table[at] != name; at = (at + 1) & table_mask)
+				;
+			present[i] = table[at] == name;
+		}
+		answer(count);
+	}
+}
+
+static void on_lookup(struct store_lookup *lookup)
+{
+	lookup->scope.rights = 0;
+}
+
+static double cpu_seconds(void)
+{
+	struct timespec now;
+
+	clock_gettime(CLOCK_THREAD_CPUTIME_ID, &now);
+	return (double)now.tv_sec + (double)now.tv_nsec / 1e9;
+}
+
+static void run_store(const uint8_t *data, size_t size, const void *argument)
+{
+	double begin = cpu_seconds(), took;
+
+	for (size_t list = 0; list < lists_count; list++) {
+		struct store_lookup lookup = { .scope = scope, .digests = digests, .places = places, .fn = on_lookup };
+
+		lookup.count = parse(list);
+		store_lookup(store, &lookup);
+		while (lookup.scope.rights)
+			ring_run(ring, 0);
+		CHECK(lookup.result == 0);
+		for (size_t i = 0; i < lookup.count; i++)
+			present[i] = places[i] != 0;
+		answer(lookup.count);
+	}
+	took = cpu_seconds() - begin;
+	if (took < cpu_least)
+		cpu_least = took;
+}
+
+static void set_true(void *context)
+{
+	*(bool *)context = true;
+}
+
+static int remove_entry(const char *path, const struct stat *st, int type, struct FTW *ftw)
+{
+	return remove(path);
+}
+
+int main(int argc, char **argv)
+{
+	const char *parent = argc > 1 && argv[1][0] != '-' ? argv[1] : "/var/tmp";
+	struct store_config config = { .direct = true };
+	struct bench benches[] = {
+		{ "parsing alone", run_parse, NULL, { 0 } },
+		{ "a table in memory", run_table, NULL, { 0 } },
+		{ "the store", run_store, NULL, { 0 } },
+	};
+	struct bench_report report = bench_report_open(bench_option(argc, argv, "--json"));
+	struct store_status status;
+	char directory[4096], why[256];
+	bool closed = false;
+	double ms;
+
+	if (argc > 2 && argv[1][0] != '-' && argv[2][0] != '-')
+		entries = strtoull(argv[2], NULL, 10);
+	log_setup(STDERR_FILENO, LOG_WARNING, false);
+	/* A record takes 104 bytes; the index gets its share of the ceiling. */
+	config.ceiling_bytes = entries * 1200 + (256u << 20);
+	snprintf(directory, sizeof(directory), "%s/sluice-perf-XXXXXX", parent);
+	CHECK(mkdtemp(directory));
+	config.path = directory;
+	CHECK(ring_create(&ring, &(struct ring_config){ 0 }) == 0);
+	CHECK(store_open(&store, ring, &config, why, sizeof(why)) == 0);
+	CHECK(store_scope(store, span_text("a"), span_text(""), SCOPE_ALL, &scope) == 0);
+	fill();
+	make_lists();
+	store_status(store, &status);
+	printf("%llu entries, index of %.1f MB; %u asked for, half present\n", (unsigned long long)entries,
+	       (double)status.index_bytes / 1e6, ASKED);
+	bench_all(&report, "look-ups", benches, sizeof(benches) / sizeof(benches[0]), NULL, ASKED * 33);
+	CHECK(found);
+	ms = cpu_least * 1e3;
+	printf("the store: %.1f ms of CPU, %.0f ns each (wall %.1f ms, median %.1f); at most %.0f ms: %s\n", ms, ms * 1e6 / ASKED,
+	       bench_least(&benches[2]) * 1e3, bench_median(&benches[2]) * 1e3, TARGET_MS, ms <= TARGET_MS ? "yes" : "no");
+	bench_report_close(&report);
+	store_close(store, set_true, &closed);
+	while (!closed)
+		ring_run(ring, UINT64_MAX);
+	ring_destroy(ring);
+	nftw(directory, remove_entry, 16, FTW_DEPTH | FTW_PHYS);
+	return entries <= 1000000 && ms > TARGET_MS;
+}

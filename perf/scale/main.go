@@ -1,0 +1,190 @@
+// scale: how does cost grow? Trees of 10^3 to 10^5 files (10^6 with --most 6, which takes 8 GB of disk), pushed cold and
+// unchanged; and 1 to 1,000 builds at once. For each kind the exponent of a power law is fitted to the least of the runs, by least
+// squares over all sizes; and told is the one between the two largest, where a fixed cost no longer hides what grows.
+//
+// SLUICE_BINARY is the gateway; perf/scale/run sets it.
+package main
+
+import (
+	"flag"
+	"fmt"
+	"math"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"syscall"
+	"time"
+
+	"sluice.dev/sluice/perf/table"
+	"sluice.dev/sluice/tests/interop/rig"
+)
+
+const (
+	fileBytes      = 500
+	directoryFiles = 100
+	unchangedRuns  = 5
+	exponentMost   = 1.05
+)
+
+type bench struct {
+	table.Table
+	scope *rig.Main
+	least int // powers of ten
+	most  int
+	runs  int
+}
+
+func main() {
+	b := &bench{scope: &rig.Main{}}
+	rows := flag.String("rows", "files,builds", "which rows, by name")
+	results := flag.String("results", "", "where the rows are kept as JSON; empty: nowhere")
+	flag.IntVar(&b.least, "least", 3, "files of the smallest tree, as a power of ten")
+	flag.IntVar(&b.most, "most", 5, "of the largest")
+	flag.IntVar(&b.runs, "runs", 3, "cold pushes of each tree; but one of the largest")
+	flag.Parse()
+	known := map[string]func(*bench){"files": scaleFiles, "builds": scaleBuilds}
+	for _, row := range strings.Split(*rows, ",") {
+		if known[row] == nil {
+			fmt.Fprintf(os.Stderr, "scale: no row %q\n", row)
+			os.Exit(2)
+		}
+		known[row](b)
+		if *results != "" {
+			if err := b.Write(*results, map[string]any{"file_bytes": fileBytes}); err != nil {
+				fmt.Fprintln(os.Stderr, "scale:", err)
+				b.Failed = true
+			}
+		}
+	}
+	if !b.scope.Close() || b.Failed {
+		os.Exit(1)
+	}
+}
+
+// point is one size and what it cost.
+type point struct{ size, cost float64 }
+
+// fit is the exponent of cost = a * size^exponent, by least squares of the logarithms.
+func fit(points []point) float64 {
+	var n, x, y, xx, xy float64
+	for _, p := range points {
+		lx, ly := math.Log(p.size), math.Log(p.cost)
+		n, x, y, xx, xy = n+1, x+lx, y+ly, xx+lx*lx, xy+lx*ly
+	}
+	return (n*xy - x*y) / (n*xx - x*x)
+}
+
+// curve tells all points of a kind, and judges how it grows.
+func (b *bench) curve(kind, unit string, points []point) []table.Limit {
+	for _, p := range points {
+		b.Figure(fmt.Sprintf("%s, %.0f", kind, p.size), p.cost, unit)
+	}
+	last := points[max(0, len(points)-2):]
+	b.Figure(kind+": exponent over all", fit(points), "")
+	return []table.Limit{table.AtMost(kind+": exponent between the two largest", fit(last), exponentMost)}
+}
+
+func (b *bench) makeTree(files int) string {
+	tree := filepath.Join(rig.Directory(b.scope), "tree")
+	data := make([]byte, fileBytes)
+	for i := range files {
+		directory := filepath.Join(tree, fmt.Sprintf("d%03d", i/directoryFiles/directoryFiles), fmt.Sprintf("e%02d", i/directoryFiles%directoryFiles))
+		if i%directoryFiles == 0 {
+			if err := os.MkdirAll(directory, 0o755); err != nil {
+				b.scope.Fatalf("%v", err)
+			}
+		}
+		state := uint64(i)*0x9e3779b97f4a7c15 + 1
+		for k := range data {
+			state ^= state << 13
+			state ^= state >> 7
+			state ^= state << 17
+			data[k] = "etaoin shrdlu\n{}"[state%16]
+		}
+		if err := os.WriteFile(filepath.Join(directory, fmt.Sprintf("f%02d.c", i%directoryFiles)), data, 0o644); err != nil {
+			b.scope.Fatalf("%v", err)
+		}
+	}
+	return tree
+}
+
+func (b *bench) push(gateway *rig.Gateway, home, tree string) table.Sample {
+	command := exec.Command(rig.Setting(b.scope, "SLUICE_BINARY"), "push", "--gateway", "grpc://"+gateway.Address, "--no-ignore", "--progress", "quiet", tree)
+	command.Env = append(os.Environ(), "HOME="+home, "XDG_CACHE_HOME="+home, "XDG_STATE_HOME="+home)
+	syscall.Sync()
+	before, began := rig.CPUSeconds(gateway.Process().Pid()), time.Now()
+	if out, err := command.CombinedOutput(); err != nil {
+		b.scope.Fatalf("push: %v: %s", err, out)
+	}
+	took := time.Since(began).Seconds()
+	state := command.ProcessState
+	return table.Sample{Wall: took, Client: (state.UserTime() + state.SystemTime()).Seconds(),
+		Gateway: rig.CPUSeconds(gateway.Process().Pid()) - before}
+}
+
+func cost(s table.Sample) float64 { return s.Client + s.Gateway }
+
+// Files: cold with an empty store and an empty home, then unchanged.
+func scaleFiles(b *bench) {
+	var coldWall, coldCost, sameWall, sameCost []point
+	for power := b.least; power <= b.most; power++ {
+		files := int(math.Pow10(power))
+		tree := b.makeTree(files)
+		time.Sleep(time.Second) // what is younger than the clock's ticks is not trusted to be unchanged
+		runs := b.runs
+		if power == b.most {
+			runs = 1
+		}
+		var cold, same table.Series
+		for range runs {
+			gateway, home := rig.NewGateway(b.scope, rig.GatewayOptions{}), rig.Directory(b.scope)
+			cold = append(cold, b.push(gateway, home, tree))
+			b.push(gateway, home, tree)
+			for range unchangedRuns {
+				same = append(same, b.push(gateway, home, tree))
+			}
+			gateway.Stop(b.scope)
+			os.RemoveAll(gateway.Store)
+		}
+		size := float64(files)
+		coldWall = append(coldWall, point{size, table.Least(cold.Column(table.Wall))})
+		coldCost = append(coldCost, point{size, table.Least(cold.Column(cost))})
+		sameWall = append(sameWall, point{size, table.Least(same.Column(table.Wall))})
+		sameCost = append(sameCost, point{size, table.Least(same.Column(table.Client))})
+		os.RemoveAll(tree)
+	}
+	limits := b.curve("cold, wall", "s", coldWall)
+	limits = append(limits, b.curve("cold, CPU of both ends", "s", coldCost)...)
+	limits = append(limits, b.curve("unchanged, wall", "s", sameWall)...)
+	limits = append(limits, b.curve("unchanged, CPU of the client", "s", sameCost)...)
+	b.Report("files", nil, limits...)
+}
+
+// Builds at once: what the gateway's CPU takes for each, and its memory.
+func scaleBuilds(b *bench) {
+	programs := filepath.Join(filepath.Dir(rig.Setting(b.scope, "SLUICE_BINARY")), "..", "..", "perf", "builds_core")
+	addresses, listen := []string{}, []string{"--hold-ms", "6000"}
+	for range 4 {
+		address := rig.FreeAddress(b.scope)
+		addresses, listen = append(addresses, rig.Executor(address, 256)), append(listen, "--listen", "grpc://"+address)
+	}
+	rig.Start(b.scope, filepath.Join(programs, "perf_builds_executor"), listen...)
+	var points []point
+	for count := 1; count <= 1000; count *= 10 {
+		gateway := rig.NewGateway(b.scope, rig.GatewayOptions{Executors: addresses})
+		rig.Eventually(b.scope, 30*time.Second, "all executors are ready", func() bool {
+			return gateway.Metrics(b.scope)["sluice_executors_ready"] == float64(len(addresses))
+		})
+		before := rig.CPUSeconds(gateway.Process().Pid())
+		command := exec.Command(filepath.Join(programs, "perf_builds_load"), "--gateway", "grpc://"+gateway.Address, "--builds", fmt.Sprint(count),
+			"--rate", "250")
+		if out, err := command.CombinedOutput(); err != nil {
+			b.scope.Fatalf("load: %v: %s", err, out)
+		}
+		// What it does without builds is in all of them: the clock's ticks are of 10 ms.
+		points = append(points, point{float64(count), max(0.01, rig.CPUSeconds(gateway.Process().Pid())-before)})
+		gateway.Stop(b.scope)
+	}
+	b.Report("builds at once", nil, b.curve("CPU of the gateway", "s", points)...)
+}
