@@ -124,6 +124,12 @@ void giver_feed_note(struct giver *giver, const struct digest *blob)
 		giver->noted_bytes += blob->size;
 }
 
+/* A gateway that lacks most has no bases either; and whether it does is to be known soon. */
+static bool may_be_fed(const struct giver *giver, const struct digest *blob)
+{
+	return giver->feed == GIVER_FEED_SAMPLE || giver->cold || giver_bases_ready(giver, blob);
+}
+
 void giver_feed_step(struct giver *giver)
 {
 	feed_decide(giver);
@@ -136,7 +142,7 @@ void giver_feed_step(struct giver *giver)
 	giver_read_resume(giver);
 	if (!feeds(giver) || !giver_push_open(giver))
 		return;
-	while (feeds(giver) && giver_bases_ready(giver, &giver->noted.items[giver->fed])) {
+	while (feeds(giver) && may_be_fed(giver, &giver->noted.items[giver->fed])) {
 		const struct digest *digest = &giver->noted.items[giver->fed++];
 
 		if (!is_new(giver, digest) || digest_set_add(&giver->fed_ever, digest) == 0)

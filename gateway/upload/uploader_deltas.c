@@ -133,7 +133,7 @@ bool pack_take_signatures(struct uploader_pack *pack, struct span message)
 		if (size > pack->hashes.size - at)
 			return false;
 		base->delta = true;
-		base->edits = span_make(pack->hashes.data + at, size);
+		base->edits = span_make(size ? pack->hashes.data + at : NULL, size);
 		at += size;
 	}
 	/* Without memory for them all is sent whole. */

@@ -191,7 +191,7 @@ static void of_another_tenant_is_of_nobody(void **state)
 
 static void what_comes_out_wrong_is_sent_whole(void **state)
 {
-	static const char *const edits[] = { "\x03" "abc", "\x00\x7f\x00", "\x7f", "" };
+	static const char *const edits[] = { "\3abc", "\x00\x7f\x00", "\x7f", "" };
 	struct fixture *fixture = *state;
 	struct client_call *call = push_open(fixture->client);
 	struct digest base = digest_of(span_text(OLD)), digest = digest_of(span_text("abd"));
