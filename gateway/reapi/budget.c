@@ -59,6 +59,7 @@ void budget_leave(struct budget *budget, struct budget_share *share)
 	share->bytes = 0;
 	if (list_linked(&share->link)) {
 		list_remove(&share->link);
+		budget_open(budget);             /* it may have been the first, and too large for what there is */
 		return;
 	}
 	CHECK(budget->used >= bytes);
