@@ -247,6 +247,11 @@ func ofRows(name string, rows []table.Row) ([]chart, string) {
 	return charts, text
 }
 
+// cell is a text as a cell of a Markdown table has it.
+func cell(text string) string {
+	return strings.ReplaceAll(text, "|", `\|`)
+}
+
 func rowText(row table.Row) string {
 	text := "\n**" + row.Name + "**\n\n"
 	if row.Void {
@@ -265,7 +270,7 @@ func rowText(row table.Row) string {
 			bytes = fmt.Sprintf("%.2f MB", least/1e6)
 		}
 		far := func(one table.Sample) float64 { return one.Gateway + one.Daemon }
-		text += fmt.Sprintf("| %s | %d | %.3f s | %.3f s | %.3f s | %.2f s | %.2f s | %s |\n", way.shown, len(s), table.Least(s.Column(table.Wall)),
+		text += fmt.Sprintf("| %s | %d | %.3f s | %.3f s | %.3f s | %.2f s | %.2f s | %s |\n", cell(way.shown), len(s), table.Least(s.Column(table.Wall)),
 			table.Median(s.Column(table.Wall)), table.Most(s.Column(table.Wall)), table.Least(s.Column(table.Client)), table.Least(s.Column(far)), bytes)
 	}
 	text += figuresText(row.Figures)
@@ -287,7 +292,10 @@ func figuresText(figures []table.Figure) string {
 			others += fmt.Sprintf("- %s: %s %s\n", figure.Name, short(figure.Value), figure.Unit)
 			continue
 		}
-		what, column := figure.Name[:at]+" ("+figure.Unit+")", figure.Name[at+2:]
+		what, column := cell(figure.Name[:at]), figure.Name[at+2:]
+		if figure.Unit != "" {
+			what += " (" + figure.Unit + ")"
+		}
 		if !slices.Contains(lines, what) {
 			lines = append(lines, what)
 		}
