@@ -7,6 +7,7 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+	"time"
 )
 
 // A workspace of 12 C files and a program, by genrules: Debian's Bazel has no rules for C without the network.
@@ -14,7 +15,7 @@ const build = `
 FILES = ["m%%d" %% n for n in range(%d)]
 [genrule(name = f + "_o", srcs = [f + ".c", "all.h"], outs = [f + ".o"], cmd = "%s cc -c -I. -o $@ $(location " + f + ".c)") for f in FILES]
 genrule(name = "program", srcs = [f + ".o" for f in FILES], outs = ["program_bin"], cmd = "cc -o $@ $(SRCS)", executable = 1)
-genrule(name = "large", outs = ["large.bin"], cmd = "yes 0123456789abcdef | nl | head -c 9000000 > $@")
+genrule(name = "large", outs = ["large.bin"], cmd = "awk 'BEGIN { for (n = 0; n < 400000; n++) print n, 1234567890123456 }' > $@")
 `
 
 type bazel struct {
@@ -130,7 +131,11 @@ func TestBazelAndAKilledGateway(t *testing.T) {
 	if err := command.Start(); err != nil {
 		t.Fatal(err)
 	}
-	for g.counter(t, "sluice_reapi_results_stored_total") < 3 {
+	for deadline := time.Now().Add(time.Minute); g.counter(t, "sluice_reapi_results_stored_total") < 3; {
+		if time.Now().After(deadline) {
+			command.Process.Kill()
+			t.Fatalf("nothing is stored: %s", log)
+		}
 	}
 	g.crash()
 	g.start(t)
