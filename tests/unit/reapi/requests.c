@@ -173,7 +173,8 @@ enum grpc_status write_all(struct client *client, const char *name, struct span 
 	assert_int_equal(client_call_open(&call, client, BYTESTREAM_WRITE, NULL, 0), 0);
 	do {
 		size_t size = data.size - at < step ? data.size - at : step;
-		struct buffer request = write_message(name, (int64_t)at, span_make(data.data + at, size), at + size == data.size);
+		struct span part = size ? span_make(data.data + at, size) : (struct span){ 0 };
+		struct buffer request = write_message(name, (int64_t)at, part, at + size == data.size);
 
 		r = client_send(call, buffer_span(&request), 0);
 		buffer_fini(&request);
