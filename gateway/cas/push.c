@@ -420,10 +420,7 @@ static void push_handle(struct push *push)
 	}
 	if (request.pack.data) {
 		push->coming = PUSH_COMING_PACK;
-		buffer_clear(&push->extra);
-		push->taking = (struct push_taking){
-			.at = request.pack.size ? (size_t)(request.pack.data - push->message.data) : 0, .left = request.pack.size,
-		};
+		push_pack_begin(push, request.pack.size ? (size_t)(request.pack.data - push->message.data) : 0, request.pack.size);
 		push_pack(push);
 	} else if (request.offer.data)
 		push_offer(push, request.offer);

@@ -49,6 +49,12 @@ static void pack_forget(struct push *push)
 	*message = buffer_heap(SLUICE_MESSAGE_BYTES_MAX);
 }
 
+void push_pack_begin(struct push *push, size_t at, size_t left)
+{
+	buffer_clear(&push->extra);
+	push->taking = (struct push_taking){ .at = at, .left = left };
+}
+
 enum push_coming push_pack_tell(struct push *push, size_t left)
 {
 	struct span message = buffer_span(&push->message);
@@ -66,7 +72,7 @@ enum push_coming push_pack_tell(struct push *push, size_t left)
 	if (size != (size_t)(message.data + message.size - end) + left)
 		return PUSH_COMING_WHOLE;
 	buffer_clear(&push->response);
-	push->taking = (struct push_taking){ .at = (size_t)(end - message.data), .left = (size_t)size };
+	push_pack_begin(push, (size_t)(end - message.data), (size_t)size);
 	return PUSH_COMING_PACK;
 }
 
@@ -379,8 +385,6 @@ void push_pack(struct push *push)
 
 	if (all)
 		there = taking->left;
-	if (taking->blobs == 0 && done == 0)
-		buffer_clear(&push->extra);
 	if (there > done && done < LOT_BYTES)
 		taking->lot += pb_whole(span_make(push->message.data + taking->at + done, there - done), LOT_BYTES - done);
 	if (taking->lot < LOT_BYTES && !all)

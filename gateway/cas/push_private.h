@@ -83,6 +83,8 @@ struct push {
 
 /* Of a request in push->message, of which `left` bytes are still to come: what it is. Makes push->taking ready for a pack. */
 enum push_coming push_pack_tell(struct push *push, size_t left);
+/* push->taking is about a pack that begins at `at` in push->message, with `left` bytes. */
+void push_pack_begin(struct push *push, size_t at, size_t left);
 /* Memory for a request that will be long, from one that was. */
 void push_pack_spare(struct push *push);
 /* Some more of the pack that push->taking is about has come; or all of it, and the call is held. While the push is idle. */

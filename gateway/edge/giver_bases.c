@@ -80,7 +80,7 @@ static void bases_on_recipe(struct store_read *read)
 	giver_wake(giver);
 }
 
-/* One after the other; only the chunks that they are for wait (giver_push.c). A read may complete inside its start. */
+/* One after the other; only the chunks that they are for wait (giver_feed.c). A read may complete inside its start. */
 static void bases_load(struct giver *giver)
 {
 	while (!giver->former_loading && giver->former_next < giver->formers.count) {
