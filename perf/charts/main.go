@@ -278,7 +278,11 @@ func rowText(row table.Row) string {
 		text += "\n| must show | seen | at most | |\n|---|---|---|---|\n"
 	}
 	for _, limit := range row.Limits {
-		text += fmt.Sprintf("| %s | %.3f | %.3f | %s |\n", limit.What, limit.Value, limit.Most, verdict(limit.Value, limit.Most))
+		says := verdict(limit.Value, limit.Most)
+		if row.Void {
+			says = "void"
+		}
+		text += fmt.Sprintf("| %s | %.3f | %.3f | %s |\n", limit.What, limit.Value, limit.Most, says)
 	}
 	return text
 }
