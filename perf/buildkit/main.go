@@ -9,7 +9,6 @@ import (
 	"flag"
 	"fmt"
 	"os"
-	"strings"
 
 	"sluice.dev/sluice/perf/table"
 	"sluice.dev/sluice/tests/interop/rig"
@@ -40,20 +39,7 @@ func main() {
 	fmt.Printf("%s: %.2f GB of content; %d pairs\n", b.tree, float64(b.bytes)/1e9, b.pairs)
 	known := map[string]func(*bench){"cold": cold, "other": other, "same": same, "parallel": parallel, "latency": latency,
 		"lease": lease, "memory": memory}
-	for _, row := range strings.Split(*rows, ",") {
-		run, found := known[row]
-		if !found {
-			fmt.Fprintf(os.Stderr, "buildkit: no row %q\n", row)
-			os.Exit(2)
-		}
-		run(b)
-		if *results != "" {
-			if err := b.Write(*results, map[string]any{"tree_bytes": b.bytes, "pairs": b.pairs}); err != nil {
-				fmt.Fprintln(os.Stderr, "buildkit:", err)
-				b.Failed = true
-			}
-		}
-	}
+	table.Run("buildkit", &b.Table, b, *rows, known, *results, map[string]any{"tree_bytes": b.bytes, "pairs": b.pairs})
 	if !b.scope.Close() || b.Failed {
 		os.Exit(1)
 	}

@@ -43,20 +43,7 @@ func main() {
 	flag.Parse()
 	b.ca = rig.NewAuthority(b.scope)
 	known := map[string]func(*bench){"many": many, "burst": burst, "fair": fair}
-	for _, row := range strings.Split(*rows, ",") {
-		run, found := known[row]
-		if !found {
-			fmt.Fprintf(os.Stderr, "builds: no row %q\n", row)
-			os.Exit(2)
-		}
-		run(b)
-		if *results != "" {
-			if err := b.Write(*results, map[string]any{"builds": b.builds, "rate": b.rate, "seconds": b.seconds}); err != nil {
-				fmt.Fprintln(os.Stderr, "builds:", err)
-				b.Failed = true
-			}
-		}
-	}
+	table.Run("builds", &b.Table, b, *rows, known, *results, map[string]any{"builds": b.builds, "rate": b.rate, "seconds": b.seconds})
 	if !b.scope.Close() || b.Failed {
 		os.Exit(1)
 	}

@@ -79,19 +79,7 @@ func main() {
 	}
 	b.makeWays(strings.Split(*names, ","))
 	run := map[string]func(*bench){"cold": cold, "same": same, "ten": ten, "insert": insert, "version": version}
-	for _, row := range strings.Split(*rows, ",") {
-		if run[row] == nil {
-			fmt.Fprintf(os.Stderr, "push: no row %q\n", row)
-			os.Exit(2)
-		}
-		run[row](b)
-		if *results != "" {
-			if err := b.Write(*results, map[string]any{"tree_files": b.files, "tree_bytes": b.size, "pairs": b.pairs, "line": b.shape.Name}); err != nil {
-				fmt.Fprintln(os.Stderr, "push:", err)
-				b.Failed = true
-			}
-		}
-	}
+	table.Run("push", &b.Table, b, *rows, run, *results, map[string]any{"tree_files": b.files, "tree_bytes": b.size, "pairs": b.pairs, "line": b.shape.Name})
 	if !b.scope.Close() || b.Failed {
 		os.Exit(1)
 	}

@@ -12,7 +12,6 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
-	"strings"
 	"syscall"
 	"time"
 
@@ -44,19 +43,7 @@ func main() {
 	flag.IntVar(&b.runs, "runs", 3, "cold pushes of each tree; but one of the largest")
 	flag.Parse()
 	known := map[string]func(*bench){"files": scaleFiles, "builds": scaleBuilds}
-	for _, row := range strings.Split(*rows, ",") {
-		if known[row] == nil {
-			fmt.Fprintf(os.Stderr, "scale: no row %q\n", row)
-			os.Exit(2)
-		}
-		known[row](b)
-		if *results != "" {
-			if err := b.Write(*results, map[string]any{"file_bytes": fileBytes}); err != nil {
-				fmt.Fprintln(os.Stderr, "scale:", err)
-				b.Failed = true
-			}
-		}
-	}
+	table.Run("scale", &b.Table, b, *rows, known, *results, map[string]any{"file_bytes": fileBytes})
 	if !b.scope.Close() || b.Failed {
 		os.Exit(1)
 	}

@@ -12,6 +12,7 @@ import (
 	"path/filepath"
 	"slices"
 	"sort"
+	"strings"
 	"time"
 )
 
@@ -221,6 +222,28 @@ func (t *Table) Write(path string, about map[string]any) error {
 		return err
 	}
 	return os.WriteFile(path, append(data, '\n'), 0o644)
+}
+
+// Run measures the rows named, in that order, and keeps them after each; `results` empty: nowhere. A name that is not known ends
+// the program before anything is measured.
+func Run[B any](program string, t *Table, bench B, names string, known map[string]func(B), results string, about map[string]any) {
+	rows := strings.Split(names, ",")
+	for _, row := range rows {
+		if known[row] == nil {
+			fmt.Fprintf(os.Stderr, "%s: no row %q\n", program, row)
+			os.Exit(2)
+		}
+	}
+	for _, row := range rows {
+		known[row](bench)
+		if results == "" {
+			continue
+		}
+		if err := t.Write(results, about); err != nil {
+			fmt.Fprintf(os.Stderr, "%s: %v\n", program, err)
+			t.Failed = true
+		}
+	}
 }
 
 // ContextSeconds reads raw progress: how long the context's transfer took.
