@@ -6,8 +6,8 @@
  * leaves idle half of the time, or 8 or 16 in vector lanes. Each way is first tested against OpenSSL and never used when
  * it errs; which one is the fastest here is found out by trying, once a process.
  *
- * Nothing here allocates or fails after init. A `struct sha256` is plain memory without resources: no release. One
- * thread at a time; make one a thread.
+ * Nothing here allocates or fails after init. A `struct sha256` is plain memory without resources: no release. Threads
+ * may share one for sha256_batch(), which only reads it; init and calibrate change it.
  */
 #pragma once
 

@@ -368,11 +368,6 @@ struct stat_entry_key stat_entry_key(struct span path, uint64_t size, int64_t mt
 	return key;
 }
 
-struct stat_entry_key stat_former_key(struct span path)
-{
-	return stat_entry_key(path, UINT64_MAX, INT64_MIN);
-}
-
 bool stat_table_find(struct stat_table *table, const struct stat_entry_key *key, struct content_name *name)
 {
 	struct stat_entry *entry = table_entry(table, key);

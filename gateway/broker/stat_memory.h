@@ -60,8 +60,6 @@ void stat_table_unref(struct stat_table *table);
 void stat_table_save(struct stat_table *table);
 
 struct stat_entry_key stat_entry_key(struct span path, uint64_t size, int64_t mtime_ns);
-/* Of what a path held last, whatever its size and mtime: an entry like any other, of a size that no file has. */
-struct stat_entry_key stat_former_key(struct span path);
 
 /* False: not known. Counts as seen. Whether the store still has it is to be found out. */
 bool stat_table_find(struct stat_table *table, const struct stat_entry_key *key, struct content_name *name);

@@ -80,29 +80,13 @@ static size_t find_chunks(const struct base_hint *hint, const struct recipe_reco
 	return count;
 }
 
-static const struct base_hint *find(const struct bases *bases, const struct digest *blob)
-{
-	const struct base_hint *hint = bases->capacity ? slot_of(bases->slots, bases->capacity, blob) : NULL;
-
-	return hint && hint->blob.size ? hint : NULL;
-}
-
-const struct digest *bases_lacking(const struct bases *bases, const struct recipes *recipes, const struct digest *blob)
-{
-	const struct base_hint *hint = find(bases, blob);
-
-	if (!hint || !hint->former.recipe || hint->as_named || recipes_find(recipes, &hint->former.digest))
-		return NULL;
-	return &hint->former.digest;
-}
-
 size_t bases_find(const struct bases *bases, const struct recipes *recipes, const struct digest *blob, struct digest *found,
                   size_t max)
 {
-	const struct base_hint *hint = find(bases, blob);
+	const struct base_hint *hint = bases->capacity ? slot_of(bases->slots, bases->capacity, blob) : NULL;
 	const struct recipe_record *record;
 
-	if (!hint || max == 0)
+	if (!hint || !hint->blob.size || max == 0)
 		return 0;
 	if (!hint->former.recipe || hint->as_named) {
 		found[0] = hint->former.digest;

@@ -26,8 +26,6 @@ void bases_add(struct bases *bases, const struct digest *blob, const struct cont
 /* `blob` is a file's recipe, which resembles the former one. */
 void bases_add_recipe(struct bases *bases, const struct digest *blob, const struct content_name *former);
 
-/* The former recipe that is needed to tell the blob, and is not among `recipes`. NULL: none. */
-const struct digest *bases_lacking(const struct bases *bases, const struct recipes *recipes, const struct digest *blob);
 /*
  * At most `max` blobs of the former content, in order: of a recipe's, those whose bytes lay where the blob's lie now. `recipes` is
  * where former recipes are to be found. How many.

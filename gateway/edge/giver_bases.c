@@ -59,19 +59,12 @@ static struct stat_entry_key former_key(struct span path)
 
 static void bases_load(struct giver *giver);
 
-/* Its file's chunks go whole. */
-static void bases_lose(struct giver *giver, const struct digest *digest)
-{
-	if (digest_set_add(&giver->formers_lost, digest) < 0)
-		giver_unfit(giver, "the edge is out of memory");
-}
-
 static void bases_on_recipe(struct store_read *read)
 {
 	struct giver *giver = container_of(read, struct giver, former_load);
 
-	if (read->result != STORE_OK || recipes_add(&giver->recipes, &read->digest, read->blob) < 0)
-		bases_lose(giver, &read->digest);
+	if (read->result == STORE_OK)
+		(void)recipes_add(&giver->former_recipes, &read->digest, read->blob);    /* without it its file's chunks go whole */
 	free(read->buffer);
 	read->buffer = NULL;
 	giver->former_loading = false;
@@ -80,22 +73,20 @@ static void bases_on_recipe(struct store_read *read)
 	giver_wake(giver);
 }
 
-/* One after the other; only the chunks that they are for wait (giver_feed.c). A read may complete inside its start. */
+/* One after the other; what is sent with the root waits for all (giver_push_load()). A read may complete inside its start. */
 static void bases_load(struct giver *giver)
 {
 	while (!giver->former_loading && giver->former_next < giver->formers.count) {
 		const struct digest *digest = &giver->formers.items[giver->former_next++];
 
-		if (recipes_find(&giver->recipes, digest))
+		if (recipes_find(&giver->former_recipes, digest))
 			continue;
 		giver->former_load = (struct store_read){
 			.scope = giver->service->scope, .digest = *digest, .fn = bases_on_recipe,
 			.buffer = malloc(digest->size + STORE_READ_EXTRA_BYTES),
 		};
-		if (!giver->former_load.buffer) {
-			bases_lose(giver, digest);
+		if (!giver->former_load.buffer)
 			continue;
-		}
 		giver->former_loading = true;
 		store_read(giver->service->cas->store, &giver->former_load);
 	}
@@ -104,13 +95,6 @@ static void bases_load(struct giver *giver)
 bool giver_bases_loaded(const struct giver *giver)
 {
 	return !giver->former_loading && giver->former_next == giver->formers.count;
-}
-
-bool giver_bases_ready(const struct giver *giver, const struct digest *blob)
-{
-	const struct digest *lacking = bases_lacking(&giver->bases, &giver->recipes, blob);
-
-	return !lacking || digest_set_has(&giver->formers_lost, lacking);
 }
 
 /* ---- what is read ---- */
@@ -122,7 +106,8 @@ void giver_bases_begin(struct fetch *fetch, struct span path)
 
 	fetch->put_bytes = 0;
 	fetch->has_former = giver->formers_table && stat_table_find(giver->formers_table, &key, &fetch->former);
-	if (!fetch->has_former || !fetch->former.recipe || recipes_find(&giver->recipes, &fetch->former.digest))
+	if (!fetch->has_former || !fetch->former.recipe ||
+	    recipes_find(&giver->former_recipes, &fetch->former.digest))
 		return;
 	if (digest_vector_add(&giver->formers, &fetch->former.digest) < 0)
 		fetch->has_former = false;
@@ -144,7 +129,7 @@ void giver_bases_named(struct fetch *fetch, const struct content_name *name)
 
 size_t giver_bases_find(const struct giver *giver, const struct digest *blob, struct digest bases[static UPLOADER_BASES_MAX])
 {
-	return bases_find(&giver->bases, &giver->recipes, blob, bases, UPLOADER_BASES_MAX);
+	return bases_find(&giver->bases, &giver->former_recipes, blob, bases, UPLOADER_BASES_MAX);
 }
 
 /* ---- directories ---- */
@@ -234,5 +219,5 @@ void giver_bases_fini(struct giver *giver)
 	stat_table_unref(giver->formers_table);
 	bases_fini(&giver->bases);
 	digest_vector_fini(&giver->formers);
-	digest_set_fini(&giver->formers_lost);
+	recipes_fini(&giver->former_recipes);
 }

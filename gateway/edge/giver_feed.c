@@ -57,9 +57,8 @@ static void sample_judge(struct giver *giver)
 		return;
 	if (fed < before->count && (!reading_waits(giver) || giver->fed < giver->noted.count))
 		return;
-	giver->cold = fed && lacked * 4 >= fed;
-	giver->feed = giver->cold ? GIVER_FEED_ALL : GIVER_FEED_NONE;
-	if (giver->cold)
+	giver->feed = fed && lacked * 4 >= fed ? GIVER_FEED_ALL : GIVER_FEED_NONE;
+	if (giver->feed == GIVER_FEED_ALL)
 		giver->fed = giver->confirmed;   /* what was skipped as well */
 }
 
@@ -124,12 +123,6 @@ void giver_feed_note(struct giver *giver, const struct digest *blob)
 		giver->noted_bytes += blob->size;
 }
 
-/* A gateway that lacks most has no bases either; and whether it does is to be known soon. */
-static bool may_be_fed(const struct giver *giver, const struct digest *blob)
-{
-	return giver->feed == GIVER_FEED_SAMPLE || giver->cold || giver_bases_ready(giver, blob);
-}
-
 void giver_feed_step(struct giver *giver)
 {
 	feed_decide(giver);
@@ -142,7 +135,7 @@ void giver_feed_step(struct giver *giver)
 	giver_read_resume(giver);
 	if (!feeds(giver) || !giver_push_open(giver))
 		return;
-	while (feeds(giver) && may_be_fed(giver, &giver->noted.items[giver->fed])) {
+	while (feeds(giver)) {
 		const struct digest *digest = &giver->noted.items[giver->fed++];
 
 		if (!is_new(giver, digest) || digest_set_add(&giver->fed_ever, digest) == 0)

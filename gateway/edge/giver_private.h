@@ -139,7 +139,7 @@ struct giver {
 	size_t former_next;
 	struct store_read former_load;
 	bool former_loading;
-	struct digest_set formers_lost;  /* of them: not to be had any more */
+	struct recipes former_recipes;   /* as far as they are to be had */
 
 	struct digest_vector noted;      /* in the store by this call */
 	size_t fed, confirmed;           /* of them: handed to the uploader, and answered for, in order */
@@ -149,7 +149,6 @@ struct giver {
 	enum giver_feed feed;
 	struct giver_sample sample;
 	size_t presumed_from;            /* SAMPLE_AGAIN: of noted, what the answer speaks for begins there */
-	bool cold;                       /* the gateway lacks most of the sample */
 	bool ahead;                      /* it was told the entries */
 	struct giver_named *named;       /* contents in the order in which they got their names; of them told */
 	size_t named_count, named_room, named_told;
@@ -226,8 +225,6 @@ void giver_bases_named(struct fetch *fetch, const struct content_name *name);
 void giver_bases_directories(struct giver *giver);
 /* Nothing that was looked up is still being read: bases are known as far as they ever will be. */
 bool giver_bases_loaded(const struct giver *giver);
-/* The same of what this blob is told by. */
-bool giver_bases_ready(const struct giver *giver, const struct digest *blob);
 size_t giver_bases_find(const struct giver *giver, const struct digest *blob, struct digest bases[static UPLOADER_BASES_MAX]);
 /* The gateway has it all: what is new is what comes next to be compared with. Before it is known. */
 void giver_bases_learn(struct giver *giver);

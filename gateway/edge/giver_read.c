@@ -514,7 +514,7 @@ void giver_read_tables(struct giver *giver)
 
 bool giver_read_done(const struct giver *giver)
 {
-	return giver->listing.ended && !giver->table_pending && giver->looked == giver->listing.count &&
+	return giver->listing.ended && !giver->table_pending && !giver->formers_pending && giver->looked == giver->listing.count &&
 	       giver->wanted_count == 0 && giver->fetching == 0 && giver->listing.unnamed == 0;
 }
 

@@ -28,6 +28,9 @@ static int put_lacking(const struct giver *giver, const struct digest *digest, b
 /* What the listing named by itself was never noted: it goes to the uploader as what was read does. */
 static void note_lacking(struct giver *giver, const struct digest_vector *lacking, size_t from)
 {
+	/* Later the walk from the root finds it, and uploader_hurry() alone brings it forward. */
+	if (giver->state > GIVER_LOADING || giver->restart)
+		return;
 	/* Of a store smaller than the context only what was read just now is certain to be there. */
 	for (size_t i = from; !giver->windowed && i < lacking->count; i++)
 		if (!digest_set_has(&giver->fed_ever, &lacking->items[i]))

@@ -92,18 +92,17 @@ bool play_ahead_stat(struct play *play)
 
 /* ---- what the daemon waits for ---- */
 
-bool play_ahead_await(struct play *play, uint32_t id)
+void play_ahead_await(struct play *play, uint32_t id)
 {
 	if (spill_grow(&play->waits, (play->waits_count + 1) * sizeof(id)) < 0) {
 		play_fail(play, GRPC_RESOURCE_EXHAUSTED, "no memory and no disk for the entries of the context");
-		return true;
+		return;
 	}
 	((uint32_t *)(void *)play->waits.data)[play->waits_count++] = id;
 	play_entry_at(play, id)->state = PLAY_ENTRY_AWAITED;
 	play->awaited++;
 	if (!op_in_flight(&play->again))
 		ring_timer(play->session->service->cas->ring, &play->again, URGE_GATHER_NS);
-	return true;
 }
 
 static int ascending(const void *a, const void *b)

@@ -56,7 +56,8 @@ bool play_files_ask(struct play *play, uint32_t id)
 	struct play_entry *entry = id < play->entries_count ? play_entry_at(play, id) : NULL;
 
 	if (entry && entry->state == PLAY_ENTRY_UNNAMED && play->state == PLAY_AHEAD) {
-		return play_ahead_await(play, id);
+		play_ahead_await(play, id);
+		return true;
 	}
 	if (!entry || entry->state != PLAY_ENTRY_FILE)
 		return false;

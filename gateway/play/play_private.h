@@ -146,8 +146,8 @@ bool play_ahead_complete(struct play *play);
 /* One STAT, if one may be sent; without a stable key. */
 bool play_ahead_stat(struct play *play);
 
-/* The daemon asks for an entry that has no name yet. False: the call has failed. */
-bool play_ahead_await(struct play *play, uint32_t id);
+/* The daemon asks for an entry that has no name yet. May fail the call. */
+void play_ahead_await(struct play *play, uint32_t id);
 /* The edge is told what the daemon waits for. */
 void play_ahead_urge(struct play *play);
 
