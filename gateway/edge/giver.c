@@ -387,13 +387,13 @@ static void giver_on_reap(struct op *op, int32_t res)
 	session_unuse(session);
 }
 
+/* A read of a former recipe may still be under way when both ends have gone: then it is over, and its end comes here again. */
 void giver_join(struct giver *giver)
 {
-	if (!giver->gateway_closed || !giver->client_closed || !giver_push_idle(giver) || op_in_flight(&giver->seal) ||
-	    op_in_flight(&giver->turn) || op_in_flight(&giver->reap))
+	if (!giver->gateway_closed || !giver->client_closed)
 		return;
 	giver_close(giver);
-	if (!op_in_flight(&giver->reap))
+	if (giver_push_idle(giver) && !op_in_flight(&giver->seal) && !op_in_flight(&giver->turn) && !op_in_flight(&giver->reap))
 		ring_timer(giver->service->cas->ring, &giver->reap, 0);
 }
 
