@@ -139,54 +139,42 @@ static uint32_t unix_mode(uint32_t mode)
 	}
 }
 
-static uint32_t parent_now(const struct listing *listing)
-{
-	return listing->open_count ? listing->open[listing->open_count - 1] : LISTING_NONE;
-}
-
 static void close_directory(struct listing *listing)
 {
 	listing_at(listing, listing->open[--listing->open_count])->end = listing->count;
 }
 
-/*
- * Compares what is left of `path` below the open directories, and closes those that it does not lie in. False: a component
- * does not match an open directory, or comes not behind its siblings.
- */
-static bool descend(struct listing *listing, struct span path, struct span *name)
+static uint32_t parent_at(const struct listing *listing, uint32_t depth)
 {
-	uint32_t depth = 0;
+	return depth ? listing->open[depth - 1] : LISTING_NONE;
+}
+
+/* In how many of the open directories it lies, and its name in the last of them. False: it lies in one that is not open. */
+static bool descend(const struct listing *listing, struct span path, uint32_t *depth, struct span *name)
+{
 	const uint8_t *slash;
 
+	*depth = 0;
 	while ((slash = memchr(path.data, '/', path.size))) {
 		struct span part = span_make(path.data, (size_t)(slash - path.data));
 
-		if (depth == listing->open_count ||
-		    !span_equal(listing_name(listing, listing_at(listing, listing->open[depth])), part))
+		if (*depth == listing->open_count ||
+		    !span_equal(listing_name(listing, listing_at(listing, listing->open[*depth])), part))
 			return false;
-		depth++;
+		++*depth;
 		path = span_make(slash + 1, path.size - part.size - 1);
 	}
 	*name = path;
-	while (listing->open_count > depth + 1)
-		close_directory(listing);
-	if (listing->open_count > depth) {
-		uint32_t before = listing->open[depth];
-
-		close_directory(listing);
-		return span_compare(listing_name(listing, listing_at(listing, before)), path) < 0;
-	}
 	return true;
 }
 
-/* The sibling before, when it is no directory: those were looked at when they were closed. */
-static bool is_behind(const struct listing *listing, struct span name)
+/* The sibling before is a directory that is still open, or the entry before, unless that is the parent. */
+static bool is_behind(const struct listing *listing, uint32_t depth, struct span name)
 {
-	const struct listing_entry *last = listing->count ? listing_at(listing, listing->count - 1) : NULL;
+	uint32_t before = depth < listing->open_count ? listing->open[depth] : listing->count - 1;
 
-	if (!last || last->parent != parent_now(listing) || listing->count - 1 == parent_now(listing))
-		return true;
-	return span_compare(listing_name(listing, last), name) < 0;
+	return listing->count == 0 || before == parent_at(listing, depth) ||
+	       span_compare(listing_name(listing, listing_at(listing, before)), name) < 0;
 }
 
 static uint32_t find_child(const struct listing *listing, uint32_t directory, struct span name)
@@ -265,6 +253,8 @@ static void settle(struct listing *listing, uint32_t number)
 {
 	const struct listing_entry *entry = listing_at(listing, number);
 
+	while (listing->open_count > entry->depth)
+		close_directory(listing);
 	if (entry->flags & LISTING_DATA) {
 		listing->files++;
 		listing->unnamed++;
@@ -278,6 +268,7 @@ int listing_add(struct listing *listing, const struct fsutil_stat *stat)
 	struct listing_entry entry = { .hardlink = LISTING_NONE, .next = LISTING_NONE, .mtime_ns = stat->mod_time_ns };
 	const char *fault = unfit(stat);
 	struct span name;
+	uint32_t depth;
 	int r;
 
 	CHECK(!listing->ended);
@@ -285,13 +276,13 @@ int listing_add(struct listing *listing, const struct fsutil_stat *stat)
 		return refuse(listing, fault);
 	if (listing->count == LISTING_ENTRIES_MAX)
 		return refuse(listing, "there are more than 4194304 entries");
-	if (!descend(listing, stat->path, &name) || !is_behind(listing, name))
+	if (!descend(listing, stat->path, &depth, &name) || !is_behind(listing, depth, name))
 		return refuse(listing, "the entries are not in order");
-	if (!tree_name_valid(name) || listing->open_count == TREE_DEPTH_MAX - 1)
+	if (!tree_name_valid(name) || depth == TREE_DEPTH_MAX - 1)
 		return refuse(listing, "a name is too long for a tree, or it is too deep");
 	entry.mode = unix_mode(stat->mode);
-	entry.parent = parent_now(listing);
-	entry.depth = listing->open_count;
+	entry.parent = parent_at(listing, depth);
+	entry.depth = depth;
 	entry.end = listing->count + 1;
 	entry.name_size = (uint16_t)name.size;
 	r = put_text(listing, name, &entry.name);
@@ -304,7 +295,8 @@ int listing_add(struct listing *listing, const struct fsutil_stat *stat)
 	if (r < 0)
 		return r;
 	*listing_at(listing, listing->count) = entry;
-	settle(listing, listing->count++);
+	settle(listing, listing->count);
+	listing->count++;
 	return 0;
 }
 
