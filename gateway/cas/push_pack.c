@@ -1,7 +1,7 @@
 /*
- * A Pack of a push: its turn, its deltas made into blobs, its digests, and its way into the store. It is taken in lots of about
- * half a MiB, as it arrives, so that a blob is still in the cache when it is hashed and copied into its slot, and so that a push
- * never holds a pack whole (but one that was compressed).
+ * A Pack of a push: its turn, its deltas made into blobs, its digests, and its way into the store. It is taken in lots of at
+ * most about a MiB, as it arrives, so that a blob is still in the cache when it is hashed and copied into its slot, and so
+ * that a push never holds a pack whole (but one that was compressed).
  *
  *	PACK_WAIT (cas->packs) -> (DELTAS_WAIT (cas->deltas) -> DELTAS ->) PACK -> IDLE    a lot
  */
@@ -10,9 +10,10 @@
 #include "gateway/cas/push_private.h"
 #include "proto/pb.h"
 
-#define LOT_BYTES         (384u << 10)   /* with the slot that it is copied to, within a core's own cache; hashed in 200 us */
+#define LOT_LEAST_BYTES   (384u << 10)   /* within a core's own cache; two SHA lanes take 130 us */
+#define LOT_LANE_BYTES    (64u << 10)    /* for each lane of the hasher: a chunk of the usual size */
 #define SPARE_LEAST_BYTES (256u << 10)   /* what is kept for the next pack */
-#define SPARE_MOST_BYTES  (1u << 20)
+#define SPARE_MOST_BYTES  (2u << 20)
 #define PACK_TAG          (3 << 3 | PB_BYTES)
 
 void push_pack_spare(struct push *push)
@@ -377,20 +378,28 @@ static void pack_on_turn(struct gate_pass *pass)
 	gate_enter(&push->cas->deltas, &push->pass);
 }
 
+/* Lanes without a chunk would cost the hasher as much time as those with one. */
+static size_t lot_bytes(const struct push *push)
+{
+	size_t bytes = push->cas->hasher->lanes * LOT_LANE_BYTES;
+
+	return bytes > LOT_LEAST_BYTES ? bytes : LOT_LEAST_BYTES;
+}
+
 void push_pack(struct push *push)
 {
 	struct push_taking *taking = &push->taking;
-	size_t there = push->message.size - taking->at, done = taking->lot;
+	size_t there = push->message.size - taking->at, done = taking->lot, enough = lot_bytes(push);
 	bool all = there >= taking->left;
 
 	if (all)
 		there = taking->left;
-	if (there > done && done < LOT_BYTES)
-		taking->lot += pb_whole(span_make(push->message.data + taking->at + done, there - done), LOT_BYTES - done);
-	if (taking->lot < LOT_BYTES && !all)
+	if (there > done && done < enough)
+		taking->lot += pb_whole(span_make(push->message.data + taking->at + done, there - done), enough - done);
+	if (taking->lot < enough && !all)
 		return;
 	/* What is left over at the end is no field: the walk says so. */
-	if (all && taking->lot < LOT_BYTES)
+	if (all && taking->lot < enough)
 		taking->lot = there;
 	call_hold(&push->call);
 	push_enter(push, PUSH_PACK_WAIT);

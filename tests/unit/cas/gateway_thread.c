@@ -158,7 +158,7 @@ static void gateway_services(struct gateway_thread *gateway)
 		.cas = &parts->cas, .executor_uid = geteuid(), .enabled = gateway->options.executors, .disabled_why = "it is a test",
 	};
 
-	sha256_init(&gateway->hasher, SHA256_AUTO);
+	sha256_init(&gateway->hasher, gateway->options.hasher);
 	must(pool_create(&parts->pool, &pool), "pool", "");
 	parts->cas = (struct cas){
 		.ring = parts->ring, .store = parts->store, .hasher = &gateway->hasher,

@@ -20,6 +20,7 @@ struct gateway_thread_options {
 	const char *tokens;              /* content of a tokens file; NULL: none */
 	const struct index_engine *index;        /* NULL: LMDB */
 	enum ring_engine engine;
+	enum sha256_backend hasher;      /* that this CPU lacks: OpenSSL */
 	bool executors;                  /* any process of our own user may attach as one */
 	bool refuse_host_root;
 	uint64_t linger_ns;              /* of an action whose caller's connection broke; 0: none */

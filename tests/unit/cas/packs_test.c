@@ -1,7 +1,8 @@
 /*
  * Shows that a pack is taken in lots as it arrives, and that nobody can tell: wrong blobs of any lot are named, in order, and
  * the others stored; fields that nobody knows are skipped wherever they stand; what is malformed at the end of many lots is
- * refused; compressed and not, with an index that answers at once and one that is late. Arguments: the index, the engine.
+ * refused; compressed and not, with an index that answers at once and one that is late, and with hashers of few and of many lanes, which
+ * make lots short and long. Arguments: the index, the engine, "wide".
  */
 #include <setjmp.h>
 #include <stdarg.h>
@@ -197,5 +198,7 @@ int main(int argc, char **argv)
 		options.index = &index_late;
 	if (argc > 2)
 		options.engine = strcmp(argv[2], "epoll") == 0 ? RING_ENGINE_EPOLL : RING_ENGINE_URING;
+	if (argc > 3)
+		options.hasher = SHA256_AVX512;
 	return cmocka_run_group_tests(tests, NULL, NULL);
 }
