@@ -21,8 +21,9 @@ struct call_events {
 	 */
 	void (*on_message)(struct call *call, struct span message);
 	/*
-	 * Optional: messages that are not compressed come in parts instead, as they arrive: the next bytes of one, borrowed until
-	 * return, and how many are `left`; the last part of each has none left, and is the only one when it is empty.
+	 * Optional: messages that are not compressed come in parts instead, as they arrive: the next bytes of one, at most
+	 * GRPC_PART_BYTES_MAX, borrowed until return, and how many are `left`; the last part of each has none left, and is the
+	 * only one when it is empty.
 	 */
 	void (*on_part)(struct call *call, struct span part, size_t left);
 	/* The peer has sent its last message (server: half-close). Not delivered while held. */

@@ -212,6 +212,8 @@ enum grpc_read grpc_reader_feed_parts(struct grpc_reader *reader, struct span *d
 	missing = reader->body_size - reader->passed;
 	if (missing && data->size == 0)
 		return GRPC_READ_MORE;
+	if (missing > GRPC_PART_BYTES_MAX)
+		missing = GRPC_PART_BYTES_MAX;   /* also of a long backlog: who has enough after one part leaves the rest there */
 	*message = span_take(data, data->size < missing ? data->size : missing);
 	reader->passed += (uint32_t)message->size;
 	*left = reader->body_size - reader->passed;

@@ -72,9 +72,10 @@ void grpc_reader_fini(struct grpc_reader *reader);
 /* Takes bytes from the front of `data` (advances it) until a message ends or it is empty. */
 enum grpc_read grpc_reader_feed(struct grpc_reader *reader, struct span *data, struct span *message, bool *compressed);
 /*
- * The same, but what is not compressed comes in parts, as it lies in `data`: GRPC_READ_PART with `message` the next part, of
- * which a message has one at least, and `left` the bytes of it that are still to come.
+ * The same, but what is not compressed comes in parts, as it lies in `data`: GRPC_READ_PART with `message` the next part, of at
+ * most GRPC_PART_BYTES_MAX, of which a message has one at least, and `left` the bytes of it that are still to come.
  */
+#define GRPC_PART_BYTES_MAX (64u << 10)
 enum grpc_read grpc_reader_feed_parts(struct grpc_reader *reader, struct span *data, struct span *message, bool *compressed,
                                       size_t *left);
 /* True between messages: a stream may end here. */

@@ -941,6 +941,7 @@ static void parts_on_part(struct call *call, struct span part, size_t left)
 {
 	if (parts_count++)
 		assert_int_equal(left, parts_left - part.size);
+	assert_true(part.size <= GRPC_PART_BYTES_MAX);
 	buffer_put(&parts, part.data, part.size);
 	parts_left = left;
 	if (left == 0) {
@@ -1021,6 +1022,43 @@ static void test_messages_in_parts(void **state)
 	free(body);
 }
 
+/* A long message that came while the call was held is not given out in one go: who holds again leaves the rest where it is. */
+static void test_parts_of_a_backlog(void **state)
+{
+	static const struct h2_events server_events = { .on_stream = parts_accept };
+	const struct h2_config server = { .events = &server_events };
+	const size_t size = 3 * GRPC_PART_BYTES_MAX + 1;
+	uint8_t *body = malloc(size);
+	struct end end;
+
+	for (size_t i = 0; i < size; i++)
+		body[i] = (uint8_t)(i * 2654435761u >> 13);
+	parts = buffer_heap(1 << 20);
+	parts_held = true;
+	parts_count = parts_whole = 0;
+	end_init(&end, NULL);
+	h2_pair_init(&pair, NULL, &server);
+	h2_pair_pump(&pair);
+	assert_int_equal(call_start(&end.call, pair.client, "/x/Y", span_text("h"), 0, NULL, 0, MESSAGE_MAX, &end_events, &end), 0);
+	send_text(&end.call, "one");
+	h2_pair_pump(&pair);             /* which holds the call */
+	assert_int_equal(parts.size, 4);
+	assert_int_equal(call_send(&end.call, span_make(body, size), 0), CALL_SENT);
+	h2_pair_pump(&pair);
+	for (size_t i = 1; i <= 3; i++) {
+		call_release(&server_end.call);
+		assert_int_equal(parts.size, 4 + i * GRPC_PART_BYTES_MAX);
+	}
+	call_release(&server_end.call);
+	assert_int_equal(parts.size, 4 + size + 1);
+	assert_int_equal(parts_whole, 2);
+	assert_memory_equal(parts.data + 4, body, size);
+	h2_pair_fini(&pair);
+	buffer_fini(&parts);
+	buffer_fini(&end.messages);
+	free(body);
+}
+
 /* The request as a server reads it. */
 static void test_request_headers(void **state)
 {
@@ -1078,6 +1116,7 @@ int main(void)
 		cmocka_unit_test(test_ok_before_the_end_is_no_ok),
 		cmocka_unit_test(test_server_ends_without_reset),
 		cmocka_unit_test(test_messages_in_parts),
+		cmocka_unit_test(test_parts_of_a_backlog),
 		cmocka_unit_test(test_request_headers),
 	};
 	int failed = cmocka_run_group_tests(tests, NULL, NULL);
