@@ -101,42 +101,45 @@ static inline void load_words(row *words, const uint8_t *const *data, size_t off
 #define MAJORITY(a, b, c) (((a) & (b)) | ((c) & ((a) | (b))))
 #endif
 
-/* Round t + i; the eight variables change places by the caller's order of arguments. */
-#define ROUND(a, b, c, d, e, f, g, h, i)                                                               \
+/*
+ * Round t + i; the eight variables change places by the caller's order of arguments. `word` may be a step of the
+ * schedule: made just before it is used, so that its operations fill the gaps that the rounds' own chain leaves. What is
+ * ready first is added first.
+ */
+#define ROUND(a, b, c, d, e, f, g, h, i, word)                                                         \
 	do {                                                                                           \
-		row t1 = (h) + SUM_E(e) + CHOOSE(e, f, g) + (w[i] + round_constants[t + (i)]);         \
+		row t1 = (h) + ((word) + round_constants[t + (i)]);                                    \
                                                                                                        \
+		t1 += CHOOSE(e, f, g);                                                                 \
+		t1 += SUM_E(e);                                                                        \
 		(d) += t1;                                                                             \
-		(h) = t1 + SUM_A(a) + MAJORITY(a, b, c);                                               \
+		(h) = t1 + (SUM_A(a) + MAJORITY(a, b, c));                                             \
 	} while (0)
 
-#define ROUNDS_8(i)                                                                                    \
-	ROUND(a, b, c, d, e, f, g, h, (i));                                                            \
-	ROUND(h, a, b, c, d, e, f, g, (i) + 1);                                                        \
-	ROUND(g, h, a, b, c, d, e, f, (i) + 2);                                                        \
-	ROUND(f, g, h, a, b, c, d, e, (i) + 3);                                                        \
-	ROUND(e, f, g, h, a, b, c, d, (i) + 4);                                                        \
-	ROUND(d, e, f, g, h, a, b, c, (i) + 5);                                                        \
-	ROUND(c, d, e, f, g, h, a, b, (i) + 6);                                                        \
-	ROUND(b, c, d, e, f, g, h, a, (i) + 7)
+#define ROUNDS_8(i, WORD)                                                                              \
+	ROUND(a, b, c, d, e, f, g, h, (i), WORD(i));                                                   \
+	ROUND(h, a, b, c, d, e, f, g, (i) + 1, WORD((i) + 1));                                         \
+	ROUND(g, h, a, b, c, d, e, f, (i) + 2, WORD((i) + 2));                                         \
+	ROUND(f, g, h, a, b, c, d, e, (i) + 3, WORD((i) + 3));                                         \
+	ROUND(e, f, g, h, a, b, c, d, (i) + 4, WORD((i) + 4));                                         \
+	ROUND(d, e, f, g, h, a, b, c, (i) + 5, WORD((i) + 5));                                         \
+	ROUND(c, d, e, f, g, h, a, b, (i) + 6, WORD((i) + 6));                                         \
+	ROUND(b, c, d, e, f, g, h, a, (i) + 7, WORD((i) + 7))
 
+#define GIVEN(i)    (w[i])
 #define SCHEDULE(i) (w[i] += SIGMA_1(w[((i) + 14) & 15]) + w[((i) + 9) & 15] + SIGMA_0(w[((i) + 1) & 15]))
-#define SCHEDULE_4(i) SCHEDULE(i), SCHEDULE((i) + 1), SCHEDULE((i) + 2), SCHEDULE((i) + 3)
 
 static inline void compress(row state[SHA256_WORDS], row w[WORDS])
 {
 	row a = state[0], b = state[1], c = state[2], d = state[3];
 	row e = state[4], f = state[5], g = state[6], h = state[7];
+	int t = 0;
 
-	for (int t = 0;; t += WORDS) {
-		ROUNDS_8(0);
-		ROUNDS_8(8);
-		if (t == 64 - WORDS)
-			break;
-		SCHEDULE_4(0);
-		SCHEDULE_4(4);
-		SCHEDULE_4(8);
-		SCHEDULE_4(12);
+	ROUNDS_8(0, GIVEN);
+	ROUNDS_8(8, GIVEN);
+	for (t = WORDS; t < 64; t += WORDS) {
+		ROUNDS_8(0, SCHEDULE);
+		ROUNDS_8(8, SCHEDULE);
 	}
 	state[0] += a;
 	state[1] += b;
