@@ -1,13 +1,15 @@
 /*
  * ActionCache/GetActionResult and UpdateActionResult. A result that a client brought is a blob, found by a note under the
- * action's digest; what executors here have run is found under the action and the environment (gateway/pool/execute.h).
+ * action's digest. What executors here have run is found under the action and the environment that it would meet now
+ * (gateway/pool/action_key.h), and is given when no client has brought any, or when something of that is gone.
  */
 #include <errno.h>
 #include <stdio.h>
 #include <stdlib.h>
 
-#include "gateway/reapi/methods.h"
 #include "gateway/cas/result_check.h"
+#include "gateway/pool/action_key.h"
+#include "gateway/reapi/methods.h"
 #include "gateway/reapi/rpc.h"
 #include "proto/pb.h"
 #include "proto/sluice_v1.h"
@@ -36,6 +38,8 @@ struct get_result {
 	struct rpc rpc;
 	struct digest action;
 	bool inlined[2];                 /* stdout, stderr: asked for */
+	bool ran_here;                   /* it is looked for among what executors have run */
+	struct action_key key;
 	struct store_note note;
 	struct blob_get get;
 	struct result_check check;
@@ -44,13 +48,46 @@ struct get_result {
 	unsigned stream;                 /* the next one to be put in */
 };
 
-static void get_miss(struct get_result *get)
+static void get_refuse(struct get_result *get)
 {
 	char text[DIGEST_TEXT_MAX + 64], hex[DIGEST_TEXT_MAX];
 
 	get->rpc.reapi->counters.results_missed++;
 	snprintf(text, sizeof(text), "no result of the action %s is here", digest_text(&get->action, hex));
 	rpc_fail(&get->rpc, GRPC_NOT_FOUND, text);
+}
+
+static void get_on_note(struct store_note *note);
+
+static void get_on_key(struct action_key *key)
+{
+	struct get_result *get = container_of(key, struct get_result, key);
+
+	if (!key->known) {
+		get_refuse(get);
+		return;
+	}
+	get->note = (struct store_note){ .scope = get->rpc.scope, .key_size = sizeof(key->key), .fn = get_on_note };
+	memcpy(get->note.key, key->key, sizeof(key->key));
+	store_note_get(get->rpc.reapi->cas->store, &get->note);
+}
+
+/* There is no whole result of this kind. */
+static void get_miss(struct get_result *get)
+{
+	if (get->ran_here) {
+		get_refuse(get);
+		return;
+	}
+	get->ran_here = true;
+	blob_get_fini(&get->get);
+	result_check_fini(&get->check);
+	buffer_clear(&get->result);
+	get->key = (struct action_key){
+		.cas = get->rpc.reapi->cas, .pool = get->rpc.reapi->pool, .scope = get->rpc.scope, .action = get->action,
+		.fn = get_on_key,
+	};
+	action_key_find(&get->key);
 }
 
 static void get_inline_next(struct get_result *get);
