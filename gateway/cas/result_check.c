@@ -194,6 +194,7 @@ static void take_tree(struct result_check *check, struct span bytes)
 static void on_tree(struct blob_get *get)
 {
 	struct result_check *check = container_of(get, struct result_check, get);
+	struct gate *trees = &check->cas->trees;
 
 	if (get->result == STORE_OK)
 		take_tree(check, get->blob);
@@ -204,17 +205,26 @@ static void on_tree(struct blob_get *get)
 	else
 		check_fail(check, get->result, NULL);
 	blob_get_fini(get);
-	check_landed(check);
+	check_landed(check);             /* it may be gone then */
+	gate_leave(trees);
 }
 
-static void read_tree(struct result_check *check)
+static void on_turn(struct gate_pass *pass)
 {
-	check->waiting = true;
+	struct result_check *check = container_of(pass, struct result_check, pass);
+
 	check->get = (struct blob_get){
 		.cas = check->cas, .scope = check->scope, .digest = check->trees[check->trees_at++],
 		.bytes_max = RESULT_TREE_BYTES_MAX, .fn = on_tree,
 	};
 	blob_get(&check->get);
+}
+
+static void read_tree(struct result_check *check)
+{
+	check->waiting = true;
+	check->pass.fn = on_turn;
+	gate_enter(&check->cas->trees, &check->pass);
 }
 
 static void on_closure(struct closure *closure)
@@ -280,6 +290,7 @@ void result_check_fini(struct result_check *check)
 {
 	store_hold_release(check->hold);
 	free(check->names);
+	free(check->present);
 	free(check->trees);
 	free(check->roots);
 	*check = (struct result_check){ 0 };
