@@ -55,8 +55,9 @@ struct write {
 	struct span rest;                /* of the message; in `message` once the handler has returned */
 	struct buffer message;
 	uint64_t waiting;                /* its bytes, as charged to reapi.waiting_bytes */
-	ZSTD_DCtx *expander;
+	ZSTD_DCtx *expander;             /* from the first bytes on that are taken, until the last ones are */
 	uint8_t *plain;
+	struct budget_share expanding;   /* of reapi.expanders: what these two take */
 	size_t plain_at, plain_size;
 	bool frame_open;                 /* a zstd frame has begun and not ended */
 	struct upload *upload;
@@ -68,6 +69,16 @@ struct write {
 
 static void write_step(struct write *write);
 
+static void write_drop_expander(struct write *write)
+{
+	ZSTD_freeDCtx(write->expander);
+	free(write->plain);
+	write->expander = NULL;
+	write->plain = NULL;
+	write->plain_at = write->plain_size = 0;
+	budget_leave(&write->reapi->expanders, &write->expanding);
+}
+
 static void write_free(struct write *write)
 {
 	struct reapi *reapi = write->reapi;
@@ -75,8 +86,7 @@ static void write_free(struct write *write)
 	list_remove(&write->link);
 	reapi->waiting_bytes -= write->waiting;
 	upload_destroy(write->upload);
-	ZSTD_freeDCtx(write->expander);
-	free(write->plain);
+	write_drop_expander(write);
 	buffer_fini(&write->message);
 	call_fini(&write->call);
 	free(write);
@@ -93,15 +103,22 @@ static void write_drop_message(struct write *write)
 	buffer_fini(&write->message);
 }
 
-static void write_fail(struct write *write, enum grpc_status status, const char *text)
+/* It ends with nothing stored. */
+static void write_give_up(struct write *write, enum grpc_status status, const char *text)
 {
 	write->state = WRITE_ANSWERED;
 	write->idle_since_ns = 0;
-	write->reapi->counters.uploads_refused++;
 	upload_destroy(write->upload);
 	write->upload = NULL;
 	write_drop_message(write);
+	write_drop_expander(write);
 	call_finish(&write->call, status, text);
+}
+
+static void write_fail(struct write *write, enum grpc_status status, const char *text)
+{
+	write->reapi->counters.uploads_refused++;
+	write_give_up(write, status, text);
 }
 
 static void write_answer(struct write *write, int64_t committed)
@@ -113,6 +130,7 @@ static void write_answer(struct write *write, int64_t committed)
 	write->state = WRITE_ANSWERED;
 	write->idle_since_ns = 0;
 	write_drop_message(write);
+	write_drop_expander(write);
 	if (call_send(&write->call, buffer_span(&out), 0) == CALL_SENT)
 		call_finish(&write->call, GRPC_OK, NULL);
 	else
@@ -122,7 +140,7 @@ static void write_answer(struct write *write, int64_t committed)
 static void write_fail_crowded(struct write *write)
 {
 	write->reapi->crowded_ns = ring_now_ns(write->reapi->cas->ring);
-	write_fail(write, GRPC_RESOURCE_EXHAUSTED, "too many writes at a time; try again");
+	write_fail(write, GRPC_RESOURCE_EXHAUSTED, RPC_TEXT_CROWDED);
 }
 
 static void write_fail_upload(struct write *write)
@@ -179,7 +197,7 @@ void writes_sweep(struct reapi *reapi, uint64_t now)
 		if (!write->idle_since_ns || now - write->idle_since_ns < idle_max)
 			continue;
 		reapi->counters.uploads_expired++;
-		write_fail(write, GRPC_DEADLINE_EXCEEDED, "nothing came for too long: begin the write again");
+		write_give_up(write, GRPC_DEADLINE_EXCEEDED, "nothing came for too long: begin the write again");
 	}
 }
 
@@ -281,14 +299,45 @@ static bool write_pass_plain(struct write *write)
 	return write->plain_at == write->plain_size || write->room;
 }
 
+/* The expander grows with the window that a frame asks for: by then it has. False: there was no room for that. */
+static bool write_charge_expander(struct write *write)
+{
+	uint64_t bytes = ZSTD_sizeof_DCtx(write->expander) + WRITE_PLAIN_BYTES;
+
+	return bytes <= write->expanding.bytes || budget_grow(&write->reapi->expanders, &write->expanding, bytes);
+}
+
+/* False: the call was refused. */
+static bool write_begin_expanding(struct write *write)
+{
+	write->expander = ZSTD_createDCtx();
+	write->plain = malloc(WRITE_PLAIN_BYTES);
+	if (!write->expander || !write->plain) {
+		write_fail(write, GRPC_RESOURCE_EXHAUSTED, RPC_TEXT_MEMORY);
+		return false;
+	}
+	ZSTD_DCtx_setParameter(write->expander, ZSTD_d_windowLogMax, WRITE_WINDOW_LOG);
+	if (write_charge_expander(write))
+		return true;
+	write_fail_crowded(write);
+	return false;
+}
+
+/* False: the call was refused. */
 static bool write_expand(struct write *write)
 {
 	ZSTD_inBuffer in = { .src = write->rest.data, .size = write->rest.size };
 	ZSTD_outBuffer out = { .dst = write->plain, .size = WRITE_PLAIN_BYTES };
 	size_t hint = ZSTD_decompressStream(write->expander, &out, &in);
 
-	if (ZSTD_isError(hint))
+	if (ZSTD_isError(hint)) {
+		write_fail(write, GRPC_INVALID_ARGUMENT, "the data is not valid zstd");
 		return false;
+	}
+	if (!write_charge_expander(write)) {
+		write_fail_crowded(write);
+		return false;
+	}
 	write->frame_open = hint != 0;
 	write->rest.data += in.pos;
 	write->rest.size -= in.pos;
@@ -307,10 +356,7 @@ static bool write_take_zstd(struct write *write)
 		if (!write->frame_open || write->plain_size < WRITE_PLAIN_BYTES)
 			return true;
 	}
-	if (write_expand(write))
-		return true;
-	write_fail(write, GRPC_INVALID_ARGUMENT, "the data is not valid zstd");
-	return false;
+	return (write->expander || write_begin_expanding(write)) && write_expand(write);
 }
 
 static bool write_take(struct write *write)
@@ -348,6 +394,7 @@ static void write_message_done(struct write *write)
 		write_fail(write, GRPC_INVALID_ARGUMENT, "the write was finished before all of the blob had come");
 		return;
 	}
+	write_drop_expander(write);
 	write->state = WRITE_ENDING;
 	upload_finish(write->upload);
 }
@@ -370,18 +417,6 @@ static void write_step(struct write *write)
 
 /* ---- the first message ---- */
 
-static bool write_begin_expanding(struct write *write)
-{
-	if (!write->resource.zstd)
-		return true;
-	write->expander = ZSTD_createDCtx();
-	write->plain = malloc(WRITE_PLAIN_BYTES);
-	if (!write->expander || !write->plain)
-		return false;
-	ZSTD_DCtx_setParameter(write->expander, ZSTD_d_windowLogMax, WRITE_WINDOW_LOG);
-	return true;
-}
-
 /* An earlier write of the same name is gone on with. False: the call was refused. */
 static bool write_resume(struct write *write)
 {
@@ -397,7 +432,7 @@ static bool write_resume(struct write *write)
 	}
 	if (holder) {
 		holder->upload = NULL;
-		write_fail(holder, GRPC_ABORTED, "another call goes on with this write");
+		write_give_up(holder, GRPC_ABORTED, "another call goes on with this write");
 	} else {
 		list_remove(&upload->link);
 		write->reapi->orphans_count--;
@@ -455,10 +490,6 @@ static void write_on_presence(struct presence *presence)
 	if (write->present) {
 		write->reapi->counters.uploads_known++;
 		write_answer(write, write->resource.zstd ? -1 : (int64_t)write->resource.digest.size);
-		return;
-	}
-	if (!write_begin_expanding(write)) {
-		write_fail(write, GRPC_RESOURCE_EXHAUSTED, RPC_TEXT_MEMORY);
 		return;
 	}
 	/* Before the upload says that there is room for it, perhaps at once. */
@@ -538,7 +569,7 @@ static void write_keep_rest(struct write *write)
 	if (size == 0 || write->message.data)
 		return;
 	if (reapi->waiting_bytes + size > REAPI_WAITING_BYTES) {
-		write_fail(write, GRPC_RESOURCE_EXHAUSTED, "too many writes at a time; try again");
+		write_fail_crowded(write);
 		return;
 	}
 	write->message = buffer_heap(REAPI_MESSAGE_BYTES_MAX);

@@ -73,6 +73,11 @@ static void capabilities_say_what_there_is(void **state)
 	answer_fini(&answer);
 }
 
+static bool is_idle(struct gateway_parts *parts, void *context)
+{
+	return parts->reapi.open == 0;
+}
+
 static uint32_t response_status(const struct answer *answer, size_t which)
 {
 	struct pb_reader reader = pb_reader_make(buffer_span(&answer->body));
@@ -148,6 +153,37 @@ static void batches_come_compressed_and_have_bounds(void **state)
 	ask_refused(client, REAPI_BATCH_UPDATE, request_update(&digest, &span, 1, false), GRPC_INVALID_ARGUMENT, "ByteStream");
 	ask_refused(client, REAPI_BATCH_READ, request_find(&digest, 1, ""), GRPC_INVALID_ARGUMENT, "ByteStream");
 	buffer_fini(&large);
+	buffer_fini(&blob);
+}
+
+static void set_batches_bytes(struct gateway_parts *parts, void *context)
+{
+	parts->reapi.batches_bytes = *(uint64_t *)context;
+}
+
+static void get_batches_bytes(struct gateway_parts *parts, void *context)
+{
+	*(uint64_t *)context = parts->reapi.batches_bytes;
+}
+
+/* Those in line take memory: past the bound one more is to be tried again. */
+static void batches_in_line_have_a_bound(void **state)
+{
+	struct buffer blob = noise(100000, 23);
+	struct span span = buffer_span(&blob);
+	struct digest digest = digest_made(span);
+	uint64_t bytes = REAPI_BATCHES_BYTES - 99999;
+
+	gateway_thread_call(gateway, set_batches_bytes, &bytes);
+	ask_refused(client, REAPI_BATCH_UPDATE, request_update(&digest, &span, 1, false), GRPC_RESOURCE_EXHAUSTED, "try again");
+	gateway_thread_call(gateway, get_batches_bytes, &bytes);
+	assert_int_equal(bytes, REAPI_BATCHES_BYTES - 99999);
+	bytes = 0;
+	gateway_thread_call(gateway, set_batches_bytes, &bytes);
+	send_blob(client, span);
+	gateway_thread_until(gateway, is_idle, NULL);
+	gateway_thread_call(gateway, get_batches_bytes, &bytes);
+	assert_int_equal(bytes, 0);
 	buffer_fini(&blob);
 }
 
@@ -339,11 +375,6 @@ static bool someone_waits(struct gateway_parts *parts, void *context)
 	return !list_empty(&parts->reapi.uploads.waiting);
 }
 
-static bool is_idle(struct gateway_parts *parts, void *context)
-{
-	return parts->reapi.open == 0;
-}
-
 /*
  * The caller has left. The last chunk comes from the disk and fills a part of the recipe, which is there already, in memory: it
  * is put, what is wrong is found and the call is gone, all from inside the read's completion.
@@ -525,6 +556,7 @@ int main(int argc, char **argv)
 		cmocka_unit_test(capabilities_say_what_there_is),
 		cmocka_unit_test(each_blob_of_a_batch_is_judged_by_itself),
 		cmocka_unit_test(batches_come_compressed_and_have_bounds),
+		cmocka_unit_test(batches_in_line_have_a_bound),
 		cmocka_unit_test(only_sha256_is_served),
 		cmocka_unit_test(a_blob_is_split_as_clients_cut),
 		cmocka_unit_test(a_change_costs_a_few_chunks),

@@ -290,7 +290,8 @@ static void a_broken_write_is_gone_on_with(void **state)
 
 static bool is_idle(struct gateway_parts *parts, void *context)
 {
-	return !parts->reapi.open && !parts->reapi.uploads.used && !parts->reapi.downloads.used && !parts->reapi.waiting_bytes;
+	return !parts->reapi.open && !parts->reapi.uploads.used && !parts->reapi.downloads.used && !parts->reapi.waiting_bytes &&
+	       !parts->reapi.expanders.used;
 }
 
 static void drop_orphans(struct gateway_parts *parts, void *context)
@@ -334,6 +335,11 @@ static void callers_may_leave_at_any_moment(void **state)
 	buffer_fini(&blob);
 }
 
+static void get_counters(struct gateway_parts *parts, void *context)
+{
+	*(struct reapi_counters *)context = parts->reapi.counters;
+}
+
 static void after_a_minute(struct gateway_parts *parts, void *context)
 {
 	writes_sweep(&parts->reapi, ring_now_ns(parts->ring) + 2 * REAPI_WRITE_IDLE_NS);
@@ -365,6 +371,7 @@ static void what_idles_ends(void **state)
 	struct buffer blob = noise(LONG_BYTES, 14);
 	struct digest digest = digest_made(buffer_span(&blob));
 	struct client *other = gateway_thread_client(gateway, NULL);
+	struct reapi_counters before, after;
 	struct client_call *call;
 	struct span message;
 	const char *why;
@@ -377,10 +384,14 @@ static void what_idles_ends(void **state)
 	resource_name(name, sizeof(name), "idle", false, &digest);
 	call = begin(client, name, buffer_span(&blob), 0, 1000);
 	client_run_until(client, gateway, took, &received);
+	gateway_thread_call(gateway, get_counters, &before);
 	gateway_thread_call(gateway, after_a_minute, NULL);
 	assert_int_equal(client_receive(call, &message, UINT64_MAX), CLIENT_END);
 	assert_int_equal(client_call_status(call, &why), GRPC_DEADLINE_EXCEEDED);
 	client_call_close(call);
+	gateway_thread_call(gateway, get_counters, &after);
+	assert_int_equal(after.uploads_expired, before.uploads_expired + 1);
+	assert_int_equal(after.uploads_refused, before.uploads_refused);         /* it is one or the other */
 	received += 2000;
 	begin(other, name, buffer_span(&blob), 0, 2000);
 	client_run_until(other, gateway, took, &received);
@@ -401,6 +412,83 @@ static void what_idles_ends(void **state)
 static void memory_used(struct gateway_parts *parts, void *context)
 {
 	*(uint64_t *)context = parts->reapi.uploads.used;
+}
+
+static void set_crowd(struct gateway_parts *parts, void *context)
+{
+	bool crowd = *(bool *)context;
+
+	parts->reapi.expanders.max = crowd ? 1u << 20 : REAPI_EXPANDERS_BYTES;
+	parts->reapi.crowded_ns = 0;
+}
+
+static void get_crowded(struct gateway_parts *parts, void *context)
+{
+	*(uint64_t *)context = parts->reapi.crowded_ns;
+}
+
+static bool is_expanding(struct gateway_parts *parts, void *context)
+{
+	return parts->reapi.expanders.used > 2u << 20;
+}
+
+/* What a compressed write asks for besides its bytes counts, while it lasts; where there is too little, it is to be tried again. */
+static void decompressors_have_a_bound(void **state)
+{
+	struct buffer blob = noise(LONG_BYTES, 16), packed = buffer_heap(2 * LONG_BYTES);
+	struct client_call *call;
+	struct digest digest;
+	bool crowd = true;
+	uint64_t crowded;
+	int64_t committed;
+
+	memset(blob.data, 'd', LONG_BYTES / 2);
+	digest = digest_made(buffer_span(&blob));
+	assert_true(zstd_message_deflate(&packed, buffer_span(&blob), 3));
+	resource_name(name, sizeof(name), "crowd", true, &digest);
+	gateway_thread_call(gateway, set_crowd, &crowd);
+	refused(name, buffer_span(&packed), GRPC_RESOURCE_EXHAUSTED, "try again");
+	gateway_thread_call(gateway, get_crowded, &crowded);
+	assert_true(crowded > 0);
+	crowd = false;
+	gateway_thread_call(gateway, set_crowd, &crowd);
+	call = begin(client, name, buffer_span(&packed), 0, 3u << 20);
+	client_run_until(client, gateway, is_expanding, NULL);
+	client_call_close(call);
+	assert_int_equal(write_all(client, name, buffer_span(&packed), 1u << 20, &committed, text, sizeof(text)), GRPC_OK);
+	assert_reads(&digest, buffer_span(&blob), 0, 0);
+	gateway_thread_call(gateway, drop_orphans, NULL);
+	gateway_thread_until(gateway, is_idle, NULL);
+	buffer_fini(&packed);
+	buffer_fini(&blob);
+}
+
+static void fill_line(struct gateway_parts *parts, void *context)
+{
+	bool full = *(bool *)context;
+
+	parts->reapi.uploads.max = full ? 0 : REAPI_UPLOAD_BYTES;
+	parts->reapi.waiting_bytes = full ? REAPI_WAITING_BYTES : 0;
+	parts->reapi.crowded_ns = 0;
+}
+
+/* One that is whole waits in line, and its bytes with it: where there is no room for them others are hurried as well. */
+static void the_line_has_a_bound(void **state)
+{
+	struct buffer blob = noise(1000, 17);
+	struct digest digest = digest_made(buffer_span(&blob));
+	bool full = true;
+	uint64_t crowded;
+
+	gateway_thread_until(gateway, is_idle, NULL);
+	gateway_thread_call(gateway, fill_line, &full);
+	resource_name(name, sizeof(name), "line", false, &digest);
+	refused(name, buffer_span(&blob), GRPC_RESOURCE_EXHAUSTED, "try again");
+	gateway_thread_call(gateway, get_crowded, &crowded);
+	assert_true(crowded > 0);
+	full = false;
+	gateway_thread_call(gateway, fill_line, &full);
+	buffer_fini(&blob);
 }
 
 /* Long ones whose ends do not come take all memory; one more is told to try again, and may when they are gone. */
@@ -473,6 +561,8 @@ int main(int argc, char **argv)
 		cmocka_unit_test(a_broken_write_is_gone_on_with),
 		cmocka_unit_test(many_at_a_time_come_through),
 		cmocka_unit_test(what_idles_ends),
+		cmocka_unit_test(decompressors_have_a_bound),
+		cmocka_unit_test(the_line_has_a_bound),
 		cmocka_unit_test(one_too_many_is_told_to_try_again),
 		cmocka_unit_test(callers_may_leave_at_any_moment),
 	};
