@@ -12,13 +12,16 @@
 #include <stdatomic.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <sys/mman.h>
 #include <sys/wait.h>
 #include <unistd.h>
 #include <cmocka.h>
 
 #include "chunker/sha256.h"
+#include "gateway/cas/closure.h"
 #include "gateway/context/download.h"
 #include "gateway/context/upload.h"
+#include "gateway/context/whole_blob.h"
 #include "proto/pb.h"
 #include "proto/reapi_cas.h"
 #include "stand_in.h"
@@ -868,6 +871,60 @@ static void what_is_not_there_is_said(void **state)
 	assert_string_equal(caller.missing, "blobs/0100000000000000000000000000000000000000000000000000000000000000/10");
 }
 
+/* An Action whose tree names one file so many times. */
+static struct digest action_with_files(const char *argument, const struct digest *file, unsigned count)
+{
+	struct buffer directory = buffer_heap(4u << 20);
+	enum grpc_status status;
+	struct digest root;
+	struct span blob;
+	char name[16], why[512];
+
+	for (unsigned i = 0; i < count; i++) {
+		size_t mark = pb_begin(&directory, 1);
+
+		snprintf(name, sizeof(name), "%06u", i);
+		pb_put_text(&directory, 1, name);
+		message_put_digest(&directory, 2, file);
+		pb_end(&directory, mark);
+	}
+	blob = buffer_span(&directory);
+	assert_int_equal(upload_blobs(client, &blob, &root, 1, &status, why, sizeof(why)), UPLOAD_OK);
+	buffer_fini(&directory);
+	return action_upload(client, argument, &root);
+}
+
+/* Inputs of more than a record are looked for as pairs, so many of them; with more it is said what is too much. */
+static void long_inputs_have_a_bound(void **state)
+{
+	enum { BYTES = 5 << 20 };
+	struct digest file = { .size = BYTES }, action;
+	uint8_t *data = calloc(1, BYTES);
+	int fd = memfd_create("long", 0);
+	enum grpc_status status;
+	struct caller caller;
+	char why[512];
+
+	sha256_once(data, BYTES, file.hash);
+	assert_int_equal(write(fd, data, BYTES), BYTES);
+	action = action_with_files("long and missing", &file, 2);
+	caller = caller_ask(client, &action);
+	stand_in_resolve(control, 1, NULL);
+	caller_finish(&caller);
+	assert_int_equal(caller.status, GRPC_FAILED_PRECONDITION);
+	assert_true(caller.missing_count > 0);
+	assert_int_equal(whole_blob_write(client, &file, fd, &status, why, sizeof(why)), 0);
+	run(client, &action, 1, "long\n", 0);
+	action = action_with_files("too many long ones", &file, CLOSURE_MISSING_MAX + 1);
+	caller = caller_ask(client, &action);
+	stand_in_resolve(control, 1, NULL);
+	caller_finish(&caller);
+	assert_int_equal(caller.status, GRPC_INVALID_ARGUMENT);
+	assert_non_null(strstr(caller.why, "more than 16384 inputs"));
+	close(fd);
+	free(data);
+}
+
 /* ---- a caller that does not read ---- */
 
 #define FLOOD_MESSAGES 400u
@@ -1095,6 +1152,7 @@ int main(void)
 		cmocka_unit_test_setup_teardown(the_queue_has_an_end, setup, teardown),
 		cmocka_unit_test_setup_teardown(a_long_command_breaks_nothing, setup, teardown),
 		cmocka_unit_test_setup_teardown(what_is_not_there_is_said, setup, teardown),
+		cmocka_unit_test_setup_teardown(long_inputs_have_a_bound, setup, teardown),
 		cmocka_unit_test_setup_teardown(a_caller_that_does_not_read_holds_the_slot, setup, teardown),
 		cmocka_unit_test_setup_teardown(a_caller_that_does_not_read_may_leave, setup, teardown),
 		cmocka_unit_test_setup_teardown(a_drain_waits_for_what_runs, setup, teardown),
