@@ -11,6 +11,7 @@
 #include <stdlib.h>
 
 #include "gateway/base/err.h"
+#include "proto/reapi.h"
 
 static void check_run(struct result_check *check);
 
@@ -86,11 +87,11 @@ static bool add_files(struct result_check *check, const struct message_list *fil
 static bool add_directories(struct result_check *check, const struct message_list *directories)
 {
 	struct message_cursor cursor = { 0 };
-	struct reapi_output_tree directory;
+	struct reapi_output_directory directory;
 	struct span element;
 
 	while (message_list_next(directories, &cursor, &element)) {
-		if (!message_decode(&reapi_output_tree_type, element, &directory))
+		if (!message_decode(&reapi_output_directory_type, element, &directory))
 			return false;
 		if (is_named(&directory.tree_digest)) {
 			add_name(check, &directory.tree_digest);

@@ -7,6 +7,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 
+#include "gateway/cas/note_key.h"
 #include "gateway/cas/result_check.h"
 #include "gateway/pool/action_key.h"
 #include "gateway/reapi/methods.h"
@@ -15,22 +16,8 @@
 #include "proto/sluice_v1.h"
 
 #define RESULT_TAG           'a'
-#define RESULT_KEY_BYTES     (1 + DIGEST_HASH_BYTES + 8)
 #define RESULT_INLINE_BYTES  (1u << 20)  /* of a stream that is put into the answer because it was asked for */
 #define RESULT_DETAILS_BYTES 8192
-
-static void result_key(struct store_note *note, const struct scope *scope, const struct digest *action)
-{
-	uint8_t *at = note->key;
-
-	note->scope = *scope;
-	note->key_size = RESULT_KEY_BYTES;
-	*at++ = RESULT_TAG;
-	memcpy(at, action->hash, DIGEST_HASH_BYTES);
-	at += DIGEST_HASH_BYTES;
-	for (unsigned i = 0; i < 8; i++)
-		*at++ = (uint8_t)(action->size >> (56 - 8 * i));
-}
 
 /* ---- GetActionResult ---- */
 
@@ -196,7 +183,7 @@ static void get_on_request(struct rpc *rpc, struct span bytes)
 	get->inlined[0] = request.inline_stdout;
 	get->inlined[1] = request.inline_stderr;
 	get->result = buffer_heap(REAPI_RESULT_BYTES_MAX + 2 * (RESULT_INLINE_BYTES + 16));
-	result_key(&get->note, &rpc->scope, &get->action);
+	note_key(&get->note, &rpc->scope, RESULT_TAG, &get->action);
 	get->note.fn = get_on_note;
 	store_note_get(rpc->reapi->cas->store, &get->note);
 }
@@ -253,7 +240,7 @@ static void update_on_put(struct store_put *put)
 		rpc_fail_store(&update->rpc, put->result);
 		return;
 	}
-	result_key(&update->note, &update->rpc.scope, &update->action);
+	note_key(&update->note, &update->rpc.scope, RESULT_TAG, &update->action);
 	digest_list_put(&value, &update->item.digest);
 	update->note.value_size = value.size;
 	update->note.fn = update_on_note;

@@ -318,15 +318,16 @@ static void caller_on_output(struct caller *caller, const struct execute_output 
 }
 
 /* The first blob that is said to be missing, and how many there are. */
-static void caller_on_details(struct caller *caller, const struct reapi_status *status)
+static void caller_on_details(struct caller *caller, struct span status)
 {
+	const struct message_list details = { .message = status, .number = 3, .count = 1 };
 	struct message_cursor cursor = { 0 }, inner = { 0 };
 	struct reapi_violation violation;
 	struct message_list violations;
 	struct span element;
 	struct reapi_any any;
 
-	if (!message_list_next(&status->details, &cursor, &element))
+	if (!message_list_next(&details, &cursor, &element))
 		return;
 	assert_true(message_decode(&reapi_any_type, element, &any));
 	assert_true(span_is(any.type_url, REAPI_TYPE_PRECONDITION));
@@ -355,7 +356,7 @@ static void caller_on_response(struct caller *caller, struct span bytes)
 	caller->done = status.code == GRPC_OK;
 	caller->status = status.code;
 	snprintf(caller->why, sizeof(caller->why), "%.*s", (int)status.message.size, (const char *)status.message.data);
-	caller_on_details(caller, &status);
+	caller_on_details(caller, response.status);
 	caller->cached = response.cached_result;
 	caller->exit_code = result.exit_code;
 	caller->stdout_digest = result.stdout_digest;
