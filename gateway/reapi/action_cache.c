@@ -26,6 +26,7 @@ struct get_result {
 	struct digest action;
 	bool inlined[2];                 /* stdout, stderr: asked for */
 	bool ran_here;                   /* it is looked for among what executors have run */
+	struct gate_pass pass;           /* of reapi->keys: Actions are in memory then, and the host has a queue */
 	struct action_key key;
 	struct store_note note;
 	struct blob_get get;
@@ -49,14 +50,21 @@ static void get_on_note(struct store_note *note);
 static void get_on_key(struct action_key *key)
 {
 	struct get_result *get = container_of(key, struct get_result, key);
+	struct reapi *reapi = get->rpc.reapi;
 
-	if (!key->known) {
+	if (key->known) {
+		get->note = (struct store_note){ .scope = get->rpc.scope, .key_size = sizeof(key->key), .fn = get_on_note };
+		memcpy(get->note.key, key->key, sizeof(key->key));
+		store_note_get(reapi->cas->store, &get->note);
+	} else {
 		get_refuse(get);
-		return;
 	}
-	get->note = (struct store_note){ .scope = get->rpc.scope, .key_size = sizeof(key->key), .fn = get_on_note };
-	memcpy(get->note.key, key->key, sizeof(key->key));
-	store_note_get(get->rpc.reapi->cas->store, &get->note);
+	gate_leave(&reapi->keys);        /* the call may be gone by now */
+}
+
+static void get_on_turn(struct gate_pass *pass)
+{
+	action_key_find(&container_of(pass, struct get_result, pass)->key);
 }
 
 /* There is no whole result of this kind. */
@@ -74,7 +82,8 @@ static void get_miss(struct get_result *get)
 		.cas = get->rpc.reapi->cas, .pool = get->rpc.reapi->pool, .scope = get->rpc.scope, .action = get->action,
 		.fn = get_on_key,
 	};
-	action_key_find(&get->key);
+	get->pass.fn = get_on_turn;
+	gate_enter(&get->rpc.reapi->keys, &get->pass);
 }
 
 static void get_inline_next(struct get_result *get);

@@ -240,13 +240,18 @@ static void bring_result(const struct digest *action, const char *output)
 	buffer_fini(&request);
 }
 
+static void one_key_at_a_time(struct gateway_parts *parts, void *context)
+{
+	parts->reapi.keys.max = 1;
+}
+
 /* A client that looks before it asks for a run, as Bazel does. */
 static void what_ran_is_found_by_its_action(void **state)
 {
 	struct client *other = gateway_thread_client(gateway, "token-a");
 	struct digest action = action_upload(client, "look", NULL), failing = action_upload(client, "look and fail", NULL);
 	struct digest unshared = action_upload_unshared(client, "look"), nowhere = { .size = 10, .hash = { 7 } };
-	struct client_call *call;
+	struct client_call *call, *calls[3];
 
 	expect_result(client, &nowhere, 0, NULL);
 	expect_result(client, &action, 1, NULL);
@@ -268,6 +273,13 @@ static void what_ran_is_found_by_its_action(void **state)
 	expect_result(client, &failing, 1, NULL);
 	run(client, &unshared, 1, "never\n", 0);
 	expect_result(client, &unshared, 0, NULL);
+	gateway_thread_call(gateway, one_key_at_a_time, NULL);
+	for (int i = 0; i < 3; i++)
+		calls[i] = result_ask(client, &action, "");
+	for (int i = 0; i < 3; i++)
+		stand_in_resolve(control, 1, NULL);
+	for (int i = 0; i < 3; i++)
+		result_expect(calls[i], "yes\n");
 	bring_result(&action, "brought\n");      /* goes first, wherever it ran */
 	expect_result(client, &action, 0, "brought\n");
 	stand_in_lose(control);
