@@ -34,7 +34,7 @@ static bool waiter_tell(struct waiter *waiter, const struct execute_output *outp
 	buffer_clear(&execution->progress);
 	operation_put_progress(&execution->progress, &head);
 	if (execution->progress.failed)
-		return true;             /* no memory for it: he goes without, as waiting brings nothing. The end has what is kept */
+		return true;             /* no memory for it: he goes without. Waiting brings nothing, and the end has what is kept */
 	return waiter->send(waiter, buffer_span(&execution->progress));
 }
 

@@ -2,9 +2,9 @@
  * Shows what becomes of an action, over real sockets, with a stand-in for the executor host that does what the test
  * says: output comes as it is made and the result at the end; a success is answered from the cache, for other clients of
  * the tenant too, but not in another environment, for another tenant, or when what it names is gone; failures are not
- * cached. GetActionResult finds what ran on the same terms. Equal actions share one run, and an operation is found and cancelled by its name. And each way in which it goes
- * wrong: the slot dies, the host dies, the caller leaves, breaks off or does not read, the queue is full, the gateway is
- * told to stop.
+ * cached. GetActionResult finds what ran on the same terms. Equal actions share one run, and an operation is found and
+ * cancelled by its name. And each way in which it goes wrong: the slot dies, the host dies, the caller leaves, breaks
+ * off or does not read, the queue is full, the gateway is told to stop.
  */
 #include <setjmp.h>
 #include <stdarg.h>

@@ -432,7 +432,7 @@ static bool is_expanding(struct gateway_parts *parts, void *context)
 	return parts->reapi.expanders.used > 2u << 20;
 }
 
-/* What a compressed write asks for besides its bytes counts, while it lasts; where there is too little, it is to be tried again. */
+/* What a compressed write takes besides its bytes counts while it lasts; past the bound it is to be tried again. */
 static void decompressors_have_a_bound(void **state)
 {
 	struct buffer blob = noise(LONG_BYTES, 16), packed = buffer_heap(2 * LONG_BYTES);
