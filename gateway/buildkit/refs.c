@@ -35,7 +35,7 @@ static struct ref_entry *refs_entry(const struct refs *refs, const char *tenant,
 	for (uint32_t i = 0; i < refs->count && ref[0]; i++) {
 		struct ref_entry *entry = &refs->entries[i];
 
-		if (entry->key == key && strcmp(entry->ref, ref) == 0 && (!executor || strcmp(entry->executor, executor) == 0) &&
+		if (refs->keys[i] == key && strcmp(entry->ref, ref) == 0 && (!executor || strcmp(entry->executor, executor) == 0) &&
 		    (!last || entry->remembered > last->remembered))
 			last = entry;
 	}
@@ -58,7 +58,8 @@ void refs_remember(struct refs *refs, const char *tenant, const char *ref, const
 		refs->next = (refs->next + 1) % REFS_MAX;
 		if (refs->count < REFS_MAX)
 			refs->count++;
-		*entry = (struct ref_entry){ .key = refs_hash(tenant, ref) };
+		*entry = (struct ref_entry){ 0 };
+		refs->keys[entry - refs->entries] = refs_hash(tenant, ref);
 		snprintf(entry->ref, sizeof(entry->ref), "%s", ref);
 		snprintf(entry->executor, sizeof(entry->executor), "%s", executor);
 	}

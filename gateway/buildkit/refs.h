@@ -12,7 +12,6 @@
 #define REFS_MAX 4096                    /* beyond, the oldest is forgotten */
 
 struct ref_entry {
-	uint64_t key;                    /* of tenant and Ref */
 	char ref[BUILD_ID_MAX];
 	char executor[EXECUTOR_NAME_MAX];
 	uint64_t taken_until_ns;         /* there; of the ring's clock. 0: it is not known to be */
@@ -21,6 +20,7 @@ struct ref_entry {
 
 struct refs {
 	struct ref_entry *entries;       /* REFS_MAX of them, from the first on */
+	uint64_t keys[REFS_MAX];         /* theirs, of tenant and Ref: close together, as each build looks through them often */
 	uint32_t count, next;
 	uint64_t remembered;
 };
