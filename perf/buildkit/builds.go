@@ -14,22 +14,21 @@ import (
 	"sluice.dev/sluice/tests/interop/rig"
 )
 
-func treeBytes(s rig.Scope, directory string) int64 {
-	total := int64(0)
+func measureTree(s rig.Scope, directory string) (files int, content int64) {
 	err := filepath.WalkDir(directory, func(_ string, entry fs.DirEntry, err error) error {
 		if err != nil || !entry.Type().IsRegular() {
 			return err
 		}
 		info, err := entry.Info()
 		if err == nil {
-			total += info.Size()
+			files, content = files+1, content+info.Size()
 		}
 		return err
 	})
 	if err != nil {
 		s.Fatalf("%v", err)
 	}
-	return total
+	return files, content
 }
 
 // site is a gateway with a daemon behind it, a daemon without one, and stock clients of both.

@@ -20,6 +20,7 @@ type bench struct {
 	table.Table
 	scope *rig.Main
 	tree  string
+	files int
 	bytes int64 // content of the tree
 	pairs int
 	// A gateway to be compared with; empty: none.
@@ -43,11 +44,11 @@ func main() {
 	if *most > 0 {
 		b.tree = trees.Part(b.scope, b.tree, *most)
 	}
-	b.bytes = treeBytes(b.scope, b.tree)
-	fmt.Printf("%s: %.2f GB of content; %d pairs\n", b.tree, float64(b.bytes)/1e9, b.pairs)
+	b.files, b.bytes = measureTree(b.scope, b.tree)
+	fmt.Printf("%s: %d files, %.2f GB of content; %d pairs\n", b.tree, b.files, float64(b.bytes)/1e9, b.pairs)
 	known := map[string]func(*bench){"cold": cold, "other": other, "same": same, "parallel": parallel, "latency": latency,
 		"lease": lease, "memory": memory}
-	table.Run("buildkit", &b.Table, b, *rows, known, *results, map[string]any{"tree_bytes": b.bytes, "pairs": b.pairs})
+	table.Run("buildkit", &b.Table, b, *rows, known, *results, map[string]any{"tree_files": b.files, "tree_bytes": b.bytes, "pairs": b.pairs})
 	if !b.scope.Close() || b.Failed {
 		os.Exit(1)
 	}

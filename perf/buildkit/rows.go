@@ -110,9 +110,10 @@ func parallel(b *bench) {
 		}()
 	}
 	all.Wait()
-	fmt.Printf("\nten parallel builds: %.1f s, CPU of the gateway %.2f s, of the daemon %.2f s\n", time.Since(began).Seconds(),
-		rig.CPUSeconds(s.gateway.Process().Pid()), rig.CPUSeconds(s.daemons["sluice"].Process().Pid()))
-	b.Report("10 parallel builds of one directory", nil,
+	b.Figure("until the last has ended", time.Since(began).Seconds(), "s")
+	b.Figure("CPU of the gateway", rig.CPUSeconds(s.gateway.Process().Pid()), "s")
+	b.Figure("CPU of the daemon", rig.CPUSeconds(s.daemons["sluice"].Process().Pid()), "s")
+	b.Report(fmt.Sprintf("10 parallel builds of one directory, %d files, %.2f GB", b.files, float64(b.bytes)/1e9), nil,
 		table.AtMost("client's content bytes, of one build", float64(counted.bytes.Load())/float64(b.bytes), 1.02))
 }
 
