@@ -1,6 +1,6 @@
 /*
  * A Pack of a push: its turn, its deltas made into blobs, its digests, and its way into the store. It is taken in lots of about
- * half a MiB, as it arrives, so that a blob is still in the cache when it is hashed and copied into its slot, and so that a push
+ * 384 KiB, as it arrives, so that a blob is still in the cache when it is hashed and copied into its slot, and so that a push
  * never holds a pack whole (but one that was compressed).
  *
  *	PACK_WAIT (cas->packs) -> (DELTAS_WAIT (cas->deltas) -> DELTAS ->) PACK -> IDLE    a lot
