@@ -483,10 +483,12 @@ void call_send_more(struct call *call, struct span part)
 enum call_outcome call_lend(struct call *call, struct loan *loan)
 {
 	enum call_outcome outcome = may_send(call);
+	size_t size;
 
 	if (outcome != CALL_SENT)
 		return outcome;
-	call->bytes_sent += put_prefix(call, false, loan->pieces, loan->count);
+	size = put_prefix(call, false, loan->pieces, loan->count);
+	call->bytes_sent += size;
 	if (!has_pending(call) && stream_lend(call->stream, loan)) {
 		call->lending = true;
 		return CALL_SENT;

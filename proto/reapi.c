@@ -87,9 +87,7 @@ MESSAGE_TYPE(reapi_output_directory_type, struct reapi_output_directory,
 	     MESSAGE_FIELD(struct reapi_output_directory, root_directory_digest, 5, MESSAGE_DIGEST));
 MESSAGE_TYPE(reapi_status_type, struct reapi_status,
 	     MESSAGE_FIELD(struct reapi_status, code, 1, MESSAGE_UINT32),
-	     MESSAGE_FIELD(struct reapi_status, message, 2, MESSAGE_BYTES),
-	     MESSAGE_FIELD(struct reapi_status, details, 3, MESSAGE_LIST));
+	     MESSAGE_FIELD(struct reapi_status, message, 2, MESSAGE_BYTES));
 MESSAGE_TYPE(reapi_violation_type, struct reapi_violation,
 	     MESSAGE_FIELD(struct reapi_violation, type, 1, MESSAGE_BYTES),
-	     MESSAGE_FIELD(struct reapi_violation, subject, 2, MESSAGE_BYTES),
-	     MESSAGE_FIELD(struct reapi_violation, description, 3, MESSAGE_BYTES));
+	     MESSAGE_FIELD(struct reapi_violation, subject, 2, MESSAGE_BYTES));

@@ -107,10 +107,9 @@ struct reapi_executed_metadata {                 /* ExecutedActionMetadata; the 
 struct reapi_status {
 	uint32_t code;
 	struct span message;
-	struct message_list details;             /* Any */
 };
 struct reapi_violation {                         /* PreconditionFailure.Violation */
-	struct span type, subject, description;
+	struct span type, subject;
 };
 
 extern const struct message_type reapi_execute_request_type, reapi_action_type, reapi_command_type,

@@ -33,8 +33,7 @@ MESSAGE_TYPE(reapi_get_tree_request_type, struct reapi_get_tree_request,
 MESSAGE_TYPE(reapi_split_request_type, struct reapi_split_request,
 	     MESSAGE_FIELD(struct reapi_split_request, instance_name, 1, MESSAGE_BYTES),
 	     MESSAGE_FIELD(struct reapi_split_request, blob_digest, 2, MESSAGE_DIGEST),
-	     MESSAGE_FIELD(struct reapi_split_request, digest_function, 3, MESSAGE_UINT32),
-	     MESSAGE_FIELD(struct reapi_split_request, chunking_function, 4, MESSAGE_UINT32));
+	     MESSAGE_FIELD(struct reapi_split_request, digest_function, 3, MESSAGE_UINT32));
 MESSAGE_TYPE(reapi_splice_request_type, struct reapi_splice_request,
 	     MESSAGE_FIELD(struct reapi_splice_request, instance_name, 1, MESSAGE_BYTES),
 	     MESSAGE_FIELD(struct reapi_splice_request, blob_digest, 2, MESSAGE_DIGEST),
@@ -59,10 +58,6 @@ MESSAGE_TYPE(reapi_result_names_type, struct reapi_result_names,
 	     MESSAGE_FIELD(struct reapi_result_names, stdout_digest, 6, MESSAGE_DIGEST),
 	     MESSAGE_FIELD(struct reapi_result_names, stderr_raw, 7, MESSAGE_BYTES),
 	     MESSAGE_FIELD(struct reapi_result_names, stderr_digest, 8, MESSAGE_DIGEST));
-MESSAGE_TYPE(reapi_output_tree_type, struct reapi_output_tree,
-	     MESSAGE_FIELD(struct reapi_output_tree, path, 1, MESSAGE_BYTES),
-	     MESSAGE_FIELD(struct reapi_output_tree, tree_digest, 3, MESSAGE_DIGEST),
-	     MESSAGE_FIELD(struct reapi_output_tree, root_directory_digest, 5, MESSAGE_DIGEST));
 MESSAGE_TYPE(reapi_tree_type, struct reapi_tree,
 	     MESSAGE_FIELD(struct reapi_tree, root, 1, MESSAGE_BYTES),
 	     MESSAGE_FIELD(struct reapi_tree, children, 2, MESSAGE_LIST));
@@ -96,14 +91,13 @@ void reapi_missing_begin(struct reapi_missing *missing, struct buffer *out, cons
 
 void reapi_missing_add(struct reapi_missing *missing, const struct digest *digest)
 {
-	size_t violation = pb_begin(missing->out, 1);
+	struct reapi_violation violation = { .type = span_text("MISSING") };
 	char hex[DIGEST_HEX_BYTES], subject[DIGEST_HEX_BYTES + 32];
 
 	digest_hex(digest, hex);
 	snprintf(subject, sizeof(subject), "blobs/%.*s/%llu", DIGEST_HEX_BYTES, hex, (unsigned long long)digest->size);
-	pb_put_text(missing->out, 1, "MISSING");
-	pb_put_text(missing->out, 2, subject);
-	pb_end(missing->out, violation);
+	violation.subject = span_text(subject);
+	message_nest(&reapi_violation_type, missing->out, 1, &violation);
 }
 
 void reapi_missing_end(struct reapi_missing *missing)

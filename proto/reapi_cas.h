@@ -59,10 +59,11 @@ struct reapi_get_tree_request {
 	struct span page_token;
 	uint32_t digest_function;
 };
+/* Its chunking function is a preference: the cuts are ours, as the response says. */
 struct reapi_split_request {
 	struct span instance_name;
 	struct digest blob_digest;
-	uint32_t digest_function, chunking_function;
+	uint32_t digest_function;
 };
 struct reapi_splice_request {
 	struct span instance_name;
@@ -85,13 +86,9 @@ struct reapi_update_result_request {
 /* What an ActionResult names in the store. */
 struct reapi_result_names {
 	struct message_list output_files;        /* reapi_node: path and digest */
-	struct message_list output_directories;  /* reapi_output_tree */
+	struct message_list output_directories;  /* reapi_output_directory */
 	struct digest stdout_digest, stderr_digest;
 	struct span stdout_raw, stderr_raw;
-};
-struct reapi_output_tree {                       /* OutputDirectory */
-	struct span path;
-	struct digest tree_digest, root_directory_digest;
 };
 struct reapi_tree {
 	struct span root;                        /* Directory */
@@ -123,9 +120,8 @@ struct bytestream_query_request {
 extern const struct message_type reapi_find_missing_request_type, reapi_batch_update_request_type,
 	reapi_batch_update_blob_type, reapi_batch_read_request_type, reapi_get_tree_request_type,
 	reapi_split_request_type, reapi_splice_request_type, reapi_get_result_request_type,
-	reapi_update_result_request_type, reapi_result_names_type, reapi_output_tree_type,
-	reapi_tree_type, reapi_directory_type, reapi_node_type, bytestream_read_request_type,
-	bytestream_write_request_type, bytestream_query_request_type;
+	reapi_update_result_request_type, reapi_result_names_type, reapi_tree_type, reapi_directory_type,
+	reapi_node_type, bytestream_read_request_type, bytestream_write_request_type, bytestream_query_request_type;
 
 /* A google.rpc.Status that says which blobs a FAILED_PRECONDITION misses: begin, a line each, end. */
 struct reapi_missing {

@@ -37,7 +37,7 @@ static const struct message_type *const types[] = {
 	&reapi_find_missing_request_type, &reapi_batch_update_request_type, &reapi_batch_update_blob_type,
 	&reapi_batch_read_request_type, &reapi_get_tree_request_type, &reapi_split_request_type,
 	&reapi_splice_request_type, &reapi_get_result_request_type, &reapi_update_result_request_type,
-	&reapi_result_names_type, &reapi_output_tree_type, &reapi_tree_type, &reapi_directory_type, &reapi_node_type,
+	&reapi_result_names_type, &reapi_violation_type, &reapi_tree_type, &reapi_directory_type, &reapi_node_type,
 	&bytestream_read_request_type, &bytestream_write_request_type, &bytestream_query_request_type,
 	&push_sign_request_type, &push_signed_type,
 };

@@ -167,6 +167,29 @@ static void lease_on_refused(struct lease *lease, const char *why)
 }
 
 /*
+ * buildx gives the builds of one target on several nodes the same Ref, each on a connection of its own, and a daemon
+ * takes a Ref for one build at a time ("job ID … exists"; it keeps it for ten seconds more). So the second of two goes
+ * to another executor, or waits for the first where there is none with room. What is replayed has left, or its daemon has.
+ */
+static bool solve_has_twin(const struct buildkit_call *solve, const char *executor)
+{
+	struct buildkit *buildkit = solve->binding->buildkit;
+
+	return !solve->has_ref && !replay_under_way(solve->replay) &&
+	       refs_taken(&buildkit->refs, solve->binding->tenant, solve->ref, executor, ring_now_ns(buildkit->ring));
+}
+
+static bool lease_suits(const struct lease *lease, const struct executor *executor)
+{
+	const struct binding *binding = container_of(lease, struct binding, lease);
+
+	for_each_call(call, binding)
+		if (call->kind == CALL_SOLVE && call_held(call) && solve_has_twin(call, executor_name(executor)))
+			return false;
+	return true;
+}
+
+/*
  * Another one's connection broke, or its health check failed. Ours may be well, and one bad connection is to end no other's
  * builds; but a daemon that hangs says nothing at all. So it gets a while to be ready again.
  */
@@ -193,7 +216,7 @@ static void binding_doubt(struct binding *binding)
 static void binding_request(struct binding *binding, uint64_t affinity, const struct executor *avoid)
 {
 	binding->lease = (struct lease){
-		.tenant = binding->tenant, .affinity = affinity, .avoid = avoid,
+		.tenant = binding->tenant, .affinity = affinity, .avoid = avoid, .suits = lease_suits,
 		.on_granted = lease_on_granted, .on_queued = lease_on_queued, .on_refused = lease_on_refused,
 		.on_lost = lease_on_lost,
 	};
@@ -355,7 +378,7 @@ static bool session_may_open(const struct binding *binding, const struct buildki
 			continue;
 		if (call->probe && strcmp(call->session, session->session) == 0)
 			return false;
-		builds |= !call->probe;
+		builds |= !call->probe && !solve_has_twin(call, binding->uplink->executor);
 	}
 	return builds;
 }
@@ -367,23 +390,10 @@ static bool solve_is_here(const struct binding *binding, const struct buildkit_c
 	       (!call_carried(solve) || strcmp(solve->forward.executor, binding->uplink->executor) == 0);
 }
 
-/*
- * buildx gives the builds of one target on several nodes the same Ref, each on a connection of its own, and a daemon
- * takes a Ref for one build at a time ("job ID … exists"; it keeps it for ten seconds more). So the second of two that
- * came to the same daemon waits there for the first. What is replayed has left, or its daemon has.
- */
-static bool solve_has_twin(const struct binding *binding, const struct buildkit_call *solve)
-{
-	struct buildkit *buildkit = binding->buildkit;
-
-	return !solve->has_ref && !replay_under_way(solve->replay) &&
-	       refs_taken(&buildkit->refs, binding->tenant, solve->ref, binding->uplink->executor, ring_now_ns(buildkit->ring));
-}
-
 /* Of a Solve that has to wait for its twin: nothing of it may come there, it would be taken for the other's. */
 static bool binding_wait_for_twin(struct binding *binding, const struct buildkit_call *solve)
 {
-	if (!call_held(solve) || !solve_has_twin(binding, solve))
+	if (!call_held(solve) || !solve_has_twin(solve, binding->uplink->executor))
 		return false;
 	binding->twin_deadline_ns = ring_now_ns(binding->buildkit->ring) + BINDING_TWIN_PAUSE_NS;
 	return true;
@@ -447,6 +457,15 @@ static bool binding_is_there(const struct binding *binding)
 	return false;
 }
 
+/* To an executor where its Refs are free. */
+static void binding_move(struct binding *binding)
+{
+	uint64_t affinity = binding->lease.affinity;
+
+	binding_unbind(binding);
+	binding_request(binding, affinity, NULL);
+}
+
 static void binding_bound(struct binding *binding)
 {
 	uint64_t now = ring_now_ns(binding->buildkit->ring);
@@ -458,6 +477,10 @@ static void binding_bound(struct binding *binding)
 		binding->uplink = NULL;
 		binding_enter(binding, BINDING_CONNECTING);
 		binding_connect(binding);
+		return;
+	}
+	if (wants && !binding_is_there(binding) && lease_is_misplaced(&binding->lease)) {
+		binding_move(binding);
 		return;
 	}
 	binding_doubt(binding);

@@ -32,6 +32,7 @@
 #define BINDING_SLOTS_MAX         16             /* that one connection takes; its further builds are not counted */
 #define BINDING_TRIES_MAX         3              /* executors that are tried before the builds are told */
 #define BINDING_TWIN_PAUSE_NS  50000000ull       /* between looks whether a Ref has become free at the executor */
+#define BINDING_TWIN_WAIT_NS   250000000ull      /* for the Solve of a Status whose Ref builds elsewhere, too */
 #define BINDING_LINGER_NS         2000000000ull  /* from the last build's end, while something of it is still there */
 #define BINDING_SESSION_WAIT_NS   250000000ull   /* for the session that a Solve names: its directory decides where */
 #define BINDING_STRAY_WAIT_NS     6000000000ull  /* for the Solve that a Status or Return belongs to; as buildkitd */
@@ -88,7 +89,7 @@ struct buildkit_call {
 	struct vertex waiting;  /* Status: our vertex */
 	uint32_t told;                   /* the position that it showed last */
 	struct lease lease;              /* for an answer before any executor was ready */
-	bool has_ref;                    /* Solve: its Ref is taken at the executor (refs.h) */
+	bool has_ref;                    /* Solve: its Ref is taken at its build's executor (refs.h) */
 	bool leasing;
 	struct fanout *fanout;           /* a question to several executors that is under way */
 	struct session *carried;         /* Session: what it is; `forward` is not used then */
@@ -211,6 +212,8 @@ static inline bool call_carried(const struct buildkit_call *call)
 void builds_begin(struct buildkit_call *solve, const struct buildkit_solve_request *request);
 /* It was opened at its executor; that has answered; it is refused; its client left it while it waited. */
 void builds_run(struct buildkit_call *solve);
+/* Its daemon takes the Ref for another build after a while. Nothing, when it has none. */
+void builds_leave_ref(struct buildkit_call *solve);
 void builds_answered(struct buildkit_call *solve, enum grpc_status status, struct span text);
 void builds_refuse(struct buildkit_call *solve, enum grpc_status status, const char *why);
 void builds_solve_left(struct buildkit_call *solve);

@@ -120,6 +120,16 @@ void builds_solve_gone(struct buildkit_call *solve)
 	builds_end(buildkit, build);
 }
 
+void builds_leave_ref(struct buildkit_call *solve)
+{
+	struct buildkit *buildkit = solve->binding->buildkit;
+
+	if (solve->has_ref)
+		refs_take(&buildkit->refs, solve->binding->tenant, solve->ref, solve->build->executor,
+		          ring_now_ns(buildkit->ring) + REFS_KEPT_NS);
+	solve->has_ref = false;
+}
+
 void builds_run(struct buildkit_call *solve)
 {
 	struct binding *binding = solve->binding;
@@ -134,9 +144,10 @@ void builds_run(struct buildkit_call *solve)
 	build->lost_wall_ns = 0;
 	if (replay_under_way(solve->replay))
 		solve->replay->state = REPLAY_SENT;
+	builds_leave_ref(solve);
 	snprintf(build->executor, sizeof(build->executor), "%s", binding->uplink->executor);
-	refs_remember(&binding->buildkit->refs, binding->tenant, solve->ref, binding->uplink->executor);
-	refs_take(&binding->buildkit->refs, binding->tenant, solve->ref, UINT64_MAX);
+	refs_remember(&binding->buildkit->refs, binding->tenant, solve->ref, build->executor);
+	refs_take(&binding->buildkit->refs, binding->tenant, solve->ref, build->executor, UINT64_MAX);
 	solve->has_ref = true;
 }
 

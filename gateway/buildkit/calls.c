@@ -66,10 +66,14 @@ static void solve_take(struct buildkit_call *call, struct span message)
 	probe_look(call->binding, call->ref);
 }
 
-/* A Status of another connection's build, of one that is over, or of one whose Solve is still to come. */
+/*
+ * A Status of another connection's build, of one that is over, or of one whose Solve is still to come: a second build of a
+ * Ref, too, which is not to be shown the first one's progress.
+ */
 static void status_take(struct buildkit_call *call, struct span message)
 {
 	struct binding *binding = call->binding;
+	struct buildkit *buildkit = binding->buildkit;
 	struct buildkit_status_request request;
 	const char *executor;
 
@@ -81,11 +85,13 @@ static void status_take(struct buildkit_call *call, struct span message)
 	}
 	if (binding_solve(binding, call->ref))
 		return;
-	executor = refs_find(&binding->buildkit->refs, binding->tenant, call->ref);
-	if (executor)
-		errand_run(call, executor);
-	else
+	executor = refs_find(&buildkit->refs, binding->tenant, call->ref);
+	if (!executor)
 		call->deadline_ns = call->since_ns + BINDING_STRAY_WAIT_NS;
+	else if (refs_taken(&buildkit->refs, binding->tenant, call->ref, executor, ring_now_ns(buildkit->ring)))
+		call->deadline_ns = call->since_ns + BINDING_TWIN_WAIT_NS;
+	else
+		errand_run(call, executor);
 }
 
 static void return_take(struct buildkit_call *call, struct span message)
@@ -220,8 +226,7 @@ void call_gone(struct buildkit_call *call)
 	list_remove(&call->link);
 	if (call->kind == CALL_SOLVE && call->known && forward->left && forward->state == FORWARD_HELD)
 		builds_solve_left(call);
-	if (call->has_ref)
-		refs_take(&binding->buildkit->refs, binding->tenant, call->ref, ring_now_ns(binding->buildkit->ring) + REFS_KEPT_NS);
+	builds_leave_ref(call);
 	if (call->kind == CALL_SOLVE)
 		binding_end_solve(binding, call->ref);
 	if (call->build && call->kind == CALL_SOLVE)
@@ -420,10 +425,15 @@ void call_has_no_job(struct buildkit_call *call)
 
 void call_expire(struct buildkit_call *call)
 {
+	const struct binding *binding = call->binding;
+	const char *executor = refs_find(&binding->buildkit->refs, binding->tenant, call->ref);
+
 	call->deadline_ns = 0;
 	if (call->kind == CALL_LIST_WORKERS || call->kind == CALL_INFO || call->kind == CALL_PING || call->leasing) {
 		answers_expire(call);
-	} else if ((call->kind == CALL_STATUS || call->kind == CALL_RETURN) && !binding_solve(call->binding, call->ref)) {
+	} else if (call->kind == CALL_STATUS && executor && !binding_solve(binding, call->ref)) {
+		errand_run(call, executor);
+	} else if ((call->kind == CALL_STATUS || call->kind == CALL_RETURN) && !binding_solve(binding, call->ref)) {
 		call_has_no_job(call);
 	}
 }

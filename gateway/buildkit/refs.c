@@ -26,14 +26,20 @@ void refs_fini(struct refs *refs)
 	*refs = (struct refs){ 0 };
 }
 
-static struct ref_entry *refs_entry(const struct refs *refs, const char *tenant, const char *ref)
+/* `executor` NULL: whichever was remembered last. */
+static struct ref_entry *refs_entry(const struct refs *refs, const char *tenant, const char *ref, const char *executor)
 {
 	uint64_t key = refs_hash(tenant, ref);
+	struct ref_entry *last = NULL;
 
-	for (uint32_t i = 0; i < refs->count; i++)
-		if (refs->entries[i].key == key && strcmp(refs->entries[i].ref, ref) == 0)
-			return &refs->entries[i];
-	return NULL;
+	for (uint32_t i = 0; i < refs->count && ref[0]; i++) {
+		struct ref_entry *entry = &refs->entries[i];
+
+		if (refs->keys[i] == key && strcmp(entry->ref, ref) == 0 && (!executor || strcmp(entry->executor, executor) == 0) &&
+		    (!last || entry->remembered > last->remembered))
+			last = entry;
+	}
+	return last;
 }
 
 void refs_remember(struct refs *refs, const char *tenant, const char *ref, const char *executor)
@@ -46,23 +52,23 @@ void refs_remember(struct refs *refs, const char *tenant, const char *ref, const
 		refs->entries = calloc(REFS_MAX, sizeof(*refs->entries));
 	if (!refs->entries)
 		return;
-	entry = refs_entry(refs, tenant, ref);
+	entry = refs_entry(refs, tenant, ref, executor);
 	if (!entry) {
 		entry = &refs->entries[refs->next];
 		refs->next = (refs->next + 1) % REFS_MAX;
 		if (refs->count < REFS_MAX)
 			refs->count++;
+		*entry = (struct ref_entry){ 0 };
+		refs->keys[entry - refs->entries] = refs_hash(tenant, ref);
+		snprintf(entry->ref, sizeof(entry->ref), "%s", ref);
+		snprintf(entry->executor, sizeof(entry->executor), "%s", executor);
 	}
-	if (entry->key != refs_hash(tenant, ref) || strcmp(entry->executor, executor) != 0)
-		entry->taken_until_ns = 0;
-	entry->key = refs_hash(tenant, ref);
-	snprintf(entry->ref, sizeof(entry->ref), "%s", ref);
-	snprintf(entry->executor, sizeof(entry->executor), "%s", executor);
+	entry->remembered = ++refs->remembered;
 }
 
-void refs_take(struct refs *refs, const char *tenant, const char *ref, uint64_t until_ns)
+void refs_take(struct refs *refs, const char *tenant, const char *ref, const char *executor, uint64_t until_ns)
 {
-	struct ref_entry *entry = ref[0] ? refs_entry(refs, tenant, ref) : NULL;
+	struct ref_entry *entry = refs_entry(refs, tenant, ref, executor);
 
 	if (entry)
 		entry->taken_until_ns = until_ns;
@@ -70,14 +76,14 @@ void refs_take(struct refs *refs, const char *tenant, const char *ref, uint64_t 
 
 bool refs_taken(const struct refs *refs, const char *tenant, const char *ref, const char *executor, uint64_t now_ns)
 {
-	const struct ref_entry *entry = ref[0] ? refs_entry(refs, tenant, ref) : NULL;
+	const struct ref_entry *entry = refs_entry(refs, tenant, ref, executor);
 
-	return entry && entry->taken_until_ns > now_ns && strcmp(entry->executor, executor) == 0;
+	return entry && entry->taken_until_ns > now_ns;
 }
 
 const char *refs_find(const struct refs *refs, const char *tenant, const char *ref)
 {
-	const struct ref_entry *entry = ref[0] ? refs_entry(refs, tenant, ref) : NULL;
+	const struct ref_entry *entry = refs_entry(refs, tenant, ref, NULL);
 
 	return entry ? entry->executor : NULL;
 }

@@ -134,6 +134,8 @@ struct lease {
 	const char *tenant;              /* outlives the lease */
 	uint64_t affinity;               /* hash of (tenant, directory); 0: none */
 	const struct executor *avoid;    /* not this one, if there is another (replay); may be NULL */
+	/* Not this one, if another has room now; asked whenever it may be placed. May be NULL. */
+	bool (*suits)(const struct lease *lease, const struct executor *executor);
 	void (*on_granted)(struct lease *lease);                 /* `executor` is set */
 	/* Among the tenant's own; the next one is 1. Told again when the position changes. */
 	void (*on_queued)(struct lease *lease, uint32_t position, uint32_t waiting);
@@ -156,6 +158,8 @@ void lease_request(struct executors *executors, struct lease *lease);
 /* One more build, or one fewer, on a granted lease. Never waits. The last slot leaves with lease_release(). */
 void lease_grow(struct lease *lease);
 void lease_shrink(struct lease *lease);
+/* Its executor does not suit it, and one that does has room now: released and requested again, it comes there. */
+bool lease_is_misplaced(const struct lease *lease);
 /* Waiting or granted, or neither: no event comes any more. */
 void lease_release(struct lease *lease);
 

@@ -17,6 +17,22 @@ static bool less_loaded(const struct executor *one, const struct executor *other
 	return (uint64_t)one->slots_busy * other->slots < (uint64_t)other->slots_busy * one->slots;
 }
 
+static bool lease_suits(const struct lease *lease, const struct executor *executor)
+{
+	return !lease->suits || lease->suits(lease, executor);
+}
+
+/* Of two that have room. */
+static bool lease_prefers(const struct lease *lease, const struct executor *warm, const struct executor *one,
+                          const struct executor *other)
+{
+	bool suits = lease_suits(lease, one);
+
+	if (suits != lease_suits(lease, other))
+		return suits;
+	return other != warm && (one == warm || less_loaded(one, other));
+}
+
 static struct executor *lease_place(const struct lease *lease)
 {
 	struct executors *executors = lease->home->executors;
@@ -35,9 +51,7 @@ static struct executor *lease_place(const struct lease *lease)
 			continue;
 		if (executor == lease->avoid)
 			avoided = executor;
-		else if (executor == warm)
-			return executor;
-		else if (!best || less_loaded(executor, best))
+		else if (!best || lease_prefers(lease, warm, executor, best))
 			best = executor;
 	}
 	return best ? best : others_ready ? NULL : avoided;
@@ -340,6 +354,20 @@ void lease_shrink(struct lease *lease)
 	lease->slots--;
 	lease->executor->slots_busy--;
 	tenant_serve(lease->home);
+}
+
+bool lease_is_misplaced(const struct lease *lease)
+{
+	CHECK(lease->granted);
+	if (lease_suits(lease, lease->executor))
+		return false;
+	list_for_each(link, &lease->home->executors->all) {
+		const struct executor *executor = container_of(link, struct executor, link);
+
+		if (executor->tenant == lease->home && executor != lease->executor && has_room(executor) && lease_suits(lease, executor))
+			return true;
+	}
+	return false;
 }
 
 void lease_release(struct lease *lease)

@@ -26,7 +26,11 @@ struct blob_reads {
 	/* A blob is there, borrowed; or it is not to be had, and `data` is NULL. In any order. */
 	void (*on_blob)(struct blob_reads *reads, size_t place, struct span blob);
 	void (*fn)(struct blob_reads *reads);    /* all were handed over, or `result` is negative; may come inline */
-	int result;                      /* 0, or -errno: of memory or the disk */
+	/*
+	 * 0, or -errno of memory or the disk, the last one. From then on nothing more is read; what is under way is still handed
+	 * over. Negative before the start: nothing is read at all, and `fn` comes inline.
+	 */
+	int result;
 	/* The rest is its own. */
 	size_t next, under_way;
 	bool stepping, told;

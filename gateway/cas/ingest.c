@@ -55,6 +55,7 @@ struct batch {
 	struct list link;                /* idle or sealed */
 	struct store_put put;
 	size_t bytes;
+	uint64_t hold_turn;              /* of the ingest's, when its blobs were held */
 	unsigned pieces_count, recipes_count;
 	struct piece pieces[BATCH_PIECES_MAX];
 	struct buffer recipes[BATCH_RECIPES_MAX];
@@ -67,6 +68,7 @@ struct ingest {
 	struct ingest_events events;
 	void *owner;
 	struct store_hold *hold;
+	uint64_t hold_turn;              /* holds there have been */
 	bool closing, running, posted;
 	bool room_wanted, room_made;
 	struct post turn;
@@ -169,6 +171,7 @@ void *ingest_owner(const struct ingest *ingest)
 void ingest_set_hold(struct ingest *ingest, struct store_hold *hold)
 {
 	ingest->hold = hold;
+	ingest->hold_turn++;
 }
 
 const struct ingest_totals *ingest_totals(const struct ingest *ingest)
@@ -633,6 +636,7 @@ static void batch_hold(struct batch *batch)
 	struct store_hold *hold = batch->ingest->hold;
 	int r = 0;
 
+	batch->hold_turn = batch->ingest->hold_turn;
 	for (size_t i = 0; hold && r == 0 && i < batch->put.count; i++)
 		r = store_hold_blobs(hold, &batch->items[i].digest, 1);
 	if (r < 0)
@@ -678,10 +682,13 @@ static void batch_on_put(struct store_put *put)
 
 	if (batch_waits(batch))
 		return;
-	if (put->result != STORE_OK)
+	if (put->result != STORE_OK) {
 		batch_fail(batch, put->result);
-	else
+	} else {
+		if (batch->hold_turn != ingest->hold_turn)       /* the hold that it began with may have ended */
+			batch_hold(batch);
 		batch_tell(batch);
+	}
 	ingest->totals.bytes_new += put->bytes_new;
 	for (unsigned i = 0; i < batch->pieces_count; i++) {
 		struct ingest_file *file = batch->pieces[i].file;

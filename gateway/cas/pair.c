@@ -1,23 +1,10 @@
 /* Pairs as notes of the store: "blob", hash and size, to the recipe's digest. */
 #include "gateway/cas/pair.h"
 
+#include "gateway/cas/note_key.h"
 #include "proto/sluice_v1.h"
 
 #define PAIR_TAG 'b'
-#define PAIR_KEY_BYTES (1 + DIGEST_HASH_BYTES + 8)
-
-static void pair_key(struct pair *pair)
-{
-	uint8_t *at = pair->note.key;
-
-	pair->note.scope = pair->scope;
-	pair->note.key_size = PAIR_KEY_BYTES;
-	*at++ = PAIR_TAG;
-	memcpy(at, pair->blob.hash, DIGEST_HASH_BYTES);
-	at += DIGEST_HASH_BYTES;
-	for (unsigned i = 0; i < 8; i++)
-		*at++ = (uint8_t)(pair->blob.size >> (56 - 8 * i));
-}
 
 static void pair_on_found(struct store_note *note)
 {
@@ -32,7 +19,7 @@ static void pair_on_found(struct store_note *note)
 
 void pair_find(struct store *store, struct pair *pair)
 {
-	pair_key(pair);
+	note_key(&pair->note, &pair->scope, PAIR_TAG, &pair->blob);
 	pair->note.fn = pair_on_found;
 	store_note_get(store, &pair->note);
 }
@@ -49,7 +36,7 @@ void pair_keep(struct store *store, struct pair *pair)
 {
 	struct buffer value = buffer_over(pair->note.value, sizeof(pair->note.value));
 
-	pair_key(pair);
+	note_key(&pair->note, &pair->scope, PAIR_TAG, &pair->blob);
 	digest_list_put(&value, &pair->recipe);
 	pair->note.value_size = value.size;
 	pair->note.fn = pair_on_kept;

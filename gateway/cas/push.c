@@ -356,11 +356,15 @@ static void push_on_signed(struct push_sign *sign)
 	struct push *push = container_of(sign, struct push, sign);
 	struct cas *cas = push->cas;
 	int result = sign->result;
-	size_t mark = pb_begin(&push->response, 5);
 
-	bit_list_put(&push->response, 1, sign->present, push->count);
-	pb_put_bytes(&push->response, 2, buffer_span(&sign->hashes));
-	pb_end(&push->response, mark);
+	/* Without memory there is nothing to tell of. */
+	if (result == 0) {
+		size_t mark = pb_begin(&push->response, 5);
+
+		bit_list_put(&push->response, 1, sign->present, push->count);
+		pb_put_bytes(&push->response, 2, buffer_span(&sign->hashes));
+		pb_end(&push->response, mark);
+	}
 	push_sign_fini(sign);
 	if (!push_landed(push)) {
 		if (result < 0)

@@ -1,7 +1,7 @@
 /*
- * A Pack of a push: its turn, its deltas made into blobs, its digests, and its way into the store. It is taken in lots of at
- * most about a MiB, as it arrives, so that a blob is still in the cache when it is hashed and copied into its slot, and so
- * that a push never holds a pack whole (but one that was compressed).
+ * A Pack of a push: its turn, its deltas made into blobs, its digests, and its way into the store. It is taken in lots of
+ * 384 KiB, or more where the hasher has many lanes, as it arrives, so that a blob is still in the cache when it is hashed and
+ * copied into its slot, and so that a push never holds a pack whole (but one that was compressed).
  *
  *	PACK_WAIT (cas->packs) -> (DELTAS_WAIT (cas->deltas) -> DELTAS ->) PACK -> IDLE    a lot
  */

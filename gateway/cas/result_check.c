@@ -11,6 +11,7 @@
 #include <stdlib.h>
 
 #include "gateway/base/err.h"
+#include "proto/reapi.h"
 
 static void check_run(struct result_check *check);
 
@@ -86,11 +87,11 @@ static bool add_files(struct result_check *check, const struct message_list *fil
 static bool add_directories(struct result_check *check, const struct message_list *directories)
 {
 	struct message_cursor cursor = { 0 };
-	struct reapi_output_tree directory;
+	struct reapi_output_directory directory;
 	struct span element;
 
 	while (message_list_next(directories, &cursor, &element)) {
-		if (!message_decode(&reapi_output_tree_type, element, &directory))
+		if (!message_decode(&reapi_output_directory_type, element, &directory))
 			return false;
 		if (is_named(&directory.tree_digest)) {
 			add_name(check, &directory.tree_digest);
@@ -194,6 +195,7 @@ static void take_tree(struct result_check *check, struct span bytes)
 static void on_tree(struct blob_get *get)
 {
 	struct result_check *check = container_of(get, struct result_check, get);
+	struct gate *trees = &check->cas->trees;
 
 	if (get->result == STORE_OK)
 		take_tree(check, get->blob);
@@ -204,17 +206,26 @@ static void on_tree(struct blob_get *get)
 	else
 		check_fail(check, get->result, NULL);
 	blob_get_fini(get);
-	check_landed(check);
+	check_landed(check);             /* it may be gone then */
+	gate_leave(trees);
 }
 
-static void read_tree(struct result_check *check)
+static void on_turn(struct gate_pass *pass)
 {
-	check->waiting = true;
+	struct result_check *check = container_of(pass, struct result_check, pass);
+
 	check->get = (struct blob_get){
 		.cas = check->cas, .scope = check->scope, .digest = check->trees[check->trees_at++],
 		.bytes_max = RESULT_TREE_BYTES_MAX, .fn = on_tree,
 	};
 	blob_get(&check->get);
+}
+
+static void read_tree(struct result_check *check)
+{
+	check->waiting = true;
+	check->pass.fn = on_turn;
+	gate_enter(&check->cas->trees, &check->pass);
 }
 
 static void on_closure(struct closure *closure)
@@ -280,6 +291,7 @@ void result_check_fini(struct result_check *check)
 {
 	store_hold_release(check->hold);
 	free(check->names);
+	free(check->present);
 	free(check->trees);
 	free(check->roots);
 	*check = (struct result_check){ 0 };

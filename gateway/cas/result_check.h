@@ -38,11 +38,12 @@ struct result_check {
 	size_t trees_count, trees_at, roots_count, roots_at;
 	bool running, waiting;
 	struct presence presence;
+	struct gate_pass pass;           /* of cas->trees */
 	struct blob_get get;
 	struct closure closure;
 };
 
-/* The first four fields are the caller's, the rest zero. `fn` comes inline or later; no cancel. */
+/* The first four fields are the caller's, the rest zero. `fn` comes inline or later, and may end it; no cancel. */
 void result_check(struct result_check *check);
 /* After `fn`, or of an all-zero one; all-zero afterwards. */
 void result_check_fini(struct result_check *check);

@@ -147,7 +147,7 @@ static int write_all(struct client_call *call, const struct digest *digest, int 
 	uint8_t *data = malloc(WHOLE_BLOB_PIECE_BYTES);
 	struct buffer bytes = buffer_heap(WHOLE_BLOB_PIECE_BYTES + 512);
 	char name[WHOLE_BLOB_NAME_BYTES];
-	struct bytestream_write_request request = { .resource_name = span_text(name) };
+	struct bytestream_write_request request = { 0 };
 	int r = data ? CLIENT_OK : ERR_RAISE(-ENOMEM);
 
 	put_upload_name(name, sizeof(name), digest);

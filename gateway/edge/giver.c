@@ -46,7 +46,8 @@ void giver_answer(struct giver *giver, const struct context_response *response)
 static void giver_enter(struct giver *giver, enum giver_state state)
 {
 	CHECK(giver->state != GIVER_OVER || state == GIVER_OVER);
-	giver->service->listing -= giver->state == GIVER_LISTING && state != GIVER_LISTING;
+	giver->service->giving -= giver->state < GIVER_GIVEN && state >= GIVER_GIVEN;
+	giver->service->giving += giver->state >= GIVER_GIVEN && state < GIVER_GIVEN;
 	giver->state = state;
 }
 
@@ -200,6 +201,9 @@ static void giver_compare(struct giver *giver)
 static void giver_load(struct giver *giver)
 {
 	if (!giver_push_load(giver) || giver->state != GIVER_LOADING)
+		return;
+	/* In a store this small the push itself may have to read again: then nothing else is to be held. */
+	if (giver->windowed && giver->feed == GIVER_FEED_ALL && giver_feed_pending(giver))
 		return;
 	giver_enter(giver, GIVER_PUSHING);
 	giver_push_commit(giver);
@@ -424,7 +428,7 @@ int giver_open(struct giver_service *service, struct session *session, uint32_t 
 	call_accept(&giver->gateway, stream, head, CONTEXT_MESSAGE_BYTES_MAX, &gateway_events, giver);
 	session_use(session);
 	service->open++;
-	service->listing++;
+	service->giving++;
 	service->counters.gives++;
 	pusher_warm(service->pusher);
 	return 0;

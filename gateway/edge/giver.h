@@ -58,7 +58,7 @@ struct giver_service {
 	const char *directory;           /* where long listings go */
 	uint64_t window_bytes;           /* of contents, all calls together: read of buildx and not yet at the gateway; then buildx waits */
 	struct giver_counters counters;
-	unsigned open, listing;          /* calls; of them, those that still read */
+	unsigned open, giving;           /* calls; of them, those before GIVEN */
 };
 
 /*

@@ -123,6 +123,19 @@ void giver_feed_note(struct giver *giver, const struct digest *blob)
 		giver->noted_bytes += blob->size;
 }
 
+/* While files come there are samples; afterwards nobody would ask about what was presumed. */
+void giver_feed_rest(struct giver *giver)
+{
+	if (giver->state == GIVER_LISTING || giver->state >= GIVER_GIVEN || giver_feed_pending(giver) == 0)
+		return;
+	if (giver->feed != GIVER_FEED_ALL) {
+		giver->feed = GIVER_FEED_ALL;
+		giver->fed = giver->confirmed;
+	}
+	if (giver->state == GIVER_PUSHING && giver->uploader && !giver->restart && !giver->uploader_closing)
+		giver_push_restart(giver);
+}
+
 void giver_feed_step(struct giver *giver)
 {
 	feed_decide(giver);
@@ -146,4 +159,5 @@ void giver_feed_step(struct giver *giver)
 			return;
 		}
 	}
+	confirm(giver);                          /* no event comes of what was fed before */
 }

@@ -105,6 +105,7 @@ struct giver {
 	struct fetch *fetches;           /* GIVER_FETCHES_MAX, made with the first */
 	struct list free;
 	unsigned fetching;
+	uint64_t asked_bytes;            /* sizes of the files that buildx was asked for and has not ended */
 	bool table_pending;
 	struct stat_request request;
 	struct stat_table *table;        /* NULL: nothing is remembered */
@@ -162,7 +163,7 @@ struct giver {
 	size_t are_recipes_room;
 	struct pack_read packs[UPLOADER_PACKS_MAX];
 	struct holder *holders;          /* made when something was lost, by key */
-	size_t holders_count;
+	size_t holders_count, holders_named, holders_recipes;    /* made of how many entries with names, and recipes */
 	unsigned tries;
 	bool restart;                    /* when the uploader has closed */
 	bool uploader_closing;
@@ -254,6 +255,8 @@ void giver_urge_step(struct giver *giver);
 void giver_feed_note(struct giver *giver, const struct digest *blob);
 /* Something was noted, or the gateway's question came: sends ahead what is to be. */
 void giver_feed_step(struct giver *giver);
+/* The store has no room: what was noted and is held there goes to the gateway before anything else. */
+void giver_feed_rest(struct giver *giver);
 /* The bytes that were noted and that the gateway is not known to have. */
 uint64_t giver_feed_pending(const struct giver *giver);
 
@@ -266,6 +269,8 @@ bool giver_push_has_recipe(struct giver *giver, uint32_t number);
 /* Loads what is lacking of recipes. True: nothing is. */
 bool giver_push_load(struct giver *giver);
 void giver_push_commit(struct giver *giver);
+/* The push ends here, and another begins where contents are sent ahead. */
+void giver_push_restart(struct giver *giver);
 void giver_push_close(struct giver *giver);
 /* Nothing of it is in flight. */
 bool giver_push_idle(const struct giver *giver);

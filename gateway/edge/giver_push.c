@@ -412,10 +412,16 @@ static void put_holders(struct giver *giver, struct holder *to)
 	}
 }
 
+/* Anew whenever more is named or loaded since. */
 static bool make_holders(struct giver *giver)
 {
-	if (giver->holders)
+	size_t named = giver->listing.count - giver->listing.unnamed;
+
+	if (giver->holders && giver->holders_named == named && giver->holders_recipes == giver->recipes.count)
 		return true;
+	free(giver->holders);
+	giver->holders_named = named;
+	giver->holders_recipes = giver->recipes.count;
 	put_holders(giver, NULL);
 	giver->holders = malloc((giver->holders_count + 1) * sizeof(*giver->holders));
 	if (!giver->holders)
@@ -425,16 +431,22 @@ static bool make_holders(struct giver *giver)
 	return true;
 }
 
-/* Any of those that hold it will do. */
+/* Any of those that hold it will do, and can still be asked for. */
 static bool read_holder_again(struct giver *giver, const struct digest *digest)
 {
 	struct holder wanted = { .key = key_of(digest) };
-	const struct holder *found;
+	const struct holder *found, *end;
 
 	if (!make_holders(giver))
 		return false;
+	end = giver->holders + giver->holders_count;
 	found = bsearch(&wanted, giver->holders, giver->holders_count, sizeof(*giver->holders), by_key);
-	return found && giver_read_again(giver, found->number);
+	while (found && found > giver->holders && found[-1].key == wanted.key)
+		found--;
+	for (; found && found < end && found->key == wanted.key; found++)
+		if (giver_read_again(giver, found->number))
+			return true;
+	return false;
 }
 
 static void uploader_on_stale(struct uploader *uploader, const struct digest *digests, size_t count, const char *why)
@@ -480,7 +492,7 @@ static void giver_count_push(struct giver *giver)
 	giver->asked_counted = totals->blobs_asked;
 }
 
-static void restart(struct giver *giver)
+void giver_push_restart(struct giver *giver)
 {
 	giver->restart = true;
 	giver->service->counters.pushes_again++;
@@ -504,12 +516,12 @@ static void uploader_on_done(struct uploader *uploader, int outcome, enum grpc_s
 	if (giver->recipe_lacking && !giver->recipes_all) {
 		giver->recipe_lacking = false;
 		giver->recipes_all = true;
-		restart(giver);
+		giver_push_restart(giver);
 		return;
 	}
 	if (outcome == UPLOADER_REFUSED && status == GRPC_UNAVAILABLE && ++giver->tries < GIVER_PUSHES_MAX) {
 		log_event(LOG_WARNING, "push begins again", LOG_TEXT("why", why));
-		restart(giver);
+		giver_push_restart(giver);
 		return;
 	}
 	if (status == GRPC_UNAVAILABLE && *giver->service->pusher->why)

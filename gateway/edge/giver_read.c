@@ -44,14 +44,31 @@ static void question_put(struct giver *giver, struct span packet)
 		questions_flush(giver);
 }
 
+/* This call's part of the window: those that were given hold nothing any more. */
+static uint64_t window_bytes(const struct giver *giver)
+{
+	const struct giver_service *service = giver->service;
+
+	return service->window_bytes / (service->giving > 1 ? service->giving : 1);
+}
+
 /* ---- fetches ---- */
 
 static void fetches_start(struct giver *giver);
+
+/* All that was asked for has come, or it does not count any more. */
+static void fetch_came(struct fetch *fetch)
+{
+	if (fetch->storing)
+		fetch->giver->asked_bytes -= listing_at(&fetch->giver->listing, fetch->number)->size;
+	fetch->storing = false;
+}
 
 static void fetch_release(struct fetch *fetch)
 {
 	struct giver *giver = fetch->giver;
 
+	fetch_came(fetch);
 	stat_claim_end(&fetch->claim);
 	ingest_file_abandon(&fetch->file);
 	if (giver->unstored_of == fetch)
@@ -95,6 +112,7 @@ static void fetch_request(struct fetch *fetch)
 	giver_bases_begin(fetch, buffer_span(&path));
 	buffer_fini(&path);
 	fetch->requested = fetch->storing = true;
+	giver->asked_bytes += listing_at(&giver->listing, fetch->number)->size;
 	giver->files_read++;
 	giver->service->counters.files_read++;
 	ingest_file_begin(giver->ingest, &fetch->file, listing_at(&giver->listing, fetch->number)->size);
@@ -180,11 +198,18 @@ static uint32_t numbers_take(struct numbers *numbers, const struct listing *list
 	return LISTING_NONE;
 }
 
+/* What is asked for comes, whatever waits: so no more than the window takes, but always one. */
+static bool has_asked_enough(const struct giver *giver)
+{
+	return giver->asked_bytes && giver->asked_bytes + giver_feed_pending(giver) > window_bytes(giver);
+}
+
 static void fetches_start(struct giver *giver)
 {
 	while (giver->state != GIVER_OVER && giver->wanted_count) {
 		struct listing_entry *entry;
 		struct fetch *fetch;
+		uint32_t number;
 
 		if (!giver->fetches && !fetches_make(giver)) {
 			giver_unfit(giver, "the edge is out of memory");
@@ -192,11 +217,14 @@ static void fetches_start(struct giver *giver)
 		}
 		if (list_empty(&giver->free))
 			return;
+		number = numbers_take(&giver->hurried, &giver->listing);
+		if (number == LISTING_NONE && has_asked_enough(giver))
+			return;                  /* giver_read_resume() comes by again */
+		if (number == LISTING_NONE)
+			number = numbers_take(&giver->wanted, &giver->listing);
+		CHECK(number != LISTING_NONE);
 		fetch = container_of(list_take(&giver->free), struct fetch, link);
-		fetch->number = numbers_take(&giver->hurried, &giver->listing);
-		if (fetch->number == LISTING_NONE)
-			fetch->number = numbers_take(&giver->wanted, &giver->listing);
-		CHECK(fetch->number != LISTING_NONE);
+		fetch->number = number;
 		giver->wanted_count--;
 		entry = listing_at(&giver->listing, fetch->number);
 		entry->state = GIVER_ENTRY_UNDER_WAY;
@@ -302,14 +330,6 @@ static void store_data(struct fetch *fetch, struct span data)
 	call_hold(&giver->client);
 }
 
-/* This call's part of it. */
-static uint64_t window_bytes(const struct giver *giver)
-{
-	const struct giver_service *service = giver->service;
-
-	return service->window_bytes / (service->listing > 1 ? service->listing : 1);
-}
-
 /* More than a part of the store: what is read goes to the gateway first. Not of what is read again, which was there once. */
 static void window_check(struct giver *giver)
 {
@@ -357,6 +377,7 @@ void giver_read_resume(struct giver *giver)
 	lots_turn(giver);
 	if (giver->held_by_window && giver_feed_pending(giver) <= window_bytes(giver) / 2)
 		read_on(giver);
+	fetches_start(giver);
 }
 
 static void take_data(struct giver *giver, uint32_t number, struct span data)
@@ -375,7 +396,7 @@ static void take_data(struct giver *giver, uint32_t number, struct span data)
 		window_check(giver);
 		return;
 	}
-	fetch->storing = false;
+	fetch_came(fetch);
 	ingest_file_end(&fetch->file);
 }
 
@@ -442,8 +463,10 @@ static void ingest_on_full(struct ingest *ingest)
 	struct giver *giver = ingest_owner(ingest);
 
 	giver->windowed = giver->pressed = true;
-	if (giver->state != GIVER_OVER)
-		giver_wake(giver);
+	if (giver->state == GIVER_OVER)
+		return;
+	giver_feed_rest(giver);
+	giver_wake(giver);
 }
 
 static const struct ingest_events ingest_events = {
@@ -529,6 +552,7 @@ bool giver_read_again(struct giver *giver, uint32_t number)
 	giver->service->counters.files_read_again++;
 	giver->again_count++;
 	want(giver, number);
+	giver_read_hurry(giver, number);
 	read_on(giver);
 	fetches_start(giver);
 	return true;

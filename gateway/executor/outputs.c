@@ -97,7 +97,8 @@ static int make_parents(const struct outputs *outputs, const char *output, struc
 			r = WHY_RAISE(why, fd == -ELOOP || fd == -ENOTDIR ? -EINVAL : fd, output, "its directory cannot be made: %s",
 			              fd == -ENOTDIR ? "a symlink or a file is in its way" : strerror(-fd));
 		else if (mkdirat(fd, name, 0755) == 0)
-			r = fchownat(fd, name, outputs->uid, outputs->gid, AT_SYMLINK_NOFOLLOW) ? -errno : 0;
+			r = fchownat(fd, name, outputs->uid, outputs->gid, AT_SYMLINK_NOFOLLOW) ?
+			    WHY_RAISE(why, -errno, output, "its directory cannot be given away: %s", strerror(errno)) : 0;
 		else if (errno != EEXIST)
 			r = WHY_RAISE(why, -errno, output, "its directory cannot be made: %s", strerror(errno));
 		*slash = '/';
@@ -165,8 +166,10 @@ static int collect_symlink(struct collection *collection, int dir_fd, const char
 	struct reapi_output_symlink said = { .path = span_text(output) };
 	CLEANUP(fd_closep) int fd = -1;
 
-	if (size <= 0 || size > TREE_TARGET_MAX)
+	if (size < 0)
 		return fail(collection, output, "cannot read the symlink");
+	if (size == 0 || size > TREE_TARGET_MAX)
+		return WHY_RAISE(collection->why, -EFBIG, output, "its target is longer than %d bytes", TREE_TARGET_MAX);
 	target[size] = 0;
 	said.target = span_make(target, (size_t)size);
 	if (wanted == WANTED_ANY) {
@@ -188,10 +191,12 @@ static int collect_one(struct collection *collection, const char *output, enum w
 	if (r)
 		return r;
 	fd = *path ? beneath_open_parent(collection->outputs->root_fd, path, &name) : fcntl(collection->outputs->root_fd, F_DUPFD_CLOEXEC, 0);
-	if (fd == -ENOENT || fd == -ENOTDIR || (fd >= 0 && fstatat(fd, name, &stat, AT_SYMLINK_NOFOLLOW) && errno == ENOENT))
+	if (fd == -ENOENT || fd == -ENOTDIR)
 		return 0;                        /* who misses it will say so */
 	if (fd < 0)
 		return WHY_RAISE(collection->why, fd == -ELOOP ? -EINVAL : fd, output, "cannot be looked for: %s", strerror(-fd));
+	if (fstatat(fd, name, &stat, AT_SYMLINK_NOFOLLOW))
+		return errno == ENOENT ? 0 : fail(collection, output, "cannot be looked for");
 	switch (stat.st_mode & S_IFMT) {
 	case S_IFREG:
 		return wanted == WANTED_DIRECTORY ? WHY_RAISE(collection->why, -ENOTDIR, output, "is a file, not a directory") :
@@ -220,6 +225,7 @@ int outputs_collect(const struct outputs *outputs, struct buffer *fields, enum g
 	int r;
 
 	*status = GRPC_OK;
+	*why = 0;
 	if (!*outputs->files && !*outputs->directories && !*outputs->paths)
 		return 0;
 	collection.box = blob_box_create(outputs->client, status, collection.why);
@@ -236,6 +242,8 @@ int outputs_collect(const struct outputs *outputs, struct buffer *fields, enum g
 		r = blob_box_flush(collection.box);
 	if (!r && fields->failed)
 		r = WHY_RAISE(collection.why, -EFBIG, "", "what is said of the outputs is longer than 1 MiB");
+	if (r && !*why)
+		snprintf(why, why_size, "the outputs cannot be collected: %s", strerror(-r));
 	blob_box_destroy(collection.box);
 	return r;
 }

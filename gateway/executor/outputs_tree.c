@@ -133,15 +133,18 @@ static int walk_entry(struct tree_walk *walk, int dir_fd, const char *name, stru
 	case S_IFLNK:
 		node.kind = TREE_SYMLINK;
 		size = readlinkat(dir_fd, name, target, sizeof(target));
-		if (size <= 0 || size > TREE_TARGET_MAX)
+		if (size < 0)
 			return fail(walk, "cannot read a symlink in it");
+		if (size == 0 || size > TREE_TARGET_MAX)
+			return WHY_RAISE(walk->why, -EFBIG, walk->path, "the target of a symlink in it is longer than %d bytes",
+			                 TREE_TARGET_MAX);
 		node.target = span_make(target, (size_t)size);
 		break;
 	default:
 		return 0;
 	}
 	if (!r && !level_add(level, &node, name))
-		r = ERR_RAISE(-ENOMEM);
+		r = WHY_RAISE(walk->why, -ENOMEM, walk->path, "out of memory for a directory in it");
 	return r;
 }
 
@@ -160,6 +163,8 @@ static int walk_entries(struct tree_walk *walk, int fd, struct level *level)
 	while (!r && (errno = 0, entry = readdir(dir)))
 		if (strcmp(entry->d_name, ".") && strcmp(entry->d_name, ".."))
 			r = walk_entry(walk, fd, entry->d_name, level);
+	if (!r && errno)
+		r = fail(walk, "cannot read a directory in it to its end");
 	closedir(dir);
 	return r;
 }

@@ -332,9 +332,10 @@ static void action_collect(struct action *action)
 
 /* ---- outputs that are named ---- */
 
-static int action_open_outputs(const struct action *action, struct outputs *outputs)
+static int action_open_outputs(struct action *action, struct outputs *outputs)
 {
 	struct workspace *workspace = action->slot->workspace;
+	int r;
 
 	*outputs = (struct outputs){
 		.root_fd = open(workspace_merged_path(workspace), O_RDONLY | O_DIRECTORY | O_CLOEXEC),
@@ -344,13 +345,18 @@ static int action_open_outputs(const struct action *action, struct outputs *outp
 		.unix_modes = action->wanted.unix_modes, .uid = workspace_uid_base(workspace), .gid = workspace_uid_base(workspace),
 		.client = action->slot->attach.client,
 	};
-	return outputs->root_fd < 0 ? -errno : 0;
+	if (outputs->root_fd >= 0)
+		return 0;
+	r = -errno;
+	snprintf(action->why, sizeof(action->why), "the action's tree cannot be opened: %s", strerror(-r));
+	return r;
 }
 
 static enum grpc_status outputs_status(int r)
 {
 	switch (r) {
 	case -EINVAL:
+	case -ENAMETOOLONG:
 		return GRPC_INVALID_ARGUMENT;
 	case -EISDIR:
 	case -ENOTDIR:
@@ -435,7 +441,9 @@ static int action_open_image(struct action *action)
 		return r;
 	snprintf(cache, sizeof(cache), "%.*s/images", (int)sizeof(cache) - 16, slot->config->path);
 	r = image_open(&action->image, &options, action->why, sizeof(action->why));
-	return r < 0 ? r : action_add_environment(action);
+	if (r == 0 && (r = action_add_environment(action)) < 0)
+		snprintf(action->why, sizeof(action->why), "the executor is out of memory");
+	return r;
 }
 
 /* Up to what there is to be told: cleaning up is nobody's time but the slot's. */

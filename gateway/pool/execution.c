@@ -9,7 +9,7 @@
 #include "gateway/base/log.h"
 #include "proto/reapi_cas.h"
 
-#define EXECUTE_MESSAGE_BYTES_MAX (2u << 20)     /* of an Operation: output as the host sends it, or a result */
+#define EXECUTE_MESSAGE_BYTES_MAX (3u << 20)     /* of an Operation: output, or a result, as long as the host may send them */
 #define EXECUTE_CATCH_UP_BYTES (64u << 10)       /* of output that came before, a message */
 #define EXECUTE_VIOLATIONS_MAX 1024      /* missing blobs that a caller is told */
 #define STATUS_BYTES_MAX (CALL_STATUS_TEXT_MAX + 16)
@@ -33,6 +33,8 @@ static bool waiter_tell(struct waiter *waiter, const struct execute_output *outp
 
 	buffer_clear(&execution->progress);
 	operation_put_progress(&execution->progress, &head);
+	if (execution->progress.failed)
+		return true;             /* no memory for it: he goes without. Waiting brings nothing, and the end has what is kept */
 	return waiter->send(waiter, buffer_span(&execution->progress));
 }
 

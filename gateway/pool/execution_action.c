@@ -3,7 +3,7 @@
 
 #include <stdlib.h>
 
-#define EXECUTE_KEY_TAG "sluice action cache 1"
+#include "gateway/pool/action_key.h"
 
 bool execution_read(struct execution *execution, const struct digest *digest, void (*fn)(struct store_read *read))
 {
@@ -19,13 +19,21 @@ bool execution_read(struct execution *execution, const struct digest *digest, vo
 
 /* ---- sharing ---- */
 
+/* Who wants a run is not served by one that may yet be answered from the cache. */
+static bool execution_serves(const struct execution *execution, const struct execution *wish)
+{
+	return execution->shared && !execution->cancelled &&
+	       (!wish->skip_cache || execution->skip_cache || execution->state >= EXECUTION_INPUTS) &&
+	       execution->scope.tenant == wish->scope.tenant && execution->scope.instance == wish->scope.instance &&
+	       memcmp(execution->key, wish->key, sizeof(wish->key)) == 0;
+}
+
 static struct execution *execution_find_shared(const struct execution *execution)
 {
 	list_for_each(link, &execution->service->running) {
 		struct execution *other = container_of(link, struct execution, link);
 
-		if (other != execution && other->shared && !other->cancelled && other->scope.tenant == execution->scope.tenant &&
-		    other->scope.instance == execution->scope.instance && memcmp(other->key, execution->key, sizeof(other->key)) == 0)
+		if (other != execution && execution_serves(other, execution))
 			return other;
 	}
 	return NULL;
@@ -55,7 +63,6 @@ static void execution_move(struct execution *execution, struct execution *other)
 static void execution_on_resolved(struct pool_resolve *resolve)
 {
 	struct execution *execution = container_of(resolve, struct execution, resolve);
-	struct sha256_stream stream;
 	struct execution *other;
 
 	if (execution_gone(execution))
@@ -64,11 +71,7 @@ static void execution_on_resolved(struct pool_resolve *resolve)
 		execution_fail(execution, resolve->status, resolve->fault);
 		return;
 	}
-	sha256_stream_init(&stream);
-	sha256_stream_update(&stream, (const uint8_t *)EXECUTE_KEY_TAG, sizeof(EXECUTE_KEY_TAG));
-	sha256_stream_update(&stream, execution->action.hash, sizeof(execution->action.hash));
-	sha256_stream_update(&stream, resolve->environment, sizeof(resolve->environment));
-	sha256_stream_final(&stream, execution->key);
+	action_key_make(execution->key, &execution->action, resolve);
 	execution->shared = !execution->task.do_not_cache;
 	other = execution->shared ? execution_find_shared(execution) : NULL;
 	if (other) {

@@ -9,7 +9,8 @@ static void execution_on_cached_whole(struct result_check *check)
 	if (execution_gone(execution))
 		return;
 	if (check->outcome != RESULT_WHOLE) {
-		execution_run(execution);        /* evicted meanwhile */
+		result_check_fini(check);        /* evicted meanwhile: what is left of it is not held while the action runs */
+		execution_run(execution);
 		return;
 	}
 	execution->service->counters.cache_hits++;

@@ -271,6 +271,7 @@ static void execution_submit(struct execution *execution)
 /* ---- inputs ---- */
 
 static const char inputs_missing[] = "the action's inputs are not all in the store: upload them first";
+static const char inputs_too_many[] = "the action has more than 16384 inputs that are longer than 4194304 bytes";
 
 static void execution_on_long_inputs(struct presence *presence)
 {
@@ -287,10 +288,14 @@ static void execution_on_long_inputs(struct presence *presence)
 	for (size_t i = 0; i < presence->count; i++)
 		if (!execution->inputs_present[i])
 			digest_list_put(&missing, &execution->inputs[i]);
-	if (missing.size == 0 && presence->count == execution->closure.missing_count)
-		execution_submit(execution);
-	else
+	if (missing.failed)
+		execution_fail_memory(execution);
+	else if (missing.size)
 		execution_fail_missing(execution, inputs_missing, buffer_span(&missing));
+	else if (presence->count < execution->closure.missing_count)
+		execution_fail(execution, GRPC_INVALID_ARGUMENT, inputs_too_many);       /* of the others nobody knows */
+	else
+		execution_submit(execution);
 	buffer_fini(&missing);
 }
 

@@ -1,34 +1,23 @@
 /*
  * ActionCache/GetActionResult and UpdateActionResult. A result that a client brought is a blob, found by a note under the
- * action's digest; what executors here have run is found under the action and the environment (gateway/pool/execute.h).
+ * action's digest. What executors here have run is found under the action and the environment that it would meet now
+ * (gateway/pool/action_key.h), and is given when no client has brought any, or when something of that is gone.
  */
 #include <errno.h>
 #include <stdio.h>
 #include <stdlib.h>
 
-#include "gateway/reapi/methods.h"
+#include "gateway/cas/note_key.h"
 #include "gateway/cas/result_check.h"
+#include "gateway/pool/action_key.h"
+#include "gateway/reapi/methods.h"
 #include "gateway/reapi/rpc.h"
 #include "proto/pb.h"
 #include "proto/sluice_v1.h"
 
 #define RESULT_TAG           'a'
-#define RESULT_KEY_BYTES     (1 + DIGEST_HASH_BYTES + 8)
 #define RESULT_INLINE_BYTES  (1u << 20)  /* of a stream that is put into the answer because it was asked for */
 #define RESULT_DETAILS_BYTES 8192
-
-static void result_key(struct store_note *note, const struct scope *scope, const struct digest *action)
-{
-	uint8_t *at = note->key;
-
-	note->scope = *scope;
-	note->key_size = RESULT_KEY_BYTES;
-	*at++ = RESULT_TAG;
-	memcpy(at, action->hash, DIGEST_HASH_BYTES);
-	at += DIGEST_HASH_BYTES;
-	for (unsigned i = 0; i < 8; i++)
-		*at++ = (uint8_t)(action->size >> (56 - 8 * i));
-}
 
 /* ---- GetActionResult ---- */
 
@@ -36,6 +25,9 @@ struct get_result {
 	struct rpc rpc;
 	struct digest action;
 	bool inlined[2];                 /* stdout, stderr: asked for */
+	bool ran_here;                   /* it is looked for among what executors have run */
+	struct gate_pass pass;           /* of reapi->keys: Actions are in memory then, and the host has a queue */
+	struct action_key key;
 	struct store_note note;
 	struct blob_get get;
 	struct result_check check;
@@ -44,13 +36,54 @@ struct get_result {
 	unsigned stream;                 /* the next one to be put in */
 };
 
-static void get_miss(struct get_result *get)
+static void get_refuse(struct get_result *get)
 {
 	char text[DIGEST_TEXT_MAX + 64], hex[DIGEST_TEXT_MAX];
 
 	get->rpc.reapi->counters.results_missed++;
 	snprintf(text, sizeof(text), "no result of the action %s is here", digest_text(&get->action, hex));
 	rpc_fail(&get->rpc, GRPC_NOT_FOUND, text);
+}
+
+static void get_on_note(struct store_note *note);
+
+static void get_on_key(struct action_key *key)
+{
+	struct get_result *get = container_of(key, struct get_result, key);
+	struct reapi *reapi = get->rpc.reapi;
+
+	if (key->known) {
+		get->note = (struct store_note){ .scope = get->rpc.scope, .key_size = sizeof(key->key), .fn = get_on_note };
+		memcpy(get->note.key, key->key, sizeof(key->key));
+		store_note_get(reapi->cas->store, &get->note);
+	} else {
+		get_refuse(get);
+	}
+	gate_leave(&reapi->keys);        /* the call may be gone by now */
+}
+
+static void get_on_turn(struct gate_pass *pass)
+{
+	action_key_find(&container_of(pass, struct get_result, pass)->key);
+}
+
+/* There is no whole result of this kind. */
+static void get_miss(struct get_result *get)
+{
+	if (get->ran_here) {
+		get_refuse(get);
+		return;
+	}
+	get->ran_here = true;
+	blob_get_fini(&get->get);
+	result_check_fini(&get->check);
+	buffer_clear(&get->result);
+	get->key = (struct action_key){
+		.cas = get->rpc.reapi->cas, .pool = get->rpc.reapi->pool, .scope = get->rpc.scope, .action = get->action,
+		.fn = get_on_key,
+	};
+	get->pass.fn = get_on_turn;
+	gate_enter(&get->rpc.reapi->keys, &get->pass);
 }
 
 static void get_inline_next(struct get_result *get);
@@ -159,7 +192,7 @@ static void get_on_request(struct rpc *rpc, struct span bytes)
 	get->inlined[0] = request.inline_stdout;
 	get->inlined[1] = request.inline_stderr;
 	get->result = buffer_heap(REAPI_RESULT_BYTES_MAX + 2 * (RESULT_INLINE_BYTES + 16));
-	result_key(&get->note, &rpc->scope, &get->action);
+	note_key(&get->note, &rpc->scope, RESULT_TAG, &get->action);
 	get->note.fn = get_on_note;
 	store_note_get(rpc->reapi->cas->store, &get->note);
 }
@@ -216,7 +249,7 @@ static void update_on_put(struct store_put *put)
 		rpc_fail_store(&update->rpc, put->result);
 		return;
 	}
-	result_key(&update->note, &update->rpc.scope, &update->action);
+	note_key(&update->note, &update->rpc.scope, RESULT_TAG, &update->action);
 	digest_list_put(&value, &update->item.digest);
 	update->note.value_size = value.size;
 	update->note.fn = update_on_note;

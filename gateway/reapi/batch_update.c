@@ -19,6 +19,7 @@ struct batch_blob {
 struct batch_update {
 	struct rpc rpc;
 	struct gate_pass pass;           /* of cas->packs: it is in memory, and is being hashed and written */
+	uint64_t bytes;                  /* its message and what is made of it, as charged to reapi.batches_bytes */
 	struct batch_blob *blobs;
 	size_t count;
 	struct sha256_job *jobs;
@@ -126,6 +127,21 @@ static void on_turn(struct gate_pass *pass)
 	store_put(reapi->cas->store, &batch->put);
 }
 
+/* What it will take until its answer, besides what is decompressed when its turn has come. False: the call was refused. */
+static bool charge(struct batch_update *batch, size_t message_bytes, size_t count)
+{
+	struct reapi *reapi = batch->rpc.reapi;
+	uint64_t bytes = message_bytes + count * (sizeof(*batch->blobs) + sizeof(*batch->jobs) + sizeof(*batch->items));
+
+	if (bytes > REAPI_BATCHES_BYTES - reapi->batches_bytes) {
+		rpc_fail(&batch->rpc, GRPC_RESOURCE_EXHAUSTED, RPC_TEXT_CROWDED);
+		return false;
+	}
+	batch->bytes = bytes;
+	reapi->batches_bytes += bytes;
+	return true;
+}
+
 static bool reserve(struct batch_update *batch, size_t count)
 {
 	batch->blobs = calloc(count, sizeof(*batch->blobs));
@@ -173,6 +189,8 @@ static void on_request(struct rpc *rpc, struct span bytes)
 		rpc_fail(rpc, GRPC_INVALID_ARGUMENT, "more than 16384 blobs in a batch");
 		return;
 	}
+	if (!charge(batch, bytes.size, request.requests.count + 1))
+		return;
 	if (!reserve(batch, request.requests.count + 1)) {
 		rpc_fail_memory(rpc);
 		return;
@@ -188,6 +206,7 @@ static void fini(struct rpc *rpc)
 {
 	struct batch_update *batch = container_of(rpc, struct batch_update, rpc);
 
+	rpc->reapi->batches_bytes -= batch->bytes;
 	for (size_t i = 0; i < batch->count; i++)
 		buffer_fini(&batch->blobs[i].expanded);
 	free(batch->blobs);

@@ -44,7 +44,7 @@ bool budget_has(const struct budget *budget, uint64_t bytes)
 
 bool budget_grow(struct budget *budget, struct budget_share *share, uint64_t bytes)
 {
-	CHECK(share->bytes && !list_linked(&share->link) && bytes >= share->bytes);
+	CHECK(!list_linked(&share->link) && bytes >= share->bytes);
 	if (budget->max - budget->used < bytes - share->bytes)
 		return false;
 	budget->used += bytes - share->bytes;

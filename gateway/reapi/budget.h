@@ -25,11 +25,7 @@ void budget_init(struct budget *budget, uint64_t max);
 void budget_enter(struct budget *budget, struct budget_share *share, uint64_t bytes);
 /* There is room for so many more, and nobody waits. */
 bool budget_has(const struct budget *budget, uint64_t bytes);
-/* One that is inside wants `bytes` in all from now on. False: there are not so many; it has what it had. */
+/* One that is not in line wants `bytes` in all from now on. False: there are not so many; it has what it had. */
 bool budget_grow(struct budget *budget, struct budget_share *share, uint64_t bytes);
 /* At any time: out of the line, or what was held goes back and lets others in. An all-zero share is accepted. */
 void budget_leave(struct budget *budget, struct budget_share *share);
-static inline bool budget_waits(const struct budget_share *share)
-{
-	return list_linked(&share->link);
-}

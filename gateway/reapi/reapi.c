@@ -51,6 +51,8 @@ void reapi_init(struct reapi *reapi)
 {
 	budget_init(&reapi->uploads, REAPI_UPLOAD_BYTES);
 	budget_init(&reapi->downloads, REAPI_DOWNLOAD_BYTES);
+	budget_init(&reapi->expanders, REAPI_EXPANDERS_BYTES);
+	gate_init(&reapi->keys, REAPI_KEYS_MAX);
 	list_init(&reapi->writes);
 	list_init(&reapi->reads);
 	list_init(&reapi->orphans);

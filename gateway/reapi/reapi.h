@@ -16,11 +16,14 @@
 #define REAPI_UPLOAD_BYTES     (256u << 20)      /* of memory for blobs that come in */
 #define REAPI_DOWNLOAD_BYTES   (128u << 20)      /* and for those that go out */
 #define REAPI_WAITING_BYTES    (64u << 20)       /* of messages that wait, for that memory or for the disk */
+#define REAPI_EXPANDERS_BYTES  (512u << 20)      /* of decompressors; streaming clients' take 2 MiB, mostly untouched, up to 8 */
+#define REAPI_BATCHES_BYTES    (256u << 20)      /* of BatchUpdateBlobs calls that are in memory, most in line */
 #define REAPI_WRITE_IDLE_NS    60000000000u      /* a write in which nothing comes ends */
 #define REAPI_READ_IDLE_NS     120000000000u     /* as does a read of which nothing is taken */
 #define REAPI_ORPHAN_NS        600000000000u     /* how long a broken write can be gone on with */
 #define REAPI_ORPHANS_MAX      64
 #define REAPI_RESULT_BYTES_MAX (1u << 20)        /* an ActionResult */
+#define REAPI_KEYS_MAX         64                /* results of which it is asked at a time what their action would meet here */
 
 struct reapi_counters {
 	uint64_t blobs_asked, blobs_missing, uploads, uploads_known, uploads_refused, uploads_expired, uploads_resumed,
@@ -33,12 +36,13 @@ struct reapi {
 	/* What follows is reapi_init()'s. */
 	struct reapi_counters counters;
 	unsigned open;                   /* calls, and what goes on after them */
-	struct budget uploads, downloads;
-	uint64_t waiting_bytes;
-	struct list writes;              /* ByteStream writes, the one that was idle for longest first */
+	struct budget uploads, downloads, expanders;
+	uint64_t waiting_bytes, batches_bytes;
+	struct list writes;              /* ByteStream writes, in the order in which they began */
 	struct list reads;               /* that are being sent */
-	struct list orphans;             /* uploads without a call, likewise */
+	struct list orphans;             /* uploads without a call, the one that was left longest ago first */
 	size_t orphans_count;
+	struct gate keys;
 	uint64_t crowded_ns;             /* when a write was last refused for lack of memory */
 	struct op sweep;                 /* the timer that looks for idle ones; in flight while there are any */
 	bool closing;

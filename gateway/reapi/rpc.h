@@ -48,6 +48,7 @@ struct digest *rpc_digests(struct rpc *rpc, const struct message_list *list, siz
 
 /* The same sentences for calls that are no rpc. */
 #define RPC_TEXT_MEMORY "the gateway is out of memory; try again"
+#define RPC_TEXT_CROWDED "too many writes at a time; try again"
 #define RPC_TEXT_FULL   "the store is full: what is pinned or in use fills its ceiling"
 #define RPC_TEXT_DISK   "the gateway's disk failed; see its log"
 enum grpc_status rpc_store_status(int result, const char **text);

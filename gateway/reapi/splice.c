@@ -113,25 +113,22 @@ static void splice_put(struct splice *splice, struct span data, const struct dig
 	store_put(splice->rpc.reapi->cas->store, &splice->put);
 }
 
-/* Of recipe_maker_add() or _finish(). False: the call has failed. */
-static bool take_made(struct splice *splice, int made, const struct digest *digest)
+/* Of recipe_maker_add() or _finish(), but NONE. Last: the call may have been answered inside, and be gone. */
+static void take_made(struct splice *splice, int made, const struct digest *digest)
 {
-	if (made < 0) {
-		splice->waiting = true;
-		if (made == -EFBIG)
-			rpc_fail(&splice->rpc, GRPC_INVALID_ARGUMENT, "the blob has more chunks than a recipe can list");
-		else
-			rpc_fail_store(&splice->rpc, made);
-		return false;
+	if (made == -EFBIG) {
+		rpc_fail(&splice->rpc, GRPC_INVALID_ARGUMENT, "the blob has more chunks than a recipe can list");
+		return;
 	}
-	if (made == RECIPE_MAKER_NONE)
-		return true;
+	if (made < 0) {
+		rpc_fail_store(&splice->rpc, made);
+		return;
+	}
 	if (made == RECIPE_MAKER_DONE) {
 		splice->listed = true;
 		splice->pair.recipe = *digest;
 	}
 	splice_put(splice, buffer_span(&splice->blob), digest);
-	return true;
 }
 
 /* ---- reading ---- */
@@ -166,9 +163,12 @@ static void on_read(struct store_read *read)
 		made = recipe_maker_add(&splice->maker, &read->digest, &splice->blob, &digest);
 	else
 		buffer_put(&splice->whole, read->blob.data, read->blob.size);
+	if (made != RECIPE_MAKER_NONE) {
+		take_made(splice, made, &digest);
+		return;
+	}
 	splice->waiting = false;
-	if (take_made(splice, made, &digest))
-		splice_run(splice);
+	splice_run(splice);
 }
 
 static void read_next(struct splice *splice)

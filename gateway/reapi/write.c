@@ -14,21 +14,17 @@
 #include <stdio.h>
 #include <stdlib.h>
 
-#include <zstd.h>
-
 #include "gateway/base/check.h"
 #include "gateway/base/log.h"
 #include "gateway/cas/presence.h"
+#include "gateway/reapi/expander.h"
 #include "gateway/reapi/methods.h"
 #include "gateway/reapi/rpc.h"
 #include "gateway/reapi/upload.h"
 #include "proto/pb.h"
 #include "proto/reapi_resource.h"
 
-#define WRITE_PLAIN_BYTES  (128u << 10)  /* of what is decompressed at a time */
-#define WRITE_WINDOW_LOG   23            /* the largest window of a compressed write: 8 MiB */
-#define WRITE_CROWDED_NS   10000000000u  /* REAPI_WRITE_IDLE_NS while others are refused for lack of memory */
-#define QUERY_BYTES_MAX    4096
+#define WRITE_CROWDED_NS 10000000000u    /* REAPI_WRITE_IDLE_NS while others are refused for lack of memory */
 
 enum write_state {
 	WRITE_NAMING,                    /* for the first message */
@@ -55,10 +51,7 @@ struct write {
 	struct span rest;                /* of the message; in `message` once the handler has returned */
 	struct buffer message;
 	uint64_t waiting;                /* its bytes, as charged to reapi.waiting_bytes */
-	ZSTD_DCtx *expander;
-	uint8_t *plain;
-	size_t plain_at, plain_size;
-	bool frame_open;                 /* a zstd frame has begun and not ended */
+	struct expander expander;        /* of a compressed one */
 	struct upload *upload;
 	struct presence presence;
 	bool present;
@@ -75,8 +68,7 @@ static void write_free(struct write *write)
 	list_remove(&write->link);
 	reapi->waiting_bytes -= write->waiting;
 	upload_destroy(write->upload);
-	ZSTD_freeDCtx(write->expander);
-	free(write->plain);
+	expander_drop(&write->expander);
 	buffer_fini(&write->message);
 	call_fini(&write->call);
 	free(write);
@@ -93,15 +85,22 @@ static void write_drop_message(struct write *write)
 	buffer_fini(&write->message);
 }
 
-static void write_fail(struct write *write, enum grpc_status status, const char *text)
+/* It ends with nothing stored. */
+static void write_give_up(struct write *write, enum grpc_status status, const char *text)
 {
 	write->state = WRITE_ANSWERED;
 	write->idle_since_ns = 0;
-	write->reapi->counters.uploads_refused++;
 	upload_destroy(write->upload);
 	write->upload = NULL;
 	write_drop_message(write);
+	expander_drop(&write->expander);
 	call_finish(&write->call, status, text);
+}
+
+static void write_fail(struct write *write, enum grpc_status status, const char *text)
+{
+	write->reapi->counters.uploads_refused++;
+	write_give_up(write, status, text);
 }
 
 static void write_answer(struct write *write, int64_t committed)
@@ -113,6 +112,7 @@ static void write_answer(struct write *write, int64_t committed)
 	write->state = WRITE_ANSWERED;
 	write->idle_since_ns = 0;
 	write_drop_message(write);
+	expander_drop(&write->expander);
 	if (call_send(&write->call, buffer_span(&out), 0) == CALL_SENT)
 		call_finish(&write->call, GRPC_OK, NULL);
 	else
@@ -122,7 +122,7 @@ static void write_answer(struct write *write, int64_t committed)
 static void write_fail_crowded(struct write *write)
 {
 	write->reapi->crowded_ns = ring_now_ns(write->reapi->cas->ring);
-	write_fail(write, GRPC_RESOURCE_EXHAUSTED, "too many writes at a time; try again");
+	write_fail(write, GRPC_RESOURCE_EXHAUSTED, RPC_TEXT_CROWDED);
 }
 
 static void write_fail_upload(struct write *write)
@@ -179,7 +179,7 @@ void writes_sweep(struct reapi *reapi, uint64_t now)
 		if (!write->idle_since_ns || now - write->idle_since_ns < idle_max)
 			continue;
 		reapi->counters.uploads_expired++;
-		write_fail(write, GRPC_DEADLINE_EXCEEDED, "nothing came for too long: begin the write again");
+		write_give_up(write, GRPC_DEADLINE_EXCEEDED, "nothing came for too long: begin the write again");
 	}
 }
 
@@ -224,6 +224,15 @@ static struct upload *upload_find(struct reapi *reapi, const struct scope *scope
 			return write->upload;
 	}
 	return NULL;
+}
+
+bool writes_progress(struct reapi *reapi, const struct scope *scope, const struct reapi_resource *resource, uint64_t *bytes)
+{
+	struct write *holder;
+	const struct upload *upload = upload_find(reapi, scope, resource, &holder);
+
+	*bytes = upload ? upload->bytes : 0;
+	return upload;
 }
 
 /* The call has gone, or another one goes on with it. */
@@ -271,51 +280,46 @@ static void on_done(struct upload *upload)
 
 /* ---- taking a message ---- */
 
-/* What has been expanded goes into the upload. False: it has to wait. */
-static bool write_pass_plain(struct write *write)
+/* Into the upload. False: not all of it went. */
+static bool write_pass(struct write *write, struct span bytes, size_t *taken)
 {
-	struct span plain = span_make(write->plain + write->plain_at, write->plain_size - write->plain_at);
-
 	write->room = false;
-	write->plain_at += upload_write(write->upload, plain);
-	return write->plain_at == write->plain_size || write->room;
-}
-
-static bool write_expand(struct write *write)
-{
-	ZSTD_inBuffer in = { .src = write->rest.data, .size = write->rest.size };
-	ZSTD_outBuffer out = { .dst = write->plain, .size = WRITE_PLAIN_BYTES };
-	size_t hint = ZSTD_decompressStream(write->expander, &out, &in);
-
-	if (ZSTD_isError(hint))
-		return false;
-	write->frame_open = hint != 0;
-	write->rest.data += in.pos;
-	write->rest.size -= in.pos;
-	write->plain_at = 0;
-	write->plain_size = out.pos;
-	return true;
+	*taken = upload_write(write->upload, bytes);
+	return *taken == bytes.size || write->room;
 }
 
 /* True: go on. */
 static bool write_take_zstd(struct write *write)
 {
-	if (write->plain_at < write->plain_size)
-		return write_pass_plain(write);
-	if (write->rest.size == 0) {
-		/* The expander may keep what did not fit: asked for with nothing new to it. */
-		if (!write->frame_open || write->plain_size < WRITE_PLAIN_BYTES)
-			return true;
+	struct span plain = expander_plain(&write->expander);
+	size_t taken;
+	bool all;
+
+	if (plain.size) {
+		all = write_pass(write, plain, &taken);
+		expander_taken(&write->expander, taken);
+		return all;
 	}
-	if (write_expand(write))
+	switch (expander_step(&write->expander, &write->rest)) {
+	case EXPANDER_OK:
 		return true;
-	write_fail(write, GRPC_INVALID_ARGUMENT, "the data is not valid zstd");
+	case EXPANDER_CORRUPT:
+		write_fail(write, GRPC_INVALID_ARGUMENT, "the data is not valid zstd");
+		break;
+	case EXPANDER_CROWDED:
+		write_fail_crowded(write);
+		break;
+	case EXPANDER_MEMORY:
+		write_fail(write, GRPC_RESOURCE_EXHAUSTED, RPC_TEXT_MEMORY);
+		break;
+	}
 	return false;
 }
 
 static bool write_take(struct write *write)
 {
 	size_t taken;
+	bool all;
 
 	if (write->upload->result != STORE_OK) {
 		write_fail_upload(write);
@@ -323,17 +327,14 @@ static bool write_take(struct write *write)
 	}
 	if (write->resource.zstd)
 		return write_take_zstd(write);
-	write->room = false;
-	taken = upload_write(write->upload, write->rest);
-	write->rest.data += taken;
-	write->rest.size -= taken;
-	return write->rest.size == 0 || write->room;
+	all = write_pass(write, write->rest, &taken);
+	write->rest = span_make(write->rest.data + taken, write->rest.size - taken);
+	return all;
 }
 
 static bool write_taken(const struct write *write)
 {
-	return write->rest.size == 0 && write->plain_at == write->plain_size &&
-	       !(write->frame_open && write->plain_size == WRITE_PLAIN_BYTES);
+	return write->rest.size == 0 && expander_dry(&write->expander);
 }
 
 static void write_message_done(struct write *write)
@@ -344,10 +345,11 @@ static void write_message_done(struct write *write)
 		write->idle_since_ns = ring_now_ns(write->reapi->cas->ring);
 		return;
 	}
-	if (write->frame_open || (write->upload->result == STORE_OK && write->upload->bytes < write->resource.digest.size)) {
+	if (write->expander.frame_open || (write->upload->result == STORE_OK && write->upload->bytes < write->resource.digest.size)) {
 		write_fail(write, GRPC_INVALID_ARGUMENT, "the write was finished before all of the blob had come");
 		return;
 	}
+	expander_drop(&write->expander);
 	write->state = WRITE_ENDING;
 	upload_finish(write->upload);
 }
@@ -370,18 +372,6 @@ static void write_step(struct write *write)
 
 /* ---- the first message ---- */
 
-static bool write_begin_expanding(struct write *write)
-{
-	if (!write->resource.zstd)
-		return true;
-	write->expander = ZSTD_createDCtx();
-	write->plain = malloc(WRITE_PLAIN_BYTES);
-	if (!write->expander || !write->plain)
-		return false;
-	ZSTD_DCtx_setParameter(write->expander, ZSTD_d_windowLogMax, WRITE_WINDOW_LOG);
-	return true;
-}
-
 /* An earlier write of the same name is gone on with. False: the call was refused. */
 static bool write_resume(struct write *write)
 {
@@ -397,7 +387,7 @@ static bool write_resume(struct write *write)
 	}
 	if (holder) {
 		holder->upload = NULL;
-		write_fail(holder, GRPC_ABORTED, "another call goes on with this write");
+		write_give_up(holder, GRPC_ABORTED, "another call goes on with this write");
 	} else {
 		list_remove(&upload->link);
 		write->reapi->orphans_count--;
@@ -455,10 +445,6 @@ static void write_on_presence(struct presence *presence)
 	if (write->present) {
 		write->reapi->counters.uploads_known++;
 		write_answer(write, write->resource.zstd ? -1 : (int64_t)write->resource.digest.size);
-		return;
-	}
-	if (!write_begin_expanding(write)) {
-		write_fail(write, GRPC_RESOURCE_EXHAUSTED, RPC_TEXT_MEMORY);
 		return;
 	}
 	/* Before the upload says that there is room for it, perhaps at once. */
@@ -538,7 +524,7 @@ static void write_keep_rest(struct write *write)
 	if (size == 0 || write->message.data)
 		return;
 	if (reapi->waiting_bytes + size > REAPI_WAITING_BYTES) {
-		write_fail(write, GRPC_RESOURCE_EXHAUSTED, "too many writes at a time; try again");
+		write_fail_crowded(write);
 		return;
 	}
 	write->message = buffer_heap(REAPI_MESSAGE_BYTES_MAX);
@@ -641,73 +627,11 @@ int bytestream_write(struct reapi *reapi, const struct server_request *request, 
 		return status;
 	}
 	write->reapi = reapi;
+	write->expander.budget = &reapi->expanders;
 	write->idle_since_ns = ring_now_ns(reapi->cas->ring);
 	reapi->open++;
 	list_append(&reapi->writes, &write->link);
 	reapi_watch(reapi);
 	call_accept(&write->call, request->stream, request->head, REAPI_MESSAGE_BYTES_MAX, &write_events, write);
 	return 0;
-}
-
-/* ---- QueryWriteStatus ---- */
-
-struct query {
-	struct rpc rpc;
-	struct presence presence;
-	struct digest digest;
-	struct reapi_resource resource;  /* borrows from the request */
-	bool present;
-};
-
-static void query_on_presence(struct presence *presence)
-{
-	struct query *query = container_of(presence, struct query, presence);
-	struct write *holder;
-	struct upload *upload = upload_find(query->rpc.reapi, &query->rpc.scope, &query->resource, &holder);
-	uint8_t storage[32];
-	struct buffer out = buffer_over(storage, sizeof(storage));
-
-	if (presence->result < 0) {
-		rpc_fail_store(&query->rpc, presence->result);
-		return;
-	}
-	/* Nothing known of it is no error: a client that lost us in mid-write begins again at 0. */
-	if (query->present)
-		pb_put_varint(&out, 1, query->digest.size);
-	else if (upload && pair_wanted(&query->digest))
-		pb_put_varint(&out, 1, upload->bytes);
-	pb_put_bool(&out, 2, query->present);
-	rpc_reply(&query->rpc, &out);
-}
-
-static void query_on_request(struct rpc *rpc, struct span bytes)
-{
-	struct query *query = container_of(rpc, struct query, rpc);
-	struct bytestream_query_request request;
-	const char *fault = "malformed QueryWriteStatusRequest";
-
-	if (message_decode(&bytestream_query_request_type, bytes, &request))
-		fault = reapi_resource_parse(&query->resource, request.resource_name, true);
-	if (fault) {
-		rpc_fail(rpc, GRPC_INVALID_ARGUMENT, fault);
-		return;
-	}
-	if (!rpc_enter(rpc, query->resource.instance, REAPI_SHA256))
-		return;
-	query->digest = query->resource.digest;
-	query->presence = (struct presence){
-		.cas = rpc->reapi->cas, .scope = rpc->scope, .digests = &query->digest, .count = 1, .present = &query->present,
-		.fn = query_on_presence,
-	};
-	presence_look(&query->presence);
-}
-
-static const struct rpc_type query_type = {
-	.size = sizeof(struct query), .rights = SCOPE_WRITE, .request_bytes_max = QUERY_BYTES_MAX,
-	.on_request = query_on_request,
-};
-
-int bytestream_query(struct reapi *reapi, const struct server_request *request, char *why, size_t why_size)
-{
-	return rpc_start(reapi, &query_type, request, why, why_size);
 }

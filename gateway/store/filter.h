@@ -1,6 +1,6 @@
 /*
  * filter: which keys may be in a table. A false "may" costs a look-up; a false "not" never happens for what was added, so
- * nothing is ever taken out. A block of 64 bytes a key (one line of the cache), FILTER_BITS bits in it, so that a question
+ * nothing is ever taken out. A block of 64 bytes a key (one line of the cache), four bits in it, so that a question
  * costs one access to memory. Adding and asking may go on in several threads at once.
  */
 #pragma once

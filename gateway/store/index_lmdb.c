@@ -242,7 +242,8 @@ static void lmdb_fill(struct index *index)
 	if (r)
 		return;
 	r = mdb_cursor_get(cursor, &key, &value, index->fill_key_size ? MDB_SET_RANGE : MDB_FIRST);
-	for (unsigned row = 0; !r && row < FILL_ROWS; row++) {
+	/* A key that has no place here is none of ours: no round ends at one. */
+	for (unsigned row = 0; !r && (row < FILL_ROWS || key.mv_size > sizeof(index->fill_key)); row++) {
 		if (key.mv_size == BLOB_KEY_BYTES)
 			filter_add(&index->filter, key.mv_data);
 		r = mdb_cursor_get(cursor, &key, &value, MDB_NEXT);

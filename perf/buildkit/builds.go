@@ -14,22 +14,21 @@ import (
 	"sluice.dev/sluice/tests/interop/rig"
 )
 
-func treeBytes(s rig.Scope, directory string) int64 {
-	total := int64(0)
+func measureTree(s rig.Scope, directory string) (files int, content int64) {
 	err := filepath.WalkDir(directory, func(_ string, entry fs.DirEntry, err error) error {
 		if err != nil || !entry.Type().IsRegular() {
 			return err
 		}
 		info, err := entry.Info()
 		if err == nil {
-			total += info.Size()
+			files, content = files+1, content+info.Size()
 		}
 		return err
 	})
 	if err != nil {
 		s.Fatalf("%v", err)
 	}
-	return total
+	return files, content
 }
 
 // site is a gateway with a daemon behind it, a daemon without one, and stock clients of both.
@@ -37,6 +36,7 @@ type site struct {
 	b       *bench
 	daemons map[string]*rig.Daemon // by way
 	gateway *rig.Gateway
+	before  *rig.Gateway // the other one; nil: none
 	home    *rig.Home
 	recipe  string // a Dockerfile outside the tree
 }
@@ -59,12 +59,33 @@ func newSite(b *bench) *site {
 
 // newGateway puts one with an empty store in front of the daemon; the builder names it afresh.
 func (s *site) newGateway() {
-	if s.gateway != nil {
-		s.gateway.Stop(s.b.scope)
-		s.home.MustRun(s.b.scope, "buildx", "rm", "sluice")
+	s.gateway = s.replace(s.gateway, "sluice", "")
+}
+
+// newBefore does it with the gateway that is compared with.
+func (s *site) newBefore() {
+	if s.before == nil {
+		s.daemons["before"] = rig.NewDaemon(s.b.scope)
 	}
-	s.gateway = rig.NewGateway(s.b.scope, rig.GatewayOptions{Executors: []string{rig.Executor(s.daemons["sluice"].Address, 16)}})
-	s.home.AddBuilder(s.b.scope, "sluice", "tcp://"+s.gateway.Address)
+	s.before = s.replace(s.before, "before", s.b.before)
+}
+
+func (s *site) replace(old *rig.Gateway, way, binary string) *rig.Gateway {
+	if old != nil {
+		old.Stop(s.b.scope)
+		s.home.MustRun(s.b.scope, "buildx", "rm", way)
+	}
+	fresh := rig.NewGateway(s.b.scope, rig.GatewayOptions{Executors: []string{rig.Executor(s.daemons[way].Address, 16)}, Binary: binary})
+	s.home.AddBuilder(s.b.scope, way, "tcp://"+fresh.Address)
+	return fresh
+}
+
+// of a way that has one; else the gateway that is there anyway.
+func (s *site) gatewayOf(way string) *rig.Gateway {
+	if way == "before" {
+		return s.before
+	}
+	return s.gateway
 }
 
 // settle writes back what earlier runs left to the disk, so that no run pays for another.
@@ -100,7 +121,8 @@ func (s *site) measure(way string, command *exec.Cmd, seconds func(out []byte, t
 	if command.Args[0] != os.Getenv("FLOOR_BINARY") {
 		command.Stderr = &out // buildx writes its progress there
 	}
-	daemon, gateway := rig.CPUSeconds(s.daemons[way].Process().Pid()), rig.CPUSeconds(s.gateway.Process().Pid())
+	of := s.gatewayOf(way).Process().Pid()
+	daemon, gateway := rig.CPUSeconds(s.daemons[way].Process().Pid()), rig.CPUSeconds(of)
 	began := time.Now()
 	if err := command.Run(); err != nil {
 		s.b.scope.Fatalf("%s: %v: %s%s", way, err, out.String(), trouble.String())
@@ -112,5 +134,5 @@ func (s *site) measure(way string, command *exec.Cmd, seconds func(out []byte, t
 	}
 	state := command.ProcessState
 	return table.Sample{Wall: value, Client: (state.UserTime() + state.SystemTime()).Seconds(),
-		Daemon: rig.CPUSeconds(s.daemons[way].Process().Pid()) - daemon, Gateway: rig.CPUSeconds(s.gateway.Process().Pid()) - gateway}
+		Daemon: rig.CPUSeconds(s.daemons[way].Process().Pid()) - daemon, Gateway: rig.CPUSeconds(of) - gateway}
 }

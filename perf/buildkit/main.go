@@ -11,6 +11,7 @@ import (
 	"os"
 
 	"sluice.dev/sluice/perf/table"
+	"sluice.dev/sluice/perf/trees"
 	"sluice.dev/sluice/tests/interop/rig"
 )
 
@@ -19,13 +20,18 @@ type bench struct {
 	table.Table
 	scope *rig.Main
 	tree  string
+	files int
 	bytes int64 // content of the tree
 	pairs int
+	// A gateway to be compared with; empty: none.
+	before string
 }
 
 func main() {
 	b := &bench{scope: &rig.Main{}}
 	rows := flag.String("rows", "cold,other,same,parallel,latency,lease,memory", "which rows, by name")
+	most := flag.Int("files", 0, "take a copy of only about so many files of the tree; 0: all, where it is")
+	flag.StringVar(&b.before, "before", "", "another gateway, which the cold row measures beside this one")
 	results := flag.String("results", "", "where the rows are kept as JSON; empty: nowhere")
 	flag.StringVar(&b.tree, "tree", "", "directory that is built (perf/buildkit/run makes one)")
 	flag.IntVar(&b.pairs, "pairs", 9, "interleaved runs of each way")
@@ -35,11 +41,14 @@ func main() {
 		fmt.Fprintln(os.Stderr, "buildkit: --tree is needed")
 		os.Exit(2)
 	}
-	b.bytes = treeBytes(b.scope, b.tree)
-	fmt.Printf("%s: %.2f GB of content; %d pairs\n", b.tree, float64(b.bytes)/1e9, b.pairs)
+	if *most > 0 {
+		b.tree = trees.Part(b.scope, b.tree, *most)
+	}
+	b.files, b.bytes = measureTree(b.scope, b.tree)
+	fmt.Printf("%s: %d files, %.2f GB of content; %d pairs\n", b.tree, b.files, float64(b.bytes)/1e9, b.pairs)
 	known := map[string]func(*bench){"cold": cold, "other": other, "same": same, "parallel": parallel, "latency": latency,
 		"lease": lease, "memory": memory}
-	table.Run("buildkit", &b.Table, b, *rows, known, *results, map[string]any{"tree_bytes": b.bytes, "pairs": b.pairs})
+	table.Run("buildkit", &b.Table, b, *rows, known, *results, map[string]any{"tree_files": b.files, "tree_bytes": b.bytes, "pairs": b.pairs})
 	if !b.scope.Close() || b.Failed {
 		os.Exit(1)
 	}

@@ -23,31 +23,40 @@ var background = context.Background()
 
 // A cold build: empty daemon, empty store.
 func cold(b *bench) {
-	s := newSite(b)
-	ways := table.Interleave(b.pairs, []string{"straight", "sluice"}, func(way string) table.Sample {
+	s, names := newSite(b), []string{"straight", "sluice"}
+	if b.before != "" {
+		names = append(names, "before")
+		s.newBefore()
+	}
+	ways := table.Interleave(b.pairs, names, func(way string) table.Sample {
 		s.daemons[way].Refresh(b.scope)
-		if way == "sluice" {
+		switch way {
+		case "sluice":
 			s.newGateway()
+		case "before":
+			s.newBefore()
 		}
-		s.awaitReady()
+		s.awaitReady(way)
 		return s.build(way)
 	})
-	b.reportCopies(s)
+	for _, way := range names[1:] {
+		b.reportCopies(way, s.gatewayOf(way))
+	}
 	b.Report("cold build", ways,
 		table.AtMost("context step, sluice / straight", table.Ratio(ways, "sluice", "straight", table.Wall), 1.15),
 		table.AtMost("gateway's CPU seconds per GB", table.Least(ways["sluice"].Column(table.Gateway))/(float64(b.bytes)/1e9), 3.5))
 }
 
-// reportCopies tells how often the gateway's last build copied what came from the client: between its calls and into blocks that
+// reportCopies tells how often a gateway's last build copied what came from the client: between its calls and into blocks that
 // are hashed, into and out of the messages that carry sessions, into the store's write slots, and before the socket (each byte for
 // the daemon once, when there is no TLS). The admin port tells it a second later.
-func (b *bench) reportCopies(s *site) {
+func (b *bench) reportCopies(way string, gateway *rig.Gateway) {
 	for range 2 {
-		s.gateway.Gauges(b.scope)
+		gateway.Gauges(b.scope)
 	}
-	metrics := s.gateway.Metrics(b.scope)
+	metrics := gateway.Metrics(b.scope)
 	content := metrics["sluice_context_bytes_from_clients_total"]
-	fmt.Printf("\ncopies a byte of content: broker %.2f, session %.2f, store %.2f, socket %.2f\n",
+	b.Note("%s copies a byte of content: broker %.2f, session %.2f, store %.2f, socket %.2f", way,
 		metrics["sluice_copied_bytes_broker_total"]/content, metrics["sluice_copied_bytes_session_total"]/content,
 		metrics["sluice_store_new_bytes_total"]/content, metrics["sluice_context_bytes_to_executors_total"]/content)
 }
@@ -58,7 +67,7 @@ func other(b *bench) {
 	s.build("sluice")
 	ways := table.Interleave(b.pairs, []string{"straight", "sluice", "floor"}, func(way string) table.Sample {
 		s.daemons[way].Refresh(b.scope)
-		s.awaitReady()
+		s.awaitReady(way)
 		if way == "floor" {
 			return s.floor()
 		}
@@ -67,7 +76,7 @@ func other(b *bench) {
 	counted := newCounted(b)
 	counted.build(s.gateway.Address)
 	s.daemons["sluice"].Refresh(b.scope)
-	s.awaitReady()
+	s.awaitReady("sluice")
 	counted.bytes.Store(0)
 	counted.build(s.gateway.Address)
 	b.Report("no change, another fresh daemon", ways,
@@ -101,9 +110,10 @@ func parallel(b *bench) {
 		}()
 	}
 	all.Wait()
-	fmt.Printf("\nten parallel builds: %.1f s, CPU of the gateway %.2f s, of the daemon %.2f s\n", time.Since(began).Seconds(),
-		rig.CPUSeconds(s.gateway.Process().Pid()), rig.CPUSeconds(s.daemons["sluice"].Process().Pid()))
-	b.Report("10 parallel builds of one directory", nil,
+	b.Figure("until the last has ended", time.Since(began).Seconds(), "s")
+	b.Figure("CPU of the gateway", rig.CPUSeconds(s.gateway.Process().Pid()), "s")
+	b.Figure("CPU of the daemon", rig.CPUSeconds(s.daemons["sluice"].Process().Pid()), "s")
+	b.Report(fmt.Sprintf("10 parallel builds of one directory, %d files, %.2f GB", b.files, float64(b.bytes)/1e9), nil,
 		table.AtMost("client's content bytes, of one build", float64(counted.bytes.Load())/float64(b.bytes), 1.02))
 }
 
@@ -280,12 +290,13 @@ func (f *countedFile) Read(data []byte) (int, error) {
 
 // awaitReady waits until daemons that are back have settled and the gateway takes its one for healthy. It takes as long
 // whichever way is measured next: two of the copies that the admin port tells, the first of which may be from before.
-func (s *site) awaitReady() {
+func (s *site) awaitReady(way string) {
+	gateway := s.gatewayOf(way)
 	for range 2 {
-		s.gateway.Gauges(s.b.scope)
+		gateway.Gauges(s.b.scope)
 	}
 	for end := time.Now().Add(30 * time.Second); ; time.Sleep(100 * time.Millisecond) {
-		ready, known := s.gateway.Metrics(s.b.scope)["sluice_executors_ready"]
+		ready, known := gateway.Metrics(s.b.scope)["sluice_executors_ready"]
 		if !known || ready >= 1 {
 			return
 		}

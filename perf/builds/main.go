@@ -8,13 +8,9 @@
 package main
 
 import (
-	"bufio"
-	"encoding/json"
 	"flag"
 	"fmt"
 	"os"
-	"os/exec"
-	"path/filepath"
 	"strconv"
 	"strings"
 	"sync"
@@ -51,22 +47,9 @@ func main() {
 
 // ---- what runs ----
 
-func (b *bench) program(name string) string {
-	return filepath.Join(filepath.Dir(rig.Setting(b.scope, "SLUICE_BINARY")), "..", "..", "perf", "builds_core", "perf_builds_"+name)
-}
-
 // executors in one process; a build lasts that long.
 func (b *bench) executors(count int, hold time.Duration) []string {
-	addresses, arguments := []string{}, []string{"--hold-ms", fmt.Sprint(hold.Milliseconds())}
-	for range count {
-		address := rig.FreeAddress(b.scope)
-		addresses, arguments = append(addresses, address), append(arguments, "--listen", "grpc://"+address)
-	}
-	process := rig.Start(b.scope, b.program("executor"), arguments...)
-	for _, address := range addresses {
-		process.Await(b.scope, address)
-	}
-	return addresses
+	return rig.StandIns(b.scope, count, "--hold-ms", fmt.Sprint(hold.Milliseconds()))
 }
 
 func (b *bench) gateway(tls bool, executors ...string) *rig.Gateway {
@@ -81,52 +64,6 @@ func (b *bench) gateway(tls bool, executors ...string) *rig.Gateway {
 		return gateway.Metrics(b.scope)["sluice_executors_ready"] == float64(len(executors))
 	})
 	return gateway
-}
-
-// spread is what the load tells of a kind of latency, in ms.
-type spread struct {
-	Count                         int
-	Min, P50, P90, P99, P999, Max float64
-}
-
-func (s *spread) UnmarshalJSON(data []byte) error {
-	var told map[string]float64
-	err := json.Unmarshal(data, &told)
-	*s = spread{int(told["count"]), told["min_ms"], told["p50_ms"], told["p90_ms"], told["p99_ms"], told["p999_ms"], told["max_ms"]}
-	return err
-}
-
-type outcome struct {
-	Builds, Failed        int
-	RunningMost           int `json:"running_most"`
-	Seconds               float64
-	CPU                   float64 `json:"cpu_seconds"`
-	Opened, Built, Pinged spread
-}
-
-// load runs to its end; `atOnce` (may be nil) is called when all builds run.
-func (b *bench) load(url string, atOnce func(), flags ...string) outcome {
-	command := exec.Command(b.program("load"), append([]string{"--gateway", url}, flags...)...)
-	command.Stderr = os.Stderr
-	out, err := command.StdoutPipe()
-	if err == nil {
-		err = command.Start()
-	}
-	if err != nil {
-		b.scope.Fatalf("load: %v", err)
-	}
-	var told outcome
-	for scanner := bufio.NewScanner(out); scanner.Scan(); {
-		if strings.HasPrefix(scanner.Text(), "running ") && atOnce != nil {
-			atOnce()
-		} else if strings.HasPrefix(scanner.Text(), "{") {
-			err = json.Unmarshal(scanner.Bytes(), &told)
-		}
-	}
-	if ended := command.Wait(); told.Builds == 0 || err != nil {
-		b.scope.Fatalf("load: %v %v", ended, err)
-	}
-	return told
 }
 
 // anonymous memory of a process, in bytes.
@@ -154,7 +91,7 @@ func slotted(addresses []string, slots int, tenant string) []string {
 	return list
 }
 
-func (b *bench) figures(who string, kind string, s spread) {
+func (b *bench) figures(who string, kind string, s rig.Latencies) {
 	b.Figure(who+": "+kind+", p50", s.P50, "ms")
 	b.Figure(who+": "+kind+", p90", s.P90, "ms")
 	b.Figure(who+": "+kind+", p99", s.P99, "ms")
@@ -173,9 +110,9 @@ func many(b *bench) {
 	pid := gateway.Process().Pid()
 	count := []string{"--builds", fmt.Sprint(b.builds), "--rate", fmt.Sprint(float64(b.builds) / ramp.Seconds()), "--pings", "200"}
 	certificate := rig.Flags(b.ca.Client("default"))
-	straight := b.load("grpc://"+addresses[0], nil, count...)
+	straight := rig.RunLoad(b.scope, "grpc://"+addresses[0], nil, count...)
 	before, grown, cpu := anonymous(b.scope, pid), 0.0, rig.CPUSeconds(pid)
-	through := b.load("grpcs://"+gateway.Address, func() { grown = anonymous(b.scope, pid) - before }, append(count, certificate...)...)
+	through := rig.RunLoad(b.scope, "grpcs://"+gateway.Address, func() { grown = anonymous(b.scope, pid) - before }, append(count, certificate...)...)
 	cpu = rig.CPUSeconds(pid) - cpu
 	b.figures("straight", "small call", straight.Pinged)
 	b.figures("sluice", "small call", through.Pinged)
@@ -194,7 +131,7 @@ func many(b *bench) {
 func burst(b *bench) {
 	count := []string{"--builds", fmt.Sprint(int(b.rate * b.seconds)), "--rate", fmt.Sprint(b.rate), "--files", "2"}
 	addresses := b.executors(4, 0)
-	straight := b.load("grpc://"+addresses[0], nil, count...)
+	straight := rig.RunLoad(b.scope, "grpc://"+addresses[0], nil, count...)
 	for _, tls := range []bool{false, true} {
 		scheme, tenant, flags, name := "grpc", "", count, "plain"
 		if tls {
@@ -203,7 +140,7 @@ func burst(b *bench) {
 		gateway := b.gateway(tls, slotted(addresses, 256, tenant)...)
 		pid := gateway.Process().Pid()
 		cpu := rig.CPUSeconds(pid)
-		through := b.load(scheme+"://"+gateway.Address, nil, flags...)
+		through := rig.RunLoad(b.scope, scheme+"://"+gateway.Address, nil, flags...)
 		b.figures("straight, plain", "session open", straight.Opened)
 		b.figures("sluice", "session open", through.Opened)
 		b.Figure("sluice: CPU of the gateway a build", (rig.CPUSeconds(pid)-cpu)/float64(through.Builds)*1000, "ms")
@@ -223,12 +160,12 @@ func fair(b *bench) {
 		certificates[tenant] = rig.Flags(b.ca.Client(tenant))
 	}
 	gateway := b.gateway(true, executors...)
-	run := func(tenant string, builds int, rate float64) outcome {
-		return b.load("grpcs://"+gateway.Address, nil, append([]string{"--builds", fmt.Sprint(builds), "--rate", fmt.Sprint(rate),
+	run := func(tenant string, builds int, rate float64) rig.Load {
+		return rig.RunLoad(b.scope, "grpcs://"+gateway.Address, nil, append([]string{"--builds", fmt.Sprint(builds), "--rate", fmt.Sprint(rate),
 			"--node", tenant, "--files", "2"}, certificates[tenant]...)...)
 	}
-	all := func(names ...string) map[string]outcome {
-		told, mutex, running := map[string]outcome{}, sync.Mutex{}, sync.WaitGroup{}
+	all := func(names ...string) map[string]rig.Load {
+		told, mutex, running := map[string]rig.Load{}, sync.Mutex{}, sync.WaitGroup{}
 		for _, tenant := range names {
 			running.Add(1)
 			go func() {

@@ -13,6 +13,7 @@ import (
 	"flag"
 	"fmt"
 	"os"
+	"slices"
 	"strings"
 	"time"
 
@@ -86,34 +87,27 @@ func main() {
 	}
 	b.content, b.entries = measureTree(b.scope, b.tree)
 	fmt.Printf("%s: %.2f GB of content, %d entries; %d pairs; seed %d\n", b.tree, float64(b.content)/1e9, b.entries, b.pairs, b.seed)
-	for _, name := range strings.Split(*wanted, ",") {
-		known := false
-		for _, row := range rows {
-			if row.name != name {
-				continue
-			}
-			known = true
+	table.Run("edge", &b.Table, b, *wanted, known(*over), *results, map[string]any{"tree_bytes": b.content, "tree_entries": b.entries,
+		"mtime": b.mtime, "seed": b.seed, "pairs": b.pairs})
+	if !b.scope.Close() || b.Failed {
+		os.Exit(1)
+	}
+}
+
+// known are the rows by name, each of which is measured over those of its lines that are asked for.
+func known(over string) map[string]func(*bench) {
+	wanted := strings.Split(over, ",")
+	all := map[string]func(*bench){}
+	for _, row := range rows {
+		all[row.name] = func(b *bench) {
 			for _, shape := range strings.Split(row.shapes, ",") {
-				if strings.Contains(*over, shape) {
+				if slices.Contains(wanted, shape) {
 					row.run(b, shapes[shape])
 				}
 			}
 		}
-		if !known {
-			fmt.Fprintf(os.Stderr, "edge: no row %q\n", name)
-			os.Exit(2)
-		}
 	}
-	if *results != "" {
-		if err := b.Write(*results, map[string]any{"tree_bytes": b.content, "tree_entries": b.entries, "mtime": b.mtime, "seed": b.seed,
-			"pairs": b.pairs}); err != nil {
-			fmt.Fprintln(os.Stderr, "edge:", err)
-			b.Failed = true
-		}
-	}
-	if !b.scope.Close() || b.Failed {
-		os.Exit(1)
-	}
+	return all
 }
 
 // pairsOver is how often a way that sends so many bytes is run over a line.

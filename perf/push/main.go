@@ -23,6 +23,7 @@ import (
 	"time"
 
 	"sluice.dev/sluice/perf/table"
+	"sluice.dev/sluice/perf/trees"
 	"sluice.dev/sluice/tests/interop/rig"
 )
 
@@ -70,7 +71,7 @@ func main() {
 	b.shape, b.link = known, rig.NewLink(b.scope, known)
 	b.tree = *tree
 	if !*inPlace {
-		b.tree = b.copyTree(*tree, *most)
+		b.tree = trees.Part(b.scope, *tree, *most)
 	}
 	b.count()
 	fmt.Printf("%s: %d files, %.2f GB; %d pairs; %s\n", *tree, b.files, float64(b.size)/1e9, b.pairs, b.shape.Name)
@@ -83,53 +84,6 @@ func main() {
 	if !b.scope.Close() || b.Failed {
 		os.Exit(1)
 	}
-}
-
-// copyTree takes whole directories of the top until there are enough files.
-func (b *bench) copyTree(from string, most int) string {
-	into := filepath.Join(rig.Directory(b.scope), "tree")
-	if err := os.Mkdir(into, 0o755); err != nil {
-		b.scope.Fatalf("%v", err)
-	}
-	entries, err := os.ReadDir(from)
-	if err != nil {
-		b.scope.Fatalf("%v", err)
-	}
-	taken := 0
-	var take func(from, into string, entry fs.DirEntry)
-	take = func(from, into string, entry fs.DirEntry) {
-		if most > 0 && taken >= most {
-			return
-		}
-		count := files(filepath.Join(from, entry.Name()))
-		if most > 0 && taken+count > most && entry.IsDir() {
-			deeper, _ := os.ReadDir(filepath.Join(from, entry.Name()))
-			_ = os.Mkdir(filepath.Join(into, entry.Name()), 0o755)
-			for _, each := range deeper {
-				take(filepath.Join(from, entry.Name()), filepath.Join(into, entry.Name()), each)
-			}
-			return
-		}
-		taken += count
-		if out, err := exec.Command("cp", "-a", filepath.Join(from, entry.Name()), into+"/").CombinedOutput(); err != nil {
-			b.scope.Fatalf("cp: %v: %s", err, out)
-		}
-	}
-	for _, entry := range entries {
-		take(from, into, entry)
-	}
-	return into
-}
-
-func files(path string) int {
-	count := 0
-	_ = filepath.WalkDir(path, func(_ string, entry fs.DirEntry, err error) error {
-		if err == nil && entry.Type().IsRegular() {
-			count++
-		}
-		return nil
-	})
-	return count
 }
 
 func (b *bench) count() {

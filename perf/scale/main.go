@@ -150,13 +150,10 @@ func scaleFiles(b *bench) {
 
 // Builds at once: what the gateway's CPU takes for each, and its memory.
 func scaleBuilds(b *bench) {
-	programs := filepath.Join(filepath.Dir(rig.Setting(b.scope, "SLUICE_BINARY")), "..", "..", "perf", "builds_core")
-	addresses, listen := []string{}, []string{"--hold-ms", "6000"}
-	for range 4 {
-		address := rig.FreeAddress(b.scope)
-		addresses, listen = append(addresses, rig.Executor(address, 256)), append(listen, "--listen", "grpc://"+address)
+	addresses := []string{}
+	for _, address := range rig.StandIns(b.scope, 4, "--hold-ms", "6000") {
+		addresses = append(addresses, rig.Executor(address, 256))
 	}
-	rig.Start(b.scope, filepath.Join(programs, "perf_builds_executor"), listen...)
 	var points []point
 	for count := 1; count <= 1000; count *= 10 {
 		gateway := rig.NewGateway(b.scope, rig.GatewayOptions{Executors: addresses})
@@ -164,10 +161,8 @@ func scaleBuilds(b *bench) {
 			return gateway.Metrics(b.scope)["sluice_executors_ready"] == float64(len(addresses))
 		})
 		before := rig.CPUSeconds(gateway.Process().Pid())
-		command := exec.Command(filepath.Join(programs, "perf_builds_load"), "--gateway", "grpc://"+gateway.Address, "--builds", fmt.Sprint(count),
-			"--rate", "250")
-		if out, err := command.CombinedOutput(); err != nil {
-			b.scope.Fatalf("load: %v: %s", err, out)
+		if told := rig.RunLoad(b.scope, "grpc://"+gateway.Address, nil, "--builds", fmt.Sprint(count), "--rate", "250"); told.Failed > 0 {
+			b.scope.Fatalf("%d of %d builds failed", told.Failed, count)
 		}
 		// What it does without builds is in all of them: the clock's ticks are of 10 ms.
 		points = append(points, point{float64(count), max(0.01, rig.CPUSeconds(gateway.Process().Pid())-before)})

@@ -9,6 +9,7 @@ import time
 from harness import check, die_with_parent
 
 ACTIONS = 500
+SLEEP = f"sleep {1000000 + os.getpid()}"         # nobody else's on this machine
 BUILD = """
 compile = "gcc -I. -c -o $@ $(location %s)"
 [genrule(name = "compile_" + name, srcs = [source, "hello.h"], outs = [name + ".o"], cmd = compile % source)
@@ -18,7 +19,7 @@ genrule(name = "says", tools = ["main"], outs = ["says.txt"], cmd = "$(location 
 genrule(name = "long", outs = ["long.bin"], cmd = "dd if=/dev/zero bs=1000 count=10000 status=none > $@; echo end >> $@")
 genrule(name = "longer", srcs = ["long.bin"], outs = ["longer.bin"], cmd = "cat $(SRCS) $(SRCS) > $@")
 genrule(name = "fails", outs = ["fails.txt"], cmd = "echo so it is >&2; exit 3")
-genrule(name = "slow", outs = ["slow.txt"], cmd = "sleep 4321; touch $@")
+genrule(name = "slow", outs = ["slow.txt"], cmd = "SLEEP; touch $@")
 [genrule(name = "small_%d" % i, srcs = ["main.c"], outs = ["small_%d.txt" % i], cmd = "echo %d > $@" % i)
  for i in range(COUNT)]
 """
@@ -35,7 +36,7 @@ class Bazel:
         env.need(shutil.which("bazel"), "Bazel (bazel-bootstrap)")
         self.env, self.gateway, self.tree, self.out = env, gateway, env.path("workspace"), env.path("bazel")
         os.makedirs(self.tree)
-        for name, text in (*SOURCES.items(), ("BUILD", BUILD.replace("COUNT", str(ACTIONS)))):
+        for name, text in (*SOURCES.items(), ("BUILD", BUILD.replace("COUNT", str(ACTIONS)).replace("SLEEP", SLEEP))):
             with open(f"{self.tree}/{name}", "w", encoding="ascii") as file:
                 file.write(text)
 
@@ -73,6 +74,7 @@ def test_bazel_builds_here_and_then_from_the_cache(env):
     bazel.run("clean")
     output = bazel.run("build", "//:says", "//:longer")
     check("6 remote cache hit" in output, output)
+    gateway.wait_metric(lambda values: values.get("sluice_reapi_results_hit_total") == 6, "GetActionResult finds what ran here")
     output = bazel.run("build", "//:fails", status=1)
     check("so it is" in output and "(Exit 3)" in output, output)
     output = bazel.run("build", "--remote_default_exec_properties=gpu=yes", "//:small_0", status=34)
@@ -96,7 +98,7 @@ def test_small_actions_cost_little(env):
 
 def sleepers():
     """Processes of the slow action, in whichever container."""
-    found = subprocess.run(["pgrep", "-f", "^sleep 4321$"], stdout=subprocess.PIPE, check=False).stdout.split()
+    found = subprocess.run(["pgrep", "-f", f"^{SLEEP}$"], stdout=subprocess.PIPE, check=False).stdout.split()
     return [int(pid) for pid in found]
 
 

@@ -1,10 +1,7 @@
 package interop
 
 import (
-	"encoding/json"
 	"fmt"
-	"os/exec"
-	"path/filepath"
 	"slices"
 	"strings"
 	"testing"
@@ -17,46 +14,17 @@ import (
 
 // The load of perf/builds is no build by stock programs: here it is held against one.
 
-func loadProgram(t *testing.T, name string) string {
-	t.Helper()
-	return filepath.Join(filepath.Dir(rig.Setting(t, "SLUICE_BINARY")), "..", "..", "perf", "builds_core", "perf_builds_"+name)
-}
-
-func standIn(t *testing.T, arguments ...string) string {
-	t.Helper()
-	address := rig.FreeAddress(t)
-	rig.Start(t, loadProgram(t, "executor"), append([]string{"--listen", "grpc://" + address}, arguments...)...).Await(t, address)
-	return address
-}
-
-func load(t *testing.T, address string, arguments ...string) map[string]any {
-	t.Helper()
-	command := exec.Command(loadProgram(t, "load"), append([]string{"--gateway", "grpc://" + address}, arguments...)...)
-	var trouble strings.Builder
-	command.Stderr = &trouble
-	out, err := command.Output()
-	lines := strings.Split(strings.TrimSpace(string(out)), "\n")
-	result := map[string]any{}
-	if err == nil {
-		err = json.Unmarshal([]byte(lines[len(lines)-1]), &result)
-	}
-	if err != nil {
-		t.Fatalf("load: %v: %s%s", err, out, trouble.String())
-	}
-	return result
-}
-
 // Fifty builds at once through the gateway, with small calls in them: all of them end well.
 func TestLoadRuns(t *testing.T) {
 	t.Parallel()
-	executors := []string{rig.Executor(standIn(t, "--hold-ms", "2000"), 30), rig.Executor(standIn(t, "--hold-ms", "2000"), 30)}
+	executors := []string{rig.Executor(rig.StandIns(t, 1, "--hold-ms", "2000")[0], 30), rig.Executor(rig.StandIns(t, 1, "--hold-ms", "2000")[0], 30)}
 	gateway := rig.NewGateway(t, rig.GatewayOptions{Executors: executors})
-	result := load(t, gateway.Address, "--builds", "50", "--rate", "100", "--pings", "50")
-	if result["failed"] != 0.0 || result["running_most"].(float64) < 40 {
-		t.Errorf("%v", result)
+	result := rig.RunLoad(t, "grpc://"+gateway.Address, nil, "--builds", "50", "--rate", "100", "--pings", "50")
+	if result.Failed != 0 || result.RunningMost < 40 {
+		t.Errorf("%+v", result)
 	}
-	if pinged := result["pinged"].(map[string]any); pinged["count"].(float64) < 20 {
-		t.Errorf("small calls: %v", pinged)
+	if result.Pinged.Count < 20 {
+		t.Errorf("small calls: %+v", result.Pinged)
 	}
 }
 
@@ -70,8 +38,8 @@ func TestLoadSpeaksAsBuildxDoes(t *testing.T) {
 	home.AddBuilder(t, "tapped", "tcp://"+real.Address)
 	directory := newContext(t, "FROM scratch\nCOPY . /ctx\n", map[string]string{"d/f": "content"})
 	home.MustRun(t, "buildx", "build", "--builder", "tapped", "--no-cache", directory)
-	ours := rig.NewTap(t, standIn(t))
-	load(t, ours.Address, "--builds", "1", "--files", "2")
+	ours := rig.NewTap(t, rig.StandIns(t, 1)[0])
+	rig.RunLoad(t, "grpc://"+ours.Address, nil, "--builds", "1", "--files", "2")
 	wanted, got := shapes(real.Calls()), shapes(ours.Calls())
 	if !slices.Equal(wanted, got) {
 		t.Errorf("buildx and buildkitd:\n%s\nthe load and the stand-in:\n%s", strings.Join(wanted, "\n"), strings.Join(got, "\n"))

@@ -355,12 +355,9 @@ func TestTwoNodeBuildersDoNotDeadlock(t *testing.T) {
 	}
 }
 
-// The two builds of a target on two nodes have one Ref, and may come to the same daemon.
-func TestNodesShareADaemon(t *testing.T) {
-	t.Parallel()
-	needs(t, rig.Pool)
-	gateway := rig.NewGateway(t, rig.GatewayOptions{Executors: []string{rig.Executor(rig.NewDaemon(t).Address, 4)}})
-	home := rig.NewHome(t)
+// addNodes makes a builder "two" of two nodes, each of which is the gateway.
+func addNodes(t *testing.T, home *rig.Home, gateway *rig.Gateway) {
+	t.Helper()
 	_, port, _ := net.SplitHostPort(gateway.Address)
 	for node, platform := range []string{"linux/amd64", "linux/arm64"} {
 		arguments := []string{"create", "--name", "two", "--node", fmt.Sprintf("two%d", node), "--driver", "remote", "--platform", platform}
@@ -369,9 +366,40 @@ func TestNodesShareADaemon(t *testing.T) {
 		}
 		home.MustRun(t, "buildx", append(arguments, []string{"tcp://" + gateway.Address, "tcp://localhost:" + port}[node])...)
 	}
+}
+
+// The two builds of a target on two nodes have one Ref, and may come to the same daemon.
+func TestNodesShareADaemon(t *testing.T) {
+	t.Parallel()
+	needs(t, rig.Pool)
+	gateway := rig.NewGateway(t, rig.GatewayOptions{Executors: []string{rig.Executor(rig.NewDaemon(t).Address, 4)}})
+	home := rig.NewHome(t)
+	addNodes(t, home, gateway)
 	directory := newContext(t, "FROM scratch\nCOPY src /src\n", nil)
 	oddTree(t, directory)
 	home.MustRun(t, "buildx", "build", "--builder", "two", "--platform", "linux/amd64,linux/arm64", directory)
+}
+
+// They go to two daemons where there are two with room: none waits until the other's has forgotten the Ref, which takes ten seconds.
+func TestNodesTakeTwoDaemons(t *testing.T) {
+	t.Parallel()
+	needs(t, rig.Pool, rig.Fleet)
+	home, executors := rig.NewHome(t), []string{}
+	for i := range 2 {
+		daemon := rig.NewDaemon(t)
+		executors = append(executors, rig.Executor(daemon.Address, 4))
+		home.AddBuilder(t, fmt.Sprintf("straight%d", i), "tcp://"+daemon.Address)
+	}
+	gateway := rig.NewGateway(t, rig.GatewayOptions{Executors: executors})
+	addNodes(t, home, gateway)
+	directory := newContext(t, "FROM scratch\nCOPY src /src\n", nil)
+	oddTree(t, directory)
+	home.MustRun(t, "buildx", "build", "--builder", "two", "--platform", "linux/amd64,linux/arm64", directory)
+	for i := range 2 {
+		if history := home.MustRun(t, "buildx", "history", "ls", "--builder", fmt.Sprintf("straight%d", i)); strings.Count(history, "Completed") != 1 {
+			t.Errorf("daemon %d: %s", i, history)
+		}
+	}
 }
 
 // Calls that name no build tell of all the tenant's executors.

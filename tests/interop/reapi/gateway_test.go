@@ -128,10 +128,21 @@ func (g *gateway) crash() {
 	g.process.Wait()
 }
 
+// reaches waits until a number of the metrics is as large as that, and returns it. They are published once a second.
+func (g *gateway) reaches(t testing.TB, name string, wanted float64) float64 {
+	t.Helper()
+	for deadline := time.Now().Add(time.Minute); ; time.Sleep(50 * time.Millisecond) {
+		if value := g.counter(t, name); value >= wanted {
+			return value
+		} else if time.Now().After(deadline) {
+			t.Fatalf("%s is %v, and not %v", name, value, wanted)
+		}
+	}
+}
+
 // counter is a number of the metrics.
 func (g *gateway) counter(t testing.TB, name string) float64 {
 	t.Helper()
-	time.Sleep(1200 * time.Millisecond) // they are published once a second
 	answer, err := http.Get("http://" + g.admin + "/metrics")
 	if err != nil {
 		t.Fatal(err)

@@ -19,6 +19,7 @@ type Gateway struct {
 	process *Process
 	// of its command line, for when it is started again
 	arguments []string
+	binary    string
 }
 
 // GatewayOptions say what stands behind it, and what else its command line has.
@@ -26,13 +27,17 @@ type GatewayOptions struct {
 	Executors []string // as --buildkit takes them
 	Scheme    string   // of --listen; "grpc" when empty
 	Arguments []string
+	Binary    string // another sluice than SLUICE_BINARY
 }
 
 // NewGateway starts one with an empty store.
 func NewGateway(s Scope, options GatewayOptions) *Gateway {
 	s.Helper()
 	directory := Directory(s)
-	g := &Gateway{Address: FreeAddress(s), Admin: FreeAddress(s), Store: filepath.Join(directory, "store")}
+	g := &Gateway{Address: FreeAddress(s), Admin: FreeAddress(s), Store: filepath.Join(directory, "store"), binary: options.Binary}
+	if g.binary == "" {
+		g.binary = Setting(s, "SLUICE_BINARY")
+	}
 	// The gateway gives up root and becomes nobody.
 	if err := os.MkdirAll(g.Store, 0o700); err != nil {
 		s.Fatalf("%v", err)
@@ -95,7 +100,7 @@ func (g *Gateway) Resume(s Scope) {
 
 func (g *Gateway) start(s Scope) {
 	s.Helper()
-	g.process = Start(s, Setting(s, "SLUICE_BINARY"), g.arguments...)
+	g.process = Start(s, g.binary, g.arguments...)
 	g.process.Await(s, g.Address)
 }
 

@@ -51,6 +51,15 @@ static void on_ended(void *context, const struct build *build)
 	__atomic_add_fetch(&fixture->ended_count, 1, __ATOMIC_SEQ_CST);
 }
 
+static bool all_slots_are_busy(struct gateway_parts *parts, void *context)
+{
+	struct executors_status status;
+
+	(void)context;
+	executors_status(parts->executors, &status);
+	return status.slots_busy == status.slots;
+}
+
 static bool all_are_ready(struct gateway_parts *parts, void *context)
 {
 	struct executors_status status;
@@ -483,6 +492,93 @@ static void a_lost_executor_ends_its_builds(void **state)
 	wait_open(fixture, 0, 1 - at, "Solve", 1);
 	assert_int_equal(fixture->ended.result, BUILD_LOST);
 	builder_finish(&fixture->builders[1 - at], "again", GRPC_OK, NULL);
+	ends(running[1], GRPC_OK, NULL);
+	end(fixture);
+}
+
+/* ---- twins ---- */
+
+/* A daemon takes a Ref once, and keeps it for a while after: the next build of it, by whomever, goes to another. */
+static void a_twin_goes_elsewhere(void **state)
+{
+	struct fixture *fixture = begin_with(state, 2, 4, 0, false);
+	struct client_call *running[3], *progress;
+	unsigned at;
+
+	build_begin(fixture, 0, "r", &running[0]);
+	progress = status(client_of(fixture, 0), "r");
+	says(progress, "sha256:aa");
+	client_call_close(progress);
+	at = builder_open(&fixture->builders[0], "Solve") == 1 ? 0 : 1;
+	/* A Status that comes first waits for its own build. */
+	progress = status(client_of(fixture, 1), "r");
+	turn(client_of(fixture, 1));
+	build_begin(fixture, 1, "r", &running[1]);
+	wait_open(fixture, 1, 1 - at, "Solve", 1);
+	wait_open(fixture, 1, 1 - at, "Status", 1);
+	builder_finish(&fixture->builders[1 - at], "r", GRPC_OK, NULL);
+	ends(running[1], GRPC_OK, NULL);
+	says(progress, "sha256:aa");
+	builder_finish(&fixture->builders[at], "r", GRPC_OK, NULL);
+	ends(running[0], GRPC_OK, NULL);
+	assert_int_equal(builder_count(&fixture->builders[at], "Session"), 1);
+	assert_int_equal(builder_count(&fixture->builders[1 - at], "Session"), 1);
+	assert_int_equal(builder_count(&fixture->builders[at], "Status"), 1);
+	end(fixture);
+}
+
+/* On the connection of the first one, which is still bound to its daemon. */
+static void who_tries_again_goes_elsewhere(void **state)
+{
+	struct fixture *fixture = begin_with(state, 2, 4, 0, false);
+	struct client_call *running, *held;
+	struct client *client = client_of(fixture, 0);
+	unsigned at;
+
+	held = session(client, "s", "app:node");
+	running = solve(client, "r", "s");
+	while (builder_open(&fixture->builders[0], "Solve") + builder_open(&fixture->builders[1], "Solve") != 1)
+		turn(client);
+	at = builder_open(&fixture->builders[0], "Solve") == 1 ? 0 : 1;
+	builder_finish(&fixture->builders[at], "r", GRPC_UNKNOWN, "exit code: 1");
+	ends(running, GRPC_UNKNOWN, NULL);
+	running = solve(client, "r", "t");
+	session(client, "t", "app:node");
+	turn(client);
+	client_send_end(held);
+	ends(held, GRPC_OK, NULL);
+	wait_open(fixture, 0, 1 - at, "Solve", 1);
+	builder_finish(&fixture->builders[1 - at], "r", GRPC_OK, NULL);
+	ends(running, GRPC_OK, NULL);
+	assert_int_equal(builder_count(&fixture->builders[at], "Solve"), 1);
+	end(fixture);
+}
+
+/* What has no room when the twin comes may have some later; until then it waits where its Ref will be free. */
+static void a_twin_waits_for_room_elsewhere(void **state)
+{
+	struct fixture *fixture = begin_with(state, 2, 2, 0, false);
+	struct client_call *running[4], *progress;
+	unsigned at;
+
+	build_begin(fixture, 0, "r", &running[0]);
+	progress = status(client_of(fixture, 0), "r");
+	says(progress, "sha256:aa");
+	at = builder_open(&fixture->builders[0], "Solve") == 1 ? 0 : 1;
+	for (unsigned i = 0; i < 2; i++) {
+		/* Of no directory: where there is least. One connection takes both slots. */
+		running[2 + i] = solve(client_of(fixture, 2), i ? "b" : "a", "");
+		wait_open(fixture, 2, 1 - at, "Solve", i + 1);
+	}
+	build_begin(fixture, 1, "r", &running[1]);
+	gateway_thread_until(fixture->gateway, all_slots_are_busy, NULL);
+	assert_int_equal(builder_count(&fixture->builders[at], "Solve"), 1);
+	builder_finish(&fixture->builders[1 - at], "a", GRPC_OK, NULL);
+	ends(running[2], GRPC_OK, NULL);
+	while (builder_count(&fixture->builders[1 - at], "Solve") != 3)
+		turn(client_of(fixture, 1));
+	assert_int_equal(builder_count(&fixture->builders[at], "Session"), 1);
+	builder_finish(&fixture->builders[1 - at], "r", GRPC_OK, NULL);
 	ends(running[1], GRPC_OK, NULL);
 	end(fixture);
 }
@@ -1020,6 +1116,9 @@ int main(void)
 		BOTH(who_waits_too_long_is_told),
 		BOTH(who_returns_to_no_build_is_told),
 		BOTH(a_lost_executor_ends_its_builds),
+		BOTH(a_twin_goes_elsewhere),
+		BOTH(who_tries_again_goes_elsewhere),
+		BOTH(a_twin_waits_for_room_elsewhere),
 		BOTH(a_lost_build_goes_on_elsewhere),
 		BOTH(what_was_under_way_is_asked_again),
 		BOTH(a_replay_that_fails_ends_its_build),

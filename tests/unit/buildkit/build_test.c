@@ -159,12 +159,39 @@ static void refs_are_remembered_for_a_while(void **state)
 	assert_string_equal(refs_find(&refs, "acme", "r10"), "two");
 	assert_string_equal(refs_find(&refs, "acme", "r11"), "one");
 	assert_null(refs_find(&refs, "other", "r11"));
-	/* One that is told anew takes no second place. */
-	refs_remember(&refs, "acme", "r10", "three");
-	assert_string_equal(refs_find(&refs, "acme", "r10"), "three");
+	/* One that is told anew takes no second place; one that another executor ran, too, does. */
+	refs_remember(&refs, "acme", "r10", "two");
+	assert_non_null(refs_find(&refs, "acme", "r10"));
+	refs_remember(&refs, "acme", "r12", "three");
+	assert_null(refs_find(&refs, "acme", "r10"));
+	assert_string_equal(refs_find(&refs, "acme", "r12"), "three");
+	refs_remember(&refs, "acme", "r12", "two");
+	assert_string_equal(refs_find(&refs, "acme", "r12"), "two");
 	assert_non_null(refs_find(&refs, "acme", "r11"));
 	refs_remember(&refs, "acme", "", "one");
 	assert_null(refs_find(&refs, "acme", ""));
+	refs_fini(&refs);
+}
+
+/* At each executor by itself. */
+static void refs_are_taken(void **state)
+{
+	struct refs refs = { 0 };
+
+	(void)state;
+	assert_false(refs_taken(&refs, "acme", "r", "one", 0));
+	refs_take(&refs, "acme", "r", "one", UINT64_MAX);
+	assert_false(refs_taken(&refs, "acme", "r", "one", 0));
+	refs_remember(&refs, "acme", "r", "one");
+	assert_false(refs_taken(&refs, "acme", "r", "one", 0));
+	refs_take(&refs, "acme", "r", "one", UINT64_MAX);
+	refs_remember(&refs, "acme", "r", "two");
+	refs_take(&refs, "acme", "r", "two", 7);
+	assert_true(refs_taken(&refs, "acme", "r", "one", 1u << 30));
+	assert_true(refs_taken(&refs, "acme", "r", "two", 6));
+	assert_false(refs_taken(&refs, "acme", "r", "two", 7));
+	assert_false(refs_taken(&refs, "other", "r", "one", 0));
+	assert_false(refs_taken(&refs, "acme", "", "one", 0));
 	refs_fini(&refs);
 }
 
@@ -221,6 +248,7 @@ int main(void)
 		cmocka_unit_test(what_is_too_long_is_cut),
 		cmocka_unit_test(steps_are_counted),
 		cmocka_unit_test(refs_are_remembered_for_a_while),
+		cmocka_unit_test(refs_are_taken),
 		cmocka_unit_test(our_lines_are_read_as_vertices),
 		cmocka_unit_test(ordinals),
 	};

@@ -527,6 +527,53 @@ static void who_avoids_waits_for_another(void **state)
 	end(fixture);
 }
 
+static bool suits_none(const struct lease *lease, const struct executor *executor)
+{
+	(void)lease;
+	(void)executor;
+	return false;
+}
+
+/* Its affinity is its own. */
+static bool suits_all_but(const struct lease *lease, const struct executor *executor)
+{
+	return executor != (const void *)(uintptr_t)lease->affinity;
+}
+
+static void what_suits_is_preferred(void **state)
+{
+	struct fixture *fixture = begin(state);
+	struct holder *first, *holder, *next;
+
+	add_ready(fixture, 0, "acme", 2);
+	first = prepare(fixture, 0, "acme", (uintptr_t)fixture->executor[0]);
+	first->lease.suits = suits_all_but;
+	lease_request(fixture->executors, &first->lease);
+	assert_true(has(fixture, first, 0));             /* none has room but it */
+	assert_false(lease_is_misplaced(&first->lease));
+	add_ready(fixture, 1, "acme", 1);
+	assert_true(lease_is_misplaced(&first->lease));
+	/* It is warm there; but the other one suits, though it is as full. */
+	holder = prepare(fixture, 1, "acme", (uintptr_t)fixture->executor[0]);
+	holder->lease.suits = suits_all_but;
+	lease_request(fixture->executors, &holder->lease);
+	assert_true(has(fixture, holder, 1));
+	assert_false(lease_is_misplaced(&holder->lease));
+	assert_false(lease_is_misplaced(&first->lease)); /* no room there */
+	/* What suits nowhere is placed as if all did, and nobody moves for it. */
+	next = prepare(fixture, 2, "acme", 0);
+	next->lease.suits = suits_none;
+	lease_request(fixture->executors, &next->lease);
+	assert_true(has(fixture, next, 0));
+	lease_release(&holder->lease);
+	assert_false(lease_is_misplaced(&next->lease));
+	assert_true(lease_is_misplaced(&first->lease));
+	lease_release(&first->lease);
+	lease_request(fixture->executors, &first->lease);
+	assert_true(has(fixture, first, 1));
+	end(fixture);
+}
+
 static void slots_grow_and_shrink(void **state)
 {
 	struct fixture *fixture = begin(state);
@@ -1038,6 +1085,7 @@ int main(void)
 		BOTH(the_least_loaded_is_taken),
 		BOTH(the_warm_one_is_taken),
 		BOTH(who_avoids_waits_for_another),
+		BOTH(what_suits_is_preferred),
 		BOTH(slots_grow_and_shrink),
 		BOTH(no_tenant_gets_anothers),
 		BOTH(positions_are_told),

@@ -61,7 +61,15 @@ static void on_full(struct ingest *ingest)
 	filling = NULL;
 }
 
-static const struct ingest_events events = { .on_named = on_named, .on_room = on_room, .on_full = on_full };
+static unsigned told;
+
+static void on_put(struct ingest *ingest, const struct store_item *items, struct ingest_file *const *files, size_t count,
+                   size_t recipes_first)
+{
+	told++;
+}
+
+static const struct ingest_events events = { .on_named = on_named, .on_room = on_room, .on_put = on_put, .on_full = on_full };
 
 static int setup_store(uint64_t ceiling_bytes)
 {
@@ -69,7 +77,7 @@ static int setup_store(uint64_t ceiling_bytes)
 	fixture.config.ceiling_bytes = ceiling_bytes;
 	fixture_open(&fixture);
 	content_cas(&fixture, &cas, &hasher);
-	named = rooms = fulls = 0;
+	named = rooms = fulls = told = 0;
 	named_hook = NULL;
 	return 0;
 }
@@ -373,7 +381,7 @@ static void a_crowd_costs_some_and_the_others_nothing(void **state)
 			write_some(ingest, &writings[i], 10000);
 			open += !writings[i].ended;
 		}
-		ring_run(fixture.ring, 0);
+		ring_run(fixture.ring, 1000000);
 		assert_true(++tries < 100000);
 	}
 	run_named(CROWD);
@@ -438,6 +446,40 @@ static void a_full_store_fails_the_files_that_do_not_fit(void **state)
 	run_named(FILL_FILES + 1);
 	check_named(&writing);
 	ingest_destroy(ingest);
+}
+
+/* The hold is another one in each turn, and the one before ends at once: whoever is told of a blob has it in the hold of that time. */
+static void what_is_on_its_way_is_held_by_the_next_hold(void **state)
+{
+	struct ingest *ingest = ingest_new();
+	struct store_hold *hold = store_hold_create(fixture.store, &fixture.a), *next;
+	struct writing writing;
+
+	ingest_set_hold(ingest, hold);
+	begin(ingest, &writing, content_make(5000, 60000, CONTENT_RANDOM), 60000);
+	write_some(ingest, &writing, 60000);
+	while (told == 0) {
+		next = store_hold_create(fixture.store, &fixture.a);
+		ingest_set_hold(ingest, next);
+		store_hold_release(hold);
+		hold = next;
+		turn();
+	}
+	run_named(1);
+	ingest_set_hold(ingest, NULL);
+	for (unsigned i = 0; i < FILL_FILES; i++) {
+		struct writing other;
+
+		begin(ingest, &other, content_make(i, 2 << 20, CONTENT_RANDOM), 2 << 20);
+		while (!other.named) {
+			write_some(ingest, &other, 300000);
+			turn();
+		}
+		check_named(&other);
+	}
+	check_named(&writing);
+	ingest_destroy(ingest);
+	store_hold_release(hold);
 }
 
 /* Holds files until the store is full; then returns with one on its way. */
@@ -605,6 +647,7 @@ int main(int argc, char **argv)
 		cmocka_unit_test_setup_teardown(a_fast_writer_is_refused_and_told, setup, teardown),
 		cmocka_unit_test_setup_teardown(a_crowd_costs_some_and_the_others_nothing, setup, teardown),
 		cmocka_unit_test_setup_teardown(a_full_store_fails_the_files_that_do_not_fit, setup_small, teardown),
+		cmocka_unit_test_setup_teardown(what_is_on_its_way_is_held_by_the_next_hold, setup_small, teardown),
 		cmocka_unit_test_setup_teardown(a_full_store_is_waited_for, setup_small, teardown),
 		cmocka_unit_test_setup_teardown(patience_ends, setup_small, teardown),
 		cmocka_unit_test_setup_teardown(files_are_abandoned_in_every_state, setup, teardown),

@@ -299,6 +299,22 @@ static void what_is_another_thing_is_refused(void **state)
 	buffer_fini(&fields);
 }
 
+/* What cannot even be asked about is an error, and says so; nothing is said of it. */
+static void what_cannot_be_looked_for_is_an_error(void **state)
+{
+	char name[301];
+	const char *const names[] = { name, NULL };
+	struct buffer fields = buffer_heap(1 << 16);
+
+	memset(name, 'n', sizeof(name) - 1);
+	name[sizeof(name) - 1] = 0;
+	mkdir(place("work"), 0755);
+	assert_int_equal(collect(nothing, nothing, names, false, &fields), -ENAMETOOLONG);
+	assert_non_null(strstr(why, ": cannot be looked for: "));
+	assert_int_equal(fields.size, 0);
+	buffer_fini(&fields);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -307,6 +323,7 @@ int main(void)
 		cmocka_unit_test_setup_teardown(a_directory_is_a_tree, setup, teardown),
 		cmocka_unit_test_setup_teardown(a_long_file_goes_whole, setup, teardown),
 		cmocka_unit_test_setup_teardown(what_is_another_thing_is_refused, setup, teardown),
+		cmocka_unit_test_setup_teardown(what_cannot_be_looked_for_is_an_error, setup, teardown),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

@@ -2,9 +2,9 @@
  * Shows what becomes of an action, over real sockets, with a stand-in for the executor host that does what the test
  * says: output comes as it is made and the result at the end; a success is answered from the cache, for other clients of
  * the tenant too, but not in another environment, for another tenant, or when what it names is gone; failures are not
- * cached. Equal actions share one run, and an operation is found and cancelled by its name. And each way in which it goes
- * wrong: the slot dies, the host dies, the caller leaves, breaks off or does not read, the queue is full, the gateway is
- * told to stop.
+ * cached. GetActionResult finds what ran on the same terms. Equal actions share one run, and an operation is found and
+ * cancelled by its name. And each way in which it goes wrong: the slot dies, the host dies, the caller leaves, breaks
+ * off or does not read, the queue is full, the gateway is told to stop.
  */
 #include <setjmp.h>
 #include <stdarg.h>
@@ -12,24 +12,29 @@
 #include <stdatomic.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <sys/mman.h>
 #include <sys/wait.h>
 #include <unistd.h>
 #include <cmocka.h>
 
 #include "chunker/sha256.h"
+#include "gateway/cas/closure.h"
 #include "gateway/context/download.h"
 #include "gateway/context/upload.h"
+#include "gateway/context/whole_blob.h"
 #include "proto/pb.h"
+#include "proto/reapi_cas.h"
 #include "stand_in.h"
+#include "tests/unit/store/index_delay.h"
 
 static struct gateway_thread *gateway;
 static struct client *client;
 static struct stand_in *control, *slot;
 
-static int setup_with(uint64_t linger_ns)
+static int setup_with(uint64_t linger_ns, const struct index_engine *index)
 {
 	gateway = gateway_thread_start(&(struct gateway_thread_options){
-		.executors = true, .linger_ns = linger_ns,
+		.executors = true, .linger_ns = linger_ns, .index = index,
 		/* SHA-256 of "token-a" */
 		.tokens = "a70bf50e531ce1a817561f2f5d5b6645d4e806becf58ccc5e8cf6b8045a090a8 acme all\n" });
 	client = gateway_thread_client(gateway, NULL);
@@ -40,12 +45,17 @@ static int setup_with(uint64_t linger_ns)
 
 static int setup(void **state)
 {
-	return setup_with(0);
+	return setup_with(0, NULL);
 }
 
 static int setup_lingering(void **state)
 {
-	return setup_with(1000000000);
+	return setup_with(1000000000, NULL);
+}
+
+static int setup_late(void **state)
+{
+	return setup_with(0, &index_late);
 }
 
 static int teardown(void **state)
@@ -167,6 +177,118 @@ static void success_is_cached_and_only_where_it_holds(void **state)
 	client_close(other);
 }
 
+static struct client_call *result_ask(struct client *from, const struct digest *action, const char *instance)
+{
+	struct reapi_get_result_request request = { .instance_name = span_text(instance), .action_digest = *action };
+	struct buffer bytes = buffer_heap(512);
+	struct client_call *call;
+
+	message_encode(&reapi_get_result_request_type, &bytes, &request);
+	assert_int_equal(client_call_open(&call, from, REAPI_GET_RESULT, NULL, 0), 0);
+	assert_int_equal(client_send(call, buffer_span(&bytes), 0), CLIENT_OK);
+	client_send_end(call);
+	buffer_fini(&bytes);
+	flush(from);
+	return call;
+}
+
+/* What it says on stdout; NULL: there is none. */
+static void result_expect(struct client_call *call, const char *output)
+{
+	struct reapi_action_result result;
+	struct span message;
+	const char *text;
+	int r = client_receive(call, &message, UINT64_MAX);
+
+	if (output) {
+		assert_int_equal(r, CLIENT_OK);
+		assert_true(message_decode(&reapi_action_result_type, message, &result));
+		assert_true(span_is(result.stdout_raw, output));
+	} else {
+		assert_int_equal(r, CLIENT_END);
+		assert_int_equal(client_call_status(call, &text), GRPC_NOT_FOUND);
+	}
+	client_call_close(call);
+}
+
+/* `environment` 0: the host is not asked. */
+static void expect_result(struct client *from, const struct digest *action, uint8_t environment, const char *output)
+{
+	struct client_call *call = result_ask(from, action, "");
+
+	if (environment)
+		stand_in_resolve(control, environment, NULL);
+	result_expect(call, output);
+}
+
+static void bring_result(const struct digest *action, const char *output)
+{
+	struct reapi_action_result result = { .stdout_raw = span_text(output) };
+	struct buffer bytes = buffer_heap(512), request = buffer_heap(1024);
+	struct client_call *call;
+	struct span message;
+
+	message_encode(&reapi_action_result_type, &bytes, &result);
+	message_encode(&reapi_update_result_request_type, &request,
+	               &(struct reapi_update_result_request){ .action_digest = *action, .action_result = buffer_span(&bytes) });
+	assert_int_equal(client_call_open(&call, client, REAPI_UPDATE_RESULT, NULL, 0), 0);
+	assert_int_equal(client_send(call, buffer_span(&request), 0), CLIENT_OK);
+	client_send_end(call);
+	assert_int_equal(client_receive(call, &message, UINT64_MAX), CLIENT_OK);
+	client_call_close(call);
+	buffer_fini(&bytes);
+	buffer_fini(&request);
+}
+
+static void one_key_at_a_time(struct gateway_parts *parts, void *context)
+{
+	parts->reapi.keys.max = 1;
+}
+
+/* A client that looks before it asks for a run, as Bazel does. */
+static void what_ran_is_found_by_its_action(void **state)
+{
+	struct client *other = gateway_thread_client(gateway, "token-a");
+	struct digest action = action_upload(client, "look", NULL), failing = action_upload(client, "look and fail", NULL);
+	struct digest unshared = action_upload_unshared(client, "look"), nowhere = { .size = 10, .hash = { 7 } };
+	struct client_call *call, *calls[3];
+
+	expect_result(client, &nowhere, 0, NULL);
+	expect_result(client, &action, 1, NULL);
+	run(client, &action, 1, "yes\n", 0);
+	expect_result(client, &action, 1, "yes\n");
+	expect_result(client, &action, 2, NULL); /* another image stands behind the name now */
+	run(client, &action, 2, "other\n", 0);
+	expect_result(client, &action, 2, "other\n");
+	expect_result(client, &action, 1, "yes\n");
+	call = result_ask(client, &action, "");
+	stand_in_resolve(control, 1, "no image of that name");
+	result_expect(call, NULL);
+	/* Other instances have no such Action, and another tenant its own, of which there is no result. */
+	result_expect(result_ask(client, &action, "other"), NULL);
+	expect_result(other, &action, 0, NULL);
+	action_upload(other, "look", NULL);
+	expect_result(other, &action, 1, NULL);
+	run(client, &failing, 1, "no\n", 1);
+	expect_result(client, &failing, 1, NULL);
+	run(client, &unshared, 1, "never\n", 0);
+	expect_result(client, &unshared, 0, NULL);
+	gateway_thread_call(gateway, one_key_at_a_time, NULL);
+	for (int i = 0; i < 3; i++)
+		calls[i] = result_ask(client, &action, "");
+	for (int i = 0; i < 3; i++)
+		stand_in_resolve(control, 1, NULL);
+	for (int i = 0; i < 3; i++)
+		result_expect(calls[i], "yes\n");
+	bring_result(&action, "brought\n");      /* goes first, wherever it ran */
+	expect_result(client, &action, 0, "brought\n");
+	stand_in_lose(control);
+	control = NULL;
+	wait_for((struct gauges){ .slots = 1 });
+	expect_result(client, &failing, 0, NULL);
+	client_close(other);
+}
+
 static int check_blob(void *context, size_t index, struct span blob)
 {
 	assert_int_equal(blob.size, 5000);
@@ -210,6 +332,7 @@ static void a_result_whose_output_is_gone_is_no_hit(void **state)
 		caller_finish(&caller);
 		assert_true(caller.done && !caller.cached);
 		assert_true(digest_equal(&caller.changes, &nowhere));
+		expect_result(client, &action, 1, NULL);
 	}
 	/* One that is there is a hit. */
 	small_tree_make(&tree, "changed a", "changed b");
@@ -446,6 +569,35 @@ static void two_with_the_same_action_share_it(void **state)
 	wait_for((struct gauges){ .slots = 2 });
 	stand_in_lose(other_slot);
 	client_close(second);
+}
+
+/* One that may be answered from the cache is under way: who wants a run does not join it. The index answers late. */
+static void who_skips_the_cache_gets_a_run(void **state)
+{
+	struct digest action = action_upload(client, "anew", NULL);
+	struct caller one, two, three;
+	struct assignment job;
+
+	run(client, &action, 1, "old\n", 0);
+	one = caller_ask(client, &action);
+	wait_for((struct gauges){ .slots = 1, .open = 1 });
+	two = caller_ask_anew(client, &action);
+	stand_in_resolve_two(control, 1);
+	caller_finish(&one);
+	assert_true(one.done && one.cached);
+	caller_until_started(&two);
+	job = stand_in_take(slot);
+	three = caller_ask_anew(client, &action);        /* of one that runs there is no doubt */
+	stand_in_resolve(control, 1, NULL);
+	caller_until_started(&three);
+	assert_string_equal(two.name, three.name);
+	stand_in_output(slot, job.id, 1, "new\n");
+	stand_in_finish(slot, job.id, 0, NULL);
+	caller_finish(&two);
+	caller_finish(&three);
+	assert_true(two.done && !two.cached && three.done);
+	assert_string_equal(two.stdout_raw, "new\n");
+	assert_string_equal(hit(client, &action, 1).stdout_raw, "new\n");
 }
 
 static void an_operation_is_found_again(void **state)
@@ -731,6 +883,60 @@ static void what_is_not_there_is_said(void **state)
 	assert_string_equal(caller.missing, "blobs/0100000000000000000000000000000000000000000000000000000000000000/10");
 }
 
+/* An Action whose tree names one file so many times. */
+static struct digest action_with_files(const char *argument, const struct digest *file, unsigned count)
+{
+	struct buffer directory = buffer_heap(4u << 20);
+	enum grpc_status status;
+	struct digest root;
+	struct span blob;
+	char name[16], why[512];
+
+	for (unsigned i = 0; i < count; i++) {
+		size_t mark = pb_begin(&directory, 1);
+
+		snprintf(name, sizeof(name), "%06u", i);
+		pb_put_text(&directory, 1, name);
+		message_put_digest(&directory, 2, file);
+		pb_end(&directory, mark);
+	}
+	blob = buffer_span(&directory);
+	assert_int_equal(upload_blobs(client, &blob, &root, 1, &status, why, sizeof(why)), UPLOAD_OK);
+	buffer_fini(&directory);
+	return action_upload(client, argument, &root);
+}
+
+/* Inputs of more than a record are looked for as pairs, so many of them; with more it is said what is too much. */
+static void long_inputs_have_a_bound(void **state)
+{
+	enum { BYTES = 5 << 20 };
+	struct digest file = { .size = BYTES }, action;
+	uint8_t *data = calloc(1, BYTES);
+	int fd = memfd_create("long", 0);
+	enum grpc_status status;
+	struct caller caller;
+	char why[512];
+
+	sha256_once(data, BYTES, file.hash);
+	assert_int_equal(write(fd, data, BYTES), BYTES);
+	action = action_with_files("long and missing", &file, 2);
+	caller = caller_ask(client, &action);
+	stand_in_resolve(control, 1, NULL);
+	caller_finish(&caller);
+	assert_int_equal(caller.status, GRPC_FAILED_PRECONDITION);
+	assert_true(caller.missing_count > 0);
+	assert_int_equal(whole_blob_write(client, &file, fd, &status, why, sizeof(why)), 0);
+	run(client, &action, 1, "long\n", 0);
+	action = action_with_files("too many long ones", &file, CLOSURE_MISSING_MAX + 1);
+	caller = caller_ask(client, &action);
+	stand_in_resolve(control, 1, NULL);
+	caller_finish(&caller);
+	assert_int_equal(caller.status, GRPC_INVALID_ARGUMENT);
+	assert_non_null(strstr(caller.why, "more than 16384 inputs"));
+	close(fd);
+	free(data);
+}
+
 /* ---- a caller that does not read ---- */
 
 #define FLOOD_MESSAGES 400u
@@ -940,6 +1146,7 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test_setup_teardown(output_comes_and_then_the_result, setup, teardown),
 		cmocka_unit_test_setup_teardown(success_is_cached_and_only_where_it_holds, setup, teardown),
+		cmocka_unit_test_setup_teardown(what_ran_is_found_by_its_action, setup, teardown),
 		cmocka_unit_test_setup_teardown(long_output_is_a_blob, setup, teardown),
 		cmocka_unit_test_setup_teardown(a_result_whose_output_is_gone_is_no_hit, setup, teardown),
 		cmocka_unit_test_setup_teardown(a_result_whose_stdout_is_gone_is_no_hit, setup, teardown),
@@ -948,6 +1155,7 @@ int main(void)
 		cmocka_unit_test_setup_teardown(who_waits_is_told_when_the_host_dies, setup, teardown),
 		cmocka_unit_test_setup_teardown(callers_may_leave, setup, teardown),
 		cmocka_unit_test_setup_teardown(two_with_the_same_action_share_it, setup, teardown),
+		cmocka_unit_test_setup_teardown(who_skips_the_cache_gets_a_run, setup_late, teardown),
 		cmocka_unit_test_setup_teardown(an_operation_is_found_again, setup, teardown),
 		cmocka_unit_test_setup_teardown(an_operation_is_cancelled_by_name, setup, teardown),
 		cmocka_unit_test_setup_teardown(a_broken_connection_leaves_it_for_a_while, setup_lingering, teardown),
@@ -956,6 +1164,7 @@ int main(void)
 		cmocka_unit_test_setup_teardown(the_queue_has_an_end, setup, teardown),
 		cmocka_unit_test_setup_teardown(a_long_command_breaks_nothing, setup, teardown),
 		cmocka_unit_test_setup_teardown(what_is_not_there_is_said, setup, teardown),
+		cmocka_unit_test_setup_teardown(long_inputs_have_a_bound, setup, teardown),
 		cmocka_unit_test_setup_teardown(a_caller_that_does_not_read_holds_the_slot, setup, teardown),
 		cmocka_unit_test_setup_teardown(a_caller_that_does_not_read_may_leave, setup, teardown),
 		cmocka_unit_test_setup_teardown(a_drain_waits_for_what_runs, setup, teardown),

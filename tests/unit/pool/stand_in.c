@@ -40,7 +40,7 @@ static void count_slots(struct gateway_parts *parts, void *context)
 	*(uint32_t *)context = status.slots;
 }
 
-static void stand_in_send(struct stand_in *stand_in, uint32_t number, const struct message_type *type, const void *message)
+static void stand_in_queue(struct stand_in *stand_in, uint32_t number, const struct message_type *type, const void *message)
 {
 	struct buffer bytes = buffer_heap(4 << 20);
 
@@ -48,6 +48,11 @@ static void stand_in_send(struct stand_in *stand_in, uint32_t number, const stru
 	assert_false(bytes.failed);
 	assert_int_equal(client_send(stand_in->call, buffer_span(&bytes), 0), CLIENT_OK);
 	buffer_fini(&bytes);
+}
+
+static void stand_in_send(struct stand_in *stand_in, uint32_t number, const struct message_type *type, const void *message)
+{
+	stand_in_queue(stand_in, number, type, message);
 	flush(stand_in->client);
 }
 
@@ -83,17 +88,34 @@ static struct attach_response stand_in_receive(struct stand_in *stand_in)
 	return response;
 }
 
-void stand_in_resolve(struct stand_in *control, uint8_t environment, const char *fault)
+static uint64_t stand_in_take_resolve(struct stand_in *control)
 {
 	struct attach_response response = stand_in_receive(control);
-	struct executor_resolved resolved = { 0 };
 	struct executor_resolve resolve;
-	uint8_t bytes[32];
 
 	assert_non_null(response.resolve.data);
 	assert_true(message_decode(&executor_resolve_type, response.resolve, &resolve));
+	return resolve.id;
+}
+
+void stand_in_resolve_two(struct stand_in *control, uint8_t environment)
+{
+	const uint64_t ids[2] = { stand_in_take_resolve(control), stand_in_take_resolve(control) };
+	uint8_t bytes[32];
+
 	memset(bytes, environment, sizeof(bytes));
-	resolved.id = resolve.id;
+	for (int i = 0; i < 2; i++)
+		stand_in_queue(control, 2, &executor_resolved_type,
+		               &(struct executor_resolved){ .id = ids[i], .environment = span_make(bytes, sizeof(bytes)) });
+	flush(control->client);
+}
+
+void stand_in_resolve(struct stand_in *control, uint8_t environment, const char *fault)
+{
+	struct executor_resolved resolved = { .id = stand_in_take_resolve(control) };
+	uint8_t bytes[32];
+
+	memset(bytes, environment, sizeof(bytes));
 	if (fault)
 		resolved.fault = span_text(fault);
 	else
@@ -224,13 +246,23 @@ static void caller_call(struct caller *caller, const char *path, const struct me
 	flush(caller->client);
 }
 
-struct caller caller_ask(struct client *client, const struct digest *action)
+static struct caller caller_ask_either(struct client *client, const struct digest *action, bool anew)
 {
-	struct reapi_execute_request request = { .action_digest = *action };
+	struct reapi_execute_request request = { .action_digest = *action, .skip_cache_lookup = anew };
 	struct caller caller = { .client = client, .action = *action };
 
 	caller_call(&caller, REAPI_EXECUTE, &reapi_execute_request_type, &request);
 	return caller;
+}
+
+struct caller caller_ask(struct client *client, const struct digest *action)
+{
+	return caller_ask_either(client, action, false);
+}
+
+struct caller caller_ask_anew(struct client *client, const struct digest *action)
+{
+	return caller_ask_either(client, action, true);
 }
 
 struct caller caller_wait(struct client *client, const struct caller *former)
@@ -286,15 +318,16 @@ static void caller_on_output(struct caller *caller, const struct execute_output 
 }
 
 /* The first blob that is said to be missing, and how many there are. */
-static void caller_on_details(struct caller *caller, const struct reapi_status *status)
+static void caller_on_details(struct caller *caller, struct span status)
 {
+	const struct message_list details = { .message = status, .number = 3, .count = 1 };
 	struct message_cursor cursor = { 0 }, inner = { 0 };
 	struct reapi_violation violation;
 	struct message_list violations;
 	struct span element;
 	struct reapi_any any;
 
-	if (!message_list_next(&status->details, &cursor, &element))
+	if (!message_list_next(&details, &cursor, &element))
 		return;
 	assert_true(message_decode(&reapi_any_type, element, &any));
 	assert_true(span_is(any.type_url, REAPI_TYPE_PRECONDITION));
@@ -323,7 +356,7 @@ static void caller_on_response(struct caller *caller, struct span bytes)
 	caller->done = status.code == GRPC_OK;
 	caller->status = status.code;
 	snprintf(caller->why, sizeof(caller->why), "%.*s", (int)status.message.size, (const char *)status.message.data);
-	caller_on_details(caller, &status);
+	caller_on_details(caller, response.status);
 	caller->cached = response.cached_result;
 	caller->exit_code = result.exit_code;
 	caller->stdout_digest = result.stdout_digest;

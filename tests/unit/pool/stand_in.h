@@ -31,6 +31,8 @@ struct stand_in *stand_in_attach(struct gateway_thread *gateway, uint32_t slot);
 void stand_in_lose(struct stand_in *stand_in);
 /* Waits for the question about an environment; the answer is 32 times `environment`, or `fault`. */
 void stand_in_resolve(struct stand_in *control, uint8_t environment, const char *fault);
+/* Waits for two questions; both answers go out together. */
+void stand_in_resolve_two(struct stand_in *control, uint8_t environment);
 /* Waits for a job. */
 struct assignment stand_in_take(struct stand_in *slot);
 /* Waits to be told to cancel; which. */
@@ -76,6 +78,8 @@ struct digest action_upload_command(struct client *client, struct span command, 
 struct digest action_upload_unshared(struct client *client, const char *argument);
 /* Asks, and waits for nothing. */
 struct caller caller_ask(struct client *client, const struct digest *action);
+/* As caller_ask(), but a cached result will not do. */
+struct caller caller_ask_anew(struct client *client, const struct digest *action);
 /* Asks for the operation that another one was told the name of. */
 struct caller caller_wait(struct client *client, const struct caller *former);
 enum grpc_status caller_cancel(struct client *client, const struct caller *former);

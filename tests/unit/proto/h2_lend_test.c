@@ -242,6 +242,7 @@ static struct call server_call;
 static struct lender call_lender;
 static size_t message_sizes[4];
 static unsigned messages, writables, queue_full;
+static uint64_t bytes_sent;
 
 static void answer(struct call *call, struct span message)
 {
@@ -265,6 +266,7 @@ static void on_call_writable(struct call *call)
 static void on_server_closed(struct call *call, enum grpc_status status, struct span message)
 {
 	assert_int_equal(call_lender.returned, 1);
+	bytes_sent = call->bytes_sent;
 	call_fini(call);
 }
 
@@ -319,6 +321,7 @@ static void test_call_lends(void **state)
 		assert_int_equal(message_sizes[queue_full], LOAN_BYTES);
 		assert_int_equal(writables, 1);
 		assert_int_equal(call_lender.returned, 1);
+		assert_int_equal(bytes_sent, (queue_full ? 256u << 10 : 0) + 2 * GRPC_PREFIX_BYTES + LOAN_BYTES + strlen("last"));
 		h2_pair_fini(&pair);
 	}
 }

@@ -11,6 +11,8 @@
 #include <cmocka.h>
 
 #include "chunker/profile.h"
+#include "gateway/cas/pair.h"
+#include "gateway/cas/recipe_maker.h"
 #include "proto/pb.h"
 #include "requests.h"
 #include "tests/unit/cas/gateway_thread.h"
@@ -69,6 +71,11 @@ static void capabilities_say_what_there_is(void **state)
 	answer = ask_method(client, GRPC_HEALTH, buffer_heap(1));
 	assert_int_equal(answer.status, GRPC_OK);
 	answer_fini(&answer);
+}
+
+static bool is_idle(struct gateway_parts *parts, void *context)
+{
+	return parts->reapi.open == 0;
 }
 
 static uint32_t response_status(const struct answer *answer, size_t which)
@@ -146,6 +153,37 @@ static void batches_come_compressed_and_have_bounds(void **state)
 	ask_refused(client, REAPI_BATCH_UPDATE, request_update(&digest, &span, 1, false), GRPC_INVALID_ARGUMENT, "ByteStream");
 	ask_refused(client, REAPI_BATCH_READ, request_find(&digest, 1, ""), GRPC_INVALID_ARGUMENT, "ByteStream");
 	buffer_fini(&large);
+	buffer_fini(&blob);
+}
+
+static void set_batches_bytes(struct gateway_parts *parts, void *context)
+{
+	parts->reapi.batches_bytes = *(uint64_t *)context;
+}
+
+static void get_batches_bytes(struct gateway_parts *parts, void *context)
+{
+	*(uint64_t *)context = parts->reapi.batches_bytes;
+}
+
+/* Those in line take memory: past the bound one more is to be tried again. */
+static void batches_in_line_have_a_bound(void **state)
+{
+	struct buffer blob = noise(100000, 23);
+	struct span span = buffer_span(&blob);
+	struct digest digest = digest_made(span);
+	uint64_t bytes = REAPI_BATCHES_BYTES - 99999;
+
+	gateway_thread_call(gateway, set_batches_bytes, &bytes);
+	ask_refused(client, REAPI_BATCH_UPDATE, request_update(&digest, &span, 1, false), GRPC_RESOURCE_EXHAUSTED, "try again");
+	gateway_thread_call(gateway, get_batches_bytes, &bytes);
+	assert_int_equal(bytes, REAPI_BATCHES_BYTES - 99999);
+	bytes = 0;
+	gateway_thread_call(gateway, set_batches_bytes, &bytes);
+	send_blob(client, span);
+	gateway_thread_until(gateway, is_idle, NULL);
+	gateway_thread_call(gateway, get_batches_bytes, &bytes);
+	assert_int_equal(bytes, 0);
 	buffer_fini(&blob);
 }
 
@@ -310,6 +348,77 @@ static void a_splice_that_lies_is_refused(void **state)
 	buffer_fini(&blob);
 }
 
+static bool is_committed(struct gateway_parts *parts, void *context)
+{
+	struct store_status status;
+
+	store_status(parts->store, &status);
+	return status.pending_blobs == 0;
+}
+
+static void close_budget(struct gateway_parts *parts, void *context)
+{
+	parts->reapi.uploads.max = 0;
+}
+
+static void open_budget(struct gateway_parts *parts, void *context)
+{
+	struct budget_share share = { .bytes = 1 };
+
+	parts->reapi.uploads.max = REAPI_UPLOAD_BYTES;
+	parts->reapi.uploads.used++;
+	budget_leave(&parts->reapi.uploads, &share);
+}
+
+static bool someone_waits(struct gateway_parts *parts, void *context)
+{
+	return !list_empty(&parts->reapi.uploads.waiting);
+}
+
+/*
+ * The caller has left. The last chunk comes from the disk and fills a part of the recipe, which is there already, in memory: it
+ * is put, what is wrong is found and the call is gone, all from inside the read's completion.
+ */
+static void a_lie_may_be_found_when_nobody_is_there_any_more(void **state)
+{
+	struct buffer chunks[2] = { noise(150, 55), noise(150, 56) }, others = noise(12u << 20, 57), part,
+	              request = buffer_heap(4u << 20);
+	struct digest last = send_blob(client, buffer_span(&chunks[1])), first = digest_made(buffer_span(&chunks[0])),
+	              other = digest_made(buffer_span(&others)), liar = first, part_digest;
+	struct recipe_maker maker;
+	struct client_call *call;
+	size_t count = 0;
+
+	recipe_maker_init(&maker, PROFILE_REAPI);
+	for (int made = RECIPE_MAKER_NONE; made == RECIPE_MAKER_NONE; count++)
+		made = recipe_maker_add(&maker, &first, &part, &part_digest);
+	recipe_maker_fini(&maker);
+	liar.size = count * first.size;
+	assert_true(pair_wanted(&liar));
+	message_put_digest(&request, 2, &liar);
+	for (size_t i = 0; i < count; i++)
+		message_put_digest(&request, 3, i + 1 < count ? &first : &last);
+	pb_put_varint(&request, 5, REAPI_FAST_CDC_2020);
+	write_blob(&other, buffer_span(&others));        /* takes the last chunk's place in memory */
+	gateway_thread_until(gateway, is_committed, NULL);
+	gateway_thread_call(gateway, close_budget, NULL);
+	assert_int_equal(client_call_open(&call, client, REAPI_SPLICE, NULL, 0), 0);
+	assert_int_equal(client_send(call, buffer_span(&request), 0), CLIENT_OK);
+	client_send_end(call);
+	client_run_until(client, gateway, someone_waits, NULL);
+	client_call_close(call);
+	send_blob(client, buffer_span(&part));           /* on the same connection: it has heard of the end by then */
+	send_blob(client, buffer_span(&chunks[0]));
+	gateway_thread_call(gateway, open_budget, NULL);
+	gateway_thread_until(gateway, is_idle, NULL);
+	assert_int_equal(find_missing(client, &liar, 1), 1);
+	buffer_fini(&request);
+	buffer_fini(&others);
+	buffer_fini(&part);
+	buffer_fini(&chunks[0]);
+	buffer_fini(&chunks[1]);
+}
+
 /* ---- trees ---- */
 
 static struct digest put_directory(const struct digest *children, size_t count, unsigned id)
@@ -447,10 +556,12 @@ int main(int argc, char **argv)
 		cmocka_unit_test(capabilities_say_what_there_is),
 		cmocka_unit_test(each_blob_of_a_batch_is_judged_by_itself),
 		cmocka_unit_test(batches_come_compressed_and_have_bounds),
+		cmocka_unit_test(batches_in_line_have_a_bound),
 		cmocka_unit_test(only_sha256_is_served),
 		cmocka_unit_test(a_blob_is_split_as_clients_cut),
 		cmocka_unit_test(a_change_costs_a_few_chunks),
 		cmocka_unit_test(a_splice_that_lies_is_refused),
+		cmocka_unit_test(a_lie_may_be_found_when_nobody_is_there_any_more),
 		cmocka_unit_test(a_tree_comes_in_pages_each_directory_once),
 		cmocka_unit_test(a_tree_bomb_is_as_small_as_what_it_holds),
 		cmocka_unit_test(instances_and_rights_are_kept_apart),

@@ -108,7 +108,10 @@ static void blobs_of_any_length_go_round(void **state)
 
 static void compressed_ones_too(void **state)
 {
-	for (size_t size = 1000; size < 20000000; size = size * 37 + 1) {
+	static const size_t sizes[] = { 1000, 37001, 1369038, LONG_BYTES };
+
+	for (size_t i = 0; i < sizeof(sizes) / sizeof(sizes[0]); i++) {
+		size_t size = sizes[i];
 		struct buffer blob = noise(size, 6), packed = buffer_heap(2 * size);
 		struct client_call *call;
 		struct digest digest;
@@ -223,31 +226,6 @@ static bool took(struct gateway_parts *parts, void *context)
 	return parts->reapi.counters.bytes_received >= *(uint64_t *)context && parts->reapi.uploads.used > 0;
 }
 
-struct watched {
-	bool (*fn)(struct gateway_parts *parts, void *context);
-	void *context;
-	bool seen;
-};
-
-static void look(struct gateway_parts *parts, void *context)
-{
-	struct watched *watched = context;
-
-	watched->seen = watched->fn(parts, watched->context);
-}
-
-/* Lets the client send what it has until the gateway says so, however slow either is. */
-static void run_until(struct client *with, bool (*fn)(struct gateway_parts *parts, void *context), void *context)
-{
-	struct watched watched = { .fn = fn, .context = context };
-
-	for (int tries = 0; !watched.seen; tries++) {
-		assert_true(tries < 20000);
-		client_wait(with, NULL, 0, NULL, 1000000);
-		gateway_thread_call(gateway, look, &watched);
-	}
-}
-
 static bool has_orphan(struct gateway_parts *parts, void *context)
 {
 	return parts->reapi.orphans_count == 1;
@@ -282,7 +260,7 @@ static void a_broken_write_is_gone_on_with(void **state)
 	gateway_thread_call(gateway, count_received, &received);
 	received += 4u << 20;
 	call = begin(other, name, buffer_span(&blob), 0, 4u << 20);
-	run_until(other, took, &received);
+	client_run_until(other, gateway, took, &received);
 	client_close(other);
 	gateway_thread_until(gateway, has_orphan, NULL);
 	committed = query_committed(client, name, &complete);
@@ -312,7 +290,8 @@ static void a_broken_write_is_gone_on_with(void **state)
 
 static bool is_idle(struct gateway_parts *parts, void *context)
 {
-	return !parts->reapi.open && !parts->reapi.uploads.used && !parts->reapi.downloads.used && !parts->reapi.waiting_bytes;
+	return !parts->reapi.open && !parts->reapi.uploads.used && !parts->reapi.downloads.used && !parts->reapi.waiting_bytes &&
+	       !parts->reapi.expanders.used;
 }
 
 static void drop_orphans(struct gateway_parts *parts, void *context)
@@ -321,11 +300,17 @@ static void drop_orphans(struct gateway_parts *parts, void *context)
 	parts->reapi.closing = false;
 }
 
+/* Those that were still on their way in become orphans only now. */
+static bool is_idle_without_orphans(struct gateway_parts *parts, void *context)
+{
+	drop_orphans(parts, NULL);
+	return is_idle(parts, NULL);
+}
+
 /* Every call that is left behind gives back what it had. */
 static void callers_may_leave_at_any_moment(void **state)
 {
-	struct buffer blob = noise(LONG_BYTES, 10), request;
-	struct client_call *call;
+	struct buffer blob = noise(LONG_BYTES, 10);
 
 	for (unsigned i = 0; i < 60; i++) {
 		struct client *other = gateway_thread_client(gateway, NULL);
@@ -338,13 +323,7 @@ static void callers_may_leave_at_any_moment(void **state)
 
 			resource_name(name, sizeof(name), "left", false, &digest);
 			assert_int_equal(write_all(client, name, buffer_span(&blob), 4u << 20, &committed, text, sizeof(text)), GRPC_OK);
-			request = buffer_heap(1000);
-			resource_name(name, sizeof(name), NULL, i % 2, &digest);
-			buffer_put(&request, (uint8_t[]){ 10, (uint8_t)strlen(name) }, 2);
-			buffer_put_text(&request, name);
-			assert_int_equal(client_call_open(&call, other, BYTESTREAM_READ, NULL, 0), 0);
-			client_send(call, buffer_span(&request), 0);
-			buffer_fini(&request);
+			read_open(other, resource_name(name, sizeof(name), NULL, i % 2, &digest), 0, 0);
 		} else {
 			begin(other, resource_name(name, sizeof(name), "left", false, &digest), buffer_span(&blob), 0,
 			      i % 3 == 1 ? 10 : 3u << 20);
@@ -352,11 +331,13 @@ static void callers_may_leave_at_any_moment(void **state)
 		client_wait(other, NULL, 0, NULL, i * 20000);
 		client_close(other);
 	}
-	gateway_thread_call(gateway, drop_orphans, NULL);
-	for (int i = 0; i < 3; i++)              /* those that were still on their way in */
-		gateway_thread_call(gateway, drop_orphans, NULL);
-	gateway_thread_until(gateway, is_idle, NULL);
+	gateway_thread_until(gateway, is_idle_without_orphans, NULL);
 	buffer_fini(&blob);
+}
+
+static void get_counters(struct gateway_parts *parts, void *context)
+{
+	*(struct reapi_counters *)context = parts->reapi.counters;
 }
 
 static void after_a_minute(struct gateway_parts *parts, void *context)
@@ -387,9 +368,10 @@ static bool is_sending(struct gateway_parts *parts, void *context)
 /* Time passes, as the sweep sees it: a write in which nothing comes, what is left of a broken one, a read that nobody takes. */
 static void what_idles_ends(void **state)
 {
-	struct buffer blob = noise(LONG_BYTES, 14), request = buffer_heap(1000);
+	struct buffer blob = noise(LONG_BYTES, 14);
 	struct digest digest = digest_made(buffer_span(&blob));
 	struct client *other = gateway_thread_client(gateway, NULL);
+	struct reapi_counters before, after;
 	struct client_call *call;
 	struct span message;
 	const char *why;
@@ -401,29 +383,28 @@ static void what_idles_ends(void **state)
 	received += 1000;
 	resource_name(name, sizeof(name), "idle", false, &digest);
 	call = begin(client, name, buffer_span(&blob), 0, 1000);
-	run_until(client, took, &received);
+	client_run_until(client, gateway, took, &received);
+	gateway_thread_call(gateway, get_counters, &before);
 	gateway_thread_call(gateway, after_a_minute, NULL);
 	assert_int_equal(client_receive(call, &message, UINT64_MAX), CLIENT_END);
 	assert_int_equal(client_call_status(call, &why), GRPC_DEADLINE_EXCEEDED);
 	client_call_close(call);
+	gateway_thread_call(gateway, get_counters, &after);
+	assert_int_equal(after.uploads_expired, before.uploads_expired + 1);
+	assert_int_equal(after.uploads_refused, before.uploads_refused);         /* it is one or the other */
 	received += 2000;
 	begin(other, name, buffer_span(&blob), 0, 2000);
-	run_until(other, took, &received);
+	client_run_until(other, gateway, took, &received);
 	client_close(other);
-	run_until(client, has_orphan, NULL);
+	client_run_until(client, gateway, has_orphan, NULL);
 	gateway_thread_call(gateway, after_ten_minutes, NULL);
-	run_until(client, has_no_orphan, NULL);
+	client_run_until(client, gateway, has_no_orphan, NULL);
 	assert_int_equal(query_committed(client, name, &complete), 0);
 	assert_int_equal(write_all(client, name, buffer_span(&blob), 1u << 20, &committed, text, sizeof(text)), GRPC_OK);
-	resource_name(name, sizeof(name), NULL, false, &digest);
-	buffer_put(&request, (uint8_t[]){ 10, (uint8_t)strlen(name) }, 2);
-	buffer_put_text(&request, name);
-	assert_int_equal(client_call_open(&call, client, BYTESTREAM_READ, NULL, 0), 0);
-	client_send(call, buffer_span(&request), 0);
-	buffer_fini(&request);
-	run_until(client, is_sending, NULL);
+	call = read_open(client, resource_name(name, sizeof(name), NULL, false, &digest), 0, 0);
+	client_run_until(client, gateway, is_sending, NULL);
 	gateway_thread_call(gateway, after_two_minutes, NULL);
-	run_until(client, is_idle, NULL);
+	client_run_until(client, gateway, is_idle, NULL);
 	client_call_close(call);
 	buffer_fini(&blob);
 }
@@ -431,6 +412,83 @@ static void what_idles_ends(void **state)
 static void memory_used(struct gateway_parts *parts, void *context)
 {
 	*(uint64_t *)context = parts->reapi.uploads.used;
+}
+
+static void set_crowd(struct gateway_parts *parts, void *context)
+{
+	bool crowd = *(bool *)context;
+
+	parts->reapi.expanders.max = crowd ? 1u << 20 : REAPI_EXPANDERS_BYTES;
+	parts->reapi.crowded_ns = 0;
+}
+
+static void get_crowded(struct gateway_parts *parts, void *context)
+{
+	*(uint64_t *)context = parts->reapi.crowded_ns;
+}
+
+static bool is_expanding(struct gateway_parts *parts, void *context)
+{
+	return parts->reapi.expanders.used > 2u << 20;
+}
+
+/* What a compressed write takes besides its bytes counts while it lasts; past the bound it is to be tried again. */
+static void decompressors_have_a_bound(void **state)
+{
+	struct buffer blob = noise(LONG_BYTES, 16), packed = buffer_heap(2 * LONG_BYTES);
+	struct client_call *call;
+	struct digest digest;
+	bool crowd = true;
+	uint64_t crowded;
+	int64_t committed;
+
+	memset(blob.data, 'd', LONG_BYTES / 2);
+	digest = digest_made(buffer_span(&blob));
+	assert_true(zstd_message_deflate(&packed, buffer_span(&blob), 3));
+	resource_name(name, sizeof(name), "crowd", true, &digest);
+	gateway_thread_call(gateway, set_crowd, &crowd);
+	refused(name, buffer_span(&packed), GRPC_RESOURCE_EXHAUSTED, "try again");
+	gateway_thread_call(gateway, get_crowded, &crowded);
+	assert_true(crowded > 0);
+	crowd = false;
+	gateway_thread_call(gateway, set_crowd, &crowd);
+	call = begin(client, name, buffer_span(&packed), 0, 3u << 20);
+	client_run_until(client, gateway, is_expanding, NULL);
+	client_call_close(call);
+	assert_int_equal(write_all(client, name, buffer_span(&packed), 1u << 20, &committed, text, sizeof(text)), GRPC_OK);
+	assert_reads(&digest, buffer_span(&blob), 0, 0);
+	gateway_thread_call(gateway, drop_orphans, NULL);
+	gateway_thread_until(gateway, is_idle, NULL);
+	buffer_fini(&packed);
+	buffer_fini(&blob);
+}
+
+static void fill_line(struct gateway_parts *parts, void *context)
+{
+	bool full = *(bool *)context;
+
+	parts->reapi.uploads.max = full ? 0 : REAPI_UPLOAD_BYTES;
+	parts->reapi.waiting_bytes = full ? REAPI_WAITING_BYTES : 0;
+	parts->reapi.crowded_ns = 0;
+}
+
+/* One that is whole waits in line, and its bytes with it: where there is no room for them others are hurried as well. */
+static void the_line_has_a_bound(void **state)
+{
+	struct buffer blob = noise(1000, 17);
+	struct digest digest = digest_made(buffer_span(&blob));
+	bool full = true;
+	uint64_t crowded;
+
+	gateway_thread_until(gateway, is_idle, NULL);
+	gateway_thread_call(gateway, fill_line, &full);
+	resource_name(name, sizeof(name), "line", false, &digest);
+	refused(name, buffer_span(&blob), GRPC_RESOURCE_EXHAUSTED, "try again");
+	gateway_thread_call(gateway, get_crowded, &crowded);
+	assert_true(crowded > 0);
+	full = false;
+	gateway_thread_call(gateway, fill_line, &full);
+	buffer_fini(&blob);
 }
 
 /* Long ones whose ends do not come take all memory; one more is told to try again, and may when they are gone. */
@@ -503,6 +561,8 @@ int main(int argc, char **argv)
 		cmocka_unit_test(a_broken_write_is_gone_on_with),
 		cmocka_unit_test(many_at_a_time_come_through),
 		cmocka_unit_test(what_idles_ends),
+		cmocka_unit_test(decompressors_have_a_bound),
+		cmocka_unit_test(the_line_has_a_bound),
 		cmocka_unit_test(one_too_many_is_told_to_try_again),
 		cmocka_unit_test(callers_may_leave_at_any_moment),
 	};

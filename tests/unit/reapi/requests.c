@@ -52,6 +52,31 @@ void ask_refused(struct client *client, const char *path, struct buffer request,
 	answer_fini(&answer);
 }
 
+struct watched {
+	bool (*fn)(struct gateway_parts *parts, void *context);
+	void *context;
+	bool seen;
+};
+
+static void look(struct gateway_parts *parts, void *context)
+{
+	struct watched *watched = context;
+
+	watched->seen = watched->fn(parts, watched->context);
+}
+
+void client_run_until(struct client *with, struct gateway_thread *gateway,
+                      bool (*fn)(struct gateway_parts *parts, void *context), void *context)
+{
+	struct watched watched = { .fn = fn, .context = context };
+
+	for (int tries = 0; !watched.seen; tries++) {
+		assert_true(tries < 20000);
+		client_wait(with, NULL, 0, NULL, 1000000);
+		gateway_thread_call(gateway, look, &watched);
+	}
+}
+
 struct digest digest_made(struct span bytes)
 {
 	struct digest digest = { .size = bytes.size };
@@ -189,21 +214,29 @@ enum grpc_status write_all(struct client *client, const char *name, struct span 
 	return answer.status;
 }
 
-struct buffer read_all(struct client *client, const char *name, int64_t offset, int64_t limit, enum grpc_status *status)
+struct client_call *read_open(struct client *client, const char *name, int64_t offset, int64_t limit)
 {
-	struct buffer request = buffer_heap(4096), bytes = buffer_heap(256u << 20);
-	struct answer answer = { 0 };
+	struct buffer request = buffer_heap(4096);
 	struct client_call *call;
-	struct span message;
-	struct pb_field field;
 
 	pb_put_text(&request, 1, name);
 	pb_put_int64(&request, 2, offset);
 	pb_put_int64(&request, 3, limit);
 	assert_int_equal(client_call_open(&call, client, BYTESTREAM_READ, NULL, 0), 0);
 	client_send(call, buffer_span(&request), 0);
-	client_send_end(call);
 	buffer_fini(&request);
+	return call;
+}
+
+struct buffer read_all(struct client *client, const char *name, int64_t offset, int64_t limit, enum grpc_status *status)
+{
+	struct client_call *call = read_open(client, name, offset, limit);
+	struct buffer bytes = buffer_heap(256u << 20);
+	struct answer answer = { 0 };
+	struct span message;
+	struct pb_field field;
+
+	client_send_end(call);
 	while (client_receive(call, &message, UINT64_MAX) == CLIENT_OK) {
 		struct pb_reader reader = pb_reader_make(message);
 

@@ -3,6 +3,7 @@
 
 #include "gateway/client/client.h"
 #include "proto/reapi_cas.h"
+#include "tests/unit/cas/gateway_thread.h"
 
 struct answer {
 	enum grpc_status status;
@@ -13,6 +14,10 @@ struct answer ask_method(struct client *client, const char *path, struct buffer 
 void answer_fini(struct answer *answer);
 /* The call ends with this status and a text that has `says` in it. */
 void ask_refused(struct client *client, const char *path, struct buffer request, enum grpc_status status, const char *says);
+
+/* Lets the client send what it has until `fn` says true on the gateway's thread, however slow either is. */
+void client_run_until(struct client *with, struct gateway_thread *gateway,
+                      bool (*fn)(struct gateway_parts *parts, void *context), void *context);
 
 struct digest digest_made(struct span bytes);
 /* Bytes that no compressor likes, the same for the same seed. */
@@ -35,4 +40,6 @@ enum grpc_status write_all(struct client *client, const char *name, struct span 
 int64_t committed_of(struct span message);
 /* What comes of a Read, one after the other; to be freed. */
 struct buffer read_all(struct client *client, const char *name, int64_t offset, int64_t limit, enum grpc_status *status);
+/* The call of a Read, asked for and not waited for. */
+struct client_call *read_open(struct client *client, const char *name, int64_t offset, int64_t limit);
 int64_t query_committed(struct client *client, const char *name, bool *complete);

@@ -158,6 +158,63 @@ static void a_tree_is_looked_into(void **state)
 	buffer_fini(&result);
 }
 
+static void narrow(struct gateway_parts *parts, void *context)
+{
+	parts->cas.trees.max = *(unsigned *)context;
+}
+
+static bool is_idle(struct gateway_parts *parts, void *context)
+{
+	return parts->reapi.open == 0 && parts->cas.trees.busy == 0;
+}
+
+/* Many results with several Trees each, one in memory at a time: all are answered, also those whose caller has gone. */
+static void trees_are_looked_into_in_turn(void **state)
+{
+	enum { CALLS = 40, TREES = 3 };
+	struct client *other = gateway_thread_client(gateway, NULL);
+	struct digest action = action_of("many trees"), digest;
+	struct client_call *calls[CALLS];
+	struct buffer tree = buffer_heap(4096), result = buffer_heap(4096), request;
+	unsigned max = 1;
+	struct span message;
+
+	for (int i = 0; i < TREES; i++) {
+		struct digest file = send_blob(client, span_text("a file"));
+		size_t mark = pb_begin(&tree, i ? 2 : 1);
+
+		put_file(&tree, 1, "file", &file);
+		pb_end(&tree, mark);
+		digest = send_blob(client, buffer_span(&tree));
+		put_tree(&result, &digest);
+	}
+	take(&action, buffer_span(&result));
+	gateway_thread_call(gateway, narrow, &max);
+	for (unsigned i = 0; i < CALLS; i++) {
+		struct client *from = i % 4 == 1 ? other : client;
+
+		request = request_get(&action, false, "");
+		assert_int_equal(client_call_open(&calls[i], from, REAPI_GET_RESULT, NULL, 0), 0);
+		assert_int_equal(client_send(calls[i], buffer_span(&request), 0), CLIENT_OK);
+		client_send_end(calls[i]);
+		buffer_fini(&request);
+	}
+	client_wait(other, NULL, 0, NULL, 1000000);
+	client_close(other);
+	for (unsigned i = 0; i < CALLS; i++) {
+		if (i % 4 == 1)
+			continue;
+		assert_int_equal(client_receive(calls[i], &message, UINT64_MAX), CLIENT_OK);
+		assert_true(span_equal(message, buffer_span(&result)));
+		client_call_close(calls[i]);
+	}
+	gateway_thread_until(gateway, is_idle, NULL);
+	max = CAS_TREES_MAX;
+	gateway_thread_call(gateway, narrow, &max);
+	buffer_fini(&tree);
+	buffer_fini(&result);
+}
+
 static void what_is_no_result_is_refused(void **state)
 {
 	struct digest action = action_of("bad"), tree = send_blob(client, span_text("\xff\xff no tree"));
@@ -199,6 +256,7 @@ int main(int argc, char **argv)
 		cmocka_unit_test(a_result_needs_its_blobs),
 		cmocka_unit_test(streams_ride_along_when_asked_for),
 		cmocka_unit_test(a_tree_is_looked_into),
+		cmocka_unit_test(trees_are_looked_into_in_turn),
 		cmocka_unit_test(what_is_no_result_is_refused),
 		cmocka_unit_test(the_last_result_counts),
 	};
