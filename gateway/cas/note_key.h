@@ -3,7 +3,8 @@
 
 #include "gateway/store/store.h"
 
-#define NOTE_KEY_BYTES (1 + DIGEST_HASH_BYTES + 8)
+#define NOTE_KEY_HASH_BYTES (1 + DIGEST_HASH_BYTES)      /* what it begins with, for who does not know the size */
+#define NOTE_KEY_BYTES      (NOTE_KEY_HASH_BYTES + 8)
 
 /* Whose note it is, and its key: the tag, the hash, and the size with its highest byte first. */
 static inline void note_key(struct store_note *note, const struct scope *scope, char tag, const struct digest *digest)

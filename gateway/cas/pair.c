@@ -24,6 +24,26 @@ void pair_find(struct store *store, struct pair *pair)
 	store_note_get(store, &pair->note);
 }
 
+static void pair_on_sized(struct store_note *note)
+{
+	struct pair *pair = container_of(note, struct pair, note);
+
+	pair->blob.size = 0;
+	for (size_t i = NOTE_KEY_HASH_BYTES; i < NOTE_KEY_BYTES; i++)
+		pair->blob.size = pair->blob.size << 8 | note->key[i];
+	if (note->result == STORE_OK && note->key_size != NOTE_KEY_BYTES)
+		note->result = STORE_MISSING;
+	pair_on_found(note);
+}
+
+void pair_find_sized(struct store *store, struct pair *pair)
+{
+	note_key(&pair->note, &pair->scope, PAIR_TAG, &pair->blob);
+	pair->note.key_size = NOTE_KEY_HASH_BYTES;
+	pair->note.fn = pair_on_sized;
+	store_note_find(store, &pair->note);
+}
+
 static void pair_on_kept(struct store_note *note)
 {
 	struct pair *pair = container_of(note, struct pair, note);

@@ -27,5 +27,7 @@ struct pair {
 
 /* The first two fields and `fn` are the caller's. That there is a pair does not yet say that its chunks are there. */
 void pair_find(struct store *store, struct pair *pair);
+/* The same by the blob's hash alone: its size is found, too. */
+void pair_find_sized(struct store *store, struct pair *pair);
 /* And `recipe`. Visible to siblings at once. */
 void pair_keep(struct store *store, struct pair *pair);

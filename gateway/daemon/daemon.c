@@ -187,7 +187,7 @@ static int daemon_open_tls(struct daemon *daemon, char *why, size_t why_size)
 {
 	const struct daemon_config *config = daemon->config;
 	struct tls_config tls = {
-		.server = true, .certificate_path = config->tls_certificate, .key_path = config->tls_key,
+		.server = true, .http1 = true, .certificate_path = config->tls_certificate, .key_path = config->tls_key,
 		.ca_path = config->tls_ca, .require_client_certificate = config->tls_require_client,
 	};
 
@@ -256,7 +256,7 @@ static int daemon_make_services(struct daemon *daemon, char *why, size_t why_siz
 		.methods = daemon_methods, .context = daemon, .connections_max = config->connections_max,
 		.idle_timeout_ns = config->idle_timeout_ns,
 		.unknown = config->buildkit_count || config->spawning.host.enabled ? daemon_unknown : NULL,
-		.on_drained = daemon_on_drained, .on_conn_closed = daemon_on_conn_closed,
+		.web = daemon_web, .on_drained = daemon_on_drained, .on_conn_closed = daemon_on_conn_closed,
 	};
 	struct pool_config pool = {
 		.cas = &daemon->cas, .executor_uid = 0, .enabled = daemon->host_pid > 0, .disabled_why = daemon->no_executors,

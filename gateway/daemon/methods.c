@@ -5,6 +5,7 @@
 
 #include "gateway/cas/unary.h"
 #include "gateway/daemon/parts.h"
+#include "gateway/reapi/web.h"
 #include "proto/pb.h"
 #include "proto/sluice_v1.h"
 
@@ -69,6 +70,11 @@ int daemon_execute(void *context, const struct server_request *request, char *wh
 int daemon_reapi(void *context, const struct server_request *request, char *why, size_t why_size)
 {
 	return reapi_start(&((struct daemon *)context)->reapi, request, why, why_size);
+}
+
+void daemon_web(void *context, struct conn *conn, struct stream *stream, const struct h2_request *head)
+{
+	web_start(&((struct daemon *)context)->reapi, conn, stream, head);
 }
 
 int daemon_execute_wait(void *context, const struct server_request *request, char *why, size_t why_size)

@@ -62,6 +62,7 @@ int daemon_builds(void *context, const struct server_request *request, char *why
 int daemon_carry(void *context, const struct server_request *request, char *why, size_t why_size);
 int daemon_attach(void *context, const struct server_request *request, char *why, size_t why_size);
 int daemon_unknown(void *context, const struct server_request *request, char *why, size_t why_size);
+void daemon_web(void *context, struct conn *conn, struct stream *stream, const struct h2_request *head);
 int daemon_reapi(void *context, const struct server_request *request, char *why, size_t why_size);
 int daemon_execute(void *context, const struct server_request *request, char *why, size_t why_size);
 int daemon_execute_wait(void *context, const struct server_request *request, char *why, size_t why_size);

@@ -96,7 +96,7 @@ void conn_opened(struct conn *conn)
 
 static void conn_watch_idle(struct conn *conn)
 {
-	bool streams = h2_streams_count(conn->h2) > 0;
+	bool streams = conn_streams_count(conn) > 0;
 
 	if (streams || conn->streams_seen)
 		conn->idle_since_ns = ring_now_ns(conn->ring);
@@ -106,12 +106,13 @@ static void conn_watch_idle(struct conn *conn)
 /* The engine has nothing more to do: after GOAWAY and the last stream, or because it met a fault on its own. */
 static void conn_end_engine(struct conn *conn)
 {
-	const struct h2_fault *fault = h2_fault(conn->h2);
+	const struct h2_fault *fault = conn_engine_fault(conn);
 
 	if (fault->scope == H2_FAULT_CONNECTION)
 		conn_end_flush(conn, CONN_END_PROTOCOL, -EPROTO, fault->reason);
 	else
-		conn_end_flush(conn, CONN_END_DRAINED, 0, "the connection was drained (GOAWAY)");
+		conn_end_flush(conn, CONN_END_DRAINED, 0, conn->http1 ? "the last answer has gone" :
+		               "the connection was drained (GOAWAY)");
 }
 
 /* A server lets the client close first, so that unread bytes do not turn the farewell into a reset. */
@@ -126,6 +127,21 @@ static void conn_linger(struct conn *conn)
 	}
 }
 
+/* HTTP/1.1 has no windows: what stops a client whose bytes nobody takes is that nobody reads them. */
+static void conn_receive(struct conn *conn)
+{
+	bool wants = conn_ending(conn) || conn_engine_wants(conn);
+
+	if (!op_in_flight(&conn->recv)) {
+		conn->recv_stopped = false;
+		if (wants)
+			ring_recv(conn->ring, &conn->recv, conn->handle);
+	} else if (!wants && !conn->recv_stopped) {
+		conn->recv_stopped = true;
+		ring_cancel(conn->ring, &conn->recv);
+	}
+}
+
 void conn_step(struct conn *conn)
 {
 	if (conn->state >= CONN_CLOSING) {
@@ -134,13 +150,14 @@ void conn_step(struct conn *conn)
 	}
 	if (conn->state == CONN_CONNECTING)
 		return;
-	if (!op_in_flight(&conn->recv))
-		ring_recv(conn->ring, &conn->recv, conn->handle);
+	conn_receive(conn);
 	conn_send_more(conn);
-	if (!conn_ending(conn) && !h2_alive(conn->h2)) {
+	if (!conn_ending(conn) && !conn_engine_alive(conn)) {
 		conn_end_engine(conn);
 		conn_send_more(conn);
 	}
+	if (conn->http1 && conn->state < CONN_CLOSING)
+		conn_receive(conn);      /* what an answer's end lets come */
 	if (conn->state == CONN_FLUSHING && !op_in_flight(&conn->send))
 		conn_linger(conn);
 	if (!conn_ending(conn))
@@ -227,6 +244,7 @@ void conn_begin(struct conn *conn)
 
 void conn_destroy(struct conn *conn)
 {
+	http1_destroy(conn->http1);
 	h2_destroy(conn->h2);
 	tls_destroy(conn->tls);
 	buffer_fini(&conn->out);
@@ -252,7 +270,7 @@ void conn_join(struct conn *conn)
 	    op_in_flight(&conn->timer) || op_in_flight(&conn->step))
 		return;
 	conn_enter(conn, CONN_CLOSED);
-	h2_carrier_closed(conn->h2);
+	conn_engine_carrier_closed(conn);
 	if (conn->handle >= 0)
 		ring_close(conn->ring, &conn->close, conn->handle);
 	else
@@ -304,8 +322,8 @@ struct conn_copies conn_copies(const struct conn *conn)
 {
 	struct tls_copies tls = conn->tls ? tls_copies(conn->tls) : (struct tls_copies){ 0 };
 
-	return (struct conn_copies){ .tls_received = tls.received, .tls_sent = tls.sent, .queued = h2_copied_bytes(conn->h2),
-	                            .gathered = conn->gathered };
+	return (struct conn_copies){ .tls_received = tls.received, .tls_sent = tls.sent, .gathered = conn->gathered,
+	                            .queued = h2_copied_bytes(conn->h2) + (conn->http1 ? http1_copied_bytes(conn->http1) : 0) };
 }
 
 const struct conn_peer *conn_peer(const struct conn *conn)
@@ -369,7 +387,7 @@ void conn_drain(struct conn *conn)
 		conn_end_now(conn, CONN_END_DRAINED, 0, "the connection was drained before it was ready");
 	} else if (conn->state == CONN_OPEN) {
 		conn_enter(conn, CONN_DRAINING);
-		h2_drain(conn->h2);
+		conn_engine_drain(conn);
 		conn_wake(conn);
 	}
 }

@@ -1,6 +1,7 @@
 /*
  * conn: one socket of one ring, with or without TLS, speaking HTTP/2 through an h2 engine. Owns the socket, the TLS
- * state and the engine; its owner sees only on_ready and on_closed, and the engine's streams.
+ * state and the engine; its owner sees only on_ready and on_closed, and the engine's streams. A server that allows it
+ * speaks HTTP/1.1 to a client that does not begin with HTTP/2's preface: then a http1 engine takes the h2 engine's place.
  *
  *	CONNECTING -> HANDSHAKING -> OPEN -> DRAINING -> FLUSHING -> CLOSING -> CLOSED -> (freed)
  *
@@ -53,6 +54,7 @@ struct conn_config {
 	struct h2_config h2;             /* events and owner of the streams */
 	const struct conn_events *events;
 	void *owner;
+	bool http1;                      /* a server: HTTP/1.1 is spoken, too */
 	const char *server_name;         /* client with TLS: the name to expect; NULL: the address's host */
 	const struct address_resolved *resolved;         /* conn_connect(): where the address leads, for who has asked already */
 	int resolved_count;              /* at most ADDRESS_RESOLVED_MAX; 0: it is asked then, which blocks */
@@ -85,7 +87,9 @@ int conn_connect(struct conn **conn, struct ring *ring, const struct address *ad
 /* Takes over a connected stream socket (socketpair). Client or server as config->h2.server says. */
 int conn_adopt(struct conn **conn, struct ring *ring, int fd, const struct conn_config *config);
 
-struct h2 *conn_h2(struct conn *conn);
+struct h2 *conn_h2(struct conn *conn);                   /* not of one that speaks HTTP/1.1 */
+bool conn_is_http1(const struct conn *conn);
+size_t conn_streams_count(const struct conn *conn);
 const struct conn_peer *conn_peer(const struct conn *conn);
 uint64_t conn_id(const struct conn *conn);               /* for logs: counts up from 1 in this process */
 void *conn_owner(const struct conn *conn);

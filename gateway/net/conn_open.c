@@ -35,6 +35,7 @@ static int conn_create(struct conn **out, struct ring *ring, struct tls_context 
 		return ERR_RAISE(-ENOMEM);
 	*conn = (struct conn){
 		.ring = ring, .state = CONN_CONNECTING, .handle = -1, .events = config->events, .owner = config->owner,
+		.undecided = h2.server && config->http1,
 		.stream_events = h2.events, .stream_owner = h2.owner, .server = h2.server, .handshaken = !tls,
 		.handshake_timeout_ns = or_default(config->handshake_timeout_ns, HANDSHAKE_TIMEOUT_NS),
 		.idle_timeout_ns = or_default(config->idle_timeout_ns, IDLE_TIMEOUT_NS),

@@ -10,6 +10,9 @@
 
 #include "gateway/net/conn.h"
 #include "gateway/net/frame_watch.h"
+#include "proto/http1.h"
+
+#define CONN_SNIFF_BYTES 3               /* what tells HTTP/2's preface from any method of HTTP/1.1 */
 
 enum conn_state {
 	CONN_CONNECTING,                 /* the socket is being connected, or asked who is at its other end */
@@ -43,6 +46,11 @@ struct conn {
 	bool shutdown_queued, lingering;
 	int send_error;                  /* nothing more can be sent; what still arrives may explain why */
 	struct h2 *h2;
+	bool recv_stopped;               /* its cancel is under way */
+	bool undecided;                  /* nothing is said before the client has shown what it speaks */
+	struct http1 *http1;             /* NULL: HTTP/2 */
+	uint8_t sniffed[CONN_SNIFF_BYTES];
+	size_t sniffed_size;
 	struct tls *tls;
 	struct buffer out;               /* without TLS: the send in flight */
 	size_t send_bytes;
@@ -82,6 +90,18 @@ static inline bool conn_ending(const struct conn *conn)
 {
 	return conn->state >= CONN_FLUSHING;
 }
+
+/* conn_engine.c: whichever of the two engines it is. */
+int conn_engine_feed(struct conn *conn, struct span data);
+struct span conn_engine_output(struct conn *conn);
+bool conn_engine_alive(const struct conn *conn);
+const struct h2_fault *conn_engine_fault(const struct conn *conn);
+void conn_engine_drain(struct conn *conn);
+void conn_engine_carrier_closed(struct conn *conn);
+/* The peer has begun something short that it has to end. */
+bool conn_engine_unfinished(const struct conn *conn);
+/* False: no more is to be read before the engine says so. */
+bool conn_engine_wants(const struct conn *conn);
 
 /* conn_traffic.c */
 void conn_on_recv(struct op *op, int32_t res);

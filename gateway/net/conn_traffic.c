@@ -25,18 +25,17 @@ static void conn_take_plain(struct conn *conn, struct span data)
 	if (conn_ending(conn))
 		return;
 	conn->plain_received += data.size;
-	if (h2_feed(conn->h2, data) < 0) {
-		fault = h2_fault(conn->h2);
+	if (conn_engine_feed(conn, data) < 0) {
+		fault = conn_engine_fault(conn);
 		conn_end_flush(conn, conn->state == CONN_HANDSHAKING ? CONN_END_HANDSHAKE : CONN_END_PROTOCOL, -EPROTO,
 		               fault->reason ? fault->reason : "the peer broke the rules of HTTP/2");
 		return;
 	}
-	frame_watch_feed(&conn->watch, data);
-	if (!frame_watch_unfinished(&conn->watch))
+	if (!conn_engine_unfinished(conn))
 		conn->unfinished_since_ns = 0;
 	else if (!conn->unfinished_since_ns)
 		conn->unfinished_since_ns = ring_now_ns(conn->ring);
-	if (conn->state == CONN_HANDSHAKING && conn->plain_received >= settled)
+	if (conn->state == CONN_HANDSHAKING && (conn->http1 || conn->plain_received >= settled))
 		conn_opened(conn);
 }
 
@@ -98,7 +97,7 @@ static void conn_take_end(struct conn *conn, int error)
 	bool early = conn->state < CONN_OPEN;
 	char reason[128];
 
-	if (error == -ECONNRESET && !early && h2_streams_count(conn->h2) == 0) {
+	if (error == -ECONNRESET && !early && conn_streams_count(conn) == 0) {
 		conn_end_now(conn, CONN_END_PEER, 0, "the peer reset the connection");
 	} else if (error) {
 		snprintf(reason, sizeof(reason), "connection broken%s: %s", early ? " during the handshake" : "",
@@ -124,7 +123,7 @@ void conn_on_recv(struct op *op, int32_t res)
 	conn->busy = true;
 	if (res > 0)
 		conn_take(conn, op->received);
-	else
+	else if (res != -ECANCELED)      /* conn_receive(): it is read again when the engine wants more */
 		conn_take_end(conn, res);
 	conn->busy = false;
 	conn_step(conn);
@@ -142,7 +141,7 @@ static void conn_gather_plain(struct conn *conn)
 	struct span span;
 
 	while (conn->out.size < CONN_SEND_BYTES) {
-		span = h2_output(conn->h2);
+		span = conn_engine_output(conn);
 		if (span.size == 0)
 			return;
 		buffer_put(&conn->out, span.data, span.size);
@@ -182,7 +181,7 @@ static void conn_gather_tls(struct conn *conn)
 	int r = 0;
 
 	while (r == 0 && tls_output_bytes(conn->tls) < CONN_SEND_BYTES) {
-		span = h2_output(conn->h2);
+		span = conn_engine_output(conn);
 		if (span.size == 0)
 			break;
 		while (r == 0 && span.size)

@@ -1,5 +1,5 @@
 /*
- * dispatch: from a request's headers to the method that answers it, or to a refusal: HTTP 415 to what is no gRPC,
+ * dispatch: from a request's headers to the method that answers it, or to a refusal: what is no gRPC to the server's `web`, or HTTP 415 to it;
  * UNIMPLEMENTED naming an unknown path, or naming the compressors that are known.
  */
 #pragma once

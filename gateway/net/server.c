@@ -223,6 +223,7 @@ static struct conn_config conn_config(struct server_conn *each)
 		.events = &server_conn_events,
 		.owner = each,
 		.handshake_timeout_ns = config->handshake_timeout_ns,
+		.http1 = config->web,
 		.idle_timeout_ns = config->idle_timeout_ns,
 		.stall_timeout_ns = config->stall_timeout_ns,
 	};
@@ -413,6 +414,6 @@ void server_status(const struct server *server, struct server_status *status)
 		struct conn *conn = container_of(link, struct server_conn, link)->conn;
 
 		count_bytes(status, conn);
-		status->streams += h2_streams_count(conn_h2(conn));
+		status->streams += conn_streams_count(conn);
 	}
 }

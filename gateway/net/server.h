@@ -33,6 +33,11 @@ struct server_config {
 	/* As a method's start, for paths that no method has, however they are compressed; no deadline is kept. NULL: they
 	   get UNIMPLEMENTED. */
 	int (*unknown)(void *context, const struct server_request *request, char *why, size_t why_size);
+	/*
+	 * Requests that are no gRPC, over either HTTP: HTTP/1.1 is spoken only when this is there. It answers, or sets the stream's
+	 * events and answers later; a body that nobody asked for is dropped. NULL: they get 415.
+	 */
+	void (*web)(void *context, struct conn *conn, struct stream *stream, const struct h2_request *head);
 	void *context;                                   /* handed to start */
 	/*
 	 * 0: 1,024. Beyond, connections wait for their turn: up to 1,024 as bare sockets here (the kernel may have accepted

@@ -14,6 +14,7 @@ struct tls;                              /* one connection */
 
 struct tls_config {
 	bool server;
+	bool http1;                      /* a server: HTTP/1.1 is taken from clients who offer nothing better by ALPN */
 	bool to_executor;                /* client: the other side is a buildkitd, whose operator reads what went wrong */
 	const char *certificate_path, *key_path;         /* PEM; client: optional */
 	const char *ca_path;             /* server: client certificates are asked for and checked against it; client: NULL = system roots */

@@ -10,19 +10,36 @@
 #include <unistd.h>
 #include "gateway/base/err.h"
 
-/* A server speaks h2 only. buildx offers no ALPN at all and never gets here; who offers only others is refused. */
+/* Whether a client offers it. */
+static bool offers(const unsigned char *in, unsigned in_size, const char *protocol, const unsigned char **out,
+                   unsigned char *out_size)
+{
+	size_t size = strlen(protocol);
+
+	for (unsigned at = 0; at < in_size && at + in[at] < in_size; at += 1u + in[at]) {
+		if (in[at] != size || memcmp(in + at + 1, protocol, size) != 0)
+			continue;
+		*out = in + at + 1;
+		*out_size = in[at];
+		return true;
+	}
+	return false;
+}
+
+/* buildx offers no ALPN at all and never gets here; who offers only others is refused. */
 static int select_alpn(SSL *ssl, const unsigned char **out, unsigned char *out_size, const unsigned char *in,
                        unsigned in_size, void *context)
 {
 	(void)ssl, (void)context;
-	for (unsigned at = 0; at < in_size && at + in[at] < in_size; at += 1u + in[at]) {
-		if (in[at] != 2 || memcmp(in + at + 1, "h2", 2) != 0)
-			continue;
-		*out = in + at + 1;
-		*out_size = 2;
+	return offers(in, in_size, "h2", out, out_size) ? SSL_TLSEXT_ERR_OK : SSL_TLSEXT_ERR_ALERT_FATAL;
+}
+
+static int select_alpn_with_http1(SSL *ssl, const unsigned char **out, unsigned char *out_size, const unsigned char *in,
+                                  unsigned in_size, void *context)
+{
+	if (select_alpn(ssl, out, out_size, in, in_size, context) == SSL_TLSEXT_ERR_OK)
 		return SSL_TLSEXT_ERR_OK;
-	}
-	return SSL_TLSEXT_ERR_ALERT_FATAL;
+	return offers(in, in_size, "http/1.1", out, out_size) ? SSL_TLSEXT_ERR_OK : SSL_TLSEXT_ERR_ALERT_FATAL;
 }
 
 /* A key with a passphrase is refused instead of asking on the terminal. */
@@ -103,7 +120,7 @@ static int load_trust(SSL_CTX *ssl, const struct tls_config *config, char *why, 
  * What a connection costs is decided here: no tickets and no CA in the chain keep the handshake under 2 KB, released
  * buffers keep an idle connection under 14 KiB. AES-128-GCM first: 1.6 times as fast as AES-256-GCM where measured.
  */
-static bool set_policy(SSL_CTX *ssl, bool server)
+static bool set_policy(SSL_CTX *ssl, bool server, bool http1)
 {
 	static const unsigned char h2[] = { 2, 'h', '2' };
 
@@ -112,7 +129,7 @@ static bool set_policy(SSL_CTX *ssl, bool server)
 	SSL_CTX_set_session_cache_mode(ssl, SSL_SESS_CACHE_OFF);
 	SSL_CTX_set_default_passwd_cb(ssl, no_passphrase);
 	if (server)
-		SSL_CTX_set_alpn_select_cb(ssl, select_alpn, NULL);
+		SSL_CTX_set_alpn_select_cb(ssl, http1 ? select_alpn_with_http1 : select_alpn, NULL);
 	return SSL_CTX_set_min_proto_version(ssl, TLS1_2_VERSION) == 1 && SSL_CTX_set_num_tickets(ssl, 0) == 1 &&
 	       SSL_CTX_set_ciphersuites(ssl, "TLS_AES_128_GCM_SHA256:TLS_AES_256_GCM_SHA384:"
 	                                     "TLS_CHACHA20_POLY1305_SHA256") == 1 &&
@@ -130,7 +147,7 @@ int tls_context_create(struct tls_context **context, const struct tls_config *co
 	made = calloc(1, sizeof(*made));
 	if (made)
 		made->ssl = SSL_CTX_new(config->server ? TLS_server_method() : TLS_client_method());
-	if (!made || !made->ssl || !set_policy(made->ssl, config->server)) {
+	if (!made || !made->ssl || !set_policy(made->ssl, config->server, config->http1)) {
 		snprintf(why, why_size, "no memory for TLS");
 		ERR_clear_error();
 		tls_context_destroy(made);

@@ -7,15 +7,14 @@
 #include <stdio.h>
 #include <stdlib.h>
 
-#include "gateway/cas/note_key.h"
 #include "gateway/cas/result_check.h"
 #include "gateway/pool/action_key.h"
 #include "gateway/reapi/methods.h"
+#include "gateway/reapi/results.h"
 #include "gateway/reapi/rpc.h"
 #include "proto/pb.h"
 #include "proto/sluice_v1.h"
 
-#define RESULT_TAG           'a'
 #define RESULT_INLINE_BYTES  (1u << 20)  /* of a stream that is put into the answer because it was asked for */
 #define RESULT_DETAILS_BYTES 8192
 
@@ -192,7 +191,7 @@ static void get_on_request(struct rpc *rpc, struct span bytes)
 	get->inlined[0] = request.inline_stdout;
 	get->inlined[1] = request.inline_stderr;
 	get->result = buffer_heap(REAPI_RESULT_BYTES_MAX + 2 * (RESULT_INLINE_BYTES + 16));
-	note_key(&get->note, &rpc->scope, RESULT_TAG, &get->action);
+	results_key(&get->note, &rpc->scope, &get->action);
 	get->note.fn = get_on_note;
 	store_note_get(rpc->reapi->cas->store, &get->note);
 }
@@ -249,7 +248,7 @@ static void update_on_put(struct store_put *put)
 		rpc_fail_store(&update->rpc, put->result);
 		return;
 	}
-	note_key(&update->note, &update->rpc.scope, RESULT_TAG, &update->action);
+	results_key(&update->note, &update->rpc.scope, &update->action);
 	digest_list_put(&value, &update->item.digest);
 	update->note.value_size = value.size;
 	update->note.fn = update_on_note;

@@ -1,7 +1,7 @@
 /*
- * ByteStream/Read. A blob of one record is read whole; a longer one is played from its recipe.
+ * ByteStream/Read.
  *
- *	WAITING -> FINDING -> MEMORY -> FETCHING -> SENDING -> ANSWERED
+ *	WAITING -> FETCHING -> SENDING -> ANSWERED
  */
 #include "gateway/reapi/read.h"
 
@@ -12,8 +12,7 @@
 #include <zstd.h>
 
 #include "gateway/base/check.h"
-#include "gateway/cas/pair.h"
-#include "gateway/cas/playback.h"
+#include "gateway/reapi/delivery.h"
 #include "gateway/reapi/methods.h"
 #include "gateway/reapi/rpc.h"
 #include "proto/pb.h"
@@ -21,13 +20,10 @@
 
 #define READ_REQUEST_BYTES_MAX 4096
 #define READ_MESSAGE_BYTES     (256u << 10)      /* of data in a response */
-#define READ_LONG_BYTES        (3u << 20)        /* of memory that a playback may take */
 #define READ_LEVEL             1
 
 enum read_state {
 	READ_WAITING,
-	READ_FINDING,                    /* the pair */
-	READ_MEMORY,
 	READ_FETCHING,
 	READ_SENDING,
 	READ_ANSWERED,
@@ -38,16 +34,12 @@ struct read {
 	struct reapi *reapi;
 	struct access_caller caller;
 	enum read_state state;
-	bool closed, stepping;
+	bool stepping;
 	struct scope scope;
 	struct digest digest;
 	bool zstd;
 	uint64_t offset, end;            /* of the blob; `end`: where the limit is */
-	struct budget_share share;
-	struct store_read read;
-	struct pair pair;
-	struct playbacks *playbacks;
-	struct playback playback;
+	struct delivery *delivery;
 	ZSTD_CCtx *packer;
 	uint8_t *packed;                 /* READ_MESSAGE_BYTES */
 	size_t packed_size;
@@ -61,24 +53,12 @@ static void read_free(struct read *read)
 	struct reapi *reapi = read->reapi;
 
 	list_remove(&read->link);
-	budget_leave(&reapi->downloads, &read->share);
-	playback_stop(&read->playback);
-	playbacks_destroy(read->playbacks);
+	delivery_destroy(read->delivery);
 	ZSTD_freeCCtx(read->packer);
 	free(read->packed);
-	free(read->read.buffer);
 	call_fini(&read->call);
 	free(read);
 	reapi->open--;
-}
-
-/* Something that cannot be stopped has landed. True: nobody waits for it any more; the read is freed. */
-static bool read_gone(struct read *read)
-{
-	if (!read->closed)
-		return false;
-	read_free(read);
-	return true;
 }
 
 static void read_fail(struct read *read, enum grpc_status status, const char *text)
@@ -108,12 +88,8 @@ static void read_fail_store(struct read *read, int result)
 static struct span read_plain(struct read *read)
 {
 	uint64_t left = read->end - read->offset;
-	struct span plain;
+	struct span plain = delivery_data(read->delivery);
 
-	if (read->playbacks)
-		plain = playback_data(&read->playback);
-	else
-		plain = span_make(read->read.blob.data + read->offset, left);
 	if (plain.size > left)
 		plain.size = left;
 	if (plain.size > READ_MESSAGE_BYTES)
@@ -124,8 +100,7 @@ static struct span read_plain(struct read *read)
 static void read_taken(struct read *read, size_t size)
 {
 	read->offset += size;
-	if (read->playbacks)
-		playback_taken(&read->playback, size);
+	delivery_taken(read->delivery, size);
 }
 
 static void read_send(struct read *read, struct span data)
@@ -232,97 +207,35 @@ static void read_begin_sending(struct read *read)
 
 /* ---- where the bytes come from ---- */
 
-static void read_on_read(struct store_read *done)
+static void on_ready(void *owner, int result)
 {
-	struct read *read = container_of(done, struct read, read);
-
-	if (read_gone(read))
-		return;
-	if (done->result == STORE_OK)
-		read_begin_sending(read);
-	else
-		read_fail_store(read, done->result);
-}
-
-static void on_ready(struct playback *playback, int result)
-{
-	struct read *read = container_of(playback, struct read, playback);
-
 	if (result == STORE_OK)
-		read_begin_sending(read);
+		read_begin_sending(owner);
 	else
-		read_fail_store(read, result);
+		read_fail_store(owner, result);
 }
 
-static void on_data(struct playback *playback)
+static void on_data(void *owner)
 {
-	read_step(container_of(playback, struct read, playback));
+	read_step(owner);
 }
 
-static void on_failed(struct playback *playback, int result)
+static void on_failed(void *owner, int result)
 {
-	struct read *read = container_of(playback, struct read, playback);
-
 	/* Part of it has gone out already: the client sees that the rest does not come. */
 	if (result == STORE_MISSING || result == STORE_CORRUPT)
-		read_fail(read, GRPC_DATA_LOSS, "a chunk of the blob was lost: upload it again");
+		read_fail(owner, GRPC_DATA_LOSS, "a chunk of the blob was lost: upload it again");
 	else
-		read_fail_store(read, result);
+		read_fail_store(owner, result);
 }
 
-static const struct playback_events playback_events = { .on_ready = on_ready, .on_data = on_data, .on_failed = on_failed };
+static const struct delivery_events delivery_events = { .on_ready = on_ready, .on_data = on_data, .on_failed = on_failed };
 
-static void read_play(struct read *read)
+static void read_fetch(struct read *read)
 {
-	struct content_name name = { .digest = read->pair.recipe, .size = read->digest.size, .recipe = true };
-
-	read->playbacks = playbacks_create(read->reapi->cas, &read->scope, &playback_events, read);
-	if (!read->playbacks) {
-		read_fail(read, GRPC_RESOURCE_EXHAUSTED, RPC_TEXT_MEMORY);
-		return;
-	}
 	read->state = READ_FETCHING;
-	playback_start(read->playbacks, &read->playback, &name, read->offset);
-}
-
-static void read_on_memory(struct budget_share *share)
-{
-	struct read *read = container_of(share, struct read, share);
-
-	if (pair_wanted(&read->digest)) {
-		read_play(read);
-		return;
-	}
-	read->read = (struct store_read){
-		.scope = read->scope, .digest = read->digest, .fn = read_on_read,
-		.buffer = malloc(read->digest.size + STORE_READ_EXTRA_BYTES),
-	};
-	if (!read->read.buffer) {
+	if (!delivery_start(&read->delivery, read->reapi, &read->scope, &read->digest, read->offset, &delivery_events, read))
 		read_fail(read, GRPC_RESOURCE_EXHAUSTED, RPC_TEXT_MEMORY);
-		return;
-	}
-	read->state = READ_FETCHING;
-	store_read(read->reapi->cas->store, &read->read);
-}
-
-static void read_want_memory(struct read *read)
-{
-	read->state = READ_MEMORY;
-	read->share.fn = read_on_memory;
-	budget_enter(&read->reapi->downloads, &read->share,
-	             pair_wanted(&read->digest) ? READ_LONG_BYTES : read->digest.size + STORE_READ_EXTRA_BYTES);
-}
-
-static void read_on_pair(struct pair *pair)
-{
-	struct read *read = container_of(pair, struct read, pair);
-
-	if (read_gone(read))
-		return;
-	if (pair->result == STORE_OK)
-		read_want_memory(read);
-	else
-		read_fail_store(read, pair->result);
 }
 
 /* ---- the request ---- */
@@ -353,19 +266,6 @@ static bool read_range(struct read *read, const struct bytestream_read_request *
 	return true;
 }
 
-static void read_find(struct read *read)
-{
-	if (!pair_wanted(&read->digest)) {
-		read_want_memory(read);
-		return;
-	}
-	read->state = READ_FINDING;
-	read->pair.scope = read->scope;
-	read->pair.blob = read->digest;
-	read->pair.fn = read_on_pair;
-	pair_find(read->reapi->cas->store, &read->pair);
-}
-
 static void read_on_message(struct call *call, struct span message)
 {
 	struct read *read = container_of(call, struct read, call);
@@ -389,7 +289,7 @@ static void read_on_message(struct call *call, struct span message)
 	if (status != GRPC_OK)
 		read_fail(read, status, why);
 	else if (read_range(read, &request))
-		read_find(read);
+		read_fetch(read);
 }
 
 static void read_on_end(struct call *call)
@@ -407,12 +307,7 @@ static void read_on_writable(struct call *call)
 
 static void read_on_closed(struct call *call, enum grpc_status status, struct span message)
 {
-	struct read *read = container_of(call, struct read, call);
-	bool landing = read->state == READ_FINDING || (read->state == READ_FETCHING && !read->playbacks);
-
-	read->closed = true;
-	if (!landing)
-		read_free(read);
+	read_free(container_of(call, struct read, call));
 }
 
 static const struct call_events read_events = {

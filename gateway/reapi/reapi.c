@@ -6,6 +6,7 @@
 #include "gateway/base/check.h"
 #include "gateway/reapi/methods.h"
 #include "gateway/reapi/read.h"
+#include "gateway/reapi/web.h"
 #include "gateway/reapi/write.h"
 #include "proto/reapi_cas.h"
 
@@ -55,6 +56,7 @@ void reapi_init(struct reapi *reapi)
 	gate_init(&reapi->keys, REAPI_KEYS_MAX);
 	list_init(&reapi->writes);
 	list_init(&reapi->reads);
+	list_init(&reapi->web);
 	list_init(&reapi->orphans);
 }
 
@@ -65,13 +67,15 @@ static void sweep_on_timer(struct op *op, int32_t res)
 
 	writes_sweep(reapi, now);
 	reads_sweep(reapi, now);
+	web_sweep(reapi, now);
 	reapi_watch(reapi);
 }
 
 void reapi_watch(struct reapi *reapi)
 {
 	if (op_in_flight(&reapi->sweep) || reapi->closing ||
-	    (list_empty(&reapi->writes) && list_empty(&reapi->reads) && list_empty(&reapi->orphans)))
+	    (list_empty(&reapi->writes) && list_empty(&reapi->reads) && list_empty(&reapi->web) &&
+	      list_empty(&reapi->orphans)))
 		return;
 	reapi->sweep.fn = sweep_on_timer;
 	ring_timer(reapi->cas->ring, &reapi->sweep, SWEEP_NS);

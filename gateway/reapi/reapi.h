@@ -27,7 +27,7 @@
 
 struct reapi_counters {
 	uint64_t blobs_asked, blobs_missing, uploads, uploads_known, uploads_refused, uploads_expired, uploads_resumed,
-	         bytes_received, downloads, bytes_sent, results_hit, results_missed, results_stored, splits, splices;
+	         bytes_received, downloads, bytes_sent, results_hit, results_missed, results_stored, splits, splices, web_requests, web_refused;
 };
 
 struct reapi {
@@ -40,6 +40,7 @@ struct reapi {
 	uint64_t waiting_bytes, batches_bytes;
 	struct list writes;              /* ByteStream writes, in the order in which they began */
 	struct list reads;               /* that are being sent */
+	struct list web;                 /* requests of HTTP clients (web.h) */
 	struct list orphans;             /* uploads without a call, the one that was left longest ago first */
 	size_t orphans_count;
 	struct gate keys;

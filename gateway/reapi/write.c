@@ -189,8 +189,7 @@ void writes_close(struct reapi *reapi)
 		orphan_drop(container_of(reapi->orphans.next, struct upload, link));
 }
 
-/* Those that nobody may ever come back to have memory that somebody wants. */
-static bool orphans_make_room(struct reapi *reapi, uint64_t bytes)
+bool writes_make_room(struct reapi *reapi, uint64_t bytes)
 {
 	while (!list_empty(&reapi->orphans) &&
 	       (!budget_has(&reapi->uploads, bytes) || reapi->orphans_count > REAPI_ORPHANS_MAX))
@@ -249,7 +248,7 @@ static void write_orphan(struct write *write)
 	upload->orphaned_ns = ring_now_ns(reapi->cas->ring);
 	list_append(&reapi->orphans, &upload->link);
 	reapi->orphans_count++;
-	orphans_make_room(reapi, 0);
+	writes_make_room(reapi, 0);
 	reapi_watch(reapi);
 }
 
@@ -408,7 +407,7 @@ static bool write_begin(struct write *write)
 	 * Only who has sent all already waits in line. What others still send would fill the connection's window behind their
 	 * backs, and those whose turn it is would wait for bytes that cannot come any more.
 	 */
-	if (!orphans_make_room(write->reapi, upload_memory(&write->resource.digest, write->finish)) && !write->finish) {
+	if (!writes_make_room(write->reapi, upload_memory(&write->resource.digest, write->finish)) && !write->finish) {
 		write_fail_crowded(write);
 		return false;
 	}

@@ -9,6 +9,8 @@
 
 /* Ends what waits for too long. */
 void writes_sweep(struct reapi *reapi, uint64_t now);
+/* Whether there is memory for so many more bytes: what broken writes hold that nobody may ever come back to is let go for it. */
+bool writes_make_room(struct reapi *reapi, uint64_t bytes);
 /* Gives up what waits for clients that might return. */
 void writes_close(struct reapi *reapi);
 /* Of a write that was begun and has not come to its end, whether or not its call is there: how many bytes it has. False: none. */

@@ -42,15 +42,17 @@ static void lookup_begin_slice(struct store *store, const struct store_lookup *l
 	resolve_start(&lookups->resolve);
 }
 
-static uint32_t lookup_place(struct store *store, const struct digest *digest, size_t i)
+static uint32_t lookup_place(struct store *store, const struct digest *digest, size_t i, uint64_t *size)
 {
 	struct sight sight;
 
-	if (digest->size == 0)
+	if (digest->size == 0 && !size)
 		return digest_equal(digest, &digest_empty) ? LOOKUP_NOWHERE : 0;
 	sight = resolve_sight(&store->lookups.resolve, i);
-	if (!sight.visible || sight.size != digest->size)
+	if (!sight.visible || (!size && sight.size != digest->size))
 		return 0;
+	if (size)
+		*size = sight.size;
 	store_used(store, sight.place.segment);
 	return 1 + sight.place.segment;
 }
@@ -64,7 +66,8 @@ static void lookup_take_slice(struct store *store, struct store_lookup *lookup)
 	if (!lookup->result && resolve_stale(&lookups->resolve))
 		return;                  /* the same slice again */
 	for (size_t i = 0; i < lookups->resolve.count && !lookup->result; i++)
-		lookup->places[lookups->at + i] = lookup_place(store, &lookup->digests[lookups->at + i], i);
+		lookup->places[lookups->at + i] = lookup_place(store, &lookup->digests[lookups->at + i], i,
+		                                                   lookup->sizes ? &lookup->sizes[lookups->at + i] : NULL);
 	lookups->at += lookups->resolve.count;
 }
 

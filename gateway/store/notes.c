@@ -3,27 +3,29 @@
 #include "gateway/store/bytes.h"
 #include "gateway/store/state.h"
 
-static bool note_is(const struct store_note *a, const struct store_note *b)
+/* `like`: the key, or what it begins with. */
+static bool note_is(const struct store_note *note, const struct store_note *like, bool begins)
 {
-	return a->scope.tenant == b->scope.tenant && a->scope.instance == b->scope.instance &&
-	       a->key_size == b->key_size && memcmp(a->key, b->key, a->key_size) == 0;
+	return note->scope.tenant == like->scope.tenant && note->scope.instance == like->scope.instance &&
+	       (begins ? note->key_size >= like->key_size : note->key_size == like->key_size) &&
+	       memcmp(note->key, like->key, like->key_size) == 0;
 }
 
 /* The newest of a generation. */
-static const struct store_note *note_pending(const struct generation *generation, const struct store_note *like)
+static const struct store_note *note_pending(const struct generation *generation, const struct store_note *like, bool begins)
 {
 	for (struct list *link = generation->notes.prev; link != &generation->notes; link = link->prev) {
 		const struct store_note *note = container_of(link, struct store_note, link);
 
-		if (note_is(note, like))
+		if (note_is(note, like, begins))
 			return note;
 	}
 	return NULL;
 }
 
-static int note_get(struct store *store, struct store_note *note)
+static int note_get(struct store *store, struct store_note *note, bool begins)
 {
-	const struct store_note *pending = note_pending(store_open_generation(store), note);
+	const struct store_note *pending = note_pending(store_open_generation(store), note, begins);
 	uint8_t key[8 + STORE_NOTE_KEY_MAX];
 	struct index_scan scan = {
 		.table = INDEX_NOTES,
@@ -36,8 +38,10 @@ static int note_get(struct store *store, struct store_note *note)
 	int r;
 
 	if (!pending)
-		pending = note_pending(store_frozen_generation(store), note);
+		pending = note_pending(store_frozen_generation(store), note, begins);
 	if (pending) {
+		memcpy(note->key, pending->key, pending->key_size);
+		note->key_size = pending->key_size;
 		memcpy(note->value, pending->value, pending->value_size);
 		note->value_size = pending->value_size;
 		return STORE_OK;
@@ -51,9 +55,11 @@ static int note_get(struct store *store, struct store_note *note)
 	r = store->engine->scan_now(store->index, &scan);
 	if (r)
 		return r;
-	if (!index_scan_next(&scan, &at, &row) || row.key.size != scan.prefix_size ||
+	if (!index_scan_next(&scan, &at, &row) || (begins ? row.key.size > sizeof(key) : row.key.size != scan.prefix_size) ||
 	    row.value.size > STORE_NOTE_VALUE_MAX)
 		return STORE_MISSING;
+	memcpy(note->key, row.key.data + 8, row.key.size - 8);
+	note->key_size = row.key.size - 8;
 	memcpy(note->value, row.value.data, row.value.size);
 	note->value_size = row.value.size;
 	return STORE_OK;
@@ -62,7 +68,14 @@ static int note_get(struct store *store, struct store_note *note)
 void store_note_get(struct store *store, struct store_note *note)
 {
 	CHECK(note->key_size <= STORE_NOTE_KEY_MAX);
-	note->result = note_get(store, note);
+	note->result = note_get(store, note, false);
+	note->fn(note);
+}
+
+void store_note_find(struct store *store, struct store_note *note)
+{
+	CHECK(note->key_size <= STORE_NOTE_KEY_MAX);
+	note->result = note_get(store, note, true);
 	note->fn(note);
 }
 

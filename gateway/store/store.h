@@ -76,6 +76,7 @@ struct store_lookup {
 	size_t count;                    /* at most STORE_BATCH_MAX */
 	uint32_t *places;                /* out: 0 missing; else for store_rest_add(); all of one moment. To keep what is
 	                                  * there from eviction, take a hold before `fn` returns */
+	uint64_t *sizes;                 /* out, may be NULL: how long they are; then `digests` need not say it */
 	void (*fn)(struct store_lookup *lookup);
 	int result;                      /* 0 or -errno */
 	struct list link;                /* the store's */
@@ -195,6 +196,8 @@ struct store_note {
 	struct list link;
 };
 void store_note_get(struct store *store, struct store_note *note);
+/* The first note whose key begins with `key`: its own key is put there. */
+void store_note_find(struct store *store, struct store_note *note);
 /* Durable together with everything accepted before it. */
 void store_note_put(struct store *store, struct store_note *note);
 

@@ -20,7 +20,7 @@ sys.dont_write_bytecode = True
 
 import harness  # noqa: E402  (the path is set above)
 
-MODULES = ["affected", "cli", "push", "link", "tls", "edge", "bad", "store", "builds", "explain", "kill", "run", "engine", "memory"]
+MODULES = ["affected", "cli", "push", "link", "tls", "edge", "bad", "store", "builds", "explain", "kill", "run", "engine", "memory", "http"]
 FULL_MODULES = MODULES + ["suites"]
 
 

@@ -7,6 +7,7 @@
 #include <stdlib.h>
 #include <cmocka.h>
 #include "gateway/base/check.h"
+#include "proto/http1.h"
 
 #define MESSAGE_MAX (8u << 20)
 #define PIECE_BYTES 65536
@@ -285,6 +286,79 @@ static const struct server_method methods[] = {
 	{ "/test.Echo/Release", start_release }, { 0 },
 };
 
+/* ---- what is no gRPC ---- */
+
+struct web {
+	struct ring *ring;
+	struct stream *stream;           /* NULL: it has closed */
+	struct op later;
+	size_t bytes, unconsumed;
+	bool ended;
+};
+
+static void web_answer(struct web *web)
+{
+	char text[24], length[24];
+	struct header headers[2] = { { .name = span_text(":status"), .value = span_text("200") },
+	                             { .name = span_text("content-length") } };
+
+	snprintf(text, sizeof(text), "%zu bytes", web->bytes);
+	snprintf(length, sizeof(length), "%zu", strlen(text));
+	headers[1].value = span_text(length);
+	stream_headers(web->stream, headers, 2, false);
+	stream_write(web->stream, span_text(text));
+	stream_end(web->stream);
+}
+
+static void web_on_later(struct op *op, int32_t res)
+{
+	struct web *web = container_of(op, struct web, later);
+
+	if (!web->stream) {
+		free(web);
+		return;
+	}
+	stream_consumed(web->stream, web->unconsumed);
+	web->unconsumed = 0;
+}
+
+static void web_on_data(struct stream *stream, struct span data)
+{
+	struct web *web = stream->owner;
+
+	web->bytes += data.size;
+	web->unconsumed += data.size;
+	if (web->unconsumed >= HTTP1_WINDOW_BYTES && !op_in_flight(&web->later))
+		ring_timer(web->ring, &web->later, 0);
+}
+
+static void web_on_end(struct stream *stream)
+{
+	web_answer(stream->owner);
+}
+
+static void web_on_close(struct stream *stream, uint32_t code)
+{
+	struct web *web = stream->owner;
+
+	web->stream = NULL;
+	if (!op_in_flight(&web->later))
+		free(web);
+}
+
+static const struct stream_events web_events = { .on_data = web_on_data, .on_end = web_on_end, .on_close = web_on_close };
+
+static void start_web(void *context, struct conn *conn, struct stream *stream, const struct h2_request *head)
+{
+	struct web *web = calloc(1, sizeof(*web));
+
+	web->ring = ((struct echo *)context)->ring;
+	web->stream = stream;
+	web->later.fn = web_on_later;
+	stream->events = &web_events;
+	stream->owner = web;
+}
+
 /* ---- the thread ---- */
 
 static void on_drained(void *context)
@@ -344,7 +418,7 @@ static bool listen_here(struct echo *echo)
 {
 	const char *text = echo->config.address ? echo->config.address : "grpc://127.0.0.1:0";
 	struct server_config config = {
-		.methods = methods, .context = echo, .connections_max = echo->config.connections_max,
+		.methods = methods, .web = echo->config.web ? start_web : NULL, .context = echo, .connections_max = echo->config.connections_max,
 		.handshake_timeout_ns = echo->config.handshake_timeout_ns,
 		.idle_timeout_ns = echo->config.idle_timeout_ns,
 		.stall_timeout_ns = echo->config.stall_timeout_ns, .on_drained = on_drained,

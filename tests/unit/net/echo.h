@@ -11,6 +11,8 @@
  *	/test.Echo/Release  releases it; one message back
  *	/test.Echo/Hang     never answers; ends when the client goes
  *	/test.Echo/Refuse   start() refuses: PERMISSION_DENIED "not you, 100 % sure"
+ *
+ * With `web`, what is no gRPC is answered with how many bytes its body had, which are taken a window at a time, a turn later.
  */
 #pragma once
 
@@ -21,6 +23,7 @@ struct echo_config {
 	enum ring_engine engine;
 	const char *address;             /* NULL: grpc://127.0.0.1:0 */
 	const struct tls_config *tls;    /* NULL: none */
+	bool web;
 	uint32_t connections_max;
 	uint64_t handshake_timeout_ns, idle_timeout_ns, stall_timeout_ns;
 };

@@ -18,6 +18,7 @@
 #include "gateway/base/log.h"
 #include "gateway/client/client.h"
 #include "gateway/ring/selftest.h"
+#include "proto/http1.h"
 #include "tests/unit/net/echo.h"
 #include "tests/unit/net/keys.h"
 #include "tests/unit/net/wire.h"
@@ -318,6 +319,78 @@ static void garbage_is_cut_off(void **state)
 	echo_until(&echo, connections_are, 0);
 	assert_int_equal(echo_status(&echo).handshake_failures + echo_status(&echo).protocol_faults, i);
 	assert_int_equal(echo_status(&echo).handshake_timeouts, 0);
+	echo_stop(&echo);
+}
+
+/* Reads until `text` has come. */
+static void expect(int fd, const char *text)
+{
+	char got[4096];
+	size_t size = 0;
+
+	do {
+		ssize_t n = read(fd, got + size, sizeof(got) - 1 - size);
+
+		if (n <= 0)
+			fail_msg("not heard: %s", text);
+		size += (size_t)n;
+		got[size] = 0;
+	} while (!strstr(got, text));
+}
+
+/* HTTP/1.1 beside gRPC on one port; a body of which a window is taken at a time, which stops and begins the receive each time. */
+static void http1_is_spoken_where_it_is_wanted(void **state)
+{
+	static uint8_t body[20 * HTTP1_WINDOW_BYTES];
+	struct server_status status;
+	struct span answer;
+	struct client *client;
+	struct client_call *call;
+	struct echo echo;
+	char head[100];
+	int fd;
+
+	start(&echo, state, (struct echo_config){ .web = true });
+	fd = wire_connect(echo.bound);
+	for (unsigned i = 0; i < 2; i++) {
+		snprintf(head, sizeof(head), "PUT /%u HTTP/1.1\r\nHost: x\r\nContent-Length: %zu\r\n\r\n", i, sizeof(body));
+		wire_send(fd, span_text(head));
+		wire_send(fd, span_make(body, sizeof(body)));
+		expect(fd, "\r\n\r\n10485760 bytes");
+	}
+	client = open_client(&echo);
+	assert_int_equal(client_unary(client, "/test.Echo/Unary", span_text("x"), &call, &answer), CLIENT_OK);
+	client_call_close(call);
+	/* A drain closes what is between two requests, also when one has begun. */
+	wire_send(fd, span_text("GET /"));
+	echo_until(&echo, connections_are, 2);
+	client_close(client);
+	echo_drain(&echo, 20000 * MS);
+	wire_drain(fd);
+	echo_wait_drained(&echo);
+	close(fd);
+	status = echo_status(&echo);
+	assert_int_equal(status.protocol_faults + status.handshake_failures, 0);
+	assert_int_equal(status.streams_total, 3);
+	echo_stop(&echo);
+}
+
+static void a_slow_http1_client_gains_no_time(void **state)
+{
+	struct echo echo;
+	int fd;
+
+	start(&echo, state, (struct echo_config){ .web = true, .handshake_timeout_ns = 100 * MS, .stall_timeout_ns = 100 * MS });
+	fd = wire_connect(echo.bound);
+	wire_send(fd, span_text("P"));           /* may still be either */
+	assert_true(wire_closed_within(fd, 20000));
+	close(fd);
+	assert_int_equal(echo_until(&echo, connections_are, 0).handshake_timeouts, 1);
+	fd = wire_connect(echo.bound);
+	wire_send(fd, span_text("GET / HTTP/1.1\r\nHost: x\r\n"));
+	assert_true(wire_closed_within(fd, 20000));
+	close(fd);
+	echo_until(&echo, stalls_are, 1);
 	echo_stop(&echo);
 }
 
@@ -638,6 +711,8 @@ int main(void)
 		BOTH(refusals_are_answers),
 		BOTH(a_refused_body_is_dropped),
 		BOTH(garbage_is_cut_off),
+		BOTH(http1_is_spoken_where_it_is_wanted),
+		BOTH(a_slow_http1_client_gains_no_time),
 		BOTH(late_faults_are_faults),
 		BOTH(a_vanished_peer_is_cleaned_up),
 		BOTH(a_peer_that_vanishes_in_mid_stream_is_cleaned_up),

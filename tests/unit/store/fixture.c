@@ -172,16 +172,32 @@ static void on_lookup(struct store_lookup *lookup)
 	container_of(lookup, struct wait_lookup, lookup)->done = true;
 }
 
-uint32_t lookup_blob(struct fixture *fixture, const struct scope *scope, const struct digest *digest)
+/* `size` NULL: the digest says it. */
+static uint32_t lookup_one(struct fixture *fixture, const struct scope *scope, const struct digest *digest, uint64_t *size)
 {
 	uint32_t place = 0;
 	struct wait_lookup wait = {
-		.lookup = { .scope = *scope, .digests = digest, .count = 1, .places = &place, .fn = on_lookup },
+		.lookup = { .scope = *scope, .digests = digest, .count = 1, .places = &place, .sizes = size, .fn = on_lookup },
 	};
 
 	store_lookup(fixture->store, &wait.lookup);
 	run_until(fixture, &wait.done);
 	assert_int_equal(wait.lookup.result, 0);
+	return place;
+}
+
+/* What is there by its digest is there by its hash alone, which tells the size. */
+uint32_t lookup_blob(struct fixture *fixture, const struct scope *scope, const struct digest *digest)
+{
+	uint32_t place = lookup_one(fixture, scope, digest, NULL);
+	struct digest hash = *digest;
+	uint64_t size = 0;
+
+	hash.size = 0;
+	if (place && digest->size) {
+		assert_int_equal(lookup_one(fixture, scope, &hash, &size), place);
+		assert_int_equal(size, digest->size);
+	}
 	return place;
 }
 

@@ -392,6 +392,19 @@ static void test_notes(void **state)
 		store_note_get(fixture->store, &get.note);
 		run_until(fixture, &get.done);
 		assert_int_equal(get.note.result, STORE_MISSING);
+		/* Found by what its key begins with, in its own scope. */
+		get = (struct wait_note){ .note = { .scope = fixture->a, .key = "ke", .key_size = 2, .fn = on_note } };
+		store_note_find(fixture->store, &get.note);
+		assert_int_equal(get.note.result, STORE_OK);
+		assert_int_equal(get.note.key_size, 3);
+		assert_memory_equal(get.note.key, "key", 3);
+		assert_memory_equal(get.note.value, "value", 5);
+		get = (struct wait_note){ .note = { .scope = fixture->b, .key = "ke", .key_size = 2, .fn = on_note } };
+		store_note_find(fixture->store, &get.note);
+		assert_int_equal(get.note.result, STORE_MISSING);
+		get = (struct wait_note){ .note = { .scope = fixture->a, .key = "kf", .key_size = 2, .fn = on_note } };
+		store_note_find(fixture->store, &get.note);
+		assert_int_equal(get.note.result, STORE_MISSING);
 		get = (struct wait_note){ .note = { .scope = fixture->a, .key = "ke", .key_size = 2, .fn = on_note } };
 		store_note_get(fixture->store, &get.note);
 		run_until(fixture, &get.done);

@@ -1,0 +1,14 @@
+/*
+ * results: under which keys action results are noted in the store, a scope's own: those that REAPI's clients brought, by the
+ * action's digest; and what HTTP clients put under /ac/, by 64 hex digits, which need not be a result at all.
+ */
+#pragma once
+
+#include "gateway/store/store.h"
+
+/* ActionCache's. */
+void results_key(struct store_note *note, const struct scope *scope, const struct digest *action);
+/* What such a key begins with when the action's size is not known: for store_note_find(). */
+void results_key_begin(struct store_note *note, const struct scope *scope, const struct digest *action);
+/* Of /ac/. */
+void results_key_web(struct store_note *note, const struct scope *scope, const struct digest *key);

@@ -1,0 +1,63 @@
+/*
+ * web: the HTTP cache: GET, HEAD and PUT of [/INSTANCE]/cas/HASH and [/INSTANCE]/ac/KEY, over HTTP/1.1 and HTTP/2, for Bazel's
+ * `--remote_cache=http://`, ccache and curl (docs/http-cache.md). The same blobs, credentials and checks as REAPI's calls.
+ */
+#pragma once
+
+#include "gateway/cas/access.h"
+#include "gateway/reapi/reapi.h"
+#include "proto/cache_path.h"
+
+/* A value of /ac/ that is no ActionResult; as long as a record. */
+#define WEB_VALUE_BYTES_MAX STORE_BLOB_BYTES_MAX
+
+/* As server_config.web; `context` is the struct reapi. */
+void web_start(void *context, struct conn *conn, struct stream *stream, const struct h2_request *head);
+/* Ends what waits for too long. */
+void web_sweep(struct reapi *reapi, uint64_t now);
+
+/*
+ * What the handlers of one request each have in common. They begin with it, and are freed by `fini` and free() when the stream
+ * has closed and nothing of theirs is in flight (web_hold, web_release).
+ */
+struct web {
+	struct stream *stream;           /* NULL once it has closed */
+	struct reapi *reapi;
+	struct scope scope;
+	struct digest digest;            /* of the path: a hash or a key */
+	bool head;                       /* HEAD: no body goes out */
+	bool sized;                      /* Content-Length was there */
+	uint64_t length;                 /* and said so */
+	bool expects;                    /* the client waits for 100 Continue */
+	bool answered;
+	unsigned held;
+	uint64_t idle_since_ns;          /* 0: it is we who are at work */
+	uint64_t idle_max_ns;            /* 0: as of writes (REAPI_WRITE_IDLE_NS), which have to be quick when memory is short */
+	struct list link;                /* reapi.web */
+	void (*fini)(struct web *web);
+};
+
+/* The stream is `web`'s from now on. */
+void web_accept(struct web *web, const struct web *from, const struct stream_events *events, void (*fini)(struct web *web));
+
+void web_hold(struct web *web);
+void web_release(struct web *web);
+/* The stream has closed. */
+void web_closed(struct web *web);
+
+/* An answer of one sentence; 200 when all is well. `text` NULL: none. */
+void web_answer(struct web *web, unsigned status, const char *text);
+void web_answer_grpc(struct web *web, enum grpc_status status, const char *text);
+/* Of a store operation: STORE_MISSING and STORE_CORRUPT are 404. */
+void web_answer_store(struct web *web, int result);
+void web_miss(struct web *web);
+/* The head of an answer that has so many bytes. The answer is over when this is a HEAD. */
+void web_begin(struct web *web, uint64_t bytes);
+/* No memory for the request, before web_accept(). */
+void web_refuse(const struct web *web, unsigned status, const char *text);
+/* Too many requests at a time: 503, and others' idleness counts for more. */
+void web_answer_crowded(struct web *web);
+
+/* The handlers; each takes the stream over or has answered. `web` has been filled in but for its stream's events. */
+typedef void web_handler_fn(const struct web *web);
+web_handler_fn web_get_blob, web_put_blob, web_get_result, web_put_result;

@@ -1,0 +1,372 @@
+/*
+ * Shows what a HTTP/1.1 engine takes and what it refuses, with which status; that the split of what arrives changes nothing; and
+ * how it stops a peer, keeps a connection and ends it. Also which paths name something of the cache.
+ */
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <cmocka.h>
+
+#include <stdlib.h>
+
+#include "proto/buffer.h"
+#include "proto/cache_path.h"
+#include "proto/http1.h"
+
+#define HASH "0123456789abcdef0123456789abcdef0123456789abcdef0123456789abcdef"
+#define HOST "Host: x\r\n"
+
+/* A consumer that answers at a request's end with "METHOD PATH BODY". */
+struct peer {
+	struct http1 *http1;
+	struct buffer out;               /* what the engine said */
+	struct buffer answer;
+	size_t opened, closed, outputs;
+	bool keeps;                      /* does not consume */
+	size_t kept;
+	uint32_t code;
+	struct stream *stream;
+};
+
+static void on_data(struct stream *stream, struct span data)
+{
+	struct peer *peer = stream->owner;
+
+	buffer_put(&peer->answer, data.data, data.size);
+	if (peer->keeps)
+		peer->kept += data.size;
+	else
+		stream_consumed(stream, data.size);
+}
+
+static void on_end(struct stream *stream)
+{
+	struct peer *peer = stream->owner;
+	char length[16];
+	struct header headers[] = { { .name = span_text(":status"), .value = span_text("200") },
+	                            { .name = span_text("content-length") } };
+
+	snprintf(length, sizeof(length), "%zu", peer->answer.size);
+	headers[1].value = span_text(length);
+	assert_int_equal(stream_headers(stream, headers, 2, false), 0);
+	assert_int_equal(stream_write(stream, buffer_span(&peer->answer)), peer->answer.size);
+	stream_end(stream);
+}
+
+static void on_close(struct stream *stream, uint32_t code)
+{
+	struct peer *peer = stream->owner;
+
+	peer->closed++;
+	peer->code = code;
+	peer->stream = NULL;
+	buffer_fini(&peer->answer);
+}
+
+static const struct stream_events stream_events = { .on_data = on_data, .on_end = on_end, .on_close = on_close };
+
+static int on_stream(void *owner, struct stream *stream, const struct h2_request *head)
+{
+	struct peer *peer = owner;
+
+	peer->opened++;
+	peer->stream = stream;
+	peer->answer = buffer_heap(4u << 20);
+	buffer_put(&peer->answer, head->method.data, head->method.size);
+	buffer_put(&peer->answer, head->path.data, head->path.size);
+	stream->events = &stream_events;
+	stream->owner = peer;
+	return 0;
+}
+
+static void on_output(void *owner)
+{
+	((struct peer *)owner)->outputs++;
+}
+
+static const struct h2_events events = { .on_stream = on_stream, .on_output = on_output };
+
+static void peer_begin(struct peer *peer)
+{
+	*peer = (struct peer){ .out = buffer_heap(8u << 20) };
+	peer->http1 = http1_create(&events, peer);
+	assert_non_null(peer->http1);
+}
+
+static void fetch(struct peer *peer)
+{
+	struct span span;
+
+	while ((span = http1_output(peer->http1)).size)
+		buffer_put(&peer->out, span.data, span.size);
+}
+
+static int say(struct peer *peer, const char *text)
+{
+	int r = http1_feed(peer->http1, span_text(text));
+
+	fetch(peer);
+	return r;
+}
+
+static bool heard(const struct peer *peer, const char *text)
+{
+	return peer->out.size && memmem(peer->out.data, peer->out.size, text, strlen(text));
+}
+
+static void peer_end(struct peer *peer)
+{
+	http1_destroy(peer->http1);
+	assert_int_equal(peer->opened, peer->closed);
+	buffer_fini(&peer->out);
+}
+
+static void good_heads_are_taken(void **state)
+{
+	static const char *const rows[][2] = {
+		{ "GET /a HTTP/1.1\r\n" HOST "\r\n", "\r\n\r\nGET/a" },
+		{ "GET http://x/a HTTP/1.1\r\n" HOST "\r\n", "\r\n\r\nGET/a" },
+		{ "GET /a HTTP/1.0\r\n\r\n", "connection: close\r\n\r\nGET/a" },
+		{ "PUT /a HTTP/1.1\r\nHOST:x\r\nContent-length: \t2 \r\n\r\nbc", "\r\n\r\nPUT/abc" },
+		{ "PUT /a HTTP/1.1\r\n" HOST "Transfer-Encoding: Chunked\r\n\r\n2;x\r\nbc\r\n01\r\nd\r\n0\r\n\r\n", "\r\n\r\nPUT/abcd" },
+		{ "GET /a HTTP/1.1\r\n" HOST "Connection: keep-alive, Close\r\n\r\n", "connection: close\r\n\r\nGET/a" },
+	};
+
+	for (size_t i = 0; i < sizeof(rows) / sizeof(rows[0]); i++) {
+		struct peer peer;
+
+		peer_begin(&peer);
+		assert_int_equal(say(&peer, rows[i][0]), 0);
+		assert_true(heard(&peer, "HTTP/1.1 200 OK\r\n"));
+		assert_true(heard(&peer, rows[i][1]));
+		assert_int_equal(http1_alive(peer.http1), !heard(&peer, "close"));
+		peer_end(&peer);
+	}
+}
+
+static void bad_ones_are_refused_with_their_status(void **state)
+{
+	static const struct {
+		const char *request;
+		const char *status;
+	} rows[] = {
+		{ "GET /\r\n\r\n", "400" }, { "GET / HTTP/1.1\r\n\r\n", "400" }, { "GET / HTTP/1.1\n\n\r\n\r\n", "400" },
+		{ "G\x01T / HTTP/1.1\r\n" HOST "\r\n", "400" }, { "GET a HTTP/1.1\r\n" HOST "\r\n", "400" },
+		{ "GET / HTTP/1.2\r\n" HOST "\r\n", "505" }, { "GET / http/1.1\r\n" HOST "\r\n", "400" },
+		{ "GET /\x80 HTTP/1.1\r\n" HOST "\r\n", "400" }, { "GET / HTTP/1.1 \r\n" HOST "\r\n", "400" },
+		{ "GET / HTTP/1.1\r\n" HOST HOST "\r\n", "400" }, { "GET / HTTP/1.1\r\n" HOST " a: b\r\n\r\n", "400" },
+		{ "GET / HTTP/1.1\r\n" HOST "a : b\r\n\r\n", "400" }, { "GET / HTTP/1.1\r\n" HOST ": b\r\n\r\n", "400" },
+		{ "GET / HTTP/1.1\r\n" HOST "a: b\rc\r\n\r\n", "400" }, { "GET / HTTP/1.1\r\n" HOST "a: \x7f\r\n\r\n", "400" },
+		{ "PUT / HTTP/1.1\r\n" HOST "Content-Length: +1\r\n\r\n", "400" },
+		{ "PUT / HTTP/1.1\r\n" HOST "Content-Length: 1, 1\r\n\r\n", "400" },
+		{ "PUT / HTTP/1.1\r\n" HOST "Content-Length: 1\r\ncontent-length: 1\r\n\r\n", "400" },
+		{ "PUT / HTTP/1.1\r\n" HOST "Content-Length: 1000000000000000000\r\n\r\n", "400" },
+		{ "PUT / HTTP/1.1\r\n" HOST "Content-Length: 1\r\nTransfer-Encoding: chunked\r\n\r\n", "400" },
+		{ "PUT / HTTP/1.0\r\nTransfer-Encoding: chunked\r\n\r\n", "400" },
+		{ "PUT / HTTP/1.1\r\n" HOST "Transfer-Encoding: gzip, chunked\r\n\r\n", "501" },
+		{ "PUT / HTTP/1.1\r\n" HOST "Expect: more\r\n\r\n", "417" },
+		{ "PUT / HTTP/1.1\r\n" HOST "Transfer-Encoding: chunked\r\n\r\nx\r\n", "400" },
+		{ "PUT / HTTP/1.1\r\n" HOST "Transfer-Encoding: chunked\r\n\r\n1 2\r\n\rx", "400" },
+		{ "PUT / HTTP/1.1\r\n" HOST "Transfer-Encoding: chunked\r\n\r\n1\nx", "400" },
+		{ "PUT / HTTP/1.1\r\n" HOST "Transfer-Encoding: chunked\r\n\r\n1000000000000000\r\n", "400" },
+		{ "PUT / HTTP/1.1\r\n" HOST "Transfer-Encoding: chunked\r\n\r\n1\r\nxy", "400" },
+		{ "PUT / HTTP/1.1\r\n" HOST "Transfer-Encoding: chunked\r\n\r\n0\r\na\n", "400" },
+	};
+
+	for (size_t i = 0; i < sizeof(rows) / sizeof(rows[0]); i++) {
+		char wanted[24];
+		struct peer peer;
+
+		peer_begin(&peer);
+		snprintf(wanted, sizeof(wanted), "HTTP/1.1 %s ", rows[i].status);
+		if (say(&peer, rows[i].request) != -71 || !heard(&peer, wanted))
+			fail_msg("%s wanted for %s: %.*s", rows[i].status, rows[i].request, (int)peer.out.size, (char *)peer.out.data);
+		assert_false(http1_alive(peer.http1));
+		assert_non_null(http1_fault(peer.http1)->reason);
+		peer_end(&peer);
+	}
+}
+
+static void bounds_hold(void **state)
+{
+	static char text[HTTP1_AHEAD_BYTES + 1000];
+	struct peer peer;
+
+	peer_begin(&peer);
+	say(&peer, "GET / HTTP/1.1\r\nx: ");
+	memset(text, 'y', HTTP1_HEAD_BYTES_MAX);
+	text[HTTP1_HEAD_BYTES_MAX] = 0;
+	assert_true(say(&peer, text) < 0 && heard(&peer, " 431 "));
+	peer_end(&peer);
+	peer_begin(&peer);
+	say(&peer, "GET / HTTP/1.1\r\n" HOST);
+	for (unsigned i = 0; i < STREAM_HEADERS_MAX - 1; i++)
+		say(&peer, "a: b\r\n");
+	assert_true(say(&peer, "a: b\r\n\r\n") < 0 && heard(&peer, " 431 "));
+	peer_end(&peer);
+	/* More than may wait behind an answer that has not gone. */
+	peer_begin(&peer);
+	http1_feed(peer.http1, span_text("GET /1 HTTP/1.1\r\n" HOST "\r\n"));
+	memset(text, 'y', sizeof(text));
+	assert_true(http1_feed(peer.http1, span_make(text, 1000)) == 0 && !http1_wants(peer.http1));
+	assert_true(http1_feed(peer.http1, span_make(text, sizeof(text) - 1000)) < 0);
+	peer_end(&peer);
+}
+
+static void any_split_is_the_same(void **state)
+{
+	static const char all[] =
+		"PUT /1 HTTP/1.1\r\n" HOST "Content-Length: 3\r\n\r\nabcGET /2 HTTP/1.1\r\n" HOST "\r\n"
+		"PUT /3 HTTP/1.1\r\n" HOST "Transfer-Encoding: chunked\r\n\r\n2;x=y\r\nde\r\n1\r\nf\r\n0\r\nt: u\r\n\r\n"
+		"GET /4 HTTP/1.1\r\n" HOST "Connection: close\r\n\r\nnever looked at";
+	size_t size = sizeof(all) - 1;
+	struct buffer first = { 0 };
+
+	for (size_t split = 0; split <= size; split++) {
+		size_t step = split == 0 ? size : split;
+		struct peer peer;
+
+		peer_begin(&peer);
+		for (size_t at = 0; at < size; at += step) {
+			assert_int_equal(http1_feed(peer.http1, span_make(all + at, step < size - at ? step : size - at)), 0);
+			fetch(&peer);
+		}
+		assert_int_equal(peer.closed, 4);
+		assert_true(heard(&peer, "PUT/1abc") && heard(&peer, "GET/2") && heard(&peer, "PUT/3def") && heard(&peer, "GET/4"));
+		assert_false(http1_alive(peer.http1));
+		if (split == 0) {
+			first = peer.out;
+			peer.out = (struct buffer){ 0 };
+		} else {
+			assert_true(span_equal(buffer_span(&peer.out), buffer_span(&first)));
+		}
+		peer_end(&peer);
+	}
+	buffer_fini(&first);
+}
+
+static void a_body_that_nobody_takes_stops_the_peer(void **state)
+{
+	static uint8_t body[HTTP1_WINDOW_BYTES];
+	char head[100];
+	struct peer peer;
+	size_t before;
+
+	peer_begin(&peer);
+	peer.keeps = true;
+	snprintf(head, sizeof(head), "PUT / HTTP/1.1\r\n" HOST "Content-Length: %zu\r\n\r\n", sizeof(body) + 1);
+	say(&peer, head);
+	http1_feed(peer.http1, span_make(body, sizeof(body) - 1));
+	assert_true(http1_wants(peer.http1));
+	http1_feed(peer.http1, span_make(body, 1));
+	assert_false(http1_wants(peer.http1));
+	fetch(&peer);
+	before = peer.outputs;
+	stream_consumed(peer.stream, 1);
+	assert_true(http1_wants(peer.http1) && peer.outputs == before + 1);
+	/* What its consumer keeps when it ends stops no other request. */
+	buffer_clear(&peer.answer);
+	http1_feed(peer.http1, span_make(body, 1));
+	assert_false(http1_wants(peer.http1));
+	fetch(&peer);
+	assert_true(peer.closed == 1 && http1_wants(peer.http1));
+	peer.keeps = false;
+	assert_int_equal(say(&peer, "GET /2 HTTP/1.1\r\n" HOST "\r\n"), 0);
+	assert_true(heard(&peer, "GET/2"));
+	peer_end(&peer);
+}
+
+static void who_waits_is_told_to_go_on(void **state)
+{
+	struct peer peer;
+
+	peer_begin(&peer);
+	say(&peer, "PUT / HTTP/1.1\r\n" HOST "Expect: 100-continue\r\nContent-Length: 1\r\n\r\n");
+	assert_int_equal(peer.out.size, 0);
+	stream_consumed(peer.stream, 0);
+	stream_consumed(peer.stream, 0);
+	fetch(&peer);
+	assert_true(span_is(buffer_span(&peer.out), "HTTP/1.1 100 Continue\r\n\r\n"));
+	say(&peer, "x");
+	assert_true(heard(&peer, "PUT/x") && http1_alive(peer.http1));
+	peer_end(&peer);
+	/* Who is answered first is told that nothing is read any more. */
+	peer_begin(&peer);
+	say(&peer, "PUT / HTTP/1.1\r\n" HOST "Content-Length: 1\r\n\r\n");
+	on_end(peer.stream);
+	fetch(&peer);
+	assert_true(heard(&peer, "connection: close\r\n") && !http1_alive(peer.http1) && peer.closed == 1);
+	peer_end(&peer);
+}
+
+static void it_ends_when_it_should(void **state)
+{
+	struct peer peer;
+
+	peer_begin(&peer);
+	say(&peer, "GET /1 HTTP/1.1\r\n" HOST "\r\nGET");
+	assert_true(http1_alive(peer.http1) && http1_unfinished(peer.http1) && http1_streams_count(peer.http1) == 0);
+	http1_drain(peer.http1);
+	assert_false(http1_alive(peer.http1));
+	peer_end(&peer);
+	/* One that is under way is answered first. */
+	peer_begin(&peer);
+	say(&peer, "PUT /1 HTTP/1.1\r\n" HOST "Content-Length: 1\r\n\r\n");
+	http1_drain(peer.http1);
+	assert_true(http1_alive(peer.http1));
+	say(&peer, "x");
+	assert_true(heard(&peer, "connection: close\r\n") && heard(&peer, "PUT/1x") && !http1_alive(peer.http1));
+	peer_end(&peer);
+	/* Given up by its consumer, or by the carrier. */
+	peer_begin(&peer);
+	say(&peer, "PUT /1 HTTP/1.1\r\n" HOST "Content-Length: 1\r\n\r\n");
+	stream_reset(peer.stream, 8);
+	assert_int_equal(peer.closed, 0);
+	fetch(&peer);
+	assert_true(peer.closed == 1 && peer.code == 8 && !http1_alive(peer.http1) && peer.out.size == 0);
+	peer_end(&peer);
+	peer_begin(&peer);
+	say(&peer, "PUT /1 HTTP/1.1\r\n" HOST "Content-Length: 1\r\n\r\n");
+	http1_carrier_closed(peer.http1);
+	assert_true(peer.closed == 1 && peer.code == H2_CARRIER_CLOSED);
+	peer_end(&peer);
+}
+
+static void paths_of_the_cache(void **state)
+{
+	static const struct {
+		const char *path, *instance;
+		bool good, result;
+	} rows[] = {
+		{ "/cas/" HASH, "", true, false }, { "/ac/" HASH, "", true, true }, { "/a/b/cas/" HASH, "a/b", true, false },
+		{ "/cas/ac/" HASH, "cas", true, true }, { "/cas/" HASH "0", "", false, false }, { "/cas" HASH, "", false, false },
+		{ "cas/" HASH, "", false, false }, { "//cas/" HASH, "", false, false }, { "x/cas/" HASH, "", false, false },
+		{ "/xcas/" HASH, "", false, false }, { "/" HASH, "", false, false }, { HASH, "", false, false }, { "/", "", false, false },
+		{ "/ac/ABCDEF6789abcdef0123456789abcdef0123456789abcdef0123456789abcdef", "", false, false },
+	};
+	struct cache_path path;
+
+	for (size_t i = 0; i < sizeof(rows) / sizeof(rows[0]); i++) {
+		if (cache_path_parse(&path, span_text(rows[i].path)) != rows[i].good)
+			fail_msg("%s", rows[i].path);
+		if (rows[i].good)
+			assert_true(span_is(path.instance, rows[i].instance) && path.result == rows[i].result &&
+			            path.digest.hash[1] == 0x23);
+	}
+}
+
+int main(void)
+{
+	const struct CMUnitTest tests[] = {
+		cmocka_unit_test(good_heads_are_taken),
+		cmocka_unit_test(bad_ones_are_refused_with_their_status),
+		cmocka_unit_test(bounds_hold),
+		cmocka_unit_test(any_split_is_the_same),
+		cmocka_unit_test(a_body_that_nobody_takes_stops_the_peer),
+		cmocka_unit_test(who_waits_is_told_to_go_on),
+		cmocka_unit_test(it_ends_when_it_should),
+		cmocka_unit_test(paths_of_the_cache),
+	};
+
+	return cmocka_run_group_tests(tests, NULL, NULL);
+}
