@@ -45,6 +45,7 @@ int edge_store_open(struct edge *edge, char *why, size_t why_size)
 	int r;
 
 	known_init(&edge->giver.known);
+	list_init(&edge->giver.givers);
 	sha256_init(&edge->hasher, SHA256_AUTO);
 	r = open_store(edge, why, why_size);
 	if (r == 0)

@@ -138,6 +138,7 @@ static void giver_tell_root(struct giver *giver)
 	giver_answer(giver, &response);
 	buffer_fini(&nested);
 	giver_enter(giver, GIVER_GIVEN);
+	giver->told = true;
 	giver_read_given(giver);
 	log_event(LOG_INFO, "context given", LOG_U64("entries", told.entries), LOG_U64("files", told.files),
 	          LOG_U64("files_read", told.files_read), LOG_U64("bytes_read", told.bytes_read),
@@ -203,7 +204,7 @@ static void giver_load(struct giver *giver)
 	if (!giver_push_load(giver) || giver->state != GIVER_LOADING)
 		return;
 	/* In a store this small the push itself may have to read again: then nothing else is to be held. */
-	if (giver->windowed && giver->feed == GIVER_FEED_ALL && giver_feed_pending(giver))
+	if (giver->windowed && !giver->told && giver->feed == GIVER_FEED_ALL && giver_feed_pending(giver))
 		return;
 	giver_enter(giver, GIVER_PUSHING);
 	giver_push_commit(giver);
@@ -315,6 +316,7 @@ static void giver_take_missing(struct giver *giver)
 		known_forget(giver->known);
 	giver->recipes_all = true;
 	giver->service->counters.pushes_again++;
+	giver_read_hold(giver);
 	giver_load_again(giver);
 }
 
@@ -386,6 +388,7 @@ static void giver_on_reap(struct op *op, int32_t res)
 	listing_fini(&giver->listing);
 	call_fini(&giver->gateway);
 	packet_queue_fini(&giver->answers);
+	list_remove(&giver->link);
 	free(giver);
 	service->open--;
 	session_unuse(session);
@@ -429,6 +432,7 @@ int giver_open(struct giver_service *service, struct session *session, uint32_t 
 	session_use(session);
 	service->open++;
 	service->giving++;
+	list_append(&service->givers, &giver->link);
 	service->counters.gives++;
 	pusher_warm(service->pusher);
 	return 0;

@@ -5,7 +5,7 @@
  *
  *	LISTING -> SEALING -> LOADING -> PUSHING -> GIVEN -> OVER        any -> OVER
  *	                |         ^         |         |
- *	                |         '---------'---------'  the gateway lost something, or the connection
+ *	                |         '---------'---------'  the gateway lost something, or the connection; the store is full
  *	                '-- the gateway has this very root --^
  *
  * What is known is kept as the gateway's broker keeps it (stat_memory.h): (path, size, mtime) -> content, a table for each user
@@ -47,7 +47,7 @@ struct giver_counters {
 	         files_read_again, pushes_again, files_urged;
 };
 
-/* One an edge. All but the counters and `open` is the owner's. */
+/* One an edge. All but the counters and what comes behind `givers` is the owner's. */
 struct giver_service {
 	struct cas *cas;
 	struct scope scope;
@@ -58,7 +58,8 @@ struct giver_service {
 	const char *directory;           /* where long listings go */
 	uint64_t window_bytes;           /* of contents, all calls together: read of buildx and not yet at the gateway; then buildx waits */
 	struct giver_counters counters;
-	unsigned open, giving;           /* calls; of them, those before GIVEN */
+	struct list givers;              /* calls; list_init()ed by the owner */
+	unsigned open, giving;           /* how many; of them, those before GIVEN */
 };
 
 /*

@@ -2,7 +2,7 @@
  * What is sent ahead of the root. The gateway is asked about a sample of what was read: when it lacks most, all that is read goes
  * to it at once; when it has most, nothing does, and the walk from the root down finds the rest.
  *
- *	UNDECIDED -> SAMPLE <-> NONE         SAMPLE -> ALL
+ *	UNDECIDED -> SAMPLE <-> NONE         SAMPLE -> ALL         NONE, SAMPLE -> ALL: all are read, and the store is full
  *	      '--------------------^  it knows a root of the context, and this edge nothing
  *
  * What is read is held in the store until the gateway is known, or with NONE presumed, to have it. So when the window is full
@@ -126,7 +126,7 @@ void giver_feed_note(struct giver *giver, const struct digest *blob)
 /* While files come there are samples; afterwards nobody would ask about what was presumed. */
 void giver_feed_rest(struct giver *giver)
 {
-	if (giver->state == GIVER_LISTING || giver->state >= GIVER_GIVEN || giver_feed_pending(giver) == 0)
+	if (giver->state == GIVER_LISTING || giver->told || giver_feed_pending(giver) == 0)
 		return;
 	if (giver->feed != GIVER_FEED_ALL) {
 		giver->feed = GIVER_FEED_ALL;
@@ -142,7 +142,8 @@ void giver_feed_step(struct giver *giver)
 	if (giver->stale && giver->again_count == 0 && giver->uploader && !giver->restart && !giver->uploader_closing) {
 		giver->stale = false;
 		uploader_retry(giver->uploader);
-		return;
+		if (giver->state == GIVER_OVER)
+			return;
 	}
 	confirm(giver);
 	giver_read_resume(giver);
@@ -159,5 +160,6 @@ void giver_feed_step(struct giver *giver)
 			return;
 		}
 	}
-	confirm(giver);                          /* no event comes of what was fed before */
+	confirm(giver);                          /* no event comes of what was fed before, nor to who waits for it */
+	giver_read_resume(giver);
 }

@@ -86,8 +86,10 @@ struct giver_named;
 
 struct giver {
 	struct giver_service *service;
+	struct list link;                /* service.givers */
 	struct session *session;
 	enum giver_state state;
+	bool told;                       /* the root, once */
 
 	struct call gateway, client;
 	bool gateway_closed, client_closed;
@@ -200,6 +202,8 @@ bool giver_read_done(const struct giver *giver);
 bool giver_read_again(struct giver *giver, uint32_t number);
 /* The gateway has all: of a store that is smaller nothing is held any more. */
 void giver_read_given(struct giver *giver);
+/* After that the gateway lacks something all the same: what is read again is held again. */
+void giver_read_hold(struct giver *giver);
 /* The gateway wants no more: FIN. */
 void giver_read_finish(struct giver *giver);
 /* Asks for it before all others. */

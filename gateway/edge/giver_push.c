@@ -432,14 +432,11 @@ static bool make_holders(struct giver *giver)
 }
 
 /* Any of those that hold it will do, and can still be asked for. */
-static bool read_holder_again(struct giver *giver, const struct digest *digest)
+static bool ask_holders(struct giver *giver, const struct digest *digest)
 {
 	struct holder wanted = { .key = key_of(digest) };
-	const struct holder *found, *end;
+	const struct holder *found, *end = giver->holders + giver->holders_count;
 
-	if (!make_holders(giver))
-		return false;
-	end = giver->holders + giver->holders_count;
 	found = bsearch(&wanted, giver->holders, giver->holders_count, sizeof(*giver->holders), by_key);
 	while (found && found > giver->holders && found[-1].key == wanted.key)
 		found--;
@@ -447,6 +444,14 @@ static bool read_holder_again(struct giver *giver, const struct digest *digest)
 		if (giver_read_again(giver, found->number))
 			return true;
 	return false;
+}
+
+/* While names still come, the list of before mostly does. */
+static bool read_holder_again(struct giver *giver, const struct digest *digest)
+{
+	if (giver->holders && ask_holders(giver, digest))
+		return true;
+	return make_holders(giver) && ask_holders(giver, digest);
 }
 
 static void uploader_on_stale(struct uploader *uploader, const struct digest *digests, size_t count, const char *why)
@@ -494,6 +499,7 @@ static void giver_count_push(struct giver *giver)
 
 void giver_push_restart(struct giver *giver)
 {
+	giver_count_push(giver);                 /* a push that is cut short is not told as done */
 	giver->restart = true;
 	giver->service->counters.pushes_again++;
 	uploader_close(giver->uploader);
@@ -536,7 +542,7 @@ static void uploader_on_closed(void *owner)
 	bool again = giver->restart && giver->state != GIVER_OVER;
 
 	giver->uploader = NULL;
-	giver->restart = giver->uploader_closing = false;
+	giver->restart = giver->uploader_closing = giver->stale = false;
 	giver->sent_counted = giver->asked_counted = 0;
 	giver->fed = giver->confirmed;
 	giver->fed_count = giver->stored_count = 0;

@@ -10,6 +10,7 @@
 #include "gateway/broker/diffcopy_head.h"
 
 #define MESSAGE_BYTES_MAX (4u << 20)             /* fsutil's DATA has 32 KiB, a STAT's xattrs a few */
+#define ASKED_BYTES_MAX   (1ull << 40)           /* that a file is taken for */
 
 static struct fetch *fetch_of(const struct giver *giver, uint32_t number)
 {
@@ -56,11 +57,19 @@ static uint64_t window_bytes(const struct giver *giver)
 
 static void fetches_start(struct giver *giver);
 
+/* The sum of all does not wrap, whatever a STAT says. */
+static uint64_t asked_size(const struct fetch *fetch)
+{
+	uint64_t size = listing_at(&fetch->giver->listing, fetch->number)->size;
+
+	return size < ASKED_BYTES_MAX ? size : ASKED_BYTES_MAX;
+}
+
 /* All that was asked for has come, or it does not count any more. */
 static void fetch_came(struct fetch *fetch)
 {
 	if (fetch->storing)
-		fetch->giver->asked_bytes -= listing_at(&fetch->giver->listing, fetch->number)->size;
+		fetch->giver->asked_bytes -= asked_size(fetch);
 	fetch->storing = false;
 }
 
@@ -112,7 +121,7 @@ static void fetch_request(struct fetch *fetch)
 	giver_bases_begin(fetch, buffer_span(&path));
 	buffer_fini(&path);
 	fetch->requested = fetch->storing = true;
-	giver->asked_bytes += listing_at(&giver->listing, fetch->number)->size;
+	giver->asked_bytes += asked_size(fetch);
 	giver->files_read++;
 	giver->service->counters.files_read++;
 	ingest_file_begin(giver->ingest, &fetch->file, listing_at(&giver->listing, fetch->number)->size);
@@ -349,7 +358,8 @@ static void lots_turn(struct giver *giver)
 		store_hold_release(giver->hold_before);
 		giver->hold_before = NULL;
 	}
-	if (!giver->windowed || giver->hold_before || giver->lot_bytes <= (giver->pressed ? 0 : window_bytes(giver) / 4))
+	if (!giver->windowed || !giver->hold || giver->hold_before ||
+	    giver->lot_bytes <= (giver->pressed ? 0 : window_bytes(giver) / 4))
 		return;
 	next = store_hold_create(giver->service->cas->store, &giver->service->scope);
 	if (!next)
@@ -457,16 +467,27 @@ static void ingest_on_put(struct ingest *ingest, const struct store_item *items,
 		giver_wake(giver);
 }
 
-/* All goes to the gateway now; what is there need not be held. */
-static void ingest_on_full(struct ingest *ingest)
+static void press(struct giver *giver)
 {
-	struct giver *giver = ingest_owner(ingest);
-
-	giver->windowed = giver->pressed = true;
 	if (giver->state == GIVER_OVER)
 		return;
+	giver->windowed = true;
+	if (giver->state == GIVER_GIVEN) {
+		giver_read_given(giver);
+		return;
+	}
+	giver->pressed = true;
 	giver_feed_rest(giver);
 	giver_wake(giver);
+}
+
+/* Whoever holds it: all goes to the gateway now, and what is there need not be held. */
+static void ingest_on_full(struct ingest *ingest)
+{
+	struct giver *full = ingest_owner(ingest);
+
+	list_for_each(link, &full->service->givers)
+		press(container_of(link, struct giver, link));
 }
 
 static const struct ingest_events ingest_events = {
@@ -566,6 +587,16 @@ void giver_read_given(struct giver *giver)
 	store_hold_release(giver->hold);
 	store_hold_release(giver->hold_before);
 	giver->hold = giver->hold_before = NULL;
+	giver->lot_bytes = 0;
+	giver->pressed = false;
+}
+
+void giver_read_hold(struct giver *giver)
+{
+	if (giver->hold)
+		return;
+	giver->hold = store_hold_create(giver->service->cas->store, &giver->service->scope);
+	ingest_set_hold(giver->ingest, giver->hold);     /* without memory it may be lost, and is read again */
 }
 
 void giver_read_finish(struct giver *giver)

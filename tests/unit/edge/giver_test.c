@@ -403,6 +403,23 @@ static void a_full_window_is_no_reason_to_ask_about_all(void **state)
 	assert_committed(&other);
 }
 
+/* All was touched: it is read again, and nothing of it is new. No answer of the gateway's wakes who waits for the window. */
+static void what_is_known_does_not_fill_the_window(void **state)
+{
+	struct give first, touched;
+	uint64_t sent;
+
+	rig_tree_make(&tree, 1000, 19);
+	first = give_once(&tree, NULL, &sent);
+	service.window_bytes = 1 << 20;
+	for (uint32_t i = 0; i < tree.count; i++)
+		tree.files[i].mtime_ns++;
+	touched = give_once(&tree, &first.root, &sent);
+	assert_int_equal(sent, tree_bytes());
+	assert_true(digest_equal(&first.root, &touched.root));
+	assert_int_equal(touched.told.bytes_sent, 0);
+}
+
 static void a_file_is_read_once(void **state)
 {
 	struct rig_client *clients[3];
@@ -727,6 +744,7 @@ static int setup(void **state)
 		.window_bytes = 64u << 20,
 	};
 	known_init(&service.known);
+	list_init(&service.givers);
 	return 0;
 }
 
@@ -754,6 +772,7 @@ int main(int argc, char **argv)
 		TEST(what_others_pushed_is_not_asked_about),
 		TEST(what_was_edited_is_told_by_what_it_was),
 		TEST(a_full_window_is_no_reason_to_ask_about_all),
+		TEST(what_is_known_does_not_fill_the_window),
 		TEST(a_file_is_read_once),
 		TEST(times_of_some),
 		TEST(times_may_be_distrusted),
