@@ -239,7 +239,7 @@ const struct counter counter_table[] = {
 	  REAPI(results_stored) },
 	{ "sluice_reapi_splits_total", COUNTER_TOTAL, "calls", "blobs split into their chunks", NULL, REAPI(splits) },
 	{ "sluice_reapi_splices_total", COUNTER_TOTAL, "calls", "blobs put together from chunks", NULL, REAPI(splices) },
-	{ "sluice_http_requests_total", COUNTER_TOTAL, "requests", "requests of HTTP cache clients, over HTTP/1.1 and HTTP/2", NULL,
+	{ "sluice_http_requests_total", COUNTER_TOTAL, "requests", "requests of HTTP cache clients", NULL,
 	  REAPI(web_requests) },
 	{ "sluice_http_refused_total", COUNTER_TOTAL, "requests", "of these, refused before their body: credential, right, path or length",
 	  "the clients were told why", REAPI(web_refused) },
