@@ -1,6 +1,8 @@
 /* From an action's digest to the key of its result. */
 #include "gateway/pool/action_key.h"
 
+#include <errno.h>
+
 #include "gateway/pool/execute.h"
 
 #define ACTION_KEY_TAG "sluice action cache 1"
@@ -30,6 +32,14 @@ static void not_known(struct action_key *key)
 	key->fn(key);
 }
 
+/* Whether it is there to be read. One that is longer than what is run here never ran. */
+static bool take_part(struct action_key *key, const struct blob_get *get)
+{
+	if (get->result < 0 && get->result != -EMSGSIZE)
+		key->result = get->result;
+	return get->result == STORE_OK;
+}
+
 static void on_resolved(struct pool_resolve *resolve)
 {
 	struct action_key *key = container_of(resolve, struct action_key, resolve);
@@ -47,7 +57,7 @@ static void on_command(struct blob_get *get)
 	struct action_key *key = container_of(get, struct action_key, blobs[1]);
 	size_t size;
 
-	if (get->result != STORE_OK || task_take_command(&key->task, get->blob) || key->task.image.size > sizeof(key->image)) {
+	if (!take_part(key, get) || task_take_command(&key->task, get->blob) || key->task.image.size > sizeof(key->image)) {
 		not_known(key);
 		return;
 	}
@@ -73,7 +83,7 @@ static void on_action(struct blob_get *get)
 	struct action_key *key = container_of(get, struct action_key, blobs[0]);
 
 	/* What is not to be kept never was. */
-	if (get->result != STORE_OK || task_take_action(&key->task, get->blob) || key->task.do_not_cache)
+	if (!take_part(key, get) || task_take_action(&key->task, get->blob) || key->task.do_not_cache)
 		not_known(key);
 	else
 		read_part(key, &key->blobs[1], &key->task.command_digest, on_command);

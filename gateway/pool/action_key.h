@@ -1,7 +1,7 @@
 /*
  * action_key: under which key the result of an action that ran here is kept: SHA-256 over its digest and the environment that
  * it would meet. From the digest alone, for who asks for a result without asking for a run: the image stands in the Action and
- * its Command, which are in the store when it ever ran here.
+ * its Command, which were in the store when it ran here, and may have been evicted since.
  *
  *	read the ACTION -> read the COMMAND -> ask the executor host for the ENVIRONMENT
  */
@@ -20,7 +20,12 @@ struct action_key {
 	struct scope scope;
 	struct digest action;
 	void (*fn)(struct action_key *key);
-	bool known;                      /* false: no result that was made here can be this action's */
+	int result;                      /* 0, or -errno: the store failed, and it is not known whether there is a key */
+	/*
+	 * False: none is found. It never ran here, is not to be kept, its Action or its Command have been evicted, or the host
+	 * does not say what it would meet.
+	 */
+	bool known;
 	uint8_t key[SHA256_BYTES];
 	/* The rest is action_key's. */
 	struct blob_get blobs[2];        /* the Action and the Command, until the image is known */

@@ -51,7 +51,9 @@ static void get_on_key(struct action_key *key)
 	struct get_result *get = container_of(key, struct get_result, key);
 	struct reapi *reapi = get->rpc.reapi;
 
-	if (key->known) {
+	if (key->result < 0) {
+		rpc_fail_store(&get->rpc, key->result);
+	} else if (key->known) {
 		get->note = (struct store_note){ .scope = get->rpc.scope, .key_size = sizeof(key->key), .fn = get_on_note };
 		memcpy(get->note.key, key->key, sizeof(key->key));
 		store_note_get(reapi->cas->store, &get->note);
@@ -139,6 +141,10 @@ static void get_on_result(struct blob_get *blob)
 {
 	struct get_result *get = container_of(blob, struct get_result, get);
 
+	if (blob->result < 0 && blob->result != -EMSGSIZE) {
+		rpc_fail_store(&get->rpc, blob->result);
+		return;
+	}
 	if (blob->result != STORE_OK) {
 		get_miss(get);
 		return;

@@ -6,6 +6,7 @@
  * cancelled by its name. And each way in which it goes wrong: the slot dies, the host dies, the caller leaves, breaks
  * off or does not read, the queue is full, the gateway is told to stop.
  */
+#include <errno.h>
 #include <setjmp.h>
 #include <stdarg.h>
 #include <pthread.h>
@@ -287,6 +288,67 @@ static void what_ran_is_found_by_its_action(void **state)
 	wait_for((struct gauges){ .slots = 1 });
 	expect_result(client, &failing, 0, NULL);
 	client_close(other);
+}
+
+/* The index fails for look-ups of `broken`; it is the gateway's thread that sets it and looks. */
+static struct digest broken;
+static struct index_engine index_breaking;
+
+static void breaking_get(struct index *index, struct index_get *get)
+{
+	if (get->table == INDEX_BLOBS && memcmp(get->keys, broken.hash, sizeof(broken.hash)) == 0) {
+		get->result = -EIO;
+		get->fn(get);
+	} else {
+		index_lmdb.get(index, get);
+	}
+}
+
+static void break_index(struct gateway_parts *parts, void *context)
+{
+	broken = *(const struct digest *)context;
+}
+
+static int setup_breaking(void **state)
+{
+	broken = (struct digest){ 0 };
+	index_breaking = index_lmdb;
+	index_breaking.get = breaking_get;
+	return setup_with(0, &index_breaking);
+}
+
+static void expect_failure(const struct digest *action, struct digest unreadable)
+{
+	struct client_call *call;
+	struct span message;
+	const char *text;
+
+	gateway_thread_call(gateway, break_index, &unreadable);
+	call = result_ask(client, action, "");
+	assert_int_equal(client_receive(call, &message, UINT64_MAX), CLIENT_END);
+	assert_int_equal(client_call_status(call, &text), GRPC_UNAVAILABLE);
+	assert_non_null(strstr(text, "disk"));
+	client_call_close(call);
+	gateway_thread_call(gateway, break_index, &(struct digest){ 0 });
+}
+
+/* A disk that fails is no answer to whether there is a result. */
+static void a_failure_of_the_store_is_no_miss(void **state)
+{
+	struct digest action = action_upload(client, "read", NULL);
+	struct reapi_action_result brought = { .stdout_raw = span_text("brought\n") };
+	uint8_t storage[512];
+	struct buffer command = buffer_over(storage, 256), result = buffer_over(storage + 256, 256);
+
+	pb_put_bytes_always(&command, 1, span_text("read"));
+	message_encode(&reapi_action_result_type, &result, &brought);
+	run(client, &action, 1, "yes\n", 0);
+	expect_failure(&action, action);
+	expect_failure(&action, digest_of(buffer_span(&command)));
+	expect_result(client, &action, 1, "yes\n");
+	bring_result(&action, "brought\n");
+	expect_failure(&action, digest_of(buffer_span(&result)));
+	expect_result(client, &action, 0, "brought\n");
 }
 
 static int check_blob(void *context, size_t index, struct span blob)
@@ -1147,6 +1209,7 @@ int main(void)
 		cmocka_unit_test_setup_teardown(output_comes_and_then_the_result, setup, teardown),
 		cmocka_unit_test_setup_teardown(success_is_cached_and_only_where_it_holds, setup, teardown),
 		cmocka_unit_test_setup_teardown(what_ran_is_found_by_its_action, setup, teardown),
+		cmocka_unit_test_setup_teardown(a_failure_of_the_store_is_no_miss, setup_breaking, teardown),
 		cmocka_unit_test_setup_teardown(long_output_is_a_blob, setup, teardown),
 		cmocka_unit_test_setup_teardown(a_result_whose_output_is_gone_is_no_hit, setup, teardown),
 		cmocka_unit_test_setup_teardown(a_result_whose_stdout_is_gone_is_no_hit, setup, teardown),
