@@ -19,11 +19,12 @@ struct action_key {
 	struct pool *pool;
 	struct scope scope;
 	struct digest action;
+	uint64_t deadline_ns;            /* of the ring's clock: the host is waited for no longer, nor asked after */
 	void (*fn)(struct action_key *key);
 	int result;                      /* 0, or -errno: the store failed, and it is not known whether there is a key */
 	/*
 	 * False: none is found. It never ran here, is not to be kept, its Action or its Command have been evicted, or the host
-	 * does not say what it would meet.
+	 * does not say in time what it would meet.
 	 */
 	bool known;
 	uint8_t key[SHA256_BYTES];
@@ -32,9 +33,10 @@ struct action_key {
 	struct task task;
 	char image[ACTION_KEY_IMAGE_MAX];
 	struct pool_resolve resolve;
+	struct op timer;                 /* in flight while the host is asked */
 };
 
-/* The first five fields are the caller's, the rest zero. `fn` comes inline or later; no cancel, and nothing is to be freed. */
+/* The first six fields are the caller's, the rest zero. `fn` comes inline or later; no cancel, and nothing is to be freed. */
 void action_key_find(struct action_key *key);
 
 /* What it is made of. */

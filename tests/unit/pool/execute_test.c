@@ -290,6 +290,93 @@ static void what_ran_is_found_by_its_action(void **state)
 	client_close(other);
 }
 
+static void short_key_wait(struct gateway_parts *parts, void *context)
+{
+	parts->reapi.keys.max = 1;
+	parts->reapi.key_wait_ns = 50000000;
+}
+
+static void usual_key_wait(struct gateway_parts *parts, void *context)
+{
+	parts->reapi.key_wait_ns = REAPI_KEY_WAIT_NS;
+}
+
+static bool host_is_gone(struct gateway_parts *parts, void *context)
+{
+	char why[256];
+
+	return pool_ready(parts->pool, why, sizeof(why)) != GRPC_OK;
+}
+
+/* A host that is there and says nothing: neither who asks it nor who waits behind him waits for ever. */
+static void a_silent_host_is_waited_for_so_long(void **state)
+{
+	struct digest action = action_upload(client, "silence", NULL);
+	struct client_call *calls[4];
+
+	run(client, &action, 1, "yes\n", 0);
+	gateway_thread_call(gateway, short_key_wait, NULL);
+	for (int i = 0; i < 4; i++)
+		calls[i] = result_ask(client, &action, "");
+	for (int i = 0; i < 4; i++)
+		result_expect(calls[i], NULL);
+	gateway_thread_call(gateway, usual_key_wait, NULL);
+	stand_in_resolve(control, 2, NULL);      /* to nobody any more */
+	stand_in_lose(control);
+	gateway_thread_until(gateway, host_is_gone, NULL);
+	control = stand_in_attach(gateway, 0);   /* that was asked nothing yet */
+	expect_result(client, &action, 1, "yes\n");
+}
+
+static bool nobody_waits_behind(struct gateway_parts *parts, void *context)
+{
+	return list_empty(&parts->reapi.keys.waiting);
+}
+
+static bool one_waits_behind(struct gateway_parts *parts, void *context)
+{
+	return !nobody_waits_behind(parts, context);
+}
+
+static void count_connections(struct gateway_parts *parts, void *context)
+{
+	struct server_status status;
+
+	server_status(parts->server, &status);
+	*(uint64_t *)context = status.connections;
+}
+
+static bool one_has_left(struct gateway_parts *parts, void *context)
+{
+	uint64_t now;
+
+	count_connections(parts, &now);
+	return now < *(const uint64_t *)context;
+}
+
+/* Who waits for his turn and goes away is not asked for: the host would be asked once more, by nobody. */
+static void who_has_left_takes_no_turn(void **state)
+{
+	struct client *lazy = gateway_thread_client(gateway, NULL);
+	struct digest action = action_upload(client, "leave", NULL);
+	struct client_call *first, *left;
+	uint64_t connections;
+
+	run(client, &action, 1, "yes\n", 0);
+	gateway_thread_call(gateway, one_key_at_a_time, NULL);
+	first = result_ask(client, &action, "");
+	left = result_ask(lazy, &action, "");
+	gateway_thread_until(gateway, one_waits_behind, NULL);
+	gateway_thread_call(gateway, count_connections, &connections);
+	client_call_close(left);
+	client_close(lazy);
+	gateway_thread_until(gateway, one_has_left, &connections);
+	stand_in_resolve(control, 1, NULL);
+	result_expect(first, "yes\n");
+	gateway_thread_until(gateway, nobody_waits_behind, NULL);
+	expect_result(client, &action, 1, "yes\n");
+}
+
 /* The index fails for look-ups of `broken`; it is the gateway's thread that sets it and looks. */
 static struct digest broken;
 static struct index_engine index_breaking;
@@ -1209,6 +1296,8 @@ int main(void)
 		cmocka_unit_test_setup_teardown(output_comes_and_then_the_result, setup, teardown),
 		cmocka_unit_test_setup_teardown(success_is_cached_and_only_where_it_holds, setup, teardown),
 		cmocka_unit_test_setup_teardown(what_ran_is_found_by_its_action, setup, teardown),
+		cmocka_unit_test_setup_teardown(a_silent_host_is_waited_for_so_long, setup, teardown),
+		cmocka_unit_test_setup_teardown(who_has_left_takes_no_turn, setup, teardown),
 		cmocka_unit_test_setup_teardown(a_failure_of_the_store_is_no_miss, setup_breaking, teardown),
 		cmocka_unit_test_setup_teardown(long_output_is_a_blob, setup, teardown),
 		cmocka_unit_test_setup_teardown(a_result_whose_output_is_gone_is_no_hit, setup, teardown),
