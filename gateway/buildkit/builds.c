@@ -125,8 +125,8 @@ void builds_leave_ref(struct buildkit_call *solve)
 	struct buildkit *buildkit = solve->binding->buildkit;
 
 	if (solve->has_ref)
-		refs_take(&buildkit->refs, solve->binding->tenant, solve->ref, solve->build->executor,
-		          ring_now_ns(buildkit->ring) + REFS_KEPT_NS);
+		refs_leave(&buildkit->refs, solve->binding->tenant, solve->ref, solve->build->executor,
+		           ring_now_ns(buildkit->ring) + REFS_KEPT_NS);
 	solve->has_ref = false;
 }
 
@@ -147,8 +147,7 @@ void builds_run(struct buildkit_call *solve)
 	builds_leave_ref(solve);
 	snprintf(build->executor, sizeof(build->executor), "%s", binding->uplink->executor);
 	refs_remember(&binding->buildkit->refs, binding->tenant, solve->ref, build->executor);
-	refs_take(&binding->buildkit->refs, binding->tenant, solve->ref, build->executor, UINT64_MAX);
-	solve->has_ref = true;
+	solve->has_ref = refs_take(&binding->buildkit->refs, binding->tenant, solve->ref, build->executor);
 }
 
 void builds_answered(struct buildkit_call *solve, enum grpc_status status, struct span text)

@@ -4,6 +4,8 @@
 #include <stdio.h>
 #include <stdlib.h>
 
+#include "gateway/base/check.h"
+
 /* FNV-1a; a table of the tenant's own refs is nothing to attack. */
 static uint64_t mix(uint64_t hash, const char *text)
 {
@@ -42,6 +44,24 @@ static struct ref_entry *refs_entry(const struct refs *refs, const char *tenant,
 	return last;
 }
 
+/* The one that came first of those that no build runs of, unless there is room. NULL: one runs of each. */
+static struct ref_entry *refs_make(struct refs *refs)
+{
+	struct ref_entry *entry;
+
+	for (uint32_t i = 0; i < REFS_MAX; i++) {
+		entry = &refs->entries[refs->next];
+		refs->next = (refs->next + 1) % REFS_MAX;
+		if (entry->takers)
+			continue;
+		if (refs->count < REFS_MAX)
+			refs->count++;
+		*entry = (struct ref_entry){ 0 };
+		return entry;
+	}
+	return NULL;
+}
+
 void refs_remember(struct refs *refs, const char *tenant, const char *ref, const char *executor)
 {
 	struct ref_entry *entry;
@@ -54,11 +74,9 @@ void refs_remember(struct refs *refs, const char *tenant, const char *ref, const
 		return;
 	entry = refs_entry(refs, tenant, ref, executor);
 	if (!entry) {
-		entry = &refs->entries[refs->next];
-		refs->next = (refs->next + 1) % REFS_MAX;
-		if (refs->count < REFS_MAX)
-			refs->count++;
-		*entry = (struct ref_entry){ 0 };
+		entry = refs_make(refs);
+		if (!entry)
+			return;
 		refs->keys[entry - refs->entries] = refs_hash(tenant, ref);
 		snprintf(entry->ref, sizeof(entry->ref), "%s", ref);
 		snprintf(entry->executor, sizeof(entry->executor), "%s", executor);
@@ -66,19 +84,30 @@ void refs_remember(struct refs *refs, const char *tenant, const char *ref, const
 	entry->remembered = ++refs->remembered;
 }
 
-void refs_take(struct refs *refs, const char *tenant, const char *ref, const char *executor, uint64_t until_ns)
+bool refs_take(struct refs *refs, const char *tenant, const char *ref, const char *executor)
 {
 	struct ref_entry *entry = refs_entry(refs, tenant, ref, executor);
 
 	if (entry)
-		entry->taken_until_ns = until_ns;
+		entry->takers++;
+	return entry;
+}
+
+void refs_leave(struct refs *refs, const char *tenant, const char *ref, const char *executor, uint64_t kept_until_ns)
+{
+	struct ref_entry *entry = refs_entry(refs, tenant, ref, executor);
+
+	CHECK(entry);
+	CHECK(entry->takers > 0);
+	if (--entry->takers == 0)
+		entry->kept_until_ns = kept_until_ns;
 }
 
 bool refs_taken(const struct refs *refs, const char *tenant, const char *ref, const char *executor, uint64_t now_ns)
 {
 	const struct ref_entry *entry = refs_entry(refs, tenant, ref, executor);
 
-	return entry && entry->taken_until_ns > now_ns;
+	return entry && (entry->takers > 0 || entry->kept_until_ns > now_ns);
 }
 
 const char *refs_find(const struct refs *refs, const char *tenant, const char *ref)
