@@ -15,7 +15,8 @@
  * EXECUTORS_SET_KEPT health intervals: then the next one that is heard of defines it anew.
  *
  * Placement: the executor that last built for the same affinity when it has a free slot, else the least loaded one of
- * the tenant. Nobody waits while holding: a binding that has a lease takes further slots at its own executor at once
+ * the tenant. One that does not suit a lease (below) is taken for it only when no other has room, and keeps the affinity
+ * when another is taken. Nobody waits while holding: a binding that has a lease takes further slots at its own executor at once
  * (lease_grow), even beyond its slots.
  */
 #pragma once

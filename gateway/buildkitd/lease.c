@@ -90,6 +90,14 @@ static void lease_refuse(struct executors *executors, struct lease *lease, const
 	lease->on_refused(lease, why);
 }
 
+/* It comes elsewhere for what it is, not for what is there: the next one of its affinity is better off at the warm one. */
+static bool lease_strays(const struct lease *lease, const struct executor *executor)
+{
+	const struct executor *warm = affinities_get(&executor->executors->affinities, lease->affinity);
+
+	return warm && warm != executor && warm->state == EXECUTOR_READY && !lease_suits(lease, warm);
+}
+
 static void lease_grant(struct lease *lease, struct executor *executor)
 {
 	struct executors *executors = executor->executors;
@@ -104,7 +112,7 @@ static void lease_grant(struct lease *lease, struct executor *executor)
 	executor->slots_busy++;
 	executor->tenant->granted_count++;
 	executors->leases_total++;
-	if (lease->affinity)
+	if (lease->affinity && !lease_strays(lease, executor))
 		affinities_set(&executors->affinities, lease->affinity, executor);
 	lease->on_granted(lease);
 }
