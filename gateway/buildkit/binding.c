@@ -460,10 +460,11 @@ static bool binding_is_there(const struct binding *binding)
 /* To an executor where its Refs are free. */
 static void binding_move(struct binding *binding)
 {
+	const struct executor *avoid = binding->lease.avoid;
 	uint64_t affinity = binding->lease.affinity;
 
 	binding_unbind(binding);
-	binding_request(binding, affinity, NULL);
+	binding_request(binding, affinity, avoid);
 }
 
 static void binding_bound(struct binding *binding)

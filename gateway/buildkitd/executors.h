@@ -159,7 +159,10 @@ void lease_request(struct executors *executors, struct lease *lease);
 /* One more build, or one fewer, on a granted lease. Never waits. The last slot leaves with lease_release(). */
 void lease_grow(struct lease *lease);
 void lease_shrink(struct lease *lease);
-/* Its executor does not suit it, and one that does has room now: released and requested again, it comes there. */
+/*
+ * Its executor does not suit it, and one that does, and is not to be avoided, has room now: released and requested again as
+ * it was, it comes there.
+ */
 bool lease_is_misplaced(const struct lease *lease);
 /* Waiting or granted, or neither: no event comes any more. */
 void lease_release(struct lease *lease);

@@ -372,7 +372,8 @@ bool lease_is_misplaced(const struct lease *lease)
 	list_for_each(link, &lease->home->executors->all) {
 		const struct executor *executor = container_of(link, struct executor, link);
 
-		if (executor->tenant == lease->home && executor != lease->executor && has_room(executor) && lease_suits(lease, executor))
+		if (executor->tenant == lease->home && executor != lease->executor && executor != lease->avoid && has_room(executor) &&
+		    lease_suits(lease, executor))
 			return true;
 	}
 	return false;

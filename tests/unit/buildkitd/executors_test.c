@@ -612,6 +612,28 @@ static void who_suits_elsewhere_warms_nothing(void **state)
 	end(fixture);
 }
 
+/* What suits nobody where he is moves nobody to where he came from. */
+static void who_avoids_does_not_move_back(void **state)
+{
+	struct fixture *fixture = begin(state);
+	struct holder *holder;
+
+	add_ready(fixture, 0, "acme", 4);
+	add_ready(fixture, 1, "acme", 4);
+	holder = prepare(fixture, 0, "acme", (uintptr_t)fixture->executor[1]);
+	holder->lease.suits = suits_all_but;
+	holder->lease.avoid = fixture->executor[0];
+	lease_request(fixture->executors, &holder->lease);
+	assert_true(has(fixture, holder, 1));
+	assert_false(lease_is_misplaced(&holder->lease));
+	add_ready(fixture, 2, "acme", 4);
+	assert_true(lease_is_misplaced(&holder->lease));
+	lease_release(&holder->lease);
+	lease_request(fixture->executors, &holder->lease);
+	assert_true(has(fixture, holder, 2));
+	end(fixture);
+}
+
 static void slots_grow_and_shrink(void **state)
 {
 	struct fixture *fixture = begin(state);
@@ -1125,6 +1147,7 @@ int main(void)
 		BOTH(who_avoids_waits_for_another),
 		BOTH(what_suits_is_preferred),
 		BOTH(who_suits_elsewhere_warms_nothing),
+		BOTH(who_avoids_does_not_move_back),
 		BOTH(slots_grow_and_shrink),
 		BOTH(no_tenant_gets_anothers),
 		BOTH(positions_are_told),
