@@ -22,26 +22,30 @@ static bool lease_suits(const struct lease *lease, const struct executor *execut
 	return !lease->suits || lease->suits(lease, executor);
 }
 
-/* Of two that have room. */
-static bool lease_prefers(const struct lease *lease, const struct executor *warm, const struct executor *one,
-                          const struct executor *other)
-{
-	bool suits = lease_suits(lease, one);
+/* One that has room. */
+struct candidate {
+	struct executor *executor;       /* NULL: none */
+	bool suits;
+};
 
-	if (suits != lease_suits(lease, other))
-		return suits;
-	return other != warm && (one == warm || less_loaded(one, other));
+static bool is_better(struct candidate one, struct candidate other, const struct executor *warm)
+{
+	if (!other.executor || one.suits != other.suits)
+		return !other.executor || one.suits;
+	return other.executor != warm && (one.executor == warm || less_loaded(one.executor, other.executor));
 }
 
 static struct executor *lease_place(const struct lease *lease)
 {
 	struct executors *executors = lease->home->executors;
 	const struct executor *warm = lease->affinity ? affinities_get(&executors->affinities, lease->affinity) : NULL;
-	struct executor *best = NULL, *avoided = NULL;
+	struct candidate best = { 0 };
+	struct executor *avoided = NULL;
 	bool others_ready = false;
 
 	list_for_each(link, &executors->all) {
 		struct executor *executor = container_of(link, struct executor, link);
+		struct candidate candidate = { .executor = executor };
 
 		if (executor->tenant != lease->home)
 			continue;
@@ -49,12 +53,15 @@ static struct executor *lease_place(const struct lease *lease)
 			others_ready = true;
 		if (!has_room(executor))
 			continue;
-		if (executor == lease->avoid)
+		if (executor == lease->avoid) {
 			avoided = executor;
-		else if (!best || lease_prefers(lease, warm, executor, best))
-			best = executor;
+			continue;
+		}
+		candidate.suits = lease_suits(lease, executor);
+		if (is_better(candidate, best, warm))
+			best = candidate;
 	}
-	return best ? best : others_ready ? NULL : avoided;
+	return best.executor ? best.executor : others_ready ? NULL : avoided;
 }
 
 /* ---- the queue ---- */
