@@ -28,36 +28,54 @@ void refs_fini(struct refs *refs)
 	*refs = (struct refs){ 0 };
 }
 
+static uint16_t *bucket_of(const struct refs *refs, uint64_t key)
+{
+	return (uint16_t *)&refs->buckets[key % REFS_BUCKETS];
+}
+
 /* `executor` NULL: whichever was remembered last. */
 static struct ref_entry *refs_entry(const struct refs *refs, const char *tenant, const char *ref, const char *executor)
 {
 	uint64_t key = refs_hash(tenant, ref);
 	struct ref_entry *last = NULL;
 
-	for (uint32_t i = 0; i < refs->count && ref[0]; i++) {
-		struct ref_entry *entry = &refs->entries[i];
+	for (uint16_t place = ref[0] ? *bucket_of(refs, key) : 0; place; place = refs->following[place - 1]) {
+		struct ref_entry *entry = &refs->entries[place - 1];
 
-		if (refs->keys[i] == key && strcmp(entry->ref, ref) == 0 && (!executor || strcmp(entry->executor, executor) == 0) &&
+		if (refs->keys[place - 1] == key && strcmp(entry->ref, ref) == 0 && (!executor || strcmp(entry->executor, executor) == 0) &&
 		    (!last || entry->remembered > last->remembered))
 			last = entry;
 	}
 	return last;
 }
 
-/* The one that came first of those that no build runs of, unless there is room. NULL: one runs of each. */
-static struct ref_entry *refs_make(struct refs *refs)
+static void refs_forget(struct refs *refs, uint32_t index)
 {
-	struct ref_entry *entry;
+	uint16_t *at = bucket_of(refs, refs->keys[index]);
 
+	while (*at != index + 1)
+		at = &refs->following[*at - 1];
+	*at = refs->following[index];
+}
+
+/* In the place of the one that came first of those that no build runs of, unless there is room. NULL: one runs of each. */
+static struct ref_entry *refs_make(struct refs *refs, uint64_t key)
+{
 	for (uint32_t i = 0; i < REFS_MAX; i++) {
-		entry = &refs->entries[refs->next];
+		uint32_t index = refs->next;
+
 		refs->next = (refs->next + 1) % REFS_MAX;
-		if (entry->takers)
+		if (refs->entries[index].takers)
 			continue;
-		if (refs->count < REFS_MAX)
+		if (index < refs->count)
+			refs_forget(refs, index);
+		else
 			refs->count++;
-		*entry = (struct ref_entry){ 0 };
-		return entry;
+		refs->entries[index] = (struct ref_entry){ 0 };
+		refs->keys[index] = key;
+		refs->following[index] = *bucket_of(refs, key);
+		*bucket_of(refs, key) = (uint16_t)(index + 1);
+		return &refs->entries[index];
 	}
 	return NULL;
 }
@@ -74,10 +92,9 @@ void refs_remember(struct refs *refs, const char *tenant, const char *ref, const
 		return;
 	entry = refs_entry(refs, tenant, ref, executor);
 	if (!entry) {
-		entry = refs_make(refs);
+		entry = refs_make(refs, refs_hash(tenant, ref));
 		if (!entry)
 			return;
-		refs->keys[entry - refs->entries] = refs_hash(tenant, ref);
 		snprintf(entry->ref, sizeof(entry->ref), "%s", ref);
 		snprintf(entry->executor, sizeof(entry->executor), "%s", executor);
 	}

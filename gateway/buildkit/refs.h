@@ -14,6 +14,7 @@
  * build runs of; while one runs of each, no further one is remembered.
  */
 #define REFS_MAX 4096
+#define REFS_BUCKETS 8192
 
 struct ref_entry {
 	char ref[BUILD_ID_MAX];
@@ -25,7 +26,9 @@ struct ref_entry {
 
 struct refs {
 	struct ref_entry *entries;       /* REFS_MAX of them, from the first on */
-	uint64_t keys[REFS_MAX];         /* theirs, of tenant and Ref: close together, as each build looks through them often */
+	uint64_t keys[REFS_MAX];         /* theirs, of tenant and Ref */
+	/* Each place is an index and one, 0: none. Looked into often: for each executor that a build may be placed at. */
+	uint16_t buckets[REFS_BUCKETS], following[REFS_MAX];
 	uint32_t count, next;
 	uint64_t remembered;
 };

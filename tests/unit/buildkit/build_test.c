@@ -239,6 +239,44 @@ static void what_runs_is_not_forgotten(void **state)
 	refs_fini(&refs);
 }
 
+static bool is_taken_at(const struct refs *refs, unsigned executor)
+{
+	char name[32];
+
+	snprintf(name, sizeof(name), "e%u", executor);
+	return refs_taken(refs, "acme", "r", name, 0);
+}
+
+/* Places of one bucket, forgotten one after the other, are those that came first, and the others are still found. */
+static void executors_of_one_ref_are_told_apart(void **state)
+{
+	enum { EXECUTORS = 50 };
+	struct refs refs = { 0 };
+	char name[32];
+
+	(void)state;
+	for (unsigned i = 0; i < EXECUTORS; i++) {
+		snprintf(name, sizeof(name), "e%u", i);
+		refs_remember(&refs, "acme", "r", name);
+		assert_true(refs_take(&refs, "acme", "r", name));
+		if (i % 5)
+			refs_leave(&refs, "acme", "r", name, 1);
+	}
+	many_are_remembered(&refs, 0, REFS_MAX - EXECUTORS);
+	for (unsigned i = 0; i < EXECUTORS; i++)
+		assert_true(is_taken_at(&refs, i));
+	many_are_remembered(&refs, REFS_MAX, 8);
+	for (unsigned i = 0; i < EXECUTORS; i++)
+		assert_int_equal(is_taken_at(&refs, i), i >= 10 || i % 5 == 0);
+	assert_string_equal(refs_find(&refs, "acme", "r"), "e49");
+	assert_non_null(refs_find(&refs, "acme", "r0"));
+	many_are_remembered(&refs, 2 * REFS_MAX, 2 * REFS_MAX);
+	for (unsigned i = 0; i < EXECUTORS; i++)
+		assert_int_equal(is_taken_at(&refs, i), i % 5 == 0);
+	assert_string_equal(refs_find(&refs, "acme", "r"), "e45");
+	refs_fini(&refs);
+}
+
 static void our_lines_are_read_as_vertices(void **state)
 {
 	uint8_t storage[VERTEX_MESSAGE_BYTES_MAX];
@@ -294,6 +332,7 @@ int main(void)
 		cmocka_unit_test(refs_are_remembered_for_a_while),
 		cmocka_unit_test(refs_are_taken),
 		cmocka_unit_test(what_runs_is_not_forgotten),
+		cmocka_unit_test(executors_of_one_ref_are_told_apart),
 		cmocka_unit_test(our_lines_are_read_as_vertices),
 		cmocka_unit_test(ordinals),
 	};
