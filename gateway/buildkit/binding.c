@@ -179,7 +179,7 @@ static bool solve_has_twin(const struct buildkit_call *solve, const char *execut
 	       refs_taken(&buildkit->refs, solve->binding->tenant, solve->ref, executor, ring_now_ns(buildkit->ring));
 }
 
-static bool lease_suits(const struct lease *lease, const struct executor *executor)
+static bool binding_suits(const struct lease *lease, const struct executor *executor)
 {
 	const struct binding *binding = container_of(lease, struct binding, lease);
 
@@ -216,7 +216,7 @@ static void binding_doubt(struct binding *binding)
 static void binding_request(struct binding *binding, uint64_t affinity, const struct executor *avoid)
 {
 	binding->lease = (struct lease){
-		.tenant = binding->tenant, .affinity = affinity, .avoid = avoid, .suits = lease_suits,
+		.tenant = binding->tenant, .affinity = affinity, .avoid = avoid, .suits = binding_suits,
 		.on_granted = lease_on_granted, .on_queued = lease_on_queued, .on_refused = lease_on_refused,
 		.on_lost = lease_on_lost,
 	};
