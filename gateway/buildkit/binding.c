@@ -288,9 +288,6 @@ void binding_on_uplink_ready(struct binding *binding, struct uplink *uplink)
 	for_each_call(call, binding)
 		if (call->kind == CALL_STATUS && call_held(call))
 			call_end_waiting(call, NULL);
-	for_each_call(call, binding)
-		if (call->replay && call->replay->state == REPLAY_HELD)
-			builds_say_replayed(call);
 	binding_step(binding);
 }
 
