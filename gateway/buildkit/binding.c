@@ -179,7 +179,7 @@ static bool solve_has_twin(const struct buildkit_call *solve, const char *execut
 	       refs_taken(&buildkit->refs, solve->binding->tenant, solve->ref, executor, ring_now_ns(buildkit->ring));
 }
 
-static bool lease_suits(const struct lease *lease, const struct executor *executor)
+static bool binding_suits(const struct lease *lease, const struct executor *executor)
 {
 	const struct binding *binding = container_of(lease, struct binding, lease);
 
@@ -216,7 +216,7 @@ static void binding_doubt(struct binding *binding)
 static void binding_request(struct binding *binding, uint64_t affinity, const struct executor *avoid)
 {
 	binding->lease = (struct lease){
-		.tenant = binding->tenant, .affinity = affinity, .avoid = avoid, .suits = lease_suits,
+		.tenant = binding->tenant, .affinity = affinity, .avoid = avoid, .suits = binding_suits,
 		.on_granted = lease_on_granted, .on_queued = lease_on_queued, .on_refused = lease_on_refused,
 		.on_lost = lease_on_lost,
 	};
@@ -288,9 +288,6 @@ void binding_on_uplink_ready(struct binding *binding, struct uplink *uplink)
 	for_each_call(call, binding)
 		if (call->kind == CALL_STATUS && call_held(call))
 			call_end_waiting(call, NULL);
-	for_each_call(call, binding)
-		if (call->replay && call->replay->state == REPLAY_HELD)
-			builds_say_replayed(call);
 	binding_step(binding);
 }
 
@@ -460,10 +457,11 @@ static bool binding_is_there(const struct binding *binding)
 /* To an executor where its Refs are free. */
 static void binding_move(struct binding *binding)
 {
+	const struct executor *avoid = binding->lease.avoid;
 	uint64_t affinity = binding->lease.affinity;
 
 	binding_unbind(binding);
-	binding_request(binding, affinity, NULL);
+	binding_request(binding, affinity, avoid);
 }
 
 static void binding_bound(struct binding *binding)

@@ -217,8 +217,6 @@ void builds_leave_ref(struct buildkit_call *solve);
 void builds_answered(struct buildkit_call *solve, enum grpc_status status, struct span text);
 void builds_refuse(struct buildkit_call *solve, enum grpc_status status, const char *why);
 void builds_solve_left(struct buildkit_call *solve);
-/* Its client sees that it goes on at another executor, which is the binding's now. */
-void builds_say_replayed(struct buildkit_call *solve);
 /* The Solve has gone. A Status that its executor has not ended may still tell of the build; else it ends. */
 void builds_solve_gone(struct buildkit_call *solve);
 /* The last that is heard of it. */

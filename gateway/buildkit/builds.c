@@ -125,9 +125,22 @@ void builds_leave_ref(struct buildkit_call *solve)
 	struct buildkit *buildkit = solve->binding->buildkit;
 
 	if (solve->has_ref)
-		refs_take(&buildkit->refs, solve->binding->tenant, solve->ref, solve->build->executor,
-		          ring_now_ns(buildkit->ring) + REFS_KEPT_NS);
+		refs_leave(&buildkit->refs, solve->binding->tenant, solve->ref, solve->build->executor,
+		           ring_now_ns(buildkit->ring) + REFS_KEPT_NS);
 	solve->has_ref = false;
+}
+
+/* Its client sees that it goes on at another executor. */
+static void say_replayed(struct buildkit_call *solve)
+{
+	const struct replay *replay = solve->replay;
+	char purpose[32], line[2 * EXECUTOR_NAME_MAX + 64];
+
+	snprintf(purpose, sizeof(purpose), "replay %u", replay->count);
+	snprintf(line, sizeof(line), "[sluice] executor %s lost, replaying on %s", replay->lost, solve->binding->executor);
+	log_event(LOG_WARNING, "build replayed", LOG_TEXT("tenant", solve->build->tenant), LOG_TEXT("ref", solve->ref),
+	          LOG_TEXT("lost", replay->lost), LOG_TEXT("executor", solve->binding->executor));
+	buildkit_say(solve->binding->buildkit, solve->build, purpose, line);
 }
 
 void builds_run(struct buildkit_call *solve)
@@ -142,13 +155,14 @@ void builds_run(struct buildkit_call *solve)
 	if (build->lost_wall_ns && now > build->lost_wall_ns)
 		build->rewaited_ns += now - build->lost_wall_ns;
 	build->lost_wall_ns = 0;
-	if (replay_under_way(solve->replay))
-		solve->replay->state = REPLAY_SENT;
 	builds_leave_ref(solve);
 	snprintf(build->executor, sizeof(build->executor), "%s", binding->uplink->executor);
 	refs_remember(&binding->buildkit->refs, binding->tenant, solve->ref, build->executor);
-	refs_take(&binding->buildkit->refs, binding->tenant, solve->ref, build->executor, UINT64_MAX);
-	solve->has_ref = true;
+	solve->has_ref = refs_take(&binding->buildkit->refs, binding->tenant, solve->ref, build->executor);
+	if (replay_under_way(solve->replay)) {
+		solve->replay->state = REPLAY_SENT;
+		say_replayed(solve);
+	}
 }
 
 void builds_answered(struct buildkit_call *solve, enum grpc_status status, struct span text)
@@ -176,18 +190,6 @@ static void end_waiting_statuses(const struct buildkit_call *solve, const char *
 		call_end_waiting(call, error);
 		forward_finish(&call->forward, GRPC_OK, NULL);
 	}
-}
-
-void builds_say_replayed(struct buildkit_call *solve)
-{
-	const struct replay *replay = solve->replay;
-	char purpose[32], line[2 * EXECUTOR_NAME_MAX + 64];
-
-	snprintf(purpose, sizeof(purpose), "replay %u", replay->count);
-	snprintf(line, sizeof(line), "[sluice] executor %s lost, replaying on %s", replay->lost, solve->binding->executor);
-	log_event(LOG_WARNING, "build replayed", LOG_TEXT("tenant", solve->build->tenant), LOG_TEXT("ref", solve->ref),
-	          LOG_TEXT("lost", replay->lost), LOG_TEXT("executor", solve->binding->executor));
-	buildkit_say(solve->binding->buildkit, solve->build, purpose, line);
 }
 
 void builds_solve_left(struct buildkit_call *solve)

@@ -4,6 +4,8 @@
 #include <stdio.h>
 #include <stdlib.h>
 
+#include "gateway/base/check.h"
+
 /* FNV-1a; a table of the tenant's own refs is nothing to attack. */
 static uint64_t mix(uint64_t hash, const char *text)
 {
@@ -26,20 +28,56 @@ void refs_fini(struct refs *refs)
 	*refs = (struct refs){ 0 };
 }
 
+static uint16_t *bucket_of(const struct refs *refs, uint64_t key)
+{
+	return (uint16_t *)&refs->buckets[key % REFS_BUCKETS];
+}
+
 /* `executor` NULL: whichever was remembered last. */
 static struct ref_entry *refs_entry(const struct refs *refs, const char *tenant, const char *ref, const char *executor)
 {
 	uint64_t key = refs_hash(tenant, ref);
 	struct ref_entry *last = NULL;
 
-	for (uint32_t i = 0; i < refs->count && ref[0]; i++) {
-		struct ref_entry *entry = &refs->entries[i];
+	for (uint16_t place = ref[0] ? *bucket_of(refs, key) : 0; place; place = refs->following[place - 1]) {
+		struct ref_entry *entry = &refs->entries[place - 1];
 
-		if (refs->keys[i] == key && strcmp(entry->ref, ref) == 0 && (!executor || strcmp(entry->executor, executor) == 0) &&
+		if (refs->keys[place - 1] == key && strcmp(entry->ref, ref) == 0 && (!executor || strcmp(entry->executor, executor) == 0) &&
 		    (!last || entry->remembered > last->remembered))
 			last = entry;
 	}
 	return last;
+}
+
+static void refs_forget(struct refs *refs, uint32_t index)
+{
+	uint16_t *at = bucket_of(refs, refs->keys[index]);
+
+	while (*at != index + 1)
+		at = &refs->following[*at - 1];
+	*at = refs->following[index];
+}
+
+/* In the place of the one that came first of those that no build runs of, unless there is room. NULL: one runs of each. */
+static struct ref_entry *refs_make(struct refs *refs, uint64_t key)
+{
+	for (uint32_t i = 0; i < REFS_MAX; i++) {
+		uint32_t index = refs->next;
+
+		refs->next = (refs->next + 1) % REFS_MAX;
+		if (refs->entries[index].takers)
+			continue;
+		if (index < refs->count)
+			refs_forget(refs, index);
+		else
+			refs->count++;
+		refs->entries[index] = (struct ref_entry){ 0 };
+		refs->keys[index] = key;
+		refs->following[index] = *bucket_of(refs, key);
+		*bucket_of(refs, key) = (uint16_t)(index + 1);
+		return &refs->entries[index];
+	}
+	return NULL;
 }
 
 void refs_remember(struct refs *refs, const char *tenant, const char *ref, const char *executor)
@@ -54,31 +92,39 @@ void refs_remember(struct refs *refs, const char *tenant, const char *ref, const
 		return;
 	entry = refs_entry(refs, tenant, ref, executor);
 	if (!entry) {
-		entry = &refs->entries[refs->next];
-		refs->next = (refs->next + 1) % REFS_MAX;
-		if (refs->count < REFS_MAX)
-			refs->count++;
-		*entry = (struct ref_entry){ 0 };
-		refs->keys[entry - refs->entries] = refs_hash(tenant, ref);
+		entry = refs_make(refs, refs_hash(tenant, ref));
+		if (!entry)
+			return;
 		snprintf(entry->ref, sizeof(entry->ref), "%s", ref);
 		snprintf(entry->executor, sizeof(entry->executor), "%s", executor);
 	}
 	entry->remembered = ++refs->remembered;
 }
 
-void refs_take(struct refs *refs, const char *tenant, const char *ref, const char *executor, uint64_t until_ns)
+bool refs_take(struct refs *refs, const char *tenant, const char *ref, const char *executor)
 {
 	struct ref_entry *entry = refs_entry(refs, tenant, ref, executor);
 
 	if (entry)
-		entry->taken_until_ns = until_ns;
+		entry->takers++;
+	return entry;
+}
+
+void refs_leave(struct refs *refs, const char *tenant, const char *ref, const char *executor, uint64_t kept_until_ns)
+{
+	struct ref_entry *entry = refs_entry(refs, tenant, ref, executor);
+
+	CHECK(entry);
+	CHECK(entry->takers > 0);
+	if (--entry->takers == 0)
+		entry->kept_until_ns = kept_until_ns;
 }
 
 bool refs_taken(const struct refs *refs, const char *tenant, const char *ref, const char *executor, uint64_t now_ns)
 {
 	const struct ref_entry *entry = refs_entry(refs, tenant, ref, executor);
 
-	return entry && entry->taken_until_ns > now_ns;
+	return entry && (entry->takers > 0 || entry->kept_until_ns > now_ns);
 }
 
 const char *refs_find(const struct refs *refs, const char *tenant, const char *ref)

@@ -15,7 +15,8 @@
  * EXECUTORS_SET_KEPT health intervals: then the next one that is heard of defines it anew.
  *
  * Placement: the executor that last built for the same affinity when it has a free slot, else the least loaded one of
- * the tenant. Nobody waits while holding: a binding that has a lease takes further slots at its own executor at once
+ * the tenant. One that does not suit a lease (below) is taken for it only when no other has room, and keeps the affinity
+ * when another is taken. Nobody waits while holding: a binding that has a lease takes further slots at its own executor at once
  * (lease_grow), even beyond its slots.
  */
 #pragma once
@@ -158,7 +159,10 @@ void lease_request(struct executors *executors, struct lease *lease);
 /* One more build, or one fewer, on a granted lease. Never waits. The last slot leaves with lease_release(). */
 void lease_grow(struct lease *lease);
 void lease_shrink(struct lease *lease);
-/* Its executor does not suit it, and one that does has room now: released and requested again, it comes there. */
+/*
+ * Its executor does not suit it, and one that does, and is not to be avoided, has room now: released and requested again as
+ * it was, it comes there.
+ */
 bool lease_is_misplaced(const struct lease *lease);
 /* Waiting or granted, or neither: no event comes any more. */
 void lease_release(struct lease *lease);

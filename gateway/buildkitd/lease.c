@@ -22,26 +22,30 @@ static bool lease_suits(const struct lease *lease, const struct executor *execut
 	return !lease->suits || lease->suits(lease, executor);
 }
 
-/* Of two that have room. */
-static bool lease_prefers(const struct lease *lease, const struct executor *warm, const struct executor *one,
-                          const struct executor *other)
-{
-	bool suits = lease_suits(lease, one);
+/* One that has room. */
+struct candidate {
+	struct executor *executor;       /* NULL: none */
+	bool suits;
+};
 
-	if (suits != lease_suits(lease, other))
-		return suits;
-	return other != warm && (one == warm || less_loaded(one, other));
+static bool is_better(struct candidate one, struct candidate other, const struct executor *warm)
+{
+	if (!other.executor || one.suits != other.suits)
+		return !other.executor || one.suits;
+	return other.executor != warm && (one.executor == warm || less_loaded(one.executor, other.executor));
 }
 
 static struct executor *lease_place(const struct lease *lease)
 {
 	struct executors *executors = lease->home->executors;
 	const struct executor *warm = lease->affinity ? affinities_get(&executors->affinities, lease->affinity) : NULL;
-	struct executor *best = NULL, *avoided = NULL;
+	struct candidate best = { 0 };
+	struct executor *avoided = NULL;
 	bool others_ready = false;
 
 	list_for_each(link, &executors->all) {
 		struct executor *executor = container_of(link, struct executor, link);
+		struct candidate candidate = { .executor = executor };
 
 		if (executor->tenant != lease->home)
 			continue;
@@ -49,12 +53,15 @@ static struct executor *lease_place(const struct lease *lease)
 			others_ready = true;
 		if (!has_room(executor))
 			continue;
-		if (executor == lease->avoid)
+		if (executor == lease->avoid) {
 			avoided = executor;
-		else if (!best || lease_prefers(lease, warm, executor, best))
-			best = executor;
+			continue;
+		}
+		candidate.suits = lease_suits(lease, executor);
+		if (is_better(candidate, best, warm))
+			best = candidate;
 	}
-	return best ? best : others_ready ? NULL : avoided;
+	return best.executor ? best.executor : others_ready ? NULL : avoided;
 }
 
 /* ---- the queue ---- */
@@ -90,6 +97,14 @@ static void lease_refuse(struct executors *executors, struct lease *lease, const
 	lease->on_refused(lease, why);
 }
 
+/* It comes elsewhere for what it is, not for what is there: the next one of its affinity is better off at the warm one. */
+static bool lease_strays(const struct lease *lease, const struct executor *executor)
+{
+	const struct executor *warm = affinities_get(&executor->executors->affinities, lease->affinity);
+
+	return warm && warm != executor && warm->state == EXECUTOR_READY && !lease_suits(lease, warm);
+}
+
 static void lease_grant(struct lease *lease, struct executor *executor)
 {
 	struct executors *executors = executor->executors;
@@ -104,7 +119,7 @@ static void lease_grant(struct lease *lease, struct executor *executor)
 	executor->slots_busy++;
 	executor->tenant->granted_count++;
 	executors->leases_total++;
-	if (lease->affinity)
+	if (lease->affinity && !lease_strays(lease, executor))
 		affinities_set(&executors->affinities, lease->affinity, executor);
 	lease->on_granted(lease);
 }
@@ -364,7 +379,8 @@ bool lease_is_misplaced(const struct lease *lease)
 	list_for_each(link, &lease->home->executors->all) {
 		const struct executor *executor = container_of(link, struct executor, link);
 
-		if (executor->tenant == lease->home && executor != lease->executor && has_room(executor) && lease_suits(lease, executor))
+		if (executor->tenant == lease->home && executor != lease->executor && executor != lease->avoid && has_room(executor) &&
+		    lease_suits(lease, executor))
 			return true;
 	}
 	return false;

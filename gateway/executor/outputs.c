@@ -168,7 +168,9 @@ static int collect_symlink(struct collection *collection, int dir_fd, const char
 
 	if (size < 0)
 		return fail(collection, output, "cannot read the symlink");
-	if (size == 0 || size > TREE_TARGET_MAX)
+	if (size == 0)
+		return WHY_RAISE(collection->why, -EINVAL, output, "its target is empty");
+	if (size > TREE_TARGET_MAX)
 		return WHY_RAISE(collection->why, -EFBIG, output, "its target is longer than %d bytes", TREE_TARGET_MAX);
 	target[size] = 0;
 	said.target = span_make(target, (size_t)size);

@@ -135,7 +135,9 @@ static int walk_entry(struct tree_walk *walk, int dir_fd, const char *name, stru
 		size = readlinkat(dir_fd, name, target, sizeof(target));
 		if (size < 0)
 			return fail(walk, "cannot read a symlink in it");
-		if (size == 0 || size > TREE_TARGET_MAX)
+		if (size == 0)
+			return WHY_RAISE(walk->why, -EINVAL, walk->path, "the target of a symlink in it is empty");
+		if (size > TREE_TARGET_MAX)
 			return WHY_RAISE(walk->why, -EFBIG, walk->path, "the target of a symlink in it is longer than %d bytes",
 			                 TREE_TARGET_MAX);
 		node.target = span_make(target, (size_t)size);

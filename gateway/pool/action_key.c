@@ -1,6 +1,8 @@
 /* From an action's digest to the key of its result. */
 #include "gateway/pool/action_key.h"
 
+#include <errno.h>
+
 #include "gateway/pool/execute.h"
 
 #define ACTION_KEY_TAG "sluice action cache 1"
@@ -30,16 +32,45 @@ static void not_known(struct action_key *key)
 	key->fn(key);
 }
 
+/* Whether it is there to be read. One that is longer than what is run here never ran. */
+static bool take_part(struct action_key *key, const struct blob_get *get)
+{
+	if (get->result < 0 && get->result != -EMSGSIZE)
+		key->result = get->result;
+	return get->result == STORE_OK;
+}
+
+/* Of the wait for the host: its time is over, or the answer came and ended it. */
+static void on_timer(struct op *op, int32_t res)
+{
+	struct action_key *key = container_of(op, struct action_key, timer);
+	struct pool *pool = key->pool;
+
+	if (list_linked(&key->resolve.link))
+		pool_resolve_cancel(pool, &key->resolve);
+	key->fn(key);
+	pool_leave(pool);
+}
+
 static void on_resolved(struct pool_resolve *resolve)
 {
 	struct action_key *key = container_of(resolve, struct action_key, resolve);
-	struct pool *pool = key->pool;
 
 	key->known = resolve->status == GRPC_OK;
 	if (key->known)
 		action_key_make(key->key, &key->action, resolve);
-	key->fn(key);
-	pool_leave(pool);
+	ring_cancel(key->cas->ring, &key->timer);
+}
+
+static void ask_host(struct action_key *key, size_t image_size)
+{
+	uint64_t now = ring_now_ns(key->cas->ring);
+
+	key->resolve = (struct pool_resolve){ .image = span_make(key->image, image_size), .fn = on_resolved };
+	key->timer.fn = on_timer;
+	pool_enter(key->pool);
+	ring_timer(key->cas->ring, &key->timer, key->deadline_ns > now ? key->deadline_ns - now : 0);
+	pool_resolve(key->pool, &key->resolve);
 }
 
 static void on_command(struct blob_get *get)
@@ -47,7 +78,7 @@ static void on_command(struct blob_get *get)
 	struct action_key *key = container_of(get, struct action_key, blobs[1]);
 	size_t size;
 
-	if (get->result != STORE_OK || task_take_command(&key->task, get->blob) || key->task.image.size > sizeof(key->image)) {
+	if (!take_part(key, get) || task_take_command(&key->task, get->blob) || key->task.image.size > sizeof(key->image)) {
 		not_known(key);
 		return;
 	}
@@ -55,9 +86,7 @@ static void on_command(struct blob_get *get)
 	if (size)
 		memcpy(key->image, key->task.image.data, size);
 	drop_blobs(key);
-	key->resolve = (struct pool_resolve){ .image = span_make(key->image, size), .fn = on_resolved };
-	pool_enter(key->pool);
-	pool_resolve(key->pool, &key->resolve);
+	ask_host(key, size);
 }
 
 static void read_part(struct action_key *key, struct blob_get *get, const struct digest *digest, void (*fn)(struct blob_get *get))
@@ -73,7 +102,7 @@ static void on_action(struct blob_get *get)
 	struct action_key *key = container_of(get, struct action_key, blobs[0]);
 
 	/* What is not to be kept never was. */
-	if (get->result != STORE_OK || task_take_action(&key->task, get->blob) || key->task.do_not_cache)
+	if (!take_part(key, get) || task_take_action(&key->task, get->blob) || key->task.do_not_cache)
 		not_known(key);
 	else
 		read_part(key, &key->blobs[1], &key->task.command_digest, on_command);
@@ -83,7 +112,7 @@ void action_key_find(struct action_key *key)
 {
 	char why[256];
 
-	if (!key->pool || pool_ready(key->pool, why, sizeof(why)) != GRPC_OK)
+	if (!key->pool || ring_now_ns(key->cas->ring) >= key->deadline_ns || pool_ready(key->pool, why, sizeof(why)) != GRPC_OK)
 		not_known(key);
 	else
 		read_part(key, &key->blobs[0], &key->action, on_action);

@@ -1,7 +1,7 @@
 /*
  * action_key: under which key the result of an action that ran here is kept: SHA-256 over its digest and the environment that
  * it would meet. From the digest alone, for who asks for a result without asking for a run: the image stands in the Action and
- * its Command, which are in the store when it ever ran here.
+ * its Command, which were in the store when it ran here, and may have been evicted since.
  *
  *	read the ACTION -> read the COMMAND -> ask the executor host for the ENVIRONMENT
  */
@@ -19,17 +19,24 @@ struct action_key {
 	struct pool *pool;
 	struct scope scope;
 	struct digest action;
+	uint64_t deadline_ns;            /* of the ring's clock: the host is waited for no longer, nor asked after */
 	void (*fn)(struct action_key *key);
-	bool known;                      /* false: no result that was made here can be this action's */
+	int result;                      /* 0, or -errno: the store failed, and it is not known whether there is a key */
+	/*
+	 * False: none is found. It never ran here, is not to be kept, its Action or its Command have been evicted, or the host
+	 * does not say in time what it would meet.
+	 */
+	bool known;
 	uint8_t key[SHA256_BYTES];
 	/* The rest is action_key's. */
 	struct blob_get blobs[2];        /* the Action and the Command, until the image is known */
 	struct task task;
 	char image[ACTION_KEY_IMAGE_MAX];
 	struct pool_resolve resolve;
+	struct op timer;                 /* in flight while the host is asked */
 };
 
-/* The first five fields are the caller's, the rest zero. `fn` comes inline or later; no cancel, and nothing is to be freed. */
+/* The first six fields are the caller's, the rest zero. `fn` comes inline or later; no cancel, and nothing is to be freed. */
 void action_key_find(struct action_key *key);
 
 /* What it is made of. */

@@ -51,7 +51,9 @@ static void get_on_key(struct action_key *key)
 	struct get_result *get = container_of(key, struct get_result, key);
 	struct reapi *reapi = get->rpc.reapi;
 
-	if (key->known) {
+	if (key->result < 0) {
+		rpc_fail_store(&get->rpc, key->result);
+	} else if (key->known) {
 		get->note = (struct store_note){ .scope = get->rpc.scope, .key_size = sizeof(key->key), .fn = get_on_note };
 		memcpy(get->note.key, key->key, sizeof(key->key));
 		store_note_get(reapi->cas->store, &get->note);
@@ -63,7 +65,15 @@ static void get_on_key(struct action_key *key)
 
 static void get_on_turn(struct gate_pass *pass)
 {
-	action_key_find(&container_of(pass, struct get_result, pass)->key);
+	struct get_result *get = container_of(pass, struct get_result, pass);
+	struct reapi *reapi = get->rpc.reapi;
+
+	if (rpc_has_left(&get->rpc)) {
+		get_refuse(get);
+		gate_leave(&reapi->keys);
+	} else {
+		action_key_find(&get->key);
+	}
 }
 
 /* There is no whole result of this kind. */
@@ -79,7 +89,7 @@ static void get_miss(struct get_result *get)
 	buffer_clear(&get->result);
 	get->key = (struct action_key){
 		.cas = get->rpc.reapi->cas, .pool = get->rpc.reapi->pool, .scope = get->rpc.scope, .action = get->action,
-		.fn = get_on_key,
+		.deadline_ns = ring_now_ns(get->rpc.reapi->cas->ring) + get->rpc.reapi->key_wait_ns, .fn = get_on_key,
 	};
 	get->pass.fn = get_on_turn;
 	gate_enter(&get->rpc.reapi->keys, &get->pass);
@@ -139,6 +149,10 @@ static void get_on_result(struct blob_get *blob)
 {
 	struct get_result *get = container_of(blob, struct get_result, get);
 
+	if (blob->result < 0 && blob->result != -EMSGSIZE) {
+		rpc_fail_store(&get->rpc, blob->result);
+		return;
+	}
 	if (blob->result != STORE_OK) {
 		get_miss(get);
 		return;

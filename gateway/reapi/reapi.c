@@ -54,6 +54,7 @@ void reapi_init(struct reapi *reapi)
 	budget_init(&reapi->downloads, REAPI_DOWNLOAD_BYTES);
 	budget_init(&reapi->expanders, REAPI_EXPANDERS_BYTES);
 	gate_init(&reapi->keys, REAPI_KEYS_MAX);
+	reapi->key_wait_ns = REAPI_KEY_WAIT_NS;
 	list_init(&reapi->writes);
 	list_init(&reapi->reads);
 	list_init(&reapi->web);

@@ -24,6 +24,7 @@
 #define REAPI_ORPHANS_MAX      64
 #define REAPI_RESULT_BYTES_MAX (1u << 20)        /* an ActionResult */
 #define REAPI_KEYS_MAX         64                /* results of which it is asked at a time what their action would meet here */
+#define REAPI_KEY_WAIT_NS      5000000000u       /* and how long the executor host is waited for; the wait in line counts */
 
 struct reapi_counters {
 	uint64_t blobs_asked, blobs_missing, uploads, uploads_known, uploads_refused, uploads_expired, uploads_resumed,
@@ -44,6 +45,7 @@ struct reapi {
 	struct list orphans;             /* uploads without a call, the one that was left longest ago first */
 	size_t orphans_count;
 	struct gate keys;
+	uint64_t key_wait_ns;
 	uint64_t crowded_ns;             /* when a write was last refused for lack of memory */
 	struct op sweep;                 /* the timer that looks for idle ones; in flight while there are any */
 	bool closing;

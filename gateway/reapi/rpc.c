@@ -44,6 +44,11 @@ void rpc_release(struct rpc *rpc)
 		rpc_free(rpc);
 }
 
+bool rpc_has_left(const struct rpc *rpc)
+{
+	return rpc->unary.closed;
+}
+
 int rpc_start(struct reapi *reapi, const struct rpc_type *type, const struct server_request *request, char *why,
               size_t why_size)
 {

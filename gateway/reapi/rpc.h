@@ -33,6 +33,8 @@ int rpc_start(struct reapi *reapi, const struct rpc_type *type, const struct ser
 /* Around a loop in which it may be answered, and so end: it is freed at the release then, not before. */
 void rpc_hold(struct rpc *rpc);
 void rpc_release(struct rpc *rpc);
+/* Nobody is there to hear the answer, which is to be given all the same: what it takes may be spared. */
+bool rpc_has_left(const struct rpc *rpc);
 /* Whose blobs they are. False: the call was refused: an instance name that does not do, or not SHA-256. */
 bool rpc_enter(struct rpc *rpc, struct span instance, uint32_t digest_function);
 

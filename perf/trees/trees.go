@@ -30,8 +30,13 @@ func Part(s rig.Scope, from string, most int) string {
 		}
 		count := files(filepath.Join(from, entry.Name()))
 		if most > 0 && taken+count > most && entry.IsDir() {
-			deeper, _ := os.ReadDir(filepath.Join(from, entry.Name()))
-			_ = os.Mkdir(filepath.Join(into, entry.Name()), 0o755)
+			deeper, err := os.ReadDir(filepath.Join(from, entry.Name()))
+			if err == nil {
+				err = os.Mkdir(filepath.Join(into, entry.Name()), 0o755)
+			}
+			if err != nil {
+				s.Fatalf("%v", err)
+			}
 			for _, each := range deeper {
 				take(filepath.Join(from, entry.Name()), filepath.Join(into, entry.Name()), each)
 			}

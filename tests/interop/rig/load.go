@@ -3,6 +3,9 @@ package rig
 import (
 	"bufio"
 	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -54,7 +57,7 @@ type Load struct {
 }
 
 // RunLoad has the load program build at `url` to its end; `atOnce` (may be nil) is called when all builds run. Builds that
-// failed are told in the result; that there is none ends the caller.
+// failed are told in the result; that there is none, or that the program ended otherwise than it told, ends the caller.
 func RunLoad(s Scope, url string, atOnce func(), flags ...string) Load {
 	s.Helper()
 	command := exec.Command(loadProgram(s, "load"), append([]string{"--gateway", url}, flags...)...)
@@ -66,16 +69,49 @@ func RunLoad(s Scope, url string, atOnce func(), flags ...string) Load {
 	if err != nil {
 		s.Fatalf("load: %v", err)
 	}
-	var told Load
-	for scanner := bufio.NewScanner(out); scanner.Scan(); {
+	told, err := readLoad(out, atOnce)
+	out.Close()
+	if ended := command.Wait(); err == nil {
+		err = told.agrees(ended)
+	}
+	if err != nil {
+		s.Fatalf("load: %v", err)
+	}
+	return told
+}
+
+// readLoad reads what a load tells, to its end.
+func readLoad(out io.Reader, atOnce func()) (told Load, err error) {
+	scanner := bufio.NewScanner(out)
+	for scanner.Scan() {
 		if strings.HasPrefix(scanner.Text(), "running ") && atOnce != nil {
 			atOnce()
 		} else if strings.HasPrefix(scanner.Text(), "{") {
-			err = json.Unmarshal(scanner.Bytes(), &told)
+			if err := json.Unmarshal(scanner.Bytes(), &told); err != nil {
+				return told, err
+			}
 		}
 	}
-	if ended := command.Wait(); told.Builds == 0 || err != nil {
-		s.Fatalf("load: %v %v", ended, err)
+	return told, scanner.Err()
+}
+
+// agrees says whether the load's process ended as it told: with 1 when a build failed, else with 0.
+func (l Load) agrees(ended error) error {
+	var exit *exec.ExitError
+	code, wanted := 0, 0
+	if errors.As(ended, &exit) {
+		code = exit.ExitCode()
+	} else if ended != nil {
+		return ended
 	}
-	return told
+	if l.Failed > 0 {
+		wanted = 1
+	}
+	if l.Builds == 0 {
+		return fmt.Errorf("it told of no build, and ended with %d", code)
+	}
+	if code != wanted {
+		return fmt.Errorf("it told of %d failed builds of %d, and ended with %d (%v)", l.Failed, l.Builds, code, ended)
+	}
+	return nil
 }

@@ -173,25 +173,107 @@ static void refs_are_remembered_for_a_while(void **state)
 	refs_fini(&refs);
 }
 
-/* At each executor by itself. */
+/* At each executor by itself, and for as long as one of those that run there does. */
 static void refs_are_taken(void **state)
 {
 	struct refs refs = { 0 };
 
 	(void)state;
 	assert_false(refs_taken(&refs, "acme", "r", "one", 0));
-	refs_take(&refs, "acme", "r", "one", UINT64_MAX);
+	assert_false(refs_take(&refs, "acme", "r", "one"));
 	assert_false(refs_taken(&refs, "acme", "r", "one", 0));
 	refs_remember(&refs, "acme", "r", "one");
 	assert_false(refs_taken(&refs, "acme", "r", "one", 0));
-	refs_take(&refs, "acme", "r", "one", UINT64_MAX);
+	assert_true(refs_take(&refs, "acme", "r", "one"));
 	refs_remember(&refs, "acme", "r", "two");
-	refs_take(&refs, "acme", "r", "two", 7);
+	assert_true(refs_take(&refs, "acme", "r", "two"));
+	refs_leave(&refs, "acme", "r", "two", 7);
 	assert_true(refs_taken(&refs, "acme", "r", "one", 1u << 30));
 	assert_true(refs_taken(&refs, "acme", "r", "two", 6));
 	assert_false(refs_taken(&refs, "acme", "r", "two", 7));
 	assert_false(refs_taken(&refs, "other", "r", "one", 0));
 	assert_false(refs_taken(&refs, "acme", "", "one", 0));
+	refs_remember(&refs, "acme", "r", "one");
+	assert_true(refs_take(&refs, "acme", "r", "one"));
+	refs_leave(&refs, "acme", "r", "one", 7);
+	assert_true(refs_taken(&refs, "acme", "r", "one", 1u << 30));
+	refs_leave(&refs, "acme", "r", "one", 9);
+	assert_true(refs_taken(&refs, "acme", "r", "one", 8));
+	assert_false(refs_taken(&refs, "acme", "r", "one", 9));
+	refs_fini(&refs);
+}
+
+static void many_are_remembered(struct refs *refs, unsigned from, unsigned count)
+{
+	char ref[32];
+
+	for (unsigned i = from; i < from + count; i++) {
+		snprintf(ref, sizeof(ref), "r%u", i);
+		refs_remember(refs, "acme", ref, "one");
+	}
+}
+
+/* One that runs is not forgotten, however many come and go; when there is room for no other, the others are not remembered. */
+static void what_runs_is_not_forgotten(void **state)
+{
+	struct refs refs = { 0 };
+	char ref[32];
+
+	(void)state;
+	many_are_remembered(&refs, 0, REFS_MAX);
+	assert_true(refs_take(&refs, "acme", "r1", "one"));
+	many_are_remembered(&refs, REFS_MAX, 2 * REFS_MAX);
+	assert_true(refs_taken(&refs, "acme", "r1", "one", UINT64_MAX));
+	assert_null(refs_find(&refs, "acme", "r2"));
+	for (unsigned i = 2 * REFS_MAX + 1; i < 3 * REFS_MAX; i++) {
+		snprintf(ref, sizeof(ref), "r%u", i);
+		assert_true(refs_take(&refs, "acme", ref, "one"));
+	}
+	many_are_remembered(&refs, 3 * REFS_MAX, 1);
+	assert_null(refs_find(&refs, "acme", "r12288"));
+	assert_false(refs_take(&refs, "acme", "r12288", "one"));
+	refs_leave(&refs, "acme", "r1", "one", 0);
+	many_are_remembered(&refs, 3 * REFS_MAX, 1);
+	assert_string_equal(refs_find(&refs, "acme", "r12288"), "one");
+	assert_null(refs_find(&refs, "acme", "r1"));
+	refs_fini(&refs);
+}
+
+static bool is_taken_at(const struct refs *refs, unsigned executor)
+{
+	char name[32];
+
+	snprintf(name, sizeof(name), "e%u", executor);
+	return refs_taken(refs, "acme", "r", name, 0);
+}
+
+/* Places of one bucket, forgotten one after the other, are those that came first, and the others are still found. */
+static void executors_of_one_ref_are_told_apart(void **state)
+{
+	enum { EXECUTORS = 50 };
+	struct refs refs = { 0 };
+	char name[32];
+
+	(void)state;
+	for (unsigned i = 0; i < EXECUTORS; i++) {
+		snprintf(name, sizeof(name), "e%u", i);
+		refs_remember(&refs, "acme", "r", name);
+		assert_true(refs_take(&refs, "acme", "r", name));
+		if (i % 5)
+			refs_leave(&refs, "acme", "r", name, 1);
+	}
+	many_are_remembered(&refs, 0, REFS_MAX - EXECUTORS);
+	for (unsigned i = 0; i < EXECUTORS; i++)
+		assert_true(is_taken_at(&refs, i));
+	many_are_remembered(&refs, REFS_MAX, 8);
+	for (unsigned i = 0; i < EXECUTORS; i++)
+		assert_int_equal(is_taken_at(&refs, i), i >= 10 || i % 5 == 0);
+	assert_string_equal(refs_find(&refs, "acme", "r"), "e49");
+	assert_non_null(refs_find(&refs, "acme", "r0"));
+	many_are_remembered(&refs, 2 * REFS_MAX, 2 * REFS_MAX);
+	for (unsigned i = 0; i < EXECUTORS; i++)
+		assert_int_equal(is_taken_at(&refs, i), i % 5 == 0);
+	assert_string_equal(refs_find(&refs, "acme", "r"), "e45");
 	refs_fini(&refs);
 }
 
@@ -249,6 +331,8 @@ int main(void)
 		cmocka_unit_test(steps_are_counted),
 		cmocka_unit_test(refs_are_remembered_for_a_while),
 		cmocka_unit_test(refs_are_taken),
+		cmocka_unit_test(what_runs_is_not_forgotten),
+		cmocka_unit_test(executors_of_one_ref_are_told_apart),
 		cmocka_unit_test(our_lines_are_read_as_vertices),
 		cmocka_unit_test(ordinals),
 	};

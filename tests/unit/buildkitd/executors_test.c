@@ -574,6 +574,66 @@ static void what_suits_is_preferred(void **state)
 	end(fixture);
 }
 
+/* A lease whose affinity is this executor, which it does not suit. */
+static struct holder *request_elsewhere(struct fixture *fixture, unsigned number, const struct executor *executor)
+{
+	struct holder *holder = prepare(fixture, number, "acme", (uintptr_t)executor);
+
+	holder->lease.suits = suits_all_but;
+	lease_request(fixture->executors, &holder->lease);
+	return holder;
+}
+
+/* Unless the warm one was lost, it is still the warm one for those that it suits. */
+static void who_suits_elsewhere_warms_nothing(void **state)
+{
+	struct fixture *fixture = begin(state);
+	struct holder *first, *second;
+	uint64_t affinity;
+
+	add_ready(fixture, 0, "acme", 4);
+	affinity = (uintptr_t)fixture->executor[0];
+	first = request(fixture, 0, "acme", affinity);
+	assert_true(has(fixture, first, 0));
+	add_ready(fixture, 1, "acme", 4);
+	second = request_elsewhere(fixture, 1, fixture->executor[0]);
+	assert_true(has(fixture, second, 1));
+	lease_release(&first->lease);
+	lease_release(&second->lease);
+	first = request(fixture, 0, "acme", affinity);
+	assert_true(has(fixture, first, 0));
+	lease_release(&first->lease);
+	executor_suspect(fixture->executor[0], "it is a test");
+	second = request_elsewhere(fixture, 1, fixture->executor[0]);
+	assert_true(has(fixture, second, 1));
+	DAEMON_UNTIL(fixture, is(fixture, 0, EXECUTOR_READY));
+	first = request(fixture, 0, "acme", affinity);
+	assert_true(has(fixture, first, 1));
+	end(fixture);
+}
+
+/* What suits nobody where he is moves nobody to where he came from. */
+static void who_avoids_does_not_move_back(void **state)
+{
+	struct fixture *fixture = begin(state);
+	struct holder *holder;
+
+	add_ready(fixture, 0, "acme", 4);
+	add_ready(fixture, 1, "acme", 4);
+	holder = prepare(fixture, 0, "acme", (uintptr_t)fixture->executor[1]);
+	holder->lease.suits = suits_all_but;
+	holder->lease.avoid = fixture->executor[0];
+	lease_request(fixture->executors, &holder->lease);
+	assert_true(has(fixture, holder, 1));
+	assert_false(lease_is_misplaced(&holder->lease));
+	add_ready(fixture, 2, "acme", 4);
+	assert_true(lease_is_misplaced(&holder->lease));
+	lease_release(&holder->lease);
+	lease_request(fixture->executors, &holder->lease);
+	assert_true(has(fixture, holder, 2));
+	end(fixture);
+}
+
 static void slots_grow_and_shrink(void **state)
 {
 	struct fixture *fixture = begin(state);
@@ -1086,6 +1146,8 @@ int main(void)
 		BOTH(the_warm_one_is_taken),
 		BOTH(who_avoids_waits_for_another),
 		BOTH(what_suits_is_preferred),
+		BOTH(who_suits_elsewhere_warms_nothing),
+		BOTH(who_avoids_does_not_move_back),
 		BOTH(slots_grow_and_shrink),
 		BOTH(no_tenant_gets_anothers),
 		BOTH(positions_are_told),

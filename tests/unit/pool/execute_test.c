@@ -6,6 +6,7 @@
  * cancelled by its name. And each way in which it goes wrong: the slot dies, the host dies, the caller leaves, breaks
  * off or does not read, the queue is full, the gateway is told to stop.
  */
+#include <errno.h>
 #include <setjmp.h>
 #include <stdarg.h>
 #include <pthread.h>
@@ -287,6 +288,154 @@ static void what_ran_is_found_by_its_action(void **state)
 	wait_for((struct gauges){ .slots = 1 });
 	expect_result(client, &failing, 0, NULL);
 	client_close(other);
+}
+
+static void short_key_wait(struct gateway_parts *parts, void *context)
+{
+	parts->reapi.keys.max = 1;
+	parts->reapi.key_wait_ns = 50000000;
+}
+
+static void usual_key_wait(struct gateway_parts *parts, void *context)
+{
+	parts->reapi.key_wait_ns = REAPI_KEY_WAIT_NS;
+}
+
+static bool host_is_gone(struct gateway_parts *parts, void *context)
+{
+	char why[256];
+
+	return pool_ready(parts->pool, why, sizeof(why)) != GRPC_OK;
+}
+
+/* A host that is there and says nothing: neither who asks it nor who waits behind him waits for ever. */
+static void a_silent_host_is_waited_for_so_long(void **state)
+{
+	struct digest action = action_upload(client, "silence", NULL);
+	struct client_call *calls[4];
+
+	run(client, &action, 1, "yes\n", 0);
+	gateway_thread_call(gateway, short_key_wait, NULL);
+	for (int i = 0; i < 4; i++)
+		calls[i] = result_ask(client, &action, "");
+	for (int i = 0; i < 4; i++)
+		result_expect(calls[i], NULL);
+	gateway_thread_call(gateway, usual_key_wait, NULL);
+	stand_in_resolve(control, 2, NULL);      /* to nobody any more */
+	stand_in_lose(control);
+	gateway_thread_until(gateway, host_is_gone, NULL);
+	control = stand_in_attach(gateway, 0);   /* that was asked nothing yet */
+	expect_result(client, &action, 1, "yes\n");
+}
+
+static bool nobody_waits_behind(struct gateway_parts *parts, void *context)
+{
+	return list_empty(&parts->reapi.keys.waiting);
+}
+
+static bool one_waits_behind(struct gateway_parts *parts, void *context)
+{
+	return !nobody_waits_behind(parts, context);
+}
+
+static void count_connections(struct gateway_parts *parts, void *context)
+{
+	struct server_status status;
+
+	server_status(parts->server, &status);
+	*(uint64_t *)context = status.connections;
+}
+
+static bool one_has_left(struct gateway_parts *parts, void *context)
+{
+	uint64_t now;
+
+	count_connections(parts, &now);
+	return now < *(const uint64_t *)context;
+}
+
+/* Who waits for his turn and goes away is not asked for: the host would be asked once more, by nobody. */
+static void who_has_left_takes_no_turn(void **state)
+{
+	struct client *lazy = gateway_thread_client(gateway, NULL);
+	struct digest action = action_upload(client, "leave", NULL);
+	struct client_call *first, *left;
+	uint64_t connections;
+
+	run(client, &action, 1, "yes\n", 0);
+	gateway_thread_call(gateway, one_key_at_a_time, NULL);
+	first = result_ask(client, &action, "");
+	left = result_ask(lazy, &action, "");
+	gateway_thread_until(gateway, one_waits_behind, NULL);
+	gateway_thread_call(gateway, count_connections, &connections);
+	client_call_close(left);
+	client_close(lazy);
+	gateway_thread_until(gateway, one_has_left, &connections);
+	stand_in_resolve(control, 1, NULL);
+	result_expect(first, "yes\n");
+	gateway_thread_until(gateway, nobody_waits_behind, NULL);
+	expect_result(client, &action, 1, "yes\n");
+}
+
+/* The index fails for look-ups of `broken`; it is the gateway's thread that sets it and looks. */
+static struct digest broken;
+static struct index_engine index_breaking;
+
+static void breaking_get(struct index *index, struct index_get *get)
+{
+	if (get->table == INDEX_BLOBS && memcmp(get->keys, broken.hash, sizeof(broken.hash)) == 0) {
+		get->result = -EIO;
+		get->fn(get);
+	} else {
+		index_lmdb.get(index, get);
+	}
+}
+
+static void break_index(struct gateway_parts *parts, void *context)
+{
+	broken = *(const struct digest *)context;
+}
+
+static int setup_breaking(void **state)
+{
+	broken = (struct digest){ 0 };
+	index_breaking = index_lmdb;
+	index_breaking.get = breaking_get;
+	return setup_with(0, &index_breaking);
+}
+
+static void expect_failure(const struct digest *action, struct digest unreadable)
+{
+	struct client_call *call;
+	struct span message;
+	const char *text;
+
+	gateway_thread_call(gateway, break_index, &unreadable);
+	call = result_ask(client, action, "");
+	assert_int_equal(client_receive(call, &message, UINT64_MAX), CLIENT_END);
+	assert_int_equal(client_call_status(call, &text), GRPC_UNAVAILABLE);
+	assert_non_null(strstr(text, "disk"));
+	client_call_close(call);
+	gateway_thread_call(gateway, break_index, &(struct digest){ 0 });
+}
+
+/* A disk that fails is no answer to whether there is a result. */
+static void a_failure_of_the_store_is_no_miss(void **state)
+{
+	struct digest action = action_upload(client, "read", NULL);
+	struct reapi_action_result brought = { .stdout_raw = span_text("brought\n") };
+	uint8_t storage[512];
+	struct buffer command = buffer_over(storage, 256), result = buffer_over(storage + 256, 256);
+
+	pb_put_bytes_always(&command, 1, span_text("read"));
+	message_encode(&reapi_action_result_type, &result, &brought);
+	run(client, &action, 1, "yes\n", 0);
+	expect_failure(&action, action);
+	expect_failure(&action, digest_of(buffer_span(&command)));
+	expect_result(client, &action, 1, "yes\n");
+	bring_result(&action, "brought\n");
+	expect_failure(&action, digest_of(buffer_span(&result)));
+	expect_result(client, &action, 0, "brought\n");
 }
 
 static int check_blob(void *context, size_t index, struct span blob)
@@ -1147,6 +1296,9 @@ int main(void)
 		cmocka_unit_test_setup_teardown(output_comes_and_then_the_result, setup, teardown),
 		cmocka_unit_test_setup_teardown(success_is_cached_and_only_where_it_holds, setup, teardown),
 		cmocka_unit_test_setup_teardown(what_ran_is_found_by_its_action, setup, teardown),
+		cmocka_unit_test_setup_teardown(a_silent_host_is_waited_for_so_long, setup, teardown),
+		cmocka_unit_test_setup_teardown(who_has_left_takes_no_turn, setup, teardown),
+		cmocka_unit_test_setup_teardown(a_failure_of_the_store_is_no_miss, setup_breaking, teardown),
 		cmocka_unit_test_setup_teardown(long_output_is_a_blob, setup, teardown),
 		cmocka_unit_test_setup_teardown(a_result_whose_output_is_gone_is_no_hit, setup, teardown),
 		cmocka_unit_test_setup_teardown(a_result_whose_stdout_is_gone_is_no_hit, setup, teardown),
