@@ -48,6 +48,7 @@ struct http1 {
 	bool open;                               /* there is a stream */
 	bool requested, answered, ended, continued;
 	bool last;                               /* nothing follows the present answer */
+	bool cut;                                /* which began before all of the request had come */
 	bool draining;
 	bool broken;                             /* the stream was reset */
 	uint32_t broken_code;
@@ -142,7 +143,8 @@ static int transport_headers(struct stream *stream, const struct header *headers
 		put_field(&http1->queue, headers[i].name, headers[i].value);
 	if (!sized)
 		buffer_put_text(&http1->queue, "content-length: 0\r\n");
-	if (!http1->requested || http1->draining || http1->parsed.closes) {
+	http1->cut = !http1->requested;
+	if (http1->cut || http1->draining || http1->parsed.closes) {
 		http1->last = true;
 		buffer_put_text(&http1->queue, "connection: close\r\n");
 	}
@@ -632,6 +634,11 @@ bool http1_unfinished(const struct http1 *http1)
 	default:
 		return false;
 	}
+}
+
+bool http1_cut(const struct http1 *http1)
+{
+	return http1->cut;
 }
 
 void http1_drain(struct http1 *http1)
