@@ -37,6 +37,7 @@ struct http1 {
 	struct http1_head parsed;                /* of the present request; borrows from `head` */
 	struct buffer head;
 	struct buffer ahead;                     /* what came before the answer had gone */
+	size_t ahead_at;                         /* how much of it has been parsed */
 	struct buffer queue, leaving;            /* out; `leaving` is with the owner */
 	struct h2_fault fault;
 	uint64_t left, unconsumed, copied;
@@ -47,6 +48,7 @@ struct http1 {
 	bool open;                               /* there is a stream */
 	bool requested, answered, ended, continued;
 	bool last;                               /* nothing follows the present answer */
+	bool cut;                                /* which began before all of the request had come */
 	bool draining;
 	bool broken;                             /* the stream was reset */
 	uint32_t broken_code;
@@ -111,30 +113,38 @@ static void put_status(struct buffer *out, struct span status)
 	buffer_put_text(out, "\r\n");
 }
 
+/* What an answer says of its length. False: that is no number. */
+static bool headers_length(const struct header *headers, size_t count, bool *sized, uint64_t *length)
+{
+	for (size_t i = 1; i < count; i++) {
+		if (!span_is(headers[i].name, "content-length"))
+			continue;
+		*sized = true;
+		if (!http1_length_parse(headers[i].value, length))
+			return false;
+	}
+	return true;
+}
+
 static int transport_headers(struct stream *stream, const struct header *headers, size_t count, bool end)
 {
 	struct http1 *http1 = (struct http1 *)stream;
+	uint64_t length = 0;
 	bool sized = false;
 
 	if (!http1->open || http1->answered || http1->broken)
 		return -EPIPE;
-	if (count == 0 || !span_is(headers[0].name, ":status"))
+	if (count == 0 || !span_is(headers[0].name, ":status") || !headers_length(headers, count, &sized, &length) ||
+	    (!sized && !end))
 		return -EINVAL;
+	http1->answer_left = end ? 0 : length;
 	put_status(&http1->queue, headers[0].value);
-	for (size_t i = 1; i < count; i++) {
+	for (size_t i = 1; i < count; i++)
 		put_field(&http1->queue, headers[i].name, headers[i].value);
-		if (!span_is(headers[i].name, "content-length"))
-			continue;
-		sized = true;
-		http1->answer_left = 0;
-		for (size_t at = 0; at < headers[i].value.size && !end; at++)
-			http1->answer_left = http1->answer_left * 10 + (headers[i].value.data[at] - '0');
-	}
-	if (!sized && !end)
-		return -EINVAL;
 	if (!sized)
 		buffer_put_text(&http1->queue, "content-length: 0\r\n");
-	if (!http1->requested || http1->draining || http1->parsed.closes) {
+	http1->cut = !http1->requested;
+	if (http1->cut || http1->draining || http1->parsed.closes) {
 		http1->last = true;
 		buffer_put_text(&http1->queue, "connection: close\r\n");
 	}
@@ -298,39 +308,58 @@ static void request_begin(struct http1 *http1)
 	head->headers_count = 0;
 }
 
-/* Where the head ends, with its empty line; 0: not yet. `from`: where to look. */
-static size_t head_end(const struct buffer *head, size_t from)
+/* The byte `back` places before `at` of what came after `before`. */
+static uint8_t byte_before(const struct buffer *before, struct span data, size_t at, size_t back)
 {
-	for (size_t i = from < 3 ? 3 : from; i < head->size; i++)
-		if (head->data[i] == '\n' && memcmp(head->data + i - 3, "\r\n\r\n", 4) == 0)
-			return i + 1;
+	return at >= back ? data.data[at - back] : before->data[before->size + at - back];
+}
+
+/* How much of `data` ends the head that begins with `before`, with its empty line; 0: all of it, and more has to come. */
+static size_t head_end(const struct buffer *before, struct span data)
+{
+	static const char end[] = "\n\r\n\r";  /* backwards */
+	size_t at = 0, same;
+
+	while (at < data.size) {
+		const uint8_t *line = memchr(data.data + at, '\n', data.size - at);
+
+		if (!line)
+			return 0;
+		at = (size_t)(line - data.data);
+		for (same = 0; same < 4 && before->size + at >= same; same++)
+			if (byte_before(before, data, at, same) != (uint8_t)end[same])
+				break;
+		at++;
+		if (same == 4)
+			return at;
+	}
 	return 0;
 }
 
+/* Only the head is copied: many may lie in one span. */
 static void take_head(struct http1 *http1, struct span *data)
 {
-	size_t before = http1->head.size, room = HTTP1_HEAD_BYTES_MAX - before;
-	size_t size = data->size < room ? data->size : room, end, taken;
+	size_t room = HTTP1_HEAD_BYTES_MAX - http1->head.size;
+	size_t size = data->size < room ? data->size : room, end = head_end(&http1->head, span_make(data->data, size));
 	const char *why;
 	unsigned status;
 
 	if (!http1->head.data)
 		http1->head = buffer_heap(HTTP1_HEAD_BYTES_MAX);
+	if (end)
+		size = end;
 	buffer_put(&http1->head, data->data, size);
 	if (http1->head.failed) {
 		refuse(http1, 503, "the gateway is out of memory; try again");
 		return;
 	}
-	end = head_end(&http1->head, before);
-	taken = end ? end - before : size;
-	*data = span_make(data->data + taken, data->size - taken);
+	*data = span_make(data->data + size, data->size - size);
 	if (!end) {
 		if (http1->head.size == HTTP1_HEAD_BYTES_MAX)
 			refuse(http1, 431, "the request's line and fields are longer than 16 KiB");
 		return;
 	}
-	status = http1_head_parse(&http1->parsed, http1->head.data, end, &why);
-	http1->answered = false;
+	status = http1_head_parse(&http1->parsed, http1->head.data, http1->head.size, &why);
 	if (status)
 		refuse(http1, status, why);
 	else
@@ -481,23 +510,36 @@ static void take(struct http1 *http1, struct span *data)
 	}
 }
 
-static void parse(struct http1 *http1, struct span data)
+/* Until nothing is left, or an answer has to go first. */
+static void parse(struct http1 *http1, struct span *data)
 {
-	while (data.size && !http1->dead && http1->state != HTTP1_ANSWERING)
-		take(http1, &data);
-	if (data.size == 0 || http1->dead)
-		return;
-	if (!http1->ahead.data)
-		http1->ahead = buffer_heap(HTTP1_AHEAD_BYTES);
-	put_span(&http1->ahead, data);
-	if (http1->ahead.failed)
+	while (data->size && !http1->dead && http1->state != HTTP1_ANSWERING)
+		take(http1, data);
+}
+
+/* For the next requests. */
+static void keep(struct http1 *http1, struct span data)
+{
+	struct buffer *ahead = &http1->ahead;
+
+	if (!ahead->data)
+		*ahead = buffer_heap(HTTP1_AHEAD_BYTES);
+	if (http1->ahead_at) {
+		ahead->size -= http1->ahead_at;
+		memmove(ahead->data, ahead->data + http1->ahead_at, ahead->size);
+		http1->ahead_at = 0;
+	}
+	put_span(ahead, data);
+	if (ahead->failed)
 		refuse(http1, 400, "too much was sent ahead of the answers");
 }
 
 int http1_feed(struct http1 *http1, struct span data)
 {
-	if (!http1->dead)
-		parse(http1, data);
+	if (!http1->ahead.size)
+		parse(http1, &data);
+	if (data.size && !http1->dead)
+		keep(http1, data);
 	return http1->fault.scope == H2_FAULT_CONNECTION ? -EPROTO : 0;
 }
 
@@ -506,15 +548,22 @@ bool http1_wants(const struct http1 *http1)
 	return http1->unconsumed < HTTP1_WINDOW_BYTES && http1->ahead.size == 0;
 }
 
-/* The answer has gone: what came ahead is the next request. */
+/* The answer has gone: what came ahead is the next request. It is parsed where it lies, however many there are. */
 static void next_request(struct http1 *http1)
 {
-	struct buffer ahead = http1->ahead;
+	struct span rest;
 
 	http1->state = HTTP1_HEAD;
-	http1->ahead = (struct buffer){ 0 };
-	parse(http1, buffer_span(&ahead));
-	buffer_fini(&ahead);
+	http1->answered = http1->ended = false;
+	if (!http1->ahead.size)
+		return;
+	rest = span_make(http1->ahead.data + http1->ahead_at, http1->ahead.size - http1->ahead_at);
+	parse(http1, &rest);
+	http1->ahead_at = http1->ahead.size - rest.size;
+	if (rest.size && !http1->dead)
+		return;
+	buffer_fini(&http1->ahead);
+	http1->ahead_at = 0;
 }
 
 static void drop_buffers(struct http1 *http1)
@@ -585,6 +634,11 @@ bool http1_unfinished(const struct http1 *http1)
 	default:
 		return false;
 	}
+}
+
+bool http1_cut(const struct http1 *http1)
+{
+	return http1->cut;
 }
 
 void http1_drain(struct http1 *http1)

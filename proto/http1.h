@@ -37,6 +37,8 @@ struct span http1_output(struct http1 *http1);
 bool http1_alive(const struct http1 *http1);
 /* The peer is in the middle of a head, or of what is beside the data of a chunked body. */
 bool http1_unfinished(const struct http1 *http1);
+/* Its last answer began before all of the request had come: the client may still be sending. */
+bool http1_cut(const struct http1 *http1);
 /* The present request is answered, then it ends. */
 void http1_drain(struct http1 *http1);
 const struct h2_fault *http1_fault(const struct http1 *http1);

@@ -104,7 +104,7 @@ static unsigned request_line(struct http1_head *head, struct span line, const ch
 	return head->old || span_is(version, "HTTP/1.1") ? 0 : 505;
 }
 
-static bool length_parse(struct span text, uint64_t *length)
+bool http1_length_parse(struct span text, uint64_t *length)
 {
 	*length = 0;
 	if (text.size == 0 || text.size > 18)
@@ -120,7 +120,7 @@ static bool length_parse(struct span text, uint64_t *length)
 static unsigned field_length(struct http1_head *head, struct span value, const char **why)
 {
 	*why = "Content-Length is no number, or there are two";
-	if (head->sized || !length_parse(value, &head->content_length))
+	if (head->sized || !http1_length_parse(value, &head->content_length))
 		return 400;
 	head->sized = true;
 	return 0;

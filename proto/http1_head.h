@@ -28,5 +28,5 @@ struct http1_head {
  */
 unsigned http1_head_parse(struct http1_head *head, uint8_t *text, size_t size, const char **why);
 
-/* A chunk's size or any Content-Length is at most this. */
-#define HTTP1_LENGTH_MAX INT64_MAX
+/* Of a Content-Length: decimal digits, below 10^18. False: it is none. */
+bool http1_length_parse(struct span text, uint64_t *length);

@@ -68,22 +68,21 @@ enum grpc_status access_caller(const struct access *access, const struct server_
 	return access_check(caller->rights, rights, why, why_size);
 }
 
-enum grpc_status access_enter(const struct access *access, const struct access_caller *caller, struct span instance,
+/* `make`: a name that is new is kept, for ever. */
+static enum grpc_status enter(const struct access *access, const struct access_caller *caller, struct span instance, bool make,
                               struct scope *scope, char *why, size_t why_size)
 {
 	int r;
 
-	if (caller->executor) {
-		*scope = caller->scope;
-		return GRPC_OK;
-	}
-	if (instance.size == 0)
-		instance = span_make(caller->instance, caller->instance_size);
 	if (instance.size > ACCESS_INSTANCE_BYTES_MAX) {
 		snprintf(why, why_size, "the instance name is longer than %d bytes", ACCESS_INSTANCE_BYTES_MAX);
 		return GRPC_INVALID_ARGUMENT;
 	}
-	r = store_scope(access->store, span_text(caller->identity.tenant), instance, caller->rights, scope);
+	r = (make ? store_scope : store_scope_find)(access->store, span_text(caller->identity.tenant), instance, caller->rights, scope);
+	if (r == -ENOENT) {
+		snprintf(why, why_size, "nothing was ever written under this instance name");
+		return GRPC_NOT_FOUND;
+	}
 	if (r == -ENOSPC) {
 		snprintf(why, why_size, "no more tenants or instance names fit this store");
 		return GRPC_RESOURCE_EXHAUSTED;
@@ -93,6 +92,31 @@ enum grpc_status access_enter(const struct access *access, const struct access_c
 		return GRPC_INTERNAL;
 	}
 	return GRPC_OK;
+}
+
+static struct span instance_of(const struct access_caller *caller, struct span instance)
+{
+	return instance.size ? instance : span_make(caller->instance, caller->instance_size);
+}
+
+enum grpc_status access_enter(const struct access *access, const struct access_caller *caller, struct span instance,
+                              struct scope *scope, char *why, size_t why_size)
+{
+	if (caller->executor) {
+		*scope = caller->scope;
+		return GRPC_OK;
+	}
+	return enter(access, caller, instance_of(caller, instance), true, scope, why, why_size);
+}
+
+/* Tenants are the operator's to name, so the nameless instance of one may begin with a question. */
+enum grpc_status access_find(const struct access *access, const struct access_caller *caller, struct span instance,
+                             struct scope *scope, char *why, size_t why_size)
+{
+	instance = instance_of(caller, instance);
+	if (caller->executor || instance.size == 0)
+		return access_enter(access, caller, instance, scope, why, why_size);
+	return enter(access, caller, instance, false, scope, why, why_size);
 }
 
 enum grpc_status access_scope(const struct access *access, const struct server_request *request, uint32_t rights,

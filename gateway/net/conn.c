@@ -12,6 +12,7 @@
 /* How long a farewell (GOAWAY, TLS alert) may take to go out, and then the peer to close. */
 #define FLUSH_TIMEOUT_NS     (1 * SECOND_NS)
 #define LINGER_NS            (SECOND_NS / 4)
+#define LINGER_BODY_NS       (2 * SECOND_NS)     /* for a client that still sends a body to read that it was refused */
 
 /* ---- states ---- */
 
@@ -122,7 +123,8 @@ static void conn_linger(struct conn *conn)
 		conn_end_now(conn, conn->end, 0, "");
 	} else if (!conn->lingering) {
 		conn->lingering = true;
-		conn->deadline_ns = ring_now_ns(conn->ring) + LINGER_NS;
+		conn->deadline_ns = ring_now_ns(conn->ring) +
+		                    (conn->http1 && http1_cut(conn->http1) ? LINGER_BODY_NS : LINGER_NS);
 		conn_retime(conn);
 	}
 }
@@ -205,7 +207,7 @@ static void conn_expire(struct conn *conn, uint64_t now)
 	else if (op_in_flight(&conn->send) && now >= conn->send_since_ns + conn->stall_timeout_ns)
 		conn_end_now(conn, CONN_END_STALL, -ETIMEDOUT, "the peer takes no more bytes");
 	else if (conn->unfinished_since_ns && now >= conn->unfinished_since_ns + conn->stall_timeout_ns)
-		conn_end_flush(conn, CONN_END_STALL, -ETIMEDOUT, "the peer does not finish a frame");
+		conn_end_flush(conn, CONN_END_STALL, -ETIMEDOUT, conn->http1 ? "the peer does not finish a head" : "the peer does not finish a frame");
 	else if (conn->state == CONN_OPEN && !conn->streams_seen && now >= conn->idle_since_ns + conn->idle_timeout_ns) {
 		conn_note(conn, CONN_END_IDLE, 0, "the connection was idle for too long");
 		conn_drain(conn);

@@ -37,7 +37,7 @@ enum conn_end {
 	CONN_END_HANDSHAKE,              /* TLS, or what the peer sent first, was refused; by either side */
 	CONN_END_HANDSHAKE_TIMEOUT,
 	CONN_END_STALL,
-	CONN_END_PROTOCOL,               /* the peer broke HTTP/2 or TLS after the handshake */
+	CONN_END_PROTOCOL,               /* the peer broke HTTP or TLS after the handshake */
 	CONN_END_ERROR,                  /* the socket failed; conn_error() says how */
 };
 

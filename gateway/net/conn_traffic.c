@@ -21,21 +21,28 @@ static void conn_take_plain(struct conn *conn, struct span data)
 {
 	uint64_t settled = conn->server ? SERVER_SETTLED_BYTES : CLIENT_SETTLED_BYTES;
 	const struct h2_fault *fault;
+	int r;
 
 	if (conn_ending(conn))
 		return;
 	conn->plain_received += data.size;
-	if (conn_engine_feed(conn, data) < 0) {
+	r = conn_engine_feed(conn, data);
+	if (r == -ENOMEM) {
+		conn_end_now(conn, CONN_END_ERROR, r, "no memory for what was received");
+		return;
+	}
+	if (r < 0) {
 		fault = conn_engine_fault(conn);
 		conn_end_flush(conn, conn->state == CONN_HANDSHAKING ? CONN_END_HANDSHAKE : CONN_END_PROTOCOL, -EPROTO,
-		               fault->reason ? fault->reason : "the peer broke the rules of HTTP/2");
+		               fault->reason ? fault->reason : "the peer broke the rules of HTTP");
 		return;
 	}
 	if (!conn_engine_unfinished(conn))
 		conn->unfinished_since_ns = 0;
 	else if (!conn->unfinished_since_ns)
 		conn->unfinished_since_ns = ring_now_ns(conn->ring);
-	if (conn->state == CONN_HANDSHAKING && (conn->http1 || conn->plain_received >= settled))
+	/* A first head that is none, or never ends, is what scanners send: the handshake's time, and no warning, are for it. */
+	if (conn->state == CONN_HANDSHAKING && (conn->http1 ? conn->streams_seen : conn->plain_received >= settled))
 		conn_opened(conn);
 }
 

@@ -86,12 +86,11 @@ int dispatch_request(const struct server_config *config, struct ring *ring, stru
 
 	stream->events = &refused_events;
 	stream->owner = NULL;
-	if (config->web && (conn_is_http1(conn) || !grpc_request_parse(&grpc, head))) {
-		config->web(config->context, conn, stream, head);
-		return 0;
-	}
-	if (!grpc_request_parse(&grpc, head)) {
-		answer_http(stream, "415");
+	if (conn_is_http1(conn) || !grpc_request_parse(&grpc, head)) {
+		if (config->web)
+			config->web(config->context, conn, stream, head);
+		else
+			answer_http(stream, "415");
 		return 0;
 	}
 	method = find(config->methods, grpc.path);

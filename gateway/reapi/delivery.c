@@ -33,14 +33,11 @@ struct delivery {
 
 static void delivery_free(struct delivery *delivery)
 {
-	struct reapi *reapi = delivery->reapi;
-
-	budget_leave(&reapi->downloads, &delivery->share);
+	budget_leave(&delivery->reapi->downloads, &delivery->share);
 	playback_stop(&delivery->playback);
 	playbacks_destroy(delivery->playbacks);
 	free(delivery->read.buffer);
 	free(delivery);
-	reapi->open--;
 }
 
 /* Something that cannot be stopped has landed. True: nobody waits for it any more; the delivery is freed. */
@@ -48,6 +45,7 @@ static bool delivery_gone(struct delivery *delivery)
 {
 	if (!delivery->destroyed)
 		return false;
+	delivery->reapi->open--;
 	delivery_free(delivery);
 	return true;
 }
@@ -170,7 +168,6 @@ bool delivery_start(struct delivery **out, struct reapi *reapi, const struct sco
 	*delivery = (struct delivery){
 		.reapi = reapi, .scope = *scope, .digest = *digest, .offset = offset, .events = events, .owner = owner,
 	};
-	reapi->open++;
 	*out = delivery;
 	if (!pair_wanted(digest)) {
 		delivery_want_memory(delivery);
@@ -191,6 +188,8 @@ void delivery_destroy(struct delivery *delivery)
 		return;
 	landing = delivery->state == DELIVERY_FINDING || (delivery->state == DELIVERY_FETCHING && !delivery->playbacks);
 	delivery->destroyed = true;
-	if (!landing)
+	if (landing)
+		delivery->reapi->open++;         /* it goes on after its call, which counts until here */
+	else
 		delivery_free(delivery);
 }

@@ -19,6 +19,7 @@
 #define REAPI_EXPANDERS_BYTES  (512u << 20)      /* of decompressors; streaming clients' take 2 MiB, mostly untouched, up to 8 */
 #define REAPI_BATCHES_BYTES    (256u << 20)      /* of BatchUpdateBlobs calls that are in memory, most in line */
 #define REAPI_WRITE_IDLE_NS    60000000000u      /* a write in which nothing comes ends */
+#define REAPI_CROWDED_NS       10000000000u     /* the same while others are refused for lack of memory */
 #define REAPI_READ_IDLE_NS     120000000000u     /* as does a read of which nothing is taken */
 #define REAPI_ORPHAN_NS        600000000000u     /* how long a broken write can be gone on with */
 #define REAPI_ORPHANS_MAX      64

@@ -3,15 +3,18 @@
 
 #include <stdio.h>
 #include <stdlib.h>
+#include <strings.h>
+
+#include <openssl/crypto.h>
 
 #include "gateway/base/check.h"
 #include "gateway/reapi/rpc.h"
-#include "gateway/reapi/write.h"
+#include "gateway/reapi/web_guard.h"
 #include "proto/escape.h"
+#include "proto/http1_head.h"
 
 #define WHY_MAX              512
 #define BASIC_BYTES_MAX      1024        /* user and password */
-#define WEB_CROWDED_NS       10000000000u
 
 static struct header field(const char *name, const char *value)
 {
@@ -46,12 +49,20 @@ static void answer(struct stream *stream, bool head, unsigned status, const char
 	stream_end(stream);
 }
 
+/* From now on it is the client's turn, to take what it asked for: also of what nobody reads, the memory comes back. */
+static void answer_begin(struct web *web)
+{
+	web->answered = true;
+	web->idle_since_ns = ring_now_ns(web->reapi->cas->ring);
+	web->idle_max_ns = REAPI_READ_IDLE_NS;
+	web->ends_ns = 0;
+}
+
 void web_answer(struct web *web, unsigned status, const char *text)
 {
-	web->idle_since_ns = 0;
 	if (!web->stream || web->answered)
 		return;
-	web->answered = true;
+	answer_begin(web);
 	answer(web->stream, web->head, status, text);
 }
 
@@ -100,7 +111,7 @@ void web_answer_store(struct web *web, int result)
 void web_answer_crowded(struct web *web)
 {
 	web->reapi->crowded_ns = ring_now_ns(web->reapi->cas->ring);
-	web_answer(web, 503, "too many writes at a time; try again");
+	web_answer(web, 503, RPC_TEXT_CROWDED);
 }
 
 void web_begin(struct web *web, uint64_t bytes)
@@ -111,16 +122,10 @@ void web_begin(struct web *web, uint64_t bytes)
 
 	if (!web->stream || web->answered)
 		return;
-	web->answered = true;
+	answer_begin(web);
 	snprintf(length, sizeof(length), "%llu", (unsigned long long)bytes);
 	headers[1].value = span_text(length);
 	(void)stream_headers(web->stream, headers, 3, web->head || bytes == 0);
-}
-
-void web_refuse(const struct web *web, unsigned status, const char *text)
-{
-	web->reapi->counters.web_refused++;
-	answer(web->stream, web->head, status, text);
 }
 
 /* ---- life ---- */
@@ -166,27 +171,73 @@ void web_closed(struct web *web)
 	web_free(web);
 }
 
+/* ---- refusals ---- */
+
+static void refused_on_close(struct stream *stream, uint32_t code)
+{
+	web_closed(stream->owner);
+}
+
+static const struct stream_events refused_events = { .on_close = refused_on_close };
+
+static void refused_fini(struct web *web)
+{
+}
+
+/* The sentence may have to wait for the client, which is then watched like any other. */
+void web_refuse(const struct web *web, unsigned status, const char *text)
+{
+	struct web *refused = web->reapi->open < REAPI_CALLS_MAX ? calloc(1, sizeof(*refused)) : NULL;
+
+	web->reapi->counters.web_refused++;
+	if (!refused) {
+		answer(web->stream, web->head, status, NULL);
+		return;
+	}
+	web_accept(refused, web, &refused_events, refused_fini);
+	web_answer(refused, status, text);
+}
+
 /* ---- time ---- */
+
+static bool web_expired(const struct web *web, uint64_t now, uint64_t write_max)
+{
+	if (!web->stream)
+		return false;
+	if (web->ends_ns && now >= web->ends_ns)
+		return true;
+	return web->idle_since_ns && now - web->idle_since_ns >= (web->idle_max_ns ? web->idle_max_ns : write_max);
+}
 
 /* A client that stalls: its answer may not get through either. */
 void web_sweep(struct reapi *reapi, uint64_t now)
 {
-	bool crowded = reapi->crowded_ns && now - reapi->crowded_ns < WEB_CROWDED_NS;
-	uint64_t write_max = crowded ? WEB_CROWDED_NS : REAPI_WRITE_IDLE_NS;
+	bool crowded = reapi->crowded_ns && now - reapi->crowded_ns < REAPI_CROWDED_NS;
 
 	list_for_each_safe(link, after, &reapi->web) {
 		struct web *web = container_of(link, struct web, link);
 
-		if (!web->stream || !web->idle_since_ns ||
-		    now - web->idle_since_ns < (web->idle_max_ns ? web->idle_max_ns : write_max))
+		if (!web_expired(web, now, crowded ? REAPI_CROWDED_NS : REAPI_WRITE_IDLE_NS))
 			continue;
-		reapi->counters.uploads_expired++;
-		web->idle_since_ns = 0;
+		reapi->counters.uploads_expired += web->put && !web->answered;
+		web->idle_since_ns = web->ends_ns = 0;
 		stream_reset(web->stream, 8);    /* CANCEL */
 	}
 }
 
 /* ---- requests ---- */
+
+/* "Basic", in any case, and the password of what is encoded behind it (RFC 7617). */
+static struct span basic_password(struct span value, struct buffer *plain)
+{
+	const uint8_t *colon;
+
+	if (value.size < 6 || strncasecmp((const char *)value.data, "basic ", 6) != 0 ||
+	    !base64_take(plain, span_make(value.data + 6, value.size - 6)))
+		return (struct span){ 0 };
+	colon = plain->size ? memchr(plain->data, ':', plain->size) : NULL;
+	return colon ? span_make(colon + 1, plain->size - (size_t)(colon + 1 - plain->data)) : (struct span){ 0 };
+}
 
 /*
  * HTTP clients know Basic rather than Bearer: the password is the token, and the user's name is nobody's business. What is none
@@ -196,21 +247,18 @@ static struct span authorization(const struct h2_request *head, struct buffer *b
 {
 	uint8_t storage[BASIC_BYTES_MAX];
 	struct buffer plain = buffer_over(storage, sizeof(storage));
-	struct span value = { 0 };
-	const uint8_t *colon;
+	struct span value = { 0 }, password;
 
 	for (size_t i = 0; i < head->headers_count && !value.size; i++)
 		if (span_is(head->headers[i].name, "authorization"))
 			value = head->headers[i].value;
-	if (value.size < 6 || memcmp(value.data, "Basic ", 6) != 0 ||
-	    !base64_take(&plain, span_make(value.data + 6, value.size - 6)))
-		return value;
-	colon = plain.size ? memchr(plain.data, ':', plain.size) : NULL;
-	if (!colon)
-		return value;
-	buffer_put_text(bearer, "Bearer ");
-	buffer_put(bearer, colon + 1, plain.size - (size_t)(colon + 1 - plain.data));
-	return bearer->failed ? value : buffer_span(bearer);
+	password = basic_password(value, &plain);
+	if (password.data) {
+		buffer_put_text(bearer, "Bearer ");
+		buffer_put(bearer, password.data, password.size);
+	}
+	OPENSSL_cleanse(storage, sizeof(storage));
+	return password.data && !bearer->failed ? buffer_span(bearer) : value;
 }
 
 static enum grpc_status enter(struct web *web, struct conn *conn, const struct h2_request *head, struct span instance,
@@ -224,64 +272,71 @@ static enum grpc_status enter(struct web *web, struct conn *conn, const struct h
 	};
 	const struct server_request request = { .conn = conn, .stream = web->stream, .head = &grpc };
 	const struct access *access = &web->reapi->cas->access;
+	const struct conn_peer *peer = conn_peer(conn);
 	struct access_caller caller;
-	enum grpc_status status = access_caller(access, &request, rights, &caller, why, why_size);
+	enum grpc_status status;
 
-	return status == GRPC_OK ? access_enter(access, &caller, instance, &web->scope, why, why_size) : status;
+	if (peer->loopback && !peer->local && !peer->certificate && !grpc.authorization.size && !web_guard_local(head)) {
+		snprintf(why, why_size, "%s", WEB_GUARD_TEXT);
+		return GRPC_PERMISSION_DENIED;
+	}
+	status = access_caller(access, &request, rights, &caller, why, why_size);
+	OPENSSL_cleanse(storage, sizeof(storage));
+	if (status != GRPC_OK)
+		return status;
+	/* A page's <img> may ask for anything: it leaves nothing behind. */
+	status = (web->put ? access_enter : access_find)(access, &caller, instance, &web->scope, why, why_size);
+	/* No waiting helps against names that are kept for ever. */
+	return status == GRPC_RESOURCE_EXHAUSTED ? GRPC_PERMISSION_DENIED : status;
 }
 
-/* What no stream of ours is needed for to answer. */
-static bool refused(struct stream *stream, const struct h2_request *head, struct cache_path *path)
+/* What the path and the method alone tell. */
+static bool refused(const struct web *web, const struct h2_request *head, struct cache_path *path)
 {
-	bool known = span_is(head->method, "GET") || span_is(head->method, "HEAD") || span_is(head->method, "PUT");
+	bool known = web->put || web->head || span_is(head->method, "GET");
 
 	if (span_is(head->method, "POST"))
-		answer(stream, false, 415, "this is no gRPC request, and POST is for these");
+		web_refuse(web, 415, "this is no gRPC request, and POST is for these");
 	else if (!cache_path_parse(path, head->path))
-		answer(stream, span_is(head->method, "HEAD"), 404,
-		       "there are /cas/HASH and /ac/KEY of 64 lower-case hex digits, also behind an instance name");
+		web_refuse(web, 404, "there are /cas/HASH and /ac/KEY of 64 lower-case hex digits, also behind an instance name");
 	else if (!known)
-		answer(stream, false, 405, "there are GET, HEAD and PUT");
+		web_refuse(web, 405, "there are GET, HEAD and PUT");
 	else
 		return false;
 	return true;
 }
 
-static void note_body(struct web *web, const struct h2_request *head)
+/* That the body is as long as it says is held by either HTTP. */
+static bool note_body(struct web *web, const struct h2_request *head)
 {
 	for (size_t i = 0; i < head->headers_count; i++) {
-		struct span value = head->headers[i].value;
-
 		if (span_is(head->headers[i].name, "expect"))
 			web->expects = true;
-		if (!span_is(head->headers[i].name, "content-length") || value.size == 0 || value.size > 18)
+		if (!span_is(head->headers[i].name, "content-length"))
 			continue;
+		if (web->sized || !http1_length_parse(head->headers[i].value, &web->length))
+			return false;
 		web->sized = true;
-		for (size_t at = 0; at < value.size; at++) {
-			web->sized = web->sized && value.data[at] >= '0' && value.data[at] <= '9';
-			web->length = web->length * 10 + (value.data[at] - '0');
-		}
 	}
-	if (head->ended)
-		web->sized = true, web->length = 0;
+	web->sized |= head->ended;
+	return !head->ended || web->length == 0;
 }
 
 void web_start(void *context, struct conn *conn, struct stream *stream, const struct h2_request *head)
 {
 	struct reapi *reapi = context;
-	struct web web = { .stream = stream, .reapi = reapi, .head = span_is(head->method, "HEAD") };
-	bool put = span_is(head->method, "PUT");
+	struct web web = {
+		.stream = stream, .reapi = reapi, .head = span_is(head->method, "HEAD"), .put = span_is(head->method, "PUT"),
+	};
 	struct cache_path path;
 	char why[WHY_MAX] = "";
 	enum grpc_status status;
 
 	reapi->counters.web_requests++;
-	if (refused(stream, head, &path)) {
-		reapi->counters.web_refused++;
+	if (refused(&web, head, &path))
 		return;
-	}
 	status = enter(&web, conn, head, path.instance,
-	               !put ? SCOPE_READ : path.result ? SCOPE_WRITE | SCOPE_COMMIT : SCOPE_WRITE, why, sizeof(why));
+	               !web.put ? SCOPE_READ : path.result ? SCOPE_WRITE | SCOPE_COMMIT : SCOPE_WRITE, why, sizeof(why));
 	if (status != GRPC_OK) {
 		web_refuse(&web, http_status(status), why);
 		return;
@@ -290,10 +345,13 @@ void web_start(void *context, struct conn *conn, struct stream *stream, const st
 		web_refuse(&web, 503, "the gateway has too many calls in progress; try again");
 		return;
 	}
+	if (!note_body(&web, head)) {
+		web_refuse(&web, 400, "Content-Length is no number, or not that of the body");
+		return;
+	}
 	web.digest = path.digest;
-	note_body(&web, head);
 	if (path.result)
-		(put ? web_put_result : web_get_result)(&web);
+		(web.put ? web_put_result : web_get_result)(&web);
 	else
-		(put ? web_put_blob : web_get_blob)(&web);
+		(web.put ? web_put_blob : web_get_blob)(&web);
 }

@@ -26,6 +26,7 @@ struct web {
 	struct scope scope;
 	struct digest digest;            /* of the path: a hash or a key */
 	bool head;                       /* HEAD: no body goes out */
+	bool put;
 	bool sized;                      /* Content-Length was there */
 	uint64_t length;                 /* and said so */
 	bool expects;                    /* the client waits for 100 Continue */
@@ -33,6 +34,7 @@ struct web {
 	unsigned held;
 	uint64_t idle_since_ns;          /* 0: it is we who are at work */
 	uint64_t idle_max_ns;            /* 0: as of writes (REAPI_WRITE_IDLE_NS), which have to be quick when memory is short */
+	uint64_t ends_ns;                /* when all of its body has to be here; 0: whenever */
 	struct list link;                /* reapi.web */
 	void (*fini)(struct web *web);
 };
@@ -45,15 +47,15 @@ void web_release(struct web *web);
 /* The stream has closed. */
 void web_closed(struct web *web);
 
-/* An answer of one sentence; 200 when all is well. `text` NULL: none. */
+/* An answer of one sentence; 200 when all is well. `text` NULL: none. The client has REAPI_READ_IDLE_NS to take it. */
 void web_answer(struct web *web, unsigned status, const char *text);
 void web_answer_grpc(struct web *web, enum grpc_status status, const char *text);
-/* Of a store operation: STORE_MISSING and STORE_CORRUPT are 404. */
+/* Of a store operation that failed: STORE_MISSING and STORE_CORRUPT are 404. */
 void web_answer_store(struct web *web, int result);
 void web_miss(struct web *web);
-/* The head of an answer that has so many bytes. The answer is over when this is a HEAD. */
+/* The head of an answer that has so many bytes, which are to be sent then. The answer is over when this is a HEAD. */
 void web_begin(struct web *web, uint64_t bytes);
-/* No memory for the request, before web_accept(). */
+/* The answer to a request of which nothing is kept, instead of web_accept(). */
 void web_refuse(const struct web *web, unsigned status, const char *text);
 /* Too many requests at a time: 503, and others' idleness counts for more. */
 void web_answer_crowded(struct web *web);

@@ -34,17 +34,21 @@ static void get_step(struct get *get)
 	if (get->stepping || !web->stream || !get->sending)
 		return;
 	get->stepping = true;
+	web->idle_since_ns = ring_now_ns(web->reapi->cas->ring);
 	while (get->left) {
 		struct span data = delivery_data(get->delivery);
 		size_t taken;
 
-		if (!data.size)
+		if (!data.size) {
+			web->idle_since_ns = 0;          /* it is the disk's turn, not the client's */
 			break;
+		}
+		if (data.size > get->left)
+			data.size = get->left;
 		taken = stream_write(web->stream, data);
 		web->reapi->counters.bytes_sent += taken;
 		get->left -= taken;
 		delivery_taken(get->delivery, taken);
-		web->idle_since_ns = ring_now_ns(web->reapi->cas->ring);
 		if (taken < data.size)
 			break;
 	}
@@ -52,7 +56,6 @@ static void get_step(struct get *get)
 	if (get->left)
 		return;
 	get->sending = false;
-	web->idle_since_ns = 0;
 	stream_end(web->stream);
 }
 
@@ -161,7 +164,6 @@ void web_get_blob(const struct web *web)
 		return;
 	}
 	web_accept(&get->web, web, &stream_events, get_fini);
-	get->web.idle_max_ns = REAPI_READ_IDLE_NS;
 	get->find = (struct blob_find){ .cas = web->reapi->cas, .scope = web->scope, .digest = web->digest, .fn = on_found };
 	web_hold(&get->web);
 	blob_find(&get->find);

@@ -7,6 +7,7 @@
  */
 #include <stdio.h>
 #include <stdlib.h>
+#include <string.h>
 
 #include "gateway/base/check.h"
 #include "gateway/cas/presence.h"
@@ -32,6 +33,7 @@ struct put {
 	bool stepping, room;
 	struct buffer rest;              /* what came and could not be taken yet; the peer's window is shut for it */
 	size_t rest_taken;
+	uint64_t waiting;                /* its bytes, as charged to reapi.waiting_bytes */
 	struct upload *upload;
 	struct presence presence;
 	bool present;
@@ -44,21 +46,56 @@ static struct put *put_of(const struct stream *stream)
 	return container_of((struct web *)stream->owner, struct put, web);
 }
 
+static void put_drop_rest(struct put *put)
+{
+	put->web.reapi->waiting_bytes -= put->waiting;
+	put->waiting = 0;
+	buffer_fini(&put->rest);
+	put->rest_taken = 0;
+}
+
 static void put_fini(struct web *web)
 {
 	struct put *put = container_of(web, struct put, web);
 
 	upload_destroy(put->upload);
-	buffer_fini(&put->rest);
+	put_drop_rest(put);
+}
+
+/* Whose turn it is: while what came has to wait for us, no client is slow. */
+static void put_clock(struct put *put)
+{
+	bool ours = put->state == PUT_ASKING || put->state == PUT_ENDING || put->rest.size || put->ended;
+
+	if (put->state != PUT_ANSWERED)
+		put->web.idle_since_ns = ours ? 0 : ring_now_ns(put->web.reapi->cas->ring);
 }
 
 /* ---- answers ---- */
 
-static void put_ended(struct put *put)
+static void put_stop(struct put *put)
 {
 	put->state = PUT_ANSWERED;
 	upload_destroy(put->upload);
 	put->upload = NULL;
+	put_drop_rest(put);
+}
+
+/* What was kept of the body is of no use any more, but the connection's window that it fills is others', too. */
+static void put_ended(struct put *put)
+{
+	size_t left = put->rest.size - put->rest_taken;
+
+	put_stop(put);
+	if (left && put->web.stream)
+		stream_consumed(put->web.stream, left);
+}
+
+static void put_crowded(struct put *put)
+{
+	put_ended(put);
+	put->web.reapi->counters.uploads_refused++;
+	web_answer_crowded(&put->web);
 }
 
 static void put_answer(struct put *put, unsigned status, const char *text)
@@ -79,13 +116,12 @@ static void put_fail_upload(struct put *put)
 		put_answer(put, 400, text);
 	} else if (result == UPLOAD_TOO_LONG) {
 		put_answer(put, 400, "more data than Content-Length says");
+	} else if (result == UPLOAD_CROWDED) {
+		put_crowded(put);
 	} else {
 		put_ended(put);
 		put->web.reapi->counters.uploads_refused++;
-		if (result == UPLOAD_CROWDED)
-			web_answer_crowded(&put->web);
-		else
-			web_answer_store(&put->web, result);
+		web_answer_store(&put->web, result);
 	}
 }
 
@@ -130,8 +166,8 @@ static bool put_take_rest(struct put *put)
 	put->rest_taken += put_take(put, rest);
 	if (put->rest_taken < put->rest.size)
 		return false;
-	buffer_fini(&put->rest);
-	put->rest_taken = 0;
+	put_drop_rest(put);
+	put_clock(put);
 	return true;
 }
 
@@ -144,7 +180,7 @@ static void put_finish(struct put *put)
 		return;
 	}
 	put->state = PUT_ENDING;
-	put->web.idle_since_ns = 0;
+	put_clock(put);
 	upload_finish(upload);
 }
 
@@ -162,15 +198,39 @@ static void put_step(struct put *put)
 	put->stepping = false;
 }
 
+/* What was taken off the front goes when it is more than what is left: each byte moves once. */
+static void put_close_up(struct put *put)
+{
+	size_t left = put->rest.size - put->rest_taken;
+
+	if (put->rest_taken <= left)
+		return;
+	memmove(put->rest.data, put->rest.data + put->rest_taken, left);
+	put->rest.size = left;
+	put->web.reapi->waiting_bytes -= put->rest_taken;
+	put->waiting -= put->rest_taken;
+	put->rest_taken = 0;
+}
+
 static void put_keep(struct put *put, struct span data)
 {
+	struct reapi *reapi = put->web.reapi;
+
 	if (!data.size)
 		return;
+	put_close_up(put);
 	if (!put->rest.data)
 		put->rest = buffer_heap(PUT_REST_BYTES_MAX);
-	buffer_put(&put->rest, data.data, data.size);
-	if (put->rest.failed)
-		put_answer(put, 503, RPC_TEXT_MEMORY);
+	if (reapi->waiting_bytes + data.size <= REAPI_WAITING_BYTES) {
+		buffer_put(&put->rest, data.data, data.size);
+		if (!put->rest.failed) {
+			put->waiting += data.size;
+			reapi->waiting_bytes += data.size;
+			return;
+		}
+	}
+	put_crowded(put);
+	stream_consumed(put->web.stream, data.size);
 }
 
 static void on_data(struct stream *stream, struct span data)
@@ -181,16 +241,16 @@ static void on_data(struct stream *stream, struct span data)
 	put->web.reapi->counters.bytes_received += data.size;
 	if (put->state == PUT_ANSWERED || put->state == PUT_DROPPING)
 		stream_consumed(stream, data.size);
-	if (put->state == PUT_ANSWERED)
-		return;
-	put->web.idle_since_ns = ring_now_ns(put->web.reapi->cas->ring);
 	if (put->state == PUT_DROPPING)
+		put_clock(put);
+	if (put->state == PUT_ANSWERED || put->state == PUT_DROPPING)
 		return;
 	put->stepping = true;
 	if (put->state == PUT_TAKING && put->rest.size == 0)
 		taken = put_take(put, data);
 	put->stepping = false;
 	put_keep(put, span_make(data.data + taken, data.size - taken));
+	put_clock(put);
 	put_step(put);
 }
 
@@ -199,17 +259,19 @@ static void on_end(struct stream *stream)
 	struct put *put = put_of(stream);
 
 	put->ended = true;
-	if (put->state == PUT_DROPPING)
+	if (put->state == PUT_DROPPING) {
 		put_answer(put, 200, NULL);
-	else
+	} else {
+		put_clock(put);
 		put_step(put);
+	}
 }
 
 static void on_close(struct stream *stream, uint32_t code)
 {
 	struct put *put = put_of(stream);
 
-	put_ended(put);
+	put_stop(put);
 	web_closed(&put->web);
 }
 
@@ -224,9 +286,7 @@ static void put_begin(struct put *put)
 
 	/* Who waits in line with a part of a body holds memory for it that others need. */
 	if (!writes_make_room(reapi, upload_memory(&web->digest, false))) {
-		put->state = PUT_ANSWERED;
-		reapi->counters.uploads_refused++;
-		web_answer_crowded(web);
+		put_crowded(put);
 		return;
 	}
 	put->upload = upload_create(reapi, &web->scope, &web->digest, on_room, on_done, put);
@@ -235,7 +295,7 @@ static void put_begin(struct put *put)
 		return;
 	}
 	put->state = PUT_TAKING;
-	web->idle_since_ns = ring_now_ns(reapi->cas->ring);
+	put_clock(put);
 	stream_consumed(web->stream, 0);         /* the body may come */
 	upload_start(put->upload, false);
 	put_step(put);
@@ -247,9 +307,9 @@ static void put_known(struct put *put)
 	put->web.reapi->counters.uploads_known++;
 	if (put->rest.size)
 		stream_consumed(put->web.stream, put->rest.size);
-	buffer_fini(&put->rest);
+	put_drop_rest(put);
 	put->state = PUT_DROPPING;
-	put->web.idle_since_ns = ring_now_ns(put->web.reapi->cas->ring);
+	put_clock(put);
 	if (put->ended || put->web.expects)
 		put_answer(put, 200, NULL);
 }
@@ -261,7 +321,7 @@ static void on_presence(struct presence *presence)
 	if (!put->web.stream || put->state != PUT_ASKING)
 		;                                /* it has ended meanwhile */
 	else if (presence->result < 0)
-		put->state = PUT_ANSWERED, web_answer_store(&put->web, presence->result);
+		put_ended(put), web_answer_store(&put->web, presence->result);
 	else if (put->present)
 		put_known(put);
 	else

@@ -24,8 +24,6 @@
 #include "proto/pb.h"
 #include "proto/reapi_resource.h"
 
-#define WRITE_CROWDED_NS 10000000000u    /* REAPI_WRITE_IDLE_NS while others are refused for lack of memory */
-
 enum write_state {
 	WRITE_NAMING,                    /* for the first message */
 	WRITE_ASKING,                    /* is the blob there? */
@@ -164,8 +162,8 @@ static void orphan_drop(struct upload *upload)
 
 void writes_sweep(struct reapi *reapi, uint64_t now)
 {
-	bool crowded = reapi->crowded_ns && now - reapi->crowded_ns < WRITE_CROWDED_NS;
-	uint64_t idle_max = crowded ? WRITE_CROWDED_NS : REAPI_WRITE_IDLE_NS;
+	bool crowded = reapi->crowded_ns && now - reapi->crowded_ns < REAPI_CROWDED_NS;
+	uint64_t idle_max = crowded ? REAPI_CROWDED_NS : REAPI_WRITE_IDLE_NS;
 
 	list_for_each_safe(link, after, &reapi->orphans) {
 		struct upload *upload = container_of(link, struct upload, link);

@@ -228,3 +228,24 @@ int store_scope(struct store *store, struct span tenant, struct span instance, u
 	*scope = made;
 	return 0;
 }
+
+int store_scope_find(struct store *store, struct span tenant, struct span instance, uint32_t rights, struct scope *scope)
+{
+	struct scope found = { .instance = SCOPES_INSTANCE_EMPTY, .rights = rights };
+	const struct scope_name *known;
+
+	if (tenant.size == 0 || tenant.size > SCOPES_NAME_MAX || instance.size > SCOPES_NAME_MAX)
+		return ERR_RAISE(-EINVAL);
+	known = *scopes_bucket(&store->scopes, 0, tenant);
+	if (!known)
+		return -ENOENT;
+	found.tenant = known->number;
+	if (instance.size > 0) {
+		known = *scopes_bucket(&store->scopes, found.tenant, instance);
+		if (!known)
+			return -ENOENT;
+		found.instance = known->number;
+	}
+	*scope = found;
+	return 0;
+}

@@ -67,6 +67,8 @@ void store_close(struct store *store, void (*fn)(void *context), void *context);
 
 /* The number of a tenant's and an instance's name, kept for ever in this store. Blocking, cached; 0 or -errno. */
 int store_scope(struct store *store, struct span tenant, struct span instance, uint32_t rights, struct scope *scope);
+/* The same of names that it has; -ENOENT: it has one of them not. */
+int store_scope_find(struct store *store, struct span tenant, struct span instance, uint32_t rights, struct scope *scope);
 
 /* ---- blobs ---- */
 

@@ -138,6 +138,11 @@ def test_who_may(env):
     check(bearer("others").get(blob)[0] == 404, "another tenant's blob is seen")
     check(curl().get(blob)[0] == 404, "on this machine nobody needs a credential, and is another tenant")
     check(curl("--user", "me:all-of-it").put(result, b"\xff")[0] == 200, "a value by Basic")
+    # A credential counts wherever the request comes from; without one, only this machine is asked for none.
+    for http in ("--http1.1", "--http2"):
+        check(bearer("reads").get(blob, "--header", "Host: build.example", http=http)[0] == 200, f"{http} by another name")
+        status, body, _ = curl().get(blob, "--header", "Host: build.example", http=http)
+        check(status == 403 and b"localhost" in body, f"{http} nobody by another name: {status} {body}")
     check(bearer("reads").get(result)[1] == b"\xff", "it is not there")
     check(bearer("others").get(result)[0] == 404, "another tenant's value is seen")
     for secret in ("all-of-it", "unknown"):
@@ -186,7 +191,7 @@ def test_what_is_no_good_request(env):
     gateway = env.gateway()
     data = b"hello, cache"
     path = b"/cas/" + digest_of(data).encode()
-    host, close = b"Host: x\r\n", b"Connection: close\r\n\r\n"
+    host, close = b"Host: localhost\r\n", b"Connection: close\r\n\r\n"
     put = b"PUT " + path + b" HTTP/1.1\r\n" + host
     rows = [
         (b"GET / HTTP/1.1\r\n" + host + close, b"404"), (b"GET / HTTP/1.1\r\n\r\n", b"400"),
@@ -219,13 +224,47 @@ def test_what_is_no_good_request(env):
     gateway.stop()
 
 
+def test_web_pages_and_proxies(env):
+    """Neither is let in without a credential because its connection comes from here."""
+    gateway = env.gateway()
+    curl = Curl(env, gateway)
+    data = b"what no page is to see"
+    path = "/cas/" + digest_of(data)
+    for http in ("--http1.1", "--http2-prior-knowledge"):
+        check(curl.put(path, data, http=http)[0] == 200, "PUT from here")
+        for name in ("localhost", "127.0.0.1:1", "[::1]"):
+            check(curl.get(path, "--header", f"Host: {name}", http=http)[0] == 200, f"{http} GET of {name}")
+        for header in ("Host: rebound.example", "Host: 127.0.0.1.example", "Origin: http://a.example", "Origin: null",
+                       "Sec-Fetch-Site: cross-site", "Forwarded: for=192.0.2.1", "X-Forwarded-For: 192.0.2.1"):
+            for method in ("GET", "HEAD", "PUT"):
+                options = ("--head",) if method == "HEAD" else ()
+                answer = curl.put if method == "PUT" else lambda path, data, *rest, **more: curl.run(path, *rest, **more)
+                status, body, said = answer(path, data, "--header", header, *options, http=http)
+                check(status == 403, f"{http} {method} with {header}: {status} {body} {said}")
+    gateway.stop()
+
+
+def test_a_refusal_is_heard(env):
+    """A client that is refused while it sends a long body, and looks only later, still hears why."""
+    gateway = env.gateway()
+    with socket.create_connection(("127.0.0.1", gateway.port)) as sock:
+        sock.settimeout(30)
+        sock.sendall(b"PUT /nowhere HTTP/1.1\r\nHost: localhost\r\nContent-Length: 1000000000\r\n\r\n")
+        began = time.monotonic()
+        while time.monotonic() - began < 1:
+            sock.sendall(bytes(10_000))
+            time.sleep(0.02)                 # the pace of a slow link, not a wait for anybody
+        check(sock.recv(1000).startswith(b"HTTP/1.1 404 "), "no answer")
+    gateway.stop()
+
+
 def test_several_requests_on_a_connection(env):
     """One after the other, all at once, byte by byte, and with 100-continue."""
     gateway = env.gateway()
     data = random.Random("kept").randbytes(30_000)
     path = b"/cas/" + digest_of(data).encode()
-    put = b"PUT " + path + b" HTTP/1.1\r\nHost: x\r\nContent-Length: 30000\r\n"
-    get = b"GET " + path + b" HTTP/1.1\r\nHost: x\r\n"
+    put = b"PUT " + path + b" HTTP/1.1\r\nHost: localhost\r\nContent-Length: 30000\r\n"
+    get = b"GET " + path + b" HTTP/1.1\r\nHost: localhost\r\n"
     answer = ask(gateway, put + b"\r\n" + data + get + b"\r\n" + get + b"Connection: close\r\n\r\n")
     check(answer.count(b"HTTP/1.1 200 OK") == 3 and answer.count(data) == 2, f"three requests at once: {len(answer)} B")
     small = [bytes([byte]) for byte in get + b"Connection: close\r\n\r\n"]
@@ -233,7 +272,7 @@ def test_several_requests_on_a_connection(env):
     other = random.Random("other").randbytes(2_000)
     with socket.create_connection(("127.0.0.1", gateway.port)) as sock:
         sock.settimeout(30)
-        sock.sendall(b"PUT /cas/" + digest_of(other).encode() + b" HTTP/1.1\r\nHost: x\r\nContent-Length: 2000\r\n"
+        sock.sendall(b"PUT /cas/" + digest_of(other).encode() + b" HTTP/1.1\r\nHost: localhost\r\nContent-Length: 2000\r\n"
                      b"Expect: 100-continue\r\n\r\n")
         check(sock.recv(100) == b"HTTP/1.1 100 Continue\r\n\r\n", "100 Continue")
         sock.sendall(other)
@@ -258,17 +297,17 @@ def test_clients_that_go_away(env):
     path = b"/cas/" + digest_of(data).encode()
     for size in (0, 1000, 10_000_000):
         with socket.create_connection(("127.0.0.1", gateway.port)) as sock:
-            sock.sendall(b"PUT " + path + b" HTTP/1.1\r\nHost: x\r\nContent-Length: 20000000\r\n\r\n" + data[:size])
+            sock.sendall(b"PUT " + path + b" HTTP/1.1\r\nHost: localhost\r\nContent-Length: 20000000\r\n\r\n" + data[:size])
     gateway.wait_metric(lambda m: m["sluice_connections"] == 0, "broken writes are let go")
     check(curl.get(path.decode())[0] == 404, "half a blob is there")
     check(curl.put(path.decode(), data)[0] == 200, "all of it")
     for _ in range(20):
         with socket.create_connection(("127.0.0.1", gateway.port)) as sock:
-            sock.sendall(b"GET " + path + b" HTTP/1.1\r\nHost: x\r\n\r\n")
+            sock.sendall(b"GET " + path + b" HTTP/1.1\r\nHost: localhost\r\n\r\n")
             check(sock.recv(1000), "no answer")
     gateway.wait_metric(lambda m: m["sluice_connections"] == 0 and m["sluice_streams"] == 0, "broken reads are let go")
     idle = [socket.create_connection(("127.0.0.1", gateway.port)) for _ in range(3)]
-    idle[0].sendall(b"GET / HTTP/1.1\r\nHost: x\r\n\r\n")
+    idle[0].sendall(b"GET / HTTP/1.1\r\nHost: localhost\r\n\r\n")
     check(idle[0].recv(1000).startswith(b"HTTP/1.1 404 "), "a connection that stays")
     idle[1].sendall(b"GE")
     began = time.monotonic()
@@ -323,7 +362,7 @@ def test_a_gigabyte_in_little_memory(env):
     status, body, said = curl.run(path, "--upload-file", name)
     check(status == 200, f"PUT: {status} {body} {said}")
     with socket.create_connection(("127.0.0.1", gateway.port)) as slow:
-        slow.sendall(b"GET " + path.encode() + b" HTTP/1.1\r\nHost: x\r\n\r\n")
+        slow.sendall(b"GET " + path.encode() + b" HTTP/1.1\r\nHost: localhost\r\n\r\n")
         check(slow.recv(15) == b"HTTP/1.1 200 OK", "a reader that then takes nothing")
         check(curl.run(path, "--head")[0] == 200, "HEAD")
         process = subprocess.run(["curl", "--silent", "--show-error", "--fail", curl.base + path], stdout=subprocess.PIPE,

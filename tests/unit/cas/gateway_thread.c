@@ -13,6 +13,7 @@
 
 #include "gateway/buildkitd/executor_address.h"
 #include "gateway/cas/references.h"
+#include "gateway/reapi/web.h"
 #include "proto/reapi.h"
 #include "proto/reapi_cas.h"
 #include "proto/sluice_v1.h"
@@ -105,6 +106,11 @@ static int cancel_start(void *context, const struct server_request *request, cha
 static int reapi_method_start(void *context, const struct server_request *request, char *why, size_t why_size)
 {
 	return reapi_start(&((struct gateway_parts *)context)->reapi, request, why, why_size);
+}
+
+static void start_web(void *context, struct conn *conn, struct stream *stream, const struct h2_request *head)
+{
+	web_start(&((struct gateway_parts *)context)->reapi, conn, stream, head);
 }
 
 static int unknown_start(void *context, const struct server_request *request, char *why, size_t why_size)
@@ -221,7 +227,7 @@ static void gateway_open(struct gateway_thread *gateway)
 	};
 	struct server_config server = {
 		.methods = gateway->methods, .context = parts, .on_drained = on_drained, .on_conn_closed = on_conn_closed,
-		.unknown = gateway->options.buildkit ? unknown_start : NULL,
+		.unknown = gateway->options.buildkit ? unknown_start : NULL, .web = gateway->options.web ? start_web : NULL,
 	};
 	struct address address = { .local = true };
 	char tokens_path[160], why[512] = "", bound[160];

@@ -21,6 +21,7 @@ struct gateway_thread_options {
 	const struct index_engine *index;        /* NULL: LMDB */
 	enum ring_engine engine;
 	enum sha256_backend hasher;      /* that this CPU lacks: OpenSSL */
+	bool web;                        /* HTTP's cache, too */
 	bool executors;                  /* any process of our own user may attach as one */
 	bool refuse_host_root;
 	uint64_t linger_ns;              /* of an action whose caller's connection broke; 0: none */

@@ -390,7 +390,40 @@ static void a_slow_http1_client_gains_no_time(void **state)
 	wire_send(fd, span_text("GET / HTTP/1.1\r\nHost: x\r\n"));
 	assert_true(wire_closed_within(fd, 20000));
 	close(fd);
+	assert_int_equal(echo_until(&echo, connections_are, 0).handshake_timeouts, 2);
+	/* Between two requests it is a stall. */
+	fd = wire_connect(echo.bound);
+	wire_send(fd, span_text("GET / HTTP/1.1\r\nHost: x\r\n\r\n"));
+	expect(fd, "\r\n\r\n0 bytes");
+	wire_send(fd, span_text("GET / HTTP/1.1\r\nHost: x\r\n"));
+	assert_true(wire_closed_within(fd, 20000));
+	close(fd);
 	echo_until(&echo, stalls_are, 1);
+	echo_stop(&echo);
+}
+
+/* What scanners say first is no fault of a client's: none is warned of. */
+static void a_first_head_that_is_none_is_no_fault(void **state)
+{
+	struct server_status status;
+	struct echo echo;
+	int fd;
+
+	start(&echo, state, (struct echo_config){ .web = true });
+	fd = wire_connect(echo.bound);
+	wire_send(fd, span_text("GET / HTTP/9.9\r\n\r\n"));
+	expect(fd, "HTTP/1.1 505 ");
+	wire_drain(fd);
+	close(fd);
+	status = echo_until(&echo, connections_are, 0);
+	assert_true(status.handshake_failures == 1 && status.protocol_faults == 0);
+	fd = wire_connect(echo.bound);
+	wire_send(fd, span_text("GET / HTTP/1.1\r\nHost: x\r\n\r\nGET / HTTP/9.9\r\n\r\n"));
+	expect(fd, "HTTP/1.1 505 ");
+	wire_drain(fd);
+	close(fd);
+	status = echo_until(&echo, connections_are, 0);
+	assert_true(status.handshake_failures == 1 && status.protocol_faults == 1);
 	echo_stop(&echo);
 }
 
@@ -713,6 +746,7 @@ int main(void)
 		BOTH(garbage_is_cut_off),
 		BOTH(http1_is_spoken_where_it_is_wanted),
 		BOTH(a_slow_http1_client_gains_no_time),
+		BOTH(a_first_head_that_is_none_is_no_fault),
 		BOTH(late_faults_are_faults),
 		BOTH(a_vanished_peer_is_cleaned_up),
 		BOTH(a_peer_that_vanishes_in_mid_stream_is_cleaned_up),

@@ -213,6 +213,77 @@ static void bounds_hold(void **state)
 	peer_end(&peer);
 }
 
+/* On a kept connection as on a new one: the answer before does not stand in the way of a refusal. */
+static void a_second_head_is_bounded_too(void **state)
+{
+	static char text[HTTP1_HEAD_BYTES_MAX + 1];
+	struct peer peer;
+
+	memset(text, 'y', HTTP1_HEAD_BYTES_MAX);
+	peer_begin(&peer);
+	say(&peer, "GET /1 HTTP/1.1\r\n" HOST "\r\nGET /2 HTTP/1.1\r\nx: ");
+	assert_true(heard(&peer, "GET/1") && say(&peer, text) < 0 && heard(&peer, " 431 "));
+	peer_end(&peer);
+}
+
+/* As many as may be ahead, and more that come while these are being answered: each is, in its order. */
+static void many_requests_ahead_are_answered_in_order(void **state)
+{
+	struct buffer ahead = buffer_heap(HTTP1_AHEAD_BYTES), more = buffer_heap(4096), wanted = buffer_heap(1u << 20);
+	unsigned count = 0, first;
+	char text[100];
+	struct peer peer;
+	struct span span;
+
+	while (ahead.size + 100 < HTTP1_AHEAD_BYTES / 2) {
+		snprintf(text, sizeof(text), "GET /%u HTTP/1.1\r\n" HOST "\r\n", count++);
+		buffer_put_text(&ahead, text);
+	}
+	first = count;
+	peer_begin(&peer);
+	assert_int_equal(http1_feed(peer.http1, buffer_span(&ahead)), 0);
+	for (unsigned turn = 0; (span = http1_output(peer.http1)).size; turn++) {
+		buffer_put(&peer.out, span.data, span.size);
+		if (turn >= 200)
+			continue;
+		/* In two pieces, the first of which ends within a head's last four bytes. */
+		snprintf(text, sizeof(text), "GET /%u HTTP/1.1\r\n" HOST "\r\n", count++);
+		buffer_clear(&more);
+		buffer_put_text(&more, text);
+		assert_int_equal(http1_feed(peer.http1, span_make(more.data, more.size - 1 - turn % 4)), 0);
+		assert_int_equal(http1_feed(peer.http1, span_make(more.data + more.size - 1 - turn % 4, 1 + turn % 4)), 0);
+	}
+	assert_true(count == first + 200 && peer.closed == count && http1_wants(peer.http1));
+	for (unsigned i = 0; i < count; i++) {
+		int size = snprintf(text, sizeof(text), "GET/%u", i);
+
+		snprintf(text, sizeof(text), "HTTP/1.1 200 OK\r\ncontent-length: %d\r\n\r\nGET/%u", size, i);
+		buffer_put_text(&wanted, text);
+	}
+	assert_true(span_equal(buffer_span(&peer.out), buffer_span(&wanted)));
+	peer_end(&peer);
+	buffer_fini(&ahead);
+	buffer_fini(&more);
+	buffer_fini(&wanted);
+}
+
+/* What is no good answer leaves nothing behind: a good one may follow. */
+static void an_answer_without_a_length_is_none(void **state)
+{
+	struct header headers[] = { { .name = span_text(":status"), .value = span_text("200") },
+	                            { .name = span_text("content-length"), .value = span_text("1x") } };
+	struct peer peer;
+
+	peer_begin(&peer);
+	say(&peer, "PUT / HTTP/1.1\r\n" HOST "Content-Length: 1\r\n\r\n");
+	assert_true(stream_headers(peer.stream, headers, 1, false) < 0 && stream_headers(peer.stream, headers, 2, false) < 0);
+	fetch(&peer);
+	assert_int_equal(peer.out.size, 0);
+	say(&peer, "x");
+	assert_true(heard(&peer, "PUT/x") && http1_alive(peer.http1));
+	peer_end(&peer);
+}
+
 static void any_split_is_the_same(void **state)
 {
 	static const char all[] =
@@ -361,6 +432,9 @@ int main(void)
 		cmocka_unit_test(good_heads_are_taken),
 		cmocka_unit_test(bad_ones_are_refused_with_their_status),
 		cmocka_unit_test(bounds_hold),
+		cmocka_unit_test(a_second_head_is_bounded_too),
+		cmocka_unit_test(many_requests_ahead_are_answered_in_order),
+		cmocka_unit_test(an_answer_without_a_length_is_none),
 		cmocka_unit_test(any_split_is_the_same),
 		cmocka_unit_test(a_body_that_nobody_takes_stops_the_peer),
 		cmocka_unit_test(who_waits_is_told_to_go_on),

@@ -116,10 +116,15 @@ static void test_tenants_see_their_own(void **state)
 	struct fixture *fixture = *state;
 	struct blob blob = blob_make(1, 100000);
 	struct store_status before, after;
-	struct scope instance;
+	struct scope instance, found;
 
 	fixture_open(fixture);
+	for (int i = 0; i < 2; i++)
+		assert_int_equal(store_scope_find(fixture->store, span_text("a"), span_text("x"), SCOPE_ALL, &instance), -ENOENT);
+	assert_int_equal(store_scope_find(fixture->store, span_text("c"), span_text(""), SCOPE_ALL, &instance), -ENOENT);
 	assert_int_equal(store_scope(fixture->store, span_text("a"), span_text("x"), SCOPE_ALL, &instance), 0);
+	assert_int_equal(store_scope_find(fixture->store, span_text("a"), span_text("x"), SCOPE_ALL, &found), 0);
+	assert_memory_equal(&found, &instance, sizeof(found));
 	assert_int_equal(instance.tenant, fixture->a.tenant);
 	assert_int_not_equal(instance.instance, fixture->a.instance);
 	for (int committed = 0; committed < 2; committed++) {
