@@ -260,7 +260,7 @@ func verdict(value, most float64) string {
 // ways in the order in which they are drawn, by the names that readers know.
 var ways = []struct{ name, shown string }{
 	{"sluice", "sluice"}, {"edge", "sluice edge"}, {"rsync", "rsync"}, {"tar", "tar | zstd"}, {"casync", "casync"},
-	{"straight", "buildx, straight"}, {"nginx", "nginx"}, {"floor", "floor"},
+	{"straight", "buildx, straight"}, {"walk", "stat walk, 2 threads"}, {"nginx", "nginx"}, {"floor", "floor"},
 }
 
 func ofRows(name string, rows []table.Row) ([]chart, string) {

@@ -139,7 +139,7 @@ func (t *Table) Figure(name string, value float64, unit string) {
 	t.figures = append(t.figures, Figure{name, value, unit})
 }
 
-var order = []string{"straight", "before", "sluice", "edge", "rsync", "tar", "casync", "floor"}
+var order = []string{"straight", "before", "sluice", "edge", "rsync", "tar", "casync", "walk", "floor"}
 
 // Report prints a row and judges it.
 func (t *Table) Report(name string, ways map[string]Series, limits ...Limit) {
