@@ -110,6 +110,16 @@ static inline void bench_print(struct bench_report *report, const char *group, c
 	printf("\n");
 }
 
+/* One number by itself, of things that are compared in its group. */
+static inline void bench_value(struct bench_report *report, const char *group, const char *name, double value, const char *unit)
+{
+	if (!report->json)
+		return;
+	fprintf(report->json, "%s\n  {\"group\": \"%s\", \"name\": \"%s\", \"value\": %.3f, \"unit\": \"%s\", \"state\": \"%s\"}",
+		report->begun ? "," : "", group, name, value, unit, bench_state());
+	report->begun = true;
+}
+
 /* Runs all of them in turn, BENCH_RUNS times and once to warm up, and reports each with its ratio to the first. */
 static inline void bench_all(struct bench_report *report, const char *group, struct bench *benches, size_t count,
 			     const uint8_t *data, size_t size)
