@@ -36,6 +36,14 @@ struct bench_report {
 	bool begun;
 };
 
+/* Of the sources, as scripts/state tells it and the environment hands it on; "": nobody does. */
+static inline const char *bench_state(void)
+{
+	const char *state = getenv("SLUICE_STATE");
+
+	return state ? state : "";
+}
+
 static inline struct bench_report bench_report_open(const char *path)
 {
 	struct bench_report report = { .json = path ? fopen(path, "w") : NULL };
@@ -94,12 +102,22 @@ static inline void bench_print(struct bench_report *report, const char *group, c
 			continue;
 		fprintf(report->json,
 			"%s\n  {\"group\": \"%s\", \"name\": \"%s\", \"bytes\": %zu, \"runs\": %d, \"seconds_min\": %.9f, "
-			"\"seconds_median\": %.9f, \"spread\": %.4f, \"gb_s\": %.3f, \"ratio_to_first\": %.3f}",
+			"\"seconds_median\": %.9f, \"spread\": %.4f, \"gb_s\": %.3f, \"ratio_to_first\": %.3f, \"state\": \"%s\"}",
 			report->begun ? "," : "", group, benches[i].name, size, BENCH_RUNS, bench_least(&benches[i]),
-			bench_median(&benches[i]), bench_spread(&benches[i]), best, ratio);
+			bench_median(&benches[i]), bench_spread(&benches[i]), best, ratio, bench_state());
 		report->begun = true;
 	}
 	printf("\n");
+}
+
+/* One number by itself, of things that are compared in its group. */
+static inline void bench_value(struct bench_report *report, const char *group, const char *name, double value, const char *unit)
+{
+	if (!report->json)
+		return;
+	fprintf(report->json, "%s\n  {\"group\": \"%s\", \"name\": \"%s\", \"value\": %.3f, \"unit\": \"%s\", \"state\": \"%s\"}",
+		report->begun ? "," : "", group, name, value, unit, bench_state());
+	report->begun = true;
 }
 
 /* Runs all of them in turn, BENCH_RUNS times and once to warm up, and reports each with its ratio to the first. */

@@ -113,8 +113,32 @@ func parallel(b *bench) {
 	b.Figure("until the last has ended", time.Since(began).Seconds(), "s")
 	b.Figure("CPU of the gateway", rig.CPUSeconds(s.gateway.Process().Pid()), "s")
 	b.Figure("CPU of the daemon", rig.CPUSeconds(s.daemons["sluice"].Process().Pid()), "s")
+	b.reportSources(s.gateway)
 	b.Report(fmt.Sprintf("10 parallel builds of one directory, %d files, %.2f GB", b.files, float64(b.bytes)/1e9), nil,
 		table.AtMost("client's content bytes, of one build", float64(counted.bytes.Load())/float64(b.bytes), 1.02))
+}
+
+// reportSources tells where the content came from that daemons asked for, recipes included: what they ask for again, as each build does
+// of its own, is to come from the store. The admin port tells it a second later.
+func (b *bench) reportSources(gateway *rig.Gateway) {
+	for range 2 {
+		gateway.Gauges(b.scope)
+	}
+	metrics := gateway.Metrics(b.scope)
+	for _, figure := range []struct{ name, metric string }{
+		{"files asked of the client", "files_fetched_total"},
+		{"files asked for while another build fetched them", "files_joined_total"},
+		{"files given from the store", "files_played_total"},
+	} {
+		b.Figure(figure.name, metrics["sluice_context_"+figure.metric], "")
+	}
+	for _, figure := range []struct{ name, metric string }{
+		{"content from the client", "bytes_from_clients_total"},
+		{"content from the store", "bytes_from_store_total"},
+		{"content to the daemon", "bytes_to_executors_total"},
+	} {
+		b.Figure(figure.name, metrics["sluice_context_"+figure.metric]/1e6, "MB")
+	}
 }
 
 // A trivial build, all cached: the whole command.

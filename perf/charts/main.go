@@ -81,19 +81,68 @@ func read(name string, data []byte) ([]chart, string, error) {
 			return nil, "", err
 		}
 		charts, text := ofEntries(name, entries)
-		return charts, text, nil
+		states := states{}
+		for _, e := range entries {
+			states.add(e.text("state"), e.text("group"))
+		}
+		return charts, states.text() + strings.TrimLeft(text, "\n"), nil
 	}
 	var servers struct{ Rows []serverRow }
 	if json.Unmarshal(data, &servers) == nil && len(servers.Rows) > 0 && servers.Rows[0].Runs != nil {
 		charts, text := ofServers(name, servers.Rows)
-		return charts, text, nil
+		states := states{}
+		for _, row := range servers.Rows {
+			states.add(row.State, row.Row)
+		}
+		return charts, states.text() + strings.TrimLeft(text, "\n"), nil
 	}
 	var told struct{ Rows []table.Row }
 	if err := json.Unmarshal(data, &told); err != nil {
 		return nil, "", err
 	}
 	charts, text := ofRows(name, told.Rows)
-	return charts, text, nil
+	states := states{}
+	for _, row := range told.Rows {
+		states.add(row.State, row.Name)
+	}
+	return charts, states.text() + strings.TrimLeft(text, "\n"), nil
+}
+
+// states are those of the sources that results of one file are of, in their order, each with what was measured in it.
+type states []struct {
+	state string
+	what  []string
+}
+
+func (s *states) add(state, what string) {
+	if state == "" {
+		state = "in a state that was not noted"
+	}
+	for i := range *s {
+		if known := &(*s)[i]; known.state == state {
+			if !slices.Contains(known.what, what) {
+				known.what = append(known.what, what)
+			}
+			return
+		}
+	}
+	*s = append(*s, struct {
+		state string
+		what  []string
+	}{state, []string{what}})
+}
+
+// text is a line a state; what was measured in it is named when there are several.
+func (s states) text() string {
+	text := ""
+	for _, one := range s {
+		text += "Measured " + one.state
+		if len(s) > 1 {
+			text += ": " + strings.Join(one.what, "; ")
+		}
+		text += ".\n\n"
+	}
+	return text
 }
 
 // ---- lists of C programs ----
@@ -163,6 +212,7 @@ func ratio(value, first float64) string {
 // serverRow is one load on several servers; numbers are for a GB.
 type serverRow struct {
 	Row    string
+	State  string
 	Runs   map[string][]struct{ CPU, Wall float64 }
 	Limits []struct {
 		To          string
@@ -210,7 +260,7 @@ func verdict(value, most float64) string {
 // ways in the order in which they are drawn, by the names that readers know.
 var ways = []struct{ name, shown string }{
 	{"sluice", "sluice"}, {"edge", "sluice edge"}, {"rsync", "rsync"}, {"tar", "tar | zstd"}, {"casync", "casync"},
-	{"straight", "buildx, straight"}, {"nginx", "nginx"}, {"floor", "floor"},
+	{"straight", "buildx, straight"}, {"walk", "stat walk, 2 threads"}, {"nginx", "nginx"}, {"floor", "floor"},
 }
 
 func ofRows(name string, rows []table.Row) ([]chart, string) {

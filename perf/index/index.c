@@ -4,10 +4,14 @@
  * memory of the same names (open addressing, nothing else), and memcmp's bound: parsing alone.
  *
  *	index [DIRECTORY [ENTRIES]] [--json FILE]     /var/tmp, 1000000
+ *
+ * At most 40 ms of CPU with 10^6 entries. More of them are measured after 10^6 in the same run, and may cost three times as much as
+ * long as their index is in memory. Each 10^6 wants 0.4 GB of disk, and of memory as much as its index has.
  */
 #include <ftw.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <sys/resource.h>
 #include <sys/stat.h>
 #include <unistd.h>
 #include "gateway/base/check.h"
@@ -22,16 +26,18 @@
 #define BLOB_BYTES 8u
 #define PUT_ITEMS  8192u
 #define TARGET_MS  40.0
+#define ENTRIES    1000000u /* that this is the target for; */
+#define GROWTH_MAX 3.0      /* beyond, so many times of what these cost */
 
 static struct ring *ring;
 static struct store *store;
 static struct scope scope;
-static uint64_t entries = 1000000;
+static uint64_t entries;
 static struct buffer lists[ASKED / SLUICE_LIST_MAX + 1];
 static size_t lists_count;
 static uint64_t *table, table_mask;
 static size_t found;
-static double cpu_least = 1e9;           /* of the store's runs: what others do on the machine meanwhile is not in it */
+static double cpu_least; /* of the store's runs: what others do on the machine meanwhile is not in it */
 
 /* Names without order; those above `entries` are in no store. */
 static void make_digest(struct digest *digest, uint64_t number)
@@ -216,47 +222,106 @@ static int remove_entry(const char *path, const struct stat *st, int type, struc
 	return remove(path);
 }
 
-int main(int argc, char **argv)
+static long major_faults(void)
 {
-	const char *parent = argc > 1 && argv[1][0] != '-' ? argv[1] : "/var/tmp";
-	struct store_config config = { .direct = true };
+	struct rusage usage;
+
+	getrusage(RUSAGE_SELF, &usage);
+	return usage.ru_majflt;
+}
+
+static void store_make(char *directory)
+{
+	/* A record takes 104 bytes; the index gets its share of the ceiling. */
+	struct store_config config = { .direct = true, .path = directory, .ceiling_bytes = entries * 1200 + (256u << 20) };
+	char why[256];
+
+	CHECK(mkdtemp(directory));
+	CHECK(store_open(&store, ring, &config, why, sizeof(why)) == 0);
+	CHECK(store_scope(store, span_text("a"), span_text(""), SCOPE_ALL, &scope) == 0);
+	fill();
+}
+
+static void store_take_away(const char *directory)
+{
+	bool closed = false;
+
+	store_close(store, set_true, &closed);
+	while (!closed)
+		ring_run(ring, UINT64_MAX);
+	nftw(directory, remove_entry, 16, FTW_DEPTH | FTW_PHYS);
+	for (; lists_count; lists_count--)
+		buffer_fini(&lists[lists_count - 1]);
+	free(table);
+}
+
+/* Fills a store with `count` entries and asks it. Returns the milliseconds of CPU, and whether all of it was in memory. */
+static double measure(struct bench_report *report, const char *parent, uint64_t count, bool *in_memory)
+{
 	struct bench benches[] = {
 		{ "parsing alone", run_parse, NULL, { 0 } },
 		{ "a table in memory", run_table, NULL, { 0 } },
 		{ "the store", run_store, NULL, { 0 } },
 	};
-	struct bench_report report = bench_report_open(bench_option(argc, argv, "--json"));
 	struct store_status status;
-	char directory[4096], why[256];
-	bool closed = false;
-	double ms;
+	char directory[4096], group[64];
+	double begin = bench_seconds();
+	long faults;
 
-	if (argc > 2 && argv[1][0] != '-' && argv[2][0] != '-')
-		entries = strtoull(argv[2], NULL, 10);
-	log_setup(STDERR_FILENO, LOG_WARNING, false);
-	/* A record takes 104 bytes; the index gets its share of the ceiling. */
-	config.ceiling_bytes = entries * 1200 + (256u << 20);
+	entries = count;
+	found = 0;
+	cpu_least = 1e9;
 	snprintf(directory, sizeof(directory), "%s/sluice-perf-XXXXXX", parent);
-	CHECK(mkdtemp(directory));
-	config.path = directory;
-	CHECK(ring_create(&ring, &(struct ring_config){ 0 }) == 0);
-	CHECK(store_open(&store, ring, &config, why, sizeof(why)) == 0);
-	CHECK(store_scope(store, span_text("a"), span_text(""), SCOPE_ALL, &scope) == 0);
-	fill();
+	store_make(directory);
 	make_lists();
 	store_status(store, &status);
-	printf("%llu entries, index of %.1f MB; %u asked for, half present\n", (unsigned long long)entries,
-	       (double)status.index_bytes / 1e6, ASKED);
-	bench_all(&report, "look-ups", benches, sizeof(benches) / sizeof(benches[0]), NULL, ASKED * 33);
+	printf("%llu entries, index of %.1f MB, made in %.0f s; %u asked for, half present\n", (unsigned long long)entries,
+	       (double)status.index_bytes / 1e6, bench_seconds() - begin, ASKED);
+	run_store(NULL, 0, NULL); /* what it reads from the disk is no look-up's of those that count */
+	faults = major_faults();
+	snprintf(group, sizeof(group), "%llu entries", (unsigned long long)entries);
+	bench_all(report, group, benches, sizeof(benches) / sizeof(benches[0]), NULL, ASKED * 33);
+	faults = major_faults() - faults;
+	*in_memory = faults == 0;
 	CHECK(found);
-	ms = cpu_least * 1e3;
-	printf("the store: %.1f ms of CPU, %.0f ns each (wall %.1f ms, median %.1f); at most %.0f ms: %s\n", ms, ms * 1e6 / ASKED,
-	       bench_least(&benches[2]) * 1e3, bench_median(&benches[2]) * 1e3, TARGET_MS, ms <= TARGET_MS ? "yes" : "no");
+	printf("the store: %.1f ms of CPU, %.0f ns each (wall %.1f ms, median %.1f); %ld reads of the index from the disk\n\n", cpu_least * 1e3,
+	       cpu_least * 1e9 / ASKED, bench_least(&benches[2]) * 1e3, bench_median(&benches[2]) * 1e3, faults);
+	store_take_away(directory);
+	return cpu_least * 1e3;
+}
+
+static bool judge(const char *what, double value, double most, const char *unit)
+{
+	printf("%s: %.1f%s, at most %.1f: %s\n", what, value, unit, most, value <= most ? "yes" : "NO");
+	return value <= most;
+}
+
+int main(int argc, char **argv)
+{
+	const char *parent = argc > 1 && argv[1][0] != '-' ? argv[1] : "/var/tmp";
+	uint64_t wanted = argc > 2 && argv[1][0] != '-' && argv[2][0] != '-' ? strtoull(argv[2], NULL, 10) : ENTRIES;
+	struct bench_report report = bench_report_open(bench_option(argc, argv, "--json"));
+	const char *group = "CPU of the store's look-ups";
+	bool in_memory, good;
+	char name[64];
+	double base;
+
+	log_setup(STDERR_FILENO, LOG_WARNING, false);
+	CHECK(ring_create(&ring, &(struct ring_config){ 0 }) == 0);
+	base = measure(&report, parent, wanted < ENTRIES ? wanted : ENTRIES, &in_memory);
+	good = judge("ms of CPU", base, TARGET_MS, "");
+	snprintf(name, sizeof(name), "%llu entries", (unsigned long long)entries);
+	bench_value(&report, group, name, base, "ms");
+	if (wanted > ENTRIES) {
+		double large = measure(&report, parent, wanted, &in_memory);
+
+		if (!in_memory)
+			printf("the index was not all in memory: no limit is set for that\n");
+		good &= judge("of the CPU with 10^6 entries", large / base, GROWTH_MAX, "x") || !in_memory;
+		snprintf(name, sizeof(name), "%llu entries%s", (unsigned long long)wanted, in_memory ? "" : ", partly on disk");
+		bench_value(&report, group, name, large, "ms");
+	}
 	bench_report_close(&report);
-	store_close(store, set_true, &closed);
-	while (!closed)
-		ring_run(ring, UINT64_MAX);
 	ring_destroy(ring);
-	nftw(directory, remove_entry, 16, FTW_DEPTH | FTW_PHYS);
-	return entries <= 1000000 && ms > TARGET_MS;
+	return !good;
 }

@@ -23,7 +23,8 @@ type way struct {
 }
 
 func (b *bench) makeWays(names []string) {
-	known := map[string]func(*bench) *way{"sluice": sluiceWay, "rsync": rsyncWay, "tar": tarWay, "casync": casyncWay, "straight": straightWay}
+	known := map[string]func(*bench) *way{"sluice": sluiceWay, "rsync": rsyncWay, "tar": tarWay, "casync": casyncWay, "straight": straightWay,
+		"walk": walkWay}
 	for _, name := range names {
 		if known[name] == nil {
 			b.scope.Fatalf("no way %q", name)
@@ -180,6 +181,17 @@ func tarWay(b *bench) *way {
 				}
 			}
 		}), before)
+	}}
+}
+
+// walkThreads as the machine has cores on which these numbers are taken.
+const walkThreads = "2"
+
+// walkWay only looks: perf/scan's plain loop, beside the gateway's own program.
+func walkWay(b *bench) *way {
+	program := filepath.Join(filepath.Dir(rig.Setting(b.scope, "SLUICE_BINARY")), "..", "..", "perf", "scan", "perf_scan")
+	return &way{name: "walk", begin: func() {}, push: func(bool) table.Sample {
+		return b.measure(exec.Command(program, "--plain", b.tree, walkThreads), nothing, nil)
 	}}
 }
 

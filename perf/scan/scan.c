@@ -197,9 +197,9 @@ static void json_write(const char *path, const struct manifest_totals *totals)
 	for (int way = 0; report.json && way < WAYS; way++) {
 		fprintf(report.json,
 			"%s\n  {\"group\": \"nothing changed\", \"name\": \"%s\", \"files\": %llu, \"runs\": %d, "
-			"\"wall_ms_min\": %.3f, \"wall_ms_median\": %.3f, \"cpu_ms_min\": %.3f, \"cpu_ms_median\": %.3f}",
+			"\"wall_ms_min\": %.3f, \"wall_ms_median\": %.3f, \"cpu_ms_min\": %.3f, \"cpu_ms_median\": %.3f, \"state\": \"%s\"}",
 			way ? "," : "", ways[way].name, (unsigned long long)totals->files, BENCH_RUNS, ways[way].wall[0],
-			ways[way].wall[BENCH_RUNS / 2], ways[way].cpu[0], ways[way].cpu[BENCH_RUNS / 2]);
+			ways[way].wall[BENCH_RUNS / 2], ways[way].cpu[0], ways[way].cpu[BENCH_RUNS / 2], bench_state());
 	}
 	bench_report_close(&report);
 }

@@ -111,6 +111,7 @@ type Figure struct {
 // Row is one as it was measured.
 type Row struct {
 	Name   string            `json:"name"`
+	State  string            `json:"state,omitempty"` // of the sources: scripts/state
 	Ways   map[string]Series `json:"ways"`
 	Limits []Limit           `json:"limits"`
 	Void   bool              `json:"void,omitempty"`
@@ -138,11 +139,11 @@ func (t *Table) Figure(name string, value float64, unit string) {
 	t.figures = append(t.figures, Figure{name, value, unit})
 }
 
-var order = []string{"straight", "before", "sluice", "edge", "rsync", "tar", "casync", "floor"}
+var order = []string{"straight", "before", "sluice", "edge", "rsync", "tar", "casync", "walk", "floor"}
 
 // Report prints a row and judges it.
 func (t *Table) Report(name string, ways map[string]Series, limits ...Limit) {
-	row := Row{Name: name, Ways: ways, Limits: limits, Notes: t.notes, Figures: t.figures}
+	row := Row{Name: name, State: os.Getenv("SLUICE_STATE"), Ways: ways, Limits: limits, Notes: t.notes, Figures: t.figures}
 	t.notes, t.figures = nil, nil
 	fmt.Printf("\n%s\n", name)
 	for _, way := range order {

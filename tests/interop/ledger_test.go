@@ -2,6 +2,7 @@ package interop
 
 import (
 	"encoding/json"
+	"os"
 	"os/exec"
 	"path/filepath"
 	"strings"
@@ -32,14 +33,92 @@ func builds(t *testing.T, gateway *rig.Gateway) []map[string]any {
 	return list
 }
 
+// stepsOf counts what raw progress tells of a daemon's steps, each once: those that it had, and those that it ran.
+func stepsOf(output string) (cached, executed int) {
+	ended := map[string]string{}
+	for _, line := range strings.Split(output, "\n") {
+		var update struct {
+			Vertexes []struct {
+				Digest, Name, Error string
+				Cached              bool
+				Completed           *time.Time
+			}
+		}
+		if json.Unmarshal([]byte(line), &update) != nil {
+			continue
+		}
+		for _, vertex := range update.Vertexes {
+			if vertex.Completed == nil || strings.HasPrefix(vertex.Name, "[sluice]") {
+				continue
+			}
+			switch {
+			case vertex.Cached:
+				ended[vertex.Digest] = "cached"
+			case vertex.Error != "":
+				ended[vertex.Digest] = "failed"
+			default:
+				ended[vertex.Digest] = "executed"
+			}
+		}
+	}
+	for _, how := range ended {
+		switch how {
+		case "cached":
+			cached++
+		case "executed":
+			executed++
+		}
+	}
+	return cached, executed
+}
+
+// The line of a build tells what it was: files of its context, those that changed, the content that the client had to send, steps that
+// were cached and that ran. New, unchanged, and with one file edited.
+func TestListedFigures(t *testing.T) {
+	t.Parallel()
+	needs(t, rig.Ledger, rig.Broker)
+	home, gateway, daemon := lone(t, 2)
+	directory := newContext(t, shell+"COPY src /src\nRUN echo made > /made\n", files{"src/big": noise(1_000_000, 3), "src/small": "s", "unasked": "u"})
+	size := func(names ...string) (sum int64) {
+		for _, name := range names {
+			info, err := os.Stat(filepath.Join(directory, name))
+			if err != nil {
+				t.Fatal(err)
+			}
+			sum += info.Size()
+		}
+		return sum
+	}
+	expect := func(what string, listed int, changed, bytes int64) {
+		t.Helper()
+		out := home.MustRun(t, "buildx", "build", "--builder", "sluice", "--progress", "rawjson", directory)
+		rig.Eventually(t, 30*time.Second, what+" is listed", func() bool { return len(builds(t, gateway)) == listed })
+		cached, executed := stepsOf(out)
+		if cached+executed == 0 || (cached == 0) != (listed == 1) {
+			t.Errorf("%s: %d steps cached, %d run", what, cached, executed)
+		}
+		line := builds(t, gateway)[0]
+		// The content that is told is all that the client sent, its Dockerfile too; files are those of its context.
+		wanted := map[string]any{"directory": filepath.Base(directory), "executor": "tcp://" + daemon.Address, "result": "ok", "fault": "none",
+			"files": 4.0, "files_changed": float64(changed), "bytes_from_client": float64(bytes), "bytes_from_store": 0.0,
+			"bytes_to_executor": float64(bytes), "steps_cached": float64(cached), "steps_executed": float64(executed), "replays": 0.0}
+		for name, value := range wanted {
+			if line[name] != value {
+				t.Errorf("%s: %s is %v, not %v", what, name, line[name], value)
+			}
+		}
+	}
+	expect("the first build", 1, 4, size("busybox", "src/nonce", "src/big", "src/small", "Dockerfile"))
+	expect("an unchanged one", 2, 0, 0)
+	putFiles(t, directory, files{"src/big": noise(1_000_001, 4)})
+	expect("one with a file edited", 3, 1, size("src/big"))
+}
+
 // Every build leaves a line: one that went well, one whose step failed (the user's fault), one whose client left.
 func TestBuildsAreListed(t *testing.T) {
 	t.Parallel()
 	needs(t, rig.Ledger)
-	daemon := rig.NewDaemon(t)
-	gateway := rig.NewGateway(t, rig.GatewayOptions{Executors: []string{rig.Executor(daemon.Address, 2)}})
-	home := rig.NewHome(t)
-	home.AddBuilder(t, "sluice", "tcp://"+gateway.Address)
+	home, gateway, daemon := lone(t, 2)
 	good := newContext(t, shell+"COPY src /src\n", nil)
 	putFiles(t, good, files{"src/big": noise(1_000_000, 3)})
 	home.MustRun(t, "buildx", "build", "--builder", "sluice", good)
@@ -49,10 +128,14 @@ func TestBuildsAreListed(t *testing.T) {
 	s := beginSleeper(t, home, "sluice")
 	_ = s.Command.Process.Kill()
 	rig.Eventually(t, 30*time.Second, "three builds are listed", func() bool { return len(builds(t, gateway)) == 3 })
-	text, _ := json.Marshal(builds(t, gateway))
-	for _, wanted := range []string{filepath.Base(good), daemon.Address, `"user"`, `client`} {
-		if !strings.Contains(string(text), wanted) {
-			t.Errorf("no %s in %s", wanted, text)
+	list := builds(t, gateway)
+	for i, wanted := range []map[string]any{{"result": "cancelled", "fault": "client-gone"}, {"result": "failed", "fault": "user"},
+		{"result": "ok", "fault": "none", "directory": filepath.Base(good), "error": ""}} {
+		wanted["executor"] = "tcp://" + daemon.Address
+		for name, value := range wanted {
+			if list[i][name] != value {
+				t.Errorf("%s is %v, not %v: %v", name, list[i][name], value, list[i])
+			}
 		}
 	}
 }

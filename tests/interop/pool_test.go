@@ -226,14 +226,21 @@ func TestBootstrapWithoutExecutor(t *testing.T) {
 	}
 }
 
-// busyPool is one real daemon with one slot, and a build that has it.
-func busyPool(t *testing.T) (*rig.Home, *rig.Gateway, *sleeper) {
+// lone is one real daemon behind a gateway, and a client's home.
+func lone(t *testing.T, slots int) (*rig.Home, *rig.Gateway, *rig.Daemon) {
 	t.Helper()
 	daemon := rig.NewDaemon(t)
-	gateway := rig.NewGateway(t, rig.GatewayOptions{Executors: []string{rig.Executor(daemon.Address, 1)}})
+	gateway := rig.NewGateway(t, rig.GatewayOptions{Executors: []string{rig.Executor(daemon.Address, slots)}})
 	home := rig.NewHome(t)
 	home.AddBuilder(t, "sluice", "tcp://"+gateway.Address)
-	return home, gateway, beginSleeper(t, home, "sluice")
+	return home, gateway, daemon
+}
+
+// busyPool is one real daemon with one slot, and a build that has it.
+func busyPool(t *testing.T) (*rig.Home, *rig.Gateway, *rig.Daemon, *sleeper) {
+	t.Helper()
+	home, gateway, daemon := lone(t, 1)
+	return home, gateway, daemon, beginSleeper(t, home, "sluice")
 }
 
 // Longer than every clock that a client has (10 s for the preface in its session, 15 s for a Ping, 20 s for a connection, 25 s
@@ -246,7 +253,7 @@ func TestLongQueue(t *testing.T) {
 	if rig.Soak() {
 		wait = 2 * time.Minute
 	}
-	home, _, occupant := busyPool(t)
+	home, _, _, occupant := busyPool(t)
 	directory := newContext(t, shell+"COPY src /src\n", nil)
 	single := home.Begin(t, "buildx", "build", "--builder", "sluice", "--progress", "plain", directory)
 	file, names := bakeFile(t, newContext(t, "FROM scratch\nCOPY src /src\n", nil), t.TempDir(), 3)
@@ -271,8 +278,8 @@ func TestLongQueue(t *testing.T) {
 func TestInterruptInTheQueue(t *testing.T) {
 	t.Parallel()
 	needs(t, rig.Pool)
-	home, gateway, occupant := busyPool(t)
-	before := gateway.Gauges(t)
+	home, gateway, daemon, occupant := busyPool(t)
+	before := gateway.Gauges(t, daemon)
 	directory := newContext(t, "FROM scratch\nCOPY src /src\n", nil)
 	waiting := home.Begin(t, "buildx", "build", "--builder", "sluice", "--progress", "plain", directory)
 	waiting.AwaitText(t, waitingVertex)
@@ -281,10 +288,10 @@ func TestInterruptInTheQueue(t *testing.T) {
 	if err := waiting.Wait(t, 20*time.Second); err == nil {
 		t.Error("it succeeded")
 	}
-	if took := time.Since(began); took > interruptLimit {
+	if took := time.Since(began); took > interruptLimit() {
 		t.Errorf("buildx took %v to end", took)
 	}
-	gateway.Settles(t, before)
+	gateway.Settles(t, before, daemon)
 	if occupant.Ended() || !occupant.sleeping() {
 		t.Error("the build that ran was stopped too")
 	}

@@ -4,10 +4,12 @@ import (
 	"bytes"
 	"context"
 	"fmt"
+	"maps"
 	"math/rand/v2"
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -37,6 +39,22 @@ func newFleet(t *testing.T, daemons, slots int, arguments ...string) *fleet {
 	return f
 }
 
+// gauges and settles are those of the gateway, and what is left on the machine of daemons that have not been killed.
+func (f *fleet) gauges(t *testing.T) map[string]float64 {
+	t.Helper()
+	return f.gateway.Gauges(t, f.daemons...)
+}
+
+func (f *fleet) settles(t *testing.T, before map[string]float64, killed ...*rig.Daemon) {
+	t.Helper()
+	living := slices.Clone(f.daemons)
+	for _, daemon := range killed {
+		maps.DeleteFunc(before, func(name string, _ float64) bool { return strings.HasSuffix(name, daemon.Address) })
+		living = slices.DeleteFunc(living, func(one *rig.Daemon) bool { return one == daemon })
+	}
+	f.gateway.Settles(t, before, living...)
+}
+
 func safeReplay() []string {
 	return []string{rig.ReplayOption(), "safe"}
 }
@@ -46,6 +64,7 @@ func TestReplay(t *testing.T) {
 	t.Parallel()
 	needs(t, rig.Pool, rig.Replay)
 	f := newFleet(t, 2, 2, safeReplay()...)
+	before := f.gauges(t)
 	base := rig.Directory(t)
 	// The step takes long enough to be killed in it.
 	directory := newContext(t, shell+"COPY src /src\nRUN echo fast-$(echo asleep) && sleep 6 && echo done > /done\n", nil)
@@ -72,6 +91,7 @@ func TestReplay(t *testing.T) {
 	if got, expected := listing(t, out), listing(t, wanted); got != expected {
 		t.Errorf("another tree:\n%s\n%s", got, expected)
 	}
+	f.settles(t, before, f.daemons[victim])
 }
 
 // beginOn starts a build on a daemon that is known, as the only other one is taken, and says which. `free` lets that one go.
@@ -93,6 +113,7 @@ func TestReplayInTransfer(t *testing.T) {
 	for moment, text := range map[string]string{"context": "transferring context:", "export": "copying files"} {
 		t.Run(moment, func(t *testing.T) {
 			f := newFleet(t, 2, 1, safeReplay()...)
+			before := f.gauges(t)
 			directory := newContext(t, "FROM scratch\nCOPY src /src\n", files{"src/large": noise(size, 3)})
 			out := filepath.Join(rig.Directory(t), "out")
 			build, victim, free := beginOn(t, f, "--output", "type=local,dest="+out, directory)
@@ -108,6 +129,7 @@ func TestReplayInTransfer(t *testing.T) {
 			if got, wanted := listing(t, filepath.Join(out, "src")), listing(t, filepath.Join(directory, "src")); got != wanted {
 				t.Errorf("another tree:\n%s\n%s", got, wanted)
 			}
+			f.settles(t, before, victim)
 		})
 	}
 }
@@ -155,7 +177,7 @@ func TestReplayOfAStream(t *testing.T) {
 	t.Parallel()
 	needs(t, rig.Pool, rig.Replay)
 	f := newFleet(t, 2, 2, safeReplay()...)
-	before := f.gateway.Gauges(t)
+	before := f.gauges(t)
 	directory := newContext(t, shell+"COPY src /src\nRUN sleep 5 && wc -c </src/large >/made\n", files{"src/large": noise(20<<20, 5)})
 	out := filepath.Join(rig.Directory(t), "out")
 	told, victim, err := streamed(t, f, tarOf(t, directory), "5", "--output", "type=local,dest="+out)
@@ -165,7 +187,7 @@ func TestReplayOfAStream(t *testing.T) {
 	if got, wanted := listing(t, filepath.Join(out, "src")), listing(t, filepath.Join(directory, "src")); got != wanted {
 		t.Errorf("another tree:\n%s\n%s", got, wanted)
 	}
-	f.gateway.Settles(t, before)
+	f.settles(t, before, victim)
 }
 
 // One that is longer than the gateway keeps is gone with the daemon that read it: the build ends, with that one's name.
@@ -173,11 +195,13 @@ func TestReplayOfALongStreamIsRefused(t *testing.T) {
 	t.Parallel()
 	needs(t, rig.Pool, rig.Replay)
 	f := newFleet(t, 2, 2, safeReplay()...)
+	before := f.gauges(t)
 	directory := newContext(t, shell+"COPY src /src\nRUN sleep 8\n", files{"src/large": noise(70<<20, 6)})
 	told, victim, err := streamed(t, f, tarOf(t, directory), "8")
 	if err == nil || !strings.Contains(told, victim.Address) || strings.Contains(told, "replaying") {
 		t.Errorf("%v: %s", err, told)
 	}
+	f.settles(t, before, victim)
 }
 
 // Many builds while daemons are killed at random. Each build that may be done again succeeds, unless it is hit too often; where
@@ -196,7 +220,7 @@ func TestRandomKills(t *testing.T) {
 	}
 	f := newFleet(t, 3, 2, arguments...)
 	f.home.MustRun(t, "buildx", "build", "--builder", "sluice", newContext(t, shell, nil))
-	before := f.gateway.Gauges(t)
+	before := f.gauges(t)
 	seed := rand.Uint64()
 	t.Logf("seed %d", seed)
 	random := rand.New(rand.NewPCG(seed, 0))
@@ -267,7 +291,7 @@ func TestRandomKills(t *testing.T) {
 	if hits < kills {
 		t.Errorf("only %d kills hit a running build", hits)
 	}
-	f.gateway.Settles(t, before)
+	f.settles(t, before)
 }
 
 // So often a build is done again. Under kills as quick as these some are hit more often, and end as those that may not be.

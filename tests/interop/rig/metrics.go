@@ -40,8 +40,9 @@ var gauges = []string{"sluice_connections", "sluice_streams", "sluice_bindings",
 // The admin port tells a copy of the numbers; a later one shows by this, as the loop turns to make it.
 const turns = "sluice_ring_turns_total"
 
-// Gauges as they are now, for Settles to hold the later ones against.
-func (g *Gateway) Gauges(s Scope) map[string]float64 {
+// Gauges as they are now, for Settles to hold the later ones against; with what steps have left on the machine of these daemons, which
+// all run.
+func (g *Gateway) Gauges(s Scope, daemons ...*Daemon) map[string]float64 {
 	s.Helper()
 	first, metrics, kept := g.Metrics(s)[turns], map[string]float64{}, map[string]float64{}
 	Eventually(s, 10*time.Second, "the gateway tells new numbers", func() bool {
@@ -53,14 +54,18 @@ func (g *Gateway) Gauges(s Scope) map[string]float64 {
 			kept[name] = value
 		}
 	}
+	for _, daemon := range daemons {
+		kept["mounts of "+daemon.Address] = float64(len(mountsBelow(daemon.root)))
+		kept["processes in containers of "+daemon.Address] = float64(len(daemon.steps()))
+	}
 	return kept
 }
 
-// Settles waits until no gauge is above what it was.
-func (g *Gateway) Settles(s Scope, before map[string]float64) {
+// Settles waits until no gauge is above what it was. The daemons are some of those that Gauges was told of.
+func (g *Gateway) Settles(s Scope, before map[string]float64, daemons ...*Daemon) {
 	s.Helper()
 	above := func() string {
-		now, list := g.Gauges(s), ""
+		now, list := g.Gauges(s, daemons...), ""
 		for name, value := range before {
 			if now[name] > value {
 				list += fmt.Sprintf(" %s is %v, was %v;", name, now[name], value)

@@ -185,12 +185,20 @@ func directory(s Scope, parent string) string {
 
 // Unmount takes away what a daemon that was killed left mounted.
 func Unmount(directory string) {
+	below := mountsBelow(directory)
+	for i := len(below) - 1; i >= 0; i-- {
+		_ = syscall.Unmount(below[i], syscall.MNT_DETACH)
+	}
+}
+
+// mountsBelow are the places below a directory on which something is mounted, in the order in which that was done.
+func mountsBelow(directory string) []string {
 	mounts, _ := os.ReadFile("/proc/self/mounts")
-	lines := strings.Split(string(mounts), "\n")
-	for i := len(lines) - 1; i >= 0; i-- {
-		fields := strings.Fields(lines[i])
-		if len(fields) > 1 && strings.HasPrefix(fields[1], directory+"/") {
-			_ = syscall.Unmount(fields[1], syscall.MNT_DETACH)
+	below := []string{}
+	for _, line := range strings.Split(string(mounts), "\n") {
+		if fields := strings.Fields(line); len(fields) > 1 && strings.HasPrefix(fields[1], directory+"/") {
+			below = append(below, fields[1])
 		}
 	}
+	return below
 }
