@@ -1,6 +1,6 @@
 // buildkit: what does a stock build cost through sluice, against the same build straight to the daemon? Prints the table of
-// measured rows: minima over interleaved pairs, CPU seconds of every process, spreads, limits. A row whose straight runs
-// spread too far (minimum to median) is void: the machine was busy.
+// measured rows: minima over interleaved pairs, CPU seconds of every process, spreads, limits. A row whose reference
+// runs spread too far (minimum to median) is void: the machine was busy.
 //
 // SLUICE_BINARY, BUILDKIT_BIN and FLOOR_BINARY are the programs; perf/buildkit/run sets them and makes the tree.
 package main

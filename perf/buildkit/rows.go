@@ -21,6 +21,11 @@ import (
 
 var background = context.Background()
 
+// name of a row that is measured with the tree: rows of a part of it (--files) stand beside those of all of it.
+func (b *bench) name(what string) string {
+	return fmt.Sprintf("%s, %d files, %.2f GB", what, b.files, float64(b.bytes)/1e9)
+}
+
 // A cold build: empty daemon, empty store.
 func cold(b *bench) {
 	s, names := newSite(b), []string{"straight", "sluice"}
@@ -42,7 +47,7 @@ func cold(b *bench) {
 	for _, way := range names[1:] {
 		b.reportCopies(way, s.gatewayOf(way))
 	}
-	b.Report("cold build", ways,
+	b.Report(b.name("cold build"), ways,
 		table.AtMost("context step, sluice / straight", table.Ratio(ways, "sluice", "straight", table.Wall), 1.15),
 		table.AtMost("gateway's CPU seconds per GB", table.Least(ways["sluice"].Column(table.Gateway))/(float64(b.bytes)/1e9), 3.5))
 }
@@ -79,7 +84,7 @@ func other(b *bench) {
 	s.awaitReady("sluice")
 	counted.bytes.Store(0)
 	counted.build(s.gateway.Address)
-	b.Report("no change, another fresh daemon", ways,
+	b.Report(b.name("no change, another fresh daemon"), ways,
 		table.AtMost("content bytes asked of the client", float64(counted.bytes.Load()), 0),
 		table.AtMost("context step, sluice / floor", table.Ratio(ways, "sluice", "floor", table.Wall), 1.05),
 		table.AtMost("context step, sluice / straight", table.Ratio(ways, "sluice", "straight", table.Wall), 1),
@@ -93,7 +98,8 @@ func same(b *bench) {
 		s.build(way)
 	}
 	ways := table.Interleave(b.pairs, []string{"straight", "sluice"}, func(way string) table.Sample { return s.build(way) })
-	b.Report("no change, same daemon", ways, table.AtMost("context step, sluice / straight", table.Ratio(ways, "sluice", "straight", table.Wall), 1.15))
+	b.Report(b.name("no change, same daemon"), ways,
+		table.AtMost("context step, sluice / straight", table.Ratio(ways, "sluice", "straight", table.Wall), 1.15))
 }
 
 // Ten builds of one directory at once, with nothing in the store: how often do the client's bytes cross?
@@ -114,7 +120,7 @@ func parallel(b *bench) {
 	b.Figure("CPU of the gateway", rig.CPUSeconds(s.gateway.Process().Pid()), "s")
 	b.Figure("CPU of the daemon", rig.CPUSeconds(s.daemons["sluice"].Process().Pid()), "s")
 	b.reportSources(s.gateway)
-	b.Report(fmt.Sprintf("10 parallel builds of one directory, %d files, %.2f GB", b.files, float64(b.bytes)/1e9), nil,
+	b.Report(b.name("10 parallel builds of one directory"), nil,
 		table.AtMost("client's content bytes, of one build", float64(counted.bytes.Load())/float64(b.bytes), 1.02))
 }
 

@@ -305,7 +305,7 @@ func cell(text string) string {
 func rowText(row table.Row) string {
 	text := "\n**" + row.Name + "**\n\n"
 	if row.Void {
-		text += "Void: the machine was busy (straight runs spread too far).\n\n"
+		text += "Void: the machine was busy (the runs compared with spread too far).\n\n"
 	}
 	if len(row.Ways) > 0 {
 		text += "| | runs | wall, least | median | most | CPU near | CPU far | bytes |\n|---|---|---|---|---|---|---|---|\n"

@@ -1,5 +1,5 @@
 // Package table is what the measured tables have in common: samples, interleaved runs, limits, and how rows are printed. A row
-// whose straight runs spread too far (minimum to median) is void: the machine was busy.
+// whose reference runs spread too far (minimum to median) is void: the machine was busy.
 package table
 
 import (
@@ -118,12 +118,15 @@ type Row struct {
 	Notes  []string          `json:"notes,omitempty"`
 	// What is not in samples: percentiles, fits.
 	Figures []Figure `json:"figures,omitempty"`
+	// Of what, and how: the tree, the settings of the run that measured it.
+	About map[string]any `json:"about,omitempty"`
 }
 
 // Table is all rows of a run.
 type Table struct {
 	Rows   []Row
 	Failed bool
+	about  map[string]any // of each row
 	notes  []string
 	// of the next row
 	figures []Figure
@@ -141,9 +144,25 @@ func (t *Table) Figure(name string, value float64, unit string) {
 
 var order = []string{"straight", "before", "sluice", "edge", "rsync", "tar", "casync", "walk", "floor"}
 
+// What is compared with: the first of these that a row has is its reference, whose spread tells how busy the machine was.
+var references = []string{"straight", "rsync", "tar", "casync", "floor"}
+
+// spread of a row's reference, minimum to median; without one, or without runs of it, there is nothing to be told.
+func spread(ways map[string]Series) (reference string, times float64) {
+	for _, way := range references {
+		if s := ways[way]; len(s) > 0 {
+			walls := s.Column(Wall)
+			return way, Median(walls) / Least(walls)
+		}
+	}
+	return "", 1
+}
+
 // Report prints a row and judges it.
 func (t *Table) Report(name string, ways map[string]Series, limits ...Limit) {
-	row := Row{Name: name, State: os.Getenv("SLUICE_STATE"), Ways: ways, Limits: limits, Notes: t.notes, Figures: t.figures}
+	row := Row{
+		Name: name, State: os.Getenv("SLUICE_STATE"), Ways: ways, Limits: limits, Notes: t.notes, Figures: t.figures, About: t.about,
+	}
 	t.notes, t.figures = nil, nil
 	fmt.Printf("\n%s\n", name)
 	for _, way := range order {
@@ -168,11 +187,9 @@ func (t *Table) Report(name string, ways map[string]Series, limits ...Limit) {
 	for _, note := range row.Notes {
 		fmt.Printf("  %s\n", note)
 	}
-	if straight, found := ways["straight"]; found {
-		if spread := Median(straight.Column(Wall)) / Least(straight.Column(Wall)); spread > spreadMax {
-			row.Void, t.Failed = true, true
-			fmt.Printf("  VOID: straight runs spread %.2fx from minimum to median: the machine was busy\n", spread)
-		}
+	if reference, times := spread(ways); times > spreadMax {
+		row.Void, t.Failed = true, true
+		fmt.Printf("  VOID: runs of %s spread %.2fx from minimum to median: the machine was busy\n", reference, times)
 	}
 	for _, l := range limits {
 		verdict := "ok"
@@ -204,9 +221,8 @@ func (t *Table) merged(path string) []Row {
 	return rows
 }
 
-// Write keeps the rows as JSON, with what is said about the run. Rows that are in the file already, and were not measured in
-// this run, stay there.
-func (t *Table) Write(path string, about map[string]any) error {
+// Write keeps the rows as JSON. Rows that are in the file already, and were not measured in this run, stay there.
+func (t *Table) Write(path string) error {
 	for i := range t.Rows {
 		for j := range t.Rows[i].Limits {
 			if l := &t.Rows[i].Limits[j]; math.IsNaN(l.Value) || math.IsInf(l.Value, 0) {
@@ -214,8 +230,7 @@ func (t *Table) Write(path string, about map[string]any) error {
 			}
 		}
 	}
-	about["rows"] = t.merged(path)
-	data, err := json.MarshalIndent(about, "", " ")
+	data, err := json.MarshalIndent(map[string]any{"rows": t.merged(path)}, "", " ")
 	if err != nil {
 		return err
 	}
@@ -225,8 +240,9 @@ func (t *Table) Write(path string, about map[string]any) error {
 	return os.WriteFile(path, append(data, '\n'), 0o644)
 }
 
-// Run measures the rows named, in that order, and keeps them after each; `results` empty: nowhere. A name that is not known ends
-// the program before anything is measured.
+// Run measures the rows named, in that order, and keeps them after each, with what is said about the run in each of them, since
+// a file holds rows of several runs; `results` empty: nowhere. A name that is not known ends the program before anything is
+// measured.
 func Run[B any](program string, t *Table, bench B, names string, known map[string]func(B), results string, about map[string]any) {
 	rows := strings.Split(names, ",")
 	for _, row := range rows {
@@ -235,12 +251,13 @@ func Run[B any](program string, t *Table, bench B, names string, known map[strin
 			os.Exit(2)
 		}
 	}
+	t.about = about
 	for _, row := range rows {
 		known[row](bench)
 		if results == "" {
 			continue
 		}
-		if err := t.Write(results, about); err != nil {
+		if err := t.Write(results); err != nil {
 			fmt.Fprintf(os.Stderr, "%s: %v\n", program, err)
 			t.Failed = true
 		}
