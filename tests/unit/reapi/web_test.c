@@ -201,32 +201,39 @@ static void touch_and_sweep(struct gateway_parts *parts, void *context)
 
 /* ---- tests ---- */
 
-static void cas_path(char *path, size_t size, const struct digest *digest)
+/* "/cas/HASH", "/ac/HASH" */
+static void cache_path(char *path, size_t size, const char *kind, const struct digest *digest)
 {
-	char text[DIGEST_TEXT_MAX];
+	char hex[DIGEST_HEX_BYTES];
 
-	digest_text(digest, text);
-	snprintf(path, size, "/cas/%.64s", text);
+	digest_hex(digest, hex);
+	snprintf(path, size, "%s%.*s", kind, (int)sizeof(hex), hex);
 }
 
 static void answers_that_nobody_takes_end(void **state)
 {
 	struct buffer blob = noise(1u << 20, 1), value = noise(500000, 2);
-	struct digest digest = send_blob(client, buffer_span(&blob));
+	struct digest digest = send_blob(client, buffer_span(&blob)), missing = digest_made(span_text("nobody brought it"));
+	struct buffer result = buffer_heap(4096);
+	size_t mark = pb_begin(&result, 2);
 	uint64_t soon = REAPI_READ_IDLE_NS / 2, late = REAPI_READ_IDLE_NS + SECOND_NS;
 	struct budgets budgets;
 	size_t count = 5;
-	char path[100];
+	char path[100], length[12];
 	int fd;
 
+	pb_put_text(&result, 1, "out");
+	message_put_digest(&result, 2, &missing);
+	pb_end(&result, mark);
+	snprintf(length, sizeof(length), "%zu", result.size);
 	value.data[0] = 0xff;
 	assert_int_equal(ask("PUT", "/ac/" KEY, buffer_span(&value), NULL), 200);
-	cas_path(path, sizeof(path), &digest);
+	cache_path(path, sizeof(path), "/cas/", &digest);
 	fd = dial_shut();
 	request(fd, 1, "GET", path, NULL, (struct span){ 0 }, true);
 	request(fd, 3, "GET", "/ac/" KEY, NULL, (struct span){ 0 }, true);
 	request(fd, 5, "PUT", path, "3", span_text("not"), true);
-	request(fd, 7, "PUT", "/ac/" KEY, "4", span_text("\x12\2\x12\1"), true);
+	request(fd, 7, "PUT", "/ac/" KEY, length, buffer_span(&result), true);
 	request(fd, 9, "GET", "/nowhere", NULL, (struct span){ 0 }, true);
 	gateway_thread_until(gateway, answered, &count);
 	gateway_thread_call(gateway, get_budgets, &budgets);
@@ -239,6 +246,7 @@ static void answers_that_nobody_takes_end(void **state)
 	close(fd);
 	buffer_fini(&blob);
 	buffer_fini(&value);
+	buffer_fini(&result);
 }
 
 static void a_value_takes_memory_as_it_comes(void **state)
@@ -282,7 +290,7 @@ static void what_waits_is_bounded(void **state)
 	uint64_t none = 1000, plenty = 1u << 20;
 	char path[100];
 
-	cas_path(path, sizeof(path), &digest);
+	cache_path(path, sizeof(path), "/cas/", &digest);
 	gateway_thread_call(gateway, fill_waiting, &none);
 	assert_int_equal(ask("PUT", path, buffer_span(&blob), NULL), engine ? 503 : 200);
 	gateway_thread_call(gateway, empty_waiting, &none);
@@ -368,11 +376,10 @@ static void a_result_stands_behind_one_that_has_gone(void **state)
 {
 	struct digest action = digest_made(span_text("an action"));
 	struct buffer result = buffer_heap(4096), update = buffer_heap(4096), body;
-	char path[100], text[DIGEST_TEXT_MAX];
 	struct answer answer;
+	char path[100];
 
-	digest_text(&action, text);
-	snprintf(path, sizeof(path), "/ac/%.64s", text);
+	cache_path(path, sizeof(path), "/ac/", &action);
 	pb_put_text(&result, 5, "said");
 	message_put_digest(&update, 2, &action);
 	pb_put_bytes_always(&update, 3, buffer_span(&result));
