@@ -237,6 +237,7 @@ static void store_make(char *directory)
 	char why[256];
 
 	CHECK(mkdtemp(directory));
+	CHECK(ring_create(&ring, &(struct ring_config){ 0 }) == 0);
 	CHECK(store_open(&store, ring, &config, why, sizeof(why)) == 0);
 	CHECK(store_scope(store, span_text("a"), span_text(""), SCOPE_ALL, &scope) == 0);
 	fill();
@@ -249,6 +250,7 @@ static void store_take_away(const char *directory)
 	store_close(store, set_true, &closed);
 	while (!closed)
 		ring_run(ring, UINT64_MAX);
+	ring_destroy(ring);
 	nftw(directory, remove_entry, 16, FTW_DEPTH | FTW_PHYS);
 	for (; lists_count; lists_count--)
 		buffer_fini(&lists[lists_count - 1]);
@@ -307,7 +309,6 @@ int main(int argc, char **argv)
 	double base;
 
 	log_setup(STDERR_FILENO, LOG_WARNING, false);
-	CHECK(ring_create(&ring, &(struct ring_config){ 0 }) == 0);
 	base = measure(&report, parent, wanted < ENTRIES ? wanted : ENTRIES, &in_memory);
 	good = judge("ms of CPU", base, TARGET_MS, "");
 	snprintf(name, sizeof(name), "%llu entries", (unsigned long long)entries);
@@ -322,6 +323,5 @@ int main(int argc, char **argv)
 		bench_value(&report, group, name, large, "ms");
 	}
 	bench_report_close(&report);
-	ring_destroy(ring);
 	return !good;
 }
