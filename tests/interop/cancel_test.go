@@ -56,7 +56,7 @@ func (s *sleeper) sleeping() bool {
 func TestInterrupt(t *testing.T) {
 	t.Parallel()
 	home, gateway, daemon := lone(t, 1)
-	before := gateway.Gauges(t, daemon)
+	before := gateway.FirstGauges(t, daemon)
 	s := beginSleeper(t, home, "sluice")
 	_ = s.Command.Process.Signal(os.Interrupt)
 	began := time.Now()

@@ -42,7 +42,7 @@ func newFleet(t *testing.T, daemons, slots int, arguments ...string) *fleet {
 // gauges and settles are those of the gateway, and what is left on the machine of daemons that have not been killed.
 func (f *fleet) gauges(t *testing.T) map[string]float64 {
 	t.Helper()
-	return f.gateway.Gauges(t, f.daemons...)
+	return f.gateway.FirstGauges(t, f.daemons...)
 }
 
 func (f *fleet) settles(t *testing.T, before map[string]float64, killed ...*rig.Daemon) {

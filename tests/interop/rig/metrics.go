@@ -61,6 +61,14 @@ func (g *Gateway) Gauges(s Scope, daemons ...*Daemon) map[string]float64 {
 	return kept
 }
 
+// FirstGauges are those of a gateway that has had no build: what it opens with the first, as files of its store, stays open.
+func (g *Gateway) FirstGauges(s Scope, daemons ...*Daemon) map[string]float64 {
+	s.Helper()
+	kept := g.Gauges(s, daemons...)
+	delete(kept, "sluice_open_files")
+	return kept
+}
+
 // Settles waits until no gauge is above what it was. The daemons are some of those that Gauges was told of.
 func (g *Gateway) Settles(s Scope, before map[string]float64, daemons ...*Daemon) {
 	s.Helper()
