@@ -530,10 +530,16 @@ type edgeSite struct {
 
 func newEdgeSite(t *testing.T, roundTrip time.Duration, options rig.EdgeOptions) *edgeSite {
 	t.Helper()
+	return newEdgeSiteOver(t, rig.NewLink(t, rig.Shape{RoundTrip: roundTrip}), 4, options)
+}
+
+// newEdgeSiteOver a line, to a gateway whose daemon has so many slots.
+func newEdgeSiteOver(t *testing.T, link *rig.Link, slots int, options rig.EdgeOptions) *edgeSite {
+	t.Helper()
 	s := &edgeSite{daemon: rig.NewDaemon(t), home: rig.NewHome(t)}
-	s.gateway = rig.NewGateway(t, rig.GatewayOptions{Executors: []string{rig.Executor(s.daemon.Address, 4)}})
-	s.wire = rig.NewProxy(t, nil, s.gateway.Address, roundTrip)
-	options.Upstream = s.wire.Address
+	s.gateway = rig.NewGateway(t, rig.GatewayOptions{Executors: []string{rig.Executor(s.daemon.Address, slots)}})
+	s.wire = link.To(t, s.gateway.Address)
+	options.Upstream, options.Link = s.wire.Address, link
 	s.edge = rig.NewEdge(t, options)
 	s.home.AddBuilder(t, "edge", s.edge.Address())
 	return s
