@@ -8,6 +8,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"regexp"
+	"strconv"
 	"strings"
 	"sync"
 	"testing"
@@ -487,6 +488,58 @@ func TestSmallEdgeStore(t *testing.T) {
 				t.Errorf("%.0f contexts went file by file: %s", unfit, edge.Process().Log().Tail())
 			}
 		})
+	}
+}
+
+// An edge that is to keep nothing has the smallest store there is, and says so: contexts larger than that go through it, from
+// clients side by side, and its store stays below what it says.
+func TestEdgeWithoutCeiling(t *testing.T) {
+	t.Parallel()
+	needs(t, rig.Give)
+	daemon, directory := receiver(t, fake.Sync{})
+	gateway := rig.NewGateway(t, rig.GatewayOptions{Executors: []string{rig.Executor(daemon.Address, 4)}})
+	edge := rig.NewEdge(t, rig.EdgeOptions{Upstream: gateway.Address, Ceiling: "0"})
+	told := regexp.MustCompile(`smallest store ceiling_bytes=(\d+)`).FindStringSubmatch(edge.Process().Log().String())
+	if told == nil {
+		t.Fatalf("it does not say what store it has: %s", edge.Process().Log().Tail())
+	}
+	most, _ := strconv.ParseInt(told[1], 10, 64)
+	tree := bulk(140, 1_000_000)
+	if tree.Size() < 2*most {
+		t.Fatalf("a store of %d bytes is not too small for %d", most, tree.Size())
+	}
+	var all sync.WaitGroup
+	for _, into := range []string{"one", "two"} {
+		c := connect(t, edge.Address())
+		c.SharedKey = "tree:" + into
+		all.Add(1)
+		go func() {
+			defer all.Done()
+			send(t, c, tree, into)
+		}()
+	}
+	all.Wait()
+	wanted, _ := fake.Listing(tree, true)
+	for _, into := range []string{"one", "two"} {
+		if got := mustList(t, filepath.Join(directory, into), true); got != wanted {
+			t.Errorf("%s: %s", into, fake.FirstDifference(got, wanted))
+		}
+	}
+	// What is remembered of directories has a bound of its own.
+	if has := contentBytes(t, edge.Store) - contentBytes(t, filepath.Join(edge.Store, "snapshots")); has > most {
+		t.Errorf("its store has %d bytes, at most %d are told", has, most)
+	}
+	gateway.Gauges(t) // numbers from after the builds
+	if unfit := gateway.Metrics(t)["sluice_plays_unfit_total"]; unfit != 0 {
+		t.Errorf("%.0f contexts went file by file: %s", unfit, edge.Process().Log().Tail())
+	}
+	// What its files held it does remember: the gateway has it.
+	tree.Asked()
+	c := connect(t, edge.Address())
+	c.SharedKey = "tree:one"
+	send(t, c, tree, "three")
+	if files, bytes := tree.Asked(); files != 0 {
+		t.Errorf("of what did not change %d files, %d bytes were read again", files, bytes)
 	}
 }
 
