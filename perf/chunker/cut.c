@@ -4,6 +4,10 @@
  * and hashing cost together, with and without a former recipe that guides the cuts?
  *
  *	cut [--json FILE] [--fastcdc-rs LIBRARY]    see perf/chunker/run, which builds the library
+ *	cut --backend NAME [--json FILE]            only what hashes, by these lanes: avx512, avx2, openssl, sha-ni
+ *
+ * With OPENSSL_ia32cap=:~0x20000000 in the environment and --backend avx512 it is what a CPU without SHA instructions does: OpenSSL
+ * does without them, and so do our lanes.
  */
 #include <dlfcn.h>
 #include <string.h>
@@ -189,9 +193,26 @@ static void check_rust(const uint8_t *data)
 	}
 }
 
+/* The lanes that are named; NULL: the fastest here. False: they are not to be had. */
+static bool hasher_open(const char *name)
+{
+	int backend = SHA256_AUTO;
+
+	while (name && backend < SHA256_BACKENDS && strcmp(sha256_backend_name((enum sha256_backend)backend), name) != 0)
+		backend++;
+	if (backend == SHA256_BACKENDS || sha256_init(&hasher, (enum sha256_backend)backend) < 0) {
+		fprintf(stderr, "no such way to hash here: %s\n", name);
+		return false;
+	}
+	sha256_calibrate(&hasher);
+	printf("hash: %s\n", sha256_backend_name(hasher.backend));
+	return true;
+}
+
 int main(int argc, char **argv)
 {
 	struct bench_report report = bench_report_open(bench_option(argc, argv, "--json"));
+	const char *backend = bench_option(argc, argv, "--backend");
 	const char *rust = bench_option(argc, argv, "--fastcdc-rs");
 	uint8_t *data = bench_data(SIZE);
 
@@ -205,14 +226,12 @@ int main(int argc, char **argv)
 		}
 		check_rust(data);
 	}
-	sha256_init(&hasher, SHA256_AUTO);
-	sha256_calibrate(&hasher);
-	printf("hash: %s\n", sha256_backend_name(hasher.backend));
 	copy = malloc(SIZE);
-	if (!copy)
+	if (!copy || !hasher_open(backend))
 		return 1;
 	memset(copy, 1, SIZE);
-	bench_cuts(&report, data);
+	if (!backend)
+		bench_cuts(&report, data);
 	bench_cut_and_hash(&report, data);
 	bench_report_close(&report);
 	free(copy);

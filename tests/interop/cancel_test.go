@@ -62,7 +62,8 @@ func (s *sleeper) sleeping() bool { return s.process() != nil }
 func TestInterrupt(t *testing.T) {
 	t.Parallel()
 	home, gateway, daemon := lone(t, 1)
-	before := gateway.FirstGauges(t, daemon)
+	home.MustRun(t, "buildx", "build", "--builder", "sluice", newContext(t, shell, nil))
+	before := gateway.Gauges(t, daemon)
 	s := beginSleeper(t, home, "sluice")
 	_ = s.Command.Process.Signal(os.Interrupt)
 	began := time.Now()

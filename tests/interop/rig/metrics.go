@@ -61,18 +61,11 @@ func (g *Gateway) Gauges(s Scope, daemons ...*Daemon) map[string]float64 {
 			kept[name] = value
 		}
 	}
+	kept["sluice_open_files"] -= metrics["sluice_store_segments"] // what it has stored stays open
 	for _, daemon := range daemons {
 		kept["mounts of "+daemon.Address] = float64(len(mountsBelow(daemon.root)))
 		kept["processes in containers of "+daemon.Address] = float64(len(daemon.steps()))
 	}
-	return kept
-}
-
-// FirstGauges are those of a gateway that has had no build: what it opens with the first, as files of its store, stays open.
-func (g *Gateway) FirstGauges(s Scope, daemons ...*Daemon) map[string]float64 {
-	s.Helper()
-	kept := g.Gauges(s, daemons...)
-	delete(kept, "sluice_open_files")
 	return kept
 }
 
