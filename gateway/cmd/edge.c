@@ -39,7 +39,7 @@ static const struct option edge_options[] = {
 	  .help = "where the edge keeps what it read of contexts" },
 	{ .name = "ceiling", .kind = OPTION_BYTES, .offset = MEMBER(ceiling_bytes), .argument = "SIZE", .key = "edge.ceiling",
 	  .environment = "SLUICE_EDGE_CEILING", .fallback = "10GB",
-	  .help = "the most that it keeps; 0: no more than what is under way" },
+	  .help = "the most that it keeps; 0: the least that it works with, 64 MiB" },
 	{ .name = "mtime", .kind = OPTION_CHOICE, .offset = MEMBER(mtime), .argument = "WHICH", .key = "edge.mtime",
 	  .environment = "SLUICE_EDGE_MTIME", .fallback = "stable", .choices = mtimes,
 	  .help = "modification times that builds see. stable: the same for as long as the content is the same, so that a fresh"

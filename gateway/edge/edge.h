@@ -20,7 +20,7 @@ struct edge_config {
 	uint32_t unix_mode;              /* of the socket: who may use the edge's credential */
 	struct client_config upstream;   /* as a client's command would connect to it */
 	const char *store_path;
-	uint64_t ceiling_bytes;          /* of contents kept for later; 0: of what is in flight only */
+	uint64_t ceiling_bytes;          /* of contents kept; 0, or too little: the smallest store there is */
 	bool mtime_distrust;             /* files are read anew by each build, whatever their stat says */
 	bool mtime_client;               /* the gateway tells executors the client's own times */
 	const char *admin;               /* "127.0.0.1:8374"; NULL: none */

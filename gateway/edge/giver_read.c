@@ -213,6 +213,29 @@ static bool has_asked_enough(const struct giver *giver)
 	return giver->asked_bytes && giver->asked_bytes + giver_feed_pending(giver) > window_bytes(giver);
 }
 
+/* By another build, while it waited for its turn here. */
+static bool named_meanwhile(struct giver *giver, uint32_t number)
+{
+	struct listing_entry *entry = listing_at(&giver->listing, number);
+	struct buffer path = buffer_heap(TREE_PATH_MAX + 1);
+	struct stat_entry_key key;
+	struct content_name name;
+	bool named = false;
+
+	if (giver->table && !(entry->flags & LISTING_NAMED)) {
+		key = key_of(giver, number, &path);
+		named = stat_table_find(giver->table, &key, &name) && name.size == entry->size;
+	}
+	buffer_fini(&path);
+	if (!named)
+		return false;
+	entry->state = GIVER_ENTRY_SEEN;
+	listing_set_content(&giver->listing, number, &name);
+	giver_ahead_named(giver, number);
+	giver_wake(giver);
+	return true;
+}
+
 static void fetches_start(struct giver *giver)
 {
 	while (giver->state != GIVER_OVER && giver->wanted_count) {
@@ -232,6 +255,10 @@ static void fetches_start(struct giver *giver)
 		if (number == LISTING_NONE)
 			number = numbers_take(&giver->wanted, &giver->listing);
 		CHECK(number != LISTING_NONE);
+		if (named_meanwhile(giver, number)) {
+			giver->wanted_count--;
+			continue;
+		}
 		fetch = container_of(list_take(&giver->free), struct fetch, link);
 		fetch->number = number;
 		giver->wanted_count--;

@@ -240,7 +240,9 @@ def test_web_pages_and_proxies(env):
                 options = ("--head",) if method == "HEAD" else ()
                 answer = curl.put if method == "PUT" else lambda path, data, *rest, **more: curl.run(path, *rest, **more)
                 status, body, said = answer(path, data, "--header", header, *options, http=http)
-                check(status == 403, f"{http} {method} with {header}: {status} {body} {said}")
+                # curl 7.88 at times takes the end of a stream that it still sends a body on for a fault of HTTP/2.
+                check(status == 403 or (method == "PUT" and "2" in http and "curl: (92)" in said),
+                      f"{http} {method} with {header}: {status} {body} {said}")
     gateway.stop()
 
 

@@ -6,6 +6,7 @@ import (
 	"math/rand/v2"
 	"os"
 	"path/filepath"
+	"strconv"
 	"strings"
 	"syscall"
 	"testing"
@@ -41,16 +42,21 @@ func beginSleeper(t *testing.T, home *rig.Home, builder string) *sleeper {
 	return s
 }
 
-// sleeping tells whether the step's process is there.
-func (s *sleeper) sleeping() bool {
+// process of the step; nil: there is none.
+func (s *sleeper) process() *os.Process {
 	paths, _ := filepath.Glob("/proc/[0-9]*/cmdline")
 	for _, path := range paths {
 		if line, err := os.ReadFile(path); err == nil && bytes.HasSuffix(line, []byte("sleep\x00"+s.seconds+"\x00")) {
-			return true
+			pid, _ := strconv.Atoi(filepath.Base(filepath.Dir(path)))
+			process, _ := os.FindProcess(pid)
+			return process
 		}
 	}
-	return false
+	return nil
 }
+
+// sleeping tells whether the step's process is there.
+func (s *sleeper) sleeping() bool { return s.process() != nil }
 
 // Ctrl-C in mid-build: buildx ends within a second, the daemon stops the step, and nothing of it is left.
 func TestInterrupt(t *testing.T) {

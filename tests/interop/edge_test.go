@@ -5,8 +5,10 @@ import (
 	"fmt"
 	"math/rand/v2"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"regexp"
+	"strconv"
 	"strings"
 	"sync"
 	"testing"
@@ -489,30 +491,109 @@ func TestSmallEdgeStore(t *testing.T) {
 	}
 }
 
-// What a make in a cache mount relies on: a file that goes back to what it was is newer than what was made of it since.
-func TestRevertIsNewer(t *testing.T) {
+// An edge that is to keep nothing has the smallest store there is, and says so: contexts larger than that go through it, from
+// clients side by side, and its store stays below what it says.
+func TestEdgeWithoutCeiling(t *testing.T) {
+	t.Parallel()
+	needs(t, rig.Give)
+	daemon, directory := receiver(t, fake.Sync{})
+	gateway := rig.NewGateway(t, rig.GatewayOptions{Executors: []string{rig.Executor(daemon.Address, 4)}})
+	edge := rig.NewEdge(t, rig.EdgeOptions{Upstream: gateway.Address, Ceiling: "0"})
+	told := regexp.MustCompile(`smallest store ceiling_bytes=(\d+)`).FindStringSubmatch(edge.Process().Log().String())
+	if told == nil {
+		t.Fatalf("it does not say what store it has: %s", edge.Process().Log().Tail())
+	}
+	most, _ := strconv.ParseInt(told[1], 10, 64)
+	tree := bulk(140, 1_000_000)
+	if tree.Size() < 2*most {
+		t.Fatalf("a store of %d bytes is not too small for %d", most, tree.Size())
+	}
+	var all sync.WaitGroup
+	for _, into := range []string{"one", "two"} {
+		c := connect(t, edge.Address())
+		c.SharedKey = "tree:" + into
+		all.Add(1)
+		go func() {
+			defer all.Done()
+			send(t, c, tree, into)
+		}()
+	}
+	all.Wait()
+	wanted, _ := fake.Listing(tree, true)
+	for _, into := range []string{"one", "two"} {
+		if got := mustList(t, filepath.Join(directory, into), true); got != wanted {
+			t.Errorf("%s: %s", into, fake.FirstDifference(got, wanted))
+		}
+	}
+	// What is remembered of directories has a bound of its own.
+	if has := contentBytes(t, edge.Store) - contentBytes(t, filepath.Join(edge.Store, "snapshots")); has > most {
+		t.Errorf("its store has %d bytes, at most %d are told", has, most)
+	}
+	gateway.Gauges(t) // numbers from after the builds
+	if unfit := gateway.Metrics(t)["sluice_plays_unfit_total"]; unfit != 0 {
+		t.Errorf("%.0f contexts went file by file: %s", unfit, edge.Process().Log().Tail())
+	}
+	// What its files held it does remember: the gateway has it.
+	tree.Asked()
+	c := connect(t, edge.Address())
+	c.SharedKey = "tree:one"
+	send(t, c, tree, "three")
+	if files, bytes := tree.Asked(); files != 0 {
+		t.Errorf("of what did not change %d files, %d bytes were read again", files, bytes)
+	}
+}
+
+// putMake puts the machine's make below root/ of a context, with the libraries that it is linked with.
+func putMake(t *testing.T, directory string) {
+	t.Helper()
+	program, err := exec.LookPath("make")
+	if err != nil {
+		t.Fatal(err)
+	}
+	linked, err := exec.Command("ldd", program).CombinedOutput()
+	if err != nil && !strings.Contains(string(linked), "not a dynamic executable") {
+		t.Fatalf("%v: %s", err, linked)
+	}
+	putFiles(t, directory, files{"root/usr/bin/": ""})
+	if err := copyFile(program, filepath.Join(directory, "root/usr/bin/make")); err != nil {
+		t.Fatal(err)
+	}
+	for _, library := range regexp.MustCompile(`/\S+`).FindAllString(string(linked), -1) {
+		putFiles(t, directory, files{filepath.Join("root", filepath.Dir(library)) + "/": ""})
+		if err := copyFile(library, filepath.Join(directory, "root", library)); err != nil {
+			t.Fatal(err)
+		}
+	}
+}
+
+// A make whose target lies in a cache mount makes it anew of a file that goes back to what it was, as of any that changes. Where
+// times are stable, a checkout that changes nothing of the file but its time does not have it made anew.
+func TestMakeRebuildsWhatIsReverted(t *testing.T) {
 	t.Parallel()
 	for _, mtime := range mtimes {
 		t.Run(mtime, func(t *testing.T) {
 			t.Parallel()
 			needsMtime(t, mtime)
 			p := throughEdge(t, mtime)
-			directory := newContext(t, shell+`COPY src /src
-RUN --mount=type=cache,target=/cache,id=`+fmt.Sprint(rand.Uint64())+` \
-    if [ ! -e /cache/made ] || [ -n "$(find /src/input -newer /cache/made)" ]; then cat /src/input > /cache/made; fi; cp /cache/made /made
-`, nil)
-			ahead := 2 * time.Second
-			for i, content := range []string{"first", "other", "first"} {
-				putFiles(t, directory, files{"src/input": content})
-				// Ahead of what was made before, without waiting for a clock's next second.
-				later := time.Now().Add(time.Duration(i) * ahead)
-				if err := os.Chtimes(filepath.Join(directory, "src/input"), later, later); err != nil {
-					t.Fatal(err)
+			directory := newContext(t, shell+`COPY root /
+COPY src /src
+RUN --mount=type=cache,target=/cache,id=`+fmt.Sprint(rand.Uint64())+` make -f /src/Makefile && cp /cache/made /cache/times /
+`, files{"src/Makefile": "/cache/made: /src/input\n\tcat /src/input > /cache/made\n\techo made >> /cache/times\n"})
+			putMake(t, directory)
+			wanted := 0
+			for i, content := range []string{"first", "other", "other", "first", "other", "first"} {
+				// With another turn the step runs each time, whatever becomes of the input.
+				putFiles(t, directory, files{"src/input": content, "src/turn": fmt.Sprint(i)})
+				if again := i == 2; !again || mtime == "client" {
+					wanted++
 				}
 				out := filepath.Join(rig.Directory(t), "out")
 				p.home.MustRun(t, "buildx", "build", "--builder", "sluice", "--output", "type=local,dest="+out, directory)
 				if made, err := os.ReadFile(filepath.Join(out, "made")); err != nil || string(made) != content {
 					t.Errorf("%d: %q was made of %q: %v", i, made, content, err)
+				}
+				if times, err := os.ReadFile(filepath.Join(out, "times")); strings.Count(string(times), "made") != wanted {
+					t.Errorf("%d: made %q, not %d times: %v", i, times, wanted, err)
 				}
 			}
 		})
@@ -530,10 +611,16 @@ type edgeSite struct {
 
 func newEdgeSite(t *testing.T, roundTrip time.Duration, options rig.EdgeOptions) *edgeSite {
 	t.Helper()
+	return newEdgeSiteOver(t, rig.NewLink(t, rig.Shape{RoundTrip: roundTrip}), 4, options)
+}
+
+// newEdgeSiteOver a line, to a gateway whose daemon has so many slots.
+func newEdgeSiteOver(t *testing.T, link *rig.Link, slots int, options rig.EdgeOptions) *edgeSite {
+	t.Helper()
 	s := &edgeSite{daemon: rig.NewDaemon(t), home: rig.NewHome(t)}
-	s.gateway = rig.NewGateway(t, rig.GatewayOptions{Executors: []string{rig.Executor(s.daemon.Address, 4)}})
-	s.wire = rig.NewProxy(t, nil, s.gateway.Address, roundTrip)
-	options.Upstream = s.wire.Address
+	s.gateway = rig.NewGateway(t, rig.GatewayOptions{Executors: []string{rig.Executor(s.daemon.Address, slots)}})
+	s.wire = link.To(t, s.gateway.Address)
+	options.Upstream, options.Link = s.wire.Address, link
 	s.edge = rig.NewEdge(t, options)
 	s.home.AddBuilder(t, "edge", s.edge.Address())
 	return s

@@ -111,3 +111,9 @@ func (e *Edge) Metrics(s Scope) map[string]float64 {
 		}}}
 	return metricsOf(s, client, e.Admin, e.process)
 }
+
+// FreshMetrics are those from after this moment.
+func (e *Edge) FreshMetrics(s Scope) map[string]float64 {
+	s.Helper()
+	return fresh(s, e.Metrics)
+}

@@ -40,15 +40,22 @@ var gauges = []string{"sluice_connections", "sluice_streams", "sluice_bindings",
 // The admin port tells a copy of the numbers; a later one shows by this, as the loop turns to make it.
 const turns = "sluice_ring_turns_total"
 
+// fresh are metrics from after this moment.
+func fresh(s Scope, tell func(s Scope) map[string]float64) map[string]float64 {
+	s.Helper()
+	first, metrics := tell(s)[turns], map[string]float64{}
+	Eventually(s, 10*time.Second, "new numbers are told", func() bool {
+		metrics = tell(s)
+		return metrics[turns] != first
+	})
+	return metrics
+}
+
 // Gauges as they are now, for Settles to hold the later ones against; with what steps have left on the machine of these daemons, which
 // all run.
 func (g *Gateway) Gauges(s Scope, daemons ...*Daemon) map[string]float64 {
 	s.Helper()
-	first, metrics, kept := g.Metrics(s)[turns], map[string]float64{}, map[string]float64{}
-	Eventually(s, 10*time.Second, "the gateway tells new numbers", func() bool {
-		metrics = g.Metrics(s)
-		return metrics[turns] != first
-	})
+	metrics, kept := fresh(s, g.Metrics), map[string]float64{}
 	for _, name := range gauges {
 		if value, found := metrics[name]; found {
 			kept[name] = value

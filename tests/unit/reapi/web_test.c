@@ -189,14 +189,20 @@ static void sweep(struct gateway_parts *parts, void *context)
 	web_sweep(&parts->reapi, ring_now_ns(parts->ring) + *(uint64_t *)context);
 }
 
-/* All look as if something had just come. */
+static void touch(struct reapi *reapi, uint64_t now)
+{
+	list_for_each(link, &reapi->web)
+		container_of(link, struct web, link)->idle_since_ns = now;
+}
+
+/* A sweep at which something has just come of each; and no later one finds that any of them idles. */
 static void touch_and_sweep(struct gateway_parts *parts, void *context)
 {
-	uint64_t now = ring_now_ns(parts->ring) + *(uint64_t *)context;
+	uint64_t now = ring_now_ns(parts->ring), late = now + *(uint64_t *)context;
 
-	list_for_each(link, &parts->reapi.web)
-		container_of(link, struct web, link)->idle_since_ns = now;
-	web_sweep(&parts->reapi, now);
+	touch(&parts->reapi, late);
+	web_sweep(&parts->reapi, late);
+	touch(&parts->reapi, now);
 }
 
 /* ---- tests ---- */
