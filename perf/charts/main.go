@@ -215,15 +215,15 @@ type serverRow struct {
 	State  string
 	Runs   map[string][]struct{ CPU, Wall float64 }
 	Limits []struct {
-		To          string
+		To, What    string // What: "CPU", as where nothing is said, or "wall"
 		Value, Most float64
 	}
 }
 
 func ofServers(name string, rows []serverRow) ([]chart, string) {
 	c := chart{name: name, title: name}
-	text := "| row | server | CPU s/GB, least | median | most |\n|---|---|---|---|---|\n"
-	limits := "\n| row | of the CPU of | seen | at most | |\n|---|---|---|---|---|\n"
+	text := "| row | server | CPU s/GB, least | median | most | wall s/GB, least |\n|---|---|---|---|---|---|\n"
+	limits := "\n| row | of | seen | at most | |\n|---|---|---|---|---|\n"
 	for _, row := range rows {
 		p, names := panel{title: row.Row + ": CPU of the server", unit: "s/GB"}, []string{}
 		for server := range row.Runs {
@@ -231,17 +231,21 @@ func ofServers(name string, rows []serverRow) ([]chart, string) {
 		}
 		sort.Slice(names, func(i, k int) bool { return names[i] == "sluice" || (names[k] != "sluice" && names[i] < names[k]) })
 		for _, server := range names {
-			values := []float64{}
+			values, walls := []float64{}, []float64{}
 			for _, run := range row.Runs[server] {
-				values = append(values, run.CPU)
+				values, walls = append(values, run.CPU), append(walls, run.Wall)
 			}
 			sort.Float64s(values)
 			b := bar{label: server, value: table.Least(values), median: table.Median(values), most: table.Most(values), ours: server == "sluice"}
 			p.bars = append(p.bars, b)
-			text += fmt.Sprintf("| %s | %s | %.3f | %.3f | %.3f |\n", row.Row, server, b.value, b.median, b.most)
+			text += fmt.Sprintf("| %s | %s | %.3f | %.3f | %.3f | %.3f |\n", row.Row, server, b.value, b.median, b.most, table.Least(walls))
 		}
 		for _, limit := range row.Limits {
-			limits += fmt.Sprintf("| %s | %s | %.3f | %.3f | %s |\n", row.Row, limit.To, limit.Value, limit.Most, verdict(limit.Value, limit.Most))
+			what := "the CPU"
+			if limit.What == "wall" {
+				what = "the wall"
+			}
+			limits += fmt.Sprintf("| %s | %s of %s | %.3f | %.3f | %s |\n", row.Row, what, limit.To, limit.Value, limit.Most, verdict(limit.Value, limit.Most))
 		}
 		c.panels = append(c.panels, p)
 	}

@@ -1,150 +1,49 @@
 /*
- * The client of perf/ingest: carries the same bodies to and from sluice and other HTTP/2 servers, so that what is compared
- * is the servers' work. Bodies are packs as `sluice push` makes them, uncompressed: up to 4 MiB of blobs, which are the
- * files of a real tree, those above 64 KiB in pieces.
+ * The client of perf/ingest: carries the same bytes to and from sluice and other servers, so that what is compared is the
+ * servers' work. They are the files of a real tree, those above 64 KiB in pieces.
  *
- *	load push|fetch|put|get ADDRESS [--ca FILE] [--tree DIR] [--mib N] [--stamp N] [--connections N] [--streams N]
+ *	load WAY ADDRESS [--ca FILE] [--tree DIR] [--mib N] [--stamp N] [--connections N] [--streams N]
  *
- * push: packs into one Push call a connection. fetch: the same blobs by their digests; the answers are thrown away.
- * put: each pack as a body of its own, PUT /0 ... get: GET the same. The stamp goes into each blob, so that contents are
- * new to a store that has seen other stamps; fetch and get want the stamp of the push or put before.
+ * push: packs as `sluice push` makes them, uncompressed, into one Push call a connection. fetch: the same blobs by their digests;
+ * the answers are thrown away. put: each pack as a body of its own, PUT /0 ... get: GET the same. batch-put, batch-get,
+ * stream-put, stream-get: REAPI, see reapi.c. The stamp goes into each blob, so that contents are new to a store that has seen
+ * other stamps; who reads wants the stamp of who wrote before.
  *
  * Prints "ready" when bodies and connections are there, waits for a line on stdin, works, prints one line of JSON.
  */
-#include <dirent.h>
-#include <fcntl.h>
-#include <ftw.h>
 #include <unistd.h>
 
-#include "chunker/sha256.h"
 #include "gateway/base/check.h"
 #include "gateway/base/log.h"
-#include "gateway/net/conn.h"
 #include "perf/bench.h"
-#include "proto/call.h"
+#include "perf/ingest/load.h"
 #include "proto/pb.h"
 #include "proto/sluice_v1.h"
 
-#define BLOB_BYTES      65536
-#define BODY_BYTES      (4u << 20)
-#define CONNECTIONS_MAX 16
-#define STREAMS_MAX     16
+#define PACK_BYTES      (4u << 20)
 #define IN_FLIGHT       4                /* packs without their answer, a connection: as `sluice push` */
 #define FRAME_BYTES     CONN_FRAME_BYTES
-#define TREE_FDS        16
-#define ROUND_BLOBS     4096             /* digests a FetchRequest */
 
-struct body {
-	struct buffer message;           /* a PushRequest: the pack */
-	struct buffer digests;           /* digest list of its blobs */
-	size_t data_bytes, blobs;
-};
+struct load load;
 
-struct link_end {                        /* one connection */
-	struct conn *conn;
-	bool ready;
-	struct call call;
-	unsigned in_flight;
-	struct exchange {
-		struct link_end *end;
-		struct stream *stream;
-		struct body *body;
-		size_t sent, received;
-		bool ended;
-	} exchanges[STREAMS_MAX];
-};
+/* ---- bodies: packs ---- */
 
-static struct {
-	const char *mode;
-	struct ring *ring;
-	struct body *bodies;
-	size_t bodies_count, next, done;
-	struct link_end ends[CONNECTIONS_MAX];
-	unsigned connections, streams, ends_closed;
-	uint64_t stamp, data_bytes, data_bytes_max, bytes_received;
-	struct buffer pack;
-	struct sha256_job *jobs;
-	struct packed_blob *blobs;
-	size_t blobs_count, pack_bytes;
-} load;
-
-/* ---- bodies ---- */
-
-static void body_finish(void)
+static void encode_pack(struct body *body, const struct sha256_job *jobs, size_t count)
 {
-	struct body *body;
 	struct buffer pack = buffer_heap(SLUICE_MESSAGE_BYTES_MAX);
-	struct sha256 hasher;
 
-	if (load.blobs_count == 0)
-		return;
-	sha256_init(&hasher, SHA256_AUTO);
-	load.bodies = realloc(load.bodies, (load.bodies_count + 1) * sizeof(*load.bodies));
-	CHECK(load.bodies);
-	body = &load.bodies[load.bodies_count++];
-	*body = (struct body){ .message = buffer_heap(SLUICE_MESSAGE_BYTES_MAX), .digests = buffer_heap(SLUICE_MESSAGE_BYTES_MAX),
-	                       .blobs = load.blobs_count, .data_bytes = load.pack_bytes };
-	sha256_batch(&hasher, load.jobs, load.blobs_count);
-	for (size_t i = 0; i < load.blobs_count; i++) {
-		struct digest digest = { .size = load.jobs[i].size };
+	for (size_t i = 0; i < count; i++) {
+		struct digest digest = job_digest(&jobs[i]);
 
-		memcpy(digest.hash, load.jobs[i].digest, sizeof(digest.hash));
-		pack_put(&pack, &digest, span_make(load.jobs[i].data, load.jobs[i].size));
+		pack_put(&pack, &digest, span_make(jobs[i].data, jobs[i].size));
 		digest_list_put(&body->digests, &digest);
-		free((void *)(uintptr_t)load.jobs[i].data);
 	}
 	pb_put_bytes(&body->message, 3, buffer_span(&pack));
-	CHECK(!pack.failed && !body->message.failed && !body->digests.failed);
+	CHECK(!pack.failed);
 	buffer_fini(&pack);
-	load.data_bytes += body->data_bytes;
-	load.blobs_count = load.pack_bytes = 0;
 }
 
-static void body_add(const uint8_t *data, size_t size)
-{
-	uint8_t *copy;
-	uint64_t stamp = load.stamp * 0x9e3779b97f4a7c15ull + load.bodies_count;
-
-	if (load.pack_bytes + size + sizeof(stamp) > BODY_BYTES || load.blobs_count == SLUICE_LIST_MAX)
-		body_finish();
-	copy = malloc(size + sizeof(stamp));
-	CHECK(copy);
-	memcpy(copy, &stamp, sizeof(stamp));
-	memcpy(copy + sizeof(stamp), data, size);
-	load.jobs[load.blobs_count++] = (struct sha256_job){ .data = copy, .size = size + sizeof(stamp) };
-	load.pack_bytes += size + sizeof(stamp);
-}
-
-static int take_file(const char *path, const struct stat *stat, int type, struct FTW *walk)
-{
-	static uint8_t piece[BLOB_BYTES - 8];
-	ssize_t n;
-	int fd;
-
-	if (type != FTW_F || stat->st_size == 0 || !S_ISREG(stat->st_mode))
-		return 0;
-	fd = open(path, O_RDONLY | O_NOFOLLOW | O_CLOEXEC);
-	if (fd < 0)
-		return 0;
-	while (load.data_bytes + load.pack_bytes < load.data_bytes_max && (n = read(fd, piece, sizeof(piece))) > 0)
-		body_add(piece, (size_t)n);
-	close(fd);
-	return load.data_bytes + load.pack_bytes >= load.data_bytes_max;
-}
-
-static void make_bodies(const char *tree)
-{
-	load.jobs = calloc(SLUICE_LIST_MAX, sizeof(*load.jobs));
-	CHECK(load.jobs);
-	nftw(tree, take_file, TREE_FDS, FTW_PHYS);
-	body_finish();
-	if (load.bodies_count == 0) {
-		fprintf(stderr, "load: nothing to read below %s\n", tree);
-		exit(1);
-	}
-}
-
-static struct body *next_body(void)
+struct body *next_body(void)
 {
 	return load.next < load.bodies_count ? &load.bodies[load.next++] : NULL;
 }
@@ -211,12 +110,14 @@ static void fetch_on_message(struct call *call, struct span message)
 	fetch_more(end);
 }
 
-static void call_on_writable(struct call *call)
+static void push_on_writable(struct call *call)
 {
-	if (load.mode[1] == 'u')
-		push_more(call->owner);
-	else
-		fetch_more(call->owner);
+	push_more(call->owner);
+}
+
+static void fetch_on_writable(struct call *call)
+{
+	fetch_more(call->owner);
 }
 
 static void call_on_closed(struct call *call, enum grpc_status status, struct span message)
@@ -228,27 +129,46 @@ static void call_on_closed(struct call *call, enum grpc_status status, struct sp
 	load.ends_closed++;
 }
 
-static void start_call(struct link_end *end)
+static void start_calls(const char *path, const struct call_events *events, void (*more)(struct link_end *end))
 {
-	static const struct call_events push_events = {
-		.on_message = push_on_message, .on_writable = call_on_writable, .on_closed = call_on_closed,
-	};
-	static const struct call_events fetch_events = {
-		.on_message = fetch_on_message, .on_writable = call_on_writable, .on_closed = call_on_closed,
-	};
-	bool push = load.mode[1] == 'u';
+	for (unsigned i = 0; i < load.connections; i++) {
+		struct link_end *end = &load.ends[i];
 
-	CHECK(call_start(&end->call, conn_h2(end->conn), push ? SLUICE_PUSH : SLUICE_FETCH, span_text("127.0.0.1"), 0, NULL, 0,
-	                 SLUICE_MESSAGE_BYTES_MAX, push ? &push_events : &fetch_events, end) == 0);
-	if (push)
-		push_more(end);
-	else
-		fetch_more(end);
+		CHECK(call_start(&end->call, conn_h2(end->conn), path, span_text("127.0.0.1"), 0, NULL, 0, SLUICE_MESSAGE_BYTES_MAX,
+		                 events, end) == 0);
+		more(end);
+	}
 }
+
+static void push_start(void)
+{
+	static const struct call_events events = {
+		.on_message = push_on_message, .on_writable = push_on_writable, .on_closed = call_on_closed,
+	};
+
+	start_calls(SLUICE_PUSH, &events, push_more);
+}
+
+static void fetch_start(void)
+{
+	static const struct call_events events = {
+		.on_message = fetch_on_message, .on_writable = fetch_on_writable, .on_closed = call_on_closed,
+	};
+
+	start_calls(SLUICE_FETCH, &events, fetch_more);
+}
+
+static bool calls_closed(void)
+{
+	return load.ends_closed == load.connections;
+}
+
+static const struct way push = { "push", PACK_BYTES, encode_pack, push_start, calls_closed };
+static const struct way fetch = { "fetch", PACK_BYTES, encode_pack, fetch_start, calls_closed };
 
 /* ---- plain HTTP: put and get ---- */
 
-static void exchange_start(struct exchange *exchange);
+static const struct way put, get;
 
 static void exchange_write(struct stream *stream)
 {
@@ -286,7 +206,7 @@ static void exchange_on_close(struct stream *stream, uint32_t code)
 	struct exchange *exchange = stream->owner;
 
 	CHECK(code == 0);
-	if (load.mode[0] == 'g')
+	if (load.way == &get)
 		CHECK(exchange->received == exchange->body->message.size);
 	load.done++;
 	exchange->stream = NULL;
@@ -298,36 +218,40 @@ static void exchange_start(struct exchange *exchange)
 		.on_headers = exchange_on_headers, .on_data = exchange_on_data, .on_writable = exchange_write,
 		.on_close = exchange_on_close,
 	};
-	bool put = load.mode[1] == 'u';
+	bool putting = load.way == &put;
 	char path[32], length[32];
 	struct header header = { .name = span_text("content-length") };
 	struct h2_request request = {
-		.method = span_text(put ? "PUT" : "GET"), .scheme = span_text("https"), .authority = span_text("127.0.0.1"),
-		.headers = &header, .headers_count = put,
+		.method = span_text(putting ? "PUT" : "GET"), .scheme = span_text("https"), .authority = span_text("127.0.0.1"),
+		.headers = &header, .headers_count = putting,
 	};
 
 	exchange->body = next_body();
 	if (!exchange->body)
 		return;
 	exchange->sent = exchange->received = 0;
-	exchange->ended = !put;
+	exchange->ended = !putting;
 	snprintf(path, sizeof(path), "/%zu", (size_t)(exchange->body - load.bodies));
 	snprintf(length, sizeof(length), "%zu", exchange->body->message.size);
 	request.path = span_text(path);
 	header.value = span_text(length);
-	CHECK(h2_open(conn_h2(exchange->end->conn), &exchange->stream, &request, !put, &events, exchange) == 0);
-	if (put)
+	CHECK(h2_open(conn_h2(exchange->end->conn), &exchange->stream, &request, !putting, &events, exchange) == 0);
+	if (putting)
 		exchange_write(exchange->stream);
 }
 
 /* New ones are started from the loop: not from inside the close of the one before. */
-static void exchanges_step(void)
+static bool exchanges_step(void)
 {
 	for (unsigned i = 0; i < load.connections; i++)
 		for (unsigned k = 0; k < load.streams; k++)
 			if (!load.ends[i].exchanges[k].stream)
 				exchange_start(&load.ends[i].exchanges[k]);
+	return load.done == load.bodies_count;
 }
+
+static const struct way put = { "put", PACK_BYTES, encode_pack, NULL, exchanges_step };
+static const struct way get = { "get", PACK_BYTES, encode_pack, NULL, exchanges_step };
 
 /* ---- connections ---- */
 
@@ -380,18 +304,22 @@ static uint64_t option_number(int argc, char **argv, const char *name, uint64_t 
 	return text ? strtoull(text, NULL, 10) : fallback;
 }
 
+static const struct way *find_way(const char *name)
+{
+	static const struct way *const ways[] = { &push, &fetch, &put, &get, &batch_put, &batch_get, &stream_put, &stream_get };
+
+	for (size_t i = 0; i < sizeof(ways) / sizeof(ways[0]); i++)
+		if (strcmp(name, ways[i]->name) == 0)
+			return ways[i];
+	return NULL;
+}
+
 static void work(void)
 {
-	bool grpc = strcmp(load.mode, "push") == 0 || strcmp(load.mode, "fetch") == 0;
-
-	if (grpc)
-		for (unsigned i = 0; i < load.connections; i++)
-			start_call(&load.ends[i]);
-	while (grpc ? load.ends_closed < load.connections : load.done < load.bodies_count) {
-		if (!grpc)
-			exchanges_step();
+	if (load.way->start)
+		load.way->start();
+	while (!load.way->step())
 		ring_run(load.ring, UINT64_MAX);
-	}
 }
 
 int main(int argc, char **argv)
@@ -401,12 +329,12 @@ int main(int argc, char **argv)
 	double began;
 	char go[16];
 
-	if (argc < 3) {
-		fprintf(stderr, "usage: load push|fetch|put|get ADDRESS [OPTION]...\n");
+	load.way = argc < 3 ? NULL : find_way(argv[1]);
+	if (!load.way) {
+		fprintf(stderr, "usage: load push|fetch|put|get|batch-put|batch-get|stream-put|stream-get ADDRESS [OPTION]...\n");
 		return 2;
 	}
 	log_setup(STDERR_FILENO, LOG_WARNING, false);
-	load.mode = argv[1];
 	load.stamp = option_number(argc, argv, "--stamp", 0);
 	load.data_bytes_max = option_number(argc, argv, "--mib", 256) << 20;
 	load.connections = (unsigned)option_number(argc, argv, "--connections", 1);
