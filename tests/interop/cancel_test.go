@@ -36,7 +36,7 @@ func beginSleeper(t *testing.T, home *rig.Home, builder string) *sleeper {
 	directory, seconds := sleeperContext(t)
 	s := &sleeper{Running: home.Begin(t, "buildx", "build", "--builder", builder, "--progress", "plain", directory), seconds: seconds}
 	s.AwaitText(t, asleep)
-	rig.Eventually(t, 20*time.Second, "the step sleeps", s.sleeping)      // after its words it has still to be started
+	rig.Eventually(t, 20*time.Second, "the step sleeps", s.sleeping) // after its words it has still to be started
 	return s
 }
 
