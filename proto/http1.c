@@ -75,10 +75,10 @@ static const char *phrase(unsigned status)
 		const char *phrase;
 	} phrases[] = {
 		{ 200, "OK" }, { 400, "Bad Request" }, { 401, "Unauthorized" }, { 403, "Forbidden" }, { 404, "Not Found" },
-		{ 405, "Method Not Allowed" }, { 408, "Request Timeout" }, { 409, "Conflict" }, { 411, "Length Required" },
+		{ 405, "Method Not Allowed" }, { 411, "Length Required" },
 		{ 413, "Content Too Large" }, { 415, "Unsupported Media Type" }, { 417, "Expectation Failed" },
 		{ 431, "Request Header Fields Too Large" }, { 500, "Internal Server Error" }, { 501, "Not Implemented" },
-		{ 503, "Service Unavailable" }, { 505, "HTTP Version Not Supported" }, { 507, "Insufficient Storage" },
+		{ 503, "Service Unavailable" }, { 505, "HTTP Version Not Supported" },
 	};
 
 	for (size_t i = 0; i < sizeof(phrases) / sizeof(phrases[0]); i++)
@@ -151,8 +151,10 @@ static int transport_headers(struct stream *stream, const struct header *headers
 	buffer_put_text(&http1->queue, "\r\n");
 	http1->answered = true;
 	http1->ended = end;
-	if (http1->queue.failed)
-		http1->broken = true, http1->broken_code = CODE_INTERNAL_ERROR;
+	if (http1->queue.failed) {
+		http1->broken = true;
+		http1->broken_code = CODE_INTERNAL_ERROR;
+	}
 	tell(http1);
 	return http1->queue.failed ? -ENOMEM : 0;
 }

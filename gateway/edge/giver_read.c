@@ -45,7 +45,7 @@ static void question_put(struct giver *giver, struct span packet)
 		questions_flush(giver);
 }
 
-/* This call's part of the window: those that were given hold nothing any more. */
+/* This call's part of the window: those that were given let go when room is short. */
 static uint64_t window_bytes(const struct giver *giver)
 {
 	const struct giver_service *service = giver->service;

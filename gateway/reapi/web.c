@@ -171,6 +171,11 @@ void web_closed(struct web *web)
 	web_free(web);
 }
 
+void web_drop(struct stream *stream, struct span data)
+{
+	stream_consumed(stream, data.size);
+}
+
 /* ---- refusals ---- */
 
 static void refused_on_close(struct stream *stream, uint32_t code)

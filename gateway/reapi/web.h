@@ -46,6 +46,8 @@ void web_hold(struct web *web);
 void web_release(struct web *web);
 /* The stream has closed. */
 void web_closed(struct web *web);
+/* As on_data of who wants no body: GET may come with one. */
+void web_drop(struct stream *stream, struct span data);
 
 /* An answer of one sentence; 200 when all is well. `text` NULL: none. The client has REAPI_READ_IDLE_NS to take it. */
 void web_answer(struct web *web, unsigned status, const char *text);

@@ -140,11 +140,6 @@ static void on_writable(struct stream *stream)
 	get_step(get_of(stream));
 }
 
-static void on_drop(struct stream *stream, struct span data)
-{
-	stream_consumed(stream, data.size);
-}
-
 static void on_close(struct stream *stream, uint32_t code)
 {
 	struct get *get = get_of(stream);
@@ -153,7 +148,7 @@ static void on_close(struct stream *stream, uint32_t code)
 	web_closed(&get->web);
 }
 
-static const struct stream_events stream_events = { .on_data = on_drop, .on_writable = on_writable, .on_close = on_close };
+static const struct stream_events stream_events = { .on_data = web_drop, .on_writable = on_writable, .on_close = on_close };
 
 void web_get_blob(const struct web *web)
 {

@@ -105,6 +105,12 @@ static void put_answer(struct put *put, unsigned status, const char *text)
 	web_answer(&put->web, status, text);
 }
 
+static void put_answer_store(struct put *put, int result)
+{
+	put_ended(put);
+	web_answer_store(&put->web, result);
+}
+
 static void put_fail_upload(struct put *put)
 {
 	char expected[DIGEST_TEXT_MAX], actual[DIGEST_TEXT_MAX], text[400];
@@ -119,9 +125,8 @@ static void put_fail_upload(struct put *put)
 	} else if (result == UPLOAD_CROWDED) {
 		put_crowded(put);
 	} else {
-		put_ended(put);
 		put->web.reapi->counters.uploads_refused++;
-		web_answer_store(&put->web, result);
+		put_answer_store(put, result);
 	}
 }
 
@@ -239,12 +244,11 @@ static void on_data(struct stream *stream, struct span data)
 	size_t taken = 0;
 
 	put->web.reapi->counters.bytes_received += data.size;
-	if (put->state == PUT_ANSWERED || put->state == PUT_DROPPING)
+	if (put->state == PUT_ANSWERED || put->state == PUT_DROPPING) {
 		stream_consumed(stream, data.size);
-	if (put->state == PUT_DROPPING)
 		put_clock(put);
-	if (put->state == PUT_ANSWERED || put->state == PUT_DROPPING)
 		return;
+	}
 	put->stepping = true;
 	if (put->state == PUT_TAKING && put->rest.size == 0)
 		taken = put_take(put, data);
@@ -321,7 +325,7 @@ static void on_presence(struct presence *presence)
 	if (!put->web.stream || put->state != PUT_ASKING)
 		;                                /* it has ended meanwhile */
 	else if (presence->result < 0)
-		put_ended(put), web_answer_store(&put->web, presence->result);
+		put_answer_store(put, presence->result);
 	else if (put->present)
 		put_known(put);
 	else

@@ -191,17 +191,12 @@ static void get_on_writable(struct stream *stream)
 	get_step(get_of(stream));
 }
 
-static void on_drop(struct stream *stream, struct span data)
-{
-	stream_consumed(stream, data.size);
-}
-
 static void on_close(struct stream *stream, uint32_t code)
 {
 	web_closed(stream->owner);
 }
 
-static const struct stream_events get_events = { .on_data = on_drop, .on_writable = get_on_writable, .on_close = on_close };
+static const struct stream_events get_events = { .on_data = web_drop, .on_writable = get_on_writable, .on_close = on_close };
 
 void web_get_result(const struct web *web)
 {
