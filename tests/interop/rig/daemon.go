@@ -53,11 +53,12 @@ func (d *Daemon) Discard() {
 	os.RemoveAll(d.root)
 }
 
-// Start starts it again after Kill, on the same root and address.
+// Start starts it again after Kill, on the same root and address. Its socket for traces is its own: at the usual place two that
+// begin at once take it from each other, and the one that loses does not start.
 func (d *Daemon) Start(s Scope) {
 	s.Helper()
 	Unmount(d.root)
-	d.process = Start(s, d.binary, append([]string{"--root", d.root, "--addr", "tcp://" + d.Address,
+	d.process = Start(s, d.binary, append([]string{"--root", d.root, "--addr", "tcp://" + d.Address, "--otel-socket-path", d.root + ".otel",
 		"--oci-worker-snapshotter=overlayfs", "--containerd-worker=false", "--oci-worker-gc=false"}, d.arguments...)...)
 	s.Cleanup(func() { d.stop(syscall.SIGTERM) })
 	d.process.Await(s, d.Address)
