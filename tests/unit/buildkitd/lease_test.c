@@ -218,11 +218,12 @@ static void slots_grow_and_shrink(void **state)
 	rig_end(fixture);
 }
 
-static uint64_t now_ns(void)
+/* This thread's, on which all happens: what else the machine has to do does not count. */
+static uint64_t spent_ns(void)
 {
 	struct timespec now;
 
-	clock_gettime(CLOCK_MONOTONIC, &now);
+	clock_gettime(CLOCK_THREAD_CPUTIME_ID, &now);
 	return (uint64_t)now.tv_sec * 1000000000u + (uint64_t)now.tv_nsec;
 }
 
@@ -250,7 +251,7 @@ static void a_warm_lease_is_quick(void **state)
 		executors_status(fixture->executors, &status);
 	} while (status.executors_ready < EXECUTORS_MAX);
 	lease_release(&rig_request(fixture, 0, "acme", 9)->lease);
-	begun = now_ns();
+	begun = spent_ns();
 	for (unsigned i = 0; i < TIMES; i++) {
 		struct holder *holder = rig_request(fixture, 0, "acme", 9);
 
@@ -258,8 +259,8 @@ static void a_warm_lease_is_quick(void **state)
 		lease_release(&holder->lease);
 	}
 	print_message("a lease on a warm executor among %d: %llu ns\n", EXECUTORS_MAX,
-	              (unsigned long long)((now_ns() - begun) / TIMES));
-	assert_true((now_ns() - begun) / TIMES < 1 * MS);
+	              (unsigned long long)((spent_ns() - begun) / TIMES));
+	assert_true((spent_ns() - begun) / TIMES < 1 * MS);
 	rig_end(fixture);
 }
 
