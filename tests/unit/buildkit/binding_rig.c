@@ -127,6 +127,12 @@ void rig_turn(struct client *client)
 	assert_int_equal(client_wait(client, NULL, 0, NULL, 1 * MS) >= 0, 1);
 }
 
+void rig_until_ended(struct fixture *fixture, unsigned number)
+{
+	while (__atomic_load_n(&fixture->ended_count, __ATOMIC_SEQ_CST) == 0)
+		rig_turn(rig_client_of(fixture, number));
+}
+
 struct client_call *rig_session(struct client *client, const char *uuid, const char *shared_key)
 {
 	return rig_call(client, CONTROL "Session", "x-docker-expose-session-uuid", uuid, "x-docker-expose-session-sharedkey",

@@ -37,6 +37,8 @@ struct client *rig_client_of(struct fixture *fixture, unsigned number);
 void rig_leave(struct fixture *fixture, unsigned number);
 /* Nothing goes out before the client waits for something. */
 void rig_turn(struct client *client);
+/* Until a build has ended, with turns of that client: then `ended` says of it. */
+void rig_until_ended(struct fixture *fixture, unsigned number);
 /* For gateway_thread_until(): an `unsigned *` of executors. */
 bool rig_all_are_ready(struct gateway_parts *parts, void *context);
 

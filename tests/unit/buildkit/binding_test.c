@@ -30,8 +30,7 @@ static void a_build_goes_through(void **state)
 	rig_ends(progress, GRPC_OK, NULL);
 	client_send_end(held);
 	rig_ends(held, GRPC_OK, NULL);
-	while (__atomic_load_n(&fixture->ended_count, __ATOMIC_SEQ_CST) == 0)
-		rig_turn(client);
+	rig_until_ended(fixture, 0);
 	assert_int_equal(fixture->ended.result, BUILD_DONE);
 	assert_int_equal(fixture->ended.steps, 2);
 	assert_int_equal(fixture->ended.steps_cached, 1);
@@ -94,8 +93,7 @@ static void who_cancels_in_the_queue_is_let_go(void **state)
 	client_call_close(running);
 	rig_says(progress, "cancelled");
 	rig_ends(progress, GRPC_OK, NULL);
-	while (__atomic_load_n(&fixture->ended_count, __ATOMIC_SEQ_CST) == 0)
-		rig_turn(client);
+	rig_until_ended(fixture, 1);
 	assert_int_equal(fixture->ended.result, BUILD_CANCELLED);
 	assert_string_equal(fixture->ended.executor, "");
 	builder_finish(&fixture->builders[0], "first", GRPC_OK, NULL);
@@ -118,6 +116,7 @@ static void who_waits_too_long_is_told(void **state)
 	rig_ends(running, GRPC_UNAVAILABLE, NULL);
 	rig_ends(progress, GRPC_OK, NULL);
 	rig_ends(asked, GRPC_UNAVAILABLE, NULL);
+	rig_until_ended(fixture, 1);
 	assert_int_equal(fixture->ended.result, BUILD_REFUSED);
 	/* buildx returns what it was told. That waits for no executor again, nor does what else is late. */
 	rig_ends(rig_return_failure(rig_client_of(fixture, 1), "second"), GRPC_NOT_FOUND, "no such job second");
@@ -164,6 +163,7 @@ static void a_lost_executor_ends_its_builds(void **state)
 	/* The next one goes to the other. */
 	rig_build(fixture, 0, "again", &running[1]);
 	rig_wait_open(fixture, 0, 1 - at, "Solve", 1);
+	rig_until_ended(fixture, 0);
 	assert_int_equal(fixture->ended.result, BUILD_LOST);
 	builder_finish(&fixture->builders[1 - at], "again", GRPC_OK, NULL);
 	rig_ends(running[1], GRPC_OK, NULL);

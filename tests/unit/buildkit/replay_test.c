@@ -86,8 +86,7 @@ static void a_lost_build_goes_on_elsewhere(void **state)
 	rig_says(progress, "[sluice] context: 3 files");
 	rig_ends(progress, GRPC_OK, NULL);
 	gateway_thread_until(fixture->gateway, counts_replays, &one);
-	while (__atomic_load_n(&fixture->ended_count, __ATOMIC_SEQ_CST) == 0)
-		rig_turn(rig_client_of(fixture, 0));
+	rig_until_ended(fixture, 0);
 	assert_int_equal(fixture->ended.result, BUILD_DONE);
 	assert_int_equal(fixture->ended.replays, 1);
 	assert_string_equal(fixture->ended.executor, fixture->other->address);
@@ -125,8 +124,7 @@ static void a_replay_that_fails_ends_its_build(void **state)
 	rig_ends(running, GRPC_INTERNAL, "the frontend stumbled");
 	rig_ends(progress, GRPC_OK, NULL);
 	builder_until_open(fixture->other, "Solve", 0);
-	while (__atomic_load_n(&fixture->ended_count, __ATOMIC_SEQ_CST) == 0)
-		rig_turn(rig_client_of(fixture, 0));
+	rig_until_ended(fixture, 0);
 	assert_int_equal(fixture->ended.result, BUILD_FAILED);
 	rig_end(fixture);
 }
