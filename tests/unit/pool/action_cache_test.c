@@ -202,6 +202,11 @@ static bool one_waits_behind(struct gateway_parts *parts, void *context)
 	return !nobody_waits_behind(parts, context);
 }
 
+static bool one_is_asked_for(struct gateway_parts *parts, void *context)
+{
+	return parts->reapi.keys.busy == 1;
+}
+
 static void count_connections(struct gateway_parts *parts, void *context)
 {
 	struct server_status status;
@@ -229,6 +234,7 @@ static void who_has_left_takes_no_turn(void **state)
 	rig_run(client, &action, 1, "yes\n", 0);
 	gateway_thread_call(gateway, one_key_at_a_time, NULL);
 	first = result_ask(client, &action, "");
+	gateway_thread_until(gateway, one_is_asked_for, NULL);   /* of two connections nothing says which comes first */
 	left = result_ask(lazy, &action, "");
 	gateway_thread_until(gateway, one_waits_behind, NULL);
 	gateway_thread_call(gateway, count_connections, &connections);
