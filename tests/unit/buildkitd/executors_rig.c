@@ -11,7 +11,7 @@ static void on_wanted(void *context, const char *tenant)
 {
 	struct fixture *fixture = context;
 
-	if (fixture->wanted < 32)
+	if (fixture->wanted < WANTED_MAX)
 		snprintf(fixture->wanted_tenants[fixture->wanted], 16, "%s", tenant);
 	fixture->wanted++;
 }

@@ -15,6 +15,7 @@
 #define MS          1000000ull
 #define DAEMONS_MAX 4
 #define LEASES_MAX  (EXECUTORS_QUEUE_MAX + 100)
+#define WANTED_MAX  32
 
 struct fixture;
 
@@ -36,7 +37,7 @@ struct fixture {
 	struct executor *executor[DAEMONS_MAX];
 	struct holder holders[LEASES_MAX];
 	unsigned grants, gone, wanted, idle;
-	char wanted_tenants[32][16];
+	char wanted_tenants[WANTED_MAX][16];
 	bool spawnable;
 };
 
