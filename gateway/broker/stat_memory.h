@@ -90,7 +90,10 @@ struct stat_claim {
 };
 
 enum { STAT_CLAIM_FETCH = 0, STAT_CLAIM_WAIT = 1 };
-/* table, key and both handlers are set. Never refused. */
+/*
+ * table, key and both handlers are set. Never refused. It looks nothing up: ask stat_table_find() in the same turn, since what
+ * somebody named since an earlier look is claimed by nobody any more, and would be fetched again.
+ */
 int stat_table_claim(struct stat_claim *claim);
 /* The fetcher has it in the store: learned, told to the waiters. The claim has ended. */
 void stat_claim_named(struct stat_claim *claim, const struct content_name *name);
