@@ -378,6 +378,27 @@ func begunAhead(t *testing.T, gateway *rig.Gateway, before int64) (gate func()) 
 	}
 }
 
+// A daemon that has all, behind a gateway and an edge that have nothing: with the client's mtimes it is sent what it would be sent
+// without an edge, entries and no more, though these go ahead of the root.
+func TestNewGatewayThroughAnEdge(t *testing.T) {
+	t.Parallel()
+	needs(t, rig.Give)
+	daemon, tree := newKeyed(t), oddBulk()
+	wanted, _ := fake.Listing(tree, false)
+	for round := range 2 {
+		gateway := rig.NewGateway(t, rig.GatewayOptions{Executors: []string{rig.Executor(daemon.Address, 4)}})
+		edge := rig.NewEdge(t, rig.EdgeOptions{Upstream: gateway.Address, Mtime: "client"})
+		tree.Gate = begunAhead(t, gateway, oddBulkReads)
+		if got := daemon.build(t, connect(t, edge.Address()), tree); got != wanted {
+			t.Errorf("round %d: %s", round, fake.FirstDifference(got, wanted))
+		}
+		gateway.Gauges(t) // numbers from after the build
+		if played := gateway.Metrics(t)["sluice_context_bytes_from_store_total"]; round > 0 && played != 0 {
+			t.Errorf("the daemon was sent %.0f bytes of what it has", played)
+		}
+	}
+}
+
 // On a new machine with a fresh checkout, whose content the gateway has, no more crosses the line beside what a build of nothing
 // costs than a limit that does not grow with the tree; with the client's times these. A real daemon, which looks for a
 // .dockerignore before it wants the directory.
