@@ -658,14 +658,20 @@ static void the_log_says_who_connected(void **state)
 
 /* ---- unix sockets ---- */
 
-static const char socket_path[] = "/tmp/sluice-server-test.sock", socket_address[] = "unix:///tmp/sluice-server-test.sock";
+static char socket_path[64], socket_address[80];         /* this process's own */
+
+static void name_socket(void)
+{
+	snprintf(socket_path, sizeof(socket_path), "/tmp/sluice-server-test-%d.sock", (int)getpid());
+	snprintf(socket_address, sizeof(socket_address), "unix://%s", socket_path);
+}
 
 static void make_stale_socket(void)
 {
 	struct sockaddr_un name = { .sun_family = AF_UNIX };
 	int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
 
-	memcpy(name.sun_path, socket_path, sizeof(socket_path));
+	snprintf(name.sun_path, sizeof(name.sun_path), "%s", socket_path);
 	unlink(socket_path);
 	assert_int_equal(bind(fd, (struct sockaddr *)&name, sizeof(name)), 0);
 	close(fd);
@@ -759,5 +765,6 @@ int main(void)
 		BOTH(bad_addresses_are_refused),
 	};
 
+	name_socket();
 	return cmocka_run_group_tests(tests, keys_make, keys_remove);
 }
