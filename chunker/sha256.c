@@ -156,8 +156,12 @@ void sha256_batch(const struct sha256 *hasher, struct sha256_job *jobs, size_t c
 		sha256_schedule(hasher->advance, hasher->lanes, hasher->busy_min, jobs, count);
 		return;
 	}
-	for (size_t i = 0; i < count; i++)
-		sha256_once(jobs[i].data, jobs[i].size, jobs[i].digest);
+	for (size_t i = 0; i < count; i++) {
+		if (jobs[i].stream)
+			sha256_stream_update(jobs[i].stream, jobs[i].data, jobs[i].size);
+		else
+			sha256_once(jobs[i].data, jobs[i].size, jobs[i].digest);
+	}
 }
 
 const char *sha256_backend_name(enum sha256_backend backend)
