@@ -18,7 +18,7 @@ static void unary_on_message(struct call *call, struct span message)
 	if (unary->asked)
 		return;                          /* a second request of a unary call: ignored, as gRPC servers do */
 	unary->asked = true;
-	buffer_put(&unary->request, message.data, message.size);
+	unary->request = call_keep_message(call, message);
 	if (unary->request.failed)
 		unary_fail(unary, GRPC_RESOURCE_EXHAUSTED, "the gateway is out of memory; try again");
 	else
@@ -55,7 +55,6 @@ static const struct call_events unary_events = {
 
 void unary_accept(struct unary *unary, const struct server_request *request, size_t message_bytes_max)
 {
-	unary->request = buffer_heap(message_bytes_max);
 	call_accept(&unary->call, request->stream, request->head, message_bytes_max, &unary_events, unary);
 }
 
