@@ -79,6 +79,16 @@ void unary_reply(struct unary *unary, struct span response)
 		call_finish(&unary->call, GRPC_INTERNAL, "the response could not be queued");
 }
 
+void unary_reply_lending(struct unary *unary, struct loan *loan)
+{
+	if (unary_answering(unary))
+		return;
+	if (call_lend(&unary->call, loan) == CALL_SENT)
+		call_finish(&unary->call, GRPC_OK, NULL);
+	else
+		call_finish(&unary->call, GRPC_INTERNAL, "the response could not be queued");
+}
+
 void unary_fail(struct unary *unary, enum grpc_status status, const char *text)
 {
 	if (!unary_answering(unary))

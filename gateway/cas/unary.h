@@ -18,6 +18,11 @@ struct unary {
 
 void unary_accept(struct unary *unary, const struct server_request *request, size_t message_bytes_max);
 void unary_reply(struct unary *unary, struct span response);
+/*
+ * The same, uncopied, of a byte at least: loan->returned comes once, at the latest before on_done. It is not lent at all, and does
+ * not come back, when the caller has gone: then on_done is all that comes.
+ */
+void unary_reply_lending(struct unary *unary, struct loan *loan);
 void unary_fail(struct unary *unary, enum grpc_status status, const char *text);
 /* With what details of the status say: an encoded google.rpc.Status, see call.h. */
 void unary_fail_details(struct unary *unary, enum grpc_status status, const char *text, struct span details);

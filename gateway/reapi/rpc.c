@@ -97,6 +97,11 @@ void rpc_reply(struct rpc *rpc, const struct buffer *response)
 		unary_reply(&rpc->unary, buffer_span(response));
 }
 
+void rpc_reply_lending(struct rpc *rpc, struct loan *loan)
+{
+	unary_reply_lending(&rpc->unary, loan);
+}
+
 void rpc_fail(struct rpc *rpc, enum grpc_status status, const char *text)
 {
 	unary_fail(&rpc->unary, status, text);

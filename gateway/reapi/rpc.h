@@ -39,6 +39,7 @@ bool rpc_has_left(const struct rpc *rpc);
 bool rpc_enter(struct rpc *rpc, struct span instance, uint32_t digest_function);
 
 void rpc_reply(struct rpc *rpc, const struct buffer *response);  /* one that has failed: out of memory */
+void rpc_reply_lending(struct rpc *rpc, struct loan *loan);       /* as unary_reply_lending() */
 void rpc_fail(struct rpc *rpc, enum grpc_status status, const char *text);
 void rpc_fail_malformed(struct rpc *rpc);
 void rpc_fail_memory(struct rpc *rpc);
