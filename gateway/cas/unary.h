@@ -10,6 +10,11 @@ struct unary {
 	struct call call;
 	/* The request, whole, kept until the end. Answer with unary_reply or unary_fail, now or later. */
 	void (*on_request)(struct unary *unary, struct span request);
+	/*
+	 * Optional, before unary_accept(): the request comes in parts instead, as call.h has them, unless it was compressed. With the last
+	 * one, which has none left, an answer is outstanding; before that the call may still end by itself, or be refused.
+	 */
+	void (*on_part)(struct unary *unary, struct span part, size_t left);
 	/* Last: free the owner. Never while an answer is outstanding; perhaps from inside unary_reply or unary_fail. */
 	void (*on_done)(struct unary *unary);
 	struct buffer request;
