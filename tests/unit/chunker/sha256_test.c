@@ -268,6 +268,40 @@ static void test_choice(void **state)
 		assert_true(strlen(sha256_describe(&hasher, (enum sha256_backend)backend)) > 0);
 }
 
+static size_t few_advances;
+
+static void advance_few(struct sha256_lanes *lanes, size_t blocks)
+{
+	few_advances++;
+	sha256_advance_portable8(lanes, blocks);
+}
+
+/* Too few jobs for the wide lanes that were found to be the fastest go through those of the SHA instructions. */
+static void test_few_jobs(void **state)
+{
+	const struct sha256_lanes_backend backends[] = {
+		{ SHA256_AVX512, sha256_advance_portable16, 16 },
+		{ SHA256_SHANI, advance_few, 8 },
+	};
+	struct sha256_job jobs[16];
+	struct sha256 hasher;
+
+	assert_int_equal(sha256_choose(&hasher, SHA256_AUTO, backends, 2, false), 0);
+	assert_int_equal(hasher.backend, SHA256_AVX512);
+	hasher.calibrated = true;
+	hasher.busy_min = 5;
+	for (size_t count = 0; count <= 16; count++) {
+		for (size_t i = 0; i < count; i++)
+			jobs[i] = (struct sha256_job){ .data = input_bytes(INPUT_HEX) + i, .size = 500 + 100 * i };
+		few_advances = 0;
+		sha256_batch(&hasher, jobs, count);
+		jobs_check(jobs, count);
+		assert_int_equal(few_advances > 0, count >= 2 && count < 5);
+	}
+	assert_int_equal(sha256_choose(&hasher, SHA256_AVX512, backends, 2, true), 0);
+	assert_null(hasher.few);         /* who asks for one way gets it, and OpenSSL */
+}
+
 static void test_judgement(void **state)
 {
 	/* A Zen 4, in ticks for 4 KiB a lane: openssl, sha-ni, avx512, avx2. */
@@ -414,6 +448,7 @@ int main(void)
 		cmocka_unit_test(test_every_padding), cmocka_unit_test(test_paddings_together),
 		cmocka_unit_test(test_hand_over),     cmocka_unit_test(test_random_jobs),
 		cmocka_unit_test(test_long_job),      cmocka_unit_test(test_batch),
+		cmocka_unit_test(test_few_jobs),
 		cmocka_unit_test(test_choice),        cmocka_unit_test(test_judgement),
 		cmocka_unit_test(test_stream),	      cmocka_unit_test(test_streams_beside_jobs),
 	};
