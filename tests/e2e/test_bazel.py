@@ -11,7 +11,7 @@ from harness import check, die_with_parent, poll
 ACTIONS = 500
 SLEEP = f"sleep {1000000 + os.getpid()}"         # nobody else's on this machine
 BEGIN_SECONDS = 180                              # Bazel unpacks itself first, on a disk that may be busy
-PAUSE = f"sleep 3.{1000000 + os.getpid()}"       # nor this one
+PAUSE = f"sleep 6.{1000000 + os.getpid()}"       # nor this one
 BUILD = """
 compile = "gcc -I. -c -o $@ $(location %s)"
 [genrule(name = "compile_" + name, srcs = [source, "hello.h"], outs = [name + ".o"], cmd = compile % source)
@@ -109,12 +109,17 @@ def sleepers(command):
 def leftovers(env, gateway):
     """What a container leaves that is not taken away: with its runtime, and mounts of whoever may have made them."""
     runtime = next(c["detail"] for c in env.doctor["checks"] if (c["area"], c["name"]) == ("executor", "OCI runtime"))
-    told = subprocess.run([runtime.split(":")[0], "--root", f"{env.executor_path}/state", "list", "--quiet"], check=True,
-                          stdout=subprocess.PIPE, text=True).stdout
-    found = [f"container {name}" for name in {*told.split(), *os.listdir(f"{env.executor_path}/state")}]
+    state = f"{env.executor_path}/state"
+    told = subprocess.run([runtime.split(":")[0], "--root", state, "list", "--quiet"], check=False, stdout=subprocess.PIPE, text=True)
+    found = [f"container {name}" for name in {*told.stdout.split(), *os.listdir(state)}]
+    if told.returncode:
+        found.append("what the runtime cannot list now")
     for pid in ["self", *gateway.processes()]:
-        with open(f"/proc/{pid}/mountinfo", encoding="utf-8", errors="replace") as file:
-            found += [f"mount {line.split()[4]} of {pid}" for line in file if line.split()[4].startswith(env.executor_path + "/")]
+        try:
+            with open(f"/proc/{pid}/mountinfo", encoding="utf-8", errors="replace") as file:
+                found += [f"mount {line.split()[4]} of {pid}" for line in file if line.split()[4].startswith(env.executor_path + "/")]
+        except OSError:
+            pass                         # it has just ended, and its mounts with it
     return found
 
 
