@@ -5,6 +5,7 @@
 
 #include "gateway/broker/diffcopy.h"
 #include "gateway/broker/packet_queue.h"
+#include "gateway/broker/stat_claim.h"
 #include "gateway/cas/playback.h"
 #include "proto/call.h"
 #include "proto/fsutil.h"

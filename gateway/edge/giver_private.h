@@ -3,6 +3,7 @@
 
 #include "gateway/base/digest_set.h"
 #include "gateway/broker/packet_queue.h"
+#include "gateway/broker/stat_claim.h"
 #include "gateway/cas/ingest.h"
 #include "gateway/edge/bases.h"
 #include "gateway/edge/giver.h"

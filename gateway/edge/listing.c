@@ -333,6 +333,16 @@ static uint32_t go_mode(uint32_t mode)
 	return bits;
 }
 
+/* As lstat() says it, which is what an executor compares with what it has. */
+static int64_t stat_size(const struct listing *listing, const struct listing_entry *entry)
+{
+	if (S_ISLNK(entry->mode))
+		return entry->target_size;
+	if (entry->hardlink != LISTING_NONE)
+		entry = listing_at(listing, entry->hardlink);
+	return entry->flags & LISTING_DATA ? (int64_t)entry->size : 0;
+}
+
 void listing_stat(const struct listing *listing, uint32_t number, struct buffer *out)
 {
 	const struct listing_entry *entry = listing_at(listing, number);
@@ -352,7 +362,7 @@ void listing_stat(const struct listing *listing, uint32_t number, struct buffer 
 		                 &(struct message_pair){ .key = xattrs[i].name, .value = xattrs[i].value });
 	stat.path = buffer_span(&path);
 	stat.linkname = buffer_span(&target);
-	stat.size = entry->flags & LISTING_DATA ? (int64_t)entry->size : 0;
+	stat.size = stat_size(listing, entry);
 	stat.xattrs = (struct message_list){ .message = buffer_span(&pairs), .number = FSUTIL_STAT_FIELD_XATTRS,
 		                             .count = (uint32_t)count };
 	fsutil_stat_put(out, &stat);

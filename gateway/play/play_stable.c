@@ -48,11 +48,26 @@ static struct claim_hash file_content(const struct play *play, const struct cont
 	return claims_content(lineage_claims(play->lineage), parts, 4);
 }
 
+/* Pair by pair: the message around them is a tree's own, or the whole entry that an edge sent ahead of its root. */
+static struct claim_hash entry_xattrs(const struct play *play)
+{
+	struct claim_hash hash = hash_of(play, (struct span){ 0 });
+	struct message_cursor cursor = { 0 };
+	struct message_pair pair;
+
+	while (message_map_next(&play->entry.stat.xattrs, &cursor, &pair)) {
+		const struct span parts[] = { span_make(&hash, sizeof(hash)), pair.key, pair.value };
+
+		hash = claims_content(lineage_claims(play->lineage), parts, 3);
+	}
+	return hash;
+}
+
 /* A hardlink's is its file's. Not of files without a name. */
 static struct claim_hash entry_content(const struct play *play)
 {
 	const struct walk_entry *entry = &play->entry;
-	const struct claim_hash xattrs = hash_of(play, entry->stat.xattrs.count ? entry->stat.xattrs.message : (struct span){ 0 });
+	const struct claim_hash xattrs = entry_xattrs(play);
 	const uint8_t kind = (uint8_t)entry->kind;
 	const struct span parts[] = { span_make(&kind, 1), span_make(&xattrs, sizeof(xattrs)),
 		                      entry->kind == TREE_SYMLINK ? entry->stat.linkname :
@@ -313,15 +328,13 @@ static struct claim_hash unnamed_content(struct play *play)
 
 static bool unnamed_keep(struct play *play, const struct waiting *waiting)
 {
-	const struct message_list *xattrs = &play->entry.stat.xattrs;
 	struct play_unnamed *unnamed;
 
 	if (spill_grow(&play->unnamed, (play->entries_count + 1) * sizeof(*unnamed)) < 0)
 		return false;
 	unnamed = (struct play_unnamed *)(void *)play->unnamed.data + play->entries_count;
 	*unnamed = (struct play_unnamed){
-		.path = waiting->claim.path, .xattrs = hash_of(play, xattrs->count ? xattrs->message : (struct span){ 0 }),
-		.mtime_ns = waiting->claim.mtime_ns,
+		.path = waiting->claim.path, .xattrs = entry_xattrs(play), .mtime_ns = waiting->claim.mtime_ns,
 	};
 	return true;
 }

@@ -3,11 +3,14 @@ package interop
 import (
 	"context"
 	"fmt"
+	"os"
 	"path/filepath"
+	"strings"
 	"sync"
 	"testing"
 
 	"github.com/tonistiigi/fsutil"
+	"github.com/tonistiigi/fsutil/types"
 
 	"sluice.dev/sluice/tests/interop/fake"
 	"sluice.dev/sluice/tests/interop/rig"
@@ -101,6 +104,100 @@ func TestParallelBuildsUploadOnce(t *testing.T) {
 	for i := range 10 {
 		if mustList(t, filepath.Join(directory, fmt.Sprint(i)), true) != wanted {
 			t.Errorf("build %d has another tree", i)
+		}
+	}
+}
+
+// overtaking is two builds of one directory, one of which goes ahead: the client is read only when both have asked for all, and
+// the one behind takes no content before the other has ended.
+type overtaking struct {
+	ctx                  context.Context
+	ahead, behind, ended chan struct{} // it has asked for all, the other one has; the one ahead has ended
+}
+
+func (o *overtaking) await(event chan struct{}) {
+	select {
+	case <-event:
+	case <-o.ctx.Done():
+	}
+}
+
+// sync is how so many files are received by the one that tells by `asked` that it has asked for them.
+func (o *overtaking) sync(asked chan struct{}, count int) fake.Sync {
+	return fake.Sync{
+		Sent: func(packet *types.Packet) {
+			if packet.Type != types.PACKET_REQ {
+				return
+			}
+			if count--; count == 0 {
+				close(asked)
+			}
+		},
+		Received: func(packet *types.Packet) {
+			if packet.Type == types.PACKET_DATA && asked == o.behind {
+				o.await(o.ended)
+			}
+		},
+	}
+}
+
+// What a build did not know when it was asked for it, and another one brought while it waited for its turn, it knows when its turn
+// comes: each file is read of one client, once. So also when the gateway believes to have what its store has lost; then it may be
+// that the one does not find a file in the very moment in which the other brings it.
+func TestFilesThatWaitAreNotReadAgain(t *testing.T) {
+	t.Parallel()
+	needs(t, rig.Broker)
+	const count = 3000 // three times what a call has under way
+	tree, directory := bulk(count, 2000), rig.Directory(t)
+	wanted, err := fake.Listing(tree, true)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var both overtaking
+	daemon := fakeDaemon(t, func(ctx context.Context, b *fake.Build) error {
+		into, asked := b.Request.FrontendAttrs["into"], both.ahead
+		if strings.HasPrefix(into, "behind") {
+			asked = both.behind
+		}
+		return b.Receive(ctx, filepath.Join(directory, into), both.sync(asked, count))
+	})
+	gateway := rig.NewGateway(t, rig.GatewayOptions{Executors: []string{rig.Executor(daemon.Address, 2)}})
+	ctx, cancel := context.WithTimeout(context.Background(), rig.Patience)
+	defer cancel()
+	build := func(c *fake.Client, into string) {
+		if _, err := c.Build(ctx, map[string]fsutil.FS{"context": tree}, map[string]string{"into": into}); err != nil {
+			t.Errorf("%s: %v", into, err)
+		} else if got := mustList(t, filepath.Join(directory, into), true); got != wanted {
+			t.Errorf("%s: %s", into, fake.FirstDifference(got, wanted))
+		}
+	}
+	tree.Gate = func() { both.await(both.behind) }
+	for _, round := range []struct {
+		store string
+		most  int64 // files that are read
+	}{{"empty", count}, {"lost", count + count/50}} {
+		if round.store == "lost" {
+			gateway.Stop(t)
+			for _, lost := range []string{"segments", "index", "scopes", "format"} {
+				if err := os.RemoveAll(filepath.Join(gateway.Store, lost)); err != nil {
+					t.Fatal(err)
+				}
+			}
+			gateway.Resume(t)
+		}
+		both = overtaking{ctx: ctx, ahead: make(chan struct{}), behind: make(chan struct{}), ended: make(chan struct{})}
+		tree.Asked()
+		ahead, behind := connect(t, gateway.Address), connect(t, gateway.Address)
+		var all sync.WaitGroup
+		all.Go(func() {
+			build(ahead, "ahead-"+round.store)
+			close(both.ended)
+		})
+		both.await(both.ahead)
+		build(behind, "behind-"+round.store)
+		all.Wait()
+		if files, bytes := tree.Asked(); files < count || files > round.most || bytes > round.most*2000 {
+			t.Errorf("store %s: the client was asked for %d files, %d bytes, of a tree of %d", round.store, files, bytes, count)
 		}
 	}
 }

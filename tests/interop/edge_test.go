@@ -11,6 +11,7 @@ import (
 	"strconv"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -315,18 +316,20 @@ func TestFreshCheckoutThroughAnEdge(t *testing.T) {
 			daemon := newKeyed(t)
 			gateway := rig.NewGateway(t, rig.GatewayOptions{Executors: []string{rig.Executor(daemon.Address, 4)}})
 			wire := rig.NewProxy(t, nil, gateway.Address, 0)
-			tree := bulk(200, 50_000)
+			tree := oddBulk()
+			wanted, _ := fake.Listing(tree, false)
 			build := func(identity string) {
 				t.Helper()
 				edge := rig.NewEdge(t, rig.EdgeOptions{Upstream: wire.Address, Mtime: mtime})
 				c := connect(t, edge.Address())
 				c.SharedKey = "tree:" + identity
-				wanted, _ := fake.Listing(tree, false)
 				if got := daemon.build(t, c, tree); timeless(got) != timeless(wanted) {
 					t.Error(fake.FirstDifference(timeless(got), timeless(wanted)))
 				}
 			}
+			tree.Gate = begunAhead(t, gateway, oddBulkReads)
 			build("one")
+			tree.Gate = nil
 			tree.Touch(rand.New(rand.NewPCG(1, 2)))
 			gateway.Gauges(t) // numbers from after the first build
 			before, played := wire.Counts(), gateway.Metrics(t)["sluice_context_bytes_from_store_total"]
@@ -339,6 +342,60 @@ func TestFreshCheckoutThroughAnEdge(t *testing.T) {
 				t.Errorf("the daemon was sent %.0f bytes", grew)
 			}
 		})
+	}
+}
+
+// Of oddBulk, three quarters: a file of it takes two.
+const oddBulkReads = 300
+
+// oddBulk has what an entry may have besides its content: xattrs, more than one of them among these, a link of either kind.
+func oddBulk() *fake.Tree {
+	tree := bulk(200, 50_000)
+	tree.Xattr("d1/f1", "user.one", "1")
+	tree.Xattr("d2/f2", "user.empty", "")
+	tree.Xattr("d2/f2", "user.other", "2")
+	tree.Xattr("d3", "user.of-directory", "3")
+	tree.Link("d6/link", "d5/f5")
+	tree.Symlink("d4/symlink", "f4")
+	return tree
+}
+
+// begunAhead holds the last reads of a tree until a gateway has begun to play it ahead of its root: what is read before then tells
+// the edge that the gateway lacks most of it.
+func begunAhead(t *testing.T, gateway *rig.Gateway, before int64) (gate func()) {
+	reads, began := atomic.Int64{}, sync.OnceFunc(func() {
+		for end := time.Now().Add(rig.Patience); gateway.Metrics(t)["sluice_plays_ahead_total"] == 0; time.Sleep(20 * time.Millisecond) {
+			if time.Now().After(end) {
+				t.Error("nothing goes ahead of the root")
+				return
+			}
+		}
+	})
+	return func() {
+		if reads.Add(1) > before {
+			began()
+		}
+	}
+}
+
+// A daemon that has all, behind a gateway and an edge that have nothing: with the client's mtimes it is sent what it would be sent
+// without an edge, entries and no more, though these go ahead of the root.
+func TestNewGatewayThroughAnEdge(t *testing.T) {
+	t.Parallel()
+	needs(t, rig.Give)
+	daemon, tree := newKeyed(t), oddBulk()
+	wanted, _ := fake.Listing(tree, false)
+	for round := range 2 {
+		gateway := rig.NewGateway(t, rig.GatewayOptions{Executors: []string{rig.Executor(daemon.Address, 4)}})
+		edge := rig.NewEdge(t, rig.EdgeOptions{Upstream: gateway.Address, Mtime: "client"})
+		tree.Gate = begunAhead(t, gateway, oddBulkReads)
+		if got := daemon.build(t, connect(t, edge.Address()), tree); got != wanted {
+			t.Errorf("round %d: %s", round, fake.FirstDifference(got, wanted))
+		}
+		gateway.Gauges(t) // numbers from after the build
+		if played := gateway.Metrics(t)["sluice_context_bytes_from_store_total"]; round > 0 && played != 0 {
+			t.Errorf("the daemon was sent %.0f bytes of what it has", played)
+		}
 	}
 }
 

@@ -22,8 +22,10 @@ type Sync struct {
 	Fresh                    bool // ask for all, whatever is there (fsutil.DiffNone)
 	// Pace, when set, is called before each packet is taken; it may wait.
 	Pace func()
-	// Received, when set, is told of each packet.
+	// Received, when set, is told of each packet; it may wait.
 	Received func(packet *types.Packet)
+	// Sent, when set, is told of each packet of the daemon's own.
+	Sent func(packet *types.Packet)
 }
 
 // Receive brings the client's directory to `destination`, made when it is not there, by BuildKit's own receiver.
@@ -118,4 +120,12 @@ func (p *paced) RecvMsg(message any) error {
 		p.sync.Received(packet)
 	}
 	return nil
+}
+
+func (p *paced) SendMsg(message any) error {
+	err := p.ClientStream.SendMsg(message)
+	if packet, ok := message.(*types.Packet); ok && err == nil && p.sync.Sent != nil {
+		p.sync.Sent(packet)
+	}
+	return err
 }

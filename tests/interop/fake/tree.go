@@ -88,6 +88,21 @@ func (t *Tree) Link(path, first string) {
 	e.stat.Linkname, e.stat.ModTime = first, file.stat.ModTime
 }
 
+// Symlink puts a symbolic link.
+func (t *Tree) Symlink(path, target string) {
+	e := t.put(path, os.ModeSymlink|0o777, int64(len(target)), 0)
+	e.stat.Linkname = target
+}
+
+// Xattr gives an entry one more extended attribute.
+func (t *Tree) Xattr(path, name, value string) {
+	stat := t.entries[path].stat
+	if stat.Xattrs == nil {
+		stat.Xattrs = map[string][]byte{}
+	}
+	stat.Xattrs[name] = []byte(value)
+}
+
 // Device puts a character device.
 func (t *Tree) Device(path string, major, minor int64) {
 	e := t.put(path, os.ModeDevice|os.ModeCharDevice|0o666, 0, 0)

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"fmt"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"strconv"
 	"syscall"
@@ -17,6 +18,8 @@ type Daemon struct {
 	arguments []string
 	process   *Process
 }
+
+const traceSocket = "--otel-socket-path"
 
 // DaemonState is where daemons' roots are made; empty: where Directory makes its own.
 var DaemonState string
@@ -58,8 +61,12 @@ func (d *Daemon) Discard() {
 func (d *Daemon) Start(s Scope) {
 	s.Helper()
 	Unmount(d.root)
-	d.process = Start(s, d.binary, append([]string{"--root", d.root, "--addr", "tcp://" + d.Address, "--otel-socket-path", d.root + ".otel",
-		"--oci-worker-snapshotter=overlayfs", "--containerd-worker=false", "--oci-worker-gc=false"}, d.arguments...)...)
+	arguments := []string{"--root", d.root, "--addr", "tcp://" + d.Address, "--oci-worker-snapshotter=overlayfs", "--containerd-worker=false",
+		"--oci-worker-gc=false"}
+	if help, _ := exec.Command(d.binary, "--help").CombinedOutput(); bytes.Contains(help, []byte(traceSocket)) { // old ones have no choice
+		arguments = append(arguments, traceSocket, d.root+".otel")
+	}
+	d.process = Start(s, d.binary, append(arguments, d.arguments...)...)
 	s.Cleanup(func() { d.stop(syscall.SIGTERM) })
 	d.process.Await(s, d.Address)
 }

@@ -1,7 +1,8 @@
 /*
  * Shows that entries in fsutil's order make the same Directory messages as the tree encoder gives for the same nodes, with
  * hard links, xattrs, symlinks and empty directories; that numbers, ends and paths are those of the walk, also when it is
- * long enough to spill; and that what a tree cannot hold, and what is out of order, is refused by name.
+ * long enough to spill; that an entry is told as it came; and that what a tree cannot hold, and what is out of order, is refused by
+ * name.
  */
 #include <setjmp.h>
 #include <stdarg.h>
@@ -136,6 +137,45 @@ static void is_the_tree(void **state)
 	listing_fini(&listing);
 }
 
+static void add_told(struct listing *listing, struct fsutil_stat stat)
+{
+	struct buffer given = buffer_heap(4096), told = buffer_heap(4096);
+
+	fsutil_stat_put(&given, &stat);
+	add(listing, stat);
+	listing_stat(listing, listing->count - 1, &told);
+	assert_false(told.failed);
+	assert_int_equal(told.size, given.size);
+	assert_memory_equal(told.data, given.data, given.size);
+	buffer_fini(&given);
+	buffer_fini(&told);
+}
+
+/* An executor that has an entry compares: what it is told ahead of the root is, to the byte, what the client says. */
+static void entries_are_told_as_they_came(void **state)
+{
+	struct fsutil_stat with_xattrs = file("a/x", 5), link = file("a/y", 5);
+	struct buffer pairs = buffer_heap(4096);
+	struct listing listing;
+
+	message_put_pair(&pairs, FSUTIL_STAT_FIELD_XATTRS, &(struct message_pair){ span_text("user.a"), span_text("") });
+	message_put_pair(&pairs, FSUTIL_STAT_FIELD_XATTRS, &(struct message_pair){ span_text("user.b"), span_text("v") });
+	with_xattrs.xattrs = (struct message_list){ .message = buffer_span(&pairs), .number = FSUTIL_STAT_FIELD_XATTRS, .count = 2 };
+	link.linkname = span_text("a/x");
+	listing_init(&listing, NULL);
+	add_told(&listing, directory("a"));
+	add_told(&listing, with_xattrs);
+	add_told(&listing, link);
+	add_told(&listing, file("a/z", 0));
+	add_told(&listing, (struct fsutil_stat){ .path = span_text("b"), .mode = FSUTIL_MODE_FIFO | 0600, .mod_time_ns = 7 });
+	add_told(&listing, (struct fsutil_stat){ .path = span_text("c"), .mode = FSUTIL_MODE_SYMLINK | 0777, .size = 3,
+	                                         .linkname = span_text("a/x"), .mod_time_ns = 8 });
+	add_told(&listing, (struct fsutil_stat){ .path = span_text("d"), .mode = FSUTIL_MODE_SETUID | 0755, .size = 1ll << 40 });
+	listing_end(&listing);
+	listing_fini(&listing);
+	buffer_fini(&pairs);
+}
+
 static void is_long(void **state)
 {
 	struct buffer path = buffer_heap(4096);
@@ -210,7 +250,8 @@ static void is_empty(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		cmocka_unit_test(is_the_tree), cmocka_unit_test(is_long), cmocka_unit_test(is_refused), cmocka_unit_test(is_empty),
+		cmocka_unit_test(is_the_tree), cmocka_unit_test(entries_are_told_as_they_came), cmocka_unit_test(is_long),
+		cmocka_unit_test(is_refused), cmocka_unit_test(is_empty),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
