@@ -95,6 +95,8 @@ const struct counter counter_table[] = {
 	  RING(receive_bundle) },
 	{ "sluice_ring_receive_no_buffers_total", COUNTER_TOTAL, "operations", "receives that waited for a buffer",
 	  "receiving outruns hashing and storing: see the disk and the CPU first", RING(receive_no_buffers) },
+	{ "sluice_ring_gathered_total", COUNTER_TOTAL, "turns", "turns that waited a little for more of what came in small pieces", NULL,
+	  RING(gathered) },
 	{ "sluice_ring_sends_total", COUNTER_TOTAL, "operations", "sends started", NULL, RING(sends) },
 	{ "sluice_ring_short_sends_total", COUNTER_TOTAL, "operations", "sends that sent only a part", NULL,
 	  RING(short_sends) },

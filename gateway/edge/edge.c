@@ -33,7 +33,7 @@ static void edge_on_drained(void *context)
 
 static int edge_open_ring(struct edge *edge, char *why, size_t why_size)
 {
-	struct ring_config ring = { .engine = edge->config->engine };
+	struct ring_config ring = { .engine = edge->config->engine, .gather = true };
 	int r = ring_create(&edge->ring, &ring);
 
 	if (r < 0) {

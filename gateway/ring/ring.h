@@ -65,16 +65,20 @@ struct ring_config {
 	uint32_t receive_buffers;        /* 0: 32 */
 	uint32_t sockets_max;            /* direct descriptor table; 0: 1,024. Above the owner's limit of connections:
 	                                    the one that finds it full is lost, those after get real descriptors */
+	bool gather;                     /* io_uring: bytes that come in small pieces, many at a time, may wait up to
+	                                    RING_GATHER_NS for those behind them, so that a turn has more to do */
 };
+
+#define RING_GATHER_NS UINT64_C(200000)
 
 /*
  * Counts since ring_create; for metrics and for tests that assert which path ran. receives: completions of ring_recv
  * with data, as the kernel made them; receive_multishot, receive_bundle (over several buffers): those among them;
- * receive_no_buffers: times a receive had to wait for buffers; cq_overflows: turns that found the completion queue
+ * receive_no_buffers: times a receive had to wait for buffers; gathered: turns that waited for more; cq_overflows: turns that found the completion queue
  * overrun, which should never happen; the others count starts.
  */
 struct ring_counters {
-	uint64_t turns, completions, receives, receive_multishot, receive_bundle, receive_no_buffers, sends, short_sends,
+	uint64_t turns, completions, receives, receive_multishot, receive_bundle, receive_no_buffers, gathered, sends, short_sends,
 	         writes, writes_fixed, reads, syncs, works, posts, cq_overflows, direct_accepts;
 };
 

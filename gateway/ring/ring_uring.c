@@ -15,11 +15,14 @@ enum {
 	CQ_FACTOR = 16,                  /* completions for each submission entry: room for every armed multishot */
 	IOWQ_BOUNDED_MAX = 2,            /* kernel threads for files of one ring: buffered writes, opens, syncs */
 	IOWQ_UNBOUNDED_MAX = 4,          /* for the rest */
+	GATHER_BYTES_MIN = 4 << 10,      /* a turn that received less had words, which must not wait */
+	GATHER_BYTES_MAX = 128 << 10,    /* one that received more had enough to do as it was */
+	GATHER_COMPLETIONS = 16,         /* that end the wait early */
 };
 
 /* Waiting and reaping. */
 
-static void enter(struct uring *uring, uint64_t timeout_ns)
+static void enter(struct uring *uring, unsigned completions, uint64_t timeout_ns)
 {
 	struct __kernel_timespec timeout = {
 		.tv_sec = (int64_t)(timeout_ns / 1000000000),
@@ -28,12 +31,35 @@ static void enter(struct uring *uring, uint64_t timeout_ns)
 	struct io_uring_cqe *cqe;
 	int r;
 
-	if (timeout_ns == 0 || io_uring_cq_ready(&uring->kernel) || !list_empty(&uring->overflow))
+	if (timeout_ns == 0)
 		r = io_uring_submit_and_get_events(&uring->kernel);
 	else
-		r = io_uring_submit_and_wait_timeout(&uring->kernel, &cqe, 1, timeout_ns == UINT64_MAX ? NULL : &timeout,
-		                                     NULL);
+		r = io_uring_submit_and_wait_timeout(&uring->kernel, &cqe, completions,
+		                                     timeout_ns == UINT64_MAX ? NULL : &timeout, NULL);
 	CHECK(r >= 0 || r == -ETIME || r == -EINTR || r == -EAGAIN || r == -EBUSY || r == -ENOMEM);
+}
+
+/*
+ * Peers that send many small pieces wake us for each, and are woken by each of our answers. When the last turn was like that, the
+ * next one begins a little later, with what has come by then.
+ */
+static bool should_gather(const struct uring *uring, uint64_t timeout_ns)
+{
+	return uring->gather && timeout_ns > RING_GATHER_NS && uring->received >= GATHER_BYTES_MIN &&
+	       uring->received <= GATHER_BYTES_MAX;
+}
+
+static void wait_for_completions(struct uring *uring, uint64_t timeout_ns)
+{
+	if (io_uring_cq_ready(&uring->kernel) || !list_empty(&uring->overflow))
+		timeout_ns = 0;
+	if (should_gather(uring, timeout_ns)) {
+		uring->ring.counters.gathered++;
+		enter(uring, GATHER_COMPLETIONS, RING_GATHER_NS);
+		if (io_uring_cq_ready(&uring->kernel))
+			return;
+	}
+	enter(uring, 1, timeout_ns);
 }
 
 static void reap(struct uring *uring)
@@ -55,7 +81,8 @@ static void uring_wait(struct ring *ring, uint64_t timeout_ns)
 	struct uring *uring = uring_of(ring);
 
 	uring_drain_overflow(uring);
-	enter(uring, timeout_ns);
+	wait_for_completions(uring, timeout_ns);
+	uring->received = 0;
 	if (IO_URING_READ_ONCE(*uring->kernel.sq.kflags) & IORING_SQ_CQ_OVERFLOW)
 		ring->counters.cq_overflows++;
 	reap(uring);
@@ -106,6 +133,7 @@ static unsigned deliver_received(struct uring *uring, struct op *op, size_t size
 	uint16_t position = uring->buffers.position[buffer];
 	unsigned ran = 0;
 
+	uring->received += size;
 	uring->ring.counters.receives++;
 	uring->ring.counters.receive_multishot++;
 	uring->ring.counters.receive_bundle += size > uring->buffers.bytes;
@@ -325,6 +353,7 @@ int uring_engine_create(struct ring **ring, const struct ring_config *config, in
 	uring->kernel.ring_fd = -1;
 	list_init(&uring->overflow);
 	list_init(&uring->starved);
+	uring->gather = config->gather;
 	r = io_uring_queue_init_params(config->entries, &uring->kernel, &params);
 	if (r < 0) {
 		uring->kernel.ring_fd = -1;

@@ -32,6 +32,8 @@ struct uring {
 	struct completion *reaped;
 	uint32_t reaped_count, reaped_max;
 	struct uring_buffers buffers;
+	uint64_t received;               /* bytes, in the last turn */
+	bool gather;
 	bool bundle;
 	bool slots_registered;
 	uint32_t direct_slots;           /* 0: no direct descriptors */

@@ -159,6 +159,33 @@ static void test_big_transfer(void **state)
 	server_fini(&server);
 }
 
+/* Pieces of kilobytes wait for those behind them, words do not; all comes all the same, and nobody waits for what does not come. */
+static void test_gather(void **state)
+{
+	enum { WORDS = 50, WORD = 100, BYTES = 4 << 20, PIECE = 8 << 10 };
+	struct fixture *fixture = *state;
+	const struct ring_counters *counters;
+	struct sockaddr_storage address;
+	struct server server;
+	struct peer client;
+	socklen_t size;
+
+	fixture_ring(fixture, &(struct ring_config){ .engine = fixture_engine, .gather = true });
+	counters = ring_counters(fixture->ring);
+	server_init(&server, fixture->ring, listen_tcp(&address, &size), 1, BYTES);
+	dial(&client, fixture->ring, &address, size);
+	for (unsigned i = 1; i <= WORDS; i++) {
+		peer_send(&client, WORD, WORD);
+		wait_received(&client, i * WORD);
+	}
+	assert_int_equal(counters->gathered, 0);
+	peer_send(&client, BYTES, PIECE);
+	wait_received(&client, WORDS * WORD + BYTES);
+	assert_int_equal(counters->gathered > 0, on_uring());
+	peer_fini(&client);
+	server_fini(&server);
+}
+
 /* Two buffers for forty senders at once: receives find none, wait, and nothing is lost. */
 static void test_receive_buffers_run_out(void **state)
 {
@@ -537,6 +564,7 @@ int run_socket_tests(void)
 		fixture_test(test_unix_peer_credentials),
 		fixture_test(test_many_connections),
 		fixture_test(test_big_transfer),
+		fixture_test(test_gather),
 		fixture_test(test_receive_buffers_run_out),
 		fixture_test(test_connect_refused),
 		fixture_test(test_peer_resets),
