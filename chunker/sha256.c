@@ -78,6 +78,10 @@ int sha256_choose(struct sha256 *hasher, enum sha256_backend wanted, const struc
 		hasher->states[backends[i].backend] = works ? SHA256_USABLE : SHA256_FAILED;
 		if (works && chosen == &sha256_by_openssl && is_eligible(hasher, wanted, backends[i].backend))
 			chosen = &backends[i];
+		if (works && hasher->automatic && backends[i].backend == SHA256_SHANI) {
+			hasher->few = backends[i].advance;
+			hasher->few_lanes = backends[i].lanes;
+		}
 	}
 	hasher_take(hasher, chosen, chosen->backend == SHA256_SHANI ? SHA256_BUSY_MIN_SHANI : SHA256_BUSY_MIN);
 	return wanted == SHA256_AUTO || wanted == hasher->backend ? 0 : -ENOTSUP;
@@ -152,12 +156,20 @@ void sha256_batch(const struct sha256 *hasher, struct sha256_job *jobs, size_t c
 		sha256_calibrate(&calibrated);
 		hasher = &calibrated;
 	}
+	if (hasher->few && count < hasher->busy_min && count >= SHA256_BUSY_MIN_SHANI) {
+		sha256_schedule(hasher->few, hasher->few_lanes, SHA256_BUSY_MIN_SHANI, jobs, count);
+		return;
+	}
 	if (hasher->advance) {
 		sha256_schedule(hasher->advance, hasher->lanes, hasher->busy_min, jobs, count);
 		return;
 	}
-	for (size_t i = 0; i < count; i++)
-		sha256_once(jobs[i].data, jobs[i].size, jobs[i].digest);
+	for (size_t i = 0; i < count; i++) {
+		if (jobs[i].stream)
+			sha256_stream_update(jobs[i].stream, jobs[i].data, jobs[i].size);
+		else
+			sha256_once(jobs[i].data, jobs[i].size, jobs[i].digest);
+	}
 }
 
 const char *sha256_backend_name(enum sha256_backend backend)

@@ -35,10 +35,13 @@ enum sha256_state {
 	SHA256_CHOSEN,
 };
 
+struct sha256_stream;
+
 struct sha256_job {
 	const uint8_t *data; /* borrowed; may be NULL when `size` is 0 */
 	size_t size;
 	uint8_t digest[SHA256_BYTES]; /* out */
+	struct sha256_stream *stream; /* NULL; else the bytes are the next ones of this, and `digest` is left alone */
 };
 
 struct sha256_lanes;
@@ -49,6 +52,9 @@ struct sha256 {
 	void (*advance)(struct sha256_lanes *lanes, size_t blocks); /* of the chosen one; NULL: OpenSSL */
 	size_t lanes;
 	size_t busy_min; /* with fewer jobs left OpenSSL, one after the other, is faster */
+	/* For a batch of fewer jobs than that: the 2 lanes of the SHA instructions, when wider ones are chosen; NULL: OpenSSL. */
+	void (*few)(struct sha256_lanes *lanes, size_t blocks);
+	size_t few_lanes;
 	bool sha_instructions; /* the CPU has them, and so OpenSSL is fast */
 	bool automatic;        /* SHA256_AUTO was asked for */
 	bool calibrated;       /* `backend` and `busy_min` were measured */
@@ -75,7 +81,8 @@ void sha256_calibrate(struct sha256 *hasher);
 
 /*
  * Fills in the digest of each job. The jobs' sizes may differ freely: a lane that ends takes the next job. Order of
- * work is not the order of jobs; all are done on return.
+ * work is not the order of jobs; all are done on return. A stream may be of one job only: it is one more lane's work,
+ * so that what has a digest as a whole and one of each of its pieces gets both in little more time than one.
  */
 void sha256_batch(const struct sha256 *hasher, struct sha256_job *jobs, size_t count);
 

@@ -37,18 +37,37 @@ void sha256_once(const uint8_t *data, size_t size, uint8_t digest[static SHA256_
 	sha256_stream_final(&stream, digest);
 }
 
+size_t sha256_stream_wants(const struct sha256_stream *stream)
+{
+	return (SHA256_BLOCK_BYTES - stream->context.num) % SHA256_BLOCK_BYTES;
+}
+
+void sha256_stream_words(const struct sha256_stream *stream, uint32_t words[static SHA256_WORDS])
+{
+	assert(stream->context.num == 0);
+	for (size_t i = 0; i < SHA256_WORDS; i++)
+		words[i] = stream->context.h[i];
+}
+
+void sha256_stream_advanced(struct sha256_stream *stream, const uint32_t words[static SHA256_WORDS], size_t bytes)
+{
+	uint64_t bits = ((uint64_t)stream->context.Nh << 32 | stream->context.Nl) + (uint64_t)bytes * 8;
+
+	assert(stream->context.num == 0);
+	assert(bytes % SHA256_BLOCK_BYTES == 0);
+	for (size_t i = 0; i < SHA256_WORDS; i++)
+		stream->context.h[i] = words[i];
+	stream->context.Nl = (SHA_LONG)bits;
+	stream->context.Nh = (SHA_LONG)(bits >> 32);
+}
+
 void sha256_resume(const uint32_t words[static SHA256_WORDS], struct sha256_job *job, size_t done)
 {
 	struct sha256_stream stream;
-	uint64_t bits = (uint64_t)done * 8;
 
-	assert(done % SHA256_BLOCK_BYTES == 0);
 	assert(done <= job->size);
 	sha256_stream_init(&stream);
-	for (size_t i = 0; i < SHA256_WORDS; i++)
-		stream.context.h[i] = words[i];
-	stream.context.Nl = (SHA_LONG)bits;
-	stream.context.Nh = (SHA_LONG)(bits >> 32);
+	sha256_stream_advanced(&stream, words, done);
 	sha256_stream_update(&stream, done < job->size ? job->data + done : NULL, job->size - done);
 	sha256_stream_final(&stream, job->digest);
 }

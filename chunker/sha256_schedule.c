@@ -8,6 +8,7 @@
 
 struct lane {
 	struct sha256_job *job; /* NULL: idle */
+	size_t before;          /* of a stream's: bytes ahead of the first whole block */
 	size_t done;            /* bytes of the job that went through in whole blocks */
 	size_t blocks;          /* left in what the lane reads now: the job's own blocks, then `tail` */
 	bool in_tail;
@@ -51,22 +52,58 @@ static void lane_enter_tail(struct schedule *schedule, size_t index)
 	schedule->lanes.data[index] = lane->tail;
 }
 
+static void lane_put_words(struct schedule *schedule, size_t index, const uint32_t words[static SHA256_WORDS])
+{
+	for (size_t i = 0; i < SHA256_WORDS; i++)
+		schedule->lanes.words[i][index] = words[i];
+}
+
+static void lane_get_words(const struct schedule *schedule, size_t index, uint32_t words[static SHA256_WORDS])
+{
+	for (size_t i = 0; i < SHA256_WORDS; i++)
+		words[i] = schedule->lanes.words[i][index];
+}
+
+/* A stream's whole blocks are the lane's work. What comes before them in a block that was begun is done here. */
+static void lane_start_stream(struct schedule *schedule, size_t index)
+{
+	struct lane *lane = &schedule->state[index];
+	struct sha256_job *job = lane->job;
+	uint32_t words[SHA256_WORDS];
+	size_t before = sha256_stream_wants(job->stream);
+
+	if (before > job->size)
+		before = job->size;
+	sha256_stream_update(job->stream, job->data, before);
+	lane->before = before;
+	lane->blocks = (job->size - before) / SHA256_BLOCK_BYTES;
+	if (lane->blocks == 0)
+		return;
+	sha256_stream_words(job->stream, words);
+	lane_put_words(schedule, index, words);
+	schedule->lanes.data[index] = job->data + before;
+}
+
 static void lane_start(struct schedule *schedule, size_t index, struct sha256_job *job)
 {
 	struct lane *lane = &schedule->state[index];
 
 	lane->job = job;
 	lane->done = 0;
+	lane->before = 0;
 	lane->in_tail = false;
 	lane->tail_begun = false;
+	schedule->busy++;
+	if (job->stream) {
+		lane_start_stream(schedule, index);
+		return;
+	}
 	lane->blocks = job->size / SHA256_BLOCK_BYTES;
-	for (size_t i = 0; i < SHA256_WORDS; i++)
-		schedule->lanes.words[i][index] = initial_words[i];
+	lane_put_words(schedule, index, initial_words);
 	if (lane->blocks)
 		schedule->lanes.data[index] = job->data;
 	else
 		lane_enter_tail(schedule, index);
-	schedule->busy++;
 }
 
 static void lane_stop(struct schedule *schedule, size_t index)
@@ -75,11 +112,31 @@ static void lane_stop(struct schedule *schedule, size_t index)
 	schedule->busy--;
 }
 
+/* Out of the lane again, also in mid-work: what is left is done here. */
+static void lane_end_stream(struct schedule *schedule, size_t index)
+{
+	struct lane *lane = &schedule->state[index];
+	const struct sha256_job *job = lane->job;
+	uint32_t words[SHA256_WORDS];
+	size_t at = lane->before + lane->done;
+
+	if (lane->done) {
+		lane_get_words(schedule, index, words);
+		sha256_stream_advanced(job->stream, words, lane->done);
+	}
+	if (at < job->size)
+		sha256_stream_update(job->stream, job->data + at, job->size - at);
+	lane_stop(schedule, index);
+}
+
 static void lanes_refill(struct schedule *schedule)
 {
 	for (size_t i = 0; i < schedule->lane_count && schedule->next < schedule->end; i++) {
-		if (!schedule->state[i].job)
+		while (!schedule->state[i].job && schedule->next < schedule->end) {
 			lane_start(schedule, i, schedule->next++);
+			if (schedule->state[i].blocks == 0)      /* of a stream */
+				lane_end_stream(schedule, i);
+		}
 	}
 }
 
@@ -107,6 +164,8 @@ static void lane_advanced(struct schedule *schedule, size_t index, size_t blocks
 		return;
 	if (lane->in_tail)
 		lane_finish(schedule, index);
+	else if (lane->job->stream)
+		lane_end_stream(schedule, index);
 	else
 		lane_enter_tail(schedule, index);
 }
@@ -151,8 +210,11 @@ static void lane_hand_over(struct schedule *schedule, size_t index)
 {
 	uint32_t words[SHA256_WORDS];
 
-	for (size_t i = 0; i < SHA256_WORDS; i++)
-		words[i] = schedule->lanes.words[i][index];
+	if (schedule->state[index].job->stream) {
+		lane_end_stream(schedule, index);
+		return;
+	}
+	lane_get_words(schedule, index, words);
 	sha256_resume(words, schedule->state[index].job, schedule->state[index].done);
 	lane_stop(schedule, index);
 }

@@ -22,3 +22,9 @@ void sha256_schedule(sha256_advance *advance, size_t lanes, size_t busy_min, str
 
 /* Ends `job`, of which `done` bytes (whole blocks) have led to the chaining value `words`. By OpenSSL. */
 void sha256_resume(const uint32_t words[static SHA256_WORDS], struct sha256_job *job, size_t done);
+
+/* How many bytes more fill the block that a stream has begun; 0: none is begun. */
+size_t sha256_stream_wants(const struct sha256_stream *stream);
+/* Of a stream that has begun no block: its chaining value, and the one after `bytes` more, which are whole blocks. */
+void sha256_stream_words(const struct sha256_stream *stream, uint32_t words[static SHA256_WORDS]);
+void sha256_stream_advanced(struct sha256_stream *stream, const uint32_t words[static SHA256_WORDS], size_t bytes);

@@ -820,6 +820,28 @@ struct buffer call_take_message(struct call *call)
 	return message;
 }
 
+static bool holds(const struct buffer *buffer, struct span message)
+{
+	return message.size && buffer->data == message.data && buffer->size == message.size;
+}
+
+struct buffer call_keep_message(struct call *call, struct span message)
+{
+	struct buffer *made = holds(&call->reader.body, message) ? &call->reader.body :
+	                      holds(&call->inflated, message) ? &call->inflated : NULL;
+	struct buffer kept = buffer_heap(call->message_bytes_max);
+
+	assert(!call->events->on_part);
+	if (!made) {
+		buffer_put(&kept, message.data, message.size);
+		call->bytes_copied += message.size;
+		return kept;
+	}
+	kept = *made;
+	*made = buffer_heap(call->message_bytes_max);
+	return kept;
+}
+
 void call_fini(struct call *call)
 {
 	assert(!call->stream);

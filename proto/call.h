@@ -168,5 +168,11 @@ uint64_t call_bytes_copied(const struct call *call);
  */
 struct buffer call_take_message(struct call *call);
 
+/*
+ * From inside on_message of any other call: what `message` was, in memory that is the caller's; copied only when it came in one
+ * piece, and so was never put together.
+ */
+struct buffer call_keep_message(struct call *call, struct span message);
+
 /* Frees buffers. Only after on_closed, or before call_accept/call_start. All-zero is accepted. */
 void call_fini(struct call *call);

@@ -37,6 +37,9 @@ struct cas {
 	struct promises promises;                /* what pushes in progress are going to send */
 };
 
+/* Blobs that come in are hashed and stored so many bytes at a time: still in the core's cache, and enough for the hasher's lanes. */
+size_t cas_lot_bytes(const struct cas *cas);
+
 /* The first four fields are the caller's to fill in, before. */
 void cas_init(struct cas *cas);
 /* It is idle. */

@@ -64,6 +64,7 @@ struct playbacks {
 	bool closing, running, posted, checking;
 	struct post turn;
 	unsigned reads_out;
+	unsigned lent;                   /* chunks that were taken, and are not dropped yet */
 	size_t bytes;
 	struct list waiting;             /* playbacks */
 	struct list touched, touched_checks, checks;
@@ -116,7 +117,8 @@ size_t playbacks_memory(const struct playbacks *playbacks)
 
 static void playbacks_close_join(struct playbacks *playbacks)
 {
-	if (playbacks->running || playbacks->posted || playbacks->checking || playbacks->reads_out)
+	if (playbacks->running || playbacks->posted || playbacks->checking || playbacks->reads_out ||
+	    playbacks->lent)
 		return;
 	CHECK(playbacks->bytes == 0);
 	playbacks->cas->playbacks_open--;
@@ -345,7 +347,7 @@ static int playing_fill(struct playing *playing)
 		case NEXT_MEMORY:
 			return ERR_RAISE(-ENOMEM);
 		}
-		if (playing->chunks_count && playbacks->bytes + ahead_bytes(&digest) > PLAYBACKS_BYTES_MAX) {
+		if ((playing->chunks_count || playbacks->lent) && playbacks->bytes + ahead_bytes(&digest) > PLAYBACKS_BYTES_MAX) {
 			playing->part_reader = before;           /* later */
 			playing->position = position;
 			return 0;
@@ -709,6 +711,16 @@ struct span playback_data(struct playback *playback)
 	return span_make(head->read.blob.data + head->taken, head->read.blob.size - head->taken);
 }
 
+/* The first chunk has left the list. */
+static void playing_go_on(struct playing *playing)
+{
+	playing->chunks_count--;
+	if (playback_ended(playing->playback))
+		playing_release(playing);
+	else
+		playing_touch(playing);          /* reads go on from there */
+}
+
 void playback_taken(struct playback *playback, size_t size)
 {
 	struct playing *playing = playback->playing;
@@ -724,11 +736,43 @@ void playback_taken(struct playback *playback, size_t size)
 	if (head->taken < head->read.blob.size)
 		return;
 	ahead_leave(head);
-	playing->chunks_count--;
-	if (playback_ended(playback))
-		playing_release(playing);
-	else
-		playing_touch(playing);          /* reads go on from there */
+	playing_go_on(playing);
+}
+
+struct ahead *playback_take_chunk(struct playback *playback, struct span *data)
+{
+	struct playing *playing = playback->playing;
+	struct span rest = playback_data(playback);
+	struct ahead *head;
+
+	if (rest.size == 0)
+		return NULL;
+	head = playing_head(playing);
+	list_remove(&head->link);
+	head->playing = NULL;
+	head->playbacks->lent++;
+	playback->offset += rest.size;
+	playing_go_on(playing);
+	*data = rest;
+	return head;
+}
+
+void playback_drop_chunk(struct ahead *chunk)
+{
+	struct playbacks *playbacks;
+
+	if (!chunk)
+		return;
+	playbacks = chunk->playbacks;
+	playbacks->lent--;
+	ahead_free(chunk);
+	if (playbacks->closing) {
+		playbacks_close_join(playbacks);
+		return;
+	}
+	for (unsigned i = 0; i < PLAYBACKS_ACTIVE_MAX; i++)
+		if (playbacks->places[i].playback && playbacks->places[i].playback->state == PLAYBACK_PLAYING)
+			playing_touch(&playbacks->places[i]);    /* it may have waited for the memory */
 }
 
 void playback_stop(struct playback *playback)

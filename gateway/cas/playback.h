@@ -23,6 +23,7 @@
 #define PLAYBACKS_BYTES_MAX  (2u << 20)  /* of buffers, beyond which none reads ahead */
 #define PLAYBACK_AHEAD       2           /* chunks read beyond the one that is being taken */
 
+struct ahead;                            /* a chunk in memory */
 struct playback;
 struct playbacks;
 
@@ -65,6 +66,15 @@ void playback_start(struct playbacks *playbacks, struct playback *playback, cons
 struct span playback_data(struct playback *playback);
 /* `size` bytes of what playback_data() shows are done with. */
 void playback_taken(struct playback *playback, size_t size);
+
+/*
+ * The same bytes for who lends them on: they count as taken at once, and stay as they are until playback_drop_chunk(), whatever becomes
+ * of the playback meanwhile. What is before them, STORE_READ_EXTRA_BYTES at least, may be written over. The chunk's memory counts as
+ * the set's until then. NULL: as an empty playback_data().
+ */
+struct ahead *playback_take_chunk(struct playback *playback, struct span *data);
+/* NULL is accepted; also after the set was destroyed. */
+void playback_drop_chunk(struct ahead *chunk);
 
 static inline bool playback_ended(const struct playback *playback)
 {

@@ -10,8 +10,6 @@
 #include "gateway/cas/push_private.h"
 #include "proto/pb.h"
 
-#define LOT_LEAST_BYTES   (384u << 10)   /* within a core's own cache; two SHA lanes take 130 us */
-#define LOT_LANE_BYTES    (64u << 10)    /* for each lane of the hasher: a chunk of the usual size */
 #define SPARE_LEAST_BYTES (256u << 10)   /* what is kept for the next pack */
 #define SPARE_MOST_BYTES  (2u << 20)
 #define PACK_TAG          (3 << 3 | PB_BYTES)
@@ -378,18 +376,10 @@ static void pack_on_turn(struct gate_pass *pass)
 	gate_enter(&push->cas->deltas, &push->pass);
 }
 
-/* Lanes without a chunk would cost the hasher as much time as those with one. */
-static size_t lot_bytes(const struct push *push)
-{
-	size_t bytes = push->cas->hasher->lanes * LOT_LANE_BYTES;
-
-	return bytes > LOT_LEAST_BYTES ? bytes : LOT_LEAST_BYTES;
-}
-
 void push_pack(struct push *push)
 {
 	struct push_taking *taking = &push->taking;
-	size_t there = push->message.size - taking->at, done = taking->lot, enough = lot_bytes(push);
+	size_t there = push->message.size - taking->at, done = taking->lot, enough = cas_lot_bytes(push->cas);
 	bool all = there >= taking->left;
 
 	if (all)

@@ -17,6 +17,7 @@
 
 #include "gateway/base/check.h"
 #include "gateway/base/err.h"
+#include "gateway/base/heap.h"
 #include "gateway/base/log.h"
 #include "gateway/base/units.h"
 #include "gateway/buildkitd/spawner.h"
@@ -482,6 +483,7 @@ static int daemon_start(struct daemon *daemon, char *why, size_t why_size)
 	const struct daemon_config *config = daemon->config;
 	int r = daemon_become_user(daemon, why, why_size);
 
+	heap_keep();
 	if (r == 0)
 		r = daemon_open_store(daemon, why, why_size);
 	if (r == 0)

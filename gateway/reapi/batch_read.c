@@ -1,15 +1,22 @@
-/* ContentAddressableStorage/BatchReadBlobs: in rounds of a few reads at a time, each blob with a status of its own. */
+/*
+ * ContentAddressableStorage/BatchReadBlobs: in rounds of a few reads at a time, each blob with a status of its own. What was read is
+ * lent to the call where it lies: the rest of a Response is before its data, in the place of the record's header.
+ */
 #include <errno.h>
 #include <stdlib.h>
 
+#include "gateway/base/check.h"
 #include "gateway/reapi/methods.h"
 #include "gateway/reapi/rpc.h"
+#include "gateway/reapi/sending.h"
 #include "proto/pb.h"
 #include "proto/zstd_message.h"
 
-#define BATCH_ROUND     32               /* reads at a time */
-#define BATCH_OUT_BYTES (7u << 20)       /* the blobs, and a digest and a status for each */
-#define BATCH_LEVEL     1
+#define BATCH_ROUND      32              /* reads at a time */
+#define BATCH_HEAD_BYTES 192             /* of a Response besides the data; it has a text when there is none */
+#define BATCH_LEVEL      1
+
+_Static_assert(BATCH_HEAD_BYTES >= STORE_READ_EXTRA_BYTES, "a blob is read into its place in the batch");
 
 struct batch_read;
 
@@ -21,12 +28,16 @@ struct batch_one {
 struct batch_read {
 	struct rpc rpc;
 	struct budget_share share;
+	struct sending sending;
 	struct digest *digests;
 	size_t count, at;                /* the next one to be read */
+	size_t bytes;                    /* of memory */
 	bool zstd, running;
+	uint8_t *memory;                 /* a place for each blob, of its size and BATCH_HEAD_BYTES */
+	size_t used;
+	struct span *pieces;             /* what goes out: a Response each */
 	struct batch_one round[BATCH_ROUND];
 	size_t round_count, landed;
-	struct buffer out;
 };
 
 static void batch_run(struct batch_read *batch);
@@ -39,51 +50,94 @@ static void on_read(struct store_read *read)
 	batch_run(batch);
 }
 
-static void put_data(struct batch_read *batch, struct span data)
+/* The memory is out of use, and others get it. May be called again. */
+static void batch_drop(struct batch_read *batch)
 {
-	struct buffer packed = { 0 };
-
-	if (batch->zstd && data.size) {
-		packed = buffer_heap(data.size + 1024);
-		if (zstd_message_deflate(&packed, data, BATCH_LEVEL)) {
-			data = buffer_span(&packed);
-			pb_put_varint(&batch->out, 4, REAPI_ZSTD);
-		}
-	}
-	pb_put_bytes(&batch->out, 2, data);
-	buffer_fini(&packed);
-	batch->rpc.reapi->counters.bytes_sent += data.size;
+	sending_end(&batch->sending);
+	free(batch->memory);
+	free(batch->pieces);
+	batch->memory = NULL;
+	batch->pieces = NULL;
+	budget_leave(&batch->rpc.reapi->downloads, &batch->share);
 }
 
-static void put_status(struct batch_read *batch, const struct store_read *read)
+static void on_returned(struct loan *loan)
+{
+	batch_drop(container_of(loan, struct batch_read, sending.loan));
+}
+
+/* Compressed where it lies; false: it would not get smaller. */
+static bool pack(uint8_t *data, size_t *size)
+{
+	struct buffer packed = buffer_heap(*size + 1024);
+	bool smaller = zstd_message_deflate(&packed, span_make(data, *size), BATCH_LEVEL) && packed.size <= *size;
+
+	if (smaller) {
+		memcpy(data, packed.data, packed.size);
+		*size = packed.size;
+	}
+	buffer_fini(&packed);
+	return smaller;
+}
+
+static void put_status(struct buffer *out, const struct store_read *read)
 {
 	const char *text = "not in the store";
 	enum grpc_status status = GRPC_NOT_FOUND;
-	size_t mark = pb_begin(&batch->out, 3);
+	size_t mark = pb_begin(out, 3);
 
 	if (read->result < 0)
 		status = rpc_store_status(read->result, &text);
 	if (read->result != STORE_OK) {
-		pb_put_varint(&batch->out, 1, status);
-		pb_put_text(&batch->out, 2, text);
+		pb_put_varint(out, 1, status);
+		pb_put_text(out, 2, text);
 	}
-	pb_end(&batch->out, mark);
+	pb_end(out, mark);
+}
+
+/* A Response besides its data, which comes last: so its length is known before. */
+static void put_head(struct buffer *out, const struct store_read *read, bool packed, size_t size)
+{
+	uint8_t storage[BATCH_HEAD_BYTES], number[PB_VARINT_BYTES_MAX];
+	struct buffer fields = buffer_over(storage, sizeof(storage));
+
+	message_put_digest(&fields, 1, &read->digest);
+	put_status(&fields, read);
+	pb_put_varint(&fields, 4, packed ? REAPI_ZSTD : REAPI_IDENTITY);
+	if (size) {
+		buffer_put(&fields, &(uint8_t){ 2 << 3 | PB_BYTES }, 1);
+		buffer_put(&fields, number, (size_t)(pb_varint_write(number, size) - number));
+	}
+	buffer_put(out, &(uint8_t){ 1 << 3 | PB_BYTES }, 1);
+	buffer_put(out, number, (size_t)(pb_varint_write(number, fields.size + size) - number));
+	buffer_put(out, fields.data, fields.size);
+	CHECK(!fields.failed && !out->failed);
+}
+
+static struct span put_one(struct batch_read *batch, const struct store_read *read)
+{
+	size_t size = read->result == STORE_OK ? read->blob.size : 0;
+	uint8_t *data = read->buffer + (size ? read->blob.data - read->buffer : 0);
+	bool packed = batch->zstd && size && pack(data, &size);
+	uint8_t storage[BATCH_HEAD_BYTES];
+	struct buffer head = buffer_over(storage, sizeof(storage));
+
+	put_head(&head, read, packed, size);
+	if (size) {
+		CHECK(head.size <= (size_t)(data - read->buffer));
+		data -= head.size;
+	}
+	memcpy(data, head.data, head.size);
+	batch->rpc.reapi->counters.bytes_sent += size;
+	return span_make(data, head.size + size);
 }
 
 static void round_encode(struct batch_read *batch)
 {
-	for (size_t i = 0; i < batch->round_count; i++) {
-		struct store_read *read = &batch->round[i].read;
-		size_t response = pb_begin(&batch->out, 1);
+	struct span *piece = batch->pieces + batch->at - batch->round_count;
 
-		message_put_digest(&batch->out, 1, &read->digest);
-		if (read->result == STORE_OK)
-			put_data(batch, read->blob);
-		put_status(batch, read);
-		pb_end(&batch->out, response);
-		free(read->buffer);
-		read->buffer = NULL;
-	}
+	for (size_t i = 0; i < batch->round_count; i++)
+		*piece++ = put_one(batch, &batch->round[i].read);
 	batch->rpc.reapi->counters.downloads += batch->round_count;
 	batch->round_count = batch->landed = 0;
 }
@@ -99,30 +153,37 @@ static void round_begin(struct batch_read *batch)
 		batch->round[i].batch = batch;
 		*read = (struct store_read){
 			.scope = batch->rpc.scope, .digest = batch->digests[batch->at++], .fn = on_read,
+			.buffer = batch->memory + batch->used,
 		};
-		read->buffer = malloc(read->digest.size + STORE_READ_EXTRA_BYTES);
-		if (read->buffer) {
-			store_read(batch->rpc.reapi->cas->store, read);
-		} else {
-			read->result = -ENOMEM;
-			batch->landed++;
-		}
+		batch->used += (size_t)read->digest.size + BATCH_HEAD_BYTES;
+		store_read(batch->rpc.reapi->cas->store, read);
 	}
+}
+
+static void batch_answer(struct batch_read *batch)
+{
+	if (batch->count == 0) {
+		batch_drop(batch);
+		rpc_reply(&batch->rpc, &(struct buffer){ 0 });
+		return;
+	}
+	batch->sending.loan = (struct loan){ .pieces = batch->pieces, .count = batch->count, .returned = on_returned };
+	sending_begin(&batch->sending, batch->rpc.reapi, &batch->rpc.unary.call);
+	rpc_reply_lending(&batch->rpc, &batch->sending.loan);
 }
 
 /* A loop and not a chain of calls: many rounds may complete inline. */
 static void batch_run(struct batch_read *batch)
 {
-	struct reapi *reapi = batch->rpc.reapi;
-
 	if (batch->running)
 		return;
 	batch->running = true;
 	while (batch->landed == batch->round_count) {
 		round_encode(batch);
+		if (rpc_has_left(&batch->rpc))
+			batch->at = batch->count;
 		if (batch->at == batch->count) {
-			budget_leave(&reapi->downloads, &batch->share);
-			rpc_reply(&batch->rpc, &batch->out);
+			batch_answer(batch);
 			return;
 		}
 		round_begin(batch);
@@ -132,7 +193,16 @@ static void batch_run(struct batch_read *batch)
 
 static void on_memory(struct budget_share *share)
 {
-	batch_run(container_of(share, struct batch_read, share));
+	struct batch_read *batch = container_of(share, struct batch_read, share);
+
+	batch->memory = malloc(batch->bytes + 1);
+	batch->pieces = malloc((batch->count + 1) * sizeof(*batch->pieces));
+	if (batch->memory && batch->pieces) {
+		batch_run(batch);
+		return;
+	}
+	batch_drop(batch);
+	rpc_fail_memory(&batch->rpc);
 }
 
 static bool takes_zstd(struct span compressors)
@@ -169,16 +239,16 @@ static void on_request(struct rpc *rpc, struct span bytes)
 		return;
 	}
 	batch->zstd = takes_zstd(request.compressors);
-	batch->out = buffer_heap(BATCH_OUT_BYTES);
+	batch->bytes = (size_t)total + batch->count * BATCH_HEAD_BYTES;
 	batch->share.fn = on_memory;
-	budget_enter(&rpc->reapi->downloads, &batch->share, 2 * total + BATCH_ROUND * STORE_READ_EXTRA_BYTES);
+	budget_enter(&rpc->reapi->downloads, &batch->share, batch->bytes + batch->count * sizeof(*batch->pieces));
 }
 
 static void fini(struct rpc *rpc)
 {
 	struct batch_read *batch = container_of(rpc, struct batch_read, rpc);
 
-	buffer_fini(&batch->out);
+	batch_drop(batch);
 	free(batch->digests);
 }
 

@@ -1,4 +1,10 @@
-/* ContentAddressableStorage/BatchUpdateBlobs: each blob is taken or refused by itself. */
+/*
+ * ContentAddressableStorage/BatchUpdateBlobs: each blob is taken or refused by itself. A request is taken in lots as it comes, so that
+ * a blob is still in the cache when it is hashed and copied into its slot; one that was compressed as a whole is one lot. While a lot
+ * is under way the call is held.
+ */
+#include "gateway/reapi/batch_update.h"
+
 #include <stdio.h>
 #include <stdlib.h>
 
@@ -6,6 +12,9 @@
 #include "gateway/reapi/rpc.h"
 #include "proto/pb.h"
 #include "proto/zstd_message.h"
+
+#define BELIEVED_BYTES (64u << 10)
+#define LOTS_BESIDE    3                 /* calls that come side by side on a connection, and share the cache */
 
 struct batch_blob {
 	struct digest digest;
@@ -18,13 +27,20 @@ struct batch_blob {
 
 struct batch_update {
 	struct rpc rpc;
-	struct gate_pass pass;           /* of cas->packs: it is in memory, and is being hashed and written */
-	uint64_t bytes;                  /* its message and what is made of it, as charged to reapi.batches_bytes */
+	struct gate_pass pass;           /* of cas->packs: a lot is being hashed and written */
+	uint64_t charged;                /* to reapi.batches_bytes: what is in memory of it, but not what is decompressed in its turn */
+	struct buffer coming;            /* of the request, from the lot that is under way on */
+	size_t whole;                    /* how much of it is known to be whole fields */
+	size_t lot_bytes;                /* 0: none is under way */
+	bool last, entered;
+	uint64_t total;                  /* of the blobs so far */
 	struct batch_blob *blobs;
-	size_t count;
-	struct sha256_job *jobs;
+	size_t count, first;             /* the first of the lot */
+	struct sha256_job *jobs;         /* of the lot */
 	struct store_item *items;
 	struct store_put put;
+	uint64_t idle_since_ns;          /* 0: it is we who are at work */
+	struct list link;                /* reapi.batches */
 };
 
 static void refuse(struct batch_blob *blob, enum grpc_status status, const char *why)
@@ -65,6 +81,15 @@ static void verify(struct batch_blob *blob, const uint8_t *hash)
 	         digest_text(&blob->digest, expected_text));
 }
 
+/* Its memory, but for what the answer says, also when the client stays. */
+static void batch_let_go(struct batch_update *batch)
+{
+	batch->rpc.reapi->batches_bytes -= batch->charged;
+	batch->charged = 0;
+	batch->idle_since_ns = 0;
+	buffer_fini(&batch->coming);
+}
+
 static void answer(struct batch_update *batch)
 {
 	struct buffer out = buffer_heap(2 * REAPI_MESSAGE_BYTES_MAX);
@@ -80,41 +105,119 @@ static void answer(struct batch_update *batch)
 		pb_end(&out, status);
 		pb_end(&out, response);
 	}
+	batch_let_go(batch);
 	rpc_reply(&batch->rpc, &out);
 	buffer_fini(&out);
+}
+
+static void lot_gather(struct batch_update *batch);
+
+static size_t lot_bytes(const struct batch_update *batch)
+{
+	return cas_lot_bytes(batch->rpc.reapi->cas) / LOTS_BESIDE;
+}
+
+/* False: the call was refused. */
+static bool charge(struct batch_update *batch, uint64_t bytes)
+{
+	struct reapi *reapi = batch->rpc.reapi;
+
+	if (bytes > REAPI_BATCHES_BYTES - reapi->batches_bytes) {
+		reapi->crowded_ns = ring_now_ns(reapi->cas->ring);
+		rpc_fail(&batch->rpc, GRPC_RESOURCE_EXHAUSTED, RPC_TEXT_CROWDED);
+		return false;
+	}
+	batch->charged += bytes;
+	reapi->batches_bytes += bytes;
+	return true;
+}
+
+static void uncharge(struct batch_update *batch, uint64_t bytes)
+{
+	batch->charged -= bytes;
+	batch->rpc.reapi->batches_bytes -= bytes;
+}
+
+/* ---- a lot in its turn ---- */
+
+/* Its memory is out of use. */
+static void lot_drop(struct batch_update *batch)
+{
+	size_t rest;
+
+	for (; batch->first < batch->count; batch->first++)
+		buffer_fini(&batch->blobs[batch->first].expanded);
+	uncharge(batch, batch->lot_bytes);
+	if (batch->coming.size) {
+		rest = batch->coming.size - batch->lot_bytes;
+		memmove(batch->coming.data, batch->coming.data + batch->lot_bytes, rest);
+		batch->coming.size = rest;
+		batch->whole -= batch->lot_bytes;
+	}
+	batch->lot_bytes = 0;
+}
+
+/* For what comes next. */
+static void lot_wait(struct batch_update *batch)
+{
+	batch->idle_since_ns = ring_now_ns(batch->rpc.reapi->cas->ring);
+	call_release(&batch->rpc.unary.call);
+}
+
+/* It is in the store or refused, or nobody is there. */
+static void lot_done(struct batch_update *batch)
+{
+	struct gate *packs = &batch->rpc.reapi->cas->packs;
+	bool ended = rpc_has_ended(&batch->rpc);
+
+	lot_drop(batch);
+	rpc_release(&batch->rpc);
+	if (ended)
+		;                                /* it is no more */
+	else if (!batch->last)
+		lot_wait(batch);
+	else if (batch->coming.size)
+		lot_gather(batch);
+	else
+		answer(batch);
+	gate_leave(packs);               /* last of all: its own next lot goes to the end of the line */
 }
 
 static void on_put(struct store_put *put)
 {
 	struct batch_update *batch = container_of(put, struct batch_update, put);
-	struct gate *packs = &batch->rpc.reapi->cas->packs;
 	const char *text;
 	enum grpc_status status;
 
 	if (put->result != STORE_OK) {
 		status = rpc_store_status(put->result, &text);
-		for (size_t i = 0; i < batch->count; i++)
+		for (size_t i = batch->first; i < batch->count; i++)
 			if (batch->blobs[i].status == GRPC_OK)
 				refuse(&batch->blobs[i], status, text);
 	}
-	answer(batch);
-	gate_leave(packs);
+	lot_done(batch);
 }
 
 static void on_turn(struct gate_pass *pass)
 {
 	struct batch_update *batch = container_of(pass, struct batch_update, pass);
 	struct reapi *reapi = batch->rpc.reapi;
-	size_t kept = 0;
+	size_t count = batch->count - batch->first, kept = 0;
 
-	for (size_t i = 0; i < batch->count; i++) {
-		if (batch->blobs[i].zstd)
-			expand(&batch->blobs[i]);
-		batch->jobs[i] = (struct sha256_job){ .data = batch->blobs[i].data.data, .size = batch->blobs[i].data.size };
+	if (rpc_has_ended(&batch->rpc)) {
+		lot_done(batch);
+		return;
 	}
-	sha256_batch(reapi->cas->hasher, batch->jobs, batch->count);
-	for (size_t i = 0; i < batch->count; i++) {
-		struct batch_blob *blob = &batch->blobs[i];
+	for (size_t i = 0; i < count; i++) {
+		struct batch_blob *blob = &batch->blobs[batch->first + i];
+
+		if (blob->zstd)
+			expand(blob);
+		batch->jobs[i] = (struct sha256_job){ .data = blob->data.data, .size = blob->data.size };
+	}
+	sha256_batch(reapi->cas->hasher, batch->jobs, count);
+	for (size_t i = 0; i < count; i++) {
+		struct batch_blob *blob = &batch->blobs[batch->first + i];
 
 		verify(blob, batch->jobs[i].digest);
 		reapi->counters.uploads++;
@@ -127,31 +230,30 @@ static void on_turn(struct gate_pass *pass)
 	store_put(reapi->cas->store, &batch->put);
 }
 
-/* What it will take until its answer, besides what is decompressed when its turn has come. False: the call was refused. */
-static bool charge(struct batch_update *batch, size_t message_bytes, size_t count)
-{
-	struct reapi *reapi = batch->rpc.reapi;
-	uint64_t bytes = message_bytes + count * (sizeof(*batch->blobs) + sizeof(*batch->jobs) + sizeof(*batch->items));
+/* ---- what comes ---- */
 
-	if (bytes > REAPI_BATCHES_BYTES - reapi->batches_bytes) {
-		rpc_fail(&batch->rpc, GRPC_RESOURCE_EXHAUSTED, RPC_TEXT_CROWDED);
-		return false;
-	}
-	batch->bytes = bytes;
-	reapi->batches_bytes += bytes;
-	return true;
-}
-
+/* Room for so many blobs more, and the lot's. False: the call was refused. */
 static bool reserve(struct batch_update *batch, size_t count)
 {
-	batch->blobs = calloc(count, sizeof(*batch->blobs));
-	batch->jobs = calloc(count, sizeof(*batch->jobs));
-	batch->items = calloc(count, sizeof(*batch->items));
-	return batch->blobs && batch->jobs && batch->items;
+	struct batch_blob *blobs;
+
+	if (!charge(batch, count * (sizeof(*batch->blobs) + sizeof(*batch->jobs) + sizeof(*batch->items))))
+		return false;
+	free(batch->jobs);
+	free(batch->items);
+	batch->jobs = calloc(count + 1, sizeof(*batch->jobs));
+	batch->items = calloc(count + 1, sizeof(*batch->items));
+	blobs = realloc(batch->blobs, (batch->count + count + 1) * sizeof(*blobs));
+	if (blobs)
+		batch->blobs = blobs;
+	if (blobs && batch->jobs && batch->items)
+		return true;
+	rpc_fail_memory(&batch->rpc);
+	return false;
 }
 
 /* False: the call was refused. */
-static bool take_blob(struct batch_update *batch, struct span element, uint64_t *bytes)
+static bool take_blob(struct batch_update *batch, struct span element)
 {
 	struct batch_blob *blob = &batch->blobs[batch->count];
 	struct reapi_batch_update_blob wire;
@@ -164,50 +266,123 @@ static bool take_blob(struct batch_update *batch, struct span element, uint64_t 
 	batch->count++;
 	if (wire.compressor != REAPI_IDENTITY && !blob->zstd)
 		refuse(blob, GRPC_INVALID_ARGUMENT, "a compressor other than identity and zstd is not served here");
-	*bytes += blob->zstd && wire.digest.size > wire.data.size ? wire.digest.size : wire.data.size;
-	if (wire.digest.size <= REAPI_BATCH_BYTES && *bytes <= REAPI_BATCH_BYTES)
+	batch->total += blob->zstd && wire.digest.size > wire.data.size ? wire.digest.size : wire.data.size;
+	if (wire.digest.size <= REAPI_BATCH_BYTES && batch->total <= REAPI_BATCH_BYTES)
 		return true;
 	rpc_fail(&batch->rpc, GRPC_INVALID_ARGUMENT, "more than 4194304 bytes of blobs in a batch: use ByteStream");
 	return false;
 }
 
-static void on_request(struct rpc *rpc, struct span bytes)
+/* False: the call was refused: also when a blob would already be somebody else's. */
+static bool lot_enter(struct batch_update *batch, const struct reapi_batch_update_request *request)
 {
-	struct batch_update *batch = container_of(rpc, struct batch_update, rpc);
+	if (batch->entered && request->instance_name.size) {
+		rpc_fail(&batch->rpc, GRPC_INVALID_ARGUMENT, "the instance name comes behind blobs");
+		return false;
+	}
+	if (batch->entered)
+		return rpc_takes_function(&batch->rpc, request->digest_function);
+	batch->entered = rpc_enter(&batch->rpc, request->instance_name, request->digest_function);
+	return batch->entered;
+}
+
+/* Whole fields of the request are a request. */
+static void lot_take(struct batch_update *batch, struct span lot)
+{
 	struct reapi_batch_update_request request;
 	struct message_cursor cursor = { 0 };
 	struct span element;
-	uint64_t total = 0;
 
-	if (!message_decode(&reapi_batch_update_request_type, bytes, &request)) {
-		rpc_fail_malformed(rpc);
+	if (!message_decode(&reapi_batch_update_request_type, lot, &request)) {
+		rpc_fail_malformed(&batch->rpc);
 		return;
 	}
-	if (!rpc_enter(rpc, request.instance_name, request.digest_function))
+	if (!lot_enter(batch, &request))
 		return;
-	if (request.requests.count > STORE_BATCH_MAX) {
-		rpc_fail(rpc, GRPC_INVALID_ARGUMENT, "more than 16384 blobs in a batch");
-		return;
-	}
-	if (!charge(batch, bytes.size, request.requests.count + 1))
-		return;
-	if (!reserve(batch, request.requests.count + 1)) {
-		rpc_fail_memory(rpc);
+	if (request.requests.count > STORE_BATCH_MAX - batch->count) {
+		rpc_fail(&batch->rpc, GRPC_INVALID_ARGUMENT, "more than 16384 blobs in a batch");
 		return;
 	}
+	if (!reserve(batch, request.requests.count))
+		return;
 	while (message_list_next(&request.requests, &cursor, &element))
-		if (!take_blob(batch, element, &total))
+		if (!take_blob(batch, element))
 			return;
+	batch->lot_bytes = lot.size;
+	batch->idle_since_ns = 0;
+	call_hold(&batch->rpc.unary.call);
+	rpc_hold(&batch->rpc);
 	batch->pass.fn = on_turn;
-	gate_enter(&rpc->reapi->cas->packs, &batch->pass);
+	gate_enter(&batch->rpc.reapi->cas->packs, &batch->pass);
+}
+
+/* As much as is a lot, or all that is left. */
+static void lot_gather(struct batch_update *batch)
+{
+	struct span coming = buffer_span(&batch->coming);
+	size_t enough = lot_bytes(batch), size;
+
+	if (batch->whole < enough && batch->whole < coming.size)
+		batch->whole += pb_whole(span_make(coming.data + batch->whole, coming.size - batch->whole), enough - batch->whole);
+	size = batch->whole;
+	/* What is left over at the end is no field: who decodes it says so. */
+	if (batch->whole < enough && batch->last)
+		size = batch->whole = coming.size;
+	if (size >= enough || batch->last)
+		lot_take(batch, span_make(coming.data, size));
+}
+
+/* Who has sent a good piece is believed to send the rest: a lot does not move as it grows. */
+static void lot_reserve(struct batch_update *batch, size_t part, size_t left)
+{
+	size_t most = lot_bytes(batch) + GRPC_PART_BYTES_MAX, have = batch->coming.size + part;
+	size_t wanted = have + left < most ? have + left : most;
+
+	if (have >= BELIEVED_BYTES && wanted > have && wanted > batch->coming.capacity)
+		buffer_reserve(&batch->coming, wanted - batch->coming.size);
+}
+
+static void on_part(struct rpc *rpc, struct span part, size_t left)
+{
+	struct batch_update *batch = container_of(rpc, struct batch_update, rpc);
+
+	if (!batch->coming.size_max) {
+		batch->coming = buffer_heap(REAPI_MESSAGE_BYTES_MAX);
+		list_append(&rpc->reapi->batches, &batch->link);
+		reapi_watch(rpc->reapi);
+	}
+	batch->idle_since_ns = left ? ring_now_ns(rpc->reapi->cas->ring) : 0;
+	if (!charge(batch, part.size)) {
+		batch_let_go(batch);
+		return;
+	}
+	lot_reserve(batch, part.size, left);
+	buffer_put(&batch->coming, part.data, part.size);
+	batch->last = left == 0;
+	if (batch->coming.failed)
+		rpc_fail_memory(rpc);
+	else
+		lot_gather(batch);
+	if (rpc_is_answered(rpc))
+		batch_let_go(batch);
+}
+
+static void on_request(struct rpc *rpc, struct span bytes)
+{
+	struct batch_update *batch = container_of(rpc, struct batch_update, rpc);
+
+	batch->last = true;
+	if (charge(batch, bytes.size))
+		lot_take(batch, bytes);
 }
 
 static void fini(struct rpc *rpc)
 {
 	struct batch_update *batch = container_of(rpc, struct batch_update, rpc);
 
-	rpc->reapi->batches_bytes -= batch->bytes;
-	for (size_t i = 0; i < batch->count; i++)
+	list_remove(&batch->link);
+	batch_let_go(batch);
+	for (size_t i = batch->first; i < batch->count; i++)
 		buffer_fini(&batch->blobs[i].expanded);
 	free(batch->blobs);
 	free(batch->jobs);
@@ -216,8 +391,24 @@ static void fini(struct rpc *rpc)
 
 static const struct rpc_type type = {
 	.size = sizeof(struct batch_update), .rights = SCOPE_WRITE, .request_bytes_max = REAPI_MESSAGE_BYTES_MAX,
-	.on_request = on_request, .fini = fini,
+	.on_request = on_request, .on_part = on_part, .fini = fini,
 };
+
+void batches_sweep(struct reapi *reapi, uint64_t now)
+{
+	bool crowded = reapi->crowded_ns && now - reapi->crowded_ns < REAPI_CROWDED_NS;
+	uint64_t idle_max = crowded ? REAPI_CROWDED_NS : REAPI_WRITE_IDLE_NS;
+
+	list_for_each_safe(link, after, &reapi->batches) {
+		struct batch_update *batch = container_of(link, struct batch_update, link);
+
+		if (!batch->idle_since_ns || now - batch->idle_since_ns < idle_max)
+			continue;
+		reapi->counters.uploads_expired++;
+		batch_let_go(batch);
+		rpc_fail(&batch->rpc, GRPC_DEADLINE_EXCEEDED, "nothing came for too long: send the batch again");
+	}
+}
 
 int reapi_batch_update(struct reapi *reapi, const struct server_request *request, char *why, size_t why_size)
 {

@@ -8,6 +8,8 @@
 #include <errno.h>
 #include <stdlib.h>
 
+#include "gateway/base/check.h"
+
 enum delivery_state {
 	DELIVERY_FINDING,                /* the pair */
 	DELIVERY_MEMORY,
@@ -29,11 +31,13 @@ struct delivery {
 	struct pair pair;
 	struct playbacks *playbacks;
 	struct playback playback;
+	struct ahead *lent;
 };
 
 static void delivery_free(struct delivery *delivery)
 {
 	budget_leave(&delivery->reapi->downloads, &delivery->share);
+	playback_drop_chunk(delivery->lent);
 	playback_stop(&delivery->playback);
 	playbacks_destroy(delivery->playbacks);
 	free(delivery->read.buffer);
@@ -68,6 +72,27 @@ void delivery_taken(struct delivery *delivery, size_t size)
 	delivery->offset += size;
 	if (delivery->playbacks)
 		playback_taken(&delivery->playback, size);
+}
+
+struct span delivery_lend(struct delivery *delivery)
+{
+	struct span data = { 0 };
+
+	CHECK(!delivery->lent);
+	if (delivery->playbacks) {
+		delivery->lent = playback_take_chunk(&delivery->playback, &data);
+		delivery->offset += data.size;
+		return data;
+	}
+	data = delivery_data(delivery);
+	delivery_taken(delivery, data.size);
+	return data;
+}
+
+void delivery_return(struct delivery *delivery)
+{
+	playback_drop_chunk(delivery->lent);
+	delivery->lent = NULL;
 }
 
 /* ---- where the bytes come from ---- */

@@ -31,5 +31,11 @@ bool delivery_start(struct delivery **out, struct reapi *reapi, const struct sco
 /* The next bytes, borrowed until they are taken; empty: none now, or its end. */
 struct span delivery_data(struct delivery *delivery);
 void delivery_taken(struct delivery *delivery, size_t size);
-/* No event comes any more. Memory is released when what is in flight has landed. NULL is accepted. */
+/*
+ * The same bytes for who lends them on: they count as taken, and stay as they are until delivery_return(). One lot at a time. What is
+ * before them, STORE_READ_EXTRA_BYTES at least, may be written over.
+ */
+struct span delivery_lend(struct delivery *delivery);
+void delivery_return(struct delivery *delivery);
+/* No event comes any more, and what was lent is back. Memory is released when what is in flight has landed. NULL is accepted. */
 void delivery_destroy(struct delivery *delivery);

@@ -2,9 +2,9 @@
  * ByteStream/Read.
  *
  *	WAITING -> FETCHING -> SENDING -> ANSWERED
+ *
+ * What is not compressed is lent to the call where it was read, with the beginning of each message in the bytes before it.
  */
-#include "gateway/reapi/read.h"
-
 #include <errno.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -15,11 +15,14 @@
 #include "gateway/reapi/delivery.h"
 #include "gateway/reapi/methods.h"
 #include "gateway/reapi/rpc.h"
+#include "gateway/reapi/sending.h"
 #include "proto/pb.h"
 #include "proto/reapi_resource.h"
 
 #define READ_REQUEST_BYTES_MAX 4096
-#define READ_MESSAGE_BYTES     (256u << 10)      /* of data in a response */
+#define READ_MESSAGE_BYTES     (512u << 10)      /* of data in a response */
+#define READ_PACKED_BYTES      (256u << 10)      /* the same of compressed data */
+#define READ_HEAD_BYTES        8                 /* of a response besides the data */
 #define READ_LEVEL             1
 
 enum read_state {
@@ -40,19 +43,19 @@ struct read {
 	bool zstd;
 	uint64_t offset, end;            /* of the blob; `end`: where the limit is */
 	struct delivery *delivery;
+	struct sending sending;
+	struct span lent, piece;         /* of the delivery's, what was not sent yet; what is with the call */
 	ZSTD_CCtx *packer;
-	uint8_t *packed;                 /* READ_MESSAGE_BYTES */
+	uint8_t *packed;                 /* READ_PACKED_BYTES */
 	size_t packed_size;
 	bool packed_all;                 /* the frame has ended */
-	uint64_t sent_ns;                /* when something was last sent */
-	struct list link;                /* reapi.reads */
 };
 
 static void read_free(struct read *read)
 {
 	struct reapi *reapi = read->reapi;
 
-	list_remove(&read->link);
+	sending_end(&read->sending);
 	delivery_destroy(read->delivery);
 	ZSTD_freeCCtx(read->packer);
 	free(read->packed);
@@ -92,8 +95,6 @@ static struct span read_plain(struct read *read)
 
 	if (plain.size > left)
 		plain.size = left;
-	if (plain.size > READ_MESSAGE_BYTES)
-		plain.size = READ_MESSAGE_BYTES;
 	return plain;
 }
 
@@ -103,21 +104,17 @@ static void read_taken(struct read *read, size_t size)
 	delivery_taken(read->delivery, size);
 }
 
-static void read_send(struct read *read, struct span data)
+/* What comes before the data in a ReadResponse. */
+static struct span read_head(uint8_t head[static READ_HEAD_BYTES], size_t size)
 {
-	uint8_t storage[16];
-	struct buffer head = buffer_over(storage, sizeof(storage));
-	struct span parts[2];
-	uint8_t *at = storage;
+	head[0] = 10 << 3 | PB_BYTES;
+	return span_make(head, (size_t)(pb_varint_write(head + 1, size) - head));
+}
 
-	*at++ = 10 << 3 | PB_BYTES;              /* ReadResponse.data */
-	at = pb_varint_write(at, data.size);
-	head.size = (size_t)(at - storage);
-	parts[0] = buffer_span(&head);
-	parts[1] = data;
-	call_send_parts(&read->call, parts, 2);
-	read->reapi->counters.bytes_sent += data.size;
-	read->sent_ns = ring_now_ns(read->reapi->cas->ring);
+static void read_sent(struct read *read, size_t size)
+{
+	read->reapi->counters.bytes_sent += size;
+	sending_moved(&read->sending, read->reapi);
 }
 
 /* False: nothing more can be packed now. */
@@ -126,7 +123,7 @@ static bool read_pack(struct read *read)
 	struct span plain = read->offset < read->end ? read_plain(read) : (struct span){ 0 };
 	bool last = read->offset + plain.size == read->end;
 	ZSTD_inBuffer in = { .src = plain.data, .size = plain.size };
-	ZSTD_outBuffer out = { .dst = read->packed, .size = READ_MESSAGE_BYTES, .pos = read->packed_size };
+	ZSTD_outBuffer out = { .dst = read->packed, .size = READ_PACKED_BYTES, .pos = read->packed_size };
 	size_t left;
 
 	if (plain.size == 0 && !last)
@@ -146,22 +143,59 @@ static bool read_pack(struct read *read)
 /* False: wait. */
 static bool read_send_packed(struct read *read)
 {
-	if (!read->packed_all && read->packed_size < READ_MESSAGE_BYTES)
+	if (!read->packed_all && read->packed_size < READ_PACKED_BYTES)
 		return read_pack(read);
-	if (read->packed_size)
-		read_send(read, span_make(read->packed, read->packed_size));
+	if (read->packed_size) {
+		uint8_t head[READ_HEAD_BYTES];
+		const struct span parts[2] = { read_head(head, read->packed_size), span_make(read->packed, read->packed_size) };
+
+		call_send_parts(&read->call, parts, 2);
+		read_sent(read, read->packed_size);
+	}
 	read->packed_size = 0;
 	return true;
 }
 
+static void read_on_returned(struct loan *loan)
+{
+	struct read *read = container_of(loan, struct read, sending.loan);
+
+	if (read->lent.size == 0)
+		delivery_return(read->delivery);
+}
+
+/* The next lot. False: there is none now. */
+static bool read_borrow(struct read *read)
+{
+	uint64_t left = read->end - read->offset;
+
+	if (read->lent.size)
+		return true;
+	read->lent = delivery_lend(read->delivery);
+	if (read->lent.size > left)
+		read->lent.size = left;
+	return read->lent.size;
+}
+
+/* False: wait. The bytes before the data are the record's header, or were sent. */
 static bool read_send_plain(struct read *read)
 {
-	struct span plain = read_plain(read);
+	uint8_t storage[READ_HEAD_BYTES], *at;
+	struct span head;
+	size_t size;
 
-	if (plain.size == 0)
+	if (!read_borrow(read))
 		return false;
-	read_send(read, plain);
-	read_taken(read, plain.size);
+	size = read->lent.size < READ_MESSAGE_BYTES ? read->lent.size : READ_MESSAGE_BYTES;
+	head = read_head(storage, size);
+	at = (uint8_t *)(uintptr_t)read->lent.data - head.size;
+	memcpy(at, head.data, head.size);
+	read->piece = span_make(at, head.size + size);
+	read->sending.loan = (struct loan){ .pieces = &read->piece, .count = 1, .returned = read_on_returned };
+	read->lent = span_make(read->lent.data + size, read->lent.size - size);
+	read->offset += size;
+	call_lend(&read->call, &read->sending.loan);
+	read_sent(read, size);
 	return true;
 }
 
@@ -190,7 +224,7 @@ static void read_begin_sending(struct read *read)
 {
 	if (read->zstd) {
 		read->packer = ZSTD_createCCtx();
-		read->packed = malloc(READ_MESSAGE_BYTES);
+		read->packed = malloc(READ_PACKED_BYTES);
 		if (!read->packer || !read->packed) {
 			read_fail(read, GRPC_RESOURCE_EXHAUSTED, RPC_TEXT_MEMORY);
 			return;
@@ -198,9 +232,7 @@ static void read_begin_sending(struct read *read)
 		ZSTD_CCtx_setParameter(read->packer, ZSTD_c_compressionLevel, READ_LEVEL);
 	}
 	read->reapi->counters.downloads++;
-	read->sent_ns = ring_now_ns(read->reapi->cas->ring);
-	list_append(&read->reapi->reads, &read->link);
-	reapi_watch(read->reapi);
+	sending_begin(&read->sending, read->reapi, &read->call);
 	read->state = READ_SENDING;
 	read_step(read);
 }
@@ -334,14 +366,4 @@ int bytestream_read(struct reapi *reapi, const struct server_request *request, c
 	reapi->open++;
 	call_accept(&read->call, request->stream, request->head, READ_REQUEST_BYTES_MAX, &read_events, read);
 	return 0;
-}
-
-void reads_sweep(struct reapi *reapi, uint64_t now)
-{
-	list_for_each_safe(link, after, &reapi->reads) {
-		struct read *read = container_of(link, struct read, link);
-
-		if (now - read->sent_ns >= REAPI_READ_IDLE_NS)
-			call_cancel(&read->call);
-	}
 }

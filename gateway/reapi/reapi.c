@@ -4,8 +4,9 @@
 #include <stdio.h>
 
 #include "gateway/base/check.h"
+#include "gateway/reapi/batch_update.h"
 #include "gateway/reapi/methods.h"
-#include "gateway/reapi/read.h"
+#include "gateway/reapi/sending.h"
 #include "gateway/reapi/web.h"
 #include "gateway/reapi/write.h"
 #include "proto/reapi_cas.h"
@@ -56,7 +57,8 @@ void reapi_init(struct reapi *reapi)
 	gate_init(&reapi->keys, REAPI_KEYS_MAX);
 	reapi->key_wait_ns = REAPI_KEY_WAIT_NS;
 	list_init(&reapi->writes);
-	list_init(&reapi->reads);
+	list_init(&reapi->batches);
+	list_init(&reapi->sendings);
 	list_init(&reapi->web);
 	list_init(&reapi->orphans);
 }
@@ -67,7 +69,8 @@ static void sweep_on_timer(struct op *op, int32_t res)
 	uint64_t now = ring_now_ns(reapi->cas->ring);
 
 	writes_sweep(reapi, now);
-	reads_sweep(reapi, now);
+	batches_sweep(reapi, now);
+	sendings_sweep(reapi, now);
 	web_sweep(reapi, now);
 	reapi_watch(reapi);
 }
@@ -75,7 +78,7 @@ static void sweep_on_timer(struct op *op, int32_t res)
 void reapi_watch(struct reapi *reapi)
 {
 	if (op_in_flight(&reapi->sweep) || reapi->closing ||
-	    (list_empty(&reapi->writes) && list_empty(&reapi->reads) && list_empty(&reapi->web) &&
+	    (list_empty(&reapi->writes) && list_empty(&reapi->batches) && list_empty(&reapi->sendings) && list_empty(&reapi->web) &&
 	      list_empty(&reapi->orphans)))
 		return;
 	reapi->sweep.fn = sweep_on_timer;

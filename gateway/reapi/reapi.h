@@ -41,7 +41,8 @@ struct reapi {
 	struct budget uploads, downloads, expanders;
 	uint64_t waiting_bytes, batches_bytes;
 	struct list writes;              /* ByteStream writes, in the order in which they began */
-	struct list reads;               /* that are being sent */
+	struct list batches;             /* BatchUpdateBlobs that come */
+	struct list sendings;            /* what is being sent (sending.h) */
 	struct list web;                 /* requests of HTTP clients (web.h) */
 	struct list orphans;             /* uploads without a call, the one that was left longest ago first */
 	size_t orphans_count;

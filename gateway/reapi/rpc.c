@@ -14,6 +14,13 @@ static void rpc_on_request(struct unary *unary, struct span request)
 	rpc->type->on_request(rpc, request);
 }
 
+static void rpc_on_part(struct unary *unary, struct span part, size_t left)
+{
+	struct rpc *rpc = container_of(unary, struct rpc, unary);
+
+	rpc->type->on_part(rpc, part, left);
+}
+
 static void rpc_free(struct rpc *rpc)
 {
 	rpc->reapi->open--;
@@ -44,6 +51,16 @@ void rpc_release(struct rpc *rpc)
 		rpc_free(rpc);
 }
 
+bool rpc_has_ended(const struct rpc *rpc)
+{
+	return rpc->ended;
+}
+
+bool rpc_is_answered(const struct rpc *rpc)
+{
+	return rpc->unary.answered;
+}
+
 bool rpc_has_left(const struct rpc *rpc)
 {
 	return rpc->unary.closed;
@@ -68,10 +85,19 @@ int rpc_start(struct reapi *reapi, const struct rpc_type *type, const struct ser
 	rpc->type = type;
 	rpc->reapi = reapi;
 	rpc->unary.on_request = rpc_on_request;
+	rpc->unary.on_part = type->on_part ? rpc_on_part : NULL;
 	rpc->unary.on_done = rpc_on_done;
 	reapi->open++;
 	unary_accept(&rpc->unary, request, type->request_bytes_max);
 	return 0;
+}
+
+bool rpc_takes_function(struct rpc *rpc, uint32_t digest_function)
+{
+	if (digest_function == REAPI_DIGEST_UNKNOWN || digest_function == REAPI_SHA256)
+		return true;
+	rpc_fail(rpc, GRPC_INVALID_ARGUMENT, "a digest function other than SHA-256 is not served here");
+	return false;
 }
 
 bool rpc_enter(struct rpc *rpc, struct span instance, uint32_t digest_function)
@@ -79,10 +105,8 @@ bool rpc_enter(struct rpc *rpc, struct span instance, uint32_t digest_function)
 	char why[256];
 	enum grpc_status status;
 
-	if (digest_function != REAPI_DIGEST_UNKNOWN && digest_function != REAPI_SHA256) {
-		rpc_fail(rpc, GRPC_INVALID_ARGUMENT, "a digest function other than SHA-256 is not served here");
+	if (!rpc_takes_function(rpc, digest_function))
 		return false;
-	}
 	status = access_enter(&rpc->reapi->cas->access, &rpc->caller, instance, &rpc->scope, why, sizeof(why));
 	if (status != GRPC_OK)
 		rpc_fail(rpc, status, why);
@@ -95,6 +119,11 @@ void rpc_reply(struct rpc *rpc, const struct buffer *response)
 		rpc_fail_memory(rpc);
 	else
 		unary_reply(&rpc->unary, buffer_span(response));
+}
+
+void rpc_reply_lending(struct rpc *rpc, struct loan *loan)
+{
+	unary_reply_lending(&rpc->unary, loan);
 }
 
 void rpc_fail(struct rpc *rpc, enum grpc_status status, const char *text)

@@ -24,21 +24,29 @@ struct rpc_type {
 	bool anybody;                    /* no credential is asked for: rpc_enter() is not to be called */
 	size_t request_bytes_max;
 	void (*on_request)(struct rpc *rpc, struct span request);
+	void (*on_part)(struct rpc *rpc, struct span part, size_t left); /* NULL, or see unary.h */
 	void (*fini)(struct rpc *rpc);   /* frees what the method has; NULL: nothing. No answer is outstanding */
 };
 
 /* As server_method.start. */
 int rpc_start(struct reapi *reapi, const struct rpc_type *type, const struct server_request *request, char *why,
               size_t why_size);
-/* Around a loop in which it may be answered, and so end: it is freed at the release then, not before. */
+/* Around what needs it, in which it may be answered, or leave before it has asked, and so end: it is freed at the release then. */
 void rpc_hold(struct rpc *rpc);
 void rpc_release(struct rpc *rpc);
+/* Between the two: it has ended. */
+bool rpc_has_ended(const struct rpc *rpc);
+/* It was answered or refused, and has not ended yet. */
+bool rpc_is_answered(const struct rpc *rpc);
 /* Nobody is there to hear the answer, which is to be given all the same: what it takes may be spared. */
 bool rpc_has_left(const struct rpc *rpc);
+/* False: the call was refused, since it is not SHA-256 that the request's digests are of. */
+bool rpc_takes_function(struct rpc *rpc, uint32_t digest_function);
 /* Whose blobs they are. False: the call was refused: an instance name that does not do, or not SHA-256. */
 bool rpc_enter(struct rpc *rpc, struct span instance, uint32_t digest_function);
 
 void rpc_reply(struct rpc *rpc, const struct buffer *response);  /* one that has failed: out of memory */
+void rpc_reply_lending(struct rpc *rpc, struct loan *loan);       /* as unary_reply_lending() */
 void rpc_fail(struct rpc *rpc, enum grpc_status status, const char *text);
 void rpc_fail_malformed(struct rpc *rpc);
 void rpc_fail_memory(struct rpc *rpc);

@@ -152,7 +152,6 @@ size_t upload_write(struct upload *upload, struct span data)
 	}
 	upload->refused = size < data.size;
 	if (is_cut(upload)) {
-		sha256_stream_update(&upload->whole, data.data, size);
 		upload_cut(upload);
 		upload_step(upload);
 	}
@@ -212,26 +211,30 @@ static void upload_add_blob(struct upload *upload, size_t *count, const struct b
 	upload->items[(*count)++] = (struct store_item){ .digest = *digest, .data = buffer_span(blob) };
 }
 
+/* The blob's own digest goes on over the same bytes, in a lane beside them. */
 static void upload_put_chunks(struct upload *upload)
 {
-	struct sha256_job jobs[UPLOAD_CHUNKS_MAX];
+	struct sha256_job jobs[1 + UPLOAD_CHUNKS_MAX] = {
+		{ .data = upload->data, .size = upload->cut_bytes, .stream = &upload->whole },
+	};
+	struct sha256_job *job = jobs + 1;
 	const uint8_t *at = upload->data;
 	size_t count = 0;
 
 	upload->putting = upload->cut;
 	upload->putting_bytes = upload->cut_bytes;
 	for (size_t i = 0; i < upload->putting; i++) {
-		jobs[i] = (struct sha256_job){ .data = at, .size = upload->lengths[i] };
+		job[i] = (struct sha256_job){ .data = at, .size = upload->lengths[i] };
 		at += upload->lengths[i];
 	}
-	sha256_batch(upload->reapi->cas->hasher, jobs, upload->putting);
-	for (size_t i = 0; i < upload->putting; i++) {
-		struct store_item item = { .digest.size = jobs[i].size, .data = span_make(jobs[i].data, jobs[i].size) };
+	sha256_batch(upload->reapi->cas->hasher, jobs, 1 + upload->putting);
+	for (size_t i = 0; i < upload->putting; i++, job++) {
+		struct store_item item = { .digest.size = job->size, .data = span_make(job->data, job->size) };
 		struct digest part_digest;
 		struct buffer part;
 		int r;
 
-		memcpy(item.digest.hash, jobs[i].digest, sizeof(item.digest.hash));
+		memcpy(item.digest.hash, job->digest, sizeof(item.digest.hash));
 		upload->items[count++] = item;
 		r = recipe_maker_add(&upload->maker, &item.digest, &part, &part_digest);
 		if (r == RECIPE_MAKER_PART)
@@ -286,6 +289,7 @@ static void upload_put_recipe(struct upload *upload)
 /* Everything has come: is it what was said? */
 static void upload_verify(struct upload *upload)
 {
+	upload->stage = UPLOAD_VERIFIED;
 	upload->actual.size = upload->bytes;
 	if (is_cut(upload))
 		sha256_stream_final(&upload->whole, upload->actual.hash);
@@ -305,9 +309,11 @@ static void upload_put_small(struct upload *upload)
 /* All chunks are put; what is next? */
 static void upload_conclude(struct upload *upload)
 {
-	if (!is_cut(upload))
+	if (upload->stage == UPLOAD_COMING)
+		upload_verify(upload);
+	else if (!is_cut(upload))
 		upload_put_small(upload);
-	else if (upload->stage == UPLOAD_COMING)
+	else if (upload->stage == UPLOAD_VERIFIED)
 		upload_put_recipe(upload);
 	else
 		upload_keep_pair(upload);
@@ -361,7 +367,5 @@ void upload_finish(struct upload *upload)
 			upload->fed = 0;
 		}
 	}
-	if (upload->result == STORE_OK)
-		upload_verify(upload);
 	upload_step(upload);
 }

@@ -25,6 +25,7 @@ enum { UPLOAD_WRONG = 64, UPLOAD_TOO_LONG = 65, UPLOAD_CROWDED = 66 };   /* the 
 
 enum upload_stage {
 	UPLOAD_COMING,
+	UPLOAD_VERIFIED,                 /* all chunks are put, and its digest is the one that was said */
 	UPLOAD_LISTED,                   /* its recipe is put */
 	UPLOAD_KEPT,                     /* the pair, or the whole blob */
 };

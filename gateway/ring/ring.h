@@ -66,7 +66,8 @@ struct ring_config {
 	uint32_t sockets_max;            /* direct descriptor table; 0: 1,024. Above the owner's limit of connections:
 	                                    the one that finds it full is lost, those after get real descriptors */
 	bool gather;                     /* io_uring: bytes that come in small pieces, many at a time, may wait up to
-	                                    RING_GATHER_NS for those behind them, so that a turn has more to do */
+	                                    RING_GATHER_NS for those behind them, so that a turn has more to do;
+	                                    where that was in vain, it is not tried again for a while */
 };
 
 #define RING_GATHER_NS UINT64_C(200000)

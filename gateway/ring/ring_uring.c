@@ -18,6 +18,7 @@ enum {
 	GATHER_BYTES_MIN = 4 << 10,      /* a turn that received less had words, which must not wait */
 	GATHER_BYTES_MAX = 128 << 10,    /* one that received more had enough to do as it was */
 	GATHER_COMPLETIONS = 16,         /* that end the wait early */
+	GATHER_REST_TURNS = 16,          /* after a wait in vain: peers wait for us, not we for them */
 };
 
 /* Waiting and reaping. */
@@ -43,8 +44,15 @@ static void enter(struct uring *uring, unsigned completions, uint64_t timeout_ns
  * Peers that send many small pieces wake us for each, and are woken by each of our answers. When the last turn was like that, the
  * next one begins a little later, with what has come by then.
  */
-static bool should_gather(const struct uring *uring, uint64_t timeout_ns)
+static bool should_gather(struct uring *uring, uint64_t timeout_ns)
 {
+	if (uring->gathered && !uring->received)
+		uring->gather_rest = GATHER_REST_TURNS;
+	uring->gathered = false;
+	if (uring->gather_rest) {
+		uring->gather_rest--;
+		return false;
+	}
 	return uring->gather && timeout_ns > RING_GATHER_NS && uring->received >= GATHER_BYTES_MIN &&
 	       uring->received <= GATHER_BYTES_MAX;
 }
@@ -54,6 +62,7 @@ static void wait_for_completions(struct uring *uring, uint64_t timeout_ns)
 	if (io_uring_cq_ready(&uring->kernel) || !list_empty(&uring->overflow))
 		timeout_ns = 0;
 	if (should_gather(uring, timeout_ns)) {
+		uring->gathered = true;
 		uring->ring.counters.gathered++;
 		enter(uring, GATHER_COMPLETIONS, RING_GATHER_NS);
 		if (io_uring_cq_ready(&uring->kernel))

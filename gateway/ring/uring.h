@@ -33,7 +33,8 @@ struct uring {
 	uint32_t reaped_count, reaped_max;
 	struct uring_buffers buffers;
 	uint64_t received;               /* bytes, in the last turn */
-	bool gather;
+	bool gather, gathered;           /* may a turn wait for more; did the last one */
+	uint32_t gather_rest;            /* turns until one may again */
 	bool bundle;
 	bool slots_registered;
 	uint32_t direct_slots;           /* 0: no direct descriptors */

@@ -17,7 +17,7 @@
 
 #define STORE_BLOB_BYTES_MAX   (4u << 20)        /* the longest blob kept as one record */
 #define STORE_BATCH_MAX        16384             /* digests a lookup, items a put */
-#define STORE_READ_EXTRA_BYTES 4096              /* a read's buffer: digest.size plus this */
+#define STORE_READ_EXTRA_BYTES 96                /* a read's buffer: digest.size plus this, which is free again before the blob */
 #define STORE_SEGMENTS_MAX     4096
 
 struct store;
@@ -114,7 +114,7 @@ struct store_read {
 	uint8_t *buffer;                 /* digest.size + STORE_READ_EXTRA_BYTES */
 	void (*fn)(struct store_read *read);
 	int result;                      /* STORE_OK, STORE_MISSING, STORE_CORRUPT or -errno */
-	struct span blob;                /* out: inside `buffer`, checked */
+	struct span blob;                /* out: inside `buffer`, checked, at its end; what is before it is the owner's again */
 	struct op op;                    /* the rest is the store's */
 	uint32_t segment;
 	struct list link;

@@ -1,4 +1,4 @@
-"""Debian's Bazel with --remote_executor: what it builds, again from the cache, what an action costs, and Ctrl-C."""
+"""Debian's Bazel with --remote_executor: what it builds, again from the cache, what an action costs, Ctrl-C, and a killed gateway."""
 import os
 import shutil
 import signal
@@ -6,10 +6,12 @@ import statistics
 import subprocess
 import time
 
-from harness import check, die_with_parent
+from harness import check, die_with_parent, poll
 
 ACTIONS = 500
 SLEEP = f"sleep {1000000 + os.getpid()}"         # nobody else's on this machine
+BEGIN_SECONDS = 180                              # Bazel unpacks itself first, on a disk that may be busy
+PAUSE = f"sleep 6.{1000000 + os.getpid()}"       # nor this one
 BUILD = """
 compile = "gcc -I. -c -o $@ $(location %s)"
 [genrule(name = "compile_" + name, srcs = [source, "hello.h"], outs = [name + ".o"], cmd = compile % source)
@@ -20,6 +22,7 @@ genrule(name = "long", outs = ["long.bin"], cmd = "dd if=/dev/zero bs=1000 count
 genrule(name = "longer", srcs = ["long.bin"], outs = ["longer.bin"], cmd = "cat $(SRCS) $(SRCS) > $@")
 genrule(name = "fails", outs = ["fails.txt"], cmd = "echo so it is >&2; exit 3")
 genrule(name = "slow", outs = ["slow.txt"], cmd = "SLEEP; touch $@")
+genrule(name = "pauses", srcs = ["says.txt"], outs = ["pauses.txt"], cmd = "PAUSE; cat $(SRCS) $(SRCS) > $@")
 [genrule(name = "small_%d" % i, srcs = ["main.c"], outs = ["small_%d.txt" % i], cmd = "echo %d > $@" % i)
  for i in range(COUNT)]
 """
@@ -36,7 +39,8 @@ class Bazel:
         env.need(shutil.which("bazel"), "Bazel (bazel-bootstrap)")
         self.env, self.gateway, self.tree, self.out = env, gateway, env.path("workspace"), env.path("bazel")
         os.makedirs(self.tree)
-        for name, text in (*SOURCES.items(), ("BUILD", BUILD.replace("COUNT", str(ACTIONS)).replace("SLEEP", SLEEP))):
+        for name, text in (*SOURCES.items(), ("BUILD", BUILD.replace("COUNT", str(ACTIONS)).replace("SLEEP", SLEEP)
+                                                .replace("PAUSE", PAUSE))):
             with open(f"{self.tree}/{name}", "w", encoding="ascii") as file:
                 file.write(text)
 
@@ -96,26 +100,60 @@ def test_small_actions_cost_little(env):
     gateway.stop()
 
 
-def sleepers():
-    """Processes of the slow action, in whichever container."""
-    found = subprocess.run(["pgrep", "-f", f"^{SLEEP}$"], stdout=subprocess.PIPE, check=False).stdout.split()
+def sleepers(command):
+    """Processes of such an action, in whichever container."""
+    found = subprocess.run(["pgrep", "-f", f"^{command}$"], stdout=subprocess.PIPE, check=False).stdout.split()
     return [int(pid) for pid in found]
 
 
-def wait_for_sleepers(wanted, seconds=60):
-    deadline = time.monotonic() + seconds
-    while bool(sleepers()) != wanted:
-        check(time.monotonic() < deadline, "the action did not " + ("begin" if wanted else "end"))
-        time.sleep(0.1)
+def leftovers(env, gateway):
+    """What a container leaves that is not taken away: with its runtime, and mounts of whoever may have made them."""
+    runtime = next(c["detail"] for c in env.doctor["checks"] if (c["area"], c["name"]) == ("executor", "OCI runtime"))
+    state = f"{env.executor_path}/state"
+    told = subprocess.run([runtime.split(":")[0], "--root", state, "list", "--quiet"], check=False, stdout=subprocess.PIPE, text=True)
+    found = [f"container {name}" for name in {*told.stdout.split(), *os.listdir(state)}]
+    if told.returncode:
+        found.append("what the runtime cannot list now")
+    for pid in ["self", *gateway.processes()]:
+        try:
+            with open(f"/proc/{pid}/mountinfo", encoding="utf-8", errors="replace") as file:
+                found += [f"mount {line.split()[4]} of {pid}" for line in file if line.split()[4].startswith(env.executor_path + "/")]
+        except OSError:
+            pass                         # it has just ended, and its mounts with it
+    return found
 
 
 def test_a_build_that_is_cancelled_leaves_no_container(env):
     gateway, bazel = begin(env)
     for signal_number in (signal.SIGINT, signal.SIGTERM):
         process = bazel.start("build", "//:slow")
-        wait_for_sleepers(True)
+        poll(lambda: sleepers(SLEEP), "the action begins", BEGIN_SECONDS)
+        check(any(what.startswith("container") for what in leftovers(env, gateway)), "its container is not seen")
+        check(any(what.startswith("mount") for what in leftovers(env, gateway)), "its mount is not seen")
         process.send_signal(signal_number)
         process.communicate(timeout=60)
-        wait_for_sleepers(False)
+        poll(lambda: not sleepers(SLEEP), "the action ends", 60)
+        poll(lambda: not leftovers(env, gateway), f"the container goes: {leftovers(env, gateway)}", 60)
     bazel.run("build", "//:small_1")         # the slots are free again
+    gateway.stop()
+
+
+def test_a_gateway_that_is_killed_in_mid_build(env):
+    store = env.path("killed")
+    gateway, bazel = begin(env, store=store)
+    process = bazel.start("build", "--remote_retries=20", "//:pauses", "//:longer", *(f"//:small_{i}" for i in range(100)))
+    poll(lambda: sleepers(PAUSE), "the action begins", BEGIN_SECONDS)
+    gateway.kill()
+    check(process.poll() is None and not os.path.exists(f"{bazel.tree}/bazel-bin/pauses.txt"), "the build was over before the gateway")
+    gateway = env.gateway(store=store, slots=2, port=gateway.port)
+    output, _ = process.communicate(timeout=300)
+    check(process.returncode == 0, f"{process.returncode}\n{output[-4000:]}")
+    check(bazel.read("pauses.txt") == 2 * b"hello from afar\n" and bazel.read("longer.bin") == 2 * bazel.read("long.bin"), output)
+    for i in range(100):
+        check(bazel.read(f"small_{i}.txt") == b"%d\n" % i, f"small_{i} came back otherwise")
+    poll(lambda: not sleepers(PAUSE), "no action of before the kill is left")
+    poll(lambda: not leftovers(env, gateway), f"no container is left: {leftovers(env, gateway)}")
+    bazel.run("clean")
+    output = bazel.run("build", "//:pauses")
+    check("remote cache hit" in output, output)
     gateway.stop()

@@ -138,8 +138,10 @@ static void test_random_jobs(void **state)
 		size_t count = input_random(&random) % (run % 3 ? 20 : JOBS_MAX);
 
 		for (size_t i = 0; i < count; i++) {
-			jobs[i].size = input_random(&random) % ((size_t)2 << input_random(&random) % 13);
-			jobs[i].data = input_bytes(INPUT_COUNTER) + input_random(&random) % 1000000;
+			jobs[i] = (struct sha256_job){
+				.size = input_random(&random) % ((size_t)2 << input_random(&random) % 13),
+				.data = input_bytes(INPUT_COUNTER) + input_random(&random) % 1000000,
+			};
 		}
 		jobs_try(jobs, count);
 	}
@@ -266,6 +268,40 @@ static void test_choice(void **state)
 		assert_true(strlen(sha256_describe(&hasher, (enum sha256_backend)backend)) > 0);
 }
 
+static size_t few_advances;
+
+static void advance_few(struct sha256_lanes *lanes, size_t blocks)
+{
+	few_advances++;
+	sha256_advance_portable8(lanes, blocks);
+}
+
+/* Too few jobs for the wide lanes that were found to be the fastest go through those of the SHA instructions. */
+static void test_few_jobs(void **state)
+{
+	const struct sha256_lanes_backend backends[] = {
+		{ SHA256_AVX512, sha256_advance_portable16, 16 },
+		{ SHA256_SHANI, advance_few, 8 },
+	};
+	struct sha256_job jobs[16];
+	struct sha256 hasher;
+
+	assert_int_equal(sha256_choose(&hasher, SHA256_AUTO, backends, 2, false), 0);
+	assert_int_equal(hasher.backend, SHA256_AVX512);
+	hasher.calibrated = true;
+	hasher.busy_min = 5;
+	for (size_t count = 0; count <= 16; count++) {
+		for (size_t i = 0; i < count; i++)
+			jobs[i] = (struct sha256_job){ .data = input_bytes(INPUT_HEX) + i, .size = 500 + 100 * i };
+		few_advances = 0;
+		sha256_batch(&hasher, jobs, count);
+		jobs_check(jobs, count);
+		assert_int_equal(few_advances > 0, count >= 2 && count < 5);
+	}
+	assert_int_equal(sha256_choose(&hasher, SHA256_AVX512, backends, 2, true), 0);
+	assert_null(hasher.few);         /* who asks for one way gets it, and OpenSSL */
+}
+
 static void test_judgement(void **state)
 {
 	/* A Zen 4, in ticks for 4 KiB a lane: openssl, sha-ni, avx512, avx2. */
@@ -353,6 +389,58 @@ static void test_stream(void **state)
 	}
 }
 
+/* One round of a stream beside jobs, in a place among them; `way` below 0: through a hasher. */
+static void along(int way, size_t busy_min, const struct sha256 *hasher, struct sha256_job *jobs, size_t count)
+{
+	if (way < 0)
+		sha256_batch(hasher, jobs, count);
+	else
+		sha256_schedule(ways[way].advance, ways[way].lanes, busy_min, jobs, count);
+}
+
+static void stream_along(int way, size_t busy_min, const struct sha256 *hasher, uint64_t *random)
+{
+	const uint8_t *data = input_bytes(INPUT_COUNTER);
+	struct sha256_stream stream;
+	uint8_t digest[SHA256_BYTES];
+	size_t total = 0;
+
+	sha256_stream_init(&stream);
+	for (size_t round = input_random(random) % 6; round > 0; round--) {
+		struct sha256_job jobs[10];
+		size_t count = input_random(random) % 10, place = input_random(random) % (count + 1);
+		size_t piece = input_random(random) % ((size_t)2 << input_random(random) % 14);
+
+		for (size_t i = 0; i <= count; i++)
+			jobs[i] = (struct sha256_job){ .data = input_bytes(INPUT_HEX) + i, .size = input_random(random) % 3000 };
+		jobs[place] = (struct sha256_job){ .data = data + total, .size = piece, .stream = &stream };
+		total += piece;
+		along(way, busy_min, hasher, jobs, count + 1);
+		jobs[place] = jobs[count];
+		jobs_check(jobs, count);
+	}
+	sha256_stream_final(&stream, digest);
+	assert_digest(data, total, digest);
+}
+
+/* Pieces of any size of a stream, blocks begun before and left begun, beside jobs that end before it, and after. */
+static void test_streams_beside_jobs(void **state)
+{
+	struct sha256 hashers[SHA256_BACKENDS];
+	uint64_t random = 9;
+
+	for (int backend = SHA256_AUTO; backend < SHA256_BACKENDS; backend++)
+		sha256_init(&hashers[backend], (enum sha256_backend)backend);
+	for (int run = 0; run < 100; run++) {
+		for (size_t way = 0; way < way_count; way++) {
+			stream_along((int)way, 1, NULL, &random);
+			stream_along((int)way, SHA256_BUSY_MIN, NULL, &random);
+		}
+		for (int backend = SHA256_AUTO; backend < SHA256_BACKENDS; backend++)
+			stream_along(-1, 0, &hashers[backend], &random);
+	}
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -360,8 +448,9 @@ int main(void)
 		cmocka_unit_test(test_every_padding), cmocka_unit_test(test_paddings_together),
 		cmocka_unit_test(test_hand_over),     cmocka_unit_test(test_random_jobs),
 		cmocka_unit_test(test_long_job),      cmocka_unit_test(test_batch),
+		cmocka_unit_test(test_few_jobs),
 		cmocka_unit_test(test_choice),        cmocka_unit_test(test_judgement),
-		cmocka_unit_test(test_stream),
+		cmocka_unit_test(test_stream),	      cmocka_unit_test(test_streams_beside_jobs),
 	};
 
 	ways_find();

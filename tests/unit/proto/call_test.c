@@ -1059,6 +1059,76 @@ static void test_parts_of_a_backlog(void **state)
 	free(body);
 }
 
+/* ---- messages that are kept ---- */
+
+static struct buffer kept[8];
+static size_t kept_count, kept_moved;
+
+static void keep_on_message(struct call *call, struct span message)
+{
+	kept[kept_count] = call_keep_message(call, message);
+	kept_moved += message.size && kept[kept_count].data == message.data;
+	kept_count++;
+}
+
+static int keep_accept(void *owner, struct stream *stream, const struct h2_request *request)
+{
+	static const struct call_events events = { .on_message = keep_on_message, .on_closed = parts_on_closed };
+
+	assert_true(grpc_request_parse(&server_request, request));
+	call_accept(&server_end.call, stream, &server_request, MESSAGE_MAX, &events, NULL);
+	return 0;
+}
+
+static void assert_kept(size_t place, const void *bytes, size_t size)
+{
+	assert_int_equal(kept[place].size, size);
+	if (size)
+		assert_memory_equal(kept[place].data, bytes, size);
+	buffer_fini(&kept[place]);
+}
+
+/* In every split: what is kept stays as it was while later ones come, and is copied only when it came in one piece. */
+static void test_messages_are_kept(void **state)
+{
+	static const struct h2_events server_events = { .on_stream = keep_accept };
+	static const struct header zstd[] = { HEADER("grpc-encoding", "zstd") };
+	const struct h2_config server = { .events = &server_events };
+	uint8_t *body = calloc(1, 3000);
+	size_t moved = 0;
+
+	memset(body, 'b', 1500);
+	for (size_t step = 0; step < 40; step++) {
+		struct end end;
+
+		kept_count = kept_moved = 0;
+		end_init(&end, NULL);
+		h2_pair_init(&pair, NULL, &server);
+		h2_pair_pump(&pair);
+		assert_int_equal(call_start(&end.call, pair.client, "/x/Y", span_text("h"), 0, zstd, 1, MESSAGE_MAX, &end_events,
+		                            &end), 0);
+		pair.step = step;
+		send_text(&end.call, "one");
+		send_text(&end.call, "");
+		assert_int_equal(call_send(&end.call, span_make(body, 3000), 1), CALL_SENT);
+		assert_int_equal(call_send(&end.call, span_make(body, 3000), 0), CALL_SENT);
+		send_text(&end.call, "five");
+		h2_pair_pump(&pair);
+		assert_int_equal(kept_count, 5);
+		assert_kept(0, "one", 3);
+		assert_kept(1, "", 0);
+		assert_kept(2, body, 3000);
+		assert_kept(3, body, 3000);
+		assert_kept(4, "five", 4);
+		assert_true(kept_moved >= 1);    /* the compressed one */
+		moved += kept_moved > 1;
+		h2_pair_fini(&pair);
+		buffer_fini(&end.messages);
+	}
+	assert_true(moved >= 30);
+	free(body);
+}
+
 /* The request as a server reads it. */
 static void test_request_headers(void **state)
 {
@@ -1117,6 +1187,7 @@ int main(void)
 		cmocka_unit_test(test_server_ends_without_reset),
 		cmocka_unit_test(test_messages_in_parts),
 		cmocka_unit_test(test_parts_of_a_backlog),
+		cmocka_unit_test(test_messages_are_kept),
 		cmocka_unit_test(test_request_headers),
 	};
 	int failed = cmocka_run_group_tests(tests, NULL, NULL);

@@ -13,7 +13,10 @@
 #include "chunker/profile.h"
 #include "gateway/cas/pair.h"
 #include "gateway/cas/recipe_maker.h"
+#include "gateway/reapi/batch_update.h"
+#include "gateway/reapi/sending.h"
 #include "proto/pb.h"
+#include "proto/zstd_message.h"
 #include "requests.h"
 #include "tests/unit/cas/gateway_thread.h"
 #include "tests/unit/store/index_delay.h"
@@ -156,9 +159,180 @@ static void batches_come_compressed_and_have_bounds(void **state)
 	buffer_fini(&blob);
 }
 
+#define BATCH_BLOBS 700
+
+/* One Response: whose it is, and that its data is `blob`, or NOT_FOUND when that is NULL. True: it was compressed. */
+static bool response_check(struct span response, const struct digest *digest, const struct buffer *blob)
+{
+	struct buffer plain = buffer_heap(1u << 20);
+	struct pb_reader reader = pb_reader_make(response), nested;
+	struct pb_field field, code = { 0 };
+	struct span data = { 0 };
+	struct digest named;
+	bool packed = false;
+
+	while (pb_next(&reader, &field)) {
+		if (field.number == 1)
+			assert_true(message_digest(field.bytes, &named));
+		if (field.number == 2)
+			data = field.bytes;
+		if (field.number == 3)
+			for (nested = pb_enter(&reader, &field); pb_next(&nested, &field) && field.number == 1;)
+				code = field;
+		if (field.number == 4)
+			packed = field.value == REAPI_ZSTD;
+	}
+	assert_false(reader.failed);
+	assert_true(digest_equal(&named, digest));
+	assert_int_equal(code.value, blob ? GRPC_OK : GRPC_NOT_FOUND);
+	if (packed) {
+		assert_int_equal(zstd_message_inflate(&plain, data), ZSTD_MESSAGE_OK);
+		data = buffer_span(&plain);
+	}
+	assert_true(span_equal(data, blob ? buffer_span(blob) : (struct span){ 0 }));
+	buffer_fini(&plain);
+	return packed;
+}
+
+/* More than a round of them, of every small size, some not there and one empty; every second goes well into zstd. */
+static void a_batch_goes_out_as_it_was_asked_for(void **state)
+{
+	static struct buffer blobs[BATCH_BLOBS];
+	static struct span spans[BATCH_BLOBS];
+	static struct digest digests[BATCH_BLOBS];
+	struct answer answer;
+
+	for (uint32_t i = 0; i < BATCH_BLOBS; i++) {
+		blobs[i] = noise(i < 300 ? i + 1 : 13 * i, 500 + i);
+		if (i % 2)
+			memset(blobs[i].data, 'a', blobs[i].size / 2);
+		spans[i] = buffer_span(&blobs[i]);
+		digests[i] = digest_made(spans[i]);
+	}
+	answer = ask_method(client, REAPI_BATCH_UPDATE, request_update(digests, spans, BATCH_BLOBS, false));
+	assert_int_equal(answer.status, GRPC_OK);
+	answer_fini(&answer);
+	digests[0] = digest_empty;
+	blobs[0].size = 0;
+	for (size_t i = 7; i < BATCH_BLOBS; i += 7)
+		digests[i].hash[3] ^= 1;
+	for (int zstd = 0; zstd < 2; zstd++) {
+		struct pb_field field;
+		struct pb_reader reader;
+		size_t count = 0, packed = 0;
+
+		answer = ask_method(client, REAPI_BATCH_READ, request_read(digests, BATCH_BLOBS, zstd));
+		assert_int_equal(answer.status, GRPC_OK);
+		reader = pb_reader_make(buffer_span(&answer.body));
+		for (; pb_next(&reader, &field); count++)
+			packed += response_check(field.bytes, &digests[count], count && count % 7 == 0 ? NULL : &blobs[count]);
+		assert_int_equal(count, BATCH_BLOBS);
+		assert_true(zstd ? packed > BATCH_BLOBS / 4 && packed < BATCH_BLOBS / 2 : packed == 0);
+		answer_fini(&answer);
+	}
+	answer = ask_method(client, REAPI_BATCH_READ, request_read(NULL, 0, false));
+	assert_int_equal(answer.status, GRPC_OK);
+	assert_int_equal(answer.body.size, 0);
+	answer_fini(&answer);
+	for (size_t i = 0; i < BATCH_BLOBS; i++)
+		buffer_fini(&blobs[i]);
+}
+
+#define STALLED      8                   /* more than a client's window together */
+#define STALLED_MIBS 3
+
+static void get_downloads(struct gateway_parts *parts, void *context)
+{
+	*(uint64_t *)context = parts->reapi.counters.downloads;
+}
+
+static bool has_read(struct gateway_parts *parts, void *context)
+{
+	return parts->reapi.counters.downloads == *(const uint64_t *)context;
+}
+
+static void get_memory(struct gateway_parts *parts, void *context)
+{
+	*(uint64_t *)context = parts->reapi.downloads.used;
+}
+
+static bool has_memory_back(struct gateway_parts *parts, void *context)
+{
+	return parts->reapi.downloads.used == 0 && list_empty(&parts->reapi.sendings);
+}
+
+static void after_two_minutes(struct gateway_parts *parts, void *context)
+{
+	uint64_t now = ring_now_ns(parts->ring);
+
+	sendings_sweep(&parts->reapi, now);      /* what has moved until now is seen here */
+	sendings_sweep(&parts->reapi, now + 2 * REAPI_READ_IDLE_NS);
+}
+
+/* Batches that are read, and of which the client takes only what its window lets in. */
+static void stall(struct client *who, struct client_call *calls[static STALLED])
+{
+	struct digest digests[STALLED_MIBS];
+	uint64_t downloads, memory;
+
+	for (uint32_t i = 0; i < STALLED_MIBS; i++) {
+		struct buffer blob = noise(1u << 20, 900 + i);
+
+		digests[i] = send_blob(client, buffer_span(&blob));
+		buffer_fini(&blob);
+	}
+	gateway_thread_call(gateway, get_downloads, &downloads);
+	downloads += STALLED * STALLED_MIBS;
+	for (int i = 0; i < STALLED; i++) {
+		struct buffer request = request_read(digests, STALLED_MIBS, false);
+
+		assert_int_equal(client_call_open(&calls[i], who, REAPI_BATCH_READ, NULL, 0), 0);
+		client_send(calls[i], buffer_span(&request), 0);
+		buffer_fini(&request);
+	}
+	client_run_until(who, gateway, has_read, &downloads);
+	gateway_thread_call(gateway, get_memory, &memory);
+	assert_true(memory >= STALLED_MIBS << 20);
+}
+
+/* What is lent is in the budget until it is out: until it is taken, the client gives up, or two minutes have passed. */
+static void a_batch_that_nobody_takes_ends(void **state)
+{
+	struct client *other = gateway_thread_client(gateway, NULL);
+	struct client_call *calls[STALLED];
+	int taken = 0, cancelled = 0;
+
+	stall(other, calls);
+	client_close(other);
+	gateway_thread_until(gateway, has_memory_back, NULL);
+	stall(client, calls);
+	gateway_thread_call(gateway, after_two_minutes, NULL);
+	client_run_until(client, gateway, has_memory_back, NULL);
+	for (int i = 0; i < STALLED; i++) {
+		struct span message;
+		const char *why;
+
+		while (client_receive(calls[i], &message, UINT64_MAX) == CLIENT_OK)
+			;
+		taken += client_call_status(calls[i], &why) == GRPC_OK;
+		cancelled += client_call_status(calls[i], &why) == GRPC_CANCELLED;
+		client_call_close(calls[i]);
+	}
+	assert_int_equal(taken + cancelled, STALLED);
+	assert_true(cancelled > 0);
+	client_run_until(client, gateway, is_idle, NULL);
+}
+
 static void set_batches_bytes(struct gateway_parts *parts, void *context)
 {
 	parts->reapi.batches_bytes = *(uint64_t *)context;
+}
+
+static void close_batches(struct gateway_parts *parts, void *context)
+{
+	uint64_t now = ring_now_ns(parts->ring);
+
+	batches_sweep(&parts->reapi, now + 2 * REAPI_WRITE_IDLE_NS);
 }
 
 static void get_batches_bytes(struct gateway_parts *parts, void *context)
@@ -185,6 +359,183 @@ static void batches_in_line_have_a_bound(void **state)
 	gateway_thread_call(gateway, get_batches_bytes, &bytes);
 	assert_int_equal(bytes, 0);
 	buffer_fini(&blob);
+}
+
+#define LOTS_BLOBS 90
+
+static struct buffer lots[LOTS_BLOBS];
+static struct span lots_spans[LOTS_BLOBS];
+static struct digest lots_digests[LOTS_BLOBS];
+
+/* Several lots of blobs of all lengths, nearly 4 MiB, with liars in each; others for another seed. */
+static void lots_make(uint32_t seed)
+{
+	for (uint32_t i = 0; i < LOTS_BLOBS; i++) {
+		lots[i] = noise(i == 50 ? 900000 : 1000 + 700 * i, seed + i);
+		lots_spans[i] = buffer_span(&lots[i]);
+		lots_digests[i] = digest_made(lots_spans[i]);
+		if (i % 9 == 4)
+			lots_digests[i].hash[0] ^= 1;
+	}
+}
+
+static void lots_free(void)
+{
+	for (uint32_t i = 0; i < LOTS_BLOBS; i++)
+		buffer_fini(&lots[i]);
+}
+
+static void assert_lots(const struct answer *answer)
+{
+	assert_int_equal(answer->status, GRPC_OK);
+	for (uint32_t i = 0; i < LOTS_BLOBS; i++)
+		assert_int_equal(response_status(answer, i), i % 9 == 4 ? GRPC_INVALID_ARGUMENT : GRPC_OK);
+	assert_int_equal(find_missing(client, lots_digests, LOTS_BLOBS), 10);
+}
+
+/* A request that was compressed as a whole. */
+static struct answer ask_compressed(const char *path, struct buffer request)
+{
+	struct answer answer = { .body = buffer_heap(1u << 20) };
+	struct client_call *call;
+	struct span message;
+	const char *why;
+	uint64_t received, sent;
+
+	assert_int_equal(client_call_open(&call, client, path, NULL, 0), 0);
+	client_send(call, buffer_span(&request), 1);
+	client_send_end(call);
+	while (client_receive(call, &message, UINT64_MAX) == CLIENT_OK)
+		buffer_put(&answer.body, message.data, message.size);
+	answer.status = client_call_status(call, &why);
+	client_call_bytes(call, &received, &sent);
+	assert_true(sent < request.size);
+	client_call_close(call);
+	buffer_fini(&request);
+	return answer;
+}
+
+/* Whatever lots it is taken in, plain, with compressed blobs, and compressed as a whole; all memory is back then. */
+static void a_batch_is_taken_as_it_comes(void **state)
+{
+	uint64_t bytes;
+
+	for (uint32_t way = 0; way < 3; way++) {
+		struct buffer request;
+		struct answer answer;
+
+		lots_make(3000 + 1000 * way);
+		for (uint32_t i = 0; way && i < LOTS_BLOBS; i += 2) {
+			memset(lots[i].data, 'z', lots[i].size / 2);
+			lots_digests[i] = digest_made(lots_spans[i]);
+			if (i % 9 == 4)
+				lots_digests[i].hash[0] ^= 1;
+		}
+		request = request_update(lots_digests, lots_spans, LOTS_BLOBS, way == 1);
+		answer = way == 2 ? ask_compressed(REAPI_BATCH_UPDATE, request) : ask_method(client, REAPI_BATCH_UPDATE, request);
+		assert_lots(&answer);
+		answer_fini(&answer);
+		lots_free();
+	}
+	gateway_thread_until(gateway, is_idle, NULL);
+	gateway_thread_call(gateway, get_batches_bytes, &bytes);
+	assert_int_equal(bytes, 0);
+}
+
+/* What is said of all blobs comes before or behind them; an instance behind those that were taken for another is refused. */
+static void what_is_said_behind_the_blobs_counts(void **state)
+{
+	struct buffer request;
+	struct answer answer;
+
+	lots_make(6000);
+	request = request_update(lots_digests, lots_spans, LOTS_BLOBS, false);
+	pb_put_varint(&request, 5, 9);           /* BLAKE3 */
+	ask_refused(client, REAPI_BATCH_UPDATE, request, GRPC_INVALID_ARGUMENT, "SHA-256");
+	request = request_update(lots_digests, lots_spans, LOTS_BLOBS, false);
+	pb_put_text(&request, 1, "team/b");
+	ask_refused(client, REAPI_BATCH_UPDATE, request, GRPC_INVALID_ARGUMENT, "instance");
+	request = request_update(lots_digests + 60, lots_spans + 60, 1, false);
+	pb_put_text(&request, 1, "team/b");
+	answer = ask_method(client, REAPI_BATCH_UPDATE, request);       /* one lot: in any order */
+	assert_int_equal(response_status(&answer, 0), GRPC_OK);
+	assert_int_equal(find_missing(client, lots_digests + 60, 1), 0);
+	answer_fini(&answer);
+	request = request_update(lots_digests, lots_spans, LOTS_BLOBS, false);
+	buffer_put(&request, "\x12\x7f", 2);           /* a field that says more than there is */
+	ask_refused(client, REAPI_BATCH_UPDATE, request, GRPC_INVALID_ARGUMENT, "malformed");
+	lots_free();
+}
+
+/* A call whose request stops in the middle. */
+struct part {
+	struct call call;
+	bool closed;
+	enum grpc_status status;
+};
+
+static void part_on_message(struct call *call, struct span message)
+{
+}
+
+static void part_on_closed(struct call *call, enum grpc_status status, struct span message)
+{
+	struct part *part = call->owner;
+
+	part->closed = true;
+	part->status = status;
+}
+
+/* Sends `size` bytes of a request of lots_blobs, or all but one. */
+static void part_open(struct part *part, struct client *who, size_t size)
+{
+	static const struct call_events events = { .on_message = part_on_message, .on_closed = part_on_closed };
+	struct buffer request = request_update(lots_digests, lots_spans, LOTS_BLOBS, false);
+
+	*part = (struct part){ 0 };
+	assert_int_equal(client_call_start(who, &part->call, REAPI_BATCH_UPDATE, 1000, &events, part), 0);
+	assert_int_equal(call_send_begin(&part->call, request.size), CALL_SENT);
+	call_send_more(&part->call, span_make(request.data, size < request.size ? size : request.size - 1));
+	buffer_fini(&request);
+}
+
+static bool has_some(struct gateway_parts *parts, void *context)
+{
+	return !list_empty(&parts->reapi.batches) && parts->reapi.batches_bytes > 0;
+}
+
+/* Who stops in mid-batch is ended, in whichever field or lot; who leaves leaves nothing. */
+static void a_batch_that_does_not_come_ends(void **state)
+{
+	const size_t sizes[] = { 1, 70000, 131072, 700000, SIZE_MAX };
+	struct part part;
+	uint64_t bytes;
+
+	lots_make(7000);
+	for (size_t i = 0; i < sizeof(sizes) / sizeof(sizes[0]); i++) {
+		part_open(&part, client, sizes[i]);
+		client_run_until(client, gateway, has_some, NULL);
+		for (int tries = 0; !part.closed; tries++) {
+			assert_true(tries < 20000);
+			gateway_thread_call(gateway, close_batches, NULL);
+			client_wait(client, NULL, 0, NULL, 1000000);
+		}
+		assert_int_equal(part.status, GRPC_DEADLINE_EXCEEDED);
+		call_fini(&part.call);
+	}
+	for (unsigned i = 0; i < 40; i++) {
+		struct client *other = gateway_thread_client(gateway, NULL);
+
+		part_open(&part, other, 1 + i * 80000);
+		client_wait(other, NULL, 0, NULL, i * 20000);
+		client_close(other);
+		assert_true(part.closed);
+		call_fini(&part.call);
+	}
+	gateway_thread_until(gateway, is_idle, NULL);
+	gateway_thread_call(gateway, get_batches_bytes, &bytes);
+	assert_int_equal(bytes, 0);
+	lots_free();
 }
 
 static void only_sha256_is_served(void **state)
@@ -557,6 +908,11 @@ int main(int argc, char **argv)
 		cmocka_unit_test(each_blob_of_a_batch_is_judged_by_itself),
 		cmocka_unit_test(batches_come_compressed_and_have_bounds),
 		cmocka_unit_test(batches_in_line_have_a_bound),
+		cmocka_unit_test(a_batch_is_taken_as_it_comes),
+		cmocka_unit_test(what_is_said_behind_the_blobs_counts),
+		cmocka_unit_test(a_batch_that_does_not_come_ends),
+		cmocka_unit_test(a_batch_goes_out_as_it_was_asked_for),
+		cmocka_unit_test(a_batch_that_nobody_takes_ends),
 		cmocka_unit_test(only_sha256_is_served),
 		cmocka_unit_test(a_blob_is_split_as_clients_cut),
 		cmocka_unit_test(a_change_costs_a_few_chunks),

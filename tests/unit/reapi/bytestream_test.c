@@ -9,7 +9,7 @@
 #include <stdlib.h>
 #include <cmocka.h>
 
-#include "gateway/reapi/read.h"
+#include "gateway/reapi/sending.h"
 #include "gateway/reapi/upload.h"
 #include "gateway/reapi/write.h"
 #include "proto/zstd_message.h"
@@ -347,7 +347,10 @@ static void after_a_minute(struct gateway_parts *parts, void *context)
 
 static void after_two_minutes(struct gateway_parts *parts, void *context)
 {
-	reads_sweep(&parts->reapi, ring_now_ns(parts->ring) + 2 * REAPI_READ_IDLE_NS);
+	uint64_t now = ring_now_ns(parts->ring);
+
+	sendings_sweep(&parts->reapi, now);      /* what has moved until now is seen here */
+	sendings_sweep(&parts->reapi, now + 2 * REAPI_READ_IDLE_NS);
 }
 
 static void after_ten_minutes(struct gateway_parts *parts, void *context)
@@ -362,7 +365,7 @@ static bool has_no_orphan(struct gateway_parts *parts, void *context)
 
 static bool is_sending(struct gateway_parts *parts, void *context)
 {
-	return !list_empty(&parts->reapi.reads);
+	return !list_empty(&parts->reapi.sendings);
 }
 
 /* Time passes, as the sweep sees it: a write in which nothing comes, what is left of a broken one, a read that nobody takes. */

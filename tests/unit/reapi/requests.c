@@ -111,6 +111,15 @@ struct buffer request_find(const struct digest *digests, size_t count, const cha
 	return request;
 }
 
+struct buffer request_read(const struct digest *digests, size_t count, bool zstd)
+{
+	struct buffer request = request_find(digests, count, "");
+
+	if (zstd)
+		pb_put_bytes(&request, 3, span_make((const uint8_t[]){ REAPI_ZSTD }, 1));
+	return request;
+}
+
 struct buffer request_update(const struct digest *digests, const struct span *blobs, size_t count, bool zstd)
 {
 	struct buffer request = buffer_heap(MESSAGE_MAX);
