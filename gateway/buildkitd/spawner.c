@@ -10,6 +10,7 @@
 #include "gateway/base/log.h"
 
 #define IDLE_NS_DEFAULT  600000000000ull
+#define JOIN_NS          30000000000ull  /* that one which listens has until it is ready; it was started because somebody waits */
 #define TICK_NS_DEFAULT  1000000000ull
 #define RETRY_NS_DEFAULT 1000000000ull
 #define RETRY_DOUBLINGS  6
@@ -274,7 +275,13 @@ static bool tenant_wants(const struct spawner *spawner, const struct spawner_ten
 	return tenant->wanted_until_ns > now && !coming;
 }
 
-/* Idle longest, and not one that is kept warm. */
+static bool is_joining(const struct daemon *daemon)
+{
+	return executor_state(daemon->executor) == EXECUTOR_JOINING &&
+	       now_ns(daemon->spawner) - executor_idle_since_ns(daemon->executor) < JOIN_NS;
+}
+
+/* Idle longest, and not one that is kept warm or still becomes ready. */
 static struct daemon *idle_longest(const struct spawner *spawner)
 {
 	struct daemon *longest = NULL;
@@ -283,7 +290,7 @@ static struct daemon *idle_longest(const struct spawner *spawner)
 		struct daemon *daemon = container_of(link, struct daemon, link);
 		bool coming;
 
-		if (daemon->state != DAEMON_SERVING || executor_leases(daemon->executor))
+		if (daemon->state != DAEMON_SERVING || executor_leases(daemon->executor) || is_joining(daemon))
 			continue;
 		if (daemon->tenant->warm && daemons_serving(spawner, daemon->tenant, &coming) <= spawner->config.warm)
 			continue;

@@ -5,8 +5,8 @@
  * A tenant's daemon is started when a build of the tenant waits and none of its executors has room (spawner_on_wanted),
  * and, for tenants that are kept warm, before anybody asks. It is stopped when it was idle for some time, unless it is
  * one of those kept warm; when the bound on all daemons is reached, the one that is idle longest makes room. One that
- * dies is taken out of the pool, whose leases on it are told so, and started again when it is needed, the sooner the
- * longer it lived.
+ * listens has half a minute to become ready before it counts as idle. One that dies is taken out of the pool, whose leases
+ * on it are told so, and started again when it is needed, the sooner the longer it lived.
  *
  *	STARTING -> SERVING -> DRAINING -> STOPPING -> (gone)
  *	        \          \-> DEAD -> (gone)      \-- a daemon that ends by itself is DEAD, or gone when no executor is left

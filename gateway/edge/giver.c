@@ -139,7 +139,7 @@ static void giver_tell_root(struct giver *giver)
 	buffer_fini(&nested);
 	giver_enter(giver, GIVER_GIVEN);
 	giver->told = true;
-	giver_read_given(giver);
+	giver_window_given(giver);
 	log_event(LOG_INFO, "context given", LOG_U64("entries", told.entries), LOG_U64("files", told.files),
 	          LOG_U64("files_read", told.files_read), LOG_U64("bytes_read", told.bytes_read),
 	          LOG_U64("bytes_sent", told.bytes_sent), LOG_U64("unchanged", giver->unchanged));
@@ -316,7 +316,7 @@ static void giver_take_missing(struct giver *giver)
 		known_forget(giver->known);
 	giver->recipes_all = true;
 	giver->service->counters.pushes_again++;
-	giver_read_hold(giver);
+	giver_window_hold(giver);
 	giver_load_again(giver);
 }
 
@@ -349,7 +349,7 @@ static void gateway_on_end(struct call *call)
 	if (giver->state == GIVER_OVER)
 		return;
 	if (giver->state == GIVER_GIVEN)
-		giver_read_finish(giver);
+		giver_fetch_finish(giver);
 	call_finish(call, giver->state == GIVER_GIVEN ? GRPC_OK : GRPC_CANCELLED, NULL);
 	giver_push_close(giver);
 }

@@ -199,23 +199,59 @@ void giver_join(struct giver *giver);
 int giver_read_open(struct giver *giver, const struct grpc_request *head, struct h2 *client, uint32_t uid);
 /* All that is listed has its name. */
 bool giver_read_done(const struct giver *giver);
-/* Asks buildx for a file whose content the store has lost. False: that was done before, or buildx has gone. */
-bool giver_read_again(struct giver *giver, uint32_t number);
-/* The gateway has all: of a store that is smaller nothing is held any more. */
-void giver_read_given(struct giver *giver);
-/* After that the gateway lacks something all the same: what is read again is held again. */
-void giver_read_hold(struct giver *giver);
-/* The gateway wants no more: FIN. */
-void giver_read_finish(struct giver *giver);
-/* Asks for it before all others. */
-void giver_read_hurry(struct giver *giver, uint32_t number);
 /* The gateway has more of what was read: goes on reading if there is room, and lets the store forget. */
 void giver_read_resume(struct giver *giver);
+/* A table is there. */
+void giver_read_tables(struct giver *giver);
 void giver_read_close(struct giver *giver);
 void giver_read_fini(struct giver *giver);
 
-/* A table is there. */
-void giver_read_tables(struct giver *giver);
+/* ---- giver_fetch.c ---- */
+
+/* What the table of stats calls the entry. `path` is for its path. */
+struct stat_entry_key giver_fetch_key(const struct giver *giver, uint32_t number, struct buffer *path);
+/* Its content is to be asked for; giver_fetch_start() does. */
+void giver_fetch_want(struct giver *giver, uint32_t number);
+/* Asks for it before all others. */
+void giver_fetch_hurry(struct giver *giver, uint32_t number);
+/* Asks buildx for a file whose content the store has lost. False: that was done before, or buildx has gone. */
+bool giver_fetch_again(struct giver *giver, uint32_t number);
+/* As many as there is room for. */
+void giver_fetch_start(struct giver *giver);
+/* What is under way of this entry; NULL: nothing, or there is no such entry. */
+struct fetch *giver_fetch_of(const struct giver *giver, uint32_t number);
+/* All that was asked for has come, or it does not count any more. */
+void giver_fetch_came(struct fetch *fetch);
+/* Its content is in the store and has this name. */
+void giver_fetch_done(struct fetch *fetch, const struct content_name *name);
+/* The gateway wants no more: FIN. */
+void giver_fetch_finish(struct giver *giver);
+/* buildx takes packets again. */
+void giver_fetch_flush(struct giver *giver);
+/* Whatever is under way does not count any more. */
+void giver_fetch_close(struct giver *giver);
+void giver_fetch_fini(struct giver *giver);
+
+/* ---- giver_window.c ---- */
+
+/* This call's part of the window: those that were given let go when room is short. */
+uint64_t giver_window_bytes(const struct giver *giver);
+/*
+ * Bytes came. When there are more than a part of the store buildx waits, and what is read goes to the gateway first. Not of
+ * what is read again, which was there once.
+ */
+void giver_window_check(struct giver *giver);
+/* The gateway has more: lets go of what need not be held any more, and of buildx's call when there is room. */
+void giver_window_turn(struct giver *giver);
+/* buildx goes on, whatever the gateway has: what is read again may be what it waits for. */
+void giver_window_open(struct giver *giver);
+/* The store is full, whoever holds it: all goes to the gateway now, and what is there need not be held. */
+void giver_window_press(struct giver_service *service);
+/* The gateway has all: of a store that is smaller nothing is held any more. */
+void giver_window_given(struct giver *giver);
+/* After that the gateway lacks something all the same: what is read again is held again. */
+void giver_window_hold(struct giver *giver);
+void giver_window_fini(struct giver *giver);
 
 /* ---- giver_bases.c ---- */
 

@@ -39,7 +39,7 @@ static void load_on_read(struct store_read *read)
 		giver_wake(giver);
 	else if (there && load_take(giver, &read->digest, read->blob))
 		giver_wake(giver);
-	else if (!there && !giver_read_again(giver, giver->load_of))
+	else if (!there && !giver_fetch_again(giver, giver->load_of))
 		giver_unfit(giver, "the edge's store lost what it had just read: raise --ceiling");
 	free(read->buffer);
 	read->buffer = NULL;
@@ -441,7 +441,7 @@ static bool ask_holders(struct giver *giver, const struct digest *digest)
 	while (found && found > giver->holders && found[-1].key == wanted.key)
 		found--;
 	for (; found && found < end && found->key == wanted.key; found++)
-		if (giver_read_again(giver, found->number))
+		if (giver_fetch_again(giver, found->number))
 			return true;
 	return false;
 }

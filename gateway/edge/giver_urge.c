@@ -91,7 +91,7 @@ bool giver_urge_take(struct giver *giver, struct span numbers)
 		if (giver->urgent_count == GIVER_URGENT_MAX)
 			continue;                /* it comes in its turn */
 		giver->urgent[giver->urgent_count++] = (uint32_t)number;
-		giver_read_hurry(giver, (uint32_t)number);
+		giver_fetch_hurry(giver, (uint32_t)number);
 	}
 	giver->urge = true;
 	return numbers.size == 0;

@@ -194,10 +194,9 @@ static void take_solve(struct builder_call *each, struct span message)
 	}
 	CHECK(!reader.failed);
 	pthread_mutex_lock(&each->builder->mutex);
-	if (each->entry < BUILDER_LOG_MAX) {
-		snprintf(each->builder->log[each->entry].ref, 64, "%s", each->ref);
-		each->builder->log[each->entry].hidden = each->internal && !session;
-	}
+	snprintf(each->builder->log[each->entry].ref, 64, "%s", each->ref);
+	each->builder->log[each->entry].hidden = each->internal && !session;
+	each->builder->log[each->entry].open = true;
 	changed(each->builder);
 }
 
@@ -209,6 +208,9 @@ static void take_status(struct builder_call *each, struct span message)
 	while (pb_next(&reader, &field))
 		if (field.number == 1)
 			snprintf(each->ref, sizeof(each->ref), "%.*s", (int)field.bytes.size, (const char *)field.bytes.data);
+	pthread_mutex_lock(&each->builder->mutex);
+	each->builder->log[each->entry].open = true;
+	changed(each->builder);
 }
 
 static void answer_control(struct builder_call *each)
@@ -373,11 +375,13 @@ static int on_request(void *context, const struct server_request *request, char 
 			snprintf(each->ref, sizeof(each->ref), "%.*s", (int)header->value.size, (const char *)header->value.data);
 	}
 	pthread_mutex_lock(&builder->mutex);
-	each->entry = builder->logged;
-	if (builder->logged < BUILDER_LOG_MAX) {
-		struct builder_entry *entry = &builder->log[builder->logged++];
+	each->entry = BUILDER_LOG_MAX;
+	if (!is_the_pools(builder, each)) {
+		struct builder_entry *entry = &builder->log[builder->logged];
 
-		*entry = (struct builder_entry){ .open = true, .hidden = is_the_pools(builder, each) };
+		CHECK(builder->logged < BUILDER_LOG_MAX);
+		each->entry = builder->logged++;
+		*entry = (struct builder_entry){ .open = !is(each, "Solve") && !is(each, "Status") };    /* see builder_open() */
 		snprintf(entry->method, sizeof(entry->method), "%s", each->method);
 		snprintf(entry->ref, sizeof(entry->ref), "%s", each->ref);
 	}

@@ -21,7 +21,7 @@
 struct builder_entry {
 	char method[48];                 /* "Solve"; LLBBridge's as "Bridge/Solve" */
 	char ref[64];
-	bool open, hidden;               /* hidden: the pool's own questions */
+	bool open, hidden;               /* hidden: a build of the pool's own */
 };
 
 struct builder {
@@ -57,7 +57,7 @@ void builder_set_sick(struct builder *builder, bool sick);
 void builder_finish(struct builder *builder, const char *ref, enum grpc_status status, const char *text);
 /* What the last Return carried. Returns `text`. */
 char *builder_named(struct builder *builder, char *text, size_t size);
-/* Calls of that method, without the pool's own. */
+/* Calls of that method, without the pool's own. A Solve and a Status are open once they can be finished: their message has come. */
 unsigned builder_count(struct builder *builder, const char *method);
 unsigned builder_open(struct builder *builder, const char *method);
 /* Waits until that many were made, or are open; fails the test after 20 s. */

@@ -364,6 +364,28 @@ static void an_idle_one_is_stopped_and_its_root_used_again(void **state)
 	end(fixture);
 }
 
+/* One that listens is not idle before it is ready, however long that takes: who waits for it would wait for ever. */
+static void one_that_is_not_ready_yet_is_not_idle(void **state)
+{
+	struct fixture *fixture = begin(state, (struct spawner_config){ .idle_ns = 20 * MS, .daemons_max = 1 });
+	struct holder *holder, *other;
+
+	attach(fixture);
+	fixture->hosted[0].daemon.not_serving = true;
+	holder = request(fixture, 0, "acme");
+	other = request(fixture, 1, "rival");
+	turns(fixture);                  /* longer than it may be idle */
+	assert_int_equal(running(fixture, "acme"), 1);
+	assert_int_equal(status_of(fixture).idle_stopped_total, 0);
+	fixture->hosted[0].daemon.not_serving = false;
+	UNTIL(fixture, holder->granted);
+	assert_int_equal(fixture->hosted_count, 1);
+	/* And then it makes room as any other. */
+	lease_release(&holder->lease);
+	UNTIL(fixture, other->granted);
+	end(fixture);
+}
+
 static void the_bound_on_all_makes_idle_ones_go(void **state)
 {
 	struct fixture *fixture = begin(state, (struct spawner_config){ .daemons_max = 2 });
@@ -551,6 +573,7 @@ int main(void)
 		BOTH(nobody_gets_anothers),
 		BOTH(warm_ones_are_there_before_anybody_asks),
 		BOTH(an_idle_one_is_stopped_and_its_root_used_again),
+		BOTH(one_that_is_not_ready_yet_is_not_idle),
 		BOTH(the_bound_on_all_makes_idle_ones_go),
 		BOTH(one_that_dies_is_replaced),
 		BOTH(one_dies_while_it_drains),

@@ -137,9 +137,9 @@ static uint64_t bytes_received(void)
 	return bytes;
 }
 
-static void no_patience(struct gateway_parts *parts, void *context)
+static void have_patience(struct gateway_parts *parts, void *context)
 {
-	parts->cas.promises.stall_ns = 50000000;
+	parts->cas.promises.stall_ns = *(const uint64_t *)context;
 }
 
 static bool nothing_promised(struct gateway_parts *parts, void *context)
@@ -255,9 +255,10 @@ static void a_promiser_that_stalls_holds_nobody_for_long(void **state)
 	struct client *client;
 	struct client_call *call;
 	struct pusher *pusher;
+	uint64_t patience_ns = 1000000000;       /* from the first of its questions on; in that time it has to ask them all */
 
 	start(NULL);
-	gateway_thread_call(gateway, no_patience, NULL);
+	gateway_thread_call(gateway, have_patience, &patience_ns);
 	client = gateway_thread_client(gateway, NULL);
 	pusher = pusher_create(7, 0);
 	call = promise_all(client, &pusher->shelf, 5);
@@ -343,9 +344,10 @@ static void a_promise_is_told_as_one(void **state)
 	struct push_answer answer;
 	struct small_tree tree;
 	struct buffer request;
+	uint64_t patience_ns = 50000000;
 
 	start(NULL);
-	gateway_thread_call(gateway, no_patience, NULL);
+	gateway_thread_call(gateway, have_patience, &patience_ns);
 	small_tree_make(&tree, "promised a", "promised b");
 	for (size_t i = 0; i < 2; i++) {
 		clients[i] = gateway_thread_client(gateway, NULL);

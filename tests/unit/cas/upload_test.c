@@ -226,18 +226,19 @@ static void one_lost_blob_is_found(void **state)
 	struct client *to = gateway_thread_client(other, NULL);
 	struct manifest *manifest;
 	struct upload_totals totals;
-	char why[1024], path[128];
+	char why[1024], path[128], aside[128];
 	struct digest root;
 
 	make_tree();
 	push_to(client, &root);
 	snprintf(path, sizeof(path), "%s/d07/f07", directory);
-	assert_int_equal(rename(path, "/tmp/sluice-upload-aside"), 0);
+	snprintf(aside, sizeof(aside), "%s-aside", directory);
+	assert_int_equal(rename(path, aside), 0);
 	manifest = scan(directory, NULL);
 	assert_int_equal(upload(&(struct upload_options){ .client = to, .manifest = manifest }, &totals,
 	                        &(enum grpc_status){ 0 }, why, sizeof(why)), UPLOAD_OK);
 	manifest_destroy(manifest);
-	assert_int_equal(rename("/tmp/sluice-upload-aside", path), 0);
+	assert_int_equal(rename(aside, path), 0);
 	totals = push_to(to, &root);
 	assert_int_equal(totals.commits, 2);
 	assert_int_equal(totals.blobs_sent, 1 + 2);      /* the root for the first commit; then the file and d07 */

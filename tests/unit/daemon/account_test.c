@@ -201,10 +201,9 @@ static void build_once(struct client *client, struct builder *builder, const cha
 	client_send_end(call);
 	client_wait(client, NULL, 0, NULL, 1000000);
 	builder_until_open(builder, "Solve", 1);
-	/* It is open with its headers, and has a name with its message, of which nothing tells: so it is told until it ends. */
-	do
-		builder_finish(builder, ref, status, status ? "exit code: 2" : NULL);
-	while (client_receive(call, &message, 20000000) != CLIENT_END);
+	builder_finish(builder, ref, status, status ? "exit code: 2" : NULL);
+	while (client_receive(call, &message, UINT64_MAX) == CLIENT_OK)
+		;
 	client_call_close(call);
 	buffer_fini(&out);
 }

@@ -73,7 +73,6 @@ static void a_call_ends_in_time(void **state)
 {
 	struct client_call *call;
 	struct client *client;
-	struct span message;
 	uint64_t begin, took;
 	struct echo echo;
 
@@ -81,7 +80,6 @@ static void a_call_ends_in_time(void **state)
 	client = open_client(&echo);
 	begin = ring_now_ns(client_ring(client));
 	call = open_timed(client, "/test.Echo/Hang", "500m");
-	assert_int_equal(client_receive(call, &message, 20 * MS), CLIENT_AGAIN);
 	assert_exceeded(call);
 	took = ring_now_ns(client_ring(client)) - begin;
 	assert_true(took >= 500 * MS && took < 10000 * MS);

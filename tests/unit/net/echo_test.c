@@ -241,12 +241,13 @@ static void a_server_that_holds_stops_the_client(void **state)
 	start(&echo, state, (struct echo_config){ 0 });
 	client = open_client(&echo);
 	assert_int_equal(client_call_open(&call, client, "/test.Echo/Hold", NULL, 0), 0);
-	alarm_after(client, 300);
-	while ((r = client_send(call, span_make(piece, sizeof(piece)), 0)) == CLIENT_OK)
-		sent += sizeof(piece);
-	assert_int_equal(r, CLIENT_INTERRUPTED);
+	do {                             /* once, unless the machine is busy */
+		alarm_after(client, 300);
+		while ((r = client_send(call, span_make(piece, sizeof(piece)), 0)) == CLIENT_OK)
+			sent += sizeof(piece);
+		assert_int_equal(r, CLIENT_INTERRUPTED);
+	} while (sent < 4 << 20);
 	print_message("held after %llu KiB\n", (unsigned long long)sent >> 10);
-	assert_true(sent >= 4 << 20);
 	assert_true(sent <= 8 << 20);
 	unary(client, "/test.Echo/Release", "go", "go");
 	for (; sent < total; sent += sizeof(piece))
@@ -274,10 +275,12 @@ static void a_client_that_does_not_fetch_stops_the_server(void **state)
 	assert_int_equal(client_call_open(&call, client, "/test.Echo/Source", NULL, 0), 0);
 	assert_int_equal(client_call_open(&idle, client, "/test.Echo/Hang", NULL, 0), 0);
 	assert_int_equal(client_send(call, span_make(&bytes, sizeof(bytes)), 0), CLIENT_OK);
+	do
+		assert_int_equal(client_receive(idle, &message, 20 * 1000000), CLIENT_AGAIN);
+	while (echo_status(&echo).bytes_sent < 1 << 20);
 	assert_int_equal(client_receive(idle, &message, 300 * 1000000), CLIENT_AGAIN);
 	sent = echo_status(&echo).bytes_sent;
 	print_message("not fetched: %llu KiB sent\n", (unsigned long long)sent >> 10);
-	assert_true(sent >= 1 << 20);
 	assert_true(sent <= 6 << 20);
 	while (client_receive(call, &message, UINT64_MAX) == CLIENT_OK)
 		down += message.size;

@@ -1,0 +1,115 @@
+/* Shows that what concerns all daemons is asked of all, and what names a build of the one that has it; both ring engines. */
+#include "tests/unit/buildkit/binding_rig.h"
+
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <string.h>
+#include <unistd.h>
+#include <cmocka.h>
+
+/* A message of that call has it, before its end; the rest is thrown away. */
+static bool tells(struct client_call *call, const char *text)
+{
+	struct span message;
+	bool told = false;
+
+	while (client_receive(call, &message, 20000 * MS) == CLIENT_OK)
+		told |= memmem(message.data, message.size, text, strlen(text)) != NULL;
+	assert_int_equal(client_call_status(call, NULL), GRPC_OK);
+	return told;
+}
+
+static struct client_call *ask(struct client *client, const char *method, struct span request)
+{
+	struct client_call *call;
+	char path[128];
+
+	snprintf(path, sizeof(path), CONTROL "%s", method);
+	call = rig_call(client, path, NULL, NULL, NULL, NULL);
+	assert_int_equal(client_send(call, request, 0), CLIENT_OK);
+	client_send_end(call);
+	return call;
+}
+
+static void what_concerns_all_is_asked_of_all(void **state)
+{
+	static const char *const methods[] = { "DiskUsage", "Prune", "ListenBuildHistory" };
+	struct fixture *fixture = rig_begin_with(state, 2, 4, 0, false);
+	struct client *client = rig_client_of(fixture, 0);
+	struct client_call *call, *running;
+	unsigned at, other;
+
+	for (unsigned i = 0; i < 3; i++) {
+		for (unsigned k = 0; k < 2; k++) {
+			call = ask(client, methods[i], (struct span){ 0 });
+			assert_true(tells(call, k ? "one" : "two"));
+			client_call_close(call);
+		}
+		for (unsigned k = 0; k < 2; k++)
+			assert_int_equal(builder_count(&fixture->builders[k], methods[i]), 2);
+	}
+	/* What names a build goes where that ran. */
+	rig_build(fixture, 0, "r", &running);
+	while (builder_open(&fixture->builders[0], "Solve") + builder_open(&fixture->builders[1], "Solve") == 0)
+		rig_turn(client);
+	at = builder_open(&fixture->builders[0], "Solve") ? 0 : 1;
+	other = 1 - at;
+	builder_finish(&fixture->builders[at], "r", GRPC_OK, NULL);
+	rig_ends(running, GRPC_OK, NULL);
+	for (unsigned k = 0; k < 3; k++) {
+		client = rig_client_of(fixture, 1 + k % 2);
+		call = ask(client, "ListenBuildHistory", span_text("\x12\x01r"));
+		assert_true(tells(call, at ? "two" : "one"));
+		client_call_close(call);
+		rig_ends(ask(client, "UpdateBuildHistory", span_text("\x0a\x01r")), GRPC_OK, NULL);
+		call = rig_call(client, "/containerd.services.content.v1.Content/Read", NULL, NULL, NULL, NULL);
+		assert_int_equal(client_send(call, span_text("digest"), 0), CLIENT_OK);
+		client_send_end(call);
+		assert_true(tells(call, "digest"));
+		client_call_close(call);
+	}
+	assert_int_equal(builder_count(&fixture->builders[at], "ListenBuildHistory"), 5);
+	assert_int_equal(builder_count(&fixture->builders[at], "UpdateBuildHistory"), 3);
+	assert_int_equal(builder_count(&fixture->builders[at], "Read"), 3);
+	assert_int_equal(builder_count(&fixture->builders[other], "ListenBuildHistory"), 2);
+	assert_int_equal(builder_count(&fixture->builders[other], "Read"), 0);
+	rig_end(fixture);
+}
+
+/* Two bulky streams into one, to a client that rests. */
+static void merging_waits_for_the_client(void **state)
+{
+	struct fixture *fixture = rig_begin_with(state, 2, 4, 0, false);
+	struct client_call *call;
+	struct span message;
+	uint64_t bytes = 0;
+
+	fixture->builders[0].prune_bytes = fixture->builders[1].prune_bytes = 8000000;
+	call = ask(rig_client_of(fixture, 0), "Prune", (struct span){ 0 });
+	while (client_receive(call, &message, 20000 * MS) == CLIENT_OK) {
+		if (bytes / 1000000 != (bytes + message.size) / 1000000)
+			usleep(10000);
+		bytes += message.size;
+	}
+	assert_int_equal(client_call_status(call, NULL), GRPC_OK);
+	assert_int_equal(bytes, 16000000);
+	client_call_close(call);
+	/* And one that goes in the middle. */
+	call = ask(rig_client_of(fixture, 0), "Prune", (struct span){ 0 });
+	assert_int_equal(client_receive(call, &message, UINT64_MAX), CLIENT_OK);
+	rig_leave(fixture, 0);
+	rig_end(fixture);
+}
+
+int main(void)
+{
+	static const enum ring_engine uring = RING_ENGINE_URING, epoll = RING_ENGINE_EPOLL;
+#define BOTH(test) cmocka_unit_test_prestate(test, (void *)&uring), cmocka_unit_test_prestate(test, (void *)&epoll)
+	const struct CMUnitTest tests[] = {
+		BOTH(what_concerns_all_is_asked_of_all),
+		BOTH(merging_waits_for_the_client),
+	};
+
+	return cmocka_run_group_tests(tests, NULL, NULL);
+}

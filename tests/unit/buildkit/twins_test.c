@@ -1,0 +1,113 @@
+/* Shows that a Ref which a daemon still has is built elsewhere, by whomever it comes again; both ring engines. */
+#include "tests/unit/buildkit/binding_rig.h"
+
+#include <setjmp.h>
+#include <stdarg.h>
+#include <cmocka.h>
+
+static bool all_slots_are_busy(struct gateway_parts *parts, void *context)
+{
+	struct executors_status status;
+
+	(void)context;
+	executors_status(parts->executors, &status);
+	return status.slots_busy == status.slots;
+}
+
+/* A daemon takes a Ref once, and keeps it for a while after: the next build of it, by whomever, goes to another. */
+static void a_twin_goes_elsewhere(void **state)
+{
+	struct fixture *fixture = rig_begin_with(state, 2, 4, 0, false);
+	struct client_call *running[3], *progress;
+	unsigned at;
+
+	rig_build(fixture, 0, "r", &running[0]);
+	progress = rig_status(rig_client_of(fixture, 0), "r");
+	rig_says(progress, "sha256:aa");
+	client_call_close(progress);
+	at = builder_open(&fixture->builders[0], "Solve") == 1 ? 0 : 1;
+	/* A Status that comes first waits for its own build. */
+	progress = rig_status(rig_client_of(fixture, 1), "r");
+	rig_turn(rig_client_of(fixture, 1));
+	rig_build(fixture, 1, "r", &running[1]);
+	rig_wait_open(fixture, 1, 1 - at, "Solve", 1);
+	rig_wait_open(fixture, 1, 1 - at, "Status", 1);
+	builder_finish(&fixture->builders[1 - at], "r", GRPC_OK, NULL);
+	rig_ends(running[1], GRPC_OK, NULL);
+	rig_says(progress, "sha256:aa");
+	builder_finish(&fixture->builders[at], "r", GRPC_OK, NULL);
+	rig_ends(running[0], GRPC_OK, NULL);
+	assert_int_equal(builder_count(&fixture->builders[at], "Session"), 1);
+	assert_int_equal(builder_count(&fixture->builders[1 - at], "Session"), 1);
+	assert_int_equal(builder_count(&fixture->builders[at], "Status"), 1);
+	rig_end(fixture);
+}
+
+/* On the connection of the first one, which is still bound to its daemon. */
+static void who_tries_again_goes_elsewhere(void **state)
+{
+	struct fixture *fixture = rig_begin_with(state, 2, 4, 0, false);
+	struct client_call *running, *held;
+	struct client *client = rig_client_of(fixture, 0);
+	unsigned at;
+
+	held = rig_session(client, "s", "app:node");
+	running = rig_solve(client, "r", "s");
+	while (builder_open(&fixture->builders[0], "Solve") + builder_open(&fixture->builders[1], "Solve") != 1)
+		rig_turn(client);
+	at = builder_open(&fixture->builders[0], "Solve") == 1 ? 0 : 1;
+	builder_finish(&fixture->builders[at], "r", GRPC_UNKNOWN, "exit code: 1");
+	rig_ends(running, GRPC_UNKNOWN, NULL);
+	running = rig_solve(client, "r", "t");
+	rig_session(client, "t", "app:node");
+	rig_turn(client);
+	client_send_end(held);
+	rig_ends(held, GRPC_OK, NULL);
+	rig_wait_open(fixture, 0, 1 - at, "Solve", 1);
+	builder_finish(&fixture->builders[1 - at], "r", GRPC_OK, NULL);
+	rig_ends(running, GRPC_OK, NULL);
+	assert_int_equal(builder_count(&fixture->builders[at], "Solve"), 1);
+	rig_end(fixture);
+}
+
+/* What has no room when the twin comes may have some later; until then it waits where its Ref will be free. */
+static void a_twin_waits_for_room_elsewhere(void **state)
+{
+	struct fixture *fixture = rig_begin_with(state, 2, 2, 0, false);
+	struct client_call *running[4], *progress;
+	unsigned at;
+
+	rig_build(fixture, 0, "r", &running[0]);
+	progress = rig_status(rig_client_of(fixture, 0), "r");
+	rig_says(progress, "sha256:aa");
+	at = builder_open(&fixture->builders[0], "Solve") == 1 ? 0 : 1;
+	for (unsigned i = 0; i < 2; i++) {
+		/* Of no directory: where there is least. One connection takes both slots. */
+		running[2 + i] = rig_solve(rig_client_of(fixture, 2), i ? "b" : "a", "");
+		rig_wait_open(fixture, 2, 1 - at, "Solve", i + 1);
+	}
+	rig_build(fixture, 1, "r", &running[1]);
+	gateway_thread_until(fixture->gateway, all_slots_are_busy, NULL);
+	assert_int_equal(builder_count(&fixture->builders[at], "Solve"), 1);
+	builder_finish(&fixture->builders[1 - at], "a", GRPC_OK, NULL);
+	rig_ends(running[2], GRPC_OK, NULL);
+	while (builder_count(&fixture->builders[1 - at], "Solve") != 3)
+		rig_turn(rig_client_of(fixture, 1));
+	assert_int_equal(builder_count(&fixture->builders[at], "Session"), 1);
+	builder_finish(&fixture->builders[1 - at], "r", GRPC_OK, NULL);
+	rig_ends(running[1], GRPC_OK, NULL);
+	rig_end(fixture);
+}
+
+int main(void)
+{
+	static const enum ring_engine uring = RING_ENGINE_URING, epoll = RING_ENGINE_EPOLL;
+#define BOTH(test) cmocka_unit_test_prestate(test, (void *)&uring), cmocka_unit_test_prestate(test, (void *)&epoll)
+	const struct CMUnitTest tests[] = {
+		BOTH(a_twin_goes_elsewhere),
+		BOTH(who_tries_again_goes_elsewhere),
+		BOTH(a_twin_waits_for_room_elsewhere),
+	};
+
+	return cmocka_run_group_tests(tests, NULL, NULL);
+}
