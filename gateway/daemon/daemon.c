@@ -106,8 +106,11 @@ static int daemon_open_ring(struct daemon *daemon, char *why, size_t why_size)
 {
 	/* Whoever finds the table full is lost: room also for those that wait to be taken. */
 	uint32_t sockets = daemon->config->connections_max + SERVER_PARKED_MAX + SOCKETS_SPARE;
-	struct ring_config ring = { .engine = daemon->config->engine, .gather = true,
-		                    .sockets_max = sockets < RING_SOCKETS_MAX ? sockets : RING_SOCKETS_MAX };
+	struct ring_config ring = {
+		.engine = daemon->config->engine,
+		.gather = true,
+		.sockets_max = sockets < RING_SOCKETS_MAX ? sockets : RING_SOCKETS_MAX,
+	};
 	int r = ring_create(&daemon->ring, &ring);
 
 	if (r < 0) {

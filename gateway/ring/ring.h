@@ -75,12 +75,12 @@ struct ring_config {
 /*
  * Counts since ring_create; for metrics and for tests that assert which path ran. receives: completions of ring_recv
  * with data, as the kernel made them; receive_multishot, receive_bundle (over several buffers): those among them;
- * receive_no_buffers: times a receive had to wait for buffers; gathered: turns that waited for more; cq_overflows: turns that found the completion queue
- * overrun, which should never happen; the others count starts.
+ * receive_no_buffers: times a receive had to wait for buffers; gathered: turns that waited for more (ring_config.gather);
+ * cq_overflows: turns that found the completion queue overrun, which should never happen; the others count starts.
  */
 struct ring_counters {
-	uint64_t turns, completions, receives, receive_multishot, receive_bundle, receive_no_buffers, gathered, sends, short_sends,
-	         writes, writes_fixed, reads, syncs, works, posts, cq_overflows, direct_accepts;
+	uint64_t turns, completions, receives, receive_multishot, receive_bundle, receive_no_buffers, gathered, sends,
+	         short_sends, writes, writes_fixed, reads, syncs, works, posts, cq_overflows, direct_accepts;
 };
 
 /*

@@ -44,23 +44,27 @@ static void enter(struct uring *uring, unsigned completions, uint64_t timeout_ns
  * Peers that send many small pieces wake us for each, and are woken by each of our answers. When the last turn was like that, the
  * next one begins a little later, with what has come by then.
  */
-static bool should_gather(struct uring *uring, uint64_t timeout_ns)
+static bool should_gather(const struct uring *uring, uint64_t timeout_ns)
 {
+	return uring->gather && !uring->gather_rest && timeout_ns > RING_GATHER_NS &&
+	       uring->received >= GATHER_BYTES_MIN && uring->received <= GATHER_BYTES_MAX;
+}
+
+/* Did the last turn wait in vain? */
+static void gather_look_back(struct uring *uring)
+{
+	if (uring->gather_rest)
+		uring->gather_rest--;
 	if (uring->gathered && !uring->received)
 		uring->gather_rest = GATHER_REST_TURNS;
 	uring->gathered = false;
-	if (uring->gather_rest) {
-		uring->gather_rest--;
-		return false;
-	}
-	return uring->gather && timeout_ns > RING_GATHER_NS && uring->received >= GATHER_BYTES_MIN &&
-	       uring->received <= GATHER_BYTES_MAX;
 }
 
 static void wait_for_completions(struct uring *uring, uint64_t timeout_ns)
 {
 	if (io_uring_cq_ready(&uring->kernel) || !list_empty(&uring->overflow))
 		timeout_ns = 0;
+	gather_look_back(uring);
 	if (should_gather(uring, timeout_ns)) {
 		uring->gathered = true;
 		uring->ring.counters.gathered++;
