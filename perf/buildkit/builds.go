@@ -73,6 +73,7 @@ func (s *site) newBefore() {
 func (s *site) replace(old *rig.Gateway, way, binary string) *rig.Gateway {
 	if old != nil {
 		old.Stop(s.b.scope)
+		os.RemoveAll(old.Store)
 		s.home.MustRun(s.b.scope, "buildx", "rm", way)
 	}
 	fresh := rig.NewGateway(s.b.scope, rig.GatewayOptions{Executors: []string{rig.Executor(s.daemons[way].Address, 16)}, Binary: binary})
