@@ -21,8 +21,8 @@ type Daemon struct {
 
 const traceSocket = "--otel-socket-path"
 
-// DaemonState is where daemons' roots are made; empty: where Directory makes its own.
-var DaemonState string
+// State is where the roots of daemons and the stores of gateways and edges are made, all on one medium; empty: where Directory makes its own.
+var State string
 
 // Refresh starts it with an empty root, on the same address.
 func (d *Daemon) Refresh(s Scope) {
@@ -44,7 +44,7 @@ func NewDaemon(s Scope, arguments ...string) *Daemon {
 // NewDaemonOf starts the buildkitd that is given.
 func NewDaemonOf(s Scope, binary string, arguments ...string) *Daemon {
 	s.Helper()
-	d := &Daemon{Address: FreeAddress(s), root: filepath.Join(directory(s, DaemonState), "root"), binary: binary, arguments: arguments}
+	d := &Daemon{Address: FreeAddress(s), root: filepath.Join(directory(s, State), "root"), binary: binary, arguments: arguments}
 	d.Start(s)
 	return d
 }

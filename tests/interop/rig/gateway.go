@@ -33,7 +33,7 @@ type GatewayOptions struct {
 // NewGateway starts one with an empty store.
 func NewGateway(s Scope, options GatewayOptions) *Gateway {
 	s.Helper()
-	directory := Directory(s)
+	directory := directory(s, State)
 	g := &Gateway{Address: FreeAddress(s), Admin: FreeAddress(s), Store: filepath.Join(directory, "store"), binary: options.Binary}
 	if g.binary == "" {
 		g.binary = Setting(s, "SLUICE_BINARY")
