@@ -1,4 +1,5 @@
 """The HTTP cache: curl and ccache (Bazel: test_http_bazel.py) against /cas/ and /ac/; what is refused; long bodies in little memory."""
+import concurrent.futures
 import hashlib
 import os
 import random
@@ -209,8 +210,10 @@ def test_what_is_no_good_request(env):
         (put + b"Content-Length: 99999999999999\r\n" + close, b"413"),
         (b"GET " + path.upper() + b" HTTP/1.1\r\n" + host + close, b"404"), (b"GET /cas/abc HTTP/1.1\r\n" + host + close, b"404"),
     ]
-    for request, status in rows:
-        answer = ask(gateway, request)
+    # The gateway lets a client close first, for a moment: they wait for it together.
+    with concurrent.futures.ThreadPoolExecutor(len(rows)) as clients:
+        answers = list(clients.map(lambda row: ask(gateway, row[0]), rows))
+    for (request, status), answer in zip(rows, answers):
         check(answer.startswith(b"HTTP/1.1 " + status + b" "), f"{status} wanted for {request[:200]}: {answer[:300]}")
     key = b"/ac/" + b"7" * 64
     chunked = b"PUT " + key + b" HTTP/1.1\r\n" + host + b"Transfer-Encoding: chunked\r\n" + close
