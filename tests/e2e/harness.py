@@ -268,7 +268,7 @@ class Env:
         self.executor_path = os.path.join(self.tmp, "executor")
         self.user = next((u for u in ("sluice", "nobody") if self._user(u)), "nobody")
         self.gateways, self.rows, self.paths = [], [], []
-        self.remover = None
+        self.remover, self.kept = None, {}
         self._certificates, self._count = None, 0
         self.doctor = self.sluice("doctor", "--json").json()
 
@@ -330,6 +330,12 @@ class Env:
                                 env=self.environment(home or self.home("plain")))
 
     # ---- what tests need ----
+
+    def shared(self, name, make):
+        """What cases share because its start is dear: made for the first that asks, and closed when the run ends."""
+        if name not in self.kept:
+            self.kept[name] = make()
+        return self.kept[name]
 
     def gateway(self, store=None, **more):
         return Gateway(self, store or self.path("store"), **more)
@@ -399,6 +405,13 @@ class Env:
     def finish(self):
         self.clean()
         self.wait_removed()
+        try:
+            for kept in self.kept.values():
+                kept.close()
+        finally:
+            self.remove_all()
+
+    def remove_all(self):
         subprocess.run(["chmod", "-R", "u+rwX", self.tmp], check=False, stderr=subprocess.DEVNULL)
         shutil.rmtree(self.tmp, ignore_errors=True)
 

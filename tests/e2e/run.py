@@ -20,7 +20,8 @@ sys.dont_write_bytecode = True
 
 import harness  # noqa: E402  (the path is set above)
 
-MODULES = ["affected", "cli", "push", "link", "tls", "edge", "bad", "store", "builds", "explain", "kill", "run", "engine", "memory", "http"]
+MODULES = ["affected", "cli", "push", "link", "tls", "edge", "bad", "store", "builds", "explain", "kill", "run", "engine", "memory", "http",
+           "http_bazel"]
 FULL_MODULES = MODULES + ["suites"]
 
 

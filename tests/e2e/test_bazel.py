@@ -1,12 +1,11 @@
 """Debian's Bazel with --remote_executor: what it builds, again from the cache, what an action costs, Ctrl-C, and a killed gateway."""
 import os
-import shutil
 import signal
 import statistics
 import subprocess
-import time
 
-from harness import check, die_with_parent, poll
+from bazel import bazel_with
+from harness import check, poll
 
 ACTIONS = 500
 SLEEP = f"sleep {1000000 + os.getpid()}"         # nobody else's on this machine
@@ -26,46 +25,19 @@ genrule(name = "pauses", srcs = ["says.txt"], outs = ["pauses.txt"], cmd = "PAUS
 [genrule(name = "small_%d" % i, srcs = ["main.c"], outs = ["small_%d.txt" % i], cmd = "echo %d > $@" % i)
  for i in range(COUNT)]
 """
-SOURCES = {
-    "WORKSPACE": "",
+FILES = {
+    "BUILD": BUILD.replace("COUNT", str(ACTIONS)).replace("SLEEP", SLEEP).replace("PAUSE", PAUSE),
     "hello.h": "const char *hello(void);\n",
     "hello.c": '#include "hello.h"\nconst char *hello(void) { return "hello from afar"; }\n',
     "main.c": '#include <stdio.h>\n#include "hello.h"\nint main(void) { puts(hello()); return 0; }\n',
 }
 
 
-class Bazel:
-    def __init__(self, env, gateway):
-        env.need(shutil.which("bazel"), "Bazel (bazel-bootstrap)")
-        self.env, self.gateway, self.tree, self.out = env, gateway, env.path("workspace"), env.path("bazel")
-        os.makedirs(self.tree)
-        for name, text in (*SOURCES.items(), ("BUILD", BUILD.replace("COUNT", str(ACTIONS)).replace("SLEEP", SLEEP)
-                                                .replace("PAUSE", PAUSE))):
-            with open(f"{self.tree}/{name}", "w", encoding="ascii") as file:
-                file.write(text)
-
-    def start(self, command, *arguments):
-        remote = [f"--remote_executor={self.gateway.address}", "--remote_default_exec_properties=OSFamily=Linux",
-                  "--noshow_progress", "--color=no", "--jobs=8"] if command == "build" else []
-        return subprocess.Popen(["bazel", f"--output_user_root={self.out}", "--batch", "--host_jvm_args=-Xmx512m", command,
-                                 *remote, *arguments], cwd=self.tree, stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
-                                text=True, preexec_fn=die_with_parent)
-
-    def run(self, command, *arguments, status=0):
-        process = self.start(command, *arguments)
-        output, _ = process.communicate(timeout=300)
-        check(process.returncode == status, f"bazel {command} {arguments}: {process.returncode}\n{output[-4000:]}")
-        return output
-
-    def read(self, name):
-        with open(f"{self.tree}/bazel-bin/{name}", "rb") as file:
-            return file.read()
-
-
 def begin(env, **more):
     env.need_executor()
     gateway = env.gateway(slots=2, **more)
-    return gateway, Bazel(env, gateway)
+    return gateway, bazel_with(env, FILES, f"--remote_executor={gateway.address}", "--remote_default_exec_properties=OSFamily=Linux",
+                               "--jobs=8")
 
 
 def test_bazel_builds_here_and_then_from_the_cache(env):

@@ -1,4 +1,5 @@
-"""The HTTP cache: curl, Debian's Bazel and ccache against /cas/ and /ac/; what is refused; long bodies in little memory."""
+"""The HTTP cache: curl and ccache (Bazel: test_http_bazel.py) against /cas/ and /ac/; what is refused; long bodies in little memory."""
+import concurrent.futures
 import hashlib
 import os
 import random
@@ -209,8 +210,10 @@ def test_what_is_no_good_request(env):
         (put + b"Content-Length: 99999999999999\r\n" + close, b"413"),
         (b"GET " + path.upper() + b" HTTP/1.1\r\n" + host + close, b"404"), (b"GET /cas/abc HTTP/1.1\r\n" + host + close, b"404"),
     ]
-    for request, status in rows:
-        answer = ask(gateway, request)
+    # The gateway lets a client close first, for a moment: they wait for it together.
+    with concurrent.futures.ThreadPoolExecutor(len(rows)) as clients:
+        answers = list(clients.map(lambda row: ask(gateway, row[0]), rows))
+    for (request, status), answer in zip(rows, answers):
         check(answer.startswith(b"HTTP/1.1 " + status + b" "), f"{status} wanted for {request[:200]}: {answer[:300]}")
     key = b"/ac/" + b"7" * 64
     chunked = b"PUT " + key + b" HTTP/1.1\r\n" + host + b"Transfer-Encoding: chunked\r\n" + close
@@ -374,54 +377,6 @@ def test_a_gigabyte_in_little_memory(env):
         check("sanitize" in env.binary or more < 64, f"{more:.0f} MiB more for {size >> 20} MiB")
     print(f"# {size / 1e6:.0f} MB in and out: the peak of memory rose by {more:.0f} MiB")
     gateway.stop()
-
-
-BUILD = """
-[genrule(name = "part_%d" % i, srcs = ["in.txt"], outs = ["part_%d.txt" % i], cmd = "cat $(SRCS) > $@; echo %d >> $@" % i)
- for i in range(20)]
-genrule(name = "long", outs = ["long.bin"], cmd = "dd if=/dev/zero bs=1000 count=10000 status=none > $@; echo end >> $@")
-genrule(name = "all", srcs = ["part_%d.txt" % i for i in range(20)] + ["long.bin"], outs = ["all.bin"], cmd = "cat $(SRCS) > $@")
-"""
-
-
-def test_bazel(env):
-    """Debian's, with --remote_cache=http://: the second clean build is hits alone; the same with a password over TLS."""
-    env.need(shutil.which("bazel") and shutil.which("keytool"), "Bazel (bazel-bootstrap) and Java's keytool")
-    path = tokens_file(env, ("bazels-own", "acme", "all"))
-    plain, tls = env.gateway(), env.gateway(tls=True, arguments=["--tokens", path])
-    tree, out = env.path("workspace"), env.path("bazel")
-    os.makedirs(tree)
-    for name, text in (("WORKSPACE", ""), ("BUILD", BUILD), ("in.txt", "a line\n")):
-        with open(f"{tree}/{name}", "w", encoding="ascii") as file:
-            file.write(text)
-
-    # It is Java whom its HTTP client asks whom to trust.
-    trust = env.path("trust.p12")
-    subprocess.run(["keytool", "-importcert", "-noprompt", "-alias", "sluice", "-storepass", "secret", "-storetype", "PKCS12",
-                    "-file", env.certificates()["ca"] + "/ca.pem", "-keystore", trust], check=True, capture_output=True)
-
-    def bazel(*arguments):
-        result = subprocess.run(["bazel", f"--output_user_root={out}", "--batch", "--host_jvm_args=-Xmx512m",
-                                 f"--host_jvm_args=-Djavax.net.ssl.trustStore={trust}",
-                                 "--host_jvm_args=-Djavax.net.ssl.trustStorePassword=secret", *arguments],
-                                cwd=tree, capture_output=True, text=True, timeout=300, check=False)
-        check(result.returncode == 0, f"bazel {arguments}: {result.stdout[-2000:]}{result.stderr[-4000:]}")
-        return result.stdout + result.stderr
-
-    def build(*options):
-        return bazel("build", "--noshow_progress", "--color=no", *options, "//:all")
-
-    here = plain.address.replace("grpc", "http")
-    for url in (here, here + "/team/b", tls.address.replace("grpcs://", "https://bazel:bazels-own@")):
-        bazel("clean")
-        output = build("--remote_cache=" + url)
-        check("22 remote cache hit" not in output, output)
-        bazel("clean")
-        output = build("--remote_cache=" + url)
-        check("22 remote cache hit" in output, output)
-        check("Remote Cache" not in output, output)
-    plain.stop()
-    tls.stop()
 
 
 def test_ccache(env):

@@ -32,6 +32,12 @@ func newBazel(t *testing.T, files int, before string, flags ...string) *bazel {
 		t.Skip("bazel-bootstrap is not installed")
 	}
 	b := &bazel{t: t, workspace: scratch(t), output: scratch(t), flags: flags}
+	// One server a test: a Java that starts for each command (--batch) takes longer than the builds.
+	t.Cleanup(func() {
+		if text, err := b.command("shutdown").CombinedOutput(); err != nil {
+			t.Errorf("bazel shutdown: %v: %s", err, text)
+		}
+	})
 	b.put("WORKSPACE", "")
 	b.put("BUILD", fmt.Sprintf(build, files, before))
 	declarations, sum := "", "0"
@@ -54,7 +60,8 @@ func (b *bazel) put(name, text string) {
 }
 
 func (b *bazel) command(arguments ...string) *exec.Cmd {
-	command := exec.Command("bazel", append([]string{"--output_user_root=" + b.output, "--batch", "--host_jvm_args=-Xmx512m"}, arguments...)...)
+	command := exec.Command("bazel", append([]string{"--output_user_root=" + b.output, "--max_idle_secs=300",
+		"--host_jvm_args=-Xmx512m"}, arguments...)...)
 	command.Dir = b.workspace
 	return command
 }
