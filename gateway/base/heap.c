@@ -11,3 +11,8 @@ void heap_keep(void)
 	(void)mallopt(M_MMAP_THRESHOLD, HEAP_BLOCK_BYTES);
 	(void)mallopt(M_TRIM_THRESHOLD, HEAP_KEPT_BYTES);
 }
+
+void heap_give_back(void)
+{
+	(void)malloc_trim(0);
+}

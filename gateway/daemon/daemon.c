@@ -445,6 +445,7 @@ static void daemon_on_closed(void *context)
 static void daemon_close(struct daemon *daemon)
 {
 	signals_destroy(daemon->signals);
+	rest_stop(&daemon->rest);
 	observe_stop(daemon);
 	if (daemon->links)
 		link_service_close(daemon->links);
@@ -499,6 +500,7 @@ static int daemon_start(struct daemon *daemon, char *why, size_t why_size)
 		r = signals_create(&daemon->signals, daemon->ring, daemon_on_signal, daemon);
 	if (r == 0) {
 		daemon_reap_host(daemon);        /* who died before SIGCHLD was waited for */
+		rest_start(&daemon->rest, daemon->ring);
 		r = observe_start(daemon, why, why_size);
 	}
 	for (size_t i = 0; r == 0 && i < config->listen_count; i++)

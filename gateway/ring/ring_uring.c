@@ -16,8 +16,8 @@ enum {
 	IOWQ_BOUNDED_MAX = 2,            /* kernel threads for files of one ring: buffered writes, opens, syncs */
 	IOWQ_UNBOUNDED_MAX = 4,          /* for the rest */
 	GATHER_BYTES_MIN = 4 << 10,      /* a turn that received less had words, which must not wait */
-	GATHER_BYTES_MAX = 128 << 10,    /* one that received more had enough to do as it was */
-	GATHER_COMPLETIONS = 16,         /* that end the wait early */
+	GATHER_BYTES_MAX = 1 << 20,      /* one that received more had enough to do as it was */
+	GATHER_COMPLETIONS = 64,         /* that end the wait early */
 	GATHER_REST_TURNS = 16,          /* after a wait in vain: peers wait for us, not we for them */
 };
 
@@ -60,12 +60,19 @@ static void gather_look_back(struct uring *uring)
 	uring->gathered = false;
 }
 
+/* Turns that do not wait belong to the one before: what that one received is what they work on. */
 static void wait_for_completions(struct uring *uring, uint64_t timeout_ns)
 {
-	if (io_uring_cq_ready(&uring->kernel) || !list_empty(&uring->overflow))
-		timeout_ns = 0;
+	bool gather;
+
+	if (timeout_ns == 0 || io_uring_cq_ready(&uring->kernel) || !list_empty(&uring->overflow)) {
+		enter(uring, 1, 0);
+		return;
+	}
 	gather_look_back(uring);
-	if (should_gather(uring, timeout_ns)) {
+	gather = should_gather(uring, timeout_ns);
+	uring->received = 0;
+	if (gather) {
 		uring->gathered = true;
 		uring->ring.counters.gathered++;
 		enter(uring, GATHER_COMPLETIONS, RING_GATHER_NS);
@@ -95,7 +102,6 @@ static void uring_wait(struct ring *ring, uint64_t timeout_ns)
 
 	uring_drain_overflow(uring);
 	wait_for_completions(uring, timeout_ns);
-	uring->received = 0;
 	if (IO_URING_READ_ONCE(*uring->kernel.sq.kflags) & IORING_SQ_CQ_OVERFLOW)
 		ring->counters.cq_overflows++;
 	reap(uring);
