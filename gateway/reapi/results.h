@@ -10,5 +10,6 @@
 void results_key(struct store_note *note, const struct scope *scope, const struct digest *action);
 /* What such a key begins with when the action's size is not known: for store_note_find(). */
 void results_key_begin(struct store_note *note, const struct scope *scope, const struct digest *action);
-/* Of /ac/. */
+/* Of /ac/. Such a note's first byte says what it is; the digest follows. */
+enum { RESULTS_WEB_RESULT = 'r', RESULTS_WEB_VALUE = 'v' };
 void results_key_web(struct store_note *note, const struct scope *scope, const struct digest *key);
