@@ -357,6 +357,8 @@ void web_start(void *context, struct conn *conn, struct stream *stream, const st
 	web.digest = path.digest;
 	if (path.result)
 		(web.put ? web_put_result : web_get_result)(&web);
+	else if (web.put)
+		(web.sized ? web_put_blob : web_put_unsized)(&web);
 	else
-		(web.put ? web_put_blob : web_get_blob)(&web);
+		web_get_blob(&web);
 }

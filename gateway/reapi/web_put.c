@@ -1,6 +1,6 @@
 /*
- * PUT of /cas/: the body goes into an upload (upload.h), as ByteStream's Write does it. What is there already is not stored
- * again: a client that waits for 100 Continue is spared sending it, what others send is dropped.
+ * PUT of /cas/ with a length: the body goes into an upload (upload.h), as ByteStream's Write does it. What is there already is not
+ * stored again: a client that waits for 100 Continue is spared sending it, what others send is dropped.
  *
  *	ASKING -> TAKING -> ENDING -> ANSWERED
  *	   '----> DROPPING -------------'
@@ -333,25 +333,13 @@ static void on_presence(struct presence *presence)
 	web_release(&put->web);
 }
 
-static const char *put_fault(const struct web *web, unsigned *status)
-{
-	*status = 411;
-	if (!web->sized)
-		return "the length has to be known before: send Content-Length";
-	*status = 413;
-	if (web->length > REAPI_BLOB_BYTES_MAX)
-		return "a blob longer than 64 GiB is not taken";
-	return NULL;
-}
-
 void web_put_blob(const struct web *web)
 {
-	unsigned status = 503;
-	const char *fault = put_fault(web, &status);
-	struct put *put = fault ? NULL : calloc(1, sizeof(*put));
+	bool too_long = web->length > REAPI_BLOB_BYTES_MAX;
+	struct put *put = too_long ? NULL : calloc(1, sizeof(*put));
 
 	if (!put) {
-		web_refuse(web, fault ? status : 503, fault ? fault : RPC_TEXT_MEMORY);
+		web_refuse(web, too_long ? 413 : 503, too_long ? "a blob longer than 64 GiB is not taken" : RPC_TEXT_MEMORY);
 		return;
 	}
 	web_accept(&put->web, web, &stream_events, put_fini);

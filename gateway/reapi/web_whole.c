@@ -22,7 +22,8 @@ struct put {
 	struct buffer body;
 	uint64_t bytes_max;              /* of it: what it says, or the most that is taken */
 	bool done;                       /* all has come, or it was answered */
-	uint8_t kind;
+	bool blob;                       /* under /cas/ */
+	uint8_t kind;                    /* of the note */
 	struct result_check check;
 	struct store_item item;
 	struct store_put put;
@@ -78,6 +79,27 @@ static void put_on_note(struct store_note *note)
 	web_release(&put->web);
 }
 
+/* Held until it has landed. */
+static void put_store(struct put *put, void (*fn)(struct store_put *put))
+{
+	put->put = (struct store_put){
+		.scope = put->web.scope, .items = &put->item, .count = put->item.data.size > 0, .fn = fn,
+	};
+	web_hold(&put->web);
+	store_put(put->web.reapi->cas->store, &put->put);
+}
+
+static void put_sign(struct put *put)
+{
+	struct span data = buffer_span(&put->body);
+
+	put->item = (struct store_item){ .data = data, .digest = digest_empty };
+	if (data.size) {
+		put->item.digest.size = data.size;
+		sha256_once(data.data, data.size, put->item.digest.hash);
+	}
+}
+
 static void put_on_stored(struct store_put *stored)
 {
 	struct put *put = container_of(stored, struct put, put);
@@ -96,22 +118,40 @@ static void put_on_stored(struct store_put *stored)
 	store_note_put(put->web.reapi->cas->store, &put->note);  /* durable with all that it names */
 }
 
-/* Held until it has landed. */
-static void put_store(struct put *put, uint8_t kind)
+static void put_keep(struct put *put, uint8_t kind)
 {
-	struct span data = buffer_span(&put->body);
-
 	put->kind = kind;
-	put->item = (struct store_item){ .data = data, .digest = digest_empty };
-	if (data.size) {
-		put->item.digest.size = data.size;
-		sha256_once(data.data, data.size, put->item.digest.hash);
+	put_sign(put);
+	put_store(put, put_on_stored);
+}
+
+static void put_on_blob(struct store_put *stored)
+{
+	struct put *put = container_of(stored, struct put, put);
+
+	if (stored->result == STORE_OK) {
+		web_answer(&put->web, 200, NULL);
+		put_drop(put);
+	} else {
+		put_answer_store(put, stored->result);
 	}
-	put->put = (struct store_put){
-		.scope = put->web.scope, .items = &put->item, .count = data.size > 0, .fn = put_on_stored,
-	};
-	web_hold(&put->web);
-	store_put(put->web.reapi->cas->store, &put->put);
+	web_release(&put->web);
+}
+
+/* It is what the path says, or nothing. */
+static void put_keep_blob(struct put *put)
+{
+	char expected[DIGEST_TEXT_MAX], actual[DIGEST_TEXT_MAX], text[400];
+
+	put_sign(put);
+	put->web.digest.size = put->item.digest.size;
+	if (digest_equal(&put->web.digest, &put->item.digest)) {
+		put_store(put, put_on_blob);
+		return;
+	}
+	snprintf(text, sizeof(text), "the data is %s, not %s", digest_text(&put->item.digest, actual),
+	         digest_text(&put->web.digest, expected));
+	put_refuse(put, 400, text);
 }
 
 static void put_on_check(struct result_check *check)
@@ -120,7 +160,7 @@ static void put_on_check(struct result_check *check)
 	char text[DIGEST_TEXT_MAX + 100], hex[DIGEST_TEXT_MAX];
 
 	if (check->outcome == RESULT_WHOLE) {
-		put_store(put, RESULTS_WEB_RESULT);
+		put_keep(put, RESULTS_WEB_RESULT);
 	} else if (check->outcome == RESULT_HOLES) {
 		snprintf(text, sizeof(text), "the result names %s, which is not in the store: upload it first",
 		         digest_text(&check->missing[0], hex));
@@ -142,8 +182,12 @@ static void put_on_end(struct stream *stream)
 		return;
 	put->done = true;
 	put->web.idle_since_ns = put->web.ends_ns = 0;
+	if (put->blob) {
+		put_keep_blob(put);
+		return;
+	}
 	if (!message_decode(&reapi_result_names_type, buffer_span(&put->body), &names)) {
-		put_store(put, RESULTS_WEB_VALUE);
+		put_keep(put, RESULTS_WEB_VALUE);
 		return;
 	}
 	if (put->body.size > REAPI_RESULT_BYTES_MAX) {
@@ -157,13 +201,19 @@ static void put_on_end(struct stream *stream)
 	result_check(&put->check);
 }
 
+static const char *put_too_long(bool blob)
+{
+	return blob ? "a blob longer than 4 MiB is taken when its length is said before: send Content-Length" :
+	              "what is put under /ac/ is longer than 4 MiB";
+}
+
 /* Memory is taken as more comes, as of other uploads; what has come is not moved often. False: it was refused. */
 static bool put_make_room(struct put *put, size_t size)
 {
 	uint64_t wanted = put->body.size + size, doubled = 2 * put->share.bytes;
 
 	if (wanted > put->bytes_max) {
-		put_refuse(put, 413, "what is put under /ac/ is longer than 4 MiB");
+		put_refuse(put, 413, put_too_long(put->blob));
 		return false;
 	}
 	if (wanted <= put->share.bytes)
@@ -206,14 +256,14 @@ static void put_on_memory(struct budget_share *share)
 {
 }
 
-void web_put_result(const struct web *web)
+static void put_begin(const struct web *web, bool blob)
 {
 	uint64_t bytes = web->sized ? web->length : WEB_VALUE_BYTES_MAX;
 	uint64_t first = bytes < UPLOAD_FIRST_BYTES ? bytes : UPLOAD_FIRST_BYTES, now = ring_now_ns(web->reapi->cas->ring);
 	struct put *put = NULL;
 
 	if (bytes > WEB_VALUE_BYTES_MAX) {
-		web_refuse(web, 413, "what is put under /ac/ is longer than 4 MiB");
+		web_refuse(web, 413, put_too_long(blob));
 		return;
 	}
 	if (writes_make_room(web->reapi, first))
@@ -224,6 +274,7 @@ void web_put_result(const struct web *web)
 		return;
 	}
 	web_accept(&put->web, web, &put_events, put_fini);
+	put->blob = blob;
 	put->body = buffer_heap(WEB_VALUE_BYTES_MAX);
 	put->share.fn = put_on_memory;
 	put->bytes_max = bytes;
@@ -231,4 +282,15 @@ void web_put_result(const struct web *web)
 	put->web.idle_since_ns = now;
 	put->web.ends_ns = now + PUT_BODY_NS;
 	stream_consumed(put->web.stream, 0);     /* the body may come */
+}
+
+void web_put_result(const struct web *web)
+{
+	put_begin(web, false);
+}
+
+void web_put_unsized(const struct web *web)
+{
+	web->reapi->counters.uploads++;
+	put_begin(web, true);
 }
