@@ -279,6 +279,8 @@ void tls_trim(struct tls *tls)
 {
 	if (tls_output_bytes(tls))
 		return;
+	if (!(SSL_get_mode(tls->ssl) & SSL_MODE_RELEASE_BUFFERS))
+		(void)SSL_free_buffers(tls->ssl);        /* not those of a record of which a part has come */
 	buffer_fini(&tls->gathering);
 	buffer_fini(&tls->sending);
 	tls->gathering = buffer_heap(TLS_OUTPUT_MAX);

@@ -47,7 +47,7 @@ int tls_write(struct tls *tls, struct span plain);
 struct span tls_output(struct tls *tls);
 void tls_sent(struct tls *tls, size_t bytes);
 size_t tls_output_bytes(const struct tls *tls);          /* all that waits: what tls_output lent and what came after */
-void tls_trim(struct tls *tls);                          /* gives back output buffers that are empty */
+void tls_trim(struct tls *tls);                          /* nothing waits: gives back output buffers, and those of records */
 /* Ciphertext that was copied between these spans and OpenSSL's record buffers, to and from which it copies once more. */
 struct tls_copies {
 	uint64_t received, sent;
