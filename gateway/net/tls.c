@@ -231,6 +231,13 @@ int tls_feed(struct tls *tls, struct span ciphertext, void (*plain)(void *contex
 	return tls->closed ? TLS_CLOSED : TLS_OK;
 }
 
+void tls_expect(struct tls *tls, size_t bytes)
+{
+	CHECK(bytes <= TLS_OUTPUT_MAX);
+	if (tls->gathering.capacity == 0 && !buffer_reserve(&tls->gathering, bytes))
+		tls->gathering.failed = false;           /* it may do with less */
+}
+
 int tls_write(struct tls *tls, struct span plain)
 {
 	size_t written = 0;

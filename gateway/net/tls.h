@@ -38,6 +38,8 @@ enum tls_outcome { TLS_OK = 0, TLS_CLOSED = 1 /* close_notify */ };
  * returns; it may write, and must not feed or destroy. TLS_OK, TLS_CLOSED, or -EPROTO with tls_error().
  */
 int tls_feed(struct tls *tls, struct span ciphertext, void (*plain)(void *context, struct span data), void *context);
+/* Makes room for so many bytes of ciphertext, when there is none yet: many records follow, and growing copies. */
+void tls_expect(struct tls *tls, size_t bytes);
 /* Encrypts; appended to tls_output. 0 or -EPROTO. Only when ready. */
 int tls_write(struct tls *tls, struct span plain);
 /*
