@@ -17,7 +17,7 @@
 #include "gateway/ring/ring.h"
 #include "proto/h2.h"
 
-#define CONN_SEND_BYTES  131072          /* gathered for one send, when there is that much */
+#define CONN_SEND_BYTES  262144          /* gathered for one send, when there is that much */
 /*
  * The longest frame between two sluices: past the knee of what frames cost, short enough that nothing waits long behind one.
  * What grpc-go speaks to stays at HTTP/2's 16 KiB, which is all that it sends and takes.

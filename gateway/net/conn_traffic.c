@@ -9,6 +9,8 @@
 #define RECORD_BYTES         16384
 /* One send and the span that overshot it. */
 #define OUT_MAX              (CONN_SEND_BYTES + (1u << 20))
+/* What a full send takes, with a frame that overshoots it and TLS's share: made room for at once when it begins with bulk. */
+#define OUT_FULL_BYTES       (CONN_SEND_BYTES + 2 * CONN_FRAME_BYTES)
 /* The client's preface and a frame header; a server's SETTINGS frame header (RFC 9113 section 3.4). */
 #define SERVER_SETTLED_BYTES (24 + 9)
 #define CLIENT_SETTLED_BYTES 9
@@ -151,6 +153,8 @@ static void conn_gather_plain(struct conn *conn)
 		span = conn_engine_output(conn);
 		if (span.size == 0)
 			return;
+		if (span.size >= RECORD_BYTES && conn->out.capacity == 0 && !buffer_reserve(&conn->out, OUT_FULL_BYTES))
+			conn->out.failed = false;
 		buffer_put(&conn->out, span.data, span.size);
 		conn->gathered += span.size;
 		if (conn->out.failed) {
@@ -191,6 +195,8 @@ static void conn_gather_tls(struct conn *conn)
 		span = conn_engine_output(conn);
 		if (span.size == 0)
 			break;
+		if (span.size >= RECORD_BYTES)
+			tls_expect(conn->tls, OUT_FULL_BYTES);
 		while (r == 0 && span.size)
 			r = conn_fill_record(conn, &span, &filled);
 	}

@@ -231,6 +231,13 @@ int tls_feed(struct tls *tls, struct span ciphertext, void (*plain)(void *contex
 	return tls->closed ? TLS_CLOSED : TLS_OK;
 }
 
+void tls_expect(struct tls *tls, size_t bytes)
+{
+	CHECK(bytes <= TLS_OUTPUT_MAX);
+	if (tls->gathering.capacity == 0 && !buffer_reserve(&tls->gathering, bytes))
+		tls->gathering.failed = false;           /* it may do with less */
+}
+
 int tls_write(struct tls *tls, struct span plain)
 {
 	size_t written = 0;
@@ -279,6 +286,8 @@ void tls_trim(struct tls *tls)
 {
 	if (tls_output_bytes(tls))
 		return;
+	if (!(SSL_get_mode(tls->ssl) & SSL_MODE_RELEASE_BUFFERS))
+		(void)SSL_free_buffers(tls->ssl);        /* not those of a record of which a part has come */
 	buffer_fini(&tls->gathering);
 	buffer_fini(&tls->sending);
 	tls->gathering = buffer_heap(TLS_OUTPUT_MAX);

@@ -38,6 +38,8 @@ enum tls_outcome { TLS_OK = 0, TLS_CLOSED = 1 /* close_notify */ };
  * returns; it may write, and must not feed or destroy. TLS_OK, TLS_CLOSED, or -EPROTO with tls_error().
  */
 int tls_feed(struct tls *tls, struct span ciphertext, void (*plain)(void *context, struct span data), void *context);
+/* Makes room for so many bytes of ciphertext, when there is none yet: many records follow, and growing copies. */
+void tls_expect(struct tls *tls, size_t bytes);
 /* Encrypts; appended to tls_output. 0 or -EPROTO. Only when ready. */
 int tls_write(struct tls *tls, struct span plain);
 /*
@@ -47,7 +49,7 @@ int tls_write(struct tls *tls, struct span plain);
 struct span tls_output(struct tls *tls);
 void tls_sent(struct tls *tls, size_t bytes);
 size_t tls_output_bytes(const struct tls *tls);          /* all that waits: what tls_output lent and what came after */
-void tls_trim(struct tls *tls);                          /* gives back output buffers that are empty */
+void tls_trim(struct tls *tls);                          /* nothing waits: gives back output buffers, and those of records */
 /* Ciphertext that was copied between these spans and OpenSSL's record buffers, to and from which it copies once more. */
 struct tls_copies {
 	uint64_t received, sent;

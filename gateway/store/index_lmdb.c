@@ -288,7 +288,8 @@ static int lmdb_get_one(struct index *index, const struct index_get *get, size_t
 /* Keys that may be there go to the front of `which`; the others are answered. */
 static size_t lmdb_sift(struct index *index, const struct index_get *get, size_t from, size_t count, uint16_t which[static SIFT_MAX])
 {
-	bool filters = lmdb_filters(index, get);
+	/* One alone is mostly asked for to be read, and so is there: the filter would only cost an access to memory. */
+	bool filters = lmdb_filters(index, get) && get->count > 1;
 	size_t kept = 0;
 
 	for (size_t i = from; i < from + count; i++) {

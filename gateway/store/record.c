@@ -33,11 +33,6 @@ enum segment_at {
 	SEGMENT_AT_SUM = 32,
 };
 
-uint64_t record_sum(struct span payload)
-{
-	return XXH3_64bits(payload.data, payload.size);
-}
-
 void record_encode(uint8_t header[static RECORD_HEADER_BYTES], const struct record *record, uint64_t secret)
 {
 	CHECK(record->digest.size <= UINT32_MAX);

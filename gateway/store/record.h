@@ -33,6 +33,7 @@ static inline uint64_t record_block_ceiling(uint64_t bytes)
 	return (bytes + RECORD_BLOCK_BYTES - 1) & ~(uint64_t)(RECORD_BLOCK_BYTES - 1);
 }
 
+/* XXH3-64, by the widest vectors that pay (record_sum_x86.c, record_sum_plain.c). */
 uint64_t record_sum(struct span payload);
 void record_encode(uint8_t header[static RECORD_HEADER_BYTES], const struct record *record, uint64_t secret);
 /* False: no record header of this store, or a damaged one. */

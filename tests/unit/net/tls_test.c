@@ -65,7 +65,7 @@ static void servers_end(struct end *end, const char *set, const char *ca, bool r
 	end_init(end, &config, NULL);
 }
 
-/* Carries what waits, at most `split` bytes a feed. True when there was something. */
+/* Carries what waits, at most `split` bytes a feed, behind each of which buffers are given back. True when there was something. */
 static bool carry(struct end *from, struct end *to, size_t split)
 {
 	struct span out = tls_output(from->tls);
@@ -76,6 +76,7 @@ static bool carry(struct end *from, struct end *to, size_t split)
 
 		if (to->result == TLS_OK)
 			to->result = tls_feed(to->tls, span_make(out.data, n), on_plain, to);
+		tls_trim(to->tls);
 		tls_sent(from->tls, n);
 		from->carried += n;
 	}

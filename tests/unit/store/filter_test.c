@@ -109,8 +109,30 @@ static void on_get(struct index_get *get)
 {
 }
 
+/* Names are asked for together, and one at a time. */
+static void ask(struct index *index, struct index_get *get, bool together)
+{
+	size_t count = get->count;
+
+	if (together) {
+		index_lmdb.get(index, get);
+		assert_int_equal(get->result, 0);
+		return;
+	}
+	for (size_t i = 0; i < count; i++) {
+		struct index_get one = *get;
+
+		one.keys += i * one.key_stride;
+		one.values += i * one.value_stride;
+		one.sizes += i;
+		one.count = 1;
+		index_lmdb.get(index, &one);
+		assert_int_equal(one.result, 0);
+	}
+}
+
 /* Every second name asked for is one that there never was. */
-static void expect(struct index *index, uint64_t from, bool there)
+static void expect_asked(struct index *index, uint64_t from, bool there, bool together)
 {
 	static uint8_t keys[ASKED * KEY_BYTES], values[ASKED * 24];
 	static int32_t sizes[ASKED];
@@ -121,13 +143,20 @@ static void expect(struct index *index, uint64_t from, bool there)
 
 	for (uint64_t i = 0; i < ASKED; i++)
 		make_key(keys + i * KEY_BYTES, i % 2 ? 1000000 + from + i : from + i);
-	index_lmdb.get(index, &get);
-	assert_int_equal(get.result, 0);
+	memset(values, 0, sizeof(values));
+	memset(sizes, 0, sizeof(sizes));
+	ask(index, &get, together);
 	for (uint64_t i = 0; i < ASKED; i++) {
 		assert_int_equal(sizes[i], i % 2 == 0 && there ? 24 : -1);
 		if (sizes[i] >= 0)
 			assert_memory_equal(values + i * 24, keys + i * KEY_BYTES, 24);
 	}
+}
+
+static void expect(struct index *index, uint64_t from, bool there)
+{
+	expect_asked(index, from, there, true);
+	expect_asked(index, from, there, false);
 }
 
 static void an_index_finds_what_it_had(void **state)
