@@ -33,7 +33,7 @@ type EdgeOptions struct {
 // NewEdge starts one that has nothing yet.
 func NewEdge(s Scope, options EdgeOptions) *Edge {
 	s.Helper()
-	directory := Directory(s)
+	directory := directory(s, State)
 	e := &Edge{directory: directory, Socket: filepath.Join(directory, "edge.sock"), Store: filepath.Join(directory, "store"),
 		Admin: FreeAddress(s), link: options.Link}
 	if e.link == nil {
