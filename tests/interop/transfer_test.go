@@ -80,12 +80,12 @@ func TestReceiverHasWhatTheSenderHas(t *testing.T) {
 		tree := fake.Random(random, entries)
 		key := fmt.Sprintf("tree:%016x", seed)
 		for step := range changes {
-			lists, bytes := map[string]string{}, map[string]int64{}
+			lists, files, bytes := map[string]string{}, map[string]int64{}, map[string]int64{}
 			for _, way := range []string{"straight", "gateway"} {
 				clients[way].SharedKey = key
 				into := fmt.Sprintf("%d-%s", round, way)
 				send(t, clients[way], tree, into)
-				_, bytes[way] = tree.Asked()
+				files[way], bytes[way] = tree.Asked()
 				lists[way] = mustList(t, filepath.Join(directory, into), step == 0)
 			}
 			wanted, err := fake.Listing(tree, step == 0)
@@ -96,17 +96,18 @@ func TestReceiverHasWhatTheSenderHas(t *testing.T) {
 				t.Fatalf("seed %d, change %d: through the gateway and straight differ in\n%s\nthe sender and the gateway in\n%s",
 					seed, step, fake.FirstDifference(lists["gateway"], lists["straight"]), fake.FirstDifference(lists["gateway"], wanted))
 			}
-			if bytes["gateway"] > bytes["straight"] {
-				t.Fatalf("seed %d, change %d: the client was asked for %d bytes, straight for %d", seed, step, bytes["gateway"],
-					bytes["straight"])
+			// fsutil's receiver walks its directory while it writes there: of a name whose link to a changed file it has just
+			// cut it may find that nothing is to be asked, straight or not.
+			if bytes["gateway"] > bytes["straight"] && (step == 0 || files["gateway"] > files["straight"]+unasked) {
+				t.Fatalf("seed %d, change %d: the client was asked for %d files and %d bytes, straight for %d and %d", seed, step,
+					files["gateway"], bytes["gateway"], files["straight"], bytes["straight"])
 			}
 			if rig.Has(rig.Broker) {
 				into := fmt.Sprintf("%d-fresh-%d", round, step)
 				tree.Asked()
 				send(t, clients["gateway"], tree, into)
 				files, bytes := tree.Asked()
-				// fsutil's receiver walks its directory while it writes there: of a name whose link to a changed file it has just
-				// cut it may find that nothing is to be asked. Then nobody has asked for it before.
+				// What the receiver above did not ask for nobody has asked for before.
 				if files > unasked {
 					t.Fatalf("seed %d, change %d: an empty receiver cost the client %d files, %d bytes: %s", seed, step, files, bytes,
 						gateway.Process().Log().Tail())
