@@ -53,11 +53,27 @@ static void consumed(struct call *call, size_t bytes)
 		stream_consumed(call->stream, bytes);
 }
 
+/* The owner has had it: the peer's window opens by as much, at once or with call_release(). */
+static void taken(struct call *call, size_t bytes)
+{
+	if (call->shut)
+		call->withheld += bytes;
+	else
+		consumed(call, bytes);
+}
+
+static void give_withheld(struct call *call)
+{
+	consumed(call, call->withheld);
+	call->withheld = 0;
+}
+
 /* From now on nothing that arrives matters; what waits already opens the peer's window again. */
 static void go_deaf(struct call *call)
 {
 	call->deaf = true;
 	consumed(call, call->backlog.size - call->backlog_taken);
+	give_withheld(call);
 	buffer_fini(&call->backlog);
 	call->backlog_taken = 0;
 	call->end_pending = false;
@@ -164,7 +180,7 @@ static void call_on_data(struct stream *stream, struct span data)
 		consumed(call, data.size);
 		return;
 	}
-	consumed(call, data.size - rest.size);
+	taken(call, data.size - rest.size);
 	if (rest.size == 0)
 		return;
 	/* Bounded by the stream's window: these bytes are not consumed before they are delivered. */
@@ -205,11 +221,14 @@ static void deliver_backlog(struct call *call)
 	call->backlog_taken = 0;
 	deliver_messages(call, &rest);
 	if (call->deaf || rest.size == 0) {
-		consumed(call, before);
+		if (call->deaf)
+			consumed(call, before);
+		else
+			taken(call, before);
 		buffer_fini(&backlog);
 		return;
 	}
-	consumed(call, before - rest.size);
+	taken(call, before - rest.size);
 	call->backlog = backlog;
 	call->backlog_taken = backlog.size - rest.size;
 	backlog_compact(call);
@@ -690,9 +709,15 @@ void call_hold(struct call *call)
 	call->held = true;
 }
 
+void call_shut(struct call *call)
+{
+	call->shut = true;
+}
+
 void call_release(struct call *call)
 {
-	call->held = false;
+	call->held = call->shut = false;
+	give_withheld(call);
 	if (call->delivering)
 		return;
 	call->delivering = true;

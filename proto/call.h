@@ -54,6 +54,7 @@ struct call {
 	size_t message_bytes_max;                /* of a received message, compressed or not */
 	bool server;
 	bool held;                               /* call_hold */
+	bool shut;                               /* call_shut */
 	bool delivering;                         /* inside on_message or on_end: call_release leaves the rest to it */
 	bool ended;                              /* on_end was delivered */
 	bool end_pending;                        /* the peer has ended; on_end waits for call_release */
@@ -71,6 +72,7 @@ struct call {
 	struct grpc_reader reader;
 	struct buffer backlog;                   /* arrived while held; at most the stream's window, which stays shut */
 	size_t backlog_taken;
+	size_t withheld;                         /* delivered while the call was shut: the peer's window is to open by as much */
 	struct buffer pending;                   /* the tail of a message that the stream's out-queue could not take */
 	size_t pending_sent;
 	size_t unsent;                           /* of the message that call_send_begin() began */
@@ -146,6 +148,12 @@ void call_finishf(struct call *call, enum grpc_status status, const char *format
  */
 void call_hold(struct call *call);
 void call_release(struct call *call);
+
+/*
+ * Milder: messages go on being delivered, but the peer's window stays shut until call_release(). For who has room for what is on
+ * its way, at most the stream's window, and would only copy it twice if it waited here.
+ */
+void call_shut(struct call *call);
 
 /*
  * Give the call up: RST_STREAM(CANCEL). No more messages; on_closed still comes: later, or from inside this call when

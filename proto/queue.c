@@ -5,6 +5,7 @@
 #include <stdlib.h>
 
 #define QUEUE_FIRST_BYTES 1024
+#define QUEUE_GROWTH      4              /* times: what waits is copied into each larger one, and a queue that is empty begins again */
 
 struct queue queue_make(size_t size_max)
 {
@@ -36,7 +37,7 @@ static bool queue_grow(struct queue *queue, size_t needed)
 
 	assert(needed <= queue->size_max);
 	while (capacity < needed)
-		capacity *= 2;
+		capacity *= QUEUE_GROWTH;
 	if (capacity > queue->size_max)
 		capacity = queue->size_max;
 	data = malloc(capacity);

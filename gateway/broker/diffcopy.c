@@ -11,6 +11,8 @@
 
 #define MESSAGE_BYTES_MAX (4u << 20)             /* fsutil's DATA has 32 KiB, a STAT's xattrs a few */
 #define NAME_BYTES_MAX    (64u << 10)            /* of a dir-name */
+/* What waits when the client is told to wait, and what is on its way then: an inner stream's window (session/nest.h). */
+#define WAITING_CONTENT_BYTES (DIFFCOPY_WAITING_BYTES + (2u << 20))
 /* Of STATs that wait, about as many entries, with the content between them. */
 #define WAITING_MEMORY_BYTES (DIFFCOPY_MEMORY_ENTRIES * 96ull + 2 * DIFFCOPY_WAITING_BYTES)
 
@@ -391,7 +393,7 @@ static struct diffcopy *diffcopy_make(struct diffcopy_session *session)
 	diffcopy->asked_first = ENTRY_NONE;
 	diffcopy->entries = (struct spill){ .directory = directory,
 		                            .memory_bytes_max = DIFFCOPY_MEMORY_ENTRIES * sizeof(struct entry) };
-	diffcopy->waiting.kept_bytes = 2 * DIFFCOPY_WAITING_BYTES;
+	diffcopy->waiting.kept_bytes = WAITING_CONTENT_BYTES + WAITING_CONTENT_BYTES / 2; /* a spill grows by half */
 	diffcopy->waiting.spill = (struct spill){ .directory = directory, .memory_bytes_max = WAITING_MEMORY_BYTES };
 	list_init(&diffcopy->free);
 	list_init(&diffcopy->plays);

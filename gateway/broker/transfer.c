@@ -260,7 +260,7 @@ static void transfers_wait(struct diffcopy *diffcopy)
 	diffcopy->held_by_daemon = true;
 	diffcopy->held_since_ns = ring_now_ns(ring);
 	diffcopy->entries_taken = 0;
-	call_hold(&diffcopy->client);
+	call_shut(&diffcopy->client);
 	if (diffcopy->impatient || op_in_flight(&diffcopy->patience))
 		return;
 	diffcopy->patience.fn = diffcopy_on_patience;

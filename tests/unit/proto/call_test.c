@@ -227,6 +227,44 @@ static void test_pieces(void **state)
 	free(large);
 }
 
+static void shut_first(struct end *end, char event, struct span message)
+{
+	if (event == 'M' && end->count == 1)
+		call_shut(&end->call);
+}
+
+/* What is on its way is delivered, and no more comes until the release. */
+static void test_shut(void **state)
+{
+	const struct h2_config small = { .stream_window_bytes = 65535, .out_queue_bytes = 20000 };
+	uint8_t *large = calloc(1, 10000);
+	const struct span one = span_make(large, 10000);
+	struct end end;
+	size_t sent = 0;
+
+	start_with(&end, shut_first, NULL, NULL, 0, &small, &small);
+	while (call_has_room(&end.call) && sent < 100) {
+		assert_int_equal(call_send(&end.call, one, 0), CALL_SENT);
+		sent++;
+		h2_pair_pump(&pair);
+	}
+	assert_in_range(sent, 7, 11);
+	assert_int_equal(server_end.count, 65535 / 10005);
+	assert_int_equal(call_send(&end.call, one, 0), CALL_FULL);
+	call_release(&server_end.call);
+	h2_pair_pump(&pair);
+	assert_string_equal(end.log, "W");
+	assert_int_equal(server_end.count, sent);
+	/* Neither is it shut any more. */
+	for (size_t i = 0; i < 30; i++) {
+		assert_int_equal(call_send(&end.call, one, 0), CALL_SENT);
+		h2_pair_pump(&pair);
+	}
+	assert_int_equal(server_end.count, sent + 30);
+	finish(&end);
+	free(large);
+}
+
 static void server_count(struct end *end, char event, struct span message)
 {
 	char text[16];
@@ -1160,6 +1198,7 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(test_shapes_in_every_split),
 		cmocka_unit_test(test_pieces),
+		cmocka_unit_test(test_shut),
 		cmocka_unit_test(test_client_streaming),
 		cmocka_unit_test(test_server_streaming),
 		cmocka_unit_test(test_status_text),
