@@ -13,9 +13,8 @@
  * Back-pressure: reading from the client never stops because of a STAT: those that the daemon does not take wait in a
  * packet_queue. File bytes that it does not take wait there up to DIFFCOPY_WAITING_BYTES; then the client waits, as it does when it
  * sends to the daemon itself, which costs nothing while the daemon is only the slower one of the two; what is on its way by then
- * waits there, too. One that takes next
- * to nothing for DIFFCOPY_PATIENCE_NS is not waited for: the rest goes to the store only and is read from there later.
- * Where there is no store for them (no trust key, a full store) the client waits all the same.
+ * waits there, too. One that takes next to nothing for DIFFCOPY_PATIENCE_NS is not waited for: the rest goes to the store only and
+ * is read from there later. Where there is no store for them (no trust key, a full store) the client waits all the same.
  *
  * On the ring's thread. Source: DESIGN.md "How a stock buildx build flows" 5 and 6; fsutil send.go, receive.go.
  */
