@@ -394,7 +394,7 @@ func explain(b *bench, shape rig.Shape) {
 			editTen(b.scope, tree, random)
 		}
 		entered := s.link.Enter([]string{rig.Setting(b.scope, "SLUICE_BINARY"), "explain", "--gateway", "grpc://" + s.wire.Address, "--no-ignore",
-			"--json", tree})
+			"--json", "--progress", "quiet", tree})
 		command := exec.Command(entered[0], entered[1:]...)
 		command.Env = append(os.Environ(), "HOME="+home, "XDG_CACHE_HOME="+home, "XDG_STATE_HOME="+home)
 		var told struct {
