@@ -72,6 +72,7 @@ static void give_withheld(struct call *call)
 static void go_deaf(struct call *call)
 {
 	call->deaf = true;
+	call->shut = false;
 	consumed(call, call->backlog.size - call->backlog_taken);
 	give_withheld(call);
 	buffer_fini(&call->backlog);
@@ -221,10 +222,7 @@ static void deliver_backlog(struct call *call)
 	call->backlog_taken = 0;
 	deliver_messages(call, &rest);
 	if (call->deaf || rest.size == 0) {
-		if (call->deaf)
-			consumed(call, before);
-		else
-			taken(call, before);
+		taken(call, before);
 		buffer_fini(&backlog);
 		return;
 	}

@@ -35,7 +35,7 @@ func main() {
 	results := flag.String("results", "", "where the rows are kept as JSON; empty: nowhere")
 	flag.StringVar(&b.tree, "tree", "", "directory that is built (perf/buildkit/run makes one)")
 	flag.IntVar(&b.pairs, "pairs", 9, "interleaved runs of each way")
-	flag.StringVar(&rig.State, "state", "", "where daemons keep their roots and gateways their stores; empty: /var/tmp")
+	flag.StringVar(&rig.State, "state", "", "where daemons keep their roots, gateways and edges their stores; empty: /var/tmp")
 	flag.Parse()
 	if b.tree == "" {
 		fmt.Fprintln(os.Stderr, "buildkit: --tree is needed")

@@ -79,7 +79,7 @@ func main() {
 	flag.BoolVar(&b.keepTimes, "keep-times", true, "in the next version, what is as it was has its old time, which suits rsync; else all times are the package's")
 	flag.Uint64Var(&b.seed, "seed", 1, "of what is random")
 	flag.DurationVar(&b.straightMost, "straight-most", 5*time.Minute, "straight builds that would send the tree for longer are left out, but for `cold`")
-	flag.StringVar(&rig.State, "state", "", "where daemons keep their roots and gateways their stores; empty: /var/tmp")
+	flag.StringVar(&rig.State, "state", "", "where daemons keep their roots, gateways and edges their stores; empty: /var/tmp")
 	flag.Parse()
 	if b.tree == "" {
 		fmt.Fprintln(os.Stderr, "edge: --tree is needed")
