@@ -28,6 +28,13 @@ bool delta_apply(struct span base, struct span edits, uint8_t *out, size_t size)
  */
 bool delta_encode(struct buffer *out, struct span base, struct span target);
 
+/* Runs of a target that edits copy, in order; begun with `rest` at the edits. False: there are no more, or they are malformed. */
+struct delta_copies {
+	struct span rest;
+	uint64_t begin, end;             /* of the run, in the target */
+};
+bool delta_copies_next(struct delta_copies *copies);
+
 /* Bytes in the signature of a base so long. */
 static inline size_t delta_signature_size(uint64_t base_size)
 {

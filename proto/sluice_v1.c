@@ -19,10 +19,15 @@ MESSAGE_TYPE(push_query_type, struct push_query,
 MESSAGE_TYPE(push_commit_type, struct push_commit,
 	     MESSAGE_FIELD(struct push_commit, root, 1, MESSAGE_BYTES));
 MESSAGE_TYPE(push_sign_request_type, struct push_sign_request,
-	     MESSAGE_FIELD(struct push_sign_request, blobs, 1, MESSAGE_BYTES));
+	     MESSAGE_FIELD(struct push_sign_request, blobs, 1, MESSAGE_BYTES),
+	     MESSAGE_FIELD(struct push_sign_request, below, 2, MESSAGE_LIST));
+MESSAGE_TYPE(push_below_names_type, struct push_below_names,
+	     MESSAGE_FIELD(struct push_below_names, directory, 1, MESSAGE_BYTES),
+	     MESSAGE_FIELD(struct push_below_names, names, 2, MESSAGE_LIST));
 MESSAGE_TYPE(push_signed_type, struct push_signed,
 	     MESSAGE_FIELD(struct push_signed, present, 1, MESSAGE_BYTES),
-	     MESSAGE_FIELD(struct push_signed, hashes, 2, MESSAGE_BYTES));
+	     MESSAGE_FIELD(struct push_signed, hashes, 2, MESSAGE_BYTES),
+	     MESSAGE_FIELD(struct push_signed, digests, 3, MESSAGE_BYTES));
 MESSAGE_TYPE(push_response_type, struct push_response,
 	     MESSAGE_FIELD(struct push_response, answer, 1, MESSAGE_PRESENT),
 	     MESSAGE_FIELD(struct push_response, stored, 2, MESSAGE_PRESENT),

@@ -59,6 +59,11 @@ struct push_commit {
 };
 struct push_sign_request {
 	struct span blobs;
+	struct message_list below;       /* of push_below_names */
+};
+struct push_below_names {
+	struct span directory;
+	struct message_list names;
 };
 struct push_response {
 	struct span answer, stored, committed, missing, sign;
@@ -75,7 +80,7 @@ struct push_rejected {
 	struct span expected, actual;
 };
 struct push_signed {
-	struct span present, hashes;
+	struct span present, hashes, digests;
 };
 struct push_committed {
 	struct span root;
@@ -226,7 +231,7 @@ void link_run_put(struct buffer *ahead, uint64_t missing, uint64_t there);
 
 extern const struct message_type link_message_type, link_hello_type, link_welcome_type;
 extern const struct message_type push_request_type, push_offer_type, push_query_type, push_commit_type, push_sign_request_type,
-	push_signed_type,
+	push_below_names_type, push_signed_type,
 	push_response_type, push_answer_type, push_stored_type, push_rejected_type, push_committed_type,
 	push_missing_type, fetch_request_type, status_response_type, pinned_root_type, pin_request_type,
 	attach_request_type, executor_hello_type, executor_resolve_type, executor_resolved_type,

@@ -11,6 +11,17 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
 #define REQUIRE(expr) do { if (!(expr)) abort(); } while (0)
 #define MADE_MAX 4096
 
+static void walk_copies(struct span edits)
+{
+	struct delta_copies copies = { .rest = edits };
+	uint64_t end = 0;
+
+	while (delta_copies_next(&copies)) {
+		REQUIRE(copies.begin >= end && copies.end >= copies.begin);
+		end = copies.end;
+	}
+}
+
 static void apply_any(struct span base, struct span edits)
 {
 	for (size_t made = 0; made <= MADE_MAX; made = made * 4 + 1) {
@@ -58,6 +69,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 	base = span_make(data + 1, cut);
 	rest = span_make(data + 1 + cut, size - 1 - cut);
 	apply_any(base, rest);
+	walk_copies(rest);
 	round_trip(base, rest);
 	return 0;
 }

@@ -39,7 +39,7 @@ static const struct message_type *const types[] = {
 	&reapi_splice_request_type, &reapi_get_result_request_type, &reapi_update_result_request_type,
 	&reapi_result_names_type, &reapi_violation_type, &reapi_tree_type, &reapi_directory_type, &reapi_node_type,
 	&bytestream_read_request_type, &bytestream_write_request_type, &bytestream_query_request_type,
-	&push_sign_request_type, &push_signed_type,
+	&push_sign_request_type, &push_signed_type, &push_below_names_type,
 };
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);

@@ -7,7 +7,8 @@
  *	     -> QUERY -> IDLE              presence of blobs
  *	     -> PACK_WAIT (-> DELTAS_WAIT -> DELTAS) -> PACK -> IDLE    deltas made into blobs (push_deltas.c), digests
  *	                                   checked, then accepted by the store (push_pack.c); a pack in lots, as it comes
- *	     -> SIGN_WAIT -> SIGN -> IDLE  hashes of blobs, for deltas of them (push_sign.c)
+ *	     -> SIGN_WAIT (-> BELOW) -> SIGN -> IDLE    hashes of blobs, for deltas of them (push_sign.c); of directories by
+ *	                                   their names below others (push_below.c)
  *	     (-> AWAIT) (-> SETTLE) -> COMMIT -> SYNC -> IDLE    closure walked, then durable (push_commit.c)
  *
  * The call may end in any state; the push is freed once nothing of it is in flight. call_release() may bring the next
@@ -30,6 +31,7 @@ static void push_free(struct push *push)
 	call_fini(&push->call);
 	closure_fini(&push->closure);
 	push_deltas_fini(&push->deltas);
+	push_below_fini(&push->below);
 	free(push->taking.again);
 	buffer_fini(&push->message);
 	buffer_fini(&push->response);
@@ -351,6 +353,40 @@ static void push_query(struct push *push, struct span message)
 
 /* ---- sign ---- */
 
+/* Of names: what was not found, or would be too much to sign, is not there. */
+static void push_put_signed_names(struct push *push)
+{
+	const struct push_below *below = &push->below;
+	size_t signed_count = 0;
+
+	buffer_clear(&push->extra);
+	for (size_t i = 0; i < below->count; i++) {
+		bool asked = below->found[i].size && signed_count < push->count &&
+		             digest_equal(&below->found[i], &push->digests[signed_count]);
+
+		push->present[i] = asked && push->sign.present[signed_count];
+		signed_count += asked;
+		if (push->present[i])
+			digest_list_put(&push->extra, &below->found[i]);
+	}
+	bit_list_put(&push->response, 1, push->present, below->count);
+	pb_put_bytes(&push->response, 2, buffer_span(&push->sign.hashes));
+	pb_put_bytes(&push->response, 3, buffer_span(&push->extra));
+}
+
+static void push_put_signed(struct push *push)
+{
+	size_t mark = pb_begin(&push->response, 5);
+
+	if (push->below.count) {
+		push_put_signed_names(push);
+	} else {
+		bit_list_put(&push->response, 1, push->sign.present, push->count);
+		pb_put_bytes(&push->response, 2, buffer_span(&push->sign.hashes));
+	}
+	pb_end(&push->response, mark);
+}
+
 static void push_on_signed(struct push_sign *sign)
 {
 	struct push *push = container_of(sign, struct push, sign);
@@ -358,14 +394,10 @@ static void push_on_signed(struct push_sign *sign)
 	int result = sign->result;
 
 	/* Without memory there is nothing to tell of. */
-	if (result == 0) {
-		size_t mark = pb_begin(&push->response, 5);
-
-		bit_list_put(&push->response, 1, sign->present, push->count);
-		pb_put_bytes(&push->response, 2, buffer_span(&sign->hashes));
-		pb_end(&push->response, mark);
-	}
+	if (result == 0)
+		push_put_signed(push);
 	push_sign_fini(sign);
+	push_below_fini(&push->below);
 	if (!push_landed(push)) {
 		if (result < 0)
 			push_fail_store(push, result);
@@ -375,12 +407,47 @@ static void push_on_signed(struct push_sign *sign)
 	gate_leave(&cas->deltas);
 }
 
+static void push_sign_now(struct push *push)
+{
+	push_enter(push, PUSH_SIGN);
+	push_sign_start(&push->sign, push->cas->store, &push->scope, push->digests, push->count, push_on_signed);
+}
+
+/* As many of those found as may be signed at a time. */
+static void push_on_below(struct push_below *below)
+{
+	struct push *push = container_of(below, struct push, below);
+	struct cas *cas = push->cas;
+	int result = below->result;
+	uint64_t bytes = 0;
+
+	push->count = 0;
+	for (size_t i = 0; i < below->count && result == 0; i++) {
+		if (!below->found[i].size || below->found[i].size > SLUICE_BASES_BYTES - bytes)
+			continue;
+		bytes += below->found[i].size;
+		push->digests[push->count++] = below->found[i];
+	}
+	if (result == 0) {
+		push_sign_now(push);
+		return;
+	}
+	push_below_fini(below);
+	if (!push_landed(push))
+		push_fail_store(push, result);
+	gate_leave(&cas->deltas);
+}
+
 static void push_on_sign_turn(struct gate_pass *pass)
 {
 	struct push *push = container_of(pass, struct push, pass);
 
-	push_enter(push, PUSH_SIGN);
-	push_sign_start(&push->sign, push->cas->store, &push->scope, push->digests, push->count, push_on_signed);
+	if (!push->below.count) {
+		push_sign_now(push);
+		return;
+	}
+	push_enter(push, PUSH_BELOW);
+	push_below_start(&push->below, push->cas->store, &push->scope, push_on_below);
 }
 
 static bool push_sign_cancel(struct push *push)
@@ -388,23 +455,48 @@ static bool push_sign_cancel(struct push *push)
 	return push->state == PUSH_SIGN_WAIT && gate_cancel(&push->pass);
 }
 
+/* False: the call has been refused. */
+static bool push_take_blobs(struct push *push, struct span blobs)
+{
+	uint64_t bytes = 0;
+
+	if (!push_take_list(push, blobs))
+		return false;
+	for (size_t i = 0; i < push->count && bytes <= SLUICE_BASES_BYTES; i++)
+		bytes = push->digests[i].size > SLUICE_BASES_BYTES ? push->digests[i].size : bytes + push->digests[i].size;
+	if (bytes <= SLUICE_BASES_BYTES)
+		return true;
+	push_fail(push, GRPC_INVALID_ARGUMENT, "more than 8388608 bytes to be signed at a time");
+	return false;
+}
+
+/* The same of names. */
+static bool push_take_names(struct push *push, const struct message_list *list)
+{
+	int r = push_below_take(&push->below, list);
+
+	if (r == 0 && push_reserve(push, push->below.count))
+		return true;
+	if (r == -EINVAL)
+		push_fail(push, GRPC_INVALID_ARGUMENT, "malformed Below: a directory and its names are needed");
+	else if (r == -E2BIG)
+		push_fail(push, GRPC_INVALID_ARGUMENT, "more than 16384 names, or in directories of more than 8388608 bytes, at a time");
+	else
+		push_fail_memory(push);
+	push_below_fini(&push->below);
+	return false;
+}
+
 static void push_take_sign(struct push *push, struct span message)
 {
 	struct push_sign_request request;
-	uint64_t bytes = 0;
 
 	if (!message_decode(&push_sign_request_type, message, &request)) {
 		push_fail(push, GRPC_INVALID_ARGUMENT, "malformed Sign");
 		return;
 	}
-	if (!push_take_list(push, request.blobs))
+	if (request.below.count ? !push_take_names(push, &request.below) : !push_take_blobs(push, request.blobs))
 		return;
-	for (size_t i = 0; i < push->count && bytes <= SLUICE_BASES_BYTES; i++)
-		bytes = push->digests[i].size > SLUICE_BASES_BYTES ? push->digests[i].size : bytes + push->digests[i].size;
-	if (bytes > SLUICE_BASES_BYTES) {
-		push_fail(push, GRPC_INVALID_ARGUMENT, "more than 8388608 bytes to be signed at a time");
-		return;
-	}
 	push_enter(push, PUSH_SIGN_WAIT);
 	push->pass.fn = push_on_sign_turn;
 	gate_enter(&push->cas->deltas, &push->pass);

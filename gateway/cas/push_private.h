@@ -4,6 +4,7 @@
 #include "gateway/cas/cas.h"
 #include "gateway/cas/closure.h"
 #include "gateway/cas/promises.h"
+#include "gateway/cas/push_below.h"
 #include "gateway/cas/push_deltas.h"
 #include "gateway/cas/push_sign.h"
 #include "proto/sluice_v1.h"
@@ -18,6 +19,7 @@ enum push_state {
 	PUSH_DELTAS,                     /* their bases are read */
 	PUSH_PACK,
 	PUSH_SIGN_WAIT,                  /* for its turn at cas->deltas */
+	PUSH_BELOW,                      /* directories that have names in them are read */
 	PUSH_SIGN,                       /* what is to be signed is read */
 	PUSH_AWAIT,                      /* for blobs that siblings are sending */
 	PUSH_SETTLE,                     /* looks which of them did not come */
@@ -72,6 +74,7 @@ struct push {
 	struct store_sync sync;
 	struct closure closure;
 	struct push_deltas deltas;       /* of the pack that is handled */
+	struct push_below below;         /* all zero: none are asked for */
 	struct push_sign sign;
 	struct gate_pass pass;           /* of cas->packs, then of cas->deltas */
 

@@ -335,9 +335,17 @@ static void source_read(struct uploader_source *source, struct uploader_read *re
 	pack_step(pack);
 }
 
+static int source_encode(struct uploader_source *source, const struct digest *directory, struct buffer *out)
+{
+	const struct listing *listing = &of_source(source)->listing;
+	uint32_t number;
+
+	return listing_find(listing, directory, &number) ? listing_encode(listing, number, out) : ERR_RAISE(-ENOENT);
+}
+
 static const struct uploader_source_ops source_ops = {
 	.children = source_children, .recipe_children = source_recipe_children, .known = source_known, .bases = source_bases,
-	.read = source_read,
+	.read = source_read, .encode = source_encode,
 };
 
 /* ---- the uploader's events ---- */
@@ -588,11 +596,18 @@ bool giver_push_open(struct giver *giver)
 
 /* ---- what others ask ---- */
 
+/* What the gateway played last, unless this edge knows the context better, or something was lost. */
+static struct digest wanted_base(const struct giver *giver)
+{
+	return giver->feed == GIVER_FEED_ALL || giver->recipes_all || giver->tries ? (struct digest){ 0 } : giver->ask_known;
+}
+
 void giver_push_commit(struct giver *giver)
 {
 	if (!giver_push_open(giver))
 		return;
 	giver_bases_directories(giver);
+	giver->source.base = wanted_base(giver);
 	uploader_commit(giver->uploader, &giver->listing.root);
 }
 

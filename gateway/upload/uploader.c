@@ -19,7 +19,7 @@ static void uploader_enter(struct uploader *uploader, enum uploader_state state)
 	uint64_t now = clock_now_ns(), spent = now - uploader->entered_ns;
 	struct uploader_totals *totals = &uploader->totals;
 
-	if (uploader->state == UPLOADER_OFFERING || uploader->state == UPLOADER_WALKING)
+	if (uploader->state == UPLOADER_OFFERING || uploader->state == UPLOADER_COMPARING || uploader->state == UPLOADER_WALKING)
 		totals->negotiate_ns += spent;
 	else if (uploader->state == UPLOADER_SENDING || uploader->state == UPLOADER_FINISHING)
 		totals->send_ns += spent;
@@ -146,8 +146,10 @@ static void uploader_on_missing(struct uploader *uploader, struct span message)
 	} else if (++uploader->rounds == UPLOADER_COMMITS_MAX) {
 		uploader_fail(uploader, ERR_RAISE(-EAGAIN), GRPC_OK, "the gateway loses blobs faster than they can be sent: "
 		              "its --ceiling is too small for this tree");
-	} else if (uploader->assume) {
+	} else if (uploader->assume || comparison_helps(&uploader->comparison)) {
 		uploader->assume = false;
+		digest_set_fini(&uploader->recipes_first);
+		comparison_fini(&uploader->comparison);
 		uploader_enter(uploader, UPLOADER_WALKING);
 		uploader_walk_begin(uploader, false);
 	} else {
@@ -170,6 +172,8 @@ static void uploader_on_root(struct uploader *uploader, const struct push_respon
 	if (uploader_root_is_there(uploader, response)) {
 		uploader->totals.unchanged = true;
 		uploader_on_committed(uploader);
+	} else if (response->answer.data && uploader_has_base(uploader)) {
+		uploader_enter(uploader, UPLOADER_COMPARING);
 	} else if (response->answer.data) {
 		uploader_enter(uploader, UPLOADER_WALKING);
 		uploader_walk_begin(uploader, true);
@@ -203,6 +207,9 @@ static void uploader_take(struct uploader *uploader, struct span message)
 	switch (flight.kind) {
 	case UPLOADER_FLIGHT_ROOT:
 		uploader_on_root(uploader, &response);
+		return;
+	case UPLOADER_FLIGHT_COMPARE:
+		uploader_take_compared(uploader, response.sign);
 		return;
 	case UPLOADER_FLIGHT_LIST:
 		uploader_take_answer(uploader, &flight, response.answer);
@@ -260,6 +267,8 @@ static void uploader_forget(struct uploader *uploader)
 	digest_set_fini(&uploader->promised);
 	digest_set_fini(&uploader->broken);
 	digest_set_fini(&uploader->whole);
+	digest_set_fini(&uploader->recipes_first);
+	comparison_fini(&uploader->comparison);
 }
 
 /* Ready for another root. What was found and sent for this one says nothing about the next: time goes by. */
@@ -286,6 +295,13 @@ static void uploader_advance(struct uploader *uploader)
 	case UPLOADER_OFFERING:
 		uploader_offer(uploader);
 		return;
+	case UPLOADER_COMPARING:
+		if (uploader_compare(uploader)) {
+			uploader_enter(uploader, UPLOADER_WALKING);
+			uploader_walk_begin(uploader, true);
+			uploader->again = true;
+		}
+		return;
 	case UPLOADER_WALKING:
 		if (uploader_walk(uploader) && uploader->state == UPLOADER_WALKING) {
 			uploader_enter(uploader, UPLOADER_SENDING);
@@ -311,6 +327,7 @@ static void uploader_free(struct uploader *uploader)
 	uploader_packs_fini(uploader);
 	uploader_forget(uploader);
 	digest_vector_fini(&uploader->level);
+	digest_vector_fini(&uploader->differing);
 	digest_vector_fini(&uploader->fed.digests);
 	digest_vector_fini(&uploader->directories.digests);
 	digest_vector_fini(&uploader->blobs.digests);

@@ -3,11 +3,12 @@
  * any ring, over whatever HTTP/2 connection its owner opens the call on. Shared by push, run, an executor's outputs
  * (through gateway/context/upload.h, which makes it blocking) and the edge.
  *
- *	feed(contents) … commit(root) -> offer -> walk and ask -> send -> commit -> on_done
+ *	feed(contents) … commit(root) -> offer (-> compare) -> walk and ask -> send -> commit -> on_done
  *
  * What is fed before the root is known is asked about and sent ahead, in batches; the negotiation then takes it for
  * settled. What the source `assumes` to be there (since it was part of the last committed tree) is not asked about; when
- * the gateway then finds a hole, everything is negotiated from the root down by closure marks.
+ * the gateway then finds a hole, everything is negotiated from the root down by closure marks. A source that knows nothing but
+ * a root that the gateway has, its `base`, is compared with that first (comparison.h), and then assumes what both have.
  *
  * Memory: UPLOADER_PACKS_MAX packs that are read and compressed, 9 MiB each at most, and 16 MiB more of each while its blobs are
  * told by bases; one more that waits for the peer's window, and 40 bytes a digest that was ever asked about. Long work (zstd) is done by the ring's helper threads. All
@@ -48,6 +49,7 @@ struct uploader_piece {
 	uint8_t *buffer;                 /* room for digest.size bytes, the source's to fill */
 	bool stale;                      /* out, with UPLOADER_READ_STALE: this one is not to be had */
 	/* The rest is the uploader's. */
+	bool made;                       /* its edits are, before it is read */
 	bool delta;                      /* `edits` (proto/delta.h) go out in place of its bytes; of a base: its signature came */
 	struct span edits;
 	uint32_t base, bases;            /* the first of its bases in the read's, and how many */
@@ -88,11 +90,14 @@ struct uploader_source_ops {
 	size_t (*bases)(struct uploader_source *source, const struct digest *blob, struct digest bases[static UPLOADER_BASES_MAX]);
 	/* At most UPLOADER_PACKS_MAX at a time. Neighbours in a directory or file are asked for one after the other. */
 	void (*read)(struct uploader_source *source, struct uploader_read *read);
+	/* Appends the message of a directory below the root, or of the root. 0 or -errno. NULL: `base` is not looked at. */
+	int (*encode)(struct uploader_source *source, const struct digest *directory, struct buffer *out);
 };
 
 struct uploader_source {                 /* embedded in its owner; it must last until on_closed */
 	const struct uploader_source_ops *ops;
 	bool assume;                     /* what `known` says is to be believed, as long as no hole shows; looked at by commit */
+	struct digest base;              /* without `assume`: a root that the gateway has, and this tree resembles; size 0: none */
 };
 
 /* ---- the upload ---- */

@@ -31,6 +31,21 @@ static size_t usable(const struct digest *blob, const struct digest *bases, size
 	return *bytes <= room && *bytes ? count : 0;
 }
 
+/* Told by a base already, by the comparison. */
+static bool name_based(struct uploader *uploader, struct uploader_pack *pack, struct uploader_piece *piece, uint64_t room)
+{
+	const struct based_blob *of = based_find(&uploader->comparison.based, &piece->digest);
+
+	if (!of || of->base.size > room)
+		return false;
+	piece->edits = based_edits(&uploader->comparison.based, of);
+	piece->made = true;
+	piece->base = (uint32_t)pack->read.bases_count;
+	piece->bases = 1;
+	pack->pieces[pack->read.count + pack->read.bases_count++] = (struct uploader_piece){ .digest = of->base };
+	return true;
+}
+
 /* In the order of the pieces; returns their bytes together. */
 static uint64_t name_bases(struct uploader *uploader, struct uploader_pack *pack)
 {
@@ -45,6 +60,10 @@ static uint64_t name_bases(struct uploader *uploader, struct uploader_pack *pack
 
 		if (is_whole(uploader, &piece->digest))
 			continue;
+		if (name_based(uploader, pack, piece, SLUICE_BASES_BYTES - bytes)) {
+			bytes += bases[piece->base].digest.size;
+			continue;
+		}
 		piece->base = (uint32_t)pack->read.bases_count;
 		piece->bases = (uint32_t)usable(&piece->digest, found, source->ops->bases(source, &piece->digest, found),
 		                                SLUICE_BASES_BYTES - bytes, &more);
@@ -91,7 +110,7 @@ static bool all_stale(const struct uploader_pack *pack, const struct uploader_pi
 	for (uint32_t i = 0; i < piece->bases; i++)
 		if (!pack->read.bases[piece->base + i].stale)
 			return false;
-	return piece->bases > 0;
+	return piece->bases > 0 && !piece->made;
 }
 
 bool pack_wants_signatures(const struct uploader_pack *pack)
@@ -171,6 +190,14 @@ static bool signatures_of(const struct uploader_pack *pack, const struct uploade
 	return piece->bases > 0;
 }
 
+static void tell_made(struct uploader_pack *pack, struct uploader_piece *piece)
+{
+	piece->delta = buffer_reserve(&pack->edits, piece->edits.size) != NULL;
+	if (piece->delta)
+		buffer_put(&pack->edits, piece->edits.data, piece->edits.size);
+	pack->edits.failed = false;
+}
+
 /* Edits go behind each other into one buffer, which moves as it grows: `edits.data` is set at the end. */
 static void tell_piece(struct uploader_pack *pack, struct uploader_piece *piece)
 {
@@ -179,6 +206,10 @@ static void tell_piece(struct uploader_pack *pack, struct uploader_piece *piece)
 	size_t before = pack->edits.size;
 
 	piece->delta = false;
+	if (piece->made) {
+		tell_made(pack, piece);
+		return;
+	}
 	if (base.data ? !delta_encode(&pack->edits, base, target) :
 	    !signatures_of(pack, piece, signatures) || !delta_encode_signed(&pack->edits, signatures, piece->bases, target))
 		return;

@@ -1,18 +1,19 @@
 /*
- * uploader_private: what uploader.c (life, the call, states), uploader_walk.c (what is asked about), uploader_packs.c (what is
- * sent) and uploader_deltas.c (what is told by bases) share.
+ * uploader_private: what uploader.c (life, the call, states), uploader_compare.c (what a base has in common with the tree),
+ * uploader_walk.c (what is asked about), uploader_packs.c (what is sent) and uploader_deltas.c (what is told by bases) share.
  */
 #pragma once
 
 #include "gateway/base/digest_set.h"
+#include "gateway/upload/comparison.h"
 #include "gateway/upload/level.h"
 #include "gateway/upload/uploader.h"
 #include "proto/sluice_v1.h"
 
 /*
- *	FEEDING -> OFFERING -> WALKING -> SENDING -> COMMITTING -> ENDING -> FEEDING
- *	                          ^          ^___________|  |                 (on_done OK)
- *	                          |_________________________|
+ *	FEEDING -> OFFERING (-> COMPARING) -> WALKING -> SENDING -> COMMITTING -> ENDING -> FEEDING
+ *	                                         ^          ^___________|  |                 (on_done OK)
+ *	                                         |_________________________|
  *	FEEDING -> FINISHING -> FEEDING
  *	any of these -> OVER (on_done, not OK); any -> CLOSING -> (freed)
  */
@@ -20,6 +21,7 @@ enum uploader_state {
 	UPLOADER_FEEDING,                /* no root is known */
 	UPLOADER_FINISHING,              /* nor will be: what was fed goes out */
 	UPLOADER_OFFERING,               /* the root is offered */
+	UPLOADER_COMPARING,              /* with the base that the source named */
 	UPLOADER_WALKING,                /* down from it, to all that has to be asked about; what is missing goes out already */
 	UPLOADER_SENDING,                /* all answers are there: the rest of what is missing goes out */
 	UPLOADER_COMMITTING,
@@ -66,7 +68,10 @@ struct uploader_pack {
 	struct op work;
 };
 
-enum uploader_flight_kind { UPLOADER_FLIGHT_ROOT, UPLOADER_FLIGHT_LIST, UPLOADER_FLIGHT_PACK, UPLOADER_FLIGHT_SIGN, UPLOADER_FLIGHT_COMMIT };
+enum uploader_flight_kind {
+	UPLOADER_FLIGHT_ROOT, UPLOADER_FLIGHT_COMPARE, UPLOADER_FLIGHT_LIST, UPLOADER_FLIGHT_PACK, UPLOADER_FLIGHT_SIGN,
+	UPLOADER_FLIGHT_COMMIT,
+};
 
 /* A request that waits for its answer. They are answered in order. */
 struct uploader_flight {
@@ -90,11 +95,14 @@ struct uploader {
 	unsigned rounds;                 /* commits of this root that were refused for blobs lost */
 	struct digest_set seen;          /* asked about at some time, or fed */
 	struct digest_set reached;       /* directories that were candidates at some time */
+	struct digest_set recipes_first; /* their chunks are asked about when they are not there */
 	struct digest_set promised;      /* siblings were sending them when they were asked about */
 	struct digest_set broken;        /* those that have to be sent after all */
 	struct digest_set whole;         /* told by bases in vain */
 	bool distrust;                   /* the gateway lost something: all is sent whole from now on */
 	struct digest_vector level;      /* directories that the gateway lacks, to go down from */
+	struct digest_vector differing;  /* found by the comparison: gone down into without a question */
+	struct comparison comparison;    /* what it found is believed as long as no hole shows; empty: nothing was compared */
 	struct uploader_list fed, directories, blobs;
 	struct digest_vector missing;    /* to be sent, from missing_next on */
 	size_t missing_next;
@@ -133,6 +141,14 @@ void uploader_flight_add(struct uploader *uploader, struct uploader_flight fligh
 /* A request that is a digest list; `commit`: its second field. False: it failed. */
 bool uploader_send_list(struct uploader *uploader, uint32_t number, const struct digest *digests, size_t count, bool commit);
 void uploader_progress(struct uploader *uploader, enum uploader_phase phase);
+
+/* ---- uploader_compare.c ---- */
+
+/* The source names a base. */
+bool uploader_has_base(const struct uploader *uploader);
+/* Asks on. True: all is compared. */
+bool uploader_compare(struct uploader *uploader);
+void uploader_take_compared(struct uploader *uploader, struct span message);
 
 /* ---- uploader_walk.c ---- */
 

@@ -77,11 +77,26 @@ static void take_present(struct uploader *uploader, const struct uploader_list *
 		uploader_fail_memory(uploader);
 }
 
+static int want_recipe(struct uploader *uploader, const struct digest *recipe);
+
+/* Of a recipe that waited for this answer the chunks are asked about now. */
+static void take_absent_blob(struct uploader *uploader, const struct digest *digest)
+{
+	int r;
+
+	uploader_miss(uploader, digest);
+	if (!digest_set_has(&uploader->recipes_first, digest) || uploader->state >= UPLOADER_OVER)
+		return;
+	r = want_recipe(uploader, digest);
+	if (r < 0)
+		uploader_fail(uploader, r, GRPC_OK, "the tree cannot be read back: %s", err_text(r));
+}
+
 static void take_absent(struct uploader *uploader, const struct uploader_list *list, const struct digest *digest)
 {
 	uploader->totals.blobs_lacking += list != &uploader->directories;
 	if (list != &uploader->directories)
-		uploader_miss(uploader, digest);
+		take_absent_blob(uploader, digest);
 	else if (digest_vector_add(&uploader->level, digest) < 0)
 		uploader_fail_memory(uploader);
 }
@@ -89,21 +104,24 @@ static void take_absent(struct uploader *uploader, const struct uploader_list *l
 void uploader_take_answer(struct uploader *uploader, struct uploader_flight *flight, struct span message)
 {
 	struct uploader_list *list = flight->list;
-	const struct digest *digests = list->digests.items + list->answered;
 	struct push_answer answer;
+	size_t first;
 
 	if (!message.data || !message_decode(&push_answer_type, message, &answer)) {
 		uploader_fail(uploader, ERR_RAISE(-EPROTO), GRPC_OK, "the gateway sent an answer to something else");
 		return;
 	}
+	first = list->answered;
 	list->answered += flight->count;
 	uploader->totals.blobs_answered += flight->count;
 	uploader->told.count = 0;
 	for (size_t i = 0; i < flight->count && uploader->state < UPLOADER_ENDING; i++) {
+		struct digest digest = list->digests.items[first + i];   /* the list may grow and move */
+
 		if (bit_list_get(answer.present, i))
-			take_present(uploader, list, &digests[i], bit_list_get(answer.promised, i));
+			take_present(uploader, list, &digest, bit_list_get(answer.promised, i));
 		else
-			take_absent(uploader, list, &digests[i]);
+			take_absent(uploader, list, &digest);
 	}
 	/* Nothing is kept of a feed that goes on for long. */
 	if (list == &uploader->fed && uploader_list_idle(list))
@@ -132,7 +150,7 @@ static bool assumed(struct uploader *uploader, const struct digest *blob)
 {
 	struct uploader_source *source = uploader->config.source;
 
-	return uploader->assume && source->ops->known(source, blob);
+	return (uploader->assume && source->ops->known(source, blob)) || digest_set_has(&uploader->comparison.there, blob);
 }
 
 static int want_recipe(struct uploader *uploader, const struct digest *recipe)
@@ -168,7 +186,9 @@ static int take_directories(struct uploader *uploader, const struct uploader_chi
 			continue;
 		/* Once each: a tree that repeats itself at every level would double at every level. */
 		r = digest_set_add(&uploader->reached, child);
-		if (r > 0)
+		if (r > 0 && digest_set_has(&uploader->comparison.differing, child))
+			r = digest_vector_add(&uploader->differing, child);
+		else if (r > 0)
 			r = digest_vector_add(&uploader->directories.digests, child);
 	}
 	return r;
@@ -183,7 +203,10 @@ static int take_contents(struct uploader *uploader, const struct uploader_childr
 
 		if (assumed(uploader, content))
 			continue;
-		if (children->recipes[i]) {
+		if (children->recipes[i] && comparison_helps(&uploader->comparison)) {
+			/* Where most is there, the chunks of a recipe that is there most likely are: the commit tells. */
+			r = digest_set_add(&uploader->recipes_first, content);
+		} else if (children->recipes[i]) {
 			/* A recipe that was fed says nothing of its chunks: they are gone through all the same, once. */
 			r = digest_set_add(&uploader->reached, content);
 			if (r > 0)
@@ -222,19 +245,31 @@ void uploader_walk_begin(struct uploader *uploader, bool settled)
 	}
 	list_clear(&uploader->directories);
 	list_clear(&uploader->blobs);
-	uploader->level.count = 0;
+	uploader->level.count = uploader->differing.count = 0;
 	if (digest_vector_add(&uploader->level, &uploader->root) < 0)
 		uploader_fail_memory(uploader);
 }
 
-/* With `assume` nothing is asked about directories: those that are not known to be there are gone into. */
+static void swap(struct digest_vector *one, struct digest_vector *other)
+{
+	struct digest_vector aside = *one;
+
+	*one = *other;
+	*other = aside;
+}
+
+/*
+ * What is gone into without a question: with `assume` all directories that are not known to be there, else those that a base has
+ * another of.
+ */
 static void next_level(struct uploader *uploader)
 {
-	struct digest_vector swap = uploader->level;
-
-	uploader->level = uploader->directories.digests;
-	uploader->directories.digests = swap;
-	list_clear(&uploader->directories);
+	if (uploader->assume) {
+		swap(&uploader->level, &uploader->directories.digests);
+		list_clear(&uploader->directories);
+	} else {
+		swap(&uploader->level, &uploader->differing);
+	}
 }
 
 bool uploader_walk(struct uploader *uploader)
@@ -252,8 +287,7 @@ bool uploader_walk(struct uploader *uploader)
 			}
 		}
 		uploader->level.count = 0;
-		if (uploader->assume)
-			next_level(uploader);
+		next_level(uploader);
 	}
 	return uploader_list_idle(&uploader->directories) && uploader_list_idle(&uploader->blobs) &&
 	       uploader_list_idle(&uploader->fed);

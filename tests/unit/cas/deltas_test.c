@@ -2,7 +2,8 @@
  * Shows, over a real socket, what a gateway makes of deltas in a pack: blobs of one or several bases, beside plain ones and many
  * at a time; that a base which is not the tenant's own is answered exactly as one that nobody has; that what does not come out as
  * its digest says has to be sent whole, and is not kept; that bounds are
- * refused by name; that signatures are given of what is the caller's; and that a call may go meanwhile.
+ * refused by name; that signatures are given of what is the caller's, and of
+ * directories by their names; and that a call may go meanwhile.
  */
 #include <setjmp.h>
 #include <stdarg.h>
@@ -297,6 +298,91 @@ static void too_much_is_not_signed(void **state)
 	expect_status(fixture->client, request_sign(digests, 0), GRPC_INVALID_ARGUMENT, "digest list");
 }
 
+/* ---- directories by their names ---- */
+
+static void put_below(struct buffer *request, const struct digest *directory, const char *const *names)
+{
+	uint8_t storage[48];
+	struct buffer list = buffer_over(storage, sizeof(storage));
+	size_t mark = pb_begin(request, 2);
+
+	digest_list_put(&list, directory);
+	pb_put_bytes(request, 1, buffer_span(&list));
+	for (; *names; names++)
+		pb_put_bytes_always(request, 2, span_text(*names));
+	pb_end(request, mark);
+}
+
+static struct buffer request_below(const struct digest *directory, const char *const *names)
+{
+	struct buffer request = buffer_heap(1 << 20);
+	size_t mark = pb_begin(&request, 5);
+
+	put_below(&request, directory, names);
+	pb_end(&request, mark);
+	return request;
+}
+
+static void expect_names(struct client_call *call, const struct digest *directory, const char *const *names, const char *present,
+                         const struct digest *digests, size_t count)
+{
+	struct buffer request = request_below(directory, names);
+	struct push_response response;
+	struct push_signed told;
+	struct digest digest;
+
+	assert_true(ask(call, &request, &response));
+	assert_true(message_decode(&push_signed_type, response.sign, &told));
+	assert_true(span_equal(told.present, span_text(present)));
+	for (size_t i = 0; i < count; i++) {
+		assert_true(digest_list_next(&told.digests, &digest));
+		assert_true(digest_equal(&digest, &digests[i]));
+	}
+	assert_int_equal(told.digests.size, 0);
+}
+
+/* Those that are there, in the directory's order; in what is no directory, or not one's own, there are none. */
+static void names_below_a_directory(void **state)
+{
+	struct fixture *fixture = *state;
+	struct client *other = gateway_thread_client(fixture->gateway, "token-a");
+	struct client_call *mine, *theirs = push_open(other);
+	struct small_tree tree;
+
+	small_tree_make(&tree, "a", "b");
+	commit_whole(fixture->client, &tree);
+	mine = push_open(fixture->client);
+	expect_names(mine, &tree.digests[3], (const char *const[]){ "a", "not", "sub", "zzz", NULL }, "\x04", &tree.digests[2], 1);
+	expect_names(mine, &tree.digests[3], (const char *const[]){ "zzz", "sub", NULL }, "", NULL, 0);
+	expect_names(mine, &tree.digests[0], (const char *const[]){ "sub", NULL }, "", NULL, 0);
+	expect_names(mine, &tree.digests[2], (const char *const[]){ "b", NULL }, "", NULL, 0);
+	expect_names(theirs, &tree.digests[3], (const char *const[]){ "sub", NULL }, "", NULL, 0);
+	client_call_close(mine);
+	client_call_close(theirs);
+	client_close(other);
+	small_tree_free(&tree);
+}
+
+static void names_have_bounds(void **state)
+{
+	static const char *const one[] = { "sub", NULL }, *const none[] = { NULL };
+	struct fixture *fixture = *state;
+	struct digest directory = digest_of(span_text("some directory")), huge = { .size = SLUICE_BASES_BYTES + 1 };
+	const char **many = calloc(SLUICE_LIST_MAX + 2, sizeof(*many));
+	struct buffer request = buffer_heap(1 << 20);
+	size_t mark = pb_begin(&request, 5);
+
+	for (size_t i = 0; i <= SLUICE_LIST_MAX; i++)
+		many[i] = "x";
+	expect_status(fixture->client, request_below(&directory, none), GRPC_INVALID_ARGUMENT, "malformed Below");
+	expect_status(fixture->client, request_below(&huge, one), GRPC_INVALID_ARGUMENT, "8388608 bytes");
+	expect_status(fixture->client, request_below(&directory, many), GRPC_INVALID_ARGUMENT, "16384 names");
+	pb_put_bytes_always(&request, 2, span_text("\x0a\x03xyz"));
+	pb_end(&request, mark);
+	expect_status(fixture->client, request, GRPC_INVALID_ARGUMENT, "malformed Below");
+	free(many);
+}
+
 /* Nobody waits for the answers; stopping the gateway finds nothing left behind. */
 static void calls_go_meanwhile(void **state)
 {
@@ -334,6 +420,8 @@ int main(void)
 		cmocka_unit_test_setup_teardown(bounds_are_refused, setup, teardown),
 		cmocka_unit_test_setup_teardown(signatures_of_ones_own, setup, teardown),
 		cmocka_unit_test_setup_teardown(too_much_is_not_signed, setup, teardown),
+		cmocka_unit_test_setup_teardown(names_below_a_directory, setup, teardown),
+		cmocka_unit_test_setup_teardown(names_have_bounds, setup, teardown),
 		cmocka_unit_test_setup_teardown(calls_go_meanwhile, setup, teardown),
 	};
 

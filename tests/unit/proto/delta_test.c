@@ -212,6 +212,26 @@ static void test_refused(void **state)
 	drop(base);
 }
 
+/* What is copied is told as places of the target; edits that break off end it. */
+static void test_copies(void **state)
+{
+	static const uint8_t edits[] = { 0, 24, 0, 1, '!', 26, 0, 2, 'a', 'b' }, broken[] = { 0, 24, 0, 5, 'a' };
+	struct delta_copies copies = { .rest = span_make(edits, sizeof(edits)) };
+
+	assert_true(delta_copies_next(&copies));
+	assert_int_equal(copies.begin, 0);
+	assert_int_equal(copies.end, 24);
+	assert_true(delta_copies_next(&copies));
+	assert_int_equal(copies.begin, 25);
+	assert_int_equal(copies.end, 51);
+	assert_false(delta_copies_next(&copies));
+	copies = (struct delta_copies){ .rest = span_make(broken, sizeof(broken)) };
+	assert_true(delta_copies_next(&copies));
+	assert_false(delta_copies_next(&copies));
+	copies = (struct delta_copies){ 0 };
+	assert_false(delta_copies_next(&copies));
+}
+
 /* The vector of docs/delta.md. */
 static void test_vector(void **state)
 {
@@ -235,6 +255,7 @@ int main(void)
 		cmocka_unit_test(test_room),
 		cmocka_unit_test(test_signature_tells_apart),
 		cmocka_unit_test(test_refused),
+		cmocka_unit_test(test_copies),
 		cmocka_unit_test(test_vector),
 	};
 

@@ -45,7 +45,8 @@ static struct buffer made_up(uint32_t *seed, size_t size)
 
 static size_t shelf_put_content(struct shelf *shelf, struct buffer blob)
 {
-	blob.data[blob.size / 2] ^= shelf->edit;
+	if (!shelf->edit_only || shelf->edit_only == shelf->count + 1)
+		blob.data[blob.size / 2] ^= shelf->edit;
 	return shelf_put(shelf, blob);
 }
 
@@ -194,14 +195,15 @@ static size_t shelf_bases(struct uploader_source *source, const struct digest *b
 	return 2;
 }
 
+/* Those of a comparison are nothing that it ever had. */
 static void shelf_read_bases(struct shelf *shelf, struct uploader_read *read)
 {
 	for (size_t i = 0; i < read->bases_count; i++) {
-		const struct buffer *blob = shelf_find(shelf->former, &read->bases[i].digest);
+		const struct buffer *blob = shelf->former ? shelf_find(shelf->former, &read->bases[i].digest) : NULL;
 
-		assert_non_null(blob);
-		read->bases[i].stale = shelf->former_lost;
-		if (!shelf->former_lost)
+		assert_true(blob || !shelf->former);
+		read->bases[i].stale = !blob || shelf->former_lost;
+		if (!read->bases[i].stale)
 			memcpy(read->bases[i].buffer, blob->data, blob->size);
 	}
 }
@@ -259,12 +261,23 @@ static void shelf_read(struct uploader_source *source, struct uploader_read *rea
 	read->done(read, shelf_read_all(shelf, read));
 }
 
+static int shelf_encode(struct uploader_source *source, const struct digest *directory, struct buffer *out)
+{
+	const struct buffer *blob = shelf_find(shelf_of(source), directory);
+
+	if (!blob)
+		return -ENOENT;
+	buffer_put(out, blob->data, blob->size);
+	return 0;
+}
+
 static const struct uploader_source_ops shelf_ops = {
 	.children = shelf_children,
 	.recipe_children = shelf_recipe_children,
 	.known = shelf_known,
 	.bases = shelf_bases,
 	.read = shelf_read,
+	.encode = shelf_encode,
 };
 
 void shelf_make_marked(struct shelf *shelf, struct ring *ring, uint32_t seed, uint32_t mark)
@@ -281,6 +294,12 @@ void shelf_make(struct shelf *shelf, struct ring *ring, uint32_t seed)
 void shelf_make_edited(struct shelf *shelf, struct ring *ring, uint32_t seed, uint8_t edit)
 {
 	*shelf = (struct shelf){ .source.ops = &shelf_ops, .ring = ring, .edit = edit };
+	shelf_fill(shelf, seed, seed);
+}
+
+void shelf_make_touched(struct shelf *shelf, struct ring *ring, uint32_t seed, size_t place)
+{
+	*shelf = (struct shelf){ .source.ops = &shelf_ops, .ring = ring, .edit = 1, .edit_only = place + 1 };
 	shelf_fill(shelf, seed, seed);
 }
 

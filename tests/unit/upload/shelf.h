@@ -34,6 +34,7 @@ struct shelf {
 	const struct shelf *former;      /* its blobs are the bases of those in the same places; NULL: no bases */
 	bool former_lost;                /* but none of their bytes are to be had */
 	uint8_t edit;                    /* in the middle of each content */
+	size_t edit_only;                /* or of this one, counted from 1 */
 	int error;                       /* of the next read */
 	struct shelf_read reads[UPLOADER_PACKS_MAX];
 	unsigned reading, reading_max;
@@ -48,4 +49,6 @@ void shelf_make(struct shelf *shelf, struct ring *ring, uint32_t seed);
 void shelf_make_marked(struct shelf *shelf, struct ring *ring, uint32_t seed, uint32_t mark);
 /* The tree of this seed with a byte changed in each content; `edit` is not 0. */
 void shelf_make_edited(struct shelf *shelf, struct ring *ring, uint32_t seed, uint8_t edit);
+/* The same of one content alone, by its place. */
+void shelf_make_touched(struct shelf *shelf, struct ring *ring, uint32_t seed, size_t place);
 void shelf_fini(struct shelf *shelf);

@@ -407,6 +407,82 @@ static void without_the_bases_bytes_their_signatures_do(void **state)
 	}
 }
 
+/* ---- a base ---- */
+
+/* The same tree but for one small file in a directory of forty, and nothing is known of it but the root. */
+static void touch_the_former(void)
+{
+	shelf_fini(shelf);
+	shelf_make_touched(shelf, client_ring(client), 1, SHELF_FILES + SHELF_FILES / 2);
+	shelf->source.base = former->digests[former->root];
+}
+
+/* Of some hundred blobs a handful is asked about and three are sent, the directory by its base. */
+static void a_base_says_what_is_there(void **state)
+{
+	const struct uploader_totals *totals;
+
+	push_former();
+	touch_the_former();
+	totals = uploader_totals(begin(1));
+	uploader_commit(seen.uploader, &shelf->digests[shelf->root]);
+	expect_ok(1);
+	assert_int_equal(totals->commits, 1);
+	assert_int_equal(totals->blobs_sent, 3);
+	assert_int_equal(totals->blobs_delta, 1);
+	assert_int_equal(totals->blobs_again, 0);
+	/* The root twice, the directory, the file, and what lies in a block with one of these. */
+	assert_in_range(totals->blobs_asked, 4, 20);
+	/* The next one in the same call, from the one before. */
+	shelf->source.base = shelf->digests[shelf->root];
+	uploader_commit(seen.uploader, &shelf->digests[shelf->root]);
+	expect_ok(2);
+	assert_true(totals->unchanged);
+	close_it();
+}
+
+/* Directories in which each file is another one. */
+static void a_base_that_is_quite_different_does_no_harm(void **state)
+{
+	push_former();
+	shelf->source.base = former->digests[former->root];
+	uploader_commit(begin(1), &shelf->digests[shelf->root]);
+	expect_ok(1);
+	assert_int_equal(uploader_totals(seen.uploader)->blobs_sent, shelf->count);
+	assert_int_equal(uploader_totals(seen.uploader)->commits, 1);
+	close_it();
+}
+
+static void a_base_that_is_not_there_does_no_harm(void **state)
+{
+	touch_the_former();
+	uploader_commit(begin(1), &shelf->digests[shelf->root]);
+	expect_ok(1);
+	assert_int_equal(uploader_totals(seen.uploader)->blobs_sent, shelf->count);
+	close_it();
+}
+
+/* The gateway has the base's directories and nothing of their files: the commit tells, and all is asked about. */
+static void a_base_with_holes_is_found_out(void **state)
+{
+	struct shelf *touched = shelf;
+	struct uploader *uploader;
+
+	shelf = former;
+	assert_int_equal(uploader_feed(begin(1), former->digests + former->contents, former->count - former->contents), 0);
+	uploader_finish(seen.uploader);
+	expect_ok(1);
+	close_it();
+	shelf = touched;
+	touch_the_former();
+	uploader = begin(1);
+	uploader_commit(uploader, &shelf->digests[shelf->root]);
+	expect_ok(1);
+	assert_int_equal(uploader_totals(uploader)->commits, 2);
+	assert_true(uploader_totals(uploader)->blobs_sent >= shelf->contents);
+	close_it();
+}
+
 /* A gateway that has none of them is not told anything by them. */
 static void without_either_all_is_whole(void **state)
 {
@@ -546,6 +622,10 @@ int main(int argc, char **argv)
 		cmocka_unit_test_setup_teardown(what_cannot_be_made_is_sent_whole, setup_former, teardown_former),
 		cmocka_unit_test_setup_teardown(without_the_bases_bytes_their_signatures_do, setup_former, teardown_former),
 		cmocka_unit_test_setup_teardown(without_either_all_is_whole, setup_former, teardown_former),
+		cmocka_unit_test_setup_teardown(a_base_says_what_is_there, setup_former, teardown_former),
+		cmocka_unit_test_setup_teardown(a_base_that_is_quite_different_does_no_harm, setup_former, teardown_former),
+		cmocka_unit_test_setup_teardown(a_base_that_is_not_there_does_no_harm, setup_former, teardown_former),
+		cmocka_unit_test_setup_teardown(a_base_with_holes_is_found_out, setup_former, teardown_former),
 		cmocka_unit_test_setup_teardown(it_may_be_closed_while_it_asks, setup_former, teardown_former),
 		cmocka_unit_test_setup_teardown(what_is_stale_waits_for_a_retry, setup, teardown),
 		cmocka_unit_test_setup_teardown(a_source_that_fails_ends_it, setup, teardown),
