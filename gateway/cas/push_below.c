@@ -9,41 +9,57 @@
 
 /* ---- the question ---- */
 
-static int take_names(struct push_below *below, const struct message_list *names)
+static bool decode(struct span element, struct digest *directory, struct message_list *names)
+{
+	struct push_below_names asked;
+
+	if (!message_decode(&push_below_names_type, element, &asked) || !digest_list_next(&asked.directory, directory) ||
+	    asked.directory.size || asked.names.count == 0)
+		return false;
+	*names = asked.names;
+	return true;
+}
+
+/* How many names there are, within the bounds. */
+static int count_names(const struct message_list *list, size_t *count)
 {
 	struct message_cursor cursor = { 0 };
-	struct span name;
+	struct message_list names;
+	struct digest directory;
+	struct span element;
+	uint64_t bytes = 0;
 
-	if (names->count == 0)
-		return -EINVAL;
-	if (names->count > SLUICE_LIST_MAX - below->count)
-		return -E2BIG;
-	while (message_list_next(names, &cursor, &name))
-		below->names[below->count++] = name;
+	*count = 0;
+	while (message_list_next(list, &cursor, &element)) {
+		if (!decode(element, &directory, &names))
+			return -EINVAL;
+		if (names.count > SLUICE_LIST_MAX - *count || directory.size > SLUICE_BASES_BYTES - bytes)
+			return -E2BIG;
+		*count += names.count;
+		bytes += directory.size;
+	}
 	return 0;
 }
 
-static int take_directory(struct push_below *below, struct span element, uint64_t *bytes)
+static void take_names(struct push_below *below, const struct message_list *list)
 {
-	struct digest *directory = &below->directories[below->directories_count];
-	struct push_below_names asked;
-	int r;
+	struct message_cursor cursor = { 0 }, inner;
+	struct message_list names;
+	struct span element, name;
 
-	if (!message_decode(&push_below_names_type, element, &asked) || !digest_list_next(&asked.directory, directory) ||
-	    asked.directory.size)
-		return -EINVAL;
-	if (directory->size > SLUICE_BASES_BYTES - *bytes)
-		return -E2BIG;
-	*bytes += directory->size;
-	r = take_names(below, &asked.names);
-	below->ends[below->directories_count++] = below->count;
-	return r;
+	while (message_list_next(list, &cursor, &element) &&
+	       decode(element, &below->directories[below->directories_count], &names)) {
+		inner = (struct message_cursor){ 0 };
+		while (message_list_next(&names, &inner, &name))
+			below->names[below->count++] = name;
+		below->ends[below->directories_count++] = below->count;
+	}
 }
 
-static bool make_room(struct push_below *below, size_t directories)
+static bool make_room(struct push_below *below, size_t directories, size_t names)
 {
-	below->names = malloc(SLUICE_LIST_MAX * sizeof(*below->names));
-	below->found = calloc(SLUICE_LIST_MAX, sizeof(*below->found));
+	below->names = malloc(names * sizeof(*below->names));
+	below->found = calloc(names, sizeof(*below->found));
 	below->directories = malloc(directories * sizeof(*below->directories));
 	below->ends = malloc(directories * sizeof(*below->ends));
 	return below->names && below->found && below->directories && below->ends;
@@ -51,25 +67,19 @@ static bool make_room(struct push_below *below, size_t directories)
 
 int push_below_take(struct push_below *below, const struct message_list *list)
 {
-	struct message_cursor cursor = { 0 };
-	struct span element;
-	uint64_t bytes = 0;
-	int r = 0;
+	size_t names;
+	int r;
 
 	*below = (struct push_below){ 0 };
-	if (list->count == 0)
-		return -EINVAL;
-	if (list->count > SLUICE_LIST_MAX)
-		return -E2BIG;
-	if (!make_room(below, list->count)) {
+	r = list->count ? count_names(list, &names) : -EINVAL;
+	if (r < 0)
+		return r;
+	if (!make_room(below, list->count, names)) {
 		push_below_fini(below);
 		return ERR_RAISE(-ENOMEM);
 	}
-	while (r == 0 && message_list_next(list, &cursor, &element))
-		r = take_directory(below, element, &bytes);
-	if (r < 0)
-		push_below_fini(below);
-	return r;
+	take_names(below, list);
+	return 0;
 }
 
 /* ---- the answer ---- */

@@ -1,6 +1,7 @@
 /*
  * What is sent ahead of the root. The gateway is asked about a sample of what was read: when it lacks most, all that is read goes
- * to it at once; when it has most, nothing does, and the walk from the root down finds the rest.
+ * to it at once; when it has most, or a sibling is sending that, nothing does, and the walk from the root down finds the rest: of the
+ * same tree, ten edges that each ask about all of it would ask for 3 MB each.
  *
  *	UNDECIDED -> SAMPLE <-> NONE         SAMPLE -> ALL         NONE, SAMPLE -> ALL: all are read, and the store is full
  *	      '--------------------^  it knows a root of the context, and this edge nothing
@@ -28,7 +29,6 @@ static struct giver_sample sample_now(const struct giver *giver)
 
 		now.answered = totals->blobs_answered;
 		now.lacking = totals->blobs_lacking;
-		now.promised = totals->blobs_promised;
 	}
 	return now;
 }
@@ -51,7 +51,7 @@ static void sample_judge(struct giver *giver)
 {
 	const struct giver_sample *before = &giver->sample, now = sample_now(giver);
 	size_t fed = now.fed - before->fed;
-	uint64_t lacked = now.lacking - before->lacking + now.promised - before->promised;
+	uint64_t lacked = now.lacking - before->lacking;
 
 	if (giver->feed != GIVER_FEED_SAMPLE || giver->noted.count == 0 || now.answered - before->answered < fed)
 		return;

@@ -79,7 +79,7 @@ struct numbers {
 /* How many blobs a sample has, and what the uploader had done when it began. */
 struct giver_sample {
 	size_t count, fed;
-	uint64_t answered, lacking, promised;
+	uint64_t answered, lacking;
 };
 
 struct holder;

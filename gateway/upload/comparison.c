@@ -215,7 +215,8 @@ static bool next_there(const struct comparison *comparison, struct answer *answe
 	if (size > answer->hashes.size)
 		return false;
 	*signature = (struct delta_signature){ .hashes = span_make(answer->hashes.data, size), .size = there->size };
-	answer->hashes = span_make(answer->hashes.data + size, answer->hashes.size - size);
+	if (size)
+		answer->hashes = span_make(answer->hashes.data + size, answer->hashes.size - size);
 	return true;
 }
 

@@ -1,7 +1,7 @@
 /*
  * Shows the edge's end of Context/Give between a client as buildx is one and a real gateway's Push: the root that is told
  * is committed there, and its tree is the client's directory; what was read once is not read again, nor what was committed sent
- * again, and what was edited is told by what it was; calls side by side read a file once; times come for the entries asked for;
+ * again, and what was edited is told by what it was; calls side by side read a file once, and what a sibling sends is left to it; times come for the entries asked for;
  * what the gateway or the edge's store lost is brought again; ahead of the root, what the executor waits for comes first; a store
  * smaller than the context is enough; and a gateway that is not there makes the context unfit.
  */
@@ -420,6 +420,44 @@ static void what_is_known_does_not_fill_the_window(void **state)
 	assert_int_equal(touched.told.bytes_sent, 0);
 }
 
+static void count_received(struct gateway_parts *parts, void *context)
+{
+	*(uint64_t *)context = parts->cas.counters.blobs_received;
+}
+
+static uint64_t blobs_received(void)
+{
+	uint64_t count;
+
+	gateway_thread_call(gateway, count_received, &count);
+	return count;
+}
+
+/* Two machines with the same tree, the second when the first is well under way: it sends little more than what it asked about first. */
+static void what_a_sibling_sends_is_left_to_it(void **state)
+{
+	static struct give gives[2];
+	struct rig_client *clients[2];
+
+	rig_tree_make(&tree, 1000, 21);
+	for (int i = 0; i < 2; i++) {
+		clients[i] = rig_client_start(&rig, &tree, i ? "app:2" : "app:1");
+		rig_carry(clients[i], rig_daemon_start(&rig));
+		give_start(&gives[i], &rig.daemons[rig.daemons_count - 1], NULL, false);
+		if (i == 0)
+			rig_wait(&rig, blobs_received() > 4 * GIVER_SAMPLE);
+	}
+	for (int i = 0; i < 2; i++) {
+		rig_until(&rig, &gives[i].rooted);
+		assert_string_equal(gives[i].unfit, "");
+		give_end(&gives[i]);
+		assert_committed(&gives[i]);
+		rig_client_end(clients[i]);
+	}
+	assert_true(digest_equal(&gives[0].root, &gives[1].root));
+	assert_true(gives[1].told.bytes_sent < gives[0].told.bytes_sent / 4);
+}
+
 static void a_file_is_read_once(void **state)
 {
 	struct rig_client *clients[3];
@@ -773,6 +811,7 @@ int main(int argc, char **argv)
 		TEST(what_was_edited_is_told_by_what_it_was),
 		TEST(a_full_window_is_no_reason_to_ask_about_all),
 		TEST(what_is_known_does_not_fill_the_window),
+		TEST(what_a_sibling_sends_is_left_to_it),
 		TEST(a_file_is_read_once),
 		TEST(times_of_some),
 		TEST(times_may_be_distrusted),
