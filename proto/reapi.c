@@ -44,6 +44,8 @@ MESSAGE_TYPE(reapi_operation_type, struct reapi_operation,
 MESSAGE_TYPE(reapi_execute_metadata_type, struct reapi_execute_metadata,
 	     MESSAGE_FIELD(struct reapi_execute_metadata, stage, 1, MESSAGE_UINT32),
 	     MESSAGE_FIELD(struct reapi_execute_metadata, action_digest, 2, MESSAGE_DIGEST),
+	     MESSAGE_FIELD(struct reapi_execute_metadata, stdout_stream_name, 3, MESSAGE_BYTES),
+	     MESSAGE_FIELD(struct reapi_execute_metadata, stderr_stream_name, 4, MESSAGE_BYTES),
 	     MESSAGE_FIELD(struct reapi_execute_metadata, sluice_output, 50000, MESSAGE_PRESENT));
 MESSAGE_TYPE(reapi_execute_response_type, struct reapi_execute_response,
 	     MESSAGE_FIELD(struct reapi_execute_response, result, 1, MESSAGE_PRESENT),

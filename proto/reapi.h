@@ -68,6 +68,7 @@ struct reapi_operation {
 struct reapi_execute_metadata {
 	uint32_t stage;
 	struct digest action_digest;
+	struct span stdout_stream_name, stderr_stream_name;
 	struct span sluice_output;               /* field 50000: sluice.v1.ExecuteOutput */
 };
 struct reapi_execute_response {

@@ -20,7 +20,7 @@ static bool is_begin(struct span segment, bool upload)
 {
 	if (upload)
 		return span_is(segment, "uploads");
-	return span_is(segment, "blobs") || span_is(segment, "compressed-blobs");
+	return span_is(segment, "blobs") || span_is(segment, "compressed-blobs") || span_is(segment, "operations");
 }
 
 static bool is_other_keyword(struct span segment)
@@ -83,6 +83,20 @@ static const char *blob_parse(struct reapi_resource *resource, struct span keywo
 	return digest_parse(resource, rest);
 }
 
+/* `rest` begins behind "operations". */
+static const char *stream_parse(struct reapi_resource *resource, struct span name, struct span *rest)
+{
+	struct span id, stream;
+
+	if (!segment_next(rest, &id) || id.size == 0 || !segment_next(rest, &stream) ||
+	    stream.data + stream.size != name.data + name.size ||
+	    (!span_is(stream, "stdout") && !span_is(stream, "stderr")))
+		return "the resource name of an operation's output is not [INSTANCE/]operations/ID/stdout or stderr";
+	resource->operation = span_make(name.data, (size_t)(id.data + id.size - name.data));
+	resource->stream = span_is(stream, "stderr");
+	return NULL;
+}
+
 const char *reapi_resource_parse(struct reapi_resource *resource, struct span name, bool upload)
 {
 	struct span rest = name, segment;
@@ -101,6 +115,8 @@ const char *reapi_resource_parse(struct reapi_resource *resource, struct span na
 			resource->instance = span_make(name.data, (size_t)(segment.data - name.data) - 1);
 		if (upload && (!segment_next(&rest, &resource->uuid) || resource->uuid.size == 0 || !segment_next(&rest, &segment)))
 			return "the resource name ends before the blob";
+		if (span_is(segment, "operations"))
+			return stream_parse(resource, name, &rest);
 		fault = blob_parse(resource, segment, &rest);
 		if (!fault && !upload && rest.size)
 			return "the resource name goes on after the size";

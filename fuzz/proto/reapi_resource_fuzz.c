@@ -15,6 +15,12 @@ static bool lies_inside(struct span part, struct span name)
 	return part.size == 0 || (part.data >= name.data && part.data + part.size <= name.data + name.size);
 }
 
+static void names_an_operation(const struct reapi_resource *resource, struct span name, bool upload)
+{
+	assert(!upload && lies_inside(resource->operation, name) && resource->stream < 2);
+	assert(resource->operation.data == name.data && resource->operation.size == name.size - sizeof("/stdout") + 1);
+}
+
 static void says_the_same(const struct reapi_resource *resource, bool upload)
 {
 	char text[REAPI_RESOURCE_BYTES_MAX + 128], hex[DIGEST_HEX_BYTES];
@@ -45,7 +51,10 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 		if (reapi_resource_parse(&resource, name, upload))
 			continue;
 		assert(lies_inside(resource.instance, name) && lies_inside(resource.uuid, name));
-		says_the_same(&resource, upload);
+		if (resource.operation.size)
+			names_an_operation(&resource, name, upload);
+		else
+			says_the_same(&resource, upload);
 	}
 	return 0;
 }

@@ -303,7 +303,7 @@ static int daemon_make_services(struct daemon *daemon, char *why, size_t why_siz
 		.cas = &daemon->cas, .pool = daemon->pool, .allow_host_root = config->allow_host_root,
 		.allow_network = config->allow_network, .linger_ns = EXECUTE_LINGER_NS,
 	};
-	daemon->reapi = (struct reapi){ .cas = &daemon->cas, .pool = daemon->pool };
+	daemon->reapi = (struct reapi){ .cas = &daemon->cas, .pool = daemon->pool, .execute = &daemon->execute };
 	reapi_init(&daemon->reapi);
 	execute_init(&daemon->execute);
 	return 0;

@@ -24,6 +24,7 @@
 #define EXECUTE_ENDED_NS          300000000000u  /* that the end of an action is remembered for WaitExecution */
 #define EXECUTE_ENDED_MAX         256            /* so many, the latest */
 #define EXECUTE_ENDED_BYTES_MAX   (16u << 20)    /* of them together */
+#define EXECUTE_KEPT_OUTPUT_BYTES (32u << 10)    /* of an action's output, for those who read it when it has ended already */
 #define EXECUTE_NAME_BYTES        320            /* "INSTANCE/operations/" and 32 hex digits */
 
 struct execute_counters {
@@ -42,6 +43,7 @@ struct execute_service {
 	bool draining;
 	struct list running, ended;      /* of struct execution; ended: oldest first */
 	unsigned ended_count;
+	unsigned readers;                /* of output (output_stream.h) */
 	size_t ended_bytes;
 };
 

@@ -7,6 +7,7 @@
 
 #include "gateway/base/check.h"
 #include "gateway/base/log.h"
+#include "gateway/pool/output_stream.h"
 #include "proto/reapi_cas.h"
 
 #define EXECUTE_MESSAGE_BYTES_MAX (3u << 20)     /* of an Operation: output, or a result, as long as the host may send them */
@@ -29,6 +30,7 @@ static bool waiter_tell(struct waiter *waiter, const struct execute_output *outp
 	struct execution *execution = waiter->execution;
 	const struct operation_head head = {
 		.name = execution->name, .action = execution->action, .stage = stage_of(execution), .output = output,
+		.has_streams = execution_has_run(execution),
 	};
 
 	buffer_clear(&execution->progress);
@@ -89,12 +91,12 @@ static void waiter_detach(struct waiter *waiter)
 	waiter->execution = NULL;
 }
 
-/* Nobody needs more of an ended one than its last Operation. */
+/* Nobody needs more of an ended one than its last Operation, and a little output. */
 static void execution_shrink(struct execution *execution)
 {
 	struct buffer *const buffers[] = {
-		&execution->action_bytes, &execution->command_bytes, &execution->output[0], &execution->output[1],
-		&execution->outputs, &execution->result, &execution->assignment, &execution->progress,
+		&execution->action_bytes, &execution->command_bytes, &execution->outputs, &execution->result, &execution->assignment,
+		&execution->progress,
 	};
 
 	for (size_t i = 0; i < sizeof(buffers) / sizeof(buffers[0]); i++)
@@ -111,6 +113,36 @@ static void execution_shrink(struct execution *execution)
 	execution->inputs_present = NULL;
 }
 
+static size_t output_size(const struct execution *execution)
+{
+	return execution->output[0].size + execution->output[1].size;
+}
+
+static void execution_drop_output(struct execution *execution)
+{
+	buffer_fini(&execution->output[0]);
+	buffer_fini(&execution->output[1]);
+	execution->output_gone = true;
+}
+
+void execution_settle(struct execution *execution)
+{
+	if (execution->state != EXECUTION_ENDED || !list_empty(&execution->waiters))
+		return;
+	execution_shrink(execution);
+	if (list_empty(&execution->readers) && output_size(execution) > EXECUTE_KEPT_OUTPUT_BYTES)
+		execution_drop_output(execution);
+}
+
+void execution_wake_readers(struct execution *execution)
+{
+	list_for_each_safe(link, after, &execution->readers) {
+		struct output_stream *stream = container_of(link, struct output_stream, link);
+
+		stream->on_more(stream);
+	}
+}
+
 /* An ended one's output and last Operation; then it is over for him. */
 static void waiter_finish(struct waiter *waiter)
 {
@@ -121,22 +153,27 @@ static void waiter_finish(struct waiter *waiter)
 	if (!waiter->send(waiter, buffer_span(&execution->operation)))
 		return;
 	waiter_detach(waiter);
-	if (list_empty(&execution->waiters))
-		execution_shrink(execution);
+	execution_settle(execution);
 	waiter->over(waiter);
 }
 
 /* ---- the end ---- */
 
+static bool execution_in_use(const struct execution *execution)
+{
+	return !list_empty(&execution->waiters) || !list_empty(&execution->readers) || op_in_flight(&execution->linger);
+}
+
 void execution_free(struct execution *execution)
 {
 	struct execute_service *service = execution->service;
 
-	CHECK(execution->state == EXECUTION_ENDED && list_empty(&execution->waiters) && !op_in_flight(&execution->linger));
+	CHECK(execution->state == EXECUTION_ENDED && !execution_in_use(execution));
 	list_remove(&execution->link);
 	service->ended_count--;
-	service->ended_bytes -= execution->operation.size;
+	service->ended_bytes -= execution->remembered;
 	execution_shrink(execution);
+	execution_drop_output(execution);
 	buffer_fini(&execution->operation);
 	free(execution);
 }
@@ -151,7 +188,7 @@ static void service_forget(struct execute_service *service, const struct executi
 		if (execution == newest || (service->ended_count <= EXECUTE_ENDED_MAX && service->ended_bytes <= EXECUTE_ENDED_BYTES_MAX &&
 		                            now - execution->ended_ns < EXECUTE_ENDED_NS))
 			return;
-		if (list_empty(&execution->waiters) && !op_in_flight(&execution->linger))
+		if (!execution_in_use(execution))
 			execution_free(execution);
 	}
 }
@@ -173,12 +210,14 @@ static void execution_end(struct execution *execution)
 	list_remove(&execution->link);
 	list_append(&service->ended, &execution->link);
 	service->ended_count++;
-	service->ended_bytes += execution->operation.size;
+	execution->remembered = execution->operation.size +
+	                        (output_size(execution) <= EXECUTE_KEPT_OUTPUT_BYTES ? output_size(execution) : 0);
+	service->ended_bytes += execution->remembered;
 	service->open--;
 	ring_cancel(service->cas->ring, &execution->linger);
 	service_forget(service, execution);
-	if (list_empty(&execution->waiters))
-		execution_shrink(execution);
+	execution_wake_readers(execution);
+	execution_settle(execution);
 	list_for_each_safe(link, after, &execution->waiters)
 		waiter_finish(container_of(link, struct waiter, link));
 	pool_leave(service->pool);
@@ -186,7 +225,10 @@ static void execution_end(struct execution *execution)
 
 static void execution_respond(struct execution *execution, const struct operation_response *response)
 {
-	struct operation_head head = { .name = execution->name, .action = execution->action, .stage = REAPI_STAGE_COMPLETED };
+	struct operation_head head = {
+		.name = execution->name, .action = execution->action, .stage = REAPI_STAGE_COMPLETED,
+		.has_streams = execution_has_run(execution),
+	};
 	static const uint8_t exhausted[] = { 0x08, GRPC_RESOURCE_EXHAUSTED };
 	const struct operation_response small = { .status = span_make(exhausted, sizeof(exhausted)) };
 
@@ -356,7 +398,7 @@ void execution_leave(struct waiter *waiter, bool lost)
 		return;
 	}
 	if (execution->state == EXECUTION_ENDED) {
-		execution_shrink(execution);
+		execution_settle(execution);
 	} else if (!lost || !service->linger_ns || service->draining) {
 		execution_cancel(execution);
 	} else {
@@ -413,6 +455,7 @@ static struct execution *execution_create(struct execute_service *service, const
 	snprintf(execution->tenant, sizeof(execution->tenant), "%s", wish->identity->tenant);
 	execution_name(execution, wish->instance);
 	list_init(&execution->waiters);
+	list_init(&execution->readers);
 	execution->action_bytes = buffer_heap(EXECUTE_COMMAND_BYTES_MAX);
 	execution->command_bytes = buffer_heap(EXECUTE_COMMAND_BYTES_MAX);
 	execution->output[0] = buffer_heap(EXECUTE_OUTPUT_BYTES_MAX);

@@ -57,6 +57,7 @@ struct execution {
 	char tenant[256];
 	uint64_t directory;              /* hash of tenant and directory */
 	struct list waiters;
+	struct list readers;             /* of its output (output_stream.h) */
 	struct list link;                /* in the service's running or ended */
 	struct op linger;                /* armed while there is no waiter who said that he leaves */
 	uint64_t began_ns, ended_ns;
@@ -68,6 +69,8 @@ struct execution {
 	struct task task;                /* borrows from these two */
 	struct buffer output[2];         /* what is kept: the first so many bytes */
 	uint64_t output_bytes[2];        /* what there was */
+	bool output_gone;                /* after the end: it was given back */
+	size_t remembered;               /* ended: what it counts for in the service's ended_bytes */
 	bool output_offered;             /* the chunk at hand was counted; some waiter could not take it */
 	struct buffer outputs;           /* fields of the ActionResult that the executor made */
 	struct buffer result;            /* ActionResult */
@@ -118,6 +121,16 @@ void execution_cancel(struct execution *execution);
 void execution_free(struct execution *execution);
 
 /* ---- for the files that it is made of ---- */
+
+/* It came as far as the pool, or may have: what it writes has a name. */
+static inline bool execution_has_run(const struct execution *execution)
+{
+	return execution->queued_wall_ns != 0;
+}
+/* A reader has gone, or a waiter: what nobody needs of an ended one is given back. */
+void execution_settle(struct execution *execution);
+/* Its readers: there is more, or no more comes. */
+void execution_wake_readers(struct execution *execution);
 
 /* Its first step, and where each of the others goes on: a known result, a run, the answer. */
 void execution_look_at_action(struct execution *execution);

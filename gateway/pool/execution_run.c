@@ -175,6 +175,7 @@ static void execution_store(struct execution *execution, const struct executor_f
 		.scope = execution->scope, .items = execution->items, .count = count, .fn = execution_on_put,
 	};
 	execution->state = EXECUTION_STORING;
+	execution_wake_readers(execution);       /* no more comes */
 	store_put(execution->service->cas->store, &execution->put);
 }
 
@@ -206,6 +207,7 @@ static bool job_on_output(struct pool_job *job, uint32_t stream, struct span dat
 		/* Once it has failed it takes no more, so what is kept has no gap. */
 		buffer_put(&execution->output[stream - 1], data.data, data.size);
 		execution->output_bytes[stream - 1] += data.size;
+		execution_wake_readers(execution);
 	}
 	list_for_each(link, &execution->waiters)
 		taken &= waiter_take_output(container_of(link, struct waiter, link), stream - 1, data);

@@ -5,6 +5,15 @@
 
 #define OPERATION_OUTPUT_FIELD 50000     /* of ExecuteOperationMetadata, see proto/sluice.v1.proto */
 
+static void put_stream_name(struct buffer *out, uint32_t number, const char *operation, const char *stream)
+{
+	size_t mark = pb_begin(out, number);
+
+	buffer_put_text(out, operation);
+	buffer_put_text(out, stream);
+	pb_end(out, mark);
+}
+
 static void put_head(struct buffer *out, const struct operation_head *head)
 {
 	struct reapi_execute_metadata metadata = { .stage = head->stage, .action_digest = head->action };
@@ -15,6 +24,10 @@ static void put_head(struct buffer *out, const struct operation_head *head)
 	pb_put_text(out, 1, REAPI_TYPE_METADATA);
 	value = pb_begin(out, 2);
 	message_encode(&reapi_execute_metadata_type, out, &metadata);
+	if (head->has_streams) {
+		put_stream_name(out, 3, head->name, "/stdout");
+		put_stream_name(out, 4, head->name, "/stderr");
+	}
 	if (head->output) {
 		nested = pb_begin(out, OPERATION_OUTPUT_FIELD);
 		message_encode(&execute_output_type, out, head->output);

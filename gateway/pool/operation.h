@@ -12,6 +12,7 @@ struct operation_head {
 	struct digest action;
 	uint32_t stage;                          /* enum reapi_stage */
 	const struct execute_output *output;     /* NULL: none */
+	bool has_streams;                        /* its output can be read by name (output_stream.h) */
 };
 
 struct operation_response {

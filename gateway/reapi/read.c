@@ -2,6 +2,7 @@
  * ByteStream/Read.
  *
  *	WAITING -> FETCHING -> SENDING -> ANSWERED
+ *	   '-----> FOLLOWING                       an action's output (follow.h)
  *
  * What is not compressed is lent to the call where it was read, with the beginning of each message in the bytes before it.
  */
@@ -13,6 +14,7 @@
 
 #include "gateway/base/check.h"
 #include "gateway/reapi/delivery.h"
+#include "gateway/reapi/follow.h"
 #include "gateway/reapi/methods.h"
 #include "gateway/reapi/rpc.h"
 #include "gateway/reapi/sending.h"
@@ -29,6 +31,7 @@ enum read_state {
 	READ_WAITING,
 	READ_FETCHING,
 	READ_SENDING,
+	READ_FOLLOWING,
 	READ_ANSWERED,
 };
 
@@ -44,6 +47,7 @@ struct read {
 	uint64_t offset, end;            /* of the blob; `end`: where the limit is */
 	struct delivery *delivery;
 	struct sending sending;
+	struct follow follow;
 	struct span lent, piece;         /* of the delivery's, what was not sent yet; what is with the call */
 	ZSTD_CCtx *packer;
 	uint8_t *packed;                 /* READ_PACKED_BYTES */
@@ -56,6 +60,7 @@ static void read_free(struct read *read)
 	struct reapi *reapi = read->reapi;
 
 	sending_end(&read->sending);
+	follow_end(&read->follow);
 	delivery_destroy(read->delivery);
 	ZSTD_freeCCtx(read->packer);
 	free(read->packed);
@@ -318,10 +323,14 @@ static void read_on_message(struct call *call, struct span message)
 	read->digest = resource.digest;
 	read->zstd = resource.zstd;
 	status = access_enter(&read->reapi->cas->access, &read->caller, resource.instance, &read->scope, why, sizeof(why));
-	if (status != GRPC_OK)
+	if (status != GRPC_OK) {
 		read_fail(read, status, why);
-	else if (read_range(read, &request))
+	} else if (resource.operation.size) {
+		read->state = READ_FOLLOWING;
+		follow_begin(&read->follow, read->reapi, call, &read->scope, &resource, &request);
+	} else if (read_range(read, &request)) {
 		read_fetch(read);
+	}
 }
 
 static void read_on_end(struct call *call)
@@ -334,7 +343,12 @@ static void read_on_end(struct call *call)
 
 static void read_on_writable(struct call *call)
 {
-	read_step(container_of(call, struct read, call));
+	struct read *read = container_of(call, struct read, call);
+
+	if (read->state == READ_FOLLOWING)
+		follow_step(&read->follow);
+	else
+		read_step(read);
 }
 
 static void read_on_closed(struct call *call, enum grpc_status status, struct span message)

@@ -5,7 +5,7 @@
  */
 #pragma once
 
-#include "gateway/pool/pool.h"
+#include "gateway/pool/execute.h"
 #include "gateway/reapi/budget.h"
 
 #define REAPI_CALLS_MAX        16384     /* at a time, waiting or not; more are refused, to be tried again */
@@ -35,6 +35,7 @@ struct reapi_counters {
 struct reapi {
 	struct cas *cas;
 	struct pool *pool;
+	struct execute_service *execute; /* whose actions' output can be read; NULL: of none */
 	/* What follows is reapi_init()'s. */
 	struct reapi_counters counters;
 	unsigned open;                   /* calls, and what goes on after them */
@@ -53,7 +54,7 @@ struct reapi {
 	bool closing;
 };
 
-/* The first two fields are the caller's to fill in, before. */
+/* The first three fields are the caller's to fill in, before. */
 void reapi_init(struct reapi *reapi);
 /* No call comes any more: what waits for a client that may return is given up, so that it becomes idle. */
 void reapi_close(struct reapi *reapi);

@@ -72,6 +72,12 @@ func scratch(t testing.TB) string {
 
 func newGateway(t testing.TB, arguments ...string) *gateway {
 	t.Helper()
+	return newGatewayOf(t, 0, arguments...)
+}
+
+// newGatewayOf has so many slots for actions, which run on the host's /usr.
+func newGatewayOf(t testing.TB, slots int, arguments ...string) *gateway {
+	t.Helper()
 	if os.Getenv("SLUICE_BINARY") == "" {
 		t.Skip("SLUICE_BINARY names no sluice")
 	}
@@ -84,8 +90,11 @@ func newGateway(t testing.TB, arguments ...string) *gateway {
 	os.Chmod(directory, 0o755)
 	os.Chown(store, 65534, 65534)
 	g := &gateway{address: freeAddress(t), admin: freeAddress(t), directory: directory}
-	g.arguments = append([]string{"serve", "--listen", "grpc://" + g.address, "--store", store, "--user", "nobody", "--slots", "0",
+	g.arguments = append([]string{"serve", "--listen", "grpc://" + g.address, "--store", store, "--user", "nobody", "--slots", strconv.Itoa(slots),
 		"--ceiling", "2GB", "--admin", g.admin}, arguments...)
+	if slots > 0 {
+		g.arguments = append(g.arguments, "--allow-host-root", "--executor-path", filepath.Join(directory, "executor"))
+	}
 	g.start(t)
 	t.Cleanup(func() { g.stop(t) })
 	return g
@@ -99,14 +108,16 @@ func (g *gateway) start(t testing.TB) {
 	if err := g.process.Start(); err != nil {
 		t.Fatal(err)
 	}
-	for deadline := time.Now().Add(20 * time.Second); ; {
-		if strings.Contains(g.log.String(), " ready") {
-			return
-		}
+	g.says(t, " ready")
+}
+
+// says waits for it in the gateway's log.
+func (g *gateway) says(t testing.TB, text string) {
+	t.Helper()
+	for deadline := time.Now().Add(20 * time.Second); !strings.Contains(g.log.String(), text); time.Sleep(10 * time.Millisecond) {
 		if time.Now().After(deadline) {
-			t.Fatalf("the gateway does not begin: %s", g.log)
+			t.Fatalf("the gateway does not say %q: %s", text, g.log)
 		}
-		time.Sleep(10 * time.Millisecond)
 	}
 }
 

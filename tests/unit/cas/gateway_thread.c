@@ -177,7 +177,7 @@ static void gateway_services(struct gateway_thread *gateway)
 		.linger_ns = gateway->options.linger_ns,
 	};
 	execute_init(&parts->execute);
-	parts->reapi = (struct reapi){ .cas = &parts->cas, .pool = parts->pool };
+	parts->reapi = (struct reapi){ .cas = &parts->cas, .pool = parts->pool, .execute = &parts->execute };
 	reapi_init(&parts->reapi);
 }
 

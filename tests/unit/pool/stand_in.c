@@ -382,6 +382,10 @@ static void caller_on_operation(struct caller *caller, struct span message)
 	if (*caller->name)
 		assert_true(span_is(operation.name, caller->name));
 	snprintf(caller->name, sizeof(caller->name), "%.*s", (int)operation.name.size, (const char *)operation.name.data);
+	snprintf(caller->streams[0], sizeof(caller->streams[0]), "%.*s", (int)metadata.stdout_stream_name.size,
+	         (const char *)metadata.stdout_stream_name.data);
+	snprintf(caller->streams[1], sizeof(caller->streams[1]), "%.*s", (int)metadata.stderr_stream_name.size,
+	         (const char *)metadata.stderr_stream_name.data);
 	assert_true(metadata.stage >= caller->stage || caller->joined);
 	caller->stage = metadata.stage;
 	caller->started |= metadata.stage == REAPI_STAGE_EXECUTING;

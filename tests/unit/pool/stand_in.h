@@ -60,6 +60,7 @@ struct caller {
 	bool started;
 	bool joined;                     /* it was under way, or over, when he came */
 	char name[EXECUTE_NAME_BYTES];
+	char streams[2][EXECUTE_NAME_BYTES + 8];         /* "": not told */
 	uint32_t stage;                  /* enum reapi_stage; it never goes back */
 	/* At the end. `status` is that of the call or of the action. */
 	bool done, cached;

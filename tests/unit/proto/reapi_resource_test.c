@@ -22,6 +22,10 @@ static void names_say_what_they_say(void **state)
 	assert_true(span_is(resource.uuid, "u-1") && resource.digest.size == INT64_MAX);
 	assert_null(reapi_resource_parse(&resource, span_text("main/uploads/u/compressed-blobs/zstd/" HASH "/1"), true));
 	assert_true(span_is(resource.instance, "main") && resource.zstd);
+	assert_null(reapi_resource_parse(&resource, span_text("a/b/operations/0f/stderr"), false));
+	assert_true(span_is(resource.instance, "a/b") && span_is(resource.operation, "a/b/operations/0f") && resource.stream == 1);
+	assert_null(reapi_resource_parse(&resource, span_text("operations/0f/stdout"), false));
+	assert_true(resource.instance.size == 0 && span_is(resource.operation, "operations/0f") && resource.stream == 0);
 }
 
 static void others_are_refused_with_a_reason(void **state)
@@ -39,7 +43,10 @@ static void others_are_refused_with_a_reason(void **state)
 		{ "compressed-blobs/brotli/" HASH "/5", false, "zstd" }, { "actions/blobs/" HASH "/5", false, "is not" },
 		{ "uploads/u/blobs/" HASH "/5", false, "is not" }, { "blobs/" HASH "/5", true, "is not" },
 		{ "uploads/u", true, "before the blob" }, { "uploads//blobs/" HASH "/5", true, "before the blob" },
-		{ "uploads/u/actions/" HASH "/5", true, "neither" },
+		{ "uploads/u/actions/" HASH "/5", true, "neither" }, { "operations/0f/stdout", true, "is not" },
+		{ "operations/0f", false, "operation's output" }, { "operations//stdout", false, "operation's output" },
+		{ "operations/0f/stdin", false, "operation's output" }, { "operations/0f/stdout/", false, "operation's output" },
+		{ "operations/0f/stdout/x", false, "operation's output" },
 	};
 	struct reapi_resource resource;
 	char longer[REAPI_RESOURCE_BYTES_MAX + 2];
