@@ -115,7 +115,7 @@ const char *reapi_resource_parse(struct reapi_resource *resource, struct span na
 			resource->instance = span_make(name.data, (size_t)(segment.data - name.data) - 1);
 		if (upload && (!segment_next(&rest, &resource->uuid) || resource->uuid.size == 0 || !segment_next(&rest, &segment)))
 			return "the resource name ends before the blob";
-		if (span_is(segment, "operations"))
+		if (!upload && span_is(segment, "operations"))
 			return stream_parse(resource, name, &rest);
 		fault = blob_parse(resource, segment, &rest);
 		if (!fault && !upload && rest.size)

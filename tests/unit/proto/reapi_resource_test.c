@@ -44,6 +44,7 @@ static void others_are_refused_with_a_reason(void **state)
 		{ "uploads/u/blobs/" HASH "/5", false, "is not" }, { "blobs/" HASH "/5", true, "is not" },
 		{ "uploads/u", true, "before the blob" }, { "uploads//blobs/" HASH "/5", true, "before the blob" },
 		{ "uploads/u/actions/" HASH "/5", true, "neither" }, { "operations/0f/stdout", true, "is not" },
+		{ "uploads/u/operations/0f/stdout", true, "neither" },
 		{ "operations/0f", false, "operation's output" }, { "operations//stdout", false, "operation's output" },
 		{ "operations/0f/stdin", false, "operation's output" }, { "operations/0f/stdout/", false, "operation's output" },
 		{ "operations/0f/stdout/x", false, "operation's output" },
