@@ -60,13 +60,15 @@ bool delta_apply(struct span base, struct span edits, uint8_t *out, size_t size)
 
 bool delta_copies_next(struct delta_copies *copies)
 {
-	struct delta_reader reader = { .next = copies->rest.data, .end = copies->rest.data ? copies->rest.data + copies->rest.size : NULL };
+	const struct span rest = copies->rest;
+	struct delta_reader reader = { .next = rest.data, .end = rest.data ? rest.data + rest.size : NULL };
 	uint64_t given, copied, offset;
 
 	if (reader.next == reader.end || !read_count(&reader, &given) || given > (uint64_t)(reader.end - reader.next))
 		return false;
 	reader.next += given;
-	if (reader.next == reader.end || !read_count(&reader, &copied) || copied > DELTA_BASE_BYTES_MAX || !read_count(&reader, &offset))
+	if (reader.next == reader.end || !read_count(&reader, &copied) || copied > DELTA_BASE_BYTES_MAX ||
+	    !read_count(&reader, &offset))
 		return false;
 	copies->begin = copies->end + given;
 	copies->end = copies->begin + copied;

@@ -480,7 +480,8 @@ static bool push_take_names(struct push *push, const struct message_list *list)
 	if (r == -EINVAL)
 		push_fail(push, GRPC_INVALID_ARGUMENT, "malformed Below: a directory and its names are needed");
 	else if (r == -E2BIG)
-		push_fail(push, GRPC_INVALID_ARGUMENT, "more than 16384 names, or in directories of more than 8388608 bytes, at a time");
+		push_fail(push, GRPC_INVALID_ARGUMENT,
+		          "more than 16384 names at a time, or in directories of more than 8388608 bytes");
 	else
 		push_fail_memory(push);
 	push_below_fini(&push->below);

@@ -1,7 +1,7 @@
 /*
  * What is sent ahead of the root. The gateway is asked about a sample of what was read: when it lacks most, all that is read goes
- * to it at once; when it has most, or a sibling is sending that, nothing does, and the walk from the root down finds the rest: of the
- * same tree, ten edges that each ask about all of it would ask for 3 MB each.
+ * to it at once; when it has most, or a sibling is sending that, nothing does, and the walk from the root down finds the rest: ten
+ * edges with the same tree that each ask about all of it would ask for 3 MB each.
  *
  *	UNDECIDED -> SAMPLE <-> NONE         SAMPLE -> ALL         NONE, SAMPLE -> ALL: all are read, and the store is full
  *	      '--------------------^  it knows a root of the context, and this edge nothing

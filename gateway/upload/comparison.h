@@ -1,5 +1,6 @@
 /*
- * comparison: a tree held against another one that the gateway has, whose directories are not here: a question a level, docs/delta.md.
+ * comparison: a tree held against another one that the gateway has, and whose directories are not here: a question a level
+ * (docs/delta.md).
  * Of each directory of ours that differs from the one of its name there, the gateway tells the signature; what of ours lies in
  * blocks of that is there, with all that is below it. What is left is gone into, or asked about.
  *

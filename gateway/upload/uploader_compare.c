@@ -47,7 +47,10 @@ void uploader_take_compared(struct uploader *uploader, struct span message)
 
 	if (uploader->state != UPLOADER_COMPARING)
 		return;
-	r = message.data ? comparison_take(&uploader->comparison, message, encode_ours, uploader->config.source) : ERR_RAISE(-EPROTO);
+	if (message.data)
+		r = comparison_take(&uploader->comparison, message, encode_ours, uploader->config.source);
+	else
+		r = ERR_RAISE(-EPROTO);
 	if (r == -EPROTO)
 		uploader_fail(uploader, r, GRPC_OK, "the gateway sent an answer to something else");
 	else if (r < 0)

@@ -1,7 +1,8 @@
 /*
  * Shows the edge's end of Context/Give between a client as buildx is one and a real gateway's Push: the root that is told
  * is committed there, and its tree is the client's directory; what was read once is not read again, nor what was committed sent
- * again, and what was edited is told by what it was; calls side by side read a file once, and what a sibling sends is left to it; times come for the entries asked for;
+ * again, and what was edited is told by what it was; calls side by side read a file once, and what a
+ * sibling sends is left to it; times come for the entries asked for;
  * what the gateway or the edge's store lost is brought again; ahead of the root, what the executor waits for comes first; a store
  * smaller than the context is enough; and a gateway that is not there makes the context unfit.
  */
@@ -433,7 +434,7 @@ static uint64_t blobs_received(void)
 	return count;
 }
 
-/* Two machines with the same tree, the second when the first is well under way: it sends little more than what it asked about first. */
+/* Two machines with the same tree, the second when the first is well under way: it sends little more than its sample. */
 static void what_a_sibling_sends_is_left_to_it(void **state)
 {
 	static struct give gives[2];

@@ -74,7 +74,8 @@ static void read_end(struct reader *reader, const char *text, enum grpc_status s
 	buffer_fini(&reader->text);
 }
 
-static void read_whole(struct client *from, const char *name, int64_t offset, int64_t limit, const char *text, enum grpc_status status)
+static void read_whole(struct client *from, const char *name, int64_t offset, int64_t limit, const char *text,
+                       enum grpc_status status)
 {
 	struct reader reader = read_begin(from, name, offset, limit);
 
