@@ -36,6 +36,7 @@ func main() {
 	flag.StringVar(&b.tree, "tree", "", "directory that is built (perf/buildkit/run makes one)")
 	flag.IntVar(&b.pairs, "pairs", 9, "interleaved runs of each way")
 	flag.StringVar(&rig.State, "state", "", "where daemons keep their roots, gateways and edges their stores; empty: /var/tmp")
+	flag.StringVar(&rig.Stores, "stores", "", "where gateways keep their stores; empty: as --state says")
 	flag.Parse()
 	if b.tree == "" {
 		fmt.Fprintln(os.Stderr, "buildkit: --tree is needed")

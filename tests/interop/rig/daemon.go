@@ -24,6 +24,9 @@ const traceSocket = "--otel-socket-path"
 // State is where the roots of daemons and the stores of gateways and edges are made, all on one medium; empty: where Directory makes its own.
 var State string
 
+// Stores is where the stores of gateways are made when that is another medium than State's; empty: State.
+var Stores string
+
 // Refresh starts it with an empty root, on the same address.
 func (d *Daemon) Refresh(s Scope) {
 	s.Helper()

@@ -33,7 +33,11 @@ type GatewayOptions struct {
 // NewGateway starts one with an empty store.
 func NewGateway(s Scope, options GatewayOptions) *Gateway {
 	s.Helper()
-	directory := directory(s, State)
+	medium := State
+	if Stores != "" {
+		medium = Stores
+	}
+	directory := directory(s, medium)
 	g := &Gateway{Address: FreeAddress(s), Admin: FreeAddress(s), Store: filepath.Join(directory, "store"), binary: options.Binary}
 	if g.binary == "" {
 		g.binary = Setting(s, "SLUICE_BINARY")
