@@ -392,6 +392,13 @@ void client_bytes(const struct client *client, uint64_t *received, uint64_t *sen
 	conn_handshake_bytes(client->conn, handshake_received, handshake_sent);
 }
 
+uint64_t client_line_rate(const struct client *client)
+{
+	if (client->link)
+		return link_line_rate(client->link);
+	return client->conn ? conn_line_rate(client->conn) : 0;
+}
+
 struct ring *client_ring(struct client *client)
 {
 	return client->ring;

@@ -47,6 +47,8 @@ void client_disconnect(struct client *client);
 /* Bytes of the TCP streams so far, TLS included; of these, the TLS handshakes' (0 without TLS). */
 void client_bytes(const struct client *client, uint64_t *received, uint64_t *sent, uint64_t *handshake_received,
                   uint64_t *handshake_sent);
+/* Of its connection, or of the fastest of its link: conn_line_rate(). */
+uint64_t client_line_rate(const struct client *client);
 struct ring *client_ring(struct client *client);
 struct link *client_link(struct client *client);         /* NULL: it has none */
 

@@ -11,7 +11,8 @@
 struct explain_options {
 	bool json, all, dry_run, no_ignore;
 	const char *ignore_file, *root, *since;
-	uint64_t level, top;
+	int compression;
+	uint64_t top;
 };
 
 #define MEMBER(name) offsetof(struct explain_options, name)
@@ -28,8 +29,8 @@ static const struct option explain_options[] = {
 	{ .name = "ignore-file", .kind = OPTION_TEXT, .offset = MEMBER(ignore_file), .argument = "FILE",
 	  .help = "patterns of what to leave out, instead of DIR/.dockerignore" },
 	{ .name = "no-ignore", .kind = OPTION_FLAG, .offset = MEMBER(no_ignore), .help = "take everything, whatever .dockerignore says" },
-	{ .name = "compression", .kind = OPTION_NUMBER, .offset = MEMBER(level), .argument = "LEVEL", .fallback = "3", .most = 19,
-	  .help = "zstd level for what is sent, or 1 while the link is faster than that; 0 sends it as it is" },
+	{ .name = "compression", .kind = OPTION_CHOICE, .offset = MEMBER(compression), .argument = "LEVEL", .fallback = "auto",
+	  .choices = pushing_compressions, .help = "zstd level that is sent with, 0 for none; auto: 3, or less on a line that is faster than that (never with --dry-run)" },
 };
 #undef MEMBER
 static const struct option_group explain_group = OPTION_GROUP("Options", explain_options);
@@ -72,7 +73,7 @@ static int explain_directory(const struct explain_options *explain, const struct
 {
 	struct pushing pushing = {
 		.command = &command_explain, .explain = true, .directory = directory, .ignore_path = explain->ignore_file,
-		.no_ignore = explain->no_ignore, .level = (int)explain->level, .predict = explain->dry_run,
+		.no_ignore = explain->no_ignore, .level = pushing_level(explain->compression), .predict = explain->dry_run,
 	};
 	int status = session_open(&pushing.client, &command_explain, client);
 

@@ -14,7 +14,7 @@
 struct push_options {
 	bool json, explain, no_ignore, no_snapshot;
 	const char *ignore_file;
-	uint64_t level;
+	int compression;
 };
 
 #define MEMBER(name) offsetof(struct push_options, name)
@@ -27,8 +27,8 @@ static const struct option push_options[] = {
 	{ .name = "no-ignore", .kind = OPTION_FLAG, .offset = MEMBER(no_ignore), .help = "push everything, whatever .dockerignore says" },
 	{ .name = "no-snapshot", .kind = OPTION_FLAG, .offset = MEMBER(no_snapshot),
 	  .help = "read every file, and remember nothing for the next time" },
-	{ .name = "compression", .kind = OPTION_NUMBER, .offset = MEMBER(level), .argument = "LEVEL", .fallback = "3", .most = 19,
-	  .help = "zstd level for what is sent, or 1 while the link is faster than that; 0 sends it as it is" },
+	{ .name = "compression", .kind = OPTION_CHOICE, .offset = MEMBER(compression), .argument = "LEVEL", .fallback = "auto",
+	  .choices = pushing_compressions, .help = "zstd level for what is sent, 0 for none; auto: 3, or less on a line that is faster than that" },
 };
 #undef MEMBER
 static const struct option_group push_group = OPTION_GROUP("Options", push_options);
@@ -126,7 +126,7 @@ static int push_run(int argc, char **argv)
 	pushing.ignore_path = push.ignore_file;
 	pushing.no_ignore = push.no_ignore;
 	pushing.no_snapshot = push.no_snapshot;
-	pushing.level = (int)push.level;
+	pushing.level = pushing_level(push.compression);
 	pushing.explain = push.explain;
 	pushing.progress = progress_create(&(struct progress_config){ .mode = (enum progress_mode)progress.mode, .title = "sluice push" });
 	status = pushing_run(&pushing);

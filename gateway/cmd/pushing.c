@@ -12,8 +12,17 @@
 #include "gateway/base/clock.h"
 #include "gateway/base/units.h"
 #include "gateway/cmd/session.h"
+#include "gateway/upload/level.h"
 
 #define PUSHING_ATTEMPTS 4               /* a tree that changes under every one of these is not pushed */
+
+const char *const pushing_compressions[] = { "auto", "0", "1", "2", "3", "4", "5", "6", "7", "8", "9", "10", "11", "12", "13", "14",
+	                                     "15", "16", "17", "18", "19", NULL };
+
+int pushing_level(int compression)
+{
+	return compression == 0 ? LEVEL_AUTO : compression - 1;
+}
 
 struct pushing_state {
 	struct pushing *pushing;

@@ -10,6 +10,10 @@
 #include "gateway/context/manifest.h"
 #include "gateway/context/upload.h"
 
+/* What --compression takes, for an OPTION_CHOICE; its index as upload_options.level. */
+extern const char *const pushing_compressions[];
+int pushing_level(int compression);
+
 struct pushing {
 	const struct command *command;
 	struct client *client;
@@ -17,7 +21,7 @@ struct pushing {
 	const char *directory;
 	const char *ignore_path;         /* NULL: DIRECTORY/.dockerignore */
 	bool no_ignore, no_snapshot;
-	int level;
+	int level;                       /* as upload_options.level */
 	bool explain;                    /* account for what is sent: `explained` */
 	bool predict;                    /* send no content, commit nothing, remember nothing: only find out */
 	bool keep;                       /* hand the manifest out */

@@ -17,6 +17,7 @@
 #include "gateway/cmd/root_argument.h"
 #include "gateway/cmd/run_targets.h"
 #include "gateway/cmd/session.h"
+#include "gateway/upload/level.h"
 
 struct run_options {
 	const char *root, *working_directory, *image, *output_directory, *metadata_file, *ignore_file, *targets, *since, *junit;
@@ -85,7 +86,7 @@ static int run_push(struct run *run, const struct client_options *client_options
 {
 	struct pushing pushing = {
 		.command = &command_run, .client = run->client, .gateway = client_options->gateway, .directory = run->directory,
-		.ignore_path = run->options.ignore_file, .level = 3, .progress = run->progress,
+		.ignore_path = run->options.ignore_file, .level = LEVEL_AUTO, .progress = run->progress,
 	};
 	int status = pushing_run(&pushing);
 

@@ -17,6 +17,7 @@
 #include "gateway/cmd/target_tree.h"
 #include "gateway/cmd/two_trees.h"
 #include "gateway/context/upload.h"
+#include "gateway/upload/level.h"
 #include "proto/sluice_v1.h"
 
 #define OUTPUT_KEPT_BYTES (64u << 10)    /* of each stream, in reports: its end */
@@ -354,7 +355,7 @@ static int prepare(struct run *run)
 {
 	struct pushing pushing = {
 		.command = run->wish->command, .client = run->wish->client, .gateway = run->wish->gateway,
-		.directory = run->wish->directory, .ignore_path = run->wish->ignore_file, .level = 3, .keep = true,
+		.directory = run->wish->directory, .ignore_path = run->wish->ignore_file, .level = LEVEL_AUTO, .keep = true,
 		.progress = run->wish->progress,
 	};
 	char why[2048];

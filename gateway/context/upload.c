@@ -184,6 +184,11 @@ static int upload_open(void *owner, struct call *call, const char *path, size_t 
 	return client_call_start(upload->options->client, call, path, message_bytes_max, events, call_owner);
 }
 
+static uint64_t upload_line_rate(void *owner)
+{
+	return client_line_rate(((struct upload *)owner)->options->client);
+}
+
 /* ---- the loop ---- */
 
 /* A connection that broke has a better sentence than the call that broke with it. */
@@ -268,6 +273,7 @@ int upload(const struct upload_options *options, struct upload_totals *totals, e
 	int r = uploader_create(&uploader, &(struct uploader_config){
 		.ring = client_ring(options->client), .source = &upload.source, .events = &upload_events, .owner = &upload,
 		.level = options->level, .predict = options->predict, .open = upload_open,
+		.line_rate = upload_line_rate,
 	});
 
 	*totals = (struct upload_totals){ 0 };

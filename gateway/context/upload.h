@@ -22,7 +22,7 @@ struct upload_options {
 	struct client *client;
 	struct manifest *manifest;
 	struct span gateway_id;          /* names the gateway in the snapshot: its address as the user gave it */
-	int level;                       /* zstd, at most: less while the link outruns the core; 0: none */
+	int level;                       /* zstd; 0: none; LEVEL_AUTO: by the line (gateway/upload/level.h) */
 	void (*progress)(void *context, enum upload_phase phase, uint64_t bytes_done, uint64_t bytes_total);
 	void *context;
 	/*

@@ -8,8 +8,8 @@
 #include "gateway/base/check.h"
 #include "gateway/base/err.h"
 #include "gateway/base/log.h"
+#include "gateway/upload/level.h"
 
-#define PUSH_LEVEL 3                     /* zstd */
 
 static struct giver *of_source(struct uploader_source *source)
 {
@@ -575,11 +575,16 @@ static int uploader_open(void *owner, struct call *call, const char *path, size_
 	return pusher_call(giver->service->pusher, call, path, message_bytes_max, events, call_owner);
 }
 
+static uint64_t uploader_line_rate(void *owner)
+{
+	return pusher_line_rate(((struct giver *)owner)->service->pusher);
+}
+
 bool giver_push_open(struct giver *giver)
 {
 	struct uploader_config config = {
 		.ring = giver->service->cas->ring, .source = &giver->source, .events = &uploader_events, .owner = giver,
-		.level = PUSH_LEVEL, .open = uploader_open,
+		.level = LEVEL_AUTO, .open = uploader_open, .line_rate = uploader_line_rate,
 	};
 	char text[UPSTREAM_TEXT_MAX + 32];
 

@@ -86,6 +86,13 @@ int pusher_call(struct pusher *pusher, struct call *call, const char *path, size
 	                  message_bytes_max, events, owner);
 }
 
+uint64_t pusher_line_rate(const struct pusher *pusher)
+{
+	if (pusher->upstream->link)
+		return link_line_rate(pusher->upstream->link);
+	return pusher->conn ? conn_line_rate(pusher->conn) : 0;
+}
+
 void pusher_close(struct pusher *pusher)
 {
 	if (pusher->conn)

@@ -24,6 +24,8 @@ void pusher_warm(struct pusher *pusher);
 /* Opens a call, with the edge's credential and messages that may be compressed. 0, or -errno with pusher->why. */
 int pusher_call(struct pusher *pusher, struct call *call, const char *path, size_t message_bytes_max,
                 const struct call_events *events, void *owner);
+/* Of its connection, or of the link that carries it: conn_line_rate(). */
+uint64_t pusher_line_rate(const struct pusher *pusher);
 /* No call is open: ends the connection; pusher_idle() once it has gone. */
 void pusher_close(struct pusher *pusher);
 static inline bool pusher_idle(const struct pusher *pusher)

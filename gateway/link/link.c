@@ -379,6 +379,19 @@ void link_bytes(const struct link *link, uint64_t *received, uint64_t *sent, uin
 	}
 }
 
+uint64_t link_line_rate(const struct link *link)
+{
+	uint64_t most = 0;
+
+	for (unsigned i = 0; i < LINK_PATHS_MAX; i++) {
+		uint64_t rate = link->conns[i].conn ? conn_line_rate(link->conns[i].conn) : 0;
+
+		if (rate > most)
+			most = rate;
+	}
+	return most;
+}
+
 void link_status(const struct link *link, struct link_status *status)
 {
 	const struct link_core_counters *counters = &link->mux.core.counters;

@@ -86,6 +86,9 @@ int link_conn_error(const struct link *link);
 void link_bytes(const struct link *link, uint64_t *received, uint64_t *sent, uint64_t *handshake_received,
                 uint64_t *handshake_sent);
 
+/* Of the fastest of its conns, as conn_line_rate() says. */
+uint64_t link_line_rate(const struct link *link);
+
 /* All since link_open(), but for `paths` and `channels`, which are now. */
 struct link_status {
 	uint64_t paths, channels;

@@ -441,7 +441,7 @@ int uploader_create(struct uploader **out, const struct uploader_config *config)
 		return ERR_RAISE(-ENOMEM);
 	CHECK(config->events->on_done && config->events->on_closed);
 	uploader->config = *config;
-	uploader->level_next.most = config->level;
+	uploader->level_next.wanted = config->level;
 	uploader->fed.number = uploader->blobs.number = 2;
 	uploader->directories.number = 1;
 	uploader->request = uploader->body = buffer_heap(SLUICE_MESSAGE_BYTES_MAX);

@@ -150,7 +150,7 @@ struct uploader_config {
 	struct uploader_source *source;
 	const struct uploader_events *events;
 	void *owner;
-	int level;                       /* zstd, at most: level.h; 0: none */
+	int level;                       /* zstd; 0: none; LEVEL_AUTO: as the line and this machine want it (level.h) */
 	/*
 	 * Finds out what would be sent, and sends no content: packs are made and counted, nothing is stored or committed.
 	 * Whether `assume` holds nobody tells then.
@@ -162,6 +162,8 @@ struct uploader_config {
 	 */
 	int (*open)(void *owner, struct call *call, const char *path, size_t message_bytes_max,
 	            const struct call_events *events, void *call_owner);
+	/* Of the connection that `open` used: bytes a second, as conn_line_rate() says. Optional; used by LEVEL_AUTO. */
+	uint64_t (*line_rate)(void *owner);
 };
 
 /* Opens the call. 0, -ENOMEM, or what `open` said. */

@@ -8,6 +8,7 @@
 #include <stdlib.h>
 
 #include "gateway/base/check.h"
+#include "gateway/base/clock.h"
 #include "gateway/base/err.h"
 #include "proto/pb.h"
 #include "proto/zstd_message.h"
@@ -269,12 +270,21 @@ static void pack_on_deflated(struct op *op, int32_t res)
 	uploader_release(uploader, held);
 }
 
+static int pack_level(struct uploader *uploader)
+{
+	const struct uploader_config *config = &uploader->config;
+
+	if (!call_takes_zstd(&uploader->call))
+		return 0;
+	return level_now(&uploader->level_next, config->line_rate ? config->line_rate(config->owner) : 0);
+}
+
 void pack_compress(struct uploader_pack *pack)
 {
 	struct uploader *uploader = pack->uploader;
 
 	pack->state = PACK_READY;
-	pack->level = call_takes_zstd(&uploader->call) ? level_now(&uploader->level_next) : 0;
+	pack->level = pack_level(uploader);
 	if (pack->level == 0 && pack->read.bases_count == 0)
 		return;
 	if (pack->message.size + pack->bases_bytes <= PACK_INLINE_BYTES) {
@@ -405,7 +415,9 @@ static enum call_outcome pack_transmit(struct uploader *uploader, struct uploade
 	else
 		outcome = call_send_parts(&uploader->call, &message, 1);
 	if (outcome == CALL_SENT) {
-		level_sent(&uploader->level_next, uploader->flights_count);
+		level_sent(&uploader->level_next, pack->message.size, uploader->flights_count);
+		pack->sent_ns = clock_now_ns();
+		pack->sent_bytes = message.size;
 		uploader_flight_add(uploader, (struct uploader_flight){ .kind = UPLOADER_FLIGHT_PACK, .pack = pack });
 	}
 	return outcome;
@@ -424,7 +436,7 @@ static bool pack_send(struct uploader *uploader, struct uploader_pack *pack)
 	if (uploader->config.events->on_pack)
 		uploader->config.events->on_pack(uploader, pack->pieces, pack->read.count, message.size + GRPC_PREFIX_BYTES);
 	totals->packs++;
-	totals->packs_fast += pack->level != uploader->level_next.most;
+	totals->packs_fast += uploader->config.level == LEVEL_AUTO && pack->level != LEVEL_MOST;
 	totals->blobs_sent += pack->read.count;
 	totals->bytes_sent += message.size + GRPC_PREFIX_BYTES;
 	for (size_t i = 0; i < pack->read.count; i++) {
@@ -448,11 +460,21 @@ void uploader_send_packs(struct uploader *uploader)
 	}
 }
 
+static void pack_answered(struct uploader *uploader, const struct uploader_pack *pack)
+{
+	uint64_t now = clock_now_ns(), since = pack->sent_ns > uploader->stored_ns ? pack->sent_ns : uploader->stored_ns;
+
+	if (pack->level == 0)
+		level_raw_answered(&uploader->level_next, pack->sent_bytes, now - since);
+	uploader->stored_ns = now;
+}
+
 void uploader_take_stored(struct uploader *uploader, struct uploader_pack *pack, struct span message)
 {
 	struct push_stored stored;
 
 	CHECK(pack->state == PACK_SENT);
+	pack_answered(uploader, pack);
 	pack_free(pack);
 	if (!message.data || !message_decode(&push_stored_type, message, &stored)) {
 		uploader_fail(uploader, ERR_RAISE(-EPROTO), GRPC_OK, "the gateway sent an answer to something else");

@@ -64,6 +64,8 @@ struct uploader_pack {
 	struct buffer edits, told;       /* of all its deltas; the message with them */
 	struct span message;
 	int level;                       /* to compress it at */
+	uint64_t sent_ns;                /* with so many bytes: */
+	size_t sent_bytes;
 	struct buffer deflated;          /* in place of it when that pays */
 	struct op work;
 };
@@ -114,6 +116,7 @@ struct uploader {
 	uint64_t packs_number;
 	uint8_t *spare[UPLOADER_PACKS_MAX];      /* room for a whole pack each, to be used again; NULL: none */
 	struct level level_next;
+	uint64_t stored_ns;              /* when the last pack was answered */
 	struct post turn;                /* the loop has its turn between two packs */
 	bool turn_posted;
 

@@ -3,6 +3,7 @@ import os
 import random
 import socket
 import threading
+import time
 
 import shared
 import trees
@@ -11,12 +12,13 @@ from harness import Client, check, poll
 
 class CuttingProxy:
     """A TCP relay that cuts a connection after about so many bytes, a number of times; bytes under way are lost then. Or it
-    stops after so many bytes, until it cuts what is there."""
+    stops after so many bytes, until it cuts what is there. `rate`: bytes a second that it passes on at most, each way."""
 
-    def __init__(self, target_port, every=0, cuts=0, stop_after=None, seed=1):
+    def __init__(self, target_port, every=0, cuts=0, stop_after=None, seed=1, rate=None):
         self.target_port, self.every, self.wanted = target_port, every, cuts
         self.cuts, self.open, self.random = 0, True, random.Random(seed)
         self.lock, self.pairs = threading.Lock(), []
+        self.rate = rate
         self.stop_after, self.passed, self.stopped = stop_after, 0, threading.Event()
         self.listener = socket.create_server(("127.0.0.1", 0))
         self.port = self.listener.getsockname()[1]
@@ -52,6 +54,8 @@ class CuttingProxy:
                     if pair["left"] <= 0 and self.cuts < self.wanted and not pair["cut"]:
                         self.cuts += 1
                         break
+                if self.rate:
+                    time.sleep(len(data) / self.rate)
                 target.sendall(data)
         except OSError:
             pass
@@ -119,6 +123,34 @@ def test_a_push_is_cut_twenty_times(env):
 
 def test_a_push_over_three_conns_is_cut_twenty_times(env):
     push_through_cuts(env, 3)
+
+
+def test_compression_goes_by_the_line(env):
+    """A line that is fast as far as the first proxy only is found out: what goes over it is compressed all the same."""
+    gateway = env.gateway()
+    tree, size = env.path("text"), 64 << 20
+    os.makedirs(tree)
+    words = [word.encode() for word in "the line is fast as far as a proxy and slow behind it so that nobody sees".split()]
+    chance = random.Random(3)
+    for i in range(16):
+        with open(f"{tree}/{i}", "wb") as file:
+            file.write(b" ".join(b"%s%d" % (chance.choice(words), chance.randrange(30)) for _ in range(size // 16 // 6)))
+    size = sum(os.path.getsize(f"{tree}/{name}") for name in os.listdir(tree))
+    sent = {}
+    for compression in ("0", "3", "9"):
+        fresh = env.gateway()
+        pushed = env.client(fresh, f"at-{compression}").push(tree, "--compression", compression)
+        sent[compression] = pushed["bytes_sent"] / size
+        fresh.stop()
+    check(sent["0"] > 1 and sent["9"] < sent["3"] < 0.6, f"what is asked for is done: {sent}")
+    proxy = CuttingProxy(gateway.port, rate=16e6)
+    slow = through(env, gateway, proxy).push(tree)["bytes_sent"] / size
+    # Two packs in vain, and what was on its way meanwhile.
+    env.row("a slow line behind a fast one, sent more than at level 3, of the content", 100 * (slow - sent["3"]), 32, "%")
+    wrong = env.client(gateway).run("push", "--compression", "20", tree, status=2)
+    check("auto" in wrong.stderr, f"{wrong.stderr}")
+    proxy.close()
+    gateway.stop()
 
 
 def test_nothing_changed_costs_little_over_a_link(env):
