@@ -15,6 +15,7 @@ struct blob_reader {
 	int dir_fd;
 	const struct sha256 *hasher;
 	struct lookup *directories, *contents;   /* made when first needed */
+	bool borrows;                            /* them, from another one */
 	int open_directory_fd, open_file_fd;
 	uint32_t open_directory, open_file;      /* directory, row */
 };
@@ -35,6 +36,26 @@ struct blob_reader *blob_reader_create(struct table *table, int dir_fd, const st
 	return reader;
 }
 
+static int need(struct blob_reader *reader, struct lookup **lookup, uint32_t kinds)
+{
+	return *lookup ? 0 : lookup_create(lookup, reader->table, kinds);
+}
+
+struct blob_reader *blob_reader_beside(struct blob_reader *first)
+{
+	struct blob_reader *reader;
+
+	if (need(first, &first->directories, LOOKUP_DIRECTORY) || need(first, &first->contents, LOOKUP_CONTENTS))
+		return NULL;
+	reader = blob_reader_create(first->table, first->dir_fd, first->hasher);
+	if (!reader)
+		return NULL;
+	reader->directories = first->directories;
+	reader->contents = first->contents;
+	reader->borrows = true;
+	return reader;
+}
+
 static void close_open(struct blob_reader *reader)
 {
 	fd_closep(&reader->open_file_fd);
@@ -47,15 +68,17 @@ void blob_reader_destroy(struct blob_reader *reader)
 	if (!reader)
 		return;
 	close_open(reader);
-	lookup_destroy(reader->directories);
-	lookup_destroy(reader->contents);
+	if (!reader->borrows) {
+		lookup_destroy(reader->directories);
+		lookup_destroy(reader->contents);
+	}
 	free(reader);
 }
 
 static int find(struct blob_reader *reader, struct lookup **lookup, uint32_t kinds, const struct digest *digest,
                 struct lookup_place *place)
 {
-	int r = *lookup ? 0 : lookup_create(lookup, reader->table, kinds);
+	int r = need(reader, lookup, kinds);
 
 	if (r)
 		return ERR_RAISE(r);

@@ -20,6 +20,8 @@ struct blob_piece {
 
 /* All three are borrowed; the table must not change any more. NULL: no memory. */
 struct blob_reader *blob_reader_create(struct table *table, int dir_fd, const struct sha256 *hasher);
+/* Another one, for another thread. It borrows all from the first, whose look-ups are made now. NULL: no memory. */
+struct blob_reader *blob_reader_beside(struct blob_reader *first);
 void blob_reader_destroy(struct blob_reader *reader);
 
 /* Where a blob is: 0; -ENOENT; -ENOMEM. */

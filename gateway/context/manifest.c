@@ -417,18 +417,29 @@ const struct table *manifest_former_table(const struct manifest *manifest)
 }
 
 /* A table that names its blobs wrongly came so from the snapshot. */
-static int wrong_snapshot(struct manifest *manifest, struct why why)
+static int wrong_snapshot(const struct manifest *manifest, struct why why)
 {
 	CHECK(manifest->has_former);
 	return WHY_RAISE(why, -EBADMSG, manifest->snapshot_path, "does not fit together; remove it and try again");
 }
 
+struct blob_reader *manifest_reader(struct manifest *manifest)
+{
+	return blob_reader_beside(manifest->reader);
+}
+
+int manifest_read_beside(const struct manifest *manifest, struct blob_reader *reader, const struct blob_piece *pieces, size_t count,
+                         char *why, size_t why_size)
+{
+	int r = blob_reader_read(reader, pieces, count, why_make(why, why_size));
+
+	return r == -EBADMSG ? wrong_snapshot(manifest, why_make(why, why_size)) : r;
+}
+
 int manifest_read_many(struct manifest *manifest, const struct blob_piece *pieces, size_t count, char *why,
                        size_t why_size)
 {
-	int r = blob_reader_read(manifest->reader, pieces, count, why_make(why, why_size));
-
-	return r == -EBADMSG ? wrong_snapshot(manifest, why_make(why, why_size)) : r;
+	return manifest_read_beside(manifest, manifest->reader, pieces, count, why, why_size);
 }
 
 int manifest_read(struct manifest *manifest, const struct digest *digest, void *buffer, char *why, size_t why_size)

@@ -86,6 +86,15 @@ int manifest_read_many(struct manifest *manifest, const struct blob_piece *piece
                        size_t why_size);
 
 /*
+ * For reading on another thread while this one asks the manifest for other things: a reader, made on this thread and
+ * destroyed (blob_reader_destroy()) before the manifest. NULL: no memory.
+ */
+struct blob_reader *manifest_reader(struct manifest *manifest);
+/* As manifest_read_many(). On any thread, one at a time for each reader. */
+int manifest_read_beside(const struct manifest *manifest, struct blob_reader *reader, const struct blob_piece *pieces, size_t count,
+                         char *why, size_t why_size);
+
+/*
  * What a blob of this tree is likely to resemble in the last committed one (former.h), at most `max` blobs. How many; 0 when that was
  * not committed to the gateway `gateway_id`.
  */

@@ -8,104 +8,20 @@
 #include "chunker/sha256.h"
 #include "gateway/base/list.h"
 #include "gateway/base/err.h"
+#include "gateway/context/manifest_source.h"
 #include "gateway/upload/uploader.h"
 #include "proto/pb.h"
 #include "proto/sluice_v1.h"
 
-#define UPLOAD_READ (4 * BLOB_READER_BATCH)      /* pieces handed to the manifest at a time */
-
 struct upload {
 	const struct upload_options *options;
-	struct uploader_source source;
+	struct manifest_source source;
 	struct call *call;               /* the uploader's; for what it counts */
 	bool done, closed;
 	int outcome;
 	enum grpc_status status;
 	char *why;
 	size_t why_size;
-};
-
-/* ---- the source ---- */
-
-static struct upload *upload_of(struct uploader_source *source)
-{
-	return container_of(source, struct upload, source);
-}
-
-static int upload_children(struct uploader_source *source, const struct digest *directory, struct uploader_children *children)
-{
-	struct manifest_children found;
-	int r = manifest_children(upload_of(source)->options->manifest, directory, &found);
-
-	if (r)
-		return r;
-	*children = (struct uploader_children){
-		.directories = found.directories, .directories_count = found.directories_count,
-		.contents = found.contents, .recipes = found.recipes, .contents_count = found.contents_count,
-	};
-	return 0;
-}
-
-static int upload_recipe_children(struct uploader_source *source, const struct digest *recipe, struct uploader_parts *parts)
-{
-	return manifest_recipe_children(upload_of(source)->options->manifest, recipe, &parts->blobs, &parts->are_recipes,
-	                                &parts->count);
-}
-
-static bool upload_known(struct uploader_source *source, const struct digest *blob)
-{
-	const struct upload_options *options = upload_of(source)->options;
-
-	return manifest_known(options->manifest, options->gateway_id, blob);
-}
-
-static int upload_read_pieces(struct manifest *manifest, struct uploader_read *read)
-{
-	struct blob_piece pieces[UPLOAD_READ];
-	int r = 0;
-
-	for (size_t i = 0; r == 0 && i < read->count; i += UPLOAD_READ) {
-		size_t count = read->count - i < UPLOAD_READ ? read->count - i : UPLOAD_READ;
-
-		for (size_t j = 0; j < count; j++)
-			pieces[j] = (struct blob_piece){ .digest = read->pieces[i + j].digest, .buffer = read->pieces[i + j].buffer };
-		r = manifest_read_many(manifest, pieces, count, read->why, sizeof(read->why));
-	}
-	return r;
-}
-
-/* Only of what was assumed to be at the gateway: when that proves wrong, so does this. */
-static size_t upload_bases(struct uploader_source *source, const struct digest *blob,
-                           struct digest bases[static UPLOADER_BASES_MAX])
-{
-	const struct upload_options *options = upload_of(source)->options;
-
-	return source->assume ? manifest_bases(options->manifest, options->gateway_id, blob, bases, UPLOADER_BASES_MAX) : 0;
-}
-
-/* Contents were not kept: what they looked like the gateway knows. */
-static void upload_read_bases(struct manifest *manifest, struct uploader_read *read)
-{
-	for (size_t i = 0; i < read->bases_count; i++)
-		read->bases[i].stale = manifest_read_base(manifest, &read->bases[i].digest, read->bases[i].buffer) != 0;
-}
-
-/* Which of them is stale does not matter: the whole manifest is. */
-static void upload_read(struct uploader_source *source, struct uploader_read *read)
-{
-	int r = upload_read_pieces(upload_of(source)->options->manifest, read);
-
-	if (r == 0)
-		upload_read_bases(upload_of(source)->options->manifest, read);
-	read->done(read, r == -ESTALE ? UPLOADER_READ_STALE : r);
-}
-
-static const struct uploader_source_ops upload_source_ops = {
-	.children = upload_children,
-	.recipe_children = upload_recipe_children,
-	.known = upload_known,
-	.bases = upload_bases,
-	.read = upload_read,
 };
 
 /* ---- events ---- */
@@ -266,12 +182,15 @@ int upload(const struct upload_options *options, struct upload_totals *totals, e
            size_t why_size)
 {
 	struct upload upload = {
-		.options = options, .why = why, .why_size = why_size, .source.ops = &upload_source_ops,
-		.source.assume = upload_may_assume(options),
+		.options = options, .why = why, .why_size = why_size,
 	};
 	struct uploader *uploader;
-	int r = uploader_create(&uploader, &(struct uploader_config){
-		.ring = client_ring(options->client), .source = &upload.source, .events = &upload_events, .owner = &upload,
+	int r;
+
+	manifest_source_init(&upload.source, client_ring(options->client), options->manifest, options->gateway_id,
+	                     upload_may_assume(options));
+	r = uploader_create(&uploader, &(struct uploader_config){
+		.ring = client_ring(options->client), .source = &upload.source.source, .events = &upload_events, .owner = &upload,
 		.level = options->level, .predict = options->predict, .open = upload_open,
 		.line_rate = upload_line_rate,
 	});
@@ -283,6 +202,7 @@ int upload(const struct upload_options *options, struct upload_totals *totals, e
 		return r;
 	}
 	upload_run(&upload, uploader, totals);
+	manifest_source_fini(&upload.source);
 	*status = upload.status;
 	return upload.outcome;
 }
