@@ -69,7 +69,7 @@ static void take_vertex(struct build *build, const struct buildkit_vertex *verte
 {
 	struct digest digest = { .size = 1 };
 
-	if (!vertex->completed || build->seen.count >= BUILD_STEPS_MAX)
+	if (!vertex->completed || digest_set_count(&build->seen) >= BUILD_STEPS_MAX)
 		return;
 	sha256_once(vertex->digest.data, vertex->digest.size, digest.hash);
 	if (digest_set_add(&build->seen, &digest) != 1)

@@ -1,59 +1,24 @@
 /* Hints by blob, and former chunks by place. */
 #include "gateway/edge/bases.h"
 
-#include <stdlib.h>
-#include <string.h>
 #include "gateway/upload/same_place.h"
-
-#define SLOTS_MIN 256u
 
 void bases_fini(struct bases *bases)
 {
-	free(bases->slots);
-	*bases = (struct bases){ 0 };
-}
-
-static struct base_hint *slot_of(struct base_hint *slots, size_t capacity, const struct digest *blob)
-{
-	uint64_t value;
-	size_t i;
-
-	memcpy(&value, blob->hash, sizeof(value));
-	i = (size_t)value & (capacity - 1);
-	while (slots[i].blob.size && !digest_equal(&slots[i].blob, blob))
-		i = (i + 1) & (capacity - 1);
-	return &slots[i];
-}
-
-static bool grow(struct bases *bases)
-{
-	size_t capacity = bases->capacity ? bases->capacity * 2 : SLOTS_MIN;
-	struct base_hint *slots = calloc(capacity, sizeof(*slots));
-
-	if (!slots)
-		return false;
-	for (size_t i = 0; i < bases->capacity; i++)
-		if (bases->slots[i].blob.size)
-			*slot_of(slots, capacity, &bases->slots[i].blob) = bases->slots[i];
-	free(bases->slots);
-	bases->slots = slots;
-	bases->capacity = capacity;
-	return true;
+	digest_map_fini(&bases->hints);
 }
 
 static void add(struct bases *bases, const struct base_hint *hint)
 {
-	struct base_hint *slot;
+	struct base_hint *entry;
+	bool added;
 
 	if (hint->blob.size == 0 || hint->former.digest.size == 0 || digest_equal(&hint->blob, &hint->former.digest))
 		return;
-	if (bases->count * 2 >= bases->capacity && !grow(bases))
-		return;
-	slot = slot_of(bases->slots, bases->capacity, &hint->blob);
-	if (slot->blob.size)
-		return;
-	*slot = *hint;
-	bases->count++;
+	bases->hints.entry_size = sizeof(*entry);
+	entry = digest_map_add(&bases->hints, &hint->blob, &added);
+	if (entry && added)
+		*entry = *hint;
 }
 
 void bases_add(struct bases *bases, const struct digest *blob, const struct content_name *former, uint64_t offset)
@@ -83,10 +48,10 @@ static size_t find_chunks(const struct base_hint *hint, const struct recipe_reco
 size_t bases_find(const struct bases *bases, const struct recipes *recipes, const struct digest *blob, struct digest *found,
                   size_t max)
 {
-	const struct base_hint *hint = bases->capacity ? slot_of(bases->slots, bases->capacity, blob) : NULL;
+	const struct base_hint *hint = digest_map_find(&bases->hints, blob);
 	const struct recipe_record *record;
 
-	if (!hint || !hint->blob.size || max == 0)
+	if (!hint || max == 0)
 		return 0;
 	if (!hint->former.recipe || hint->as_named) {
 		found[0] = hint->former.digest;

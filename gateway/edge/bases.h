@@ -4,19 +4,19 @@
  */
 #pragma once
 
+#include "gateway/base/digest_map.h"
 #include "gateway/cas/content_name.h"
 #include "gateway/edge/recipes.h"
 
 struct base_hint {
-	struct digest blob;              /* all zero: a free slot */
+	struct digest blob;
 	struct content_name former;
 	uint64_t offset;                 /* of the blob in its file */
 	bool as_named;                   /* it is like the former name's own blob, a recipe, too; not like its bytes */
 };
 
 struct bases {
-	struct base_hint *slots;
-	size_t capacity, count;
+	struct digest_map hints;         /* of struct base_hint */
 };
 
 void bases_fini(struct bases *bases);                    /* all-zero is accepted, and has none */

@@ -4,19 +4,18 @@
 #pragma once
 
 #include "proto/buffer.h"
-#include "proto/digest.h"
+#include "gateway/base/digest_map.h"
 
 #define BASED_BYTES_MAX (1u << 20)       /* of edits, all together; what comes then is not kept, and goes whole */
 
 struct based_blob {
-	struct digest blob;              /* all zero: a free slot */
+	struct digest blob;
 	struct digest base;
 	size_t at, size;                 /* of its edits, in `edits` */
 };
 
 struct based {
-	struct based_blob *slots;
-	size_t capacity, count;
+	struct digest_map blobs;         /* of struct based_blob */
 	struct buffer edits;
 };
 

@@ -42,7 +42,7 @@ static inline bool comparison_over(const struct comparison *comparison)
 /* Something was found there. */
 static inline bool comparison_helps(const struct comparison *comparison)
 {
-	return comparison->there.count || comparison->differing.count;
+	return digest_set_count(&comparison->there) || digest_set_count(&comparison->differing);
 }
 /* Appends the next question, a Sign. Not while one is under way. */
 void comparison_ask(struct comparison *comparison, struct buffer *request);

@@ -5,11 +5,11 @@
 
 static bool are_in_front(const struct digest_vector *vector, size_t from, const struct digest_set *wanted)
 {
-	size_t found = 0;
+	size_t found = 0, all = digest_set_count(wanted);
 
-	for (size_t i = from; i < vector->count && i - from < LOOK * wanted->count && found < wanted->count; i++)
+	for (size_t i = from; i < vector->count && i - from < LOOK * all && found < all; i++)
 		found += digest_set_has(wanted, &vector->items[i]);
-	return found == wanted->count;
+	return found == all;
 }
 
 /* In the order in which they were. */
@@ -44,9 +44,9 @@ void uploader_hurry(struct uploader *uploader, const struct digest *digests, siz
 	for (size_t i = 0; r >= 0 && i < count; i++)
 		r = digests[i].size ? digest_set_add(&wanted, &digests[i]) : 0;
 	held = uploader_hold(uploader);
-	if (r >= 0 && wanted.count)
+	if (r >= 0 && digest_set_count(&wanted))
 		r = bring_forward(&uploader->missing, uploader->missing_next, &wanted);
-	if (r >= 0 && wanted.count)
+	if (r >= 0 && digest_set_count(&wanted))
 		r = bring_forward(&uploader->fed.digests, uploader->fed.asked, &wanted);
 	digest_set_fini(&wanted);
 	if (r < 0)

@@ -86,7 +86,7 @@ static void whole_files_and_recipes(void **state)
 	assert_int_equal(bases_find(&bases, &recipes, &blob, found, 4), 0);
 	bases_add(&bases, &blob, &none, 0);
 	bases_add(&bases, &small.digest, &small, 0);
-	assert_int_equal(bases.count, 0);
+	assert_int_equal(bases.hints.count, 0);
 	bases_add(&bases, &blob, &small, 0);
 	bases_add(&bases, &blob, &large, 0);             /* too late */
 	assert_int_equal(bases_find(&bases, &recipes, &blob, found, 4), 1);
@@ -118,7 +118,7 @@ static void many(void **state)
 
 		bases_add(&bases, &blob, &former, 0);
 	}
-	assert_int_equal(bases.count, 5000);
+	assert_int_equal(bases.hints.count, 5000);
 	for (uint64_t i = 0; i < 5000; i++) {
 		struct digest blob = numbered(2 * i + 1, 301), former = numbered(2 * i, 300);
 
