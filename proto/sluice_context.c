@@ -11,13 +11,15 @@ MESSAGE_TYPE(context_request_type, struct context_request,
 MESSAGE_TYPE(context_ask_type, struct context_ask,
 	     MESSAGE_FIELD(struct context_ask, known, 1, MESSAGE_BYTES),
 	     MESSAGE_FIELD(struct context_ask, times, 2, MESSAGE_BOOL),
-	     MESSAGE_FIELD(struct context_ask, ahead, 3, MESSAGE_BOOL));
+	     MESSAGE_FIELD(struct context_ask, ahead, 3, MESSAGE_BOOL),
+	     MESSAGE_FIELD(struct context_ask, same, 4, MESSAGE_BOOL));
 MESSAGE_TYPE(context_response_type, struct context_response,
 	     MESSAGE_FIELD(struct context_response, root, 1, MESSAGE_PRESENT),
 	     MESSAGE_FIELD(struct context_response, times, 2, MESSAGE_PRESENT),
 	     MESSAGE_FIELD(struct context_response, entries, 3, MESSAGE_PRESENT),
 	     MESSAGE_FIELD(struct context_response, named, 4, MESSAGE_PRESENT),
-	     MESSAGE_FIELD(struct context_response, unfit, 5, MESSAGE_PRESENT));
+	     MESSAGE_FIELD(struct context_response, unfit, 5, MESSAGE_PRESENT),
+	     MESSAGE_FIELD(struct context_response, same, 6, MESSAGE_UINT64));
 MESSAGE_TYPE(context_root_type, struct context_root,
 	     MESSAGE_FIELD(struct context_root, root, 1, MESSAGE_BYTES),
 	     MESSAGE_FIELD(struct context_root, entries, 2, MESSAGE_UINT64),

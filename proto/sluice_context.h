@@ -19,10 +19,11 @@ struct context_request {                 /* MESSAGE_PRESENT: `data` tells which 
 };
 struct context_ask {
 	struct span known;
-	bool times, ahead;
+	bool times, ahead, same;
 };
-struct context_response {                /* MESSAGE_PRESENT: `data` tells which */
+struct context_response {                /* MESSAGE_PRESENT: `data` tells which, or `same` */
 	struct span root, times, entries, named, unfit;
+	uint64_t same;                   /* 0: it is none of those */
 };
 struct context_root {
 	struct span root;

@@ -283,6 +283,8 @@ const struct counter counter_table[] = {
 	{ "sluice_plays_total", COUNTER_TOTAL, "calls", "directories that were asked of edges, by content", NULL, PLAY(plays) },
 	{ "sluice_plays_ahead_total", COUNTER_TOTAL, "calls", "of them, those that began while the edge still read and sent", NULL,
 	  PLAY(plays_ahead) },
+	{ "sluice_plays_same_total", COUNTER_TOTAL, "calls",
+	  "of them, those that began with the root of the last time while the client still listed", NULL, PLAY(plays_same) },
 	{ "sluice_play_files_ahead_total", COUNTER_TOTAL, "files", "files that executors had whole before the edge was done", NULL,
 	  PLAY(files_ahead) },
 	{ "sluice_plays_unfit_total", COUNTER_TOTAL, "calls", "of them, those that were carried as if there were no edge",

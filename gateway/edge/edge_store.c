@@ -42,9 +42,12 @@ static int open_memory(struct edge *edge, char *why, size_t why_size)
 
 int edge_store_open(struct edge *edge, char *why, size_t why_size)
 {
+	uint64_t seed;
 	int r;
 
 	known_init(&edge->giver.known);
+	ring_random(edge->ring, &seed, sizeof(seed));
+	sames_init(&edge->giver.sames, seed);
 	list_init(&edge->giver.givers);
 	sha256_init(&edge->hasher, SHA256_AUTO);
 	r = open_store(edge, why, why_size);
@@ -88,6 +91,7 @@ void edge_store_close(struct edge *edge)
 	while (edge->giver.memory)
 		ring_run(edge->ring, UINT64_MAX);
 	known_fini(&edge->giver.known);
+	sames_fini(&edge->giver.sames);
 	store_close(edge->store, on_closed, edge);
 	while (edge->store)
 		ring_run(edge->ring, UINT64_MAX);

@@ -140,6 +140,7 @@ static void giver_tell_root(struct giver *giver)
 	giver_enter(giver, GIVER_GIVEN);
 	giver->told = true;
 	giver_window_given(giver);
+	giver_same_given(giver);
 	log_event(LOG_INFO, "context given", LOG_U64("entries", told.entries), LOG_U64("files", told.files),
 	          LOG_U64("files_read", told.files_read), LOG_U64("bytes_read", told.bytes_read),
 	          LOG_U64("bytes_sent", told.bytes_sent), LOG_U64("unchanged", giver->unchanged));
@@ -154,9 +155,13 @@ static int32_t seal_work(struct op *op)
 {
 	struct giver *giver = container_of(op, struct giver, seal);
 	struct sha256 hasher;            /* one a thread */
+	int r;
 
 	sha256_init(&hasher, SHA256_AUTO);
-	return listing_seal(&giver->listing, &hasher);
+	r = listing_seal(&giver->listing, &hasher);
+	if (r == 0)
+		giver_same_seal(giver);
+	return r;
 }
 
 static void seal_on_done(struct op *op, int32_t res)
@@ -214,6 +219,7 @@ void giver_step(struct giver *giver)
 {
 	giver_feed_step(giver);
 	giver_ahead_step(giver);
+	giver_same_step(giver);
 	giver_urge_step(giver);
 	switch (giver->state) {
 	case GIVER_LISTING:
@@ -282,6 +288,8 @@ static void giver_take_ask(struct giver *giver, struct span message)
 	giver->asked = true;
 	giver->ask_times = ask.times;
 	giver->ask_ahead = ask.ahead;
+	if (ask.same)
+		giver_same_begin(giver);
 	giver_step(giver);
 }
 
@@ -385,6 +393,7 @@ static void giver_on_reap(struct op *op, int32_t res)
 	giver_read_fini(giver);
 	giver_push_fini(giver);
 	giver_ahead_fini(giver);
+	giver_same_fini(giver);
 	listing_fini(&giver->listing);
 	call_fini(&giver->gateway);
 	packet_queue_fini(&giver->answers);

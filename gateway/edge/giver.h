@@ -17,12 +17,15 @@
  * them, while others are still read (giver_ahead.c): then nothing that goes wrong later can make the context unfit any more,
  * and it is lost. What the executor waits for then comes first (giver_urge.c).
  *
+ * When it has what its own directory was as the gateway played it last, it says while buildx lists how far that is the same
+ * (giver_same.c), and the gateway plays as much.
+ *
  * What was read is held in the store until the gateway has it. So a store may be smaller than a context: past the service's
  * window everything is sent ahead, and buildx waits for the link.
  *
  * buildx's call stays open until the gateway has all that it wants, so that what the edge's store has lost meanwhile can
  * be asked for. Whatever goes wrong before the root was told makes the context *unfit*, with the reason, and the gateway goes
- * on as if there were no edge.
+ * on as if there were no edge, with what is left.
  *
  * On the ring's thread. Source: proto/sluice.v1.proto, service Context; fsutil send.go.
  */
@@ -32,6 +35,7 @@
 #include "gateway/cas/cas.h"
 #include "gateway/edge/known.h"
 #include "gateway/edge/pusher.h"
+#include "gateway/edge/same.h"
 #include "gateway/session/session.h"
 
 #define GIVER_FETCHES_MAX 128            /* files asked of buildx at a time, a call; fsutil's sender queues as many */
@@ -53,6 +57,7 @@ struct giver_service {
 	struct scope scope;
 	struct stat_memory *memory;
 	struct known known;
+	struct sames sames;
 	struct pusher *pusher;
 	bool mtime_distrust;             /* as if no file were known: all are read anew */
 	const char *directory;           /* where long listings go */

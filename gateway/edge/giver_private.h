@@ -96,6 +96,10 @@ struct giver {
 	bool gateway_closed, client_closed;
 	bool asked, ask_times, ask_ahead;
 	struct digest ask_known;         /* all-zero: none */
+	struct same_entries *former;     /* of ask_known; NULL: not known, or not wanted */
+	struct same_entries *given;      /* of the root, until it is told */
+	uint32_t same, same_told;        /* entries from the front that are the former ones; what the gateway knows of that */
+	bool differs;                    /* the one behind them */
 	struct packet_queue answers;     /* for the gateway */
 	struct packet_queue questions;   /* for buildx */
 	bool fin_wanted;                 /* behind `questions` */
@@ -283,6 +287,18 @@ void giver_ahead_finish(struct giver *giver);
 /* This one's name, out of turn. */
 void giver_ahead_tell_one(struct giver *giver, uint32_t number);
 void giver_ahead_fini(struct giver *giver);
+
+/* ---- giver_same.c ---- */
+
+/* The gateway's question came, and it wants to know. */
+void giver_same_begin(struct giver *giver);
+/* Entries were looked up, or have their names. */
+void giver_same_step(struct giver *giver);
+/* The listing is sealed; on a helper thread. */
+void giver_same_seal(struct giver *giver);
+/* The root was told. */
+void giver_same_given(struct giver *giver);
+void giver_same_fini(struct giver *giver);
 
 /* ---- giver_urge.c ---- */
 

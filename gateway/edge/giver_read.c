@@ -44,6 +44,7 @@ static void look_up_all(struct giver *giver)
 	while (giver->looked < giver->listing.count)
 		look_up(giver, giver->looked++, &path);
 	buffer_fini(&path);
+	giver_same_step(giver);
 	giver_fetch_start(giver);
 }
 

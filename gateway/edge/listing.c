@@ -115,6 +115,16 @@ static size_t get_xattrs(const struct listing *listing, const struct listing_ent
 	return entry->xattrs_count;
 }
 
+struct span listing_xattrs(const struct listing *listing, const struct listing_entry *entry)
+{
+	struct tree_xattr xattrs[TREE_XATTRS_MAX];
+	const uint8_t *first = listing->texts.data + entry->xattrs;
+	size_t count = get_xattrs(listing, entry, xattrs);
+	struct span last = count ? xattrs[count - 1].value : span_make(first, 0);
+
+	return span_make(first, (size_t)(last.data + last.size - first));
+}
+
 /* ---- entries ---- */
 
 /* From Go's os.FileMode. 0: no kind that a tree of a context holds. */

@@ -71,6 +71,9 @@ static inline struct span listing_name(const struct listing *listing, const stru
 	return span_make(listing->texts.data + entry->name, entry->name_size);
 }
 
+/* Its xattrs as they lie in the texts, in the order of their names. */
+struct span listing_xattrs(const struct listing *listing, const struct listing_entry *entry);
+
 /*
  * One more entry. 0; -EINVAL: a tree cannot hold it, or the sender breaks fsutil's rules: `fault` says what; -ENOMEM or the
  * disk's errno.

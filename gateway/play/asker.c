@@ -65,6 +65,16 @@ static int asker_send(struct asker *asker, const struct context_request *request
 	return r;
 }
 
+static bool asker_hold(struct asker *asker, struct store_hold **hold, const struct digest *root)
+{
+	*hold = store_hold_create(asker->config.cas->store, &asker->config.scope);
+	if (*hold && store_hold_root(*hold, root) == 0)
+		return true;
+	store_hold_release(*hold);
+	*hold = NULL;
+	return false;
+}
+
 static void asker_ask(struct asker *asker)
 {
 	uint8_t known[DIGEST_HASH_BYTES + 10], storage[128];
@@ -77,6 +87,7 @@ static void asker_ask(struct asker *asker)
 	ask.known = buffer_span(&list);
 	ask.ahead = asker->config.ahead && !asker->known_whole;
 	asker->ahead = ask.ahead;
+	ask.same = asker->config.same && asker->known_whole && asker_hold(asker, &asker->hold_known, asker->config.known);
 	message_encode(&context_ask_type, &nested, &ask);
 	request = (struct context_request){ .ask = buffer_span(&nested) };
 	asker->state = ASKER_ASKED;
@@ -185,12 +196,19 @@ static const char *asker_take_root(struct asker *asker, struct span message)
 	asker->root = digest;
 	asker->told = root;
 	asker->told.root = (struct span){ 0 };
-	if (!asker->hold) {
-		asker->hold = store_hold_create(asker->config.cas->store, &asker->config.scope);
-		if (!asker->hold || store_hold_root(asker->hold, &digest) < 0)
-			return "the gateway has no room to hold the context";
-	}
+	if (!asker->hold && !asker_hold(asker, &asker->hold, &digest))
+		return "the gateway has no room to hold the context";
 	asker_check(asker);
+	return NULL;
+}
+
+/* NULL, or what is wrong with it. */
+static const char *asker_take_same(struct asker *asker, uint64_t count)
+{
+	if (asker->state != ASKER_ASKED || asker->hold || count <= asker->same || count > ENTRY_NUMBER_MAX)
+		return "the edge counts the entries that are the same in a wrong way";
+	asker->same = (uint32_t)count;
+	asker->config.events->on_same(asker, asker->same);
 	return NULL;
 }
 
@@ -216,6 +234,8 @@ static void asker_on_message(struct call *call, struct span message)
 		asker->config.events->on_entries(asker, response.entries);
 	else if (response.named.data && asker->ahead)
 		asker->config.events->on_named(asker, response.named);
+	else if (response.same && asker->hold_known)
+		fault = asker_take_same(asker, response.same);
 	else if (response.times.data && asker->hold)
 		asker->config.events->on_times(asker, response.times);
 	else if (response.unfit.data)
@@ -320,6 +340,7 @@ void asker_cancel(struct asker *asker)
 void asker_fini(struct asker *asker)
 {
 	store_hold_release(asker->hold);
+	store_hold_release(asker->hold_known);
 	closure_fini(&asker->closure);
 	packet_queue_fini(&asker->requests);
 	call_fini(&asker->call);

@@ -31,6 +31,11 @@ struct asker_events {
 	/* Ahead of the root: an entry list, empty behind the last; and a name list. Borrowed. Only when they were asked for. */
 	void (*on_entries)(struct asker *asker, struct span entries);
 	void (*on_named)(struct asker *asker, struct span names);
+	/*
+	 * Ahead of the root: so many entries from the front are those of the root that was known, which is held as a whole; more
+	 * each time. Only when it was asked for.
+	 */
+	void (*on_same)(struct asker *asker, uint32_t count);
 	/* A time list, behind the first root that the edge told; borrowed. */
 	void (*on_times)(struct asker *asker, struct span times);
 	/*
@@ -60,6 +65,7 @@ struct asker_config {
 	const struct digest *known;      /* the root that was played last; NULL: none is known */
 	bool times;                      /* those of all entries are wanted */
 	bool ahead;                      /* entries and names may come before the root */
+	bool same;                       /* with `known`: how far they are the same may come before the root */
 };
 
 struct asker {
@@ -73,6 +79,8 @@ struct asker {
 	struct store_marks marks;
 	bool known_whole, ahead;         /* ahead: was asked for */
 	struct store_hold *hold;         /* of `root` */
+	struct store_hold *hold_known;   /* of the known one, once it was asked how far it is the same; NULL: it was not */
+	uint32_t same;                   /* entries, so far */
 	struct closure closure;
 	bool looking, checking;          /* `marks`, `closure` are under way */
 	bool checked;                    /* the closure's answer waits for the turn */

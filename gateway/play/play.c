@@ -30,6 +30,7 @@ static void play_on_reap(struct op *op, int32_t res)
 	free(play->headers);
 	buffer_fini(&play->stat);
 	packet_queue_fini(&play->times);
+	play_plain_fini(play);
 	spill_fini(&play->entries);
 	spill_fini(&play->unnamed);
 	spill_fini(&play->waits);
@@ -41,7 +42,7 @@ static void play_on_reap(struct op *op, int32_t res)
 
 void play_join(struct play *play)
 {
-	if (play->state == PLAY_OVER && play->asker_closed && !op_in_flight(&play->again) && !op_in_flight(&play->reap))
+	if (play->state == PLAY_OVER && play->asker_closed && !play->client_open && !op_in_flight(&play->again) && !op_in_flight(&play->reap))
 		ring_timer(play->session->service->cas->ring, &play->reap, 0);
 }
 
@@ -52,6 +53,7 @@ void play_fail(struct play *play, enum grpc_status status, const char *text)
 	play->state = PLAY_ENDING;
 	call_finish(&play->daemon, status, text);
 	asker_cancel(&play->asker);
+	play_plain_close(play);
 }
 
 /* ---- entries ---- */
@@ -152,6 +154,8 @@ bool play_next_entry(struct play *play)
 {
 	int r = play->entry_waits ? WALK_ENTRY : WALK_END;
 
+	if (play->state == PLAY_SAME && play->entries_count == play->same)
+		return false;
 	if (!play->entry_waits && !play->scan_ended)
 		r = walk_next(play->walk, &play->entry);
 	switch (r) {
@@ -201,7 +205,7 @@ static void play_finish(struct play *play)
 	uint8_t packet[FSUTIL_HEAD_BYTES_MAX];
 
 	/* Ahead of the root it waits for that: what was given is whole only then. */
-	if (!play->finishing || play->state == PLAY_AHEAD || play->state >= PLAY_ENDING || !call_has_room(&play->daemon))
+	if (!play->finishing || (play->state != PLAY_PLAYING && play->state != PLAY_REPAIRING) || !call_has_room(&play->daemon))
 		return;
 	play->state = PLAY_ENDING;
 	call_send(&play->daemon, span_make(packet, fsutil_write_fin(packet)), 0);
@@ -212,12 +216,13 @@ static void play_finish(struct play *play)
 void play_pump(struct play *play)
 {
 	while (play_goes_on(play) && call_has_room(&play->daemon))
-		if (!play_stat(play) && !play_files_send(play))
+		if (!play_stat(play) && !play_files_send(play) && !play_plain_send(play))
 			break;
+	play_plain_step(play);
 	play_finish(play);
 }
 
-static void play_on_more(void *owner)
+void play_on_more(void *owner)
 {
 	play_pump(owner);
 }
@@ -250,13 +255,13 @@ static void play_count_edge(struct play *play)
 	play->counted = *told;
 }
 
-static void play_begin(struct play *play)
+static void play_begin(struct play *play, enum play_state before)
 {
 	struct diffcopy_session *session = play->session;
 	int r;
 
 	recent_remember(&play->service->roots, play->key, &play->asker.root, sizeof(play->asker.root));
-	if (play->ahead)
+	if (before != PLAY_ASKING)
 		return;
 	r = walk_create(&play->walk, session->service->cas, &session->scope, &play->asker.root, play_on_more, play);
 	if (r == 0)
@@ -273,11 +278,11 @@ static void asker_on_root(struct asker *asker)
 	if (before >= PLAY_ENDING)
 		return;
 	play_count_edge(play);
-	if (before == PLAY_AHEAD && !play_ahead_complete(play))
+	if ((before == PLAY_AHEAD && !play_ahead_complete(play)) || (before == PLAY_SAME && !play_same_complete(play)))
 		return;
 	play->state = PLAY_PLAYING;
-	if (before == PLAY_ASKING || before == PLAY_AHEAD)
-		play_begin(play);
+	if (before != PLAY_REPAIRING)
+		play_begin(play, before);
 	if (play->walk_missing)
 		walk_retry(play->walk);
 	play->walk_missing = false;
@@ -293,6 +298,11 @@ static void asker_on_entries(struct asker *asker, struct span entries)
 static void asker_on_named(struct asker *asker, struct span names)
 {
 	play_ahead_names(container_of(asker, struct play, asker), names);
+}
+
+static void asker_on_same(struct asker *asker, uint32_t count)
+{
+	play_same_take(container_of(asker, struct play, asker), count);
 }
 
 static void asker_on_times(struct asker *asker, struct span times)
@@ -333,10 +343,20 @@ static void play_on_given_up(struct lineage_sync *sync)
 {
 	struct play *play = container_of(sync, struct play, sync);
 
+	if (play->state >= PLAY_ENDING)
+		return;
 	if (sync->result < 0)
 		play_fail(play, GRPC_UNAVAILABLE, play->why);
+	else if (play->state == PLAY_LEAVING)
+		play_plain_open(play);
 	else
 		play_fall_back(play);
+}
+
+void play_give_up(struct play *play)
+{
+	play->sync.fn = play_on_given_up;
+	lineage_give_up(play->lineage, &play->sync);
 }
 
 /* The daemon has heard nothing yet: its call becomes a plain one. */
@@ -349,8 +369,7 @@ static void play_leave(struct play *play, const char *why)
 		play_fall_back(play);
 		return;
 	}
-	play->sync.fn = play_on_given_up;
-	lineage_give_up(play->lineage, &play->sync);
+	play_give_up(play);
 }
 
 static void asker_on_failed(struct asker *asker, const char *why)
@@ -359,6 +378,8 @@ static void asker_on_failed(struct asker *asker, const char *why)
 
 	if (play->state == PLAY_ASKING)
 		play_leave(play, why);
+	else if (play->state == PLAY_SAME)
+		play_plain_leave(play, why);
 	else if (play->state == PLAY_REPAIRING || play->state == PLAY_AHEAD)
 		play_fail(play, GRPC_UNAVAILABLE, why);
 	else
@@ -374,7 +395,8 @@ static void asker_on_closed(struct asker *asker)
 }
 
 static const struct asker_events asker_events = {
-	.on_root = asker_on_root, .on_entries = asker_on_entries, .on_named = asker_on_named, .on_times = asker_on_times, .on_failed = asker_on_failed, .on_closed = asker_on_closed,
+	.on_root = asker_on_root, .on_entries = asker_on_entries, .on_named = asker_on_named,
+	.on_same = asker_on_same, .on_times = asker_on_times, .on_failed = asker_on_failed, .on_closed = asker_on_closed,
 };
 
 /* ---- the daemon ---- */
@@ -393,11 +415,17 @@ static void daemon_on_message(struct call *call, struct span message)
 	case FSUTIL_REQ:
 		if (play_files_ask(play, packet.id))
 			break;
+		if (play->state == PLAY_PLAIN && packet.id >= play->entries_count) {
+			play_plain_forward(play, message);
+			break;
+		}
 		snprintf(text, sizeof(text), "invalid file id %u", (unsigned)packet.id);
 		play_fail(play, GRPC_INVALID_ARGUMENT, text);
 		break;
 	case FSUTIL_FIN:
 		play->finishing = true;
+		if (play->state == PLAY_PLAIN)
+			play_plain_forward(play, message);
 		play_pump(play);
 		break;
 	case FSUTIL_ERR:
@@ -430,6 +458,7 @@ static void daemon_on_closed(struct call *call, enum grpc_status status, struct 
 	play->state = PLAY_OVER;
 	play_files_fini(play);
 	play_stable_close(play);
+	play_plain_close(play);
 	if (status != GRPC_OK)
 		asker_cancel(&play->asker);
 	play_join(play);
@@ -527,6 +556,7 @@ static struct play *play_make(struct play_service *service, struct diffcopy_sess
 		                        .memory_bytes_max = DIFFCOPY_MEMORY_ENTRIES * sizeof(struct play_entry) };
 	play->unnamed = (struct spill){ .directory = directory,
 		                        .memory_bytes_max = DIFFCOPY_MEMORY_ENTRIES * sizeof(struct play_unnamed) };
+	play->from_client.spill = play->to_client.spill = (struct spill){ .directory = directory, .memory_bytes_max = TIMES_MEMORY_BYTES };
 	play->waits = (struct spill){ .directory = directory, .memory_bytes_max = DIFFCOPY_MEMORY_ENTRIES * sizeof(uint32_t) };
 	play->again.fn = play_on_again;
 	list_init(&play->idle);
@@ -550,6 +580,8 @@ static int play_ask(struct play *play, struct h2 *edge)
 		.metadata = play->head.metadata, .metadata_count = play->head.metadata_count, .times = play->all_times,
 		/* Nothing is known that contents would have to be compared with; and it is worth the while. */
 		.ahead = play->all_times && play->head.counted,
+		/* Nothing but what was told before is told again. */
+		.same = play->lineage && !play->all_times,
 	};
 	const struct digest *known;
 

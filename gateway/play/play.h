@@ -2,11 +2,14 @@
  * play: a daemon's FileSync/DiffCopy call, answered from the store: an edge at the other end of the session has named and
  * pushed the context (Context/Give, asker.h), and what the daemon is told and given is played from its tree.
  *
- *	ASKING -> PLAYING <-> REPAIRING        any -> ENDING -> OVER -> (freed)
+ *	ASKING -> SAME, AHEAD -> PLAYING <-> REPAIRING        any -> ENDING -> OVER -> (freed)
+ *	   |        '----> LEAVING -> PLAIN (what the daemon has not heard of comes from the client)
  *	   '----> (the same call as a plain DiffCopy of the client's, diffcopy.h)
  *
- * A context that its edge calls unfit, or that does not come, before the first STAT: the call is carried as if there
- * were no edge. A part that the store loses while it is played is pushed again by the edge, and the play goes on.
+ * Before the root comes, the one of the last time may be played as far as it is the same (play_same.c), or, of a context that
+ * is lacking, entries and contents as the edge reads them (play_ahead.c). A context that its edge calls unfit, or that does not
+ * come, before the first STAT: the call is carried as if there were no edge; behind some of the last root: the rest is. A part
+ * that the store loses while it is played is pushed again by the edge, and the play goes on.
  *
  * Back-pressure: entries are taken from the tree, and files from the store, as the daemon takes packets. An entry stays in
  * memory with 48 bytes, without its name.
@@ -24,6 +27,7 @@
 struct play_counters {
 	uint64_t plays, unfit, repairs;
 	uint64_t plays_ahead, files_ahead;       /* that began before their root came; given before that */
+	uint64_t plays_same;             /* that began with the root that was known */
 };
 
 /* One a gateway. */

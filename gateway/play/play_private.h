@@ -1,6 +1,7 @@
 /* play_private: what play.c (the calls, the entries) and play_files.c (the files under way) share of a call. */
 #pragma once
 
+#include "chunker/sha256.h"
 #include "gateway/broker/diffcopy_head.h"
 #include "gateway/broker/packet_queue.h"
 #include "gateway/cas/playback.h"
@@ -37,9 +38,12 @@ struct play_unnamed {
 
 enum play_state {
 	PLAY_ASKING,                     /* the daemon was told nothing */
+	PLAY_SAME,                       /* the root that was known is played, as far as the edge says that it is the same */
 	PLAY_AHEAD,                      /* entries and names come before the root */
 	PLAY_PLAYING,
 	PLAY_REPAIRING,                  /* something was missing; nothing moves until it is there again */
+	PLAY_LEAVING,                    /* unfit after all: what was taken from the known root goes out, then its key is given up */
+	PLAY_PLAIN,                      /* the rest comes from the client */
 	PLAY_ENDING,                     /* the daemon's status is on its way */
 	PLAY_OVER,                       /* its call has ended, or was handed over */
 };
@@ -50,6 +54,12 @@ struct play_file {
 	uint32_t id;
 	struct playback playback;
 	struct list link;                /* play.idle, .ready or .lost */
+};
+
+/* Entries one after the other. */
+struct play_told {
+	struct sha256_stream paths;      /* what a client says of them, but for their times */
+	struct sha256_stream contents;
 };
 
 struct play {
@@ -76,6 +86,16 @@ struct play {
 	struct spill waits;              /* of uint32_t: entries in the order in which they were asked for without a content */
 	uint32_t waits_count, waits_told;        /* of them looked at, to be told */
 	struct spill unnamed;            /* under a stable key: of struct play_unnamed, by number */
+
+	struct play_told told, seen;     /* SAME: the entries that were taken; those of them that were seen again elsewhere */
+	uint32_t same;                   /* so many may be taken */
+	uint32_t to_skip;                /* of the root that came and is another: they were taken from the known one */
+	bool giving_up;                  /* LEAVING: the key */
+
+	struct call client;              /* PLAIN */
+	bool client_open;
+	struct packet_queue from_client, to_client;
+	uint32_t plain_seen;             /* entries of the client's */
 
 	struct walk *walk;
 	bool walk_missing;               /* it stands at a directory that is not there */
@@ -120,6 +140,10 @@ void play_pump(struct play *play);
 /* Something that was whole is not any more. */
 void play_repair(struct play *play);
 
+/* A walk has more: its owner's event. */
+void play_on_more(void *owner);
+/* The stable key is given up; then the client is asked, for all or for the rest. */
+void play_give_up(struct play *play);
 /* Frees it, from the loop, once its ends are there. */
 void play_join(struct play *play);
 /* The next entry, into play->entry. False: there is none at hand, or the call has failed. */
@@ -134,8 +158,36 @@ void play_end_stats(struct play *play);
 /* The packets of an entry go on as far as the daemon takes them. */
 static inline bool play_goes_on(const struct play *play)
 {
-	return play->state == PLAY_PLAYING || play->state == PLAY_AHEAD;
+	return play->state != PLAY_ASKING && play->state != PLAY_REPAIRING && play->state < PLAY_ENDING;
 }
+
+/* ---- play_same.c ---- */
+
+/* So many entries of the known root may be taken, or the call fails. */
+void play_same_take(struct play *play, uint32_t count);
+/* play->entry was taken from the known root. */
+void play_same_note(struct play *play, const struct claim_hash *content);
+/* The root is there. What was taken is skipped in it, when it is another. False: the call has failed. */
+bool play_same_complete(struct play *play);
+/* play->entry is of the new root, and was taken before. False: it is not the same, and the call has failed. */
+bool play_same_skip(struct play *play, const struct claim_hash *content);
+void play_told_path(struct play_told *told, const struct fsutil_stat *stat);
+bool play_told_same_paths(const struct play *play);
+
+/* ---- play_plain.c ---- */
+
+/* Before the root, after entries were taken: the rest is to come from the client. */
+void play_plain_leave(struct play *play, const char *why);
+/* When all that was taken is with the daemon: the key is given up. */
+void play_plain_step(struct play *play);
+/* It is: opens the client's call. */
+void play_plain_open(struct play *play);
+/* One packet of the client's, if one is at hand. */
+bool play_plain_send(struct play *play);
+/* The daemon's packet is for the client. */
+void play_plain_forward(struct play *play, struct span packet);
+void play_plain_close(struct play *play);
+void play_plain_fini(struct play *play);
 
 /* ---- play_ahead.c ---- */
 

@@ -99,13 +99,20 @@ static struct waiting entry_look(struct play *play)
 	else
 		waiting.known = claims_find(claims, &waiting.claim.path, &waiting.claim.content, &waiting.claim.mtime_ns);
 	waiting.asks = play->all_times || (!waiting.known && !waiting.hardlink);
-	if (waiting.asks && !play->all_times)
+	return waiting;
+}
+
+/* It is taken. */
+static void entry_note(struct play *play, const struct waiting *waiting)
+{
+	if (waiting->asks && !play->all_times)
 		entry_want(play);
 	if (play->entry.kind == TREE_DIRECTORY) {
 		play->directories++;
-		play->directories_known += waiting.known;
+		play->directories_known += waiting->known;
 	}
-	return waiting;
+	if (play->state == PLAY_SAME)
+		play_same_note(play, &waiting->claim.content);
 }
 
 /* ---- scanning ---- */
@@ -135,6 +142,11 @@ static bool play_scan_one(struct play *play)
 {
 	struct waiting waiting = entry_look(play);
 
+	if (play->to_skip)
+		return play_same_skip(play, &waiting.claim.content);
+	if (play->state == PLAY_SAME && waiting.asks)
+		return false;                    /* only behind the root are times told */
+	entry_note(play, &waiting);
 	if (!play->wanted.failed)
 		return play_queue(play, &play->scanned, &waiting) && play_add_entry(play);
 	play_fail(play, GRPC_RESOURCE_EXHAUSTED, "the gateway is out of memory");
@@ -156,7 +168,7 @@ static void play_scan(struct play *play)
 /* All that is known to be wanted, when no more comes at once. */
 static void play_question(struct play *play)
 {
-	if (play->wanted_count == 0)
+	if (play->wanted_count == 0 || play->state == PLAY_SAME)
 		return;
 	if (!play->scan_ended && play->wanted_count < STABLE_QUESTION &&
 	    play->scanned.bytes + play->claimed.bytes < STABLE_AHEAD_BYTES)
@@ -299,7 +311,7 @@ static bool play_told_all(const struct play *play)
 
 bool play_stable_stat(struct play *play)
 {
-	if (!play->ahead) {
+	if (!play->ahead && play->state < PLAY_LEAVING) {
 		play_scan(play);
 		play_question(play);
 	}
@@ -343,6 +355,7 @@ bool play_stable_take(struct play *play, int64_t mtime_ns)
 {
 	struct waiting waiting = entry_look(play);
 
+	entry_note(play, &waiting);
 	waiting.asks = false;
 	if (play->entry.data) {
 		waiting.claim.content = unnamed_content(play);

@@ -783,6 +783,7 @@ static int setup(void **state)
 		.window_bytes = 64u << 20,
 	};
 	known_init(&service.known);
+	sames_init(&service.sames, 7);
 	list_init(&service.givers);
 	return 0;
 }
@@ -793,6 +794,7 @@ static int teardown(void **state)
 	pusher_close(&pusher);
 	rig_wait(&rig, pusher_idle(&pusher));
 	known_fini(&service.known);
+	sames_fini(&service.sames);
 	upstream_close(&upstream);
 	rig_wait(&rig, upstream_idle(&upstream));
 	upstream_fini(&upstream);

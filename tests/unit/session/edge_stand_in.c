@@ -202,6 +202,17 @@ void stand_in_name(struct stand_in *edge, uint32_t first, uint32_t count)
 	buffer_fini(&list);
 }
 
+void stand_in_say_same(struct stand_in *edge, uint32_t count)
+{
+	say(edge, &(struct context_response){ .same = count });
+}
+
+void stand_in_say_unfit(struct stand_in *edge)
+{
+	say(edge, &(struct context_response){ .unfit = span_text(edge->unfit) });
+	call_finish(&edge->call, GRPC_OK, NULL);
+}
+
 static void take_ask(struct stand_in *edge, struct span message)
 {
 	struct context_ask ask;
@@ -210,12 +221,14 @@ static void take_ask(struct stand_in *edge, struct span message)
 	edge->asks++;
 	edge->asked_times = ask.times;
 	edge->asked_ahead = ask.ahead;
+	edge->asked_same = ask.same;
 	edge->known = (struct digest){ 0 };
 	if (ask.known.size)
 		assert_true(digest_list_next(&ask.known, &edge->known));
-	if (edge->unfit) {
-		say(edge, &(struct context_response){ .unfit = span_text(edge->unfit) });
-		call_finish(&edge->call, GRPC_OK, NULL);
+	if (edge->same && ask.same) {
+		stand_in_say_same(edge, edge->same);
+	} else if (edge->unfit) {
+		stand_in_say_unfit(edge);
 	} else if (edge->ahead && ask.ahead) {
 		say_entries(edge);
 	} else if (!edge->silent) {

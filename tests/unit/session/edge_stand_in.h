@@ -23,6 +23,7 @@ struct stand_in {
 	bool silent;                     /* not at all until stand_in_say_root() */
 	bool slow_times;                 /* nor with times, until stand_in_say_times() */
 	bool lies;                       /* counts one entry more than there are */
+	uint32_t same;                   /* when it may: says so many are, and nothing else until it is told to */
 	bool ahead;                      /* when it may: entries first, and the rest with stand_in_name() and stand_in_say_root() */
 	uint64_t bytes_sent, files_read; /* what it says of them */
 	/* What came. */
@@ -30,7 +31,7 @@ struct stand_in {
 	bool open, ended;
 	unsigned asks;
 	bool asked_times;
-	bool asked_ahead;
+	bool asked_ahead, asked_same;
 	uint32_t wanted;                 /* times that were asked for one by one, in its calls so far */
 	struct digest known;             /* of the last ask; zero: none */
 	struct buffer missing;           /* the last list; empty: none */
@@ -49,6 +50,9 @@ void stand_in_push(struct stand_in *edge, bool (*wants)(const struct stand_in *e
 void stand_in_push_missing(struct stand_in *edge);
 void stand_in_say_root(struct stand_in *edge);
 void stand_in_say_times(struct stand_in *edge);
+void stand_in_say_same(struct stand_in *edge, uint32_t count);
+/* With `unfit`, and ends its call. */
+void stand_in_say_unfit(struct stand_in *edge);
 /* The contents of some entries, from `first` on. */
 void stand_in_name(struct stand_in *edge, uint32_t first, uint32_t count);
 

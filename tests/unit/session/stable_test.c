@@ -97,6 +97,20 @@ static void edge_take_tree(void)
 
 static const char *unfit;                /* the edge cannot give it */
 static bool ahead;                       /* the edge sends entries and names before its root, when it may */
+static uint32_t same;                    /* entries of which it says so before its root, when it may */
+static enum grpc_status ends;            /* how the call is to end */
+static struct rig_tree *listed;          /* what the client has; NULL: the tree */
+static void (*meanwhile)(void);          /* behind `same`, in place of the root */
+
+static void end_same(const struct rig_copy *copy)
+{
+	rig_wait(&rig, copy->stats == same || copy->closed);
+	assert_false(copy->stats_ended);
+	if (meanwhile)
+		meanwhile();
+	else
+		stand_in_say_root(&edge);
+}
 
 /* One build of the tree; `client` is who builds. Returns how many files the daemon asked for. */
 static uint32_t build_as(const char *client_key)
@@ -110,8 +124,9 @@ static uint32_t build_as(const char *client_key)
 	edge_take_tree();
 	edge.ahead = ahead;
 	edge.unfit = unfit;
+	edge.same = same;
 	memset(asked, 0, sizeof(asked));
-	client = rig_client_start(&rig, &tree, client_key);
+	client = rig_client_start(&rig, listed ? listed : &tree, client_key);
 	rig_carry(client, daemon);
 	disk_choose(daemon->shared_key);
 	rig_copy_start(&copy, daemon, &tree);
@@ -120,10 +135,12 @@ static uint32_t build_as(const char *client_key)
 		stand_in_name(&edge, 0, RIG_FILES_MAX);
 		stand_in_say_root(&edge);
 	}
+	if (edge.same && edge.asked_same)
+		end_same(&copy);
 	rig_until(&rig, &copy.closed);
-	if (copy.status != GRPC_OK)
+	if (copy.status != ends)
 		print_message("%s\n", copy.message);
-	assert_int_equal(copy.status, GRPC_OK);
+	assert_int_equal(copy.status, ends);
 	rig_copy_fini(&copy);
 	rig_wait(&rig, !edge.open);
 	assert_true(unfit || client->bytes_sent == 0);
@@ -136,7 +153,7 @@ static uint32_t build_as(const char *client_key)
 	}
 	h2_destroy(client->wire.client);
 	h2_destroy(client->wire.server);
-	return disk_take();
+	return ends == GRPC_OK ? disk_take() : 0;
 }
 
 static void touch_all(int64_t by)
@@ -464,9 +481,138 @@ static void namesakes_go_on_with_their_own(void **state)
 	assert_int_equal(disks_count, 2);
 }
 
+/* ---- ahead of the root ---- */
+
+/* The daemon hears of what is the same while the edge still lists; then of the rest, whether the root is that of the last time or not. */
+static void what_is_the_same_is_told_before_the_root(void **state)
+{
+	rig_tree_make(&tree, 300, 13);
+	same = 150;
+	build_as("app:1");
+	assert_false(edge.asked_same);           /* nothing was known of it */
+	touch_all(1000000007);
+	assert_int_equal(build_as("app:1"), 0);
+	assert_true(edge.asked_same);
+	assert_int_equal(rig.play.counters.plays_same, 1);
+	tree.files[151].seed += 1;
+	tree.files[290].seed += 1;
+	assert_int_equal(build_as("app:2"), 2);
+	same = tree.count;
+	assert_int_equal(build_as("app:1"), 0);
+	assert_int_equal(rig.play.counters.plays_same, 3);
+	/* The daemon lost what it had: it is given it, also of what it heard of first. */
+	disk->count = 0;
+	same = 1;
+	assert_int_equal(build_as("app:1"), files_of(&tree));
+	assert_int_equal(disks_count, 1);
+}
+
+/* It is looked at again. */
+static void what_is_said_to_be_the_same_and_is_not(void **state)
+{
+	rig_tree_make(&tree, 300, 14);
+	same = 150;
+	build_as("app:1");
+	tree.files[5].seed += 1;
+	ends = GRPC_INTERNAL;
+	build_as("app:1");
+	ends = GRPC_OK;
+	same = 4;
+	assert_int_equal(build_as("app:1"), 1);
+}
+
+static void say_less(void)
+{
+	stand_in_say_same(&edge, same - 1);
+}
+
+static void say_more_than_there_is(void)
+{
+	stand_in_say_same(&edge, tree.count + 5);
+}
+
+static void say_end(void)
+{
+	call_finish(&edge.call, GRPC_UNAVAILABLE, "the edge ends");
+}
+
+static void say_unfit(void)
+{
+	stand_in_say_unfit(&edge);
+}
+
+static void counts_that_make_no_sense(void **state)
+{
+	rig_tree_make(&tree, 300, 15);
+	build_as("app:1");
+	same = 150;
+	meanwhile = say_more_than_there_is;
+	ends = GRPC_INTERNAL;
+	build_as("app:1");
+	/* Its edge is not asked any more; the client has it all. */
+	meanwhile = say_less;
+	ends = GRPC_OK;
+	unfit = "lies";
+	build_as("app:1");
+}
+
+/* The rest comes from the client, under times that are new; what it had is not taken for that. And the key is given up. */
+static void unfit_behind_what_is_the_same(void **state)
+{
+	void (*const ways[])(void) = { say_unfit, say_end };
+
+	for (unsigned i = 0; i < 2; i++) {
+		char key[8];
+
+		snprintf(key, sizeof(key), "app%u:1", i);
+		rig_tree_make(&tree, 300, 16);
+		same = 0;
+		unfit = NULL;
+		build_as(key);
+		touch_all(1000000007);
+		same = 150;
+		unfit = "a device";
+		meanwhile = ways[i];
+		tree.files[170].seed += 1;       /* the same path, size and mtime */
+		assert_int_equal(rig.play.counters.plays_same, i);
+		assert_true(build_as(key) >= 100);
+		assert_int_equal(rig.play.counters.plays_same, i + 1);
+		for (uint32_t j = 0; j < tree.count; j++)
+			assert_true(tree.files[j].directory || asked[j] == (j >= same));
+		build_as(key);
+		assert_string_equal(disk->key, key);     /* the client's own */
+		assert_false(edge.asked_same);
+	}
+	meanwhile = NULL;
+}
+
+/* The client has something else by then: the daemon has heard of what is not there. */
+static void a_context_that_changes_while_it_is_unfit(void **state)
+{
+	static struct rig_tree other;
+
+	rig_tree_make(&tree, 300, 17);
+	build_as("app:1");
+	other = tree;
+	other.files[20].path[strlen(other.files[20].path) - 1] ^= 1;
+	listed = &other;
+	same = 150;
+	unfit = "a device";
+	meanwhile = say_unfit;
+	ends = GRPC_UNAVAILABLE;
+	build_as("app:1");
+	listed = NULL;
+	ends = GRPC_OK;
+	build_as("app:1");
+}
+
 static int setup(void **state)
 {
 	rig_init(&rig);
+	same = 0;
+	ends = GRPC_OK;
+	listed = NULL;
+	meanwhile = NULL;
 	rig.give = stand_in_give;
 	rig.giver = &edge;
 	rig.stable = true;
@@ -502,6 +648,11 @@ int main(int argc, char **argv)
 		TEST(what_nobody_named_is_not_taken_for_known),
 		TEST(another_tree_gets_another_key),
 		TEST(namesakes_go_on_with_their_own),
+		TEST(what_is_the_same_is_told_before_the_root),
+		TEST(what_is_said_to_be_the_same_and_is_not),
+		TEST(counts_that_make_no_sense),
+		TEST(unfit_behind_what_is_the_same),
+		TEST(a_context_that_changes_while_it_is_unfit),
 	};
 
 	if (argc > 1)
