@@ -156,12 +156,16 @@ void sha256_batch(const struct sha256 *hasher, struct sha256_job *jobs, size_t c
 		sha256_calibrate(&calibrated);
 		hasher = &calibrated;
 	}
-	if (hasher->few && count < hasher->busy_min && count >= SHA256_BUSY_MIN_SHANI) {
-		sha256_schedule(hasher->few, hasher->few_lanes, SHA256_BUSY_MIN_SHANI, jobs, count);
-		return;
-	}
 	if (hasher->advance) {
-		sha256_schedule(hasher->advance, hasher->lanes, hasher->busy_min, jobs, count);
+		const struct sha256_stage stages[SHA256_STAGES_MAX] = {
+			{ hasher->advance, hasher->lanes, hasher->busy_min },
+			{ hasher->few, hasher->few_lanes, SHA256_BUSY_MIN_SHANI },
+		};
+		bool narrows = hasher->few && hasher->few != hasher->advance;
+		/* So few that the wide lanes are not worth filling at all. */
+		bool narrow = narrows && count < hasher->busy_min;
+
+		sha256_schedule_stages(stages + narrow, narrows && !narrow ? 2 : 1, jobs, count);
 		return;
 	}
 	for (size_t i = 0; i < count; i++) {

@@ -51,8 +51,8 @@ struct sha256 {
 	enum sha256_state states[SHA256_BACKENDS];
 	void (*advance)(struct sha256_lanes *lanes, size_t blocks); /* of the chosen one; NULL: OpenSSL */
 	size_t lanes;
-	size_t busy_min; /* with fewer jobs left OpenSSL, one after the other, is faster */
-	/* For a batch of fewer jobs than that: the 2 lanes of the SHA instructions, when wider ones are chosen; NULL: OpenSSL. */
+	size_t busy_min; /* with fewer jobs left `few` is faster, or OpenSSL, one after the other */
+	/* For fewer jobs than that: the 2 lanes of the SHA instructions, when wider ones are chosen; NULL: OpenSSL. */
 	void (*few)(struct sha256_lanes *lanes, size_t blocks);
 	size_t few_lanes;
 	bool sha_instructions; /* the CPU has them, and so OpenSSL is fast */

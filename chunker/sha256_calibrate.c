@@ -70,7 +70,7 @@ static bool is_better(const struct sha256_timing *a, const struct sha256_timing 
 
 struct sha256_verdict sha256_judge(const struct sha256_timing *timings, size_t count)
 {
-	const struct sha256_timing *best = &timings[0];
+	const struct sha256_timing *best = &timings[0], *few = &timings[0];
 	uint64_t busy_min;
 
 	assert(count > 0);
@@ -78,10 +78,15 @@ struct sha256_verdict sha256_judge(const struct sha256_timing *timings, size_t c
 	for (size_t i = 1; i < count; i++) {
 		if (is_better(&timings[i], best))
 			best = &timings[i];
+		if (timings[i].backend == SHA256_SHANI)
+			few = &timings[i];
 	}
+	/* What has fewer lanes to fill goes on where they are left. */
+	if (few->lanes >= best->lanes)
+		few = &timings[0];
 	if (best == timings)
 		return (struct sha256_verdict){ SHA256_OPENSSL, 1 };
-	/* The least k with k times one stream above the time of all lanes. */
-	busy_min = best->ticks / (timings[0].ticks ? timings[0].ticks : 1) + 1;
+	/* The least k of which k lanes of the best do more in a tick than all of the few. */
+	busy_min = best->ticks * few->lanes / (few->ticks ? few->ticks : 1) + 1;
 	return (struct sha256_verdict){ best->backend, least(busy_min, best->lanes) };
 }

@@ -8,7 +8,7 @@
 
 struct sha256_verdict {
 	enum sha256_backend backend;
-	size_t busy_min; /* with fewer jobs left OpenSSL is faster; 1 to the backend's lanes */
+	size_t busy_min; /* with fewer jobs left OpenSSL, or the lanes of the SHA instructions, are faster; 1 to the backend's lanes */
 };
 
 struct sha256_timing {

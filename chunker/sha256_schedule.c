@@ -23,6 +23,7 @@ struct schedule {
 	size_t busy;
 	struct sha256_job *next;
 	struct sha256_job *end;
+	struct schedule *before; /* the stage that left jobs for this one; NULL: the first */
 };
 
 static const uint32_t initial_words[SHA256_WORDS] = {
@@ -129,8 +130,39 @@ static void lane_end_stream(struct schedule *schedule, size_t index)
 	lane_stop(schedule, index);
 }
 
+static size_t lane_blocks_left(const struct lane *lane)
+{
+	return lane->in_tail ? 0 : (lane->job->size - lane->before - lane->done) / SHA256_BLOCK_BYTES;
+}
+
+/* The longest of what the stage before has left. None of it has begun its padding. */
+static void lane_take_over(struct schedule *schedule, size_t index)
+{
+	struct schedule *before = schedule->before;
+	uint32_t words[SHA256_WORDS];
+	size_t longest = SIZE_MAX;
+
+	for (size_t i = 0; i < before->lane_count; i++) {
+		if (before->state[i].job && (longest == SIZE_MAX || lane_blocks_left(&before->state[i]) >
+		                                                        lane_blocks_left(&before->state[longest])))
+			longest = i;
+	}
+	lane_get_words(before, longest, words);
+	lane_put_words(schedule, index, words);
+	schedule->state[index] = before->state[longest];
+	schedule->lanes.data[index] = before->lanes.data[longest];
+	if (schedule->state[index].in_tail)
+		lane_enter_tail(schedule, index);
+	schedule->busy++;
+	lane_stop(before, longest);
+}
+
 static void lanes_refill(struct schedule *schedule)
 {
+	for (size_t i = 0; schedule->before && i < schedule->lane_count && schedule->before->busy; i++) {
+		if (!schedule->state[i].job)
+			lane_take_over(schedule, i);
+	}
 	for (size_t i = 0; i < schedule->lane_count && schedule->next < schedule->end; i++) {
 		while (!schedule->state[i].job && schedule->next < schedule->end) {
 			lane_start(schedule, i, schedule->next++);
@@ -197,7 +229,7 @@ static void lanes_run(struct schedule *schedule, sha256_advance *advance)
 /* OpenSSL pads by itself, so a lane that has begun its padding (it has one block to go) ends it here. */
 static bool lanes_continue(const struct schedule *schedule, size_t busy_min)
 {
-	if (schedule->next < schedule->end || schedule->busy >= busy_min)
+	if (schedule->next < schedule->end || (schedule->before && schedule->before->busy) || schedule->busy >= busy_min)
 		return true;
 	for (size_t i = 0; i < schedule->lane_count; i++) {
 		if (schedule->state[i].job && schedule->state[i].tail_begun)
@@ -219,27 +251,42 @@ static void lane_hand_over(struct schedule *schedule, size_t index)
 	lane_stop(schedule, index);
 }
 
+static void stage_run(struct schedule *schedule, const struct sha256_stage *stage, struct schedule *before)
+{
+	assert(stage->lanes > 0);
+	assert(stage->lanes <= SHA256_LANES_MAX);
+	assert(stage->busy_min > 0);
+	schedule->lane_count = stage->lanes;
+	schedule->busy = 0;
+	schedule->before = before;
+	for (size_t i = 0; i < stage->lanes; i++)
+		schedule->state[i].job = NULL;
+	lanes_refill(schedule);
+	while (lanes_continue(schedule, stage->busy_min)) {
+		lanes_run(schedule, stage->advance);
+		lanes_refill(schedule);
+	}
+}
+
+void sha256_schedule_stages(const struct sha256_stage *stages, size_t stages_count, struct sha256_job *jobs, size_t count)
+{
+	struct schedule schedules[SHA256_STAGES_MAX], *last = &schedules[stages_count - 1];
+
+	assert(stages_count > 0);
+	assert(stages_count <= SHA256_STAGES_MAX);
+	for (size_t i = 0; i < stages_count; i++) {
+		schedules[i].next = i == 0 ? jobs : NULL;
+		schedules[i].end = i == 0 ? jobs + count : NULL;
+		stage_run(&schedules[i], &stages[i], i == 0 ? NULL : &schedules[i - 1]);
+	}
+	for (size_t i = 0; i < last->lane_count; i++) {
+		if (last->state[i].job)
+			lane_hand_over(last, i);
+	}
+	assert(last->busy == 0);
+}
+
 void sha256_schedule(sha256_advance *advance, size_t lanes, size_t busy_min, struct sha256_job *jobs, size_t count)
 {
-	struct schedule schedule;
-
-	assert(lanes > 0);
-	assert(lanes <= SHA256_LANES_MAX);
-	assert(busy_min > 0);
-	schedule.lane_count = lanes;
-	schedule.busy = 0;
-	schedule.next = jobs;
-	schedule.end = jobs + count;
-	for (size_t i = 0; i < lanes; i++)
-		schedule.state[i].job = NULL;
-	lanes_refill(&schedule);
-	while (lanes_continue(&schedule, busy_min)) {
-		lanes_run(&schedule, advance);
-		lanes_refill(&schedule);
-	}
-	for (size_t i = 0; i < lanes; i++) {
-		if (schedule.state[i].job)
-			lane_hand_over(&schedule, i);
-	}
-	assert(schedule.busy == 0);
+	sha256_schedule_stages(&(struct sha256_stage){ advance, lanes, busy_min }, 1, jobs, count);
 }

@@ -1,6 +1,7 @@
 /*
  * sha256_schedule: spreads jobs over lanes. A lane that ends takes the next job at once, so unequal sizes cost nothing
- * until the jobs run out; what then is left in too few lanes to pay is ended by OpenSSL. Private to chunker/.
+ * until the jobs run out; what then is left in too few lanes to pay goes on in a backend with fewer, and is ended by OpenSSL.
+ * Private to chunker/.
  */
 #pragma once
 
@@ -14,11 +15,22 @@
 #define SHA256_BUSY_MIN       3
 #define SHA256_BUSY_MIN_SHANI 2
 
+#define SHA256_STAGES_MAX 2
+
 /*
  * Does all `jobs` with `advance`, which has `lanes` lanes. With fewer than `busy_min` busy lanes OpenSSL takes over; 1
  * means never, for tests.
  */
 void sha256_schedule(sha256_advance *advance, size_t lanes, size_t busy_min, struct sha256_job *jobs, size_t count);
+
+/* A backend, and the busy lanes below which those that are left leave it. */
+struct sha256_stage {
+	sha256_advance *advance;
+	size_t lanes, busy_min;
+};
+
+/* As sha256_schedule(), each stage going on with what the one before it has left; the longest first. */
+void sha256_schedule_stages(const struct sha256_stage *stages, size_t stages_count, struct sha256_job *jobs, size_t count);
 
 /* Ends `job`, of which `done` bytes (whole blocks) have led to the chaining value `words`. By OpenSSL. */
 void sha256_resume(const uint32_t words[static SHA256_WORDS], struct sha256_job *job, size_t done);

@@ -15,18 +15,28 @@
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
 
-static void check(sha256_advance *advance, size_t lanes, size_t busy_min, struct sha256_job *jobs, size_t count)
+static void compare(struct sha256_job *jobs, size_t count)
 {
-	for (size_t i = 0; i < count; i++)
-		memset(jobs[i].digest, 0, SHA256_BYTES);
-	sha256_schedule(advance, lanes, busy_min, jobs, count);
 	for (size_t i = 0; i < count; i++) {
 		uint8_t expected[SHA256_BYTES];
 
 		sha256_once(jobs[i].data, jobs[i].size, expected);
 		if (memcmp(jobs[i].digest, expected, SHA256_BYTES) != 0)
 			abort();
+		memset(jobs[i].digest, 0, SHA256_BYTES);
 	}
+}
+
+static void check(sha256_advance *advance, size_t lanes, size_t busy_min, struct sha256_job *jobs, size_t count)
+{
+	for (size_t i = 0; i < count; i++)
+		memset(jobs[i].digest, 0, SHA256_BYTES);
+	sha256_schedule(advance, lanes, busy_min, jobs, count);
+	compare(jobs, count);
+	/* What is left goes on in two lanes of the same kind. */
+	sha256_schedule_stages((const struct sha256_stage[]){ { advance, lanes, busy_min }, { advance, lanes < 2 ? lanes : 2, 2 } }, 2,
+	                       jobs, count);
+	compare(jobs, count);
 }
 
 /* Lengths are cut to what the data has, so that a sanitizer sees a byte read past it. */

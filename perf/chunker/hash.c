@@ -45,6 +45,60 @@ static void run_batches(const uint8_t *data, size_t size, const void *argument)
 	}
 }
 
+/* ---- chunks as a cutter makes them ---- */
+
+#define UNEVEN_LEAST (16u << 10)
+#define UNEVEN_MOST  (256u << 10)
+
+/* 16 KiB, and behind that as likely to end at each byte as at any other: 64 KiB on average. */
+static size_t uneven_bytes(uint64_t *random)
+{
+	size_t bytes = UNEVEN_LEAST;
+
+	do {
+		*random = *random * 6364136223846793005u + 1442695040888963407u;
+		bytes += 1024;
+	} while (bytes < UNEVEN_MOST && (*random >> 33) % 48);
+	return bytes;
+}
+
+static void run_uneven(const uint8_t *data, size_t size, const void *argument)
+{
+	const struct shape *shape = argument;
+	struct sha256_job jobs[JOBS_MAX];
+	uint64_t random = 1;
+
+	for (size_t offset = 0; offset < size;) {
+		size_t count = 0, begin = offset;
+
+		while (offset < size && offset - begin < shape->chunk_bytes) {
+			size_t bytes = uneven_bytes(&random);
+
+			bytes = size - offset < bytes ? size - offset : bytes;
+			jobs[count++] = (struct sha256_job){ .data = data + offset, .size = bytes };
+			offset += bytes;
+		}
+		sha256_batch(shape->hasher, jobs, count);
+		seen = jobs[0].digest[0];
+	}
+}
+
+/* What calibration chose, with and without the narrower lanes for what the wide ones leave. */
+static void bench_uneven(struct bench_report *report, const struct sha256 *chosen, size_t batch_bytes, const uint8_t *data)
+{
+	struct sha256 wide = *chosen;
+	const struct shape shapes[] = { { chosen, batch_bytes, 0, 0 }, { &wide, batch_bytes, 0, 0 } };
+	struct bench benches[] = {
+		{ .name = "ended by OpenSSL", .run = run_uneven, .argument = &shapes[1] },
+		{ .name = "as chosen", .run = run_uneven, .argument = &shapes[0] },
+	};
+	char group[80];
+
+	wide.few = NULL;
+	snprintf(group, sizeof(group), "chunks of 64 KiB on average, %zu KiB a batch", batch_bytes >> 10);
+	bench_all(report, group, benches, 2, data, SIZE);
+}
+
 static void bench_shape(struct bench_report *report, const struct sha256 hashers[static SHA256_BACKENDS], size_t chunk_bytes, size_t jobs,
 			size_t head_bytes, const uint8_t *data)
 {
@@ -85,6 +139,8 @@ int main(int argc, char **argv)
 	for (size_t i = 0; i < sizeof(jobs) / sizeof(jobs[0]); i++)
 		bench_shape(&report, hashers, 64 << 10, jobs[i], 0, data);
 	bench_shape(&report, hashers, 64 << 10, 16, PACK_HEAD_BYTES, data);
+	for (size_t kib = 128; kib <= 2048; kib *= 2)
+		bench_uneven(&report, &hashers[SHA256_AUTO], kib << 10, data);
 	bench_report_close(&report);
 	free(data);
 	return 0;
