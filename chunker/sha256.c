@@ -161,11 +161,8 @@ void sha256_batch(const struct sha256 *hasher, struct sha256_job *jobs, size_t c
 			{ hasher->advance, hasher->lanes, hasher->busy_min },
 			{ hasher->few, hasher->few_lanes, SHA256_BUSY_MIN_SHANI },
 		};
-		bool narrows = hasher->few && hasher->few != hasher->advance;
-		/* So few that the wide lanes are not worth filling at all. */
-		bool narrow = narrows && count < hasher->busy_min;
 
-		sha256_schedule_stages(stages + narrow, narrows && !narrow ? 2 : 1, jobs, count);
+		sha256_schedule_stages(stages, hasher->few && hasher->few != hasher->advance ? 2 : 1, jobs, count);
 		return;
 	}
 	for (size_t i = 0; i < count; i++) {

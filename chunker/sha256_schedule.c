@@ -270,10 +270,11 @@ static void stage_run(struct schedule *schedule, const struct sha256_stage *stag
 
 void sha256_schedule_stages(const struct sha256_stage *stages, size_t stages_count, struct sha256_job *jobs, size_t count)
 {
-	struct schedule schedules[SHA256_STAGES_MAX], *last = &schedules[stages_count - 1];
+	struct schedule schedules[SHA256_STAGES_MAX], *last;
 
 	assert(stages_count > 0);
 	assert(stages_count <= SHA256_STAGES_MAX);
+	last = &schedules[stages_count - 1];
 	for (size_t i = 0; i < stages_count; i++) {
 		schedules[i].next = i == 0 ? jobs : NULL;
 		schedules[i].end = i == 0 ? jobs + count : NULL;

@@ -10,7 +10,6 @@
 #include "gateway/base/log.h"
 #include "gateway/upload/level.h"
 
-
 static struct giver *of_source(struct uploader_source *source)
 {
 	return container_of(source, struct giver, source);

@@ -4,8 +4,6 @@
  */
 #include "gateway/edge/giver_private.h"
 
-#define STEP 4096                        /* entries; what a gateway and a daemon get through meanwhile */
-
 void giver_same_begin(struct giver *giver)
 {
 	giver->former = sames_get(&giver->service->sames, &giver->ask_known);
@@ -38,7 +36,7 @@ void giver_same_step(struct giver *giver)
 		return;
 	giver->differs = !advance(giver);
 	ends = giver->differs || (giver->listing.ended && giver->same == giver->listing.count);
-	if (giver->same - giver->same_told >= STEP || (ends && giver->same > giver->same_told))
+	if (giver->same - giver->same_told >= SAME_STEP || (ends && giver->same > giver->same_told))
 		tell(giver);
 }
 

@@ -89,7 +89,7 @@ struct same_entries *same_make(const struct sames *sames, const struct listing *
 {
 	struct same_entries *entries;
 
-	if (listing->count < SAME_LEAST || listing->count > SAME_BYTES_MAX / sizeof(entries->hashes[0]))
+	if (listing->count < SAME_STEP || listing->count > SAME_BYTES_MAX / sizeof(entries->hashes[0]))
 		return NULL;
 	entries = malloc(sizeof(*entries) + listing->count * sizeof(entries->hashes[0]));
 	if (!entries)

@@ -13,7 +13,7 @@
 
 #define SAME_LISTINGS_MAX 16
 #define SAME_BYTES_MAX    (32u << 20)
-#define SAME_LEAST        4096           /* entries; what is shorter is listed before anything could be said of it */
+#define SAME_STEP         4096           /* entries of which is said at a time that they are the same; what is shorter is not kept */
 
 struct same_entries {
 	struct digest root;

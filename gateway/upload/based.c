@@ -17,11 +17,10 @@ void based_add(struct based *based, const struct digest *blob, const struct dige
 		based->blobs.entry_size = sizeof(*entry);
 		based->edits = buffer_heap(BASED_BYTES_MAX);
 	}
-	if (blob->size == 0 || edits.size > BASED_BYTES_MAX - based->edits.size || based_find(based, blob) ||
-	    !buffer_reserve(&based->edits, edits.size))
+	if (blob->size == 0 || edits.size > BASED_BYTES_MAX - based->edits.size || !buffer_reserve(&based->edits, edits.size))
 		return;
 	entry = digest_map_add(&based->blobs, blob, &added);
-	if (!entry)
+	if (!entry || !added)
 		return;
 	*entry = (struct based_blob){ .blob = *blob, .base = *base, .at = based->edits.size, .size = edits.size };
 	buffer_put(&based->edits, edits.data, edits.size);

@@ -3,8 +3,8 @@
  */
 #pragma once
 
-#include "proto/buffer.h"
 #include "gateway/base/digest_map.h"
+#include "proto/buffer.h"
 
 #define BASED_BYTES_MAX (1u << 20)       /* of edits, all together; what comes then is not kept, and goes whole */
 

@@ -116,7 +116,6 @@ struct uploader_totals {
 	uint64_t blobs_again;            /* of those: sent whole after all, as the gateway did not have the base any more */
 	uint64_t blobs_promised;         /* not sent, as a sibling upload was sending them */
 	uint64_t blobs_answered, blobs_lacking;  /* of those asked about, directories left out in the latter */
-	uint64_t packs_fast;             /* of packs: those compressed less hard, as the link outran the core */
 	bool unchanged;                  /* the gateway had the root whole */
 };
 

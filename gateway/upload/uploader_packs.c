@@ -436,7 +436,6 @@ static bool pack_send(struct uploader *uploader, struct uploader_pack *pack)
 	if (uploader->config.events->on_pack)
 		uploader->config.events->on_pack(uploader, pack->pieces, pack->read.count, message.size + GRPC_PREFIX_BYTES);
 	totals->packs++;
-	totals->packs_fast += uploader->config.level == LEVEL_AUTO && pack->level != LEVEL_MOST;
 	totals->blobs_sent += pack->read.count;
 	totals->bytes_sent += message.size + GRPC_PREFIX_BYTES;
 	for (size_t i = 0; i < pack->read.count; i++) {

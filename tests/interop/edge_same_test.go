@@ -13,7 +13,7 @@ import (
 	"sluice.dev/sluice/tests/interop/rig"
 )
 
-// long is a context of which an edge can say how far it is as it was before buildx has listed all (SAME_LEAST).
+// long is a context of which an edge can say how far it is as it was before buildx has listed all (SAME_STEP).
 const long = 6000
 
 type sameSite struct {

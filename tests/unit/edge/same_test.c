@@ -20,7 +20,7 @@ struct wish {
 	bool recipe;
 };
 
-#define FILES (SAME_LEAST + 10)
+#define FILES (SAME_STEP + 10)
 
 static void add_xattr(struct buffer *pairs, struct fsutil_stat *stat, const char *value)
 {
@@ -154,7 +154,7 @@ static void what_is_short_is_not_kept(void **state)
 	struct sames sames;
 
 	sames_init(&sames, 1);
-	make(&listing, SAME_LEAST - 1, &nothing);
+	make(&listing, SAME_STEP - 1, &nothing);
 	assert_null(same_make(&sames, &listing));
 	listing_fini(&listing);
 	sames_fini(&sames);
