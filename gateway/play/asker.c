@@ -208,7 +208,7 @@ static const char *asker_take_same(struct asker *asker, uint64_t count)
 	if (asker->state != ASKER_ASKED || asker->hold || count <= asker->same || count > ENTRY_NUMBER_MAX)
 		return "the edge counts the entries that are the same in a wrong way";
 	asker->same = (uint32_t)count;
-	asker->config.events->on_same(asker, asker->same);
+	asker->config.events->on_same(asker);
 	return NULL;
 }
 

@@ -32,10 +32,10 @@ struct asker_events {
 	void (*on_entries)(struct asker *asker, struct span entries);
 	void (*on_named)(struct asker *asker, struct span names);
 	/*
-	 * Ahead of the root: so many entries from the front are those of the root that was known, which is held as a whole; more
+	 * Ahead of the root: asker->same entries from the front are those of the root that was known, which is held as a whole; more
 	 * each time. Only when it was asked for.
 	 */
-	void (*on_same)(struct asker *asker, uint32_t count);
+	void (*on_same)(struct asker *asker);
 	/* A time list, behind the first root that the edge told; borrowed. */
 	void (*on_times)(struct asker *asker, struct span times);
 	/*
@@ -72,6 +72,7 @@ struct asker {
 	enum asker_state state;
 	struct context_root told;        /* what the edge said of its root; not its spans */
 	struct digest root;              /* from ASKER_CHECKING on */
+	uint32_t same;                   /* entries that are the known root's, so far */
 	/* The rest is the asker's. */
 	struct asker_config config;
 	struct call call;
@@ -80,7 +81,6 @@ struct asker {
 	bool known_whole, ahead;         /* ahead: was asked for */
 	struct store_hold *hold;         /* of `root` */
 	struct store_hold *hold_known;   /* of the known one, once it was asked how far it is the same; NULL: it was not */
-	uint32_t same;                   /* entries, so far */
 	struct closure closure;
 	bool looking, checking;          /* `marks`, `closure` are under way */
 	bool checked;                    /* the closure's answer waits for the turn */

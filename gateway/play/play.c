@@ -42,7 +42,8 @@ static void play_on_reap(struct op *op, int32_t res)
 
 void play_join(struct play *play)
 {
-	if (play->state == PLAY_OVER && play->asker_closed && !play->client_open && !op_in_flight(&play->again) && !op_in_flight(&play->reap))
+	if (play->state == PLAY_OVER && play->asker_closed && !play->client_open && !op_in_flight(&play->again) &&
+	    !op_in_flight(&play->reap))
 		ring_timer(play->session->service->cas->ring, &play->reap, 0);
 }
 
@@ -154,7 +155,7 @@ bool play_next_entry(struct play *play)
 {
 	int r = play->entry_waits ? WALK_ENTRY : WALK_END;
 
-	if (play->state == PLAY_SAME && play->entries_count == play->same)
+	if (play->state == PLAY_SAME && play->entries_count == play->asker.same)
 		return false;
 	if (!play->entry_waits && !play->scan_ended)
 		r = walk_next(play->walk, &play->entry);
@@ -300,9 +301,9 @@ static void asker_on_named(struct asker *asker, struct span names)
 	play_ahead_names(container_of(asker, struct play, asker), names);
 }
 
-static void asker_on_same(struct asker *asker, uint32_t count)
+static void asker_on_same(struct asker *asker)
 {
-	play_same_take(container_of(asker, struct play, asker), count);
+	play_same_take(container_of(asker, struct play, asker));
 }
 
 static void asker_on_times(struct asker *asker, struct span times)
@@ -415,10 +416,8 @@ static void daemon_on_message(struct call *call, struct span message)
 	case FSUTIL_REQ:
 		if (play_files_ask(play, packet.id))
 			break;
-		if (play->state == PLAY_PLAIN && packet.id >= play->entries_count) {
-			play_plain_forward(play, message);
+		if (play_plain_ask(play, packet.id, message))
 			break;
-		}
 		snprintf(text, sizeof(text), "invalid file id %u", (unsigned)packet.id);
 		play_fail(play, GRPC_INVALID_ARGUMENT, text);
 		break;
@@ -556,7 +555,7 @@ static struct play *play_make(struct play_service *service, struct diffcopy_sess
 		                        .memory_bytes_max = DIFFCOPY_MEMORY_ENTRIES * sizeof(struct play_entry) };
 	play->unnamed = (struct spill){ .directory = directory,
 		                        .memory_bytes_max = DIFFCOPY_MEMORY_ENTRIES * sizeof(struct play_unnamed) };
-	play->from_client.spill = play->to_client.spill = (struct spill){ .directory = directory, .memory_bytes_max = TIMES_MEMORY_BYTES };
+	play->from_client.spill = play->to_client.spill = play->times.spill;
 	play->waits = (struct spill){ .directory = directory, .memory_bytes_max = DIFFCOPY_MEMORY_ENTRIES * sizeof(uint32_t) };
 	play->again.fn = play_on_again;
 	list_init(&play->idle);

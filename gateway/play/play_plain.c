@@ -57,11 +57,22 @@ void play_plain_forward(struct play *play, struct span packet)
 	client_flush(play);
 }
 
+/* Each is asked for once, if at all: so what waits for the client is bounded by its entries. */
+bool play_plain_ask(struct play *play, uint32_t id, struct span packet)
+{
+	if (play->state != PLAY_PLAIN || id < play->entries_count || id >= play->plain_seen ||
+	    play->plain_asked == play->plain_seen - play->entries_count)
+		return false;
+	play->plain_asked++;
+	play_plain_forward(play, packet);
+	return true;
+}
+
 /* ---- from the client ---- */
 
-static void client_queue(struct play *play, struct span packet)
+static void client_queue(struct play *play, const struct span *parts, size_t count)
 {
-	if (packet_queue_push(&play->from_client, &packet, 1) < 0)
+	if (packet_queue_push(&play->from_client, parts, count) < 0)
 		play_fail(play, GRPC_RESOURCE_EXHAUSTED, "no memory and no disk for what the client sends");
 	else if (play->from_client.bytes > QUEUE_BYTES_MAX)
 		call_hold(&play->client);
@@ -85,8 +96,10 @@ static void client_queue_stat(struct play *play, struct fsutil_stat *stat)
 	fsutil_stat_put(&play->stat, stat);
 	parts[0] = span_make(head, fsutil_write_stat_head(head, play->stat.size));
 	parts[1] = buffer_span(&play->stat);
-	if (play->stat.failed || packet_queue_push(&play->from_client, parts, 2) < 0)
-		play_fail(play, GRPC_RESOURCE_EXHAUSTED, "no memory and no disk for what the client sends");
+	if (play->stat.failed)
+		play_fail(play, GRPC_INTERNAL, "an entry of the context is too long");
+	else
+		client_queue(play, parts, 2);
 }
 
 /* NULL, or what is wrong. */
@@ -98,11 +111,13 @@ static const char *client_take_stat(struct play *play, const struct fsutil_packe
 	if (!packet->has_stat) {
 		if (play->plain_seen < play->entries_count)
 			return changed;
-		client_queue(play, message);
+		client_queue(play, &message, 1);
 		return NULL;
 	}
 	if (!fsutil_stat_decode(packet->stat, &stat))
 		return "malformed STAT from the client";
+	if (play->plain_seen == DIFFCOPY_ENTRIES_MAX)
+		return "the context has more than 33554432 entries";
 	if (play->plain_seen++ >= play->entries_count) {
 		client_queue_stat(play, &stat);
 		return NULL;
@@ -133,7 +148,7 @@ static void client_on_message(struct call *call, struct span message)
 	} else {
 		play->session->totals.bytes_from_client += packet.type == FSUTIL_DATA ? packet.data.size : 0;
 		play->session->totals.bytes_to_executor += packet.type == FSUTIL_DATA ? packet.data.size : 0;
-		client_queue(play, message);
+		client_queue(play, &message, 1);
 	}
 	play_pump(play);
 }

@@ -88,14 +88,13 @@ struct play {
 	struct spill unnamed;            /* under a stable key: of struct play_unnamed, by number */
 
 	struct play_told told, seen;     /* SAME: the entries that were taken; those of them that were seen again elsewhere */
-	uint32_t same;                   /* so many may be taken */
 	uint32_t to_skip;                /* of the root that came and is another: they were taken from the known one */
 	bool giving_up;                  /* LEAVING: the key */
 
 	struct call client;              /* PLAIN */
 	bool client_open;
 	struct packet_queue from_client, to_client;
-	uint32_t plain_seen;             /* entries of the client's */
+	uint32_t plain_seen, plain_asked;        /* entries of the client's; of those that were not taken, asked for */
 
 	struct walk *walk;
 	bool walk_missing;               /* it stands at a directory that is not there */
@@ -163,15 +162,17 @@ static inline bool play_goes_on(const struct play *play)
 
 /* ---- play_same.c ---- */
 
-/* So many entries of the known root may be taken, or the call fails. */
-void play_same_take(struct play *play, uint32_t count);
+/* More entries of the known root may be taken: asker.same. May fail the call. */
+void play_same_take(struct play *play);
 /* play->entry was taken from the known root. */
 void play_same_note(struct play *play, const struct claim_hash *content);
 /* The root is there. What was taken is skipped in it, when it is another. False: the call has failed. */
 bool play_same_complete(struct play *play);
 /* play->entry is of the new root, and was taken before. False: it is not the same, and the call has failed. */
 bool play_same_skip(struct play *play, const struct claim_hash *content);
+/* One entry more, of which nothing but this is known. */
 void play_told_path(struct play_told *told, const struct fsutil_stat *stat);
+/* Those seen again are those that were taken, but for times and contents. */
 bool play_told_same_paths(const struct play *play);
 
 /* ---- play_plain.c ---- */
@@ -184,6 +185,8 @@ void play_plain_step(struct play *play);
 void play_plain_open(struct play *play);
 /* One packet of the client's, if one is at hand. */
 bool play_plain_send(struct play *play);
+/* The daemon asks for a file, by `packet`. False: it is none of the client's that the daemon has heard of. */
+bool play_plain_ask(struct play *play, uint32_t id, struct span packet);
 /* The daemon's packet is for the client. */
 void play_plain_forward(struct play *play, struct span packet);
 void play_plain_close(struct play *play);

@@ -61,16 +61,14 @@ static bool same_begin(struct play *play)
 	return same_walk(play, &play->known) && play_files_init(play) == 0;
 }
 
-void play_same_take(struct play *play, uint32_t count)
+void play_same_take(struct play *play)
 {
 	if (play->state == PLAY_ASKING && !same_begin(play)) {
 		play_fail(play, GRPC_RESOURCE_EXHAUSTED, "the gateway is out of memory");
 		return;
 	}
-	if (play->state != PLAY_SAME)
-		return;
-	play->same = count;
-	play_pump(play);
+	if (play->state == PLAY_SAME)
+		play_pump(play);
 }
 
 void play_same_note(struct play *play, const struct claim_hash *content)

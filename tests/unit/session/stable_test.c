@@ -102,8 +102,11 @@ static enum grpc_status ends;            /* how the call is to end */
 static struct rig_tree *listed;          /* what the client has; NULL: the tree */
 static void (*meanwhile)(void);          /* behind `same`, in place of the root */
 
-static void end_same(const struct rig_copy *copy)
+static struct rig_copy *under_way;
+
+static void end_same(struct rig_copy *copy)
 {
+	under_way = copy;
 	rig_wait(&rig, copy->stats == same || copy->closed);
 	assert_false(copy->stats_ended);
 	if (meanwhile)
@@ -586,6 +589,48 @@ static void unfit_behind_what_is_the_same(void **state)
 	meanwhile = NULL;
 }
 
+static void say_unfit_and_ask_beyond(void)
+{
+	uint8_t packet[FSUTIL_HEAD_BYTES_MAX];
+
+	stand_in_say_unfit(&edge);
+	rig_wait(&rig, under_way->stats_ended);
+	rig_copy_send(under_way, span_make(packet, fsutil_write_req(packet, tree.count)));
+}
+
+static void say_unfit_and_ask_for_ever(void)
+{
+	uint8_t packet[FSUTIL_HEAD_BYTES_MAX];
+	uint32_t file = tree.count - 1;
+
+	stand_in_say_unfit(&edge);
+	rig_wait(&rig, under_way->stats_ended);
+	for (uint32_t i = 0; i < tree.count && !under_way->closed; i++)
+		rig_copy_send(under_way, span_make(packet, fsutil_write_req(packet, file)));
+}
+
+/* What waits for the client is no more than it has files. */
+static void who_asks_the_client_for_too_much_is_refused(void **state)
+{
+	void (*const ways[])(void) = { say_unfit_and_ask_beyond, say_unfit_and_ask_for_ever };
+
+	for (unsigned i = 0; i < 2; i++) {
+		char key[8];
+
+		snprintf(key, sizeof(key), "app%u:1", i);
+		rig_tree_make(&tree, 300, 18);
+		same = 0;
+		unfit = NULL;
+		ends = GRPC_OK;
+		build_as(key);
+		same = 150;
+		unfit = "a device";
+		meanwhile = ways[i];
+		ends = GRPC_INVALID_ARGUMENT;
+		build_as(key);
+	}
+}
+
 /* The client has something else by then: the daemon has heard of what is not there. */
 static void a_context_that_changes_while_it_is_unfit(void **state)
 {
@@ -652,6 +697,7 @@ int main(int argc, char **argv)
 		TEST(what_is_said_to_be_the_same_and_is_not),
 		TEST(counts_that_make_no_sense),
 		TEST(unfit_behind_what_is_the_same),
+		TEST(who_asks_the_client_for_too_much_is_refused),
 		TEST(a_context_that_changes_while_it_is_unfit),
 	};
 
