@@ -3,6 +3,7 @@
 
 #include <errno.h>
 #include <limits.h>
+#include <pthread.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <sys/stat.h>
@@ -26,7 +27,10 @@ int pushing_level(int compression)
 
 struct pushing_state {
 	struct pushing *pushing;
+	pthread_mutex_t mutex;           /* of the progress: a scan and an upload may go on at the same time */
 	struct progress_vertex *scan, *send;
+	struct manifest *manifest;       /* as far as there is one */
+	int scanned;                     /* the exit status of the scan */
 	char snapshot[PATH_MAX];
 };
 
@@ -66,6 +70,7 @@ static void on_scan(void *context, uint64_t entries, uint64_t files_read, uint64
 	struct pushing_state *state = context;
 	char detail[64], bytes[24];
 
+	pthread_mutex_lock(&state->mutex);
 	if (session_interrupted()) {             /* nothing is under way that anybody would have to hear of */
 		progress_end(state->scan, PROGRESS_ERROR, "interrupted");
 		progress_destroy(state->pushing->progress);
@@ -75,18 +80,35 @@ static void on_scan(void *context, uint64_t entries, uint64_t files_read, uint64
 		snprintf(detail, sizeof(detail), "%llu read, %s", (unsigned long long)files_read,
 		         units_format_bytes(bytes_read, bytes));
 	progress_update(state->scan, entries, 0, PROGRESS_ENTRIES, files_read ? detail : NULL);
+	pthread_mutex_unlock(&state->mutex);
 }
 
 static void on_upload(void *context, enum upload_phase phase, uint64_t done, uint64_t total)
 {
 	struct pushing_state *state = context;
 
+	pthread_mutex_lock(&state->mutex);
 	if (!state->send)
 		state->send = progress_begin(state->pushing->progress, "send what the gateway lacks");
 	progress_update(state->send, done, total, PROGRESS_BYTES, phase == UPLOAD_COMMITTING ? "committing" : NULL);
+	pthread_mutex_unlock(&state->mutex);
 }
 
-static int push_scan(struct pushing_state *state, struct manifest **manifest)
+static void push_scanned(struct pushing_state *state)
+{
+	struct pushing *pushing = state->pushing;
+	char detail[96];
+
+	pushing->scanned = *manifest_totals(state->manifest);
+	snprintf(detail, sizeof(detail), "%llu files, %llu read", (unsigned long long)pushing->scanned.files,
+	         (unsigned long long)pushing->scanned.files_read);
+	progress_update(state->scan, pushing->scanned.files + pushing->scanned.directories + pushing->scanned.symlinks, 0,
+	                PROGRESS_ENTRIES, detail);
+	progress_end(state->scan, pushing->scanned.files_read ? PROGRESS_DONE : PROGRESS_CACHED, NULL);
+}
+
+/* On any thread. `taker` NULL: nobody wants what is read. */
+static int push_scan(struct pushing_state *state, const struct digester_taker *taker)
 {
 	struct pushing *pushing = state->pushing;
 	struct manifest_options options = {
@@ -94,35 +116,52 @@ static int push_scan(struct pushing_state *state, struct manifest **manifest)
 		.snapshot_path = *state->snapshot ? state->snapshot : NULL,
 		.ignore_path = pushing->ignore_path,
 		.use_ignore = !pushing->no_ignore,
+		.taker = taker ? *taker : (struct digester_taker){ 0 },
 		.progress = on_scan,
 		.context = state,
 	};
 	uint64_t begin = clock_now_ns();
-	char why[5000], detail[96];
+	char why[5000];
 	int r;
 
+	pthread_mutex_lock(&state->mutex);
 	state->scan = progress_begin(pushing->progress, "scan the directory");
-	r = manifest_build(manifest, &options, why, sizeof(why));
+	pthread_mutex_unlock(&state->mutex);
+	r = manifest_build(&state->manifest, &options, why, sizeof(why));
 	pushing->scan_ns += clock_now_ns() - begin;
-	if (r < 0) {
+	pthread_mutex_lock(&state->mutex);
+	if (r == 0)
+		push_scanned(state);
+	else
 		progress_end(state->scan, PROGRESS_ERROR, why);
-		command_fail(pushing->command, "%s", why);
-		return command_status_errno(r);
-	}
-	pushing->scanned = *manifest_totals(*manifest);
-	snprintf(detail, sizeof(detail), "%llu files, %llu read", (unsigned long long)pushing->scanned.files,
-	         (unsigned long long)pushing->scanned.files_read);
-	progress_update(state->scan, pushing->scanned.files + pushing->scanned.directories + pushing->scanned.symlinks, 0,
-	                PROGRESS_ENTRIES, detail);
-	progress_end(state->scan, pushing->scanned.files_read ? PROGRESS_DONE : PROGRESS_CACHED, NULL);
-	return STATUS_OK;
+	pthread_mutex_unlock(&state->mutex);
+	if (r == 0)
+		return STATUS_OK;
+	state->manifest = NULL;
+	command_fail(pushing->command, "%s", why);
+	return command_status_errno(r);
 }
 
-static int push_upload(struct pushing_state *state, struct manifest *manifest, bool *again, bool last)
+static struct manifest *push_build(void *context, const struct digester_taker *taker)
+{
+	struct pushing_state *state = context;
+
+	state->scanned = push_scan(state, taker);
+	return state->manifest;
+}
+
+/* A directory of which nothing is known is sent while it is scanned. */
+static bool push_goes_ahead(const struct pushing_state *state)
+{
+	return !state->pushing->explain && !state->pushing->predict && (!*state->snapshot || access(state->snapshot, F_OK) < 0);
+}
+
+/* state->manifest, or NULL: it is scanned meanwhile. */
+static int push_upload(struct pushing_state *state, bool *again, bool last)
 {
 	struct pushing *pushing = state->pushing;
 	struct upload_options options = {
-		.client = pushing->client, .manifest = manifest, .gateway_id = span_text(pushing->gateway),
+		.client = pushing->client, .manifest = state->manifest, .build = push_build, .gateway_id = span_text(pushing->gateway),
 		.level = pushing->level, .progress = on_upload, .context = state, .predict = pushing->predict,
 		.on_pack = pushing->explained ? explain_on_pack : NULL, .on_pack_context = pushing->explained,
 	};
@@ -148,6 +187,8 @@ static int push_upload(struct pushing_state *state, struct manifest *manifest, b
 		progress_end(state->send, PROGRESS_ERROR, why);
 	if (*again)
 		return STATUS_OK;
+	if (r == UPLOAD_UNBUILT)
+		return state->scanned;
 	if (r == UPLOAD_INTERRUPTED)
 		return STATUS_INTERRUPTED;
 	return session_failed(pushing->command, r < 0 ? r : 0, status, why);
@@ -175,38 +216,45 @@ static void push_remember(struct pushing_state *state, struct manifest *manifest
 		        state->snapshot, strerror(-r));
 }
 
-static int push_once(struct pushing_state *state, bool *again, bool last)
+static int push_finish(struct pushing_state *state)
 {
 	struct pushing *pushing = state->pushing;
-	struct manifest *manifest = NULL;
-	int status;
+	int status = STATUS_OK;
+
+	pushing->root = *manifest_root(state->manifest);
+	if (pushing->explained && explain_finish(pushing->explained) < 0)
+		status = STATUS_EXHAUSTED;
+	if (!pushing->predict)
+		push_remember(state, state->manifest);
+	if (status == STATUS_OK && pushing->keep) {
+		pushing->manifest = state->manifest;
+		state->manifest = NULL;
+	}
+	return status;
+}
+
+static int push_once(struct pushing_state *state, bool *again, bool last)
+{
+	int status = STATUS_OK;
 
 	*again = false;
-	status = push_scan(state, &manifest);
-	if (status)
-		return status;
-	if (push_explain_begin(pushing, manifest) < 0)
-		status = STATUS_EXHAUSTED;
-	if (status == STATUS_OK)
-		status = push_upload(state, manifest, again, last);
-	if (status == STATUS_OK && !*again) {
-		pushing->root = *manifest_root(manifest);
-		if (pushing->explained && explain_finish(pushing->explained) < 0)
+	if (!push_goes_ahead(state)) {
+		status = push_scan(state, NULL);
+		if (status == STATUS_OK && push_explain_begin(state->pushing, state->manifest) < 0)
 			status = STATUS_EXHAUSTED;
-		if (!pushing->predict)
-			push_remember(state, manifest);
 	}
-	if (pushing->keep && status == STATUS_OK && !*again) {
-		pushing->manifest = manifest;
-		return status;
-	}
-	manifest_destroy(manifest);
+	if (status == STATUS_OK)
+		status = push_upload(state, again, last);
+	if (status == STATUS_OK && !*again)
+		status = push_finish(state);
+	manifest_destroy(state->manifest);
+	state->manifest = NULL;
 	return status;
 }
 
 int pushing_run(struct pushing *pushing)
 {
-	struct pushing_state state = { .pushing = pushing };
+	struct pushing_state state = { .pushing = pushing, .mutex = PTHREAD_MUTEX_INITIALIZER };
 	bool again = true;
 	int status = STATUS_OK;
 

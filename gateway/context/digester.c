@@ -16,13 +16,12 @@
 #include <stdlib.h>
 #include <time.h>
 
-/* The finest profile's shortest chunk is 4 KiB: a window holds no more. One more for the file's tail. */
-#define CHUNK_JOBS_MAX (DIGESTER_WINDOW_BYTES / 4096 + 1)
 /* File systems without sub-second times: two changes up to this far apart may look alike. */
 #define COARSE_NS INT64_C(2000000000)
 #define SECOND_NS INT64_C(1000000000)
 
 _Static_assert(DIGESTER_BATCH_BYTES > 2 * RECIPE_WHOLE_MAX, "a small file fits");
+_Static_assert(DIGESTER_CONTENTS_MAX >= DIGESTER_BATCH_FILES, "a batch's files are not more");
 _Static_assert(DIGESTER_WINDOW_BYTES >= 2 * PROFILE_CHUNK_MAX, "a chunk fits");
 
 struct digester {
@@ -33,7 +32,7 @@ struct digester {
 	struct sha256_job jobs[DIGESTER_BATCH_FILES];
 	uint32_t rows[DIGESTER_BATCH_FILES];
 	uint8_t *window;                         /* a piece of a large file; allocated at the first one */
-	struct sha256_job *chunk_jobs;           /* as proposed, see guide.h; CHUNK_JOBS_MAX each */
+	struct sha256_job *chunk_jobs;           /* as proposed, see guide.h; DIGESTER_CONTENTS_MAX each */
 	struct guide_reason *chunk_reasons;
 	struct sha256_job *chunks;               /* as they are */
 	struct buffer recipe;
@@ -181,11 +180,27 @@ static ssize_t read_full(int fd, uint8_t *data, size_t size)
 	return (ssize_t)have;
 }
 
+/* Room in place of the bytes that contents lie in; NULL: they are not wanted. */
+static uint8_t *taker_room(const struct digester *digester, size_t count)
+{
+	const struct digester_taker *taker = &digester->options.taker;
+
+	return taker->room && count ? taker->room(taker->context) : NULL;
+}
+
 static void hash_batch(struct digester *digester)
 {
+	const struct digester_taker *taker = &digester->options.taker;
+	uint8_t *room;
+
 	sha256_batch(digester->options.hasher, digester->jobs, digester->batch_files);
 	for (size_t i = 0; i < digester->batch_files; i++)
 		memcpy(row_at(digester, digester->rows[i])->hash, digester->jobs[i].digest, DIGEST_HASH_BYTES);
+	room = taker_room(digester, digester->batch_files);
+	if (room) {
+		taker->give(taker->context, digester->batch, digester->jobs, digester->batch_files);
+		digester->batch = room;
+	}
 	digester->batch_files = 0;
 	digester->batch_bytes = 0;
 }
@@ -269,6 +284,23 @@ static void hash_window(struct digester *digester, struct cutting *cutting, size
 	}
 }
 
+/* The first `at` bytes of the window have been cut into `count` chunks; the rest moves to the front. */
+static void leave_window(struct digester *digester, struct cutting *cutting, size_t at, size_t count)
+{
+	const struct digester_taker *taker = &digester->options.taker;
+	uint8_t *window = digester->window, *room = taker_room(digester, count);
+
+	cutting->have -= at;
+	cutting->offset += at;
+	if (room) {
+		memcpy(room, window + at, cutting->have);
+		digester->window = room;
+		taker->give(taker->context, window, digester->chunks, count);
+	} else {
+		memmove(window, window + at, cutting->have);
+	}
+}
+
 /* Cuts the window as far as the cuts are certain. */
 static int cut_window(struct digester *digester, struct cutting *cutting)
 {
@@ -276,12 +308,12 @@ static int cut_window(struct digester *digester, struct cutting *cutting)
 	struct guide *guide = &cutting->guide;
 	size_t at = 0;
 	size_t count = guide_propose(guide, window, cutting->have, cutting->ended, digester->chunk_jobs,
-				     digester->chunk_reasons, CHUNK_JOBS_MAX);
+				     digester->chunk_reasons, DIGESTER_CONTENTS_MAX);
 	int r = 0;
 
 	hash_window(digester, cutting, count);
 	count = guide_confirm(guide, window, cutting->have, cutting->ended, digester->chunk_jobs, digester->chunk_reasons,
-			      count, digester->options.hasher, digester->chunks, CHUNK_JOBS_MAX);
+			      count, digester->options.hasher, digester->chunks, DIGESTER_CONTENTS_MAX);
 	for (size_t i = 0; !r && i < count; i++) {
 		struct table_chunk chunk = { .offset = cutting->offset + at };
 
@@ -289,9 +321,7 @@ static int cut_window(struct digester *digester, struct cutting *cutting)
 		r = table_add_chunk(digester->options.table, &chunk);
 		at += digester->chunks[i].size;
 	}
-	memmove(digester->window, window + at, cutting->have - at);
-	cutting->have -= at;
-	cutting->offset += at;
+	leave_window(digester, cutting, at, r ? 0 : count);
 	return r;
 }
 
@@ -404,11 +434,11 @@ static int window_prepare(struct digester *digester)
 	if (!digester->window)
 		digester->window = malloc(DIGESTER_WINDOW_BYTES);
 	if (!digester->chunk_jobs)
-		digester->chunk_jobs = calloc(CHUNK_JOBS_MAX, sizeof(digester->chunk_jobs[0]));
+		digester->chunk_jobs = calloc(DIGESTER_CONTENTS_MAX, sizeof(digester->chunk_jobs[0]));
 	if (!digester->chunk_reasons)
-		digester->chunk_reasons = calloc(CHUNK_JOBS_MAX, sizeof(digester->chunk_reasons[0]));
+		digester->chunk_reasons = calloc(DIGESTER_CONTENTS_MAX, sizeof(digester->chunk_reasons[0]));
 	if (!digester->chunks)
-		digester->chunks = calloc(CHUNK_JOBS_MAX, sizeof(digester->chunks[0]));
+		digester->chunks = calloc(DIGESTER_CONTENTS_MAX, sizeof(digester->chunks[0]));
 	return digester->window && digester->chunk_jobs && digester->chunk_reasons && digester->chunks ? 0 : -ENOMEM;
 }
 

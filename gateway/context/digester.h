@@ -18,7 +18,9 @@
 #define DIGESTER_READS        4
 #define DIGESTER_BATCH_FILES  256
 #define DIGESTER_BATCH_BYTES  (4u << 20)
-#define DIGESTER_WINDOW_BYTES (4u << 20)
+#define DIGESTER_WINDOW_BYTES DIGESTER_BATCH_BYTES
+/* In a batch or window, at most: the finest profile's shortest chunk is 4 KiB, and the file's tail is one more. */
+#define DIGESTER_CONTENTS_MAX (DIGESTER_WINDOW_BYTES / 4096 + 1)
 
 enum { DIGESTER_GONE = 1 };              /* the file is no longer there, or no longer a file */
 
@@ -27,6 +29,18 @@ struct digester;
 struct digester_totals {
 	uint64_t files, bytes, changed_during_read, ns;
 	uint64_t guided; /* chunks that the file's former recipe proposed and that were there still: not scanned */
+};
+
+/*
+ * Whoever wants what was read while it is in memory. When contents were hashed he is asked for room() for the next:
+ * DIGESTER_BATCH_BYTES of malloc(), the digester's from then on; or NULL: these are not wanted. If there is room, give() follows
+ * at once, with `bytes`, of the same size, which are his then. The contents (`data`, `size`, `digest`) lie in them; some may
+ * prove not to be of any file, since it changed while it was read. Both may wait. Any thread.
+ */
+struct digester_taker {
+	uint8_t *(*room)(void *context);         /* NULL: there is nobody */
+	void (*give)(void *context, uint8_t *bytes, const struct sha256_job *contents, size_t count);
+	void *context;
 };
 
 struct digester_options {
@@ -39,6 +53,7 @@ struct digester_options {
 	/* The path of a row, for `why`, when the table alone does not say it; may be NULL. TABLE_NONE: see below. */
 	void (*path)(void *context, uint32_t row, struct buffer *out);
 	void *context;
+	struct digester_taker taker;
 	/* A test's chance to change the file between the reading and the look at its stat; NULL but in tests. */
 	void (*after_read)(void *context, unsigned reads);
 	void *after_read_context;

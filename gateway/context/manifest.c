@@ -138,6 +138,7 @@ static int scan(struct manifest *manifest, const struct manifest_options *option
 		.rules_changed = rules_changed(manifest),
 		.threads = options->threads,
 		.hasher = &manifest->hasher,
+		.taker = options->taker,
 		.why = why,
 		.progress = options->progress,
 		.context = options->context,

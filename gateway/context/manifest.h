@@ -9,6 +9,7 @@
 #pragma once
 
 #include "gateway/context/blob_reader.h"
+#include "gateway/context/digester.h"
 #include "gateway/context/table.h"
 #include "proto/digest.h"
 #include "proto/tree.h"
@@ -21,6 +22,7 @@ struct manifest_options {
 	const char *ignore_path; /* a .dockerignore; NULL: `path`/.dockerignore when it is there and `use_ignore` */
 	bool use_ignore;
 	unsigned threads;                /* that scan: see scan.h; 0: as many as there are cores */
+	struct digester_taker taker;     /* of what is read; see digester.h */
 	/* At most every 1,000 entries or 8 MiB, and once at the end; by any thread, one at a time. */
 	void (*progress)(void *context, uint64_t entries, uint64_t files_read, uint64_t bytes_read);
 	void *context;

@@ -33,6 +33,7 @@ struct scan_options {
 	bool rules_changed;                      /* `former` was made with other ignore rules */
 	unsigned threads;                        /* at most SCAN_THREADS_MAX; 0: as many as there are cores */
 	const struct sha256 *hasher;
+	struct digester_taker taker;             /* of what is read */
 	struct why why;
 	/* May come from any thread, from one at a time. */
 	void (*progress)(void *context, uint64_t entries, uint64_t files_read, uint64_t bytes_read);

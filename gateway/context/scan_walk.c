@@ -330,6 +330,7 @@ struct scan_walk *scan_walk_create(const struct scan_walk_options *options)
 	walk->digester = digester_create(&(struct digester_options){
 		.table = walk->table,
 		.hasher = walk->scan->hasher,
+		.taker = walk->scan->taker,
 		.why = walk->why,
 		.fresh_after_ns = options->fresh_after_ns,
 		.progress = on_window,

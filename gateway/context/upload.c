@@ -1,4 +1,4 @@
-/* A manifest as the source of an uploader, and a client's ring run until it is done. */
+/* A manifest, or what is to be one, as the source of an uploader, and a client's ring run until it is done. */
 #include "gateway/context/upload.h"
 
 #include <errno.h>
@@ -8,6 +8,7 @@
 #include "chunker/sha256.h"
 #include "gateway/base/list.h"
 #include "gateway/base/err.h"
+#include "gateway/context/ahead.h"
 #include "gateway/context/manifest_source.h"
 #include "gateway/upload/uploader.h"
 #include "proto/pb.h"
@@ -15,7 +16,11 @@
 
 struct upload {
 	const struct upload_options *options;
-	struct manifest_source source;
+	struct manifest *manifest;       /* NULL: it is being built */
+	struct manifest_source source;   /* of the manifest, when it is there */
+	struct ahead *ahead;             /* NULL: the manifest was there from the beginning */
+	struct uploader *uploader;
+	struct op building;
 	struct call *call;               /* the uploader's; for what it counts */
 	bool done, closed;
 	int outcome;
@@ -49,10 +54,31 @@ static void upload_on_progress(struct uploader *uploader, enum uploader_phase ph
 		options->progress(options->context, phases[phase], done, total);
 }
 
+/* What is not at hand during the scan is read after it. */
 static void upload_on_stale(struct uploader *uploader, const struct digest *digests, size_t count, const char *why)
 {
+	struct upload *upload = uploader_owner(uploader);
+
 	(void)digests, (void)count;
-	upload_note(uploader_owner(uploader), UPLOAD_STALE, GRPC_OK, why);
+	if (upload->manifest)
+		upload_note(upload, UPLOAD_STALE, GRPC_OK, why);
+}
+
+static void upload_on_stored(struct uploader *uploader, const struct digest *digests, size_t count)
+{
+	struct upload *upload = uploader_owner(uploader);
+
+	if (upload->ahead)
+		ahead_settled(upload->ahead, digests, count);
+}
+
+static void upload_on_answered(struct uploader *uploader)
+{
+	const struct uploader_totals *totals = uploader_totals(uploader);
+	struct upload *upload = uploader_owner(uploader);
+
+	if (upload->ahead)
+		ahead_answered(upload->ahead, totals->blobs_answered, totals->blobs_lacking);
 }
 
 static void upload_on_done(struct uploader *uploader, int outcome, enum grpc_status status, const char *why)
@@ -84,6 +110,9 @@ static void upload_on_pack(struct uploader *uploader, const struct uploader_piec
 }
 
 static const struct uploader_events upload_events = {
+	.on_stored = upload_on_stored,
+	.on_promised = upload_on_stored,
+	.on_answered = upload_on_answered,
 	.on_pack = upload_on_pack,
 	.on_progress = upload_on_progress,
 	.on_stale = upload_on_stale,
@@ -116,15 +145,22 @@ static void upload_explain(struct upload *upload)
 		snprintf(upload->why, upload->why_size, "%s", error);
 }
 
-static void upload_run(struct upload *upload, struct uploader *uploader, struct upload_totals *totals)
+static void upload_turn(struct upload *upload)
+{
+	if (client_run(upload->options->client) == CLIENT_INTERRUPTED)
+		upload_note(upload, UPLOAD_INTERRUPTED, GRPC_OK, "interrupted");
+}
+
+static void upload_run(struct upload *upload, struct upload_totals *totals)
 {
 	struct client *client = upload->options->client;
+	struct uploader *uploader = upload->uploader;
 	const struct uploader_totals *counted = uploader_totals(uploader);
 
-	uploader_commit(uploader, manifest_root(upload->options->manifest));
+	if (!upload->done)
+		uploader_commit(uploader, manifest_root(upload->manifest));
 	while (!upload->done)
-		if (client_run(client) == CLIENT_INTERRUPTED)
-			upload_note(upload, UPLOAD_INTERRUPTED, GRPC_OK, "interrupted");
+		upload_turn(upload);
 	*totals = (struct upload_totals){
 		.blobs_asked = counted->blobs_asked, .blobs_sent = counted->blobs_sent, .bytes_packed = counted->bytes_packed,
 		.packs = counted->packs, .commits = counted->commits, .negotiate_ns = counted->negotiate_ns,
@@ -134,9 +170,49 @@ static void upload_run(struct upload *upload, struct uploader *uploader, struct 
 	};
 	uploader_close(uploader);
 	/* What interrupts here finds nothing left to be interrupted. */
-	while (!upload->closed)
+	while (!upload->closed || (upload->ahead && !ahead_is_idle(upload->ahead)))
 		client_run(client);
 	upload_explain(upload);
+}
+
+/* ---- a manifest that is being built ---- */
+
+static int32_t upload_build(struct op *op)
+{
+	struct upload *upload = container_of(op, struct upload, building);
+	const struct digester_taker taker = ahead_taker(upload->ahead);
+
+	upload->manifest = upload->options->build(upload->options->context, &taker);
+	return 0;
+}
+
+static void upload_on_built(struct op *op, int32_t res)
+{
+	struct upload *upload = container_of(op, struct upload, building);
+
+	if (!upload->manifest)
+		upload_note(upload, UPLOAD_UNBUILT, GRPC_OK, "");
+}
+
+/* The scan is not ended by an upload that has ended: whoever called for it has it to say what is wrong with the directory. */
+static void upload_meanwhile(struct upload *upload)
+{
+	upload->building.fn = upload_on_built;
+	ring_work(client_ring(upload->options->client), &upload->building, upload_build);
+	while (op_in_flight(&upload->building)) {
+		upload_turn(upload);
+		if (upload->done)
+			ahead_stop(upload->ahead);
+	}
+}
+
+static void upload_feed(void *owner, const struct digest *digests, size_t count)
+{
+	struct upload *upload = owner;
+	int r = uploader_feed(upload->uploader, digests, count);
+
+	if (r < 0)
+		upload_note(upload, r, GRPC_OK, err_text(r));
 }
 
 static bool upload_answer_says_present(struct span message)
@@ -149,9 +225,9 @@ static bool upload_answer_says_present(struct span message)
 }
 
 /* Whether the gateway still has the tree of the last scan whole. An upload learns that from its own commit. */
-static bool upload_former_is_whole(const struct upload_options *options)
+static bool upload_former_is_whole(const struct upload_options *options, struct manifest *manifest)
 {
-	const struct table *former = manifest_former_table(options->manifest);
+	const struct table *former = manifest_former_table(manifest);
 	struct digest root = table_directory_digest(&former->directories[0]);
 	struct buffer list = buffer_heap(256), request = buffer_heap(256);
 	struct client_call *call = NULL;
@@ -172,37 +248,67 @@ static bool upload_former_is_whole(const struct upload_options *options)
 	return whole;
 }
 
-static bool upload_may_assume(const struct upload_options *options)
+static bool upload_may_assume(const struct upload_options *options, struct manifest *manifest)
 {
-	return manifest_committed_to(options->manifest, options->gateway_id) &&
-	       (!options->predict || upload_former_is_whole(options));
+	return manifest_committed_to(manifest, options->gateway_id) &&
+	       (!options->predict || upload_former_is_whole(options, manifest));
+}
+
+static void upload_source(struct upload *upload)
+{
+	const struct upload_options *options = upload->options;
+
+	manifest_source_init(&upload->source, client_ring(options->client), upload->manifest, options->gateway_id,
+	                     upload_may_assume(options, upload->manifest));
+}
+
+static int upload_open_uploader(struct upload *upload)
+{
+	const struct upload_options *options = upload->options;
+
+	return uploader_create(&upload->uploader, &(struct uploader_config){
+		.ring = client_ring(options->client), .source = upload->ahead ? ahead_source(upload->ahead) : &upload->source.source,
+		.events = &upload_events, .owner = upload, .level = options->level, .predict = options->predict, .open = upload_open,
+		.line_rate = upload_line_rate,
+	});
+}
+
+/* Also when the upload is over: what waits for the scan's end may not be left waiting. */
+static void upload_take_built(struct upload *upload)
+{
+	upload_meanwhile(upload);
+	if (!upload->manifest)
+		return;
+	upload_source(upload);
+	ahead_scanned(upload->ahead, &upload->source);
+	uploader_retry(upload->uploader);
 }
 
 int upload(const struct upload_options *options, struct upload_totals *totals, enum grpc_status *status, char *why,
            size_t why_size)
 {
-	struct upload upload = {
-		.options = options, .why = why, .why_size = why_size,
-	};
-	struct uploader *uploader;
-	int r;
-
-	manifest_source_init(&upload.source, client_ring(options->client), options->manifest, options->gateway_id,
-	                     upload_may_assume(options));
-	r = uploader_create(&uploader, &(struct uploader_config){
-		.ring = client_ring(options->client), .source = &upload.source.source, .events = &upload_events, .owner = &upload,
-		.level = options->level, .predict = options->predict, .open = upload_open,
-		.line_rate = upload_line_rate,
-	});
+	struct upload upload = { .options = options, .manifest = options->manifest, .why = why, .why_size = why_size };
+	int r = 0;
 
 	*totals = (struct upload_totals){ 0 };
 	*status = GRPC_OK;
+	if (upload.manifest)
+		upload_source(&upload);
+	else
+		r = ahead_create(&upload.ahead, client_ring(options->client), upload_feed, &upload);
+	if (r == 0)
+		r = upload_open_uploader(&upload);
 	if (r < 0) {
+		ahead_destroy(upload.ahead);
 		snprintf(why, why_size, "%s", client_error(options->client));
 		return r;
 	}
-	upload_run(&upload, uploader, totals);
-	manifest_source_fini(&upload.source);
+	if (upload.ahead)
+		upload_take_built(&upload);
+	upload_run(&upload, totals);
+	if (upload.manifest)
+		manifest_source_fini(&upload.source);
+	ahead_destroy(upload.ahead);
 	*status = upload.status;
 	return upload.outcome;
 }

@@ -20,7 +20,13 @@ struct upload_piece {
 
 struct upload_options {
 	struct client *client;
-	struct manifest *manifest;
+	struct manifest *manifest;       /* NULL: `build` makes it */
+	/*
+	 * Builds a manifest on another thread, handing what it reads to `taker`; that goes to the gateway meanwhile (ahead.h). For a
+	 * directory that has no snapshot: what a former tree would help with is not looked at. The manifest is lent, as the other
+	 * one is, until the upload has returned; NULL ends the upload with UPLOAD_UNBUILT.
+	 */
+	struct manifest *(*build)(void *context, const struct digester_taker *taker);
 	struct span gateway_id;          /* names the gateway in the snapshot: its address as the user gave it */
 	int level;                       /* zstd; 0: none; LEVEL_AUTO: by the line (gateway/upload/level.h) */
 	void (*progress)(void *context, enum upload_phase phase, uint64_t bytes_done, uint64_t bytes_total);
@@ -47,6 +53,7 @@ enum upload_outcome {
 	UPLOAD_STALE = 1,                /* a file changed since the scan: build the manifest again (`why` names it) */
 	UPLOAD_REFUSED = 2,              /* the gateway answered with a status: *status, `why` */
 	UPLOAD_INTERRUPTED = 3,
+	UPLOAD_UNBUILT = 4,              /* `build` returned nothing: why, it has said itself */
 };                                       /* negative: errno */
 
 int upload(const struct upload_options *options, struct upload_totals *totals, enum grpc_status *status, char *why,

@@ -125,6 +125,8 @@ struct uploader_events {                 /* each may be NULL, but on_done and on
 	 * that another upload of this tenant is sending are told of by the commit alone.
 	 */
 	void (*on_stored)(struct uploader *uploader, const struct digest *digests, size_t count);
+	/* These of what was fed are being sent by another upload of this tenant, and are not read unless that fails to. */
+	void (*on_promised)(struct uploader *uploader, const struct digest *digests, size_t count);
 	/* The gateway has answered what it was asked about: the totals have it. */
 	void (*on_answered)(struct uploader *uploader);
 	/* A pack goes out, as a message of `wire_bytes` with its prefix. `pieces` with their bytes, borrowed. */

@@ -65,13 +65,22 @@ void uploader_miss(struct uploader *uploader, const struct digest *digest)
 	uploader->missing_bytes += digest->size + UPLOADER_BLOB_HEAD;
 }
 
+static void take_promised(struct uploader *uploader, const struct uploader_list *list, const struct digest *digest)
+{
+	if (digest_set_add(&uploader->promised, digest) < 0) {
+		uploader_fail_memory(uploader);
+		return;
+	}
+	uploader->totals.blobs_promised++;
+	if (list == &uploader->fed && uploader->config.events->on_promised)
+		uploader->config.events->on_promised(uploader, digest, 1);
+}
+
 static void take_present(struct uploader *uploader, const struct uploader_list *list, const struct digest *digest,
                          bool promised)
 {
-	if (promised && digest_set_add(&uploader->promised, digest) < 0)
-		uploader_fail_memory(uploader);
-	else if (promised)
-		uploader->totals.blobs_promised++;
+	if (promised)
+		take_promised(uploader, list, digest);
 	else if (list == &uploader->fed && uploader->config.events->on_stored &&
 	         digest_vector_add(&uploader->told, digest) < 0)
 		uploader_fail_memory(uploader);

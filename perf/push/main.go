@@ -62,6 +62,7 @@ func main() {
 	inPlace := flag.Bool("in-place", false, "push --tree itself: for rows that edit nothing")
 	flag.BoolVar(&b.bytes, "bytes", true, "a run of each way through the counting proxy, before the others")
 	flag.StringVar(&b.next, "next", "", "its next version")
+	flag.StringVar(&rig.Base, "state", rig.Base, "where the tree is copied to, and all ways keep what they store")
 	flag.IntVar(&b.pairs, "pairs", 3, "interleaved runs of each way")
 	flag.Parse()
 	known, found := shapes[*shape]

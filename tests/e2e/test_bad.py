@@ -23,6 +23,21 @@ def test_device_nodes_are_refused_by_name(env):
     gateway.stop()
 
 
+def test_a_tree_is_refused_while_it_is_sent(env):
+    """How much of it the gateway has by then is a matter of chance; a root it has not."""
+    env.need(os.geteuid() == 0, "root, to make device nodes")
+    gateway = env.gateway()
+    tree = env.path("devices")
+    os.makedirs(tree + "/z")
+    for i in range(40):
+        trees.write_random(f"{tree}/{i:02}", 2_000_000, i)
+    os.mknod(tree + "/z/null", stat.S_IFCHR | 0o600, os.makedev(1, 3))
+    result = env.client(gateway).run("push", tree, status=1)
+    check(result.stderr.count("z/null") >= 1 and result.stdout == "", f"the path is not named: {result}")
+    gateway.wait_metric(lambda m: m["sluice_connections"] == 0 and m["sluice_commits_total"] == 0, "the push is over")
+    gateway.stop()
+
+
 def test_overlay_xattrs_are_refused_by_name(env):
     gateway = env.gateway()
     tree = env.path("overlay")

@@ -7,6 +7,7 @@ import shutil
 import statistics
 import subprocess
 
+import harness
 import shared
 import trees
 from harness import check
@@ -151,6 +152,24 @@ def test_second_directory_without_a_snapshot(env):
     check(second["root"] == first["root"], "the same tree has another root elsewhere")
     check(second["files_read"] > 0, "a client without a snapshot must read")
     env.row("the same tree from a second directory, sent", second["bytes_sent"], 8000, "bytes")
+    gateway.stop()
+
+
+def test_what_is_sent_during_the_scan_is_sent_once(env):
+    """A line that is slower than the scan makes it wait, and what does not fit in memory is read again."""
+    gateway = env.gateway()
+    tree, back = env.path("large"), env.path("back")
+    os.makedirs(tree)
+    size = 100_000_000
+    for i in range(10):
+        trees.write_random(f"{tree}/{i}", size // 10, i)
+    proxy = harness.Proxy(gateway.port, bytes_per_second=40_000_000)
+    client = env.client(gateway, address=f"grpc://127.0.0.1:{proxy.port}")
+    pushed = client.push(tree)
+    env.client(gateway, "plain").pull(pushed["root"], back)
+    check(not trees.differences(tree, back), "the pulled tree differs")
+    env.row("slow line, sent of random bytes", pushed["bytes_sent"] / size, 1.01, "x")
+    proxy.close()
     gateway.stop()
 
 

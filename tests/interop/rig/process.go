@@ -158,7 +158,10 @@ func Eventually(s Scope, limit time.Duration, what string, condition func() bool
 	}
 }
 
-// Directory is a new one on a real disk, world-readable, removed with what is mounted in it.
+// Base is where Directory makes them: a real disk, unless a measurement says otherwise.
+var Base = "/var/tmp"
+
+// Directory is a new one below Base, world-readable, removed with what is mounted in it.
 func Directory(s Scope) string {
 	s.Helper()
 	return directory(s, "")
@@ -167,7 +170,7 @@ func Directory(s Scope) string {
 func directory(s Scope, parent string) string {
 	s.Helper()
 	if parent == "" {
-		parent = "/var/tmp"
+		parent = Base
 	}
 	directory, err := os.MkdirTemp(parent, "sluice-interop-")
 	if err != nil {
