@@ -6,6 +6,10 @@
 
 #define LENGTH_BYTES 8 /* the message's length in bits, at the end of the padding */
 
+/* So many jobs at a time are put in order, by size classes of which each octave has four. */
+#define ORDER_MAX 256
+#define CLASSES   (4 * 64)
+
 struct lane {
 	struct sha256_job *job; /* NULL: idle */
 	size_t before;          /* of a stream's: bytes ahead of the first whole block */
@@ -21,8 +25,10 @@ struct schedule {
 	struct lane state[SHA256_LANES_MAX];
 	size_t lane_count;
 	size_t busy;
-	struct sha256_job *next;
-	struct sha256_job *end;
+	struct sha256_job *jobs; /* that are not in order yet */
+	size_t count;
+	struct sha256_job *order[ORDER_MAX];
+	size_t next, ordered;
 	struct schedule *before; /* the stage that left jobs for this one; NULL: the first */
 };
 
@@ -135,6 +141,63 @@ static size_t lane_blocks_left(const struct lane *lane)
 	return lane->in_tail ? 0 : (lane->job->size - lane->before - lane->done) / SHA256_BLOCK_BYTES;
 }
 
+/* By its blocks: the leading bit and the two behind it. */
+static size_t job_class(const struct sha256_job *job)
+{
+	uint64_t blocks = job->size / SHA256_BLOCK_BYTES + 4; /* four at least, so that there are two bits */
+	unsigned top = 63 - (unsigned)__builtin_clzll(blocks);
+
+	return 4 * top + ((blocks >> (top - 2)) & 3);
+}
+
+/* The longest first: what is begun last is what the lanes wait for in the end. */
+static void jobs_order(struct schedule *schedule, size_t count)
+{
+	uint16_t starts[CLASSES] = { 0 };
+	uint16_t sum = 0;
+
+	for (size_t i = 0; i < count; i++)
+		starts[job_class(&schedule->jobs[i])]++;
+	for (size_t class = CLASSES; class > 0; class--) {
+		uint16_t of_class = starts[class - 1];
+
+		starts[class - 1] = sum;
+		sum = (uint16_t)(sum + of_class);
+	}
+	for (size_t i = 0; i < count; i++)
+		schedule->order[starts[job_class(&schedule->jobs[i])]++] = &schedule->jobs[i];
+}
+
+/* The next few jobs, in order where that can make a difference. */
+static void jobs_take(struct schedule *schedule)
+{
+	size_t count = schedule->count < ORDER_MAX ? schedule->count : ORDER_MAX;
+
+	if (schedule->count > schedule->lane_count) {
+		jobs_order(schedule, count);
+	} else {
+		for (size_t i = 0; i < count; i++)
+			schedule->order[i] = &schedule->jobs[i];
+	}
+	schedule->jobs += count;
+	schedule->count -= count;
+	schedule->next = 0;
+	schedule->ordered = count;
+}
+
+/* NULL: all are begun. */
+static struct sha256_job *job_next(struct schedule *schedule)
+{
+	if (schedule->next == schedule->ordered && schedule->count)
+		jobs_take(schedule);
+	return schedule->next < schedule->ordered ? schedule->order[schedule->next++] : NULL;
+}
+
+static bool jobs_are_left(const struct schedule *schedule)
+{
+	return schedule->next < schedule->ordered || schedule->count;
+}
+
 /* The longest of what the stage before has left. None of it has begun its padding. */
 static void lane_take_over(struct schedule *schedule, size_t index)
 {
@@ -163,9 +226,9 @@ static void lanes_refill(struct schedule *schedule)
 		if (!schedule->state[i].job)
 			lane_take_over(schedule, i);
 	}
-	for (size_t i = 0; i < schedule->lane_count && schedule->next < schedule->end; i++) {
-		while (!schedule->state[i].job && schedule->next < schedule->end) {
-			lane_start(schedule, i, schedule->next++);
+	for (size_t i = 0; i < schedule->lane_count && jobs_are_left(schedule); i++) {
+		while (!schedule->state[i].job && jobs_are_left(schedule)) {
+			lane_start(schedule, i, job_next(schedule));
 			if (schedule->state[i].blocks == 0)      /* of a stream */
 				lane_end_stream(schedule, i);
 		}
@@ -229,7 +292,7 @@ static void lanes_run(struct schedule *schedule, sha256_advance *advance)
 /* OpenSSL pads by itself, so a lane that has begun its padding (it has one block to go) ends it here. */
 static bool lanes_continue(const struct schedule *schedule, size_t busy_min)
 {
-	if (schedule->next < schedule->end || (schedule->before && schedule->before->busy) || schedule->busy >= busy_min)
+	if (jobs_are_left(schedule) || (schedule->before && schedule->before->busy) || schedule->busy >= busy_min)
 		return true;
 	for (size_t i = 0; i < schedule->lane_count; i++) {
 		if (schedule->state[i].job && schedule->state[i].tail_begun)
@@ -276,8 +339,9 @@ void sha256_schedule_stages(const struct sha256_stage *stages, size_t stages_cou
 	assert(stages_count <= SHA256_STAGES_MAX);
 	last = &schedules[stages_count - 1];
 	for (size_t i = 0; i < stages_count; i++) {
-		schedules[i].next = i == 0 ? jobs : NULL;
-		schedules[i].end = i == 0 ? jobs + count : NULL;
+		schedules[i].jobs = i == 0 ? jobs : NULL;
+		schedules[i].count = i == 0 ? count : 0;
+		schedules[i].next = schedules[i].ordered = 0;
 		stage_run(&schedules[i], &stages[i], i == 0 ? NULL : &schedules[i - 1]);
 	}
 	for (size_t i = 0; i < last->lane_count; i++) {

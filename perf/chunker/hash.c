@@ -139,7 +139,7 @@ int main(int argc, char **argv)
 	for (size_t i = 0; i < sizeof(jobs) / sizeof(jobs[0]); i++)
 		bench_shape(&report, hashers, 64 << 10, jobs[i], 0, data);
 	bench_shape(&report, hashers, 64 << 10, 16, PACK_HEAD_BYTES, data);
-	for (size_t kib = 128; kib <= 2048; kib *= 2)
+	for (size_t kib = 128; kib <= 4096; kib *= 2)
 		bench_uneven(&report, &hashers[SHA256_AUTO], kib << 10, data);
 	bench_report_close(&report);
 	free(data);
