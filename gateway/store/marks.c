@@ -203,6 +203,6 @@ void store_marks_write(struct store *store, struct store_marks *marks)
 	CHECK(marks->count <= STORE_BATCH_MAX);
 	CHECK(marks->sequence <= store->sequence);
 	list_append(&store_open_generation(store)->marks, &marks->link);
-	commit_accepted(store);
+	commit_want(store);              /* a walk waits for it, and somebody for the walk */
 	store_step(store);
 }

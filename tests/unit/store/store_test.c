@@ -189,6 +189,25 @@ static void test_commit_by_timer(void **state)
 	blob_free(&blob);
 }
 
+/* Nobody who waits for marks waits for the timer. */
+static void test_marks_are_written_at_once(void **state)
+{
+	struct fixture *fixture = *state;
+	struct blob blob = blob_make(1, 1000);
+	uint32_t place;
+
+	fixture->config.commit_interval_ns = 3600ull * 1000000000;
+	fixture_open(fixture);
+	assert_int_equal(put_blob(fixture, &fixture->a, &blob), STORE_OK);
+	place = lookup_blob(fixture, &fixture->a, &blob.digest);
+	assert_true(mark_write(fixture, &fixture->a, &blob.digest, store_marks_begin(fixture->store), &place, 1));
+	fixture_crash(fixture);
+	fixture_open(fixture);
+	assert_true(mark_fresh(fixture, &fixture->a, &blob.digest));
+	assert_int_equal(read_blob(fixture, &fixture->a, &blob), STORE_OK);
+	blob_free(&blob);
+}
+
 /* A crash loses what was not synced and nothing else, and the store goes on after it. */
 static void test_crash(void **state)
 {
@@ -461,6 +480,7 @@ int main(int argc, char **argv)
 		cmocka_unit_test_setup_teardown(test_tenants_see_their_own, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_second_put_is_free, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_commit_by_timer, setup, teardown),
+		cmocka_unit_test_setup_teardown(test_marks_are_written_at_once, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_crash, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_corrupt_is_found_and_mended, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_one_daemon_a_store, setup, teardown),
