@@ -1,5 +1,5 @@
 // scale: how does cost grow? Trees of 10^3 to 10^5 files (10^6 with --most 6, which takes 8 GB of disk), pushed cold and
-// unchanged; and 1 to 1,000 builds at once. For each kind the exponent of a power law is fitted to the least of the runs, by least
+// unchanged, and walked by two threads that stat each entry and send nothing; and 1 to 1,000 builds at once. For each kind the exponent of a power law is fitted to the least of the runs, by least
 // squares over all sizes; and told is the one between the two largest, where a fixed cost no longer hides what grows.
 //
 // SLUICE_BINARY is the gateway; perf/scale/run sets it.
@@ -24,6 +24,8 @@ const (
 	directoryFiles = 100
 	unchangedRuns  = 5
 	exponentMost   = 1.05
+	walkMost       = 1.3 // of a walk's wall, where nothing has changed
+	walkThreads    = "2" // as the machine has cores on which these numbers are taken
 )
 
 type bench struct {
@@ -41,6 +43,7 @@ func main() {
 	flag.IntVar(&b.least, "least", 3, "files of the smallest tree, as a power of ten")
 	flag.IntVar(&b.most, "most", 5, "of the largest")
 	flag.IntVar(&b.runs, "runs", 3, "cold pushes of each tree; but one of the largest")
+	flag.StringVar(&rig.Base, "state", rig.Base, "where trees and stores are made")
 	flag.Parse()
 	known := map[string]func(*bench){"files": scaleFiles, "builds": scaleBuilds}
 	table.Run("scale", &b.Table, b, *rows, known, *results, map[string]any{"file_bytes": fileBytes})
@@ -62,14 +65,18 @@ func fit(points []point) float64 {
 	return (n*xy - x*y) / (n*xx - x*x)
 }
 
-// curve tells all points of a kind, and judges how it grows.
-func (b *bench) curve(kind, unit string, points []point) []table.Limit {
+// tell tells all points of a kind, and the exponent between the two largest.
+func (b *bench) tell(kind, unit string, points []point) float64 {
 	for _, p := range points {
 		b.Figure(fmt.Sprintf("%s, %.0f", kind, p.size), p.cost, unit)
 	}
-	last := points[max(0, len(points)-2):]
 	b.Figure(kind+": exponent over all", fit(points), "")
-	return []table.Limit{table.AtMost(kind+": exponent between the two largest", fit(last), exponentMost)}
+	return fit(points[max(0, len(points)-2):])
+}
+
+// curve also judges how it grows.
+func (b *bench) curve(kind, unit string, points []point) []table.Limit {
+	return []table.Limit{table.AtMost(kind+": exponent between the two largest", b.tell(kind, unit, points), exponentMost)}
 }
 
 func (b *bench) makeTree(files int) string {
@@ -110,11 +117,21 @@ func (b *bench) push(gateway *rig.Gateway, home, tree string) table.Sample {
 		Gateway: rig.CPUSeconds(gateway.Process().Pid()) - before}
 }
 
+// walk is the least that finding out takes: perf/scan's plain loop, built beside the gateway's program.
+func (b *bench) walk(tree string) float64 {
+	program := filepath.Join(filepath.Dir(rig.Setting(b.scope, "SLUICE_BINARY")), "../../perf/scan/perf_scan")
+	began := time.Now()
+	if out, err := exec.Command(program, "--plain", tree, walkThreads).CombinedOutput(); err != nil {
+		b.scope.Fatalf("%s: %v: %s", program, err, out)
+	}
+	return time.Since(began).Seconds()
+}
+
 func cost(s table.Sample) float64 { return s.Client + s.Gateway }
 
 // Files: cold with an empty store and an empty home, then unchanged.
 func scaleFiles(b *bench) {
-	var coldWall, coldCost, sameWall, sameCost []point
+	var coldWall, coldCost, sameWall, sameCost, walked []point
 	for power := b.least; power <= b.most; power++ {
 		files := int(math.Pow10(power))
 		tree := b.makeTree(files)
@@ -124,12 +141,14 @@ func scaleFiles(b *bench) {
 			runs = 1
 		}
 		var cold, same table.Series
+		var walks []float64
 		for range runs {
 			gateway, home := rig.NewGateway(b.scope, rig.GatewayOptions{}), rig.Directory(b.scope)
 			cold = append(cold, b.push(gateway, home, tree))
 			b.push(gateway, home, tree)
 			for range unchangedRuns {
 				same = append(same, b.push(gateway, home, tree))
+				walks = append(walks, b.walk(tree))
 			}
 			gateway.Stop(b.scope)
 			os.RemoveAll(gateway.Store)
@@ -139,12 +158,16 @@ func scaleFiles(b *bench) {
 		coldCost = append(coldCost, point{size, table.Least(cold.Column(cost))})
 		sameWall = append(sameWall, point{size, table.Least(same.Column(table.Wall))})
 		sameCost = append(sameCost, point{size, table.Least(same.Column(table.Client))})
+		walked = append(walked, point{size, table.Least(walks)})
 		os.RemoveAll(tree)
 	}
 	limits := b.curve("cold, wall", "s", coldWall)
 	limits = append(limits, b.curve("cold, CPU of both ends", "s", coldCost)...)
-	limits = append(limits, b.curve("unchanged, wall", "s", sameWall)...)
 	limits = append(limits, b.curve("unchanged, CPU of the client", "s", sameCost)...)
+	b.Figure("unchanged, wall: exponent between the two largest", b.tell("unchanged, wall", "s", sameWall), "")
+	b.Figure("a walk, wall: exponent between the two largest", b.tell("a walk, wall", "s", walked), "")
+	last := len(walked) - 1
+	limits = append(limits, table.AtMost("unchanged, wall of the largest, of a walk's", sameWall[last].cost/walked[last].cost, walkMost))
 	b.Report("files", nil, limits...)
 }
 
