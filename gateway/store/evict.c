@@ -86,7 +86,7 @@ bool evict_start(struct store *store)
 		return false;
 	evict_enter(evict, EVICT_WALKING);
 	for (uint32_t i = 0; i < store->segments_max; i++)
-		store->segments[i].pinned_bytes = UINT64_MAX;
+		store->segments[i].pinned_part = UINT32_MAX;
 	list_for_each(link, &store->holds.list) {
 		const struct store_hold *hold = container_of(link, struct store_hold, link);
 

@@ -45,6 +45,7 @@ struct evict {
 	size_t rows_at;
 	bool scanning, scanned;          /* the scan is out; a page of rows is there */
 	struct segment *candidate;
+	uint64_t candidate_rows, pinned_rows, pinned_bytes;      /* of the candidate, as far as it was walked */
 	struct append append;
 	bool appending;
 	uint64_t ticket;

@@ -1,6 +1,7 @@
 /* Which segment is emptied: the least recently used one of which little must stay. */
 #include "gateway/store/evict_private.h"
 
+#define EVICT_WHOLE        65536u         /* a segment; of its bytes, or of its rows where the index is what is full */
 #define EVICT_GAIN_PART    32             /* a victim must free at least that part of a segment, or copying is futile */
 #define EVICT_CHEAP_PART   2              /* up to that part pinned, the least recently used one is taken */
 
@@ -16,7 +17,7 @@ static struct segment *evict_oldest_unmeasured(struct store *store)
 	for (uint32_t i = 0; i < store->segments_max; i++) {
 		struct segment *segment = &store->segments[i];
 
-		if (evict_eligible(store, segment) && segment->pinned_bytes == UINT64_MAX &&
+		if (evict_eligible(store, segment) && segment->pinned_part == UINT32_MAX &&
 		    (!oldest || segment->row.used < oldest->row.used))
 			oldest = segment;
 	}
@@ -30,10 +31,10 @@ static struct segment *evict_least_pinned(struct store *store)
 	for (uint32_t i = 0; i < store->segments_max; i++) {
 		struct segment *segment = &store->segments[i];
 
-		if (evict_eligible(store, segment) && (!least || segment->pinned_bytes < least->pinned_bytes))
+		if (evict_eligible(store, segment) && (!least || segment->pinned_part < least->pinned_part))
 			least = segment;
 	}
-	if (least && least->pinned_bytes > store->segment_bytes - store->segment_bytes / EVICT_GAIN_PART)
+	if (least && least->pinned_part > EVICT_WHOLE - EVICT_WHOLE / EVICT_GAIN_PART)
 		return NULL;
 	return least;
 }
@@ -65,9 +66,31 @@ static void evict_measure_rows(struct store *store)
 	struct index_row row;
 	struct digest digest;
 
-	while (index_scan_next(&evict->scan, &evict->rows_at, &row))
-		if (row_record_decode(&digest, row.value) && evict_keeps(store, digest.hash))
-			evict->candidate->pinned_bytes += record_bytes(digest.size);
+	while (index_scan_next(&evict->scan, &evict->rows_at, &row)) {
+		evict->candidate_rows++;
+		if (!row_record_decode(&digest, row.value) || !evict_keeps(store, digest.hash))
+			continue;
+		evict->pinned_rows++;
+		evict->pinned_bytes += record_bytes(digest.size);
+	}
+}
+
+static void evict_measure_begin(struct evict *evict)
+{
+	evict->candidate_rows = evict->pinned_rows = evict->pinned_bytes = 0;
+}
+
+/*
+ * Where the index is full, rows are what counts: a segment with few bytes in it that are all pinned would be emptied for nothing, and
+ * the next one that its bytes come to as well, for ever.
+ */
+static uint32_t evict_pinned_part(const struct store *store)
+{
+	const struct evict *evict = &store->evict;
+
+	if (!store_index_tight(store))
+		return (uint32_t)(evict->pinned_bytes * EVICT_WHOLE / store->segment_bytes);
+	return evict->candidate_rows ? (uint32_t)(evict->pinned_rows * EVICT_WHOLE / evict->candidate_rows) : 0;
 }
 
 /* Very small blobs fill the index while most segments are unused: the open one must do as a candidate then. */
@@ -104,7 +127,7 @@ void evict_measure(struct store *store)
 				evict_full(store);
 			return;
 		}
-		evict->candidate->pinned_bytes = 0;
+		evict_measure_begin(evict);
 		evict_scan(store, evict->candidate, true);
 		return;
 	}
@@ -113,7 +136,11 @@ void evict_measure(struct store *store)
 	evict_measure_rows(store);
 	if (evict->scan.more) {
 		evict_scan(store, evict->candidate, false);
-	} else if (evict->candidate->pinned_bytes <= store->segment_bytes / EVICT_CHEAP_PART) {
+		store->again = true;
+		return;
+	}
+	evict->candidate->pinned_part = evict_pinned_part(store);
+	if (evict->candidate->pinned_part <= EVICT_WHOLE / EVICT_CHEAP_PART) {
 		evict_choose(store, evict->candidate);
 	} else {
 		evict->candidate = NULL;

@@ -21,7 +21,7 @@ struct segment {
 	uint64_t used_saved;             /* row.used as the index has it */
 	uint64_t tail;                   /* where the next byte goes */
 	uint64_t sealed_ticket;          /* the commit that covers its last record */
-	uint64_t pinned_bytes;           /* as the running eviction measured it; UINT64_MAX: not yet */
+	uint32_t pinned_part;            /* of EVICT_WHOLE, as the running eviction measured it; UINT32_MAX: not yet */
 	uint32_t readers;
 	bool dirty;                      /* bytes written, or about to be, since its last fdatasync */
 	bool row_changed;                /* not in the index yet */

@@ -302,6 +302,40 @@ static void test_index_fills_first(void **state)
 	free(blobs);
 }
 
+/* Small blobs that are all held: the index is full, no eviction would free any of it, and so they are refused. */
+static void test_index_full_of_what_is_held(void **state)
+{
+	struct fixture *fixture = *state;
+	struct store_hold *hold = store_hold_create(fixture->store, &fixture->a);
+	struct blob blobs[500];
+	struct store_status status;
+	uint64_t number = 0;
+	int r = STORE_OK;
+
+	while (r == STORE_OK && number < 200000) {
+		for (size_t i = 0; i < 500; i++) {
+			blobs[i] = blob_make(9000000 + number + i, 40);
+			assert_int_equal(store_hold_blobs(hold, &blobs[i].digest, 1), 0);
+		}
+		r = put_blobs(fixture, &fixture->a, blobs, 500);
+		number += 500;
+		for (size_t i = 0; i < 500; i++)
+			blob_free(&blobs[i]);
+	}
+	store_status(fixture->store, &status);
+	print_message("refused after %lu blobs, index %lu bytes\n", number, status.index_bytes);
+	assert_int_equal(r, STORE_FULL);
+	assert_int_equal(status.evicted_blobs, 0);
+	assert_true(disk_usage(fixture) <= CEILING);
+	blobs[0] = blob_make(9000000, 40);
+	assert_int_equal(read_blob(fixture, &fixture->a, &blobs[0]), STORE_OK);
+	store_hold_release(hold);
+	blobs[1] = blob_make(1, 40);
+	assert_int_equal(put_blob(fixture, &fixture->a, &blobs[1]), STORE_OK);
+	blob_free(&blobs[0]);
+	blob_free(&blobs[1]);
+}
+
 /*
  * The disk is full before the ceiling is reached: segments that are there are used again and again; when all in them is
  * held, puts are refused and reads go on. On a small tmpfs of its own.
@@ -355,6 +389,7 @@ int main(int argc, char **argv)
 		TEST(test_pins_fill_the_ceiling),
 		TEST(test_holds_while_evicting),
 		TEST(test_index_fills_first),
+		TEST(test_index_full_of_what_is_held),
 		TEST(test_disk_full),
 	};
 
