@@ -18,7 +18,7 @@
 #include "gateway/context/manifest_source.h"
 
 #define AHEAD_BLOCKS_MAX  12             /* 48 MiB */
-#define AHEAD_PATIENCE_NS 50000000       /* a line of 84 MB/s sends a block in that time */
+#define AHEAD_PATIENCE_NS 1000000000     /* a line of 34 Mbit/s sends a block in that time, uncompressed */
 
 struct ahead;
 

@@ -16,7 +16,7 @@
 #include <sys/stat.h>
 
 #define DIGESTER_READS        4
-#define DIGESTER_BATCH_FILES  256
+#define DIGESTER_BATCH_FILES  1024
 #define DIGESTER_BATCH_BYTES  (4u << 20)
 #define DIGESTER_WINDOW_BYTES DIGESTER_BATCH_BYTES
 /* In a batch or window, at most: the finest profile's shortest chunk is 4 KiB, and the file's tail is one more. */
