@@ -98,7 +98,7 @@ static int on_stream(void *owner, struct stream *stream, const struct h2_request
 
 	REQUIRE(!run->over && !run->stream && head->path.size && head->headers_count <= STREAM_HEADERS_MAX);
 	if (cache_path_parse(&path, head->path))
-		REQUIRE(path.instance.size < head->path.size);
+		REQUIRE(path.instance.size < head->path.size && (path.result || !path.folder));
 	if (span_is(head->path, "/refuse"))
 		return -1;
 	run->opened++;

@@ -14,6 +14,7 @@
 #include "proto/http1_head.h"
 
 #define WHY_MAX              512
+#define TEXT_PLAIN           "text/plain; charset=utf-8"
 #define BASIC_BYTES_MAX      1024        /* user and password */
 
 static struct header field(const char *name, const char *value)
@@ -23,7 +24,7 @@ static struct header field(const char *name, const char *value)
 
 /* ---- answers ---- */
 
-static void answer(struct stream *stream, bool head, unsigned status, const char *text)
+static void answer(struct stream *stream, bool head, unsigned status, const char *type, const char *text)
 {
 	char number[8], length[24], line[WHY_MAX + 1];
 	struct header headers[5];
@@ -36,7 +37,7 @@ static void answer(struct stream *stream, bool head, unsigned status, const char
 	headers[count++] = field(":status", number);
 	headers[count++] = field("content-length", length);
 	if (size)
-		headers[count++] = field("content-type", "text/plain; charset=utf-8");
+		headers[count++] = field("content-type", type);
 	if (status == 401)
 		headers[count++] = field("www-authenticate", "Basic realm=\"sluice\"");
 	else if (status == 405)
@@ -58,12 +59,17 @@ static void answer_begin(struct web *web)
 	web->ends_ns = 0;
 }
 
-void web_answer(struct web *web, unsigned status, const char *text)
+void web_answer_typed(struct web *web, unsigned status, const char *type, const char *text)
 {
 	if (!web->stream || web->answered)
 		return;
 	answer_begin(web);
-	answer(web->stream, web->head, status, text);
+	answer(web->stream, web->head, status, type, text);
+}
+
+void web_answer(struct web *web, unsigned status, const char *text)
+{
+	web_answer_typed(web, status, TEXT_PLAIN, text);
 }
 
 static unsigned http_status(enum grpc_status status)
@@ -196,7 +202,7 @@ void web_refuse(const struct web *web, unsigned status, const char *text)
 
 	web->reapi->counters.web_refused++;
 	if (!refused) {
-		answer(web->stream, web->head, status, NULL);
+		answer(web->stream, web->head, status, TEXT_PLAIN, NULL);
 		return;
 	}
 	web_accept(refused, web, &refused_events, refused_fini);
@@ -295,17 +301,23 @@ static enum grpc_status enter(struct web *web, struct conn *conn, const struct h
 	return status == GRPC_RESOURCE_EXHAUSTED ? GRPC_PERMISSION_DENIED : status;
 }
 
+/* WebDAV, as far as sccache speaks it (RFC 4918). */
+static bool asks_for_folder(const struct h2_request *head)
+{
+	return span_is(head->method, "PROPFIND") || span_is(head->method, "MKCOL");
+}
+
 /* What the path and the method alone tell. */
 static bool refused(const struct web *web, const struct h2_request *head, struct cache_path *path)
 {
-	bool known = web->put || web->head || span_is(head->method, "GET");
+	bool known = web->put || web->head || span_is(head->method, "GET") || asks_for_folder(head);
 
 	if (span_is(head->method, "POST"))
 		web_refuse(web, 415, "this is no gRPC request, and POST is for these");
-	else if (!cache_path_parse(path, head->path))
+	else if (!cache_path_parse(path, head->path) || (path->folder && !asks_for_folder(head)))
 		web_refuse(web, 404, "there are /cas/HASH and /ac/KEY of 64 lower-case hex digits, also behind an instance name");
-	else if (!known)
-		web_refuse(web, 405, "there are GET, HEAD and PUT");
+	else if (!known || (!path->folder && asks_for_folder(head)))
+		web_refuse(web, 405, "there are GET, HEAD and PUT; of folders PROPFIND and MKCOL");
 	else
 		return false;
 	return true;
@@ -331,7 +343,8 @@ void web_start(void *context, struct conn *conn, struct stream *stream, const st
 {
 	struct reapi *reapi = context;
 	struct web web = {
-		.stream = stream, .reapi = reapi, .head = span_is(head->method, "HEAD"), .put = span_is(head->method, "PUT"),
+		.stream = stream, .reapi = reapi, .head = span_is(head->method, "HEAD"),
+		.put = span_is(head->method, "PUT") || span_is(head->method, "MKCOL"),
 	};
 	struct cache_path path;
 	char why[WHY_MAX] = "";
@@ -355,7 +368,9 @@ void web_start(void *context, struct conn *conn, struct stream *stream, const st
 		return;
 	}
 	web.digest = path.digest;
-	if (path.result)
+	if (path.folder)
+		(web.put ? web_make_folder : web_find_folder)(&web);
+	else if (path.result)
 		(web.put ? web_put_result : web_get_result)(&web);
 	else if (web.put)
 		(web.sized ? web_put_blob : web_put_unsized)(&web);

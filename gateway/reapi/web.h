@@ -1,6 +1,6 @@
 /*
  * web: the HTTP cache: GET, HEAD and PUT of [/INSTANCE]/cas/HASH and [/INSTANCE]/ac/KEY, over HTTP/1.1 and HTTP/2, for Bazel's
- * `--remote_cache=http://`, ccache and curl (docs/http-cache.md). The same blobs, credentials and checks as REAPI's calls.
+ * `--remote_cache=http://`, ccache, sccache and curl (docs/http-cache.md). The same blobs, credentials and checks as REAPI's calls.
  */
 #pragma once
 
@@ -26,7 +26,7 @@ struct web {
 	struct scope scope;
 	struct digest digest;            /* of the path: a hash or a key */
 	bool head;                       /* HEAD: no body goes out */
-	bool put;
+	bool put;                        /* PUT, or MKCOL */
 	bool sized;                      /* Content-Length was there */
 	uint64_t length;                 /* and said so */
 	bool expects;                    /* the client waits for 100 Continue */
@@ -51,6 +51,7 @@ void web_drop(struct stream *stream, struct span data);
 
 /* An answer of one sentence; 200 when all is well. `text` NULL: none. The client has REAPI_READ_IDLE_NS to take it. */
 void web_answer(struct web *web, unsigned status, const char *text);
+void web_answer_typed(struct web *web, unsigned status, const char *type, const char *text);
 void web_answer_grpc(struct web *web, enum grpc_status status, const char *text);
 /* Of a store operation that failed: STORE_MISSING and STORE_CORRUPT are 404. */
 void web_answer_store(struct web *web, int result);
@@ -64,4 +65,4 @@ void web_answer_crowded(struct web *web);
 
 /* The handlers; each takes the stream over or has answered. `web` has been filled in but for its stream's events. */
 typedef void web_handler_fn(const struct web *web);
-web_handler_fn web_get_blob, web_put_blob, web_put_unsized, web_get_result, web_put_result;
+web_handler_fn web_get_blob, web_put_blob, web_put_unsized, web_get_result, web_put_result, web_find_folder, web_make_folder;

@@ -22,7 +22,7 @@ import harness  # noqa: E402  (the path is set above)
 
 MODULES = ["affected", "cli", "push", "link", "tls", "edge", "bad", "store", "builds", "explain", "kill", "run", "engine", "memory", "http",
            "http_bazel"]
-FULL_MODULES = MODULES + ["suites"]
+FULL_MODULES = MODULES + ["suites", "sccache"]
 
 
 def cases(names):

@@ -1,6 +1,7 @@
 """The HTTP cache: curl and ccache (Bazel: test_http_bazel.py) against /cas/ and /ac/; what is refused; long bodies in little memory."""
 import concurrent.futures
 import hashlib
+import http.client
 import os
 import random
 import shutil
@@ -403,4 +404,37 @@ def test_ccache(env):
             check(int(numbers.get("cache_miss", 0)) == 0, said)
             hits = int(numbers.get("remote_storage_hit", numbers.get("remote_storage_read_hit", 0)))
             check(hits >= 5, said)
+    gateway.stop()
+
+
+def dav(connection, method, path, body=None):
+    connection.request(method, path, body=body, headers={"accept": "*/*"})
+    answer = connection.getresponse()
+    return answer.status, answer.read()
+
+
+def test_sccache_wire(env):
+    """What sccache 0.16.0 says, call by call, on one connection; test_sccache.py has the real one."""
+    gateway = env.gateway()
+    connection = http.client.HTTPConnection("127.0.0.1", gateway.port)
+    find = b'<?xml version="1.0" encoding="utf-8" ?><D:propfind xmlns:D="DAV:"><D:allprop/></D:propfind>'
+    key = hashlib.sha256(b"key").hexdigest()
+    root, entry = "/team/a/ac//", f"/team/a/ac//{key[0]}/{key[1]}/{key[2]}/{key}"
+    value = b"PK\x03\x04" + bytes(range(256)) * 40
+    check(dav(connection, "GET", root + ".sccache_check")[0] == 404, "a check that nobody wrote")
+    check(dav(connection, "PROPFIND", root, find)[0] == 404, "an instance that is not there yet")
+    check(dav(connection, "MKCOL", root)[0] == 201, "it cannot be made")
+    status, listed = dav(connection, "PROPFIND", root, find)
+    check(status == 207 and b"<D:collection/>" in listed, f"{status} {listed}")
+    check(dav(connection, "PUT", root + ".sccache_check", b"Hello, World!")[0] == 200, "it may not write")
+    check(dav(connection, "GET", root + ".sccache_check") == (200, b"Hello, World!"), "the check is lost")
+    check(dav(connection, "GET", entry)[0] == 404, "an entry that nobody wrote")
+    check(dav(connection, "PROPFIND", entry[:-64], find)[0] == 207, "no folder")
+    check(dav(connection, "PUT", entry, value)[0] == 200, "an entry is not taken")
+    check(dav(connection, "GET", entry) == (200, value), "another entry")
+    check(dav(connection, "GET", f"/team/a/ac/{key}") == (200, value), "it has one key, however it is said")
+    check(dav(connection, "GET", f"/ac/{key}")[0] == 404, "another instance has it")
+    check(dav(connection, "GET", root)[0] == 404, "a folder has no content")
+    check(dav(connection, "PROPFIND", entry, find)[0] == 405, "an entry is no folder")
+    connection.close()
     gateway.stop()

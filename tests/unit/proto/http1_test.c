@@ -414,6 +414,20 @@ static void paths_of_the_cache(void **state)
 		{ "cas/" HASH, "", false, false }, { "//cas/" HASH, "", false, false }, { "x/cas/" HASH, "", false, false },
 		{ "/xcas/" HASH, "", false, false }, { "/" HASH, "", false, false }, { HASH, "", false, false }, { "/", "", false, false },
 		{ "/ac/ABCDEF6789abcdef0123456789abcdef0123456789abcdef0123456789abcdef", "", false, false },
+		/* As sccache has them. */
+		{ "/ac//0/1/2/" HASH, "", true, true }, { "/ac/0/1/2/" HASH, "", true, true }, { "/a/b/ac//0/1/2/" HASH, "a/b", true, true },
+		{ "/ac//" HASH, "", true, true }, { "/ac///0/1/2/" HASH, "", false, false }, { "/ac//0/1/2/3/" HASH, "", false, false },
+		{ "/ac//0/1/x/" HASH, "", false, false }, { "/ac//0/12/" HASH, "", false, false }, { "/cas//0/1/2/" HASH, "", false, false },
+		{ "/cas//" HASH, "", false, false }, { "//0/1/2/" HASH, "", false, false }, { "0/" HASH, "", false, false },
+	};
+	static const struct {
+		const char *path, *instance;
+		bool good, folder;
+	} others[] = {
+		{ "/ac/", "", true, true }, { "/ac//", "", true, true }, { "/ac//8/2/", "", true, true }, { "/x/ac//8/", "x", true, true },
+		{ "/ac//.sccache_check", "", true, false }, { "/ac/.sccache_check", "", true, false }, { "/x/ac//.sccache_check", "x", true, false },
+		{ "/cas/", "", false, false }, { "/cas/.sccache_check", "", false, false }, { ".sccache_check", "", false, false },
+		{ "//", "", false, false }, { "", "", false, false }, { "ac/", "", false, false }, { "/ac//8/2/7/1/", "", false, false },
 	};
 	struct cache_path path;
 
@@ -422,7 +436,13 @@ static void paths_of_the_cache(void **state)
 			fail_msg("%s", rows[i].path);
 		if (rows[i].good)
 			assert_true(span_is(path.instance, rows[i].instance) && path.result == rows[i].result &&
-			            path.digest.hash[1] == 0x23);
+			            path.digest.hash[1] == 0x23 && !path.folder);
+	}
+	for (size_t i = 0; i < sizeof(others) / sizeof(others[0]); i++) {
+		if (cache_path_parse(&path, span_text(others[i].path)) != others[i].good)
+			fail_msg("%s", others[i].path);
+		if (others[i].good)
+			assert_true(span_is(path.instance, others[i].instance) && path.result && path.folder == others[i].folder);
 	}
 }
 
