@@ -295,6 +295,8 @@ static void upload_verify(struct upload *upload)
 		sha256_stream_final(&upload->whole, upload->actual.hash);
 	else
 		sha256_once(upload->data, upload->have, upload->actual.hash);
+	if (upload->unnamed && upload->actual.size == upload->digest.size)
+		upload->digest = upload->actual;
 	if (!digest_equal(&upload->actual, &upload->digest))
 		upload->result = UPLOAD_WRONG;
 }

@@ -34,6 +34,7 @@ struct upload {
 	struct reapi *reapi;
 	struct scope scope;
 	struct digest digest;
+	bool unnamed;                    /* of `digest` the size is said and no more: the hash is set before on_done */
 	void (*on_room)(struct upload *upload);  /* what upload_write() refused may fit now */
 	void (*on_done)(struct upload *upload);  /* after upload_finish() */
 	void *owner;

@@ -1,4 +1,4 @@
-/* GET and HEAD of /cas/: the blob is found by its hash, then it goes out as ByteStream's Read sends it. */
+/* GET and HEAD of /cas/, and of a long value of /ac/: the blob is found by its hash, then it goes out as ByteStream's Read sends it. */
 #include <stdlib.h>
 
 #include "gateway/cas/blob_find.h"
@@ -150,16 +150,32 @@ static void on_close(struct stream *stream, uint32_t code)
 
 static const struct stream_events stream_events = { .on_data = web_drop, .on_writable = on_writable, .on_close = on_close };
 
-void web_get_blob(const struct web *web)
+static struct get *get_accept(const struct web *web)
 {
 	struct get *get = calloc(1, sizeof(*get));
 
-	if (!get) {
+	if (get)
+		web_accept(&get->web, web, &stream_events, get_fini);
+	else
 		web_refuse(web, 503, RPC_TEXT_MEMORY);
+	return get;
+}
+
+void web_get_blob(const struct web *web)
+{
+	struct get *get = get_accept(web);
+
+	if (!get)
 		return;
-	}
-	web_accept(&get->web, web, &stream_events, get_fini);
 	get->find = (struct blob_find){ .cas = web->reapi->cas, .scope = web->scope, .digest = web->digest, .fn = on_found };
 	web_hold(&get->web);
 	blob_find(&get->find);
+}
+
+void web_get_known(const struct web *web)
+{
+	struct get *get = get_accept(web);
+
+	if (get)
+		get_found(get);
 }

@@ -1,6 +1,7 @@
 /*
- * PUT of /cas/ with a length: the body goes into an upload (upload.h), as ByteStream's Write does it. What is there already is not
- * stored again: a client that waits for 100 Continue is spared sending it, what others send is dropped.
+ * PUT of /cas/ with a length, and of a value under /ac/ that is longer than one record: the body goes into an upload (upload.h), as
+ * ByteStream's Write does it. A blob that is there already is not stored again: a client that waits for 100 Continue is spared sending
+ * it, what others send is dropped. A value is noted under its key when it is stored.
  *
  *	ASKING -> TAKING -> ENDING -> ANSWERED
  *	   '----> DROPPING -------------'
@@ -11,6 +12,7 @@
 
 #include "gateway/base/check.h"
 #include "gateway/cas/presence.h"
+#include "gateway/reapi/results.h"
 #include "gateway/reapi/rpc.h"
 #include "gateway/reapi/upload.h"
 #include "gateway/reapi/web.h"
@@ -29,6 +31,7 @@ enum put_state {
 struct put {
 	struct web web;
 	enum put_state state;
+	bool value;                      /* under /ac/ */
 	bool ended;                      /* all has come */
 	bool stepping, room;
 	struct buffer rest;              /* what came and could not be taken yet; the peer's window is shut for it */
@@ -37,6 +40,7 @@ struct put {
 	struct upload *upload;
 	struct presence presence;
 	bool present;
+	struct store_note note;
 };
 
 static void put_step(struct put *put);
@@ -138,12 +142,42 @@ static void on_room(struct upload *upload)
 	put_step(put);
 }
 
+static void on_note(struct store_note *note)
+{
+	struct put *put = container_of(note, struct put, note);
+
+	if (note->result == STORE_OK) {
+		put->web.reapi->counters.results_stored++;
+		put_answer(put, 200, NULL);
+	} else {
+		put_answer_store(put, note->result);
+	}
+	web_release(&put->web);
+}
+
+/* Durable with all that it names. */
+static void put_note(struct put *put, const struct digest *digest)
+{
+	struct buffer value = buffer_over(put->note.value, sizeof(put->note.value));
+	const uint8_t kind = RESULTS_WEB_VALUE;
+
+	results_key_web(&put->note, &put->web.scope, &put->web.digest);
+	buffer_put(&value, &kind, 1);
+	digest_list_put(&value, digest);
+	put->note.value_size = value.size;
+	put->note.fn = on_note;
+	web_hold(&put->web);
+	store_note_put(put->web.reapi->cas->store, &put->note);
+}
+
 static void on_done(struct upload *upload)
 {
 	struct put *put = upload->owner;
 
 	if (upload->result != STORE_OK)
 		put_fail_upload(put);
+	else if (put->value)
+		put_note(put, &upload->digest);
 	else
 		put_answer(put, 200, NULL);
 }
@@ -287,17 +321,19 @@ static void put_begin(struct put *put)
 {
 	struct web *web = &put->web;
 	struct reapi *reapi = web->reapi;
+	struct digest digest = put->value ? (struct digest){ .size = web->length } : web->digest;
 
 	/* Who waits in line with a part of a body holds memory for it that others need. */
-	if (!writes_make_room(reapi, upload_memory(&web->digest, false))) {
+	if (!writes_make_room(reapi, upload_memory(&digest, false))) {
 		put_crowded(put);
 		return;
 	}
-	put->upload = upload_create(reapi, &web->scope, &web->digest, on_room, on_done, put);
+	put->upload = upload_create(reapi, &web->scope, &digest, on_room, on_done, put);
 	if (!put->upload) {
 		put_answer(put, 503, RPC_TEXT_MEMORY);
 		return;
 	}
+	put->upload->unnamed = put->value;
 	put->state = PUT_TAKING;
 	put_clock(put);
 	stream_consumed(web->stream, 0);         /* the body may come */
@@ -333,22 +369,41 @@ static void on_presence(struct presence *presence)
 	web_release(&put->web);
 }
 
-void web_put_blob(const struct web *web)
+static struct put *put_accept(const struct web *web)
 {
 	bool too_long = web->length > REAPI_BLOB_BYTES_MAX;
 	struct put *put = too_long ? NULL : calloc(1, sizeof(*put));
 
 	if (!put) {
 		web_refuse(web, too_long ? 413 : 503, too_long ? "a blob longer than 64 GiB is not taken" : RPC_TEXT_MEMORY);
-		return;
+		return NULL;
 	}
 	web_accept(&put->web, web, &stream_events, put_fini);
-	put->web.digest.size = web->length;
 	web->reapi->counters.uploads++;
+	return put;
+}
+
+void web_put_blob(const struct web *web)
+{
+	struct put *put = put_accept(web);
+
+	if (!put)
+		return;
+	put->web.digest.size = web->length;
 	put->presence = (struct presence){
 		.cas = web->reapi->cas, .scope = web->scope, .digests = &put->web.digest, .count = 1, .present = &put->present,
 		.fn = on_presence,
 	};
 	web_hold(&put->web);
 	presence_look(&put->presence);
+}
+
+void web_put_value(const struct web *web)
+{
+	struct put *put = put_accept(web);
+
+	if (!put)
+		return;
+	put->value = true;
+	put_begin(put);
 }

@@ -204,7 +204,7 @@ static void put_on_end(struct stream *stream)
 static const char *put_too_long(bool blob)
 {
 	return blob ? "a blob longer than 4 MiB is taken when its length is said before: send Content-Length" :
-	              "what is put under /ac/ is longer than 4 MiB";
+	              "a value longer than 4 MiB is taken when its length is said before: send Content-Length";
 }
 
 /* Memory is taken as more comes, as of other uploads; what has come is not moved often. False: it was refused. */
@@ -284,9 +284,13 @@ static void put_begin(const struct web *web, bool blob)
 	stream_consumed(put->web.stream, 0);     /* the body may come */
 }
 
+/* No ActionResult is longer than a record: what says that it is must be a value. */
 void web_put_result(const struct web *web)
 {
-	put_begin(web, false);
+	if (web->sized && web->length > WEB_VALUE_BYTES_MAX)
+		web_put_value(web);
+	else
+		put_begin(web, false);
 }
 
 void web_put_unsized(const struct web *web)

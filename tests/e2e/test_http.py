@@ -171,8 +171,8 @@ def test_results_and_values(env):
     for value in (b"\xff\x00no message", random.Random(1).randbytes(4 << 20)):
         check(curl.put("/ac/" + "2" * 64, b"\xff" + value[1:])[0] == 200, "a value")
         check(curl.get("/ac/" + "2" * 64)[1] == b"\xff" + value[1:], "another value")
-    status, body, said = curl.put("/ac/" + "3" * 64, bytes(b"\xff" * ((4 << 20) + 1)))
-    check(status == 413 and b"4 MiB" in body, f"a value that is too long: {status} {body} {said}")
+    status, body, said = curl.put("/ac/" + "3" * 64, bytes(b"\xff" * ((4 << 20) + 1)), "--header", "Transfer-Encoding: chunked")
+    check(status == 413 and b"4 MiB" in body, f"a value that is too long for one whose length was not said: {status} {body} {said}")
     check(curl.put("/ac/" + "2" * 64, result)[0] == 200 and curl.get("/ac/" + "2" * 64)[1] == result, "the last one counts")
     gateway.stop()
 
@@ -437,4 +437,32 @@ def test_sccache_wire(env):
     check(dav(connection, "GET", root)[0] == 404, "a folder has no content")
     check(dav(connection, "PROPFIND", entry, find)[0] == 405, "an entry is no folder")
     connection.close()
+    gateway.stop()
+
+
+def test_long_values(env):
+    """A value that is longer than a record is cut as a blob is; sccache has such."""
+    gateway = env.gateway()
+    connection = http.client.HTTPConnection("127.0.0.1", gateway.port)
+    path = f"/ac/{hashlib.sha256(b'long').hexdigest()}"
+    generator = random.Random(5)
+    for size in (4 << 20, (4 << 20) + 1, 30_000_000, 5_000_000, 100):
+        value = generator.randbytes(size)
+        check(dav(connection, "PUT", path, value)[0] == 200, f"a value of {size} bytes is not taken")
+        check(dav(connection, "GET", path) == (200, value), f"{size} bytes came back as others")
+        connection.request("HEAD", path)
+        answer = connection.getresponse()
+        check((answer.status, int(answer.headers["content-length"]), answer.read()) == (200, size, b""), f"HEAD of {size} bytes")
+    blob = generator.randbytes(5_000_000)
+    check(dav(connection, "PUT", path, blob)[0] == 200, "not taken")
+    check(dav(connection, "GET", f"/cas/{hashlib.sha256(blob).hexdigest()}") == (200, blob), "it is a blob as well")
+    check(dav(connection, "GET", "/other" + path)[0] == 404, "another instance has it")
+    connection.close()
+    # One that ends too early changes nothing.
+    with socket.create_connection(("127.0.0.1", gateway.port)) as raw:
+        raw.sendall(f"PUT {path} HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Length: 6000000\r\n\r\n".encode() + bytes(5_999_999))
+    connection = http.client.HTTPConnection("127.0.0.1", gateway.port)
+    check(dav(connection, "GET", path) == (200, blob), "half a value took the place of a whole one")
+    connection.close()
+    gateway.wait_metric(lambda m: m["sluice_connections"] == 0, "all is let go")
     gateway.stop()
