@@ -13,6 +13,8 @@
 #include "gateway/base/err.h"
 
 #define PROBES_MAX     5           /* of a unix socket that seems to be listened on, before the start is refused */
+#define BIND_PAUSE_US  50000
+#define BIND_TRIES     100               /* five seconds */
 #define PROBE_PAUSE_US 200000
 
 /* A peer that vanished without a word is noticed after 60 + 4 * 15 s, also while we have nothing to send. */
@@ -112,6 +114,21 @@ static int clear_stale(const struct address *address, const struct address_resol
 	return 0;
 }
 
+/*
+ * A server that was killed has its port a little longer: the kernel takes its ring down after it has gone, with the accept that is under
+ * way there, and under load that takes seconds. Who starts it again must not be told that another one listens.
+ */
+static int bind_patiently(int fd, const struct address_resolved *at, bool patient)
+{
+	for (int i = 0;; i++) {
+		if (bind(fd, (const struct sockaddr *)&at->sockaddr, at->size) == 0)
+			return 0;
+		if (errno != EADDRINUSE || !patient || i == BIND_TRIES)
+			return -errno;
+		usleep(BIND_PAUSE_US);
+	}
+}
+
 static int bind_failure(const struct address *address, int r, char *why, size_t why_size)
 {
 	char text[ADDRESS_TEXT_MAX];
@@ -166,8 +183,11 @@ int socket_listen(const struct address *address, mode_t mode, char *bound, size_
 		(void)fchmod(fd, mode);
 	else
 		(void)setsockopt(fd, SOL_SOCKET, SO_REUSEADDR, &on, sizeof(on));
-	if (bind(fd, (const struct sockaddr *)&resolved[0].sockaddr, resolved[0].size) < 0 || listen(fd, SOCKET_BACKLOG) < 0)
-		return bind_failure(address, -errno, why, why_size);
+	r = bind_patiently(fd, &resolved[0], !address->local);
+	if (r == 0 && listen(fd, SOCKET_BACKLOG) < 0)
+		r = -errno;
+	if (r < 0)
+		return bind_failure(address, r, why, why_size);
 	if (address->local && chmod(address->host, mode) < 0)
 		return bind_failure(address, -errno, why, why_size);
 	describe_bound(fd, address, bound, bound_size);

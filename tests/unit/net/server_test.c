@@ -6,6 +6,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <netinet/in.h>
+#include <pthread.h>
 #include <stdarg.h>
 #include <setjmp.h>
 #include <stdio.h>
@@ -738,6 +739,35 @@ static void bad_addresses_are_refused(void **state)
 	echo_stop(&echo);
 }
 
+static void *let_go(void *argument)
+{
+	usleep(300000);                  /* nothing tells when the other one begins to try */
+	close(*(int *)argument);
+	return NULL;
+}
+
+/* What a server that was killed leaves behind for a moment is no reason not to start again. */
+static void a_port_that_is_let_go_is_had(void **state)
+{
+	struct echo_config config = { .engine = *(const enum ring_engine *)*state };
+	struct sockaddr_in name = { .sin_family = AF_INET, .sin_addr.s_addr = htonl(INADDR_LOOPBACK) };
+	int fd = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
+	socklen_t size = sizeof(name);
+	struct echo echo;
+	char address[64];
+	pthread_t thread;
+
+	assert_int_equal(bind(fd, (struct sockaddr *)&name, size), 0);
+	assert_int_equal(listen(fd, 1), 0);
+	assert_int_equal(getsockname(fd, (struct sockaddr *)&name, &size), 0);
+	snprintf(address, sizeof(address), "grpc://127.0.0.1:%u", ntohs(name.sin_port));
+	config.address = address;
+	assert_int_equal(pthread_create(&thread, NULL, let_go, &fd), 0);
+	assert_true(echo_start(&echo, &config));
+	assert_int_equal(pthread_join(thread, NULL), 0);
+	echo_stop(&echo);
+}
+
 int main(void)
 {
 	static const enum ring_engine uring = RING_ENGINE_URING, epoll = RING_ENGINE_EPOLL;
@@ -766,6 +796,7 @@ int main(void)
 		BOTH(the_log_says_who_connected),
 		BOTH(a_unix_socket_knows_its_peer),
 		BOTH(bad_addresses_are_refused),
+		BOTH(a_port_that_is_let_go_is_had),
 	};
 
 	name_socket();
