@@ -7,7 +7,6 @@ import ctypes
 import json
 import os
 import pwd
-import random
 import re
 import shutil
 import signal
@@ -52,22 +51,6 @@ def poll(condition, what, seconds=30):
             return value
         check(time.monotonic() < deadline, f"not within {seconds} s: {what}")
         time.sleep(0.02)
-
-
-def free_port():
-    """For a server that will be started a second time: below those that the kernel gives to connections (32768 on), one of which may
-    be a client's that tries to reach it meanwhile, and so reaches itself."""
-    generator = random.SystemRandom()
-    for _ in range(100):
-        port = generator.randrange(10000, 15000)
-        with socket.socket() as probe:
-            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-            try:
-                probe.bind(("127.0.0.1", port))
-                return port
-            except OSError:
-                pass
-    raise Failure("no port is free")
 
 
 class Result:

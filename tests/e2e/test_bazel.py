@@ -5,7 +5,7 @@ import statistics
 import subprocess
 
 from bazel import bazel_with
-from harness import check, free_port, poll
+from harness import check, poll
 
 ACTIONS = 500
 SLEEP = f"sleep {1000000 + os.getpid()}"         # nobody else's on this machine
@@ -112,7 +112,7 @@ def test_a_build_that_is_cancelled_leaves_no_container(env):
 
 def test_a_gateway_that_is_killed_in_mid_build(env):
     store = env.path("killed")
-    gateway, bazel = begin(env, store=store, port=free_port())
+    gateway, bazel = begin(env, store=store)
     process = bazel.start("build", "--remote_retries=20", "//:pauses", "//:longer", *(f"//:small_{i}" for i in range(100)))
     poll(lambda: sleepers(PAUSE), "the action begins", BEGIN_SECONDS)
     gateway.kill()

@@ -56,7 +56,7 @@ def test_the_socket_is_its_owners(env):
 
 
 def test_a_lost_gateway_has_a_name(env):
-    gateway = env.gateway(port=harness.free_port())
+    gateway = env.gateway()
     port = gateway.port
     edge = harness.Edge(env, gateway.address)
     client = edge_client(env, edge)

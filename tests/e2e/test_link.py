@@ -7,7 +7,7 @@ import time
 
 import shared
 import trees
-from harness import Client, check, free_port, poll
+from harness import Client, check, poll
 
 
 class CuttingProxy:
@@ -202,7 +202,7 @@ def test_who_does_not_come_back_is_told(env):
 
 def test_a_gateway_that_was_restarted_does_not_resume(env):
     store = env.path("store")
-    gateway = env.gateway(store=store, port=free_port())
+    gateway = env.gateway(store=store)
     tree, _ = large_tree(env)
     proxy = CuttingProxy(gateway.port, stop_after=5_000_000)
     client = through(env, gateway, proxy, "--conns", "1")

@@ -6,9 +6,7 @@ import (
 	"bytes"
 	"context"
 	"errors"
-	"fmt"
 	"io"
-	"math/rand/v2"
 	"net"
 	"net/http"
 	"os"
@@ -18,7 +16,6 @@ import (
 	"strconv"
 	"strings"
 	"sync"
-	"sync/atomic"
 	"syscall"
 	"testing"
 	"time"
@@ -54,27 +51,13 @@ func (o *output) String() string {
 
 var finding = regexp.MustCompile(`(?s)(ERROR: (Address|Leak)Sanitizer|runtime error:).{0,1000}`)
 
-const portLeast, ports = 32000, 768
-
-var nextPort = func() *atomic.Int64 {
-	next := &atomic.Int64{}
-	next.Store(rand.Int64N(ports))
-	return next
-}()
-
-// freeAddress is below what the kernel gives to connections (32768 on): a client that tries to reach a gateway which is down would
-// sooner or later reach itself, and the port is taken when the gateway comes back.
 func freeAddress(t testing.TB) string {
-	t.Helper()
-	for range ports {
-		listener, err := net.Listen("tcp", fmt.Sprintf("127.0.0.1:%d", portLeast+nextPort.Add(1)%ports))
-		if err == nil {
-			defer listener.Close()
-			return listener.Addr().String()
-		}
+	listener, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
 	}
-	t.Fatal("no port is free")
-	return ""
+	defer listener.Close()
+	return listener.Addr().String()
 }
 
 // scratch is on a real disk: the store writes with O_DIRECT there.
