@@ -185,12 +185,12 @@ static void jobs_take(struct schedule *schedule)
 	schedule->ordered = count;
 }
 
-/* NULL: all are begun. */
+/* There is one. */
 static struct sha256_job *job_next(struct schedule *schedule)
 {
-	if (schedule->next == schedule->ordered && schedule->count)
+	if (schedule->next == schedule->ordered)
 		jobs_take(schedule);
-	return schedule->next < schedule->ordered ? schedule->order[schedule->next++] : NULL;
+	return schedule->order[schedule->next++];
 }
 
 static bool jobs_are_left(const struct schedule *schedule)

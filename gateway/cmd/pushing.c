@@ -137,7 +137,6 @@ static int push_scan(struct pushing_state *state, const struct digester_taker *t
 	pthread_mutex_unlock(&state->mutex);
 	if (r == 0)
 		return STATUS_OK;
-	state->manifest = NULL;
 	command_fail(pushing->command, "%s", why);
 	return command_status_errno(r);
 }

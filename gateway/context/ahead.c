@@ -311,12 +311,6 @@ static int source_recipe_children(struct uploader_source *source, const struct d
 	return from->ops->recipe_children(from, recipe, parts);
 }
 
-/* Nothing is assumed where there is no last time. */
-static bool source_known(struct uploader_source *source, const struct digest *blob)
-{
-	return false;
-}
-
 static struct place *piece_place(struct ahead *ahead, const struct uploader_piece *piece)
 {
 	struct place *place = digest_map_find(&ahead->places, &piece->digest);
@@ -364,10 +358,10 @@ static void source_read(struct uploader_source *source, struct uploader_read *re
 	}
 }
 
+/* Nothing is assumed where there is no last time, so nobody asks what was known then. */
 static const struct uploader_source_ops source_ops = {
 	.children = source_children,
 	.recipe_children = source_recipe_children,
-	.known = source_known,
 	.read = source_read,
 };
 

@@ -12,10 +12,14 @@
 #include "gateway/base/cleanup.h"
 #include "gateway/base/err.h"
 
+/*
+ * The kernel takes a killed process's io_uring apart after the process itself is gone, its listeners with it, under load for
+ * seconds: who starts it again at once, as a service manager does, would be told that it runs.
+ */
 #define PROBES_MAX     5           /* of a unix socket that seems to be listened on, before the start is refused */
-#define BIND_PAUSE_US  50000
-#define BIND_TRIES     100               /* five seconds */
 #define PROBE_PAUSE_US 200000
+#define BINDS_MAX      100         /* of a TCP port, likewise */
+#define BIND_PAUSE_US  50000
 
 /* A peer that vanished without a word is noticed after 60 + 4 * 15 s, also while we have nothing to send. */
 static const struct {
@@ -70,10 +74,6 @@ static int probe(const struct address_resolved *at)
 	return connect(fd, (const struct sockaddr *)&at->sockaddr, at->size) == 0 || errno != ECONNREFUSED;
 }
 
-/*
- * The kernel takes a killed process's io_uring apart after the process itself is gone, its listeners with it: who
- * starts it again at once, as a service manager does, would be told that it runs.
- */
 static int probe_patiently(const struct address_resolved *at)
 {
 	int r = probe(at);
@@ -114,16 +114,12 @@ static int clear_stale(const struct address *address, const struct address_resol
 	return 0;
 }
 
-/*
- * A server that was killed has its port a little longer: the kernel takes its ring down after it has gone, with the accept that is under
- * way there, and under load that takes seconds. Who starts it again must not be told that another one listens.
- */
 static int bind_patiently(int fd, const struct address_resolved *at, bool patient)
 {
 	for (int i = 0;; i++) {
 		if (bind(fd, (const struct sockaddr *)&at->sockaddr, at->size) == 0)
 			return 0;
-		if (errno != EADDRINUSE || !patient || i == BIND_TRIES)
+		if (errno != EADDRINUSE || !patient || i == BINDS_MAX)
 			return -errno;
 		usleep(BIND_PAUSE_US);
 	}

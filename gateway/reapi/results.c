@@ -2,6 +2,8 @@
 #include "gateway/reapi/results.h"
 
 #include "gateway/cas/note_key.h"
+#include "proto/buffer.h"
+#include "proto/sluice_v1.h"
 
 #define RESULT_TAG 'a'
 #define WEB_TAG    'h'
@@ -25,4 +27,14 @@ void results_key_begin(struct store_note *note, const struct scope *scope, const
 void results_key_web(struct store_note *note, const struct scope *scope, const struct digest *key)
 {
 	hash_key(note, scope, WEB_TAG, key);
+}
+
+void results_note_web(struct store_note *note, const struct scope *scope, const struct digest *key, uint8_t kind, const struct digest *digest)
+{
+	struct buffer value = buffer_over(note->value, sizeof(note->value));
+
+	results_key_web(note, scope, key);
+	buffer_put(&value, &kind, 1);
+	digest_list_put(&value, digest);
+	note->value_size = value.size;
 }

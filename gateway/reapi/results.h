@@ -13,3 +13,5 @@ void results_key_begin(struct store_note *note, const struct scope *scope, const
 /* Of /ac/. Such a note's first byte says what it is; the digest follows. */
 enum { RESULTS_WEB_RESULT = 'r', RESULTS_WEB_VALUE = 'v' };
 void results_key_web(struct store_note *note, const struct scope *scope, const struct digest *key);
+/* Key and value, for store_note_put(): under `key` lies `digest`, of that kind. */
+void results_note_web(struct store_note *note, const struct scope *scope, const struct digest *key, uint8_t kind, const struct digest *digest);

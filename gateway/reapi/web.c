@@ -369,7 +369,7 @@ void web_start(void *context, struct conn *conn, struct stream *stream, const st
 	}
 	web.digest = path.digest;
 	if (path.folder)
-		(web.put ? web_make_folder : web_find_folder)(&web);
+		web_folder(&web);
 	else if (path.result)
 		(web.put ? web_put_result : web_get_result)(&web);
 	else if (web.put)

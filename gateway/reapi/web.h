@@ -65,6 +65,6 @@ void web_answer_crowded(struct web *web);
 
 /* The handlers; each takes the stream over or has answered. `web` has been filled in but for its stream's events. */
 typedef void web_handler_fn(const struct web *web);
-web_handler_fn web_get_blob, web_put_blob, web_put_unsized, web_get_result, web_put_result, web_find_folder, web_make_folder;
+web_handler_fn web_get_blob, web_put_blob, web_put_unsized, web_get_result, web_put_result, web_folder;
 /* What they leave to each other: a value of /ac/ that is longer than a record; and the blob that web->digest names in full. */
 web_handler_fn web_put_value, web_get_known;

@@ -38,7 +38,7 @@ static void folder_on_close(struct stream *stream, uint32_t code)
 
 static const struct stream_events folder_events = { .on_data = web_drop, .on_end = folder_on_end, .on_close = folder_on_close };
 
-static void folder_begin(const struct web *from)
+void web_folder(const struct web *from)
 {
 	struct web *web = calloc(1, sizeof(*web));
 
@@ -52,14 +52,4 @@ static void folder_begin(const struct web *from)
 		folder_answer(web);
 	else
 		stream_consumed(web->stream, 0);         /* the body may come */
-}
-
-void web_find_folder(const struct web *web)
-{
-	folder_begin(web);
-}
-
-void web_make_folder(const struct web *web)
-{
-	folder_begin(web);
 }

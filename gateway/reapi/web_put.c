@@ -158,13 +158,7 @@ static void on_note(struct store_note *note)
 /* Durable with all that it names. */
 static void put_note(struct put *put, const struct digest *digest)
 {
-	struct buffer value = buffer_over(put->note.value, sizeof(put->note.value));
-	const uint8_t kind = RESULTS_WEB_VALUE;
-
-	results_key_web(&put->note, &put->web.scope, &put->web.digest);
-	buffer_put(&value, &kind, 1);
-	digest_list_put(&value, digest);
-	put->note.value_size = value.size;
+	results_note_web(&put->note, &put->web.scope, &put->web.digest, RESULTS_WEB_VALUE, digest);
 	put->note.fn = on_note;
 	web_hold(&put->web);
 	store_note_put(put->web.reapi->cas->store, &put->note);

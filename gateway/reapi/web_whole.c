@@ -103,17 +103,13 @@ static void put_sign(struct put *put)
 static void put_on_stored(struct store_put *stored)
 {
 	struct put *put = container_of(stored, struct put, put);
-	struct buffer value = buffer_over(put->note.value, sizeof(put->note.value));
 
 	if (stored->result != STORE_OK) {
 		put_answer_store(put, stored->result);
 		web_release(&put->web);
 		return;
 	}
-	results_key_web(&put->note, &put->web.scope, &put->web.digest);
-	buffer_put(&value, &put->kind, 1);
-	digest_list_put(&value, &put->item.digest);
-	put->note.value_size = value.size;
+	results_note_web(&put->note, &put->web.scope, &put->web.digest, put->kind, &put->item.digest);
 	put->note.fn = put_on_note;
 	store_note_put(put->web.reapi->cas->store, &put->note);  /* durable with all that it names */
 }

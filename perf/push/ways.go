@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"sluice.dev/sluice/perf/table"
+	"sluice.dev/sluice/perf/trees"
 	"sluice.dev/sluice/tests/interop/rig"
 )
 
@@ -185,14 +186,10 @@ func tarWay(b *bench) *way {
 	}}
 }
 
-// walkThreads as the machine has cores on which these numbers are taken.
-const walkThreads = "2"
-
-// walkWay only looks: perf/scan's plain loop, beside the gateway's own program.
+// walkWay only looks.
 func walkWay(b *bench) *way {
-	program := filepath.Join(filepath.Dir(rig.Setting(b.scope, "SLUICE_BINARY")), "..", "..", "perf", "scan", "perf_scan")
 	return &way{name: "walk", begin: func() {}, push: func(bool) table.Sample {
-		return b.measure(exec.Command(program, "--plain", b.tree, walkThreads), nothing, nil)
+		return b.measure(trees.Walk(b.scope, b.tree), nothing, nil)
 	}}
 }
 

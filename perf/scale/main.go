@@ -1,6 +1,7 @@
 // scale: how does cost grow? Trees of 10^3 to 10^5 files (10^6 with --most 6, which takes 8 GB of disk), pushed cold and
-// unchanged, and walked by two threads that stat each entry and send nothing; and 1 to 1,000 builds at once. For each kind the exponent of a power law is fitted to the least of the runs, by least
-// squares over all sizes; and told is the one between the two largest, where a fixed cost no longer hides what grows.
+// unchanged, and walked by two threads that stat each entry and send nothing; and 1 to 1,000 builds at once. For each kind the
+// exponent of a power law is fitted to the least of the runs, by least squares over all sizes; and told is the one between the two
+// largest, where a fixed cost no longer hides what grows.
 //
 // SLUICE_BINARY is the gateway; perf/scale/run sets it.
 package main
@@ -16,6 +17,7 @@ import (
 	"time"
 
 	"sluice.dev/sluice/perf/table"
+	"sluice.dev/sluice/perf/trees"
 	"sluice.dev/sluice/tests/interop/rig"
 )
 
@@ -25,7 +27,6 @@ const (
 	unchangedRuns  = 5
 	exponentMost   = 1.05
 	walkMost       = 1.3 // of a walk's wall, where nothing has changed
-	walkThreads    = "2" // as the machine has cores on which these numbers are taken
 )
 
 type bench struct {
@@ -117,12 +118,12 @@ func (b *bench) push(gateway *rig.Gateway, home, tree string) table.Sample {
 		Gateway: rig.CPUSeconds(gateway.Process().Pid()) - before}
 }
 
-// walk is the least that finding out takes: perf/scan's plain loop, built beside the gateway's program.
+// walk is the least that finding out takes.
 func (b *bench) walk(tree string) float64 {
-	program := filepath.Join(filepath.Dir(rig.Setting(b.scope, "SLUICE_BINARY")), "../../perf/scan/perf_scan")
+	command := trees.Walk(b.scope, tree)
 	began := time.Now()
-	if out, err := exec.Command(program, "--plain", tree, walkThreads).CombinedOutput(); err != nil {
-		b.scope.Fatalf("%s: %v: %s", program, err, out)
+	if out, err := command.CombinedOutput(); err != nil {
+		b.scope.Fatalf("%v: %v: %s", command.Args, err, out)
 	}
 	return time.Since(began).Seconds()
 }

@@ -10,6 +10,15 @@ import (
 	"sluice.dev/sluice/tests/interop/rig"
 )
 
+// walkThreads as the machine has cores on which the numbers are taken.
+const walkThreads = "2"
+
+// Walk lists a directory and stats each entry, and sends nothing: perf/scan's plain loop, built beside the gateway's program.
+func Walk(s rig.Scope, tree string) *exec.Cmd {
+	program := filepath.Join(filepath.Dir(rig.Setting(s, "SLUICE_BINARY")), "..", "..", "perf", "scan", "perf_scan")
+	return exec.Command(program, "--plain", tree, walkThreads)
+}
+
 // Part copies about so many files of a directory (0: all) to a place of their own: whole directories of the top until there are
 // enough, and of the one that would be too many those within.
 func Part(s rig.Scope, from string, most int) string {
