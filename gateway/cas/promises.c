@@ -6,7 +6,7 @@
 
 #include "gateway/base/check.h"
 
-#define BUCKETS 65536
+#define BUCKETS (PROMISES_MAX / 4)
 
 enum promise_kind { PROMISE_BLOB, PROMISE_ROOT };
 
@@ -14,7 +14,8 @@ struct promise {
 	enum promise_kind kind;
 	struct digest digest;
 	struct promiser *promiser;
-	struct list bucket, mine;        /* links in the table and in the promiser's list */
+	struct promise *next;            /* of its bucket */
+	struct list mine;                /* link in the promiser's list */
 	struct list waiters;             /* promisers */
 };
 
@@ -35,16 +36,13 @@ void promises_fini(struct promises *promises)
 
 static bool promises_make(struct promises *promises)
 {
-	if (promises->buckets)
-		return true;
-	promises->buckets = malloc(BUCKETS * sizeof(*promises->buckets));
-	for (size_t i = 0; promises->buckets && i < BUCKETS; i++)
-		list_init(&promises->buckets[i]);
+	if (!promises->buckets)
+		promises->buckets = calloc(BUCKETS, sizeof(*promises->buckets));
 	return promises->buckets != NULL;
 }
 
 /* The hash is what a client says of its blob: who picks such as meet here is held up by PROMISES_MAX of them at most. */
-static struct list *bucket_of(const struct promises *promises, const struct digest *digest)
+static struct promise **bucket_of(const struct promises *promises, const struct digest *digest)
 {
 	uint32_t key;
 
@@ -55,13 +53,9 @@ static struct list *bucket_of(const struct promises *promises, const struct dige
 static struct promise *promises_find(const struct promises *promises, enum promise_kind kind, const struct scope *scope,
                                      const struct digest *digest)
 {
-	struct list *bucket;
-
 	if (promises->count == 0)
 		return NULL;
-	bucket = bucket_of(promises, digest);
-	list_for_each(link, bucket) {
-		struct promise *promise = container_of(link, struct promise, bucket);
+	for (struct promise *promise = *bucket_of(promises, digest); promise; promise = promise->next) {
 		const struct scope *theirs = &promise->promiser->scope;
 
 		if (promise->kind == kind && digest_equal(&promise->digest, digest) && theirs->tenant == scope->tenant &&
@@ -74,10 +68,14 @@ static struct promise *promises_find(const struct promises *promises, enum promi
 /* Kept or lapsed: those who wait for it look again. */
 static void promise_end(struct promise *promise)
 {
+	struct promises *promises = promise->promiser->promises;
+	struct promise **at = bucket_of(promises, &promise->digest);
 	struct list *link;
 
-	promise->promiser->promises->count--;
-	list_remove(&promise->bucket);
+	while (*at != promise)
+		at = &(*at)->next;
+	*at = promise->next;
+	promises->count--;
 	list_remove(&promise->mine);
 	while ((link = list_take(&promise->waiters))) {
 		struct promiser *waiter = container_of(link, struct promiser, waiting);
@@ -90,7 +88,7 @@ static void promise_end(struct promise *promise)
 static void promise_make(struct promiser *promiser, enum promise_kind kind, const struct digest *digest)
 {
 	struct promises *promises = promiser->promises;
-	struct promise *promise;
+	struct promise *promise, **bucket;
 
 	if (promises->count == promises->count_max || !promises_make(promises))
 		return;
@@ -101,7 +99,9 @@ static void promise_make(struct promiser *promiser, enum promise_kind kind, cons
 	promise->digest = *digest;
 	promise->promiser = promiser;
 	list_init(&promise->waiters);
-	list_append(bucket_of(promises, digest), &promise->bucket);
+	bucket = bucket_of(promises, digest);
+	promise->next = *bucket;
+	*bucket = promise;
 	list_append(&promiser->promised, &promise->mine);
 	promises->count++;
 }

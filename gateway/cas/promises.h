@@ -18,16 +18,18 @@
 #include "gateway/tenant/scope.h"
 #include "proto/call.h"
 
-#define PROMISES_MAX         (1u << 20)          /* blobs and roots promised, in all: about 150 bytes each */
+#define PROMISES_MAX         (1u << 20)          /* blobs and roots promised, in all: about 140 bytes each */
 #define PROMISES_AWAITED_MAX (1u << 21)          /* blobs awaited, in all: 160 bytes each at most */
 #define PROMISES_STALL_NS    5000000000ull       /* of a promiser of whom nothing arrives */
 #define PROMISES_WAIT_NS     300000000000ull     /* of a request, however well the promisers get on */
+
+struct promise;
 
 struct promises {
 	struct ring *ring;
 	uint64_t stall_ns, wait_ns;      /* as above; tests are less patient, */
 	size_t count_max, awaited_max;   /* and have less room */
-	struct list *buckets;            /* of promises; made when first needed */
+	struct promise **buckets;        /* made when first needed */
 	size_t count, awaited;           /* now */
 };
 
