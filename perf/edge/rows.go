@@ -305,10 +305,12 @@ func cuts(b *bench, shape rig.Shape) {
 			}
 		}
 		b.Note("whole: %.0f bytes in %.1f s; cut %d times: %.0f bytes in %.1f s", table.Bytes(whole), whole.Wall, hit, table.Bytes(cut), cut.Wall)
+		// Two whole runs differ by a few thousandths in what they compress together.
+		again := max(0, 100*(table.Bytes(cut)/table.Bytes(whole)-1))
 		b.Report(s.name(way.name+", the line is cut"), map[string]table.Series{"edge": {cut}},
 			table.AtMost("failures", failures, 0),
 			table.AtMost("cuts that hit nothing in flight, or did not come", float64(b.cuts-hit), 0),
-			table.AtMost("bytes sent again, %", 100*(table.Bytes(cut)/table.Bytes(whole)-1), 2))
+			table.AtMost("bytes sent again, %", again, 2))
 	}
 }
 
