@@ -151,7 +151,7 @@ void call_accept(struct call *call, struct stream *stream, const struct grpc_req
 	stream->events = &call_stream_events;
 	stream->owner = call;
 	if (head->unknown_compressor)
-		call_finish(call, GRPC_UNIMPLEMENTED, "unknown grpc-encoding; accepted are " CALL_ENCODINGS);
+		call_finish(call, GRPC_UNIMPLEMENTED, CALL_TEXT_ENCODING);
 }
 
 struct call *call_of(const struct stream *stream)

@@ -1,6 +1,7 @@
 /* The headers and trailers of a call: those a server sends, and what a client reads in them. */
 #include "proto/call_private.h"
 
+#include <assert.h>
 #include <stdio.h>
 
 struct header call_field(const char *name, struct span value)
@@ -20,20 +21,22 @@ struct span call_field_find(const struct header *headers, size_t count, const ch
 
 void call_send_headers(struct call *call, const struct header *more, size_t more_count, bool end)
 {
-	struct header headers[8] = {
+	struct header headers[4 + CALL_MORE_HEADERS_MAX] = {
 		call_field(":status", span_text("200")),
 		call_field("content-type", span_text("application/grpc")),
 		call_field("grpc-accept-encoding", span_text(CALL_ENCODINGS)),
 	};
 	size_t count = 3;
 
+	assert(more_count <= CALL_MORE_HEADERS_MAX);
 	/* Says only that flagged messages are zstd; each message has its own flag. */
 	if (call->peer_zstd && !end)
 		headers[count++] = call_field("grpc-encoding", span_text("zstd"));
 	for (size_t i = 0; i < more_count; i++)
 		headers[count++] = more[i];
 	call->headers_sent = true;
-	stream_headers(call->stream, headers, count, end);
+	if (stream_headers(call->stream, headers, count, end) < 0)
+		stream_reset(call->stream, CALL_CODE_CANCEL);
 }
 
 #define BASE64_BYTES(size) (((size) + 2) / 3 * 4)
@@ -124,7 +127,7 @@ void call_on_headers(struct stream *stream, const struct header *headers, size_t
 	}
 	call->incoming_zstd = span_is(encoding, "zstd");
 	if (encoding.size && !call->incoming_zstd && !span_is(encoding, "identity"))
-		call_break(call, GRPC_UNIMPLEMENTED, "unknown grpc-encoding; accepted are " CALL_ENCODINGS);
+		call_break(call, GRPC_UNIMPLEMENTED, CALL_TEXT_ENCODING);
 }
 
 void call_on_trailers(struct stream *stream, const struct header *headers, size_t count)

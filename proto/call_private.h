@@ -11,7 +11,10 @@
 #define CALL_CODE_CANCEL   8
 
 /* What we take as message encodings, in every direction. */
-#define CALL_ENCODINGS "identity,zstd"
+#define CALL_ENCODINGS     "identity,zstd"
+#define CALL_TEXT_ENCODING "unknown grpc-encoding; accepted are " CALL_ENCODINGS
+
+#define CALL_MORE_HEADERS_MAX 4
 
 /* Handlers of the stream's events, each in the file that it is about; that of on_close is call.c's own. */
 void call_on_headers(struct stream *stream, const struct header *headers, size_t count);
@@ -29,7 +32,10 @@ void call_go_deaf(struct call *call);
 /* The last event, with the status that is known; a loan that waits goes back first. The call may be freed by then. */
 void call_deliver_closed(struct call *call);
 
-/* Server: the response headers with `more` fields, at most 4; `end`: and nothing after them. */
+/*
+ * Server: the response headers with `more` fields, at most CALL_MORE_HEADERS_MAX; `end`: and nothing after them. The stream is reset
+ * when they are more than the peer takes.
+ */
 void call_send_headers(struct call *call, const struct header *more, size_t more_count, bool end);
 /* Server: the status, as trailers, or as the only headers when none went out before. */
 void call_send_status(struct call *call);

@@ -79,7 +79,7 @@ void call_on_writable(struct stream *stream)
 
 static enum call_outcome may_send(struct call *call)
 {
-	if (!call->stream || call->finishing || call->deaf)
+	if (!call->stream || call->finishing || call->deaf || call->pending.failed)
 		return CALL_CLOSED;
 	if (!has_pending(call) && !call->lending && !call->unsent)
 		return CALL_SENT;
@@ -166,7 +166,7 @@ enum call_outcome call_send_begin(struct call *call, size_t size)
 
 void call_send_more(struct call *call, struct span part)
 {
-	if (!call->stream || call->finishing || call->deaf)
+	if (!call->stream || call->finishing || call->deaf || call->pending.failed)
 		return;
 	assert(part.size <= call->unsent);
 	call->unsent -= part.size;

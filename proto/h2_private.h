@@ -1,6 +1,6 @@
 /*
  * h2_private: what the parts of h2 share. h2.c: the connection's life, feed and output. h2_events.c: what nghttp2 tells.
- * h2_stream.c: a stream's own operations. Nobody else includes it.
+ * h2_stream.c: a stream's own operations. h2_frame.c: the frame whose payload goes out from where it lies. Nobody else includes it.
  */
 #pragma once
 

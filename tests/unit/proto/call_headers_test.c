@@ -96,6 +96,31 @@ static void test_long_status_text_is_cut(void **state)
 	finish(&end);
 }
 
+static void server_refuse_at_length(struct end *end, char event, struct span message)
+{
+	char text[CALL_STATUS_TEXT_MAX + 1];
+
+	memset(text, '%', sizeof(text) - 1);
+	text[sizeof(text) - 1] = 0;
+	if (event == 'E')
+		call_finish(&end->call, GRPC_ABORTED, text);
+}
+
+/* A status, encoded three times as long, that may not be sent, with no headers before it: the peer does not wait for ever. */
+static void test_status_that_does_not_fit(void **state)
+{
+	const struct h2_config narrow = { .server = true, .header_list_bytes_max = 1024 };
+	struct end end;
+
+	start_with(&end, server_refuse_at_length, NULL, NULL, 0, NULL, &narrow);
+	call_end(&end.call);
+	h2_pair_pump(&pair);
+	assert_true(end.closed);
+	assert_int_equal(end.status, GRPC_CANCELLED);
+	assert_true(server_end.closed);
+	finish(&end);
+}
+
 /* ---- answers of servers that are none of ours ---- */
 
 static const struct header *foreign_headers, *foreign_trailers;
@@ -210,6 +235,7 @@ int main(void)
 		cmocka_unit_test(test_unknown_compressor),
 		cmocka_unit_test(test_status_text),
 		cmocka_unit_test(test_long_status_text_is_cut),
+		cmocka_unit_test(test_status_that_does_not_fit),
 		cmocka_unit_test(test_foreign_answers),
 		cmocka_unit_test(test_ok_before_the_end_is_no_ok),
 	};
