@@ -143,7 +143,7 @@ static size_t fetch_choose(struct fetch *fetch)
 
 	fetch->count = 0;
 	while (fetch->count < FETCH_ROUND_BLOBS && digest_list_next(&rest, &digest)) {
-		size_t need = (digest.size > STORE_BLOB_BYTES_MAX ? 0 : (size_t)digest.size) + STORE_READ_EXTRA_BYTES;
+		size_t need = store_read_bytes(digest.size > STORE_BLOB_BYTES_MAX ? 0 : (size_t)digest.size);
 
 		if (fetch->count && bytes + need > bytes_max)
 			break;
@@ -179,19 +179,21 @@ static void fetch_read(struct fetch *fetch)
 	fetch->state = FETCH_READING;
 	fetch->landed = 0;
 	at = fetch->memory;
+	store_reads_gather(fetch->cas->store);
 	for (unsigned i = 0; i < fetch->count; i++) {
 		struct store_read *read = &fetch->round[i].read;
 
 		read->buffer = at;
 		if (read->digest.size > STORE_BLOB_BYTES_MAX) {
-			at += STORE_READ_EXTRA_BYTES;
+			at += store_read_bytes(0);
 			read->result = STORE_MISSING;
 			fetch->landed++;
 			continue;
 		}
-		at += read->digest.size + STORE_READ_EXTRA_BYTES;
+		at += store_read_bytes((size_t)read->digest.size);
 		store_read(fetch->cas->store, read);
 	}
+	store_reads_start(fetch->cas->store);
 }
 
 /* A round is out of our hands: the next one, or the next request. */

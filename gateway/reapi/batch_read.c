@@ -147,6 +147,7 @@ static void round_begin(struct batch_read *batch)
 	size_t left = batch->count - batch->at;
 
 	batch->round_count = left < BATCH_ROUND ? left : BATCH_ROUND;
+	store_reads_gather(batch->rpc.reapi->cas->store);
 	for (size_t i = 0; i < batch->round_count; i++) {
 		struct store_read *read = &batch->round[i].read;
 
@@ -158,6 +159,7 @@ static void round_begin(struct batch_read *batch)
 		batch->used += (size_t)read->digest.size + BATCH_HEAD_BYTES;
 		store_read(batch->rpc.reapi->cas->store, read);
 	}
+	store_reads_start(batch->rpc.reapi->cas->store);
 }
 
 static void batch_answer(struct batch_read *batch)

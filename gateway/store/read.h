@@ -1,22 +1,39 @@
-/* read: one blob whole: resolve, read header and payload, check both, hand out or quarantine. */
+/*
+ * read: blobs whole: resolve, read header and payload, check both, hand out or quarantine. What waits is taken in lots, which are
+ * looked up together; blobs of a lot that lie behind each other, on the disk and in memory, come with one read.
+ */
 #pragma once
 
 #include "gateway/store/resolve.h"
 
-#define READS_MAX 64                     /* reads under way; more of them wait */
+#define READS_MAX     64                 /* under way; more of them wait */
+#define READ_LOT_MAX  32                 /* of one lot */
+#define READ_RUN_MAX  (1u << 20)         /* bytes of one read of several */
 
-struct reader {
-	struct store *store;
-	struct store_read *read;
-	struct resolve resolve;
+/* One read of a lot. */
+struct lot_read {
+	struct read_lot *lot;
+	struct store_read *read;         /* NULL: handed out */
 	struct place place;
+	uint32_t on_disk;                /* so many bytes from the front were in no slot */
+	uint32_t run;                    /* of the first of those that come with one read: how many they are */
+	bool there;                      /* it was to be had, and is pinned by its segment's `readers` */
+};
+
+struct read_lot {
+	struct store *store;
+	struct resolve resolve;
+	uint8_t hashes[READ_LOT_MAX][DIGEST_HASH_BYTES];
+	struct lot_read reads[READ_LOT_MAX];
+	uint32_t count, left;            /* left: not handed out, and one more while the lot is looked through */
 	struct list link;
 };
 
 struct reads {
-	struct reader *readers;
-	struct list idle, waiting;
-	uint32_t active;
+	struct read_lot *lots;
+	struct list idle, waiting;       /* lots, reads */
+	uint32_t active;                 /* reads */
+	unsigned gathering;              /* store_reads_gather() without its start */
 };
 
 int reads_init(struct reads *reads, struct store *store);

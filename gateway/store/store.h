@@ -122,6 +122,19 @@ struct store_read {
 };
 void store_read(struct store *store, struct store_read *read);
 
+/*
+ * Reads begun between these two are looked up together. Of those in the order in which they lie in a segment, as they were put, the
+ * ones whose buffers lie behind each other, store_read_bytes() apart, come with one read of the disk. They nest. Blobs that
+ * need no look-up (the empty one) are told at once, all others after the last store_reads_start().
+ */
+void store_reads_gather(struct store *store);
+void store_reads_start(struct store *store);
+/* From the beginning of a buffer to that of the next one, at least `size` + STORE_READ_EXTRA_BYTES: what a blob takes in a segment. */
+static inline size_t store_read_bytes(size_t size)
+{
+	return (size + STORE_READ_EXTRA_BYTES + 7) & ~(size_t)7;
+}
+
 /* Completes when all that was accepted before the call is on disk and in the index. Same wait whether or not it was new. */
 struct store_sync {
 	void (*fn)(struct store_sync *sync);
@@ -207,7 +220,7 @@ void store_note_put(struct store *store, struct store_note *note);
 
 struct store_status {
 	uint64_t ceiling_bytes, segment_bytes, segments_used, segments_max, bytes_live, index_bytes,
-	         blobs, puts, puts_new, bytes_put, bytes_new, reads, bytes_read, corrupt, commits, syncs,
+	         blobs, puts, puts_new, bytes_put, bytes_new, reads, disk_reads, bytes_read, corrupt, commits, syncs,
 	         evicted_segments, evicted_blobs, moved_blobs, slots_waits, pending_blobs, holds, marks_stale,
 	         commit_ns_max, copied_bytes_slots, copied_bytes_slots_read;
 };

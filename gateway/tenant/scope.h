@@ -21,6 +21,12 @@ struct scope {
 	uint32_t rights;         /* of enum scope_right */
 };
 
+/* The same blobs are seen, whatever may be done with them. */
+static inline bool scope_same(const struct scope *a, const struct scope *b)
+{
+	return a->tenant == b->tenant && a->instance == b->instance;
+}
+
 static inline bool scope_may(const struct scope *scope, uint32_t rights)
 {
 	return (scope->rights & rights) == rights;
