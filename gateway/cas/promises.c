@@ -55,13 +55,10 @@ static struct promise *promises_find(const struct promises *promises, enum promi
 {
 	if (promises->count == 0)
 		return NULL;
-	for (struct promise *promise = *bucket_of(promises, digest); promise; promise = promise->next) {
-		const struct scope *theirs = &promise->promiser->scope;
-
-		if (promise->kind == kind && digest_equal(&promise->digest, digest) && theirs->tenant == scope->tenant &&
-		    theirs->instance == scope->instance)
+	for (struct promise *promise = *bucket_of(promises, digest); promise; promise = promise->next)
+		if (promise->kind == kind && digest_equal(&promise->digest, digest) &&
+		    scope_same(&promise->promiser->scope, scope))
 			return promise;
-	}
 	return NULL;
 }
 

@@ -489,8 +489,7 @@ static struct execution *find_in(const struct list *list, const struct scope *sc
 	list_for_each(link, list) {
 		struct execution *execution = container_of(link, struct execution, link);
 
-		if (execution->scope.tenant == scope->tenant && execution->scope.instance == scope->instance &&
-		    span_is(name, execution->name))
+		if (scope_same(&execution->scope, scope) && span_is(name, execution->name))
 			return execution;
 	}
 	return NULL;

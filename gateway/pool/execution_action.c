@@ -24,8 +24,7 @@ static bool execution_serves(const struct execution *execution, const struct exe
 {
 	return execution->shared && !execution->cancelled &&
 	       (!wish->skip_cache || execution->skip_cache || execution->state >= EXECUTION_INPUTS) &&
-	       execution->scope.tenant == wish->scope.tenant && execution->scope.instance == wish->scope.instance &&
-	       memcmp(execution->key, wish->key, sizeof(wish->key)) == 0;
+	       scope_same(&execution->scope, &wish->scope) && memcmp(execution->key, wish->key, sizeof(wish->key)) == 0;
 }
 
 static struct execution *execution_find_shared(const struct execution *execution)

@@ -197,8 +197,7 @@ bool writes_make_room(struct reapi *reapi, uint64_t bytes)
 
 static bool upload_is(const struct upload *upload, const struct scope *scope, const struct reapi_resource *resource)
 {
-	return upload->scope.tenant == scope->tenant && upload->scope.instance == scope->instance &&
-	       digest_equal(&upload->digest, &resource->digest) &&
+	return scope_same(&upload->scope, scope) && digest_equal(&upload->digest, &resource->digest) &&
 	       span_equal(span_make(upload->uuid, upload->uuid_size), resource->uuid);
 }
 

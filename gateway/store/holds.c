@@ -97,8 +97,7 @@ bool holds_blob(const struct store *store, const uint8_t *hash)
 
 static bool pin_is(const struct store_pin *pin, const struct store_pin *other)
 {
-	return pin->scope.tenant == other->scope.tenant && pin->scope.instance == other->scope.instance &&
-	       digest_equal(&pin->root, &other->root);
+	return scope_same(&pin->scope, &other->scope) && digest_equal(&pin->root, &other->root);
 }
 
 static struct store_pin *pin_find(const struct holds *holds, const struct store_pin *like)
@@ -272,8 +271,7 @@ int store_pins_list(struct store *store, const struct scope *scope,
 	for (uint32_t i = 0; i < store->holds.pins_count; i++) {
 		const struct store_pin *pin = &store->holds.pins[i];
 
-		if (pin->scope.tenant == scope->tenant && pin->scope.instance == scope->instance &&
-		    pin->expires_wall_ns > now_ns)
+		if (scope_same(&pin->scope, scope) && pin->expires_wall_ns > now_ns)
 			visit(context, pin);
 	}
 	return 0;

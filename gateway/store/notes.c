@@ -6,7 +6,7 @@
 /* `like`: the key, or what it begins with. */
 static bool note_is(const struct store_note *note, const struct store_note *like, bool begins)
 {
-	return note->scope.tenant == like->scope.tenant && note->scope.instance == like->scope.instance &&
+	return scope_same(&note->scope, &like->scope) &&
 	       (begins ? note->key_size >= like->key_size : note->key_size == like->key_size) &&
 	       memcmp(note->key, like->key, like->key_size) == 0;
 }
