@@ -90,21 +90,3 @@ struct playbacks_totals {
 const struct playbacks_totals *playbacks_totals(const struct playbacks *playbacks);
 /* Bytes of chunks and recipes in memory, for tests of the bound. */
 size_t playbacks_memory(const struct playbacks *playbacks);
-
-/*
- * Which of many contents are there, in one look-up, without reading: sure for a whole file; for one with a recipe it says
- * that the recipe is there, and playback_start() whether its chunks are.
- */
-struct contents_lookup {
-	struct scope scope;
-	const struct content_name *names;
-	size_t count;                    /* at most STORE_BATCH_MAX */
-	bool *present;                   /* out */
-	void (*fn)(struct contents_lookup *lookup);              /* inline or later */
-	int result;                      /* 0 or -errno */
-	/* The rest is contents_lookup's. */
-	struct store_lookup lookup;
-	struct digest *digests;
-	uint32_t *places;
-};
-void contents_lookup(struct store *store, struct contents_lookup *lookup);
