@@ -146,9 +146,10 @@ static int add_streamed(struct content *content, struct content_file *file, cons
 int content_add(struct content *content, const char *path, const struct tree_node *node, const struct tree_node *before,
                 int before_fd)
 {
-	struct content_file *file = content_file_create(content, path, node);
+	struct content_file *file;
 
 	CHECK(node->kind == TREE_FILE);
+	file = content_file_create(content, path, node);
 	if (!file || !node->recipe || !before || !before->recipe) {
 		if (before_fd >= 0)
 			close(before_fd);

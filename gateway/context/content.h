@@ -3,7 +3,7 @@
  * of large ones together, up to CONTENT_BATCH_BYTES a fetch, each distinct blob once. All-zero blocks become holes.
  * Of a large file whose former version is at hand, the chunks that it has already are copied from there.
  *
- * At any time one batch is in memory (the source lends its bytes), with at most CONTENT_BATCH_FILES queued files.
+ * At any time one batch is in memory (the source lends its bytes), and at most CONTENT_BATCH_PIECES pieces are queued.
  * Blocking; one thread.
  */
 #pragma once

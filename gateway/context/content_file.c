@@ -292,13 +292,33 @@ static int copy_range(int from_fd, uint64_t from, int to_fd, uint64_t to, uint64
 	return 0;
 }
 
+static int write_zeros(int fd, uint64_t size, uint64_t offset)
+{
+	static const uint8_t zeros[65536];
+
+	while (size) {
+		ssize_t wrote = pwrite(fd, zeros, size < sizeof(zeros) ? size : sizeof(zeros), (off_t)offset);
+
+		if (wrote < 0 && errno == EINTR)
+			continue;
+		if (wrote <= 0)
+			return -1;
+		offset += (size_t)wrote;
+		size -= (size_t)wrote;
+	}
+	return 0;
+}
+
 int content_file_reuse(struct content *content, struct content_file *file, const struct known_chunk *known,
                        uint64_t offset, bool *reused)
 {
 	int r = file->fd < 0 ? file_open(content, file) : 0;
 
-	if (r || copy_range(file->before_fd, known->offset, file->fd, offset, known->digest.size))
+	if (r)
 		return r;
+	if (copy_range(file->before_fd, known->offset, file->fd, offset, known->digest.size))
+		/* It is fetched, and written around its zeros: what was copied so far may not stand in their place. */
+		return write_zeros(file->fd, known->digest.size, offset) ? fail(content, file->path, "cannot write") : 0;
 	*reused = true;
 	content->totals.bytes_reused += known->digest.size;
 	return file_wrote(content, file, known->digest.size);

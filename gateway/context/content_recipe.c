@@ -81,27 +81,29 @@ static const struct known_chunk *known_find(const struct known *known, const str
 	return found && found->digest.size == digest->size ? found : NULL;
 }
 
-/* The chunks of a former version, as far as its recipe is to be had: without them the file is fetched whole. */
-static void known_read(struct content *content, struct known *known, const struct digest *recipe, uint64_t *offset,
+/*
+ * The chunks of a former version, as far as its recipe is to be had: the others are fetched. False: it ends here, as where anything
+ * behind lies is not known.
+ */
+static bool known_read(struct content *content, struct known *known, const struct digest *recipe, uint64_t *offset,
                        uint32_t level)
 {
 	struct recipe_reader reader;
 	struct copy copy = { 0 };
 	struct digest entry;
+	bool whole = content_fetch(content, recipe, 1, on_copy, &copy) == 0 && recipe_open(&reader, copy_span(&copy)) &&
+	             reader.head.level <= level;
 
-	if (content_fetch(content, recipe, 1, on_copy, &copy) == 0 && recipe_open(&reader, copy_span(&copy)) &&
-	    reader.head.level <= level) {
-		while (recipe_next(&reader, &entry)) {
-			if (reader.head.level == 1) {
-				known_read(content, known, &entry, offset, 0);
-				continue;
-			}
-			if (!known_add(known, &entry, *offset))
-				break;
+	while (whole && recipe_next(&reader, &entry)) {
+		if (reader.head.level == 1) {
+			whole = known_read(content, known, &entry, offset, 0);
+		} else {
+			whole = known_add(known, &entry, *offset);
 			*offset += entry.size;
 		}
 	}
 	free(copy.data);
+	return whole && !reader.failed;
 }
 
 static struct known known_make(struct content *content, const struct content_file *file)
@@ -129,11 +131,10 @@ static int malformed(const struct content *content, const struct content_file *f
 static int expand_chunks(struct content *content, struct content_file *file, struct span blob, uint64_t offset,
                          const struct known *known, uint64_t *size)
 {
-	uint64_t file_size = file->size;
 	struct recipe_reader reader;
 	struct digest chunk;
 
-	if (!recipe_open(&reader, blob) || reader.head.level != 0 || reader.head.file_size > file_size - offset)
+	if (!recipe_open(&reader, blob) || reader.head.level != 0 || reader.head.file_size > file->size - offset)
 		return malformed(content, file);
 	*size = reader.head.file_size;
 	while (recipe_next(&reader, &chunk)) {
