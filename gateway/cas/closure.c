@@ -106,7 +106,7 @@ static struct closure_walk *walk_create(struct closure *closure)
 	walk->wholes = malloc(STORE_BATCH_MAX * sizeof(*walk->wholes));
 	walk->batch_rests = malloc(STORE_BATCH_MAX * walk->rest_bytes);
 	if (walk->digests && walk->places && walk->batch_nodes && walk->wholes && walk->batch_rests &&
-	    closure_graph_grow(walk))
+	    closure_graph_grow(walk) == 0)
 		return walk;
 	walk_destroy(walk);
 	return NULL;
@@ -132,6 +132,8 @@ static void closure_on_turn(struct gate_pass *pass)
 	};
 	walk->nodes_count = 1;
 	walk->level_end = 1;
+	if (walk->names.failed)
+		closure_walk_fail(walk, ERR_RAISE(-ENOMEM), "out of memory");
 	closure_walk_run(walk);
 }
 

@@ -4,9 +4,11 @@
  */
 #include "gateway/cas/closure_private.h"
 
+#include <errno.h>
 #include <stdio.h>
 #include <stdlib.h>
 
+#include "gateway/base/err.h"
 #include "gateway/cas/references.h"
 #include "proto/sluice_v1.h"
 #include "proto/tree.h"
@@ -15,39 +17,38 @@
 
 /* ---- growing tables ---- */
 
-static bool walk_grow(void **table, size_t *capacity, size_t count, size_t element, size_t max)
+static int walk_grow(void **table, size_t *capacity, size_t count, size_t element, size_t max)
 {
 	size_t wanted = *capacity ? *capacity * 2 : 256;
 	void *grown;
 
 	if (count < *capacity)
-		return true;
+		return 0;
 	if (count >= max)
-		return false;
+		return CLOSURE_TOO_LARGE;
 	grown = realloc(*table, wanted * element);
 	if (!grown)
-		return false;
+		return ERR_RAISE(-ENOMEM);
 	*table = grown;
 	*capacity = wanted;
-	return true;
+	return 0;
 }
 
-bool closure_graph_grow(struct closure_walk *walk)
+int closure_graph_grow(struct closure_walk *walk)
 {
 	size_t before = walk->nodes_capacity;
 	uint8_t *rests;
+	int r = walk_grow((void **)&walk->nodes, &walk->nodes_capacity, walk->nodes_count, sizeof(*walk->nodes),
+	                  CLOSURE_NODES_MAX);
 
-	if (!walk_grow((void **)&walk->nodes, &walk->nodes_capacity, walk->nodes_count, sizeof(*walk->nodes),
-	               CLOSURE_NODES_MAX))
-		return false;
-	if (before == walk->nodes_capacity)
-		return true;
+	if (r || before == walk->nodes_capacity)
+		return r;
 	rests = realloc(walk->rests, walk->nodes_capacity * walk->rest_bytes);
 	if (!rests)
-		return false;
+		return ERR_RAISE(-ENOMEM);
 	memset(rests + before * walk->rest_bytes, 0, (walk->nodes_capacity - before) * walk->rest_bytes);
 	walk->rests = rests;
-	return true;
+	return 0;
 }
 
 uint32_t closure_graph_name(struct closure_walk *walk, struct span name)
@@ -114,16 +115,18 @@ static uint32_t table_find(const struct closure_walk *walk, const struct digest 
 
 /* ---- gathering children ---- */
 
-static bool gather_node(struct closure_walk *walk, const struct reference *reference)
+static int gather_node(struct closure_walk *walk, const struct reference *reference)
 {
 	uint32_t node;
+	int r;
 
 	if (!table_fit(walk))
-		return false;
+		return ERR_RAISE(-ENOMEM);
 	node = table_find(walk, &reference->digest, reference->kind);
 	if (node == CLOSURE_NONE) {
-		if (!closure_graph_grow(walk))
-			return false;
+		r = closure_graph_grow(walk);
+		if (r)
+			return r;
 		node = (uint32_t)walk->nodes_count++;
 		walk->nodes[node] = (struct closure_node){
 			.digest = reference->digest,
@@ -133,34 +136,37 @@ static bool gather_node(struct closure_walk *walk, const struct reference *refer
 		};
 		table_put(walk, node);
 	}
-	if (!walk_grow((void **)&walk->edges, &walk->edges_capacity, walk->edges_count, sizeof(*walk->edges),
-	               CLOSURE_LEAVES_MAX))
-		return false;
+	r = walk_grow((void **)&walk->edges, &walk->edges_capacity, walk->edges_count, sizeof(*walk->edges), CLOSURE_LEAVES_MAX);
+	if (r)
+		return r;
 	walk->edges[walk->edges_count++] = (struct closure_edge){ .parent = walk->reading, .child = node };
-	return true;
+	return 0;
 }
 
-static bool gather_leaf(struct closure_walk *walk, const struct reference *reference)
+static int gather_leaf(struct closure_walk *walk, const struct reference *reference)
 {
-	if (!walk_grow((void **)&walk->leaves, &walk->leaves_capacity, walk->leaves_count, sizeof(*walk->leaves),
-	               CLOSURE_LEAVES_MAX))
-		return false;
+	int r = walk_grow((void **)&walk->leaves, &walk->leaves_capacity, walk->leaves_count, sizeof(*walk->leaves),
+	                  CLOSURE_LEAVES_MAX);
+
+	if (r)
+		return r;
 	walk->leaves[walk->leaves_count++] = (struct closure_leaf){
 		.digest = reference->digest,
 		.owner = walk->reading,
 		.name = closure_graph_name(walk, reference->name),
 	};
-	return true;
+	return 0;
 }
 
 static bool gather_child(void *context, const struct reference *reference)
 {
 	struct closure_walk *walk = context;
-	bool fits;
+	int r = reference->kind == STORE_DATA ? gather_leaf(walk, reference) : gather_node(walk, reference);
 
-	fits = reference->kind == STORE_DATA ? gather_leaf(walk, reference) : gather_node(walk, reference);
-	if (!fits || walk->names.failed)
-		closure_walk_fail(walk, CLOSURE_TOO_LARGE, "the tree is larger than this gateway takes");
+	if (!r && walk->names.failed)
+		r = CLOSURE_TOO_LARGE;
+	if (r)
+		closure_walk_fail(walk, r, r < 0 ? "out of memory" : "the tree is larger than this gateway takes");
 	return walk->phase != WALK_DONE;
 }
 
@@ -207,7 +213,9 @@ void closure_graph_gather(struct closure_walk *walk, uint32_t node, struct span 
 	walk->reading = node;
 	walk->closure->directories_read++;
 	fault = references_of(walk->nodes[node].kind, blob, gather_child, walk, name);
-	if (fault)
+	if (fault == references_no_memory)
+		closure_walk_fail(walk, ERR_RAISE(-ENOMEM), fault);
+	else if (fault)
 		walk_malformed(walk, node, fault, name);
 }
 
@@ -223,15 +231,17 @@ void closure_graph_hole(struct closure_walk *walk, const struct digest *digest, 
 	walk->nodes[owner].hole = true;
 	if (closure->missing_count++ < CLOSURE_MISSING_MAX)
 		digest_list_put(&closure->missing, digest);
-	if (closure->paths_count >= CLOSURE_PATHS_MAX)
-		return;
-	path_of_node(walk, owner, &path);
-	if (*name && path.size)
-		buffer_put_text(&path, "/");
-	buffer_put_text(&path, name);
-	storage[path.size] = 0;
-	buffer_put(&closure->paths, storage, path.size + 1);
-	closure->paths_count++;
+	if (closure->paths_count < CLOSURE_PATHS_MAX) {
+		path_of_node(walk, owner, &path);
+		if (*name && path.size)
+			buffer_put_text(&path, "/");
+		buffer_put_text(&path, name);
+		storage[path.size] = 0;
+		buffer_put(&closure->paths, storage, path.size + 1);
+		closure->paths_count++;
+	}
+	if (closure->missing.failed || closure->paths.failed)
+		closure_walk_fail(walk, ERR_RAISE(-ENOMEM), "out of memory");
 }
 
 /* Edges were made level by level; backwards, every child is complete before its parents take it over. */

@@ -103,8 +103,8 @@ void closure_step_reading(struct closure_walk *walk);
 void closure_step_leaves(struct closure_walk *walk);
 void closure_step_writing(struct closure_walk *walk);
 
-/* Room for one more node, its rest all zero. False: no memory, or CLOSURE_NODES_MAX. */
-bool closure_graph_grow(struct closure_walk *walk);
+/* Room for one more node, its rest all zero. 0, CLOSURE_TOO_LARGE or -ENOMEM. */
+int closure_graph_grow(struct closure_walk *walk);
 /* Keeps a name: its offset in `names`, which says whether it failed. */
 uint32_t closure_graph_name(struct closure_walk *walk, struct span name);
 /* The blob of `node` was read: what it names becomes nodes of the next level, and leaves. May fail the walk. */

@@ -6,6 +6,8 @@
 #include "proto/recipe.h"
 #include "proto/tree.h"
 
+const char references_no_memory[] = "out of memory";
+
 static bool reference_node(const struct tree_node *node, reference_fn *visit, void *context)
 {
 	struct reference reference = { .digest = node->digest, .kind = STORE_DATA, .name = node->name };
@@ -26,7 +28,7 @@ static const char *references_of_directory(struct span blob, reference_fn *visit
 	bool go_on = true;
 
 	if (!reader)
-		return "out of memory";
+		return references_no_memory;
 	if (tree_open(reader, blob)) {
 		while (go_on && tree_next(reader, &node)) {
 			if (node.kind == TREE_CHAR_DEVICE || node.kind == TREE_BLOCK_DEVICE)

@@ -10,6 +10,8 @@ struct reference {
 	struct span name;                /* in a directory; borrowed during the visit */
 };
 
+extern const char references_no_memory[];        /* what is wrong then is nothing of the blob's */
+
 typedef bool reference_fn(void *context, const struct reference *reference);     /* false: stop */
 
 /*
