@@ -12,6 +12,44 @@ import (
 	"sluice.dev/sluice/tests/interop/rig"
 )
 
+// All connections between edge and gateway are cut in the middle of a build, or say nothing for a while: in the context's
+// transfer, in a step, in the export. buildx does not notice, and what was made is right.
+func TestCutsAreNotNoticed(t *testing.T) {
+	t.Parallel()
+	needs(t, rig.Relay, rig.Resume)
+	const size = 60 << 20
+	for _, moment := range []struct{ name, text string }{
+		{"context", "transferring context:"}, {"step", asleep}, {"export", "copying files"}} {
+		t.Run(moment.name, func(t *testing.T) {
+			t.Parallel()
+			s := newEdgeSite(t, 10*time.Millisecond, rig.EdgeOptions{})
+			directory := newContext(t, shell+"COPY src /src\nRUN echo fast-$(echo asleep) && sleep 2\n", files{"src/large": noise(size, rand.Uint64())})
+			if moment.name == "context" {
+				// While the edge reads and uploads nothing of the context may be shown: cuts come as bytes pass.
+				s.wire.CutEvery(rand.Uint64(), size/8, 6)
+			}
+			out := filepath.Join(rig.Directory(t), "out")
+			running := s.home.Begin(t, "buildx", "build", "--builder", "edge", "--progress", "plain", "--output", "type=local,dest="+out, directory)
+			if moment.name != "context" {
+				running.AwaitText(t, moment.text)
+				s.wire.Cut()
+				s.wire.Silence(500 * time.Millisecond)
+				time.Sleep(100 * time.Millisecond)
+				s.wire.Cut()
+			}
+			if err := running.Wait(t, rig.Patience); err != nil {
+				t.Fatalf("%v: %s%s", err, running.Output.Tail(), s.log())
+			}
+			if len(s.wire.Counts().Cuts) == 0 {
+				t.Error("nothing was cut")
+			}
+			if got, wanted := listing(t, filepath.Join(out, "src")), listing(t, filepath.Join(directory, "src")); got != wanted {
+				t.Error(fake.FirstDifference(got, wanted))
+			}
+		})
+	}
+}
+
 // All connections between edge and gateway are cut, and cut again, while a build waits for an executor whose only slot another
 // build has: neither notices. The one that waits keeps its place, and is done once the other has ended.
 func TestCutsInTheQueueAreNotNoticed(t *testing.T) {

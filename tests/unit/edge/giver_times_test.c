@@ -1,0 +1,69 @@
+/*
+ * Shows that times come for the entries asked for, and that other bytes under the same size and time are seen by who distrusts
+ * times. Run with both ring engines.
+ */
+#include "tests/unit/edge/giver_rig.h"
+
+static void times_of_some(void **state)
+{
+	struct rig_client *client;
+	struct context_request request = { 0 };
+	struct buffer list = buffer_heap(4096);
+	uint64_t previous = ENTRY_NUMBER_BEFORE;
+	static struct give give;
+
+	rig_tree_make(&tree, 50, 4);
+	client = rig_client_start(&rig, &tree, "app:1");
+	rig_carry(client, rig_daemon_start(&rig));
+	give_start(&give, &rig.daemons[0], NULL, false);
+	rig_until(&rig, &give.rooted);
+	assert_int_equal(give.times_count, 0);
+	number_list_put(&list, &previous, 0);
+	number_list_put(&list, &previous, 17);
+	number_list_put(&list, &previous, tree.count - 1);
+	request.times = buffer_span(&list);
+	give_ask(&give, &request);
+	rig_wait(&rig, give.times_count == 3);
+	assert_true(give.times[0] == tree.files[0].mtime_ns);
+	assert_true(give.times[1] == tree.files[17].mtime_ns);
+	assert_true(give.times[2] == tree.files[tree.count - 1].mtime_ns);
+	number_list_put(&list, &previous, tree.count);   /* there is none */
+	request.times = buffer_span(&list);
+	give_ask(&give, &request);
+	rig_until(&rig, &give.closed);
+	assert_int_equal(give.status, GRPC_INVALID_ARGUMENT);
+	buffer_fini(&list);
+	rig_client_end(client);
+}
+
+/* Other bytes under the same size and time: only who distrusts times sees them. */
+static void times_may_be_distrusted(void **state)
+{
+	struct give first, trusted, other;
+	uint64_t sent, at = 3;
+
+	rig_tree_make(&tree, 50, 10);
+	first = give_once(&tree, NULL, &sent);
+	while (tree.files[at].directory || tree.files[at].size == 0)
+		at++;
+	tree.files[at].seed += 77777;
+	trusted = give_once(&tree, NULL, &sent);
+	assert_int_equal(sent, 0);
+	assert_true(digest_equal(&first.root, &trusted.root));
+	service.mtime_distrust = true;
+	other = give_once(&tree, NULL, &sent);
+	assert_int_equal(sent, tree_bytes());
+	assert_false(digest_equal(&first.root, &other.root));
+	assert_committed(&other);
+	assert_true(other.told.bytes_sent < 2 * tree.files[at].size + 20000);
+}
+
+int main(int argc, char **argv)
+{
+	const struct CMUnitTest tests[] = {
+		GIVER_TEST(times_of_some),
+		GIVER_TEST(times_may_be_distrusted),
+	};
+
+	return giver_run(argc, argv, tests);
+}

@@ -1,0 +1,98 @@
+/*
+ * Shows what is said to be served and is, and to whom: capabilities, the services that reflection lists, no digest function but
+ * SHA-256; and that instances and rights are kept apart. With an index that answers late when started with "late".
+ */
+#include "tests/unit/reapi/blobs_rig.h"
+
+#include <string.h>
+
+#include "proto/pb.h"
+
+static void capabilities_say_what_there_is(void **state)
+{
+	struct answer answer = ask_method(client, REAPI_CAPABILITIES, buffer_heap(1));
+	struct pb_reader reader = pb_reader_make(buffer_span(&answer.body));
+	uint64_t seen[16] = { 0 };
+	struct pb_field field;
+
+	assert_int_equal(answer.status, GRPC_OK);
+	while (pb_next(&reader, &field)) {
+		struct pb_reader cache = pb_enter(&reader, &field);
+		struct pb_field inner;
+
+		if (field.number != 1)
+			continue;
+		while (pb_next(&cache, &inner))
+			if (inner.number < 16)
+				seen[inner.number] = inner.wire == PB_VARINT ? inner.value : inner.bytes.size;
+	}
+	assert_int_equal(seen[1], REAPI_SHA256);
+	assert_int_equal(seen[4], REAPI_BATCH_ADVERTISED);
+	assert_int_equal(seen[6], REAPI_ZSTD);
+	assert_true(seen[9] && seen[10]);
+	assert_int_equal(seen[11], 4);           /* 1: 524288 */
+	answer_fini(&answer);
+	/* Nothing runs actions here, and nobody is told so. */
+	answer = ask_method(client, GRPC_HEALTH, buffer_heap(1));
+	assert_int_equal(answer.status, GRPC_OK);
+	answer_fini(&answer);
+}
+
+static void only_sha256_is_served(void **state)
+{
+	struct buffer request = request_find(&digest_empty, 1, "");
+
+	pb_put_varint(&request, 3, 9);           /* BLAKE3 */
+	ask_refused(client, REAPI_FIND_MISSING, request, GRPC_INVALID_ARGUMENT, "SHA-256");
+	assert_int_equal(find_missing(client, &digest_empty, 1), 0);
+}
+
+static void instances_and_rights_are_kept_apart(void **state)
+{
+	struct client *reader = gateway_thread_client(gateway, "reader"), *writer = gateway_thread_client(gateway, "writer");
+	struct span blob = span_text("whose is it");
+	struct digest digest = digest_made(blob);
+	struct buffer request = buffer_heap(4096);
+	struct answer answer;
+
+	send_blob(writer, blob);
+	assert_int_equal(find_missing(reader, &digest, 1), 0);
+	assert_int_equal(find_missing(client, &digest, 1), 1);           /* another tenant */
+	answer = ask_method(writer, REAPI_FIND_MISSING, request_find(&digest, 1, "team/a"));
+	assert_int_equal(answer.status, GRPC_OK);
+	assert_true(answer.body.size > 0);
+	answer_fini(&answer);
+	ask_refused(reader, REAPI_BATCH_UPDATE, request_update(&digest, &blob, 1, false), GRPC_PERMISSION_DENIED, "write");
+	message_put_digest(&request, 2, &digest);
+	ask_refused(writer, REAPI_UPDATE_RESULT, request, GRPC_PERMISSION_DENIED, "commit");
+	client_close(reader);
+	client_close(writer);
+}
+
+static void services_are_listed(void **state)
+{
+	const char *const paths[] = { GRPC_REFLECTION, GRPC_REFLECTION_ALPHA };
+
+	for (int i = 0; i < 2; i++) {
+		struct buffer request = buffer_heap(100);
+		struct answer answer;
+
+		pb_put_bytes_always(&request, 7, span_text("*"));
+		answer = ask_method(client, paths[i], request);
+		assert_int_equal(answer.status, GRPC_OK);
+		assert_non_null(memmem(answer.body.data, answer.body.size, "google.bytestream.ByteStream", 28));
+		answer_fini(&answer);
+	}
+}
+
+int main(int argc, char **argv)
+{
+	const struct CMUnitTest tests[] = {
+		cmocka_unit_test(capabilities_say_what_there_is),
+		cmocka_unit_test(only_sha256_is_served),
+		cmocka_unit_test(instances_and_rights_are_kept_apart),
+		cmocka_unit_test(services_are_listed),
+	};
+
+	return blobs_run(argc, argv, tests);
+}

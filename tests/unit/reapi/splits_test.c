@@ -1,0 +1,252 @@
+/*
+ * Shows that a long blob is split into chunks that are there, and spliced from chunks once they are verified to be it, so that a
+ * small change costs a few chunks; and that a splice that lies is refused. With an index that answers late when started with
+ * "late".
+ */
+#include "tests/unit/reapi/blobs_rig.h"
+
+#include <string.h>
+
+#include "chunker/profile.h"
+#include "gateway/cas/pair.h"
+#include "gateway/cas/recipe_maker.h"
+#include "proto/pb.h"
+
+#define CHUNKS_MAX 400
+
+static char name[512], text[512];
+
+static size_t split(const struct digest *digest, struct digest *chunks)
+{
+	struct buffer request = buffer_heap(4096);
+	struct pb_reader reader;
+	struct pb_field field;
+	struct answer answer;
+	size_t count = 0;
+
+	message_put_digest(&request, 2, digest);
+	answer = ask_method(client, REAPI_SPLIT, request);
+	assert_int_equal(answer.status, GRPC_OK);
+	reader = pb_reader_make(buffer_span(&answer.body));
+	while (pb_next(&reader, &field)) {
+		if (field.number != 1)
+			continue;
+		assert_true(count < CHUNKS_MAX);
+		assert_true(message_digest(field.bytes, &chunks[count++]));
+	}
+	answer_fini(&answer);
+	return count;
+}
+
+static struct buffer splice(const struct digest *digest, const struct digest *chunks, size_t count)
+{
+	struct buffer request = buffer_heap(1u << 20);
+
+	message_put_digest(&request, 2, digest);
+	for (size_t i = 0; i < count; i++)
+		message_put_digest(&request, 3, &chunks[i]);
+	pb_put_varint(&request, 5, REAPI_FAST_CDC_2020);
+	return request;
+}
+
+/* What a client with its own cutter does. */
+static size_t cut(struct span blob, struct digest *chunks, struct span *spans)
+{
+	size_t count = 0, length;
+
+	while ((length = fastcdc_cut(profile_fastcdc(PROFILE_REAPI), blob.data, blob.size))) {
+		assert_true(count < CHUNKS_MAX);
+		spans[count] = span_make(blob.data, length);
+		chunks[count] = digest_made(spans[count]);
+		count++;
+		blob = span_make(blob.data + length, blob.size - length);
+	}
+	return count;
+}
+
+static void write_blob(const struct digest *digest, struct span blob)
+{
+	int64_t committed;
+
+	assert_int_equal(write_all(client, resource_name(name, sizeof(name), "w", false, digest), blob, 3u << 20, &committed, text,
+	                           sizeof(text)), GRPC_OK);
+}
+
+static void assert_blob(const struct digest *digest, struct span blob)
+{
+	enum grpc_status status;
+	struct buffer got = read_all(client, resource_name(name, sizeof(name), NULL, false, digest), 0, 0, &status);
+
+	assert_int_equal(status, GRPC_OK);
+	assert_true(span_equal(buffer_span(&got), blob));
+	buffer_fini(&got);
+}
+
+/* Of each kind: its own only chunk, a record that is cut now, a recipe. The cuts are those that clients make. */
+static void a_blob_is_split_as_clients_cut(void **state)
+{
+	static struct digest chunks[CHUNKS_MAX], wanted[CHUNKS_MAX];
+	static struct span spans[CHUNKS_MAX];
+	const size_t sizes[] = { 1000, 2u << 20, 3500000, 9000000 };
+
+	for (size_t i = 0; i < 4; i++) {
+		struct buffer blob = noise(sizes[i], 30 + (uint32_t)i);
+		struct digest digest = digest_made(buffer_span(&blob));
+		size_t count, expected = 1;
+
+		write_blob(&digest, buffer_span(&blob));
+		count = split(&digest, chunks);
+		wanted[0] = digest;
+		if (sizes[i] > PROFILE_REAPI_WHOLE_MAX)
+			expected = cut(buffer_span(&blob), wanted, spans);
+		assert_int_equal(count, expected);
+		assert_memory_equal(chunks, wanted, count * sizeof(*chunks));
+		assert_int_equal(find_missing(client, chunks, count), 0);
+		buffer_fini(&blob);
+	}
+}
+
+/* 1 KB in the middle of 30 MB: the chunks that are new are all that a client sends. */
+static void a_change_costs_a_few_chunks(void **state)
+{
+	static struct digest chunks[CHUNKS_MAX];
+	static struct span spans[CHUNKS_MAX];
+	struct buffer blob = noise(30000000, 40);
+	struct digest digest = digest_made(buffer_span(&blob));
+	size_t count, sent = 0;
+	struct answer answer;
+
+	write_blob(&digest, buffer_span(&blob));
+	memset(blob.data + 15000000, 'n', 1000);
+	digest = digest_made(buffer_span(&blob));
+	count = cut(buffer_span(&blob), chunks, spans);
+	assert_int_equal(find_missing(client, &digest, 1), 1);
+	ask_refused(client, REAPI_SPLICE, splice(&digest, chunks, count), GRPC_NOT_FOUND, "the chunk sha256:");
+	for (size_t i = 0; i < count; i++) {
+		if (!find_missing(client, &chunks[i], 1))
+			continue;
+		send_blob(client, spans[i]);
+		sent += spans[i].size;
+	}
+	assert_true(sent > 0 && sent < 5000000);
+	answer = ask_method(client, REAPI_SPLICE, splice(&digest, chunks, count));
+	if (answer.status != GRPC_OK)
+		fail_msg("%s", answer.text);
+	answer_fini(&answer);
+	assert_int_equal(find_missing(client, &digest, 1), 0);
+	assert_blob(&digest, buffer_span(&blob));
+	buffer_fini(&blob);
+}
+
+static void a_splice_that_lies_is_refused(void **state)
+{
+	static struct digest chunks[CHUNKS_MAX];
+	static struct span spans[CHUNKS_MAX];
+	struct buffer blob = noise(9000000, 50);
+	struct digest digest = digest_made(buffer_span(&blob)), swap;
+	size_t count = cut(buffer_span(&blob), chunks, spans);
+	struct answer answer;
+
+	for (size_t i = 0; i < count; i++)
+		send_blob(client, spans[i]);
+	ask_refused(client, REAPI_SPLICE, splice(&digest, chunks, count - 1), GRPC_INVALID_ARGUMENT, "sum up");
+	swap = chunks[0];
+	chunks[0] = chunks[1];
+	chunks[1] = swap;
+	ask_refused(client, REAPI_SPLICE, splice(&digest, chunks, count), GRPC_INVALID_ARGUMENT, "together are sha256:");
+	assert_int_equal(find_missing(client, &digest, 1), 1);
+	chunks[1] = chunks[0];
+	chunks[0] = swap;
+	/* A short one becomes a record. */
+	blob.size = chunks[0].size + chunks[1].size;
+	assert_true(blob.size <= 4u << 20);
+	swap = digest_made(buffer_span(&blob));
+	answer = ask_method(client, REAPI_SPLICE, splice(&swap, chunks, 2));
+	assert_int_equal(answer.status, GRPC_OK);
+	answer_fini(&answer);
+	assert_blob(&swap, buffer_span(&blob));
+	buffer_fini(&blob);
+}
+
+static bool is_committed(struct gateway_parts *parts, void *context)
+{
+	struct store_status status;
+
+	store_status(parts->store, &status);
+	return status.pending_blobs == 0;
+}
+
+static void close_budget(struct gateway_parts *parts, void *context)
+{
+	parts->reapi.uploads.max = 0;
+}
+
+static void open_budget(struct gateway_parts *parts, void *context)
+{
+	struct budget_share share = { .bytes = 1 };
+
+	parts->reapi.uploads.max = REAPI_UPLOAD_BYTES;
+	parts->reapi.uploads.used++;
+	budget_leave(&parts->reapi.uploads, &share);
+}
+
+static bool someone_waits(struct gateway_parts *parts, void *context)
+{
+	return !list_empty(&parts->reapi.uploads.waiting);
+}
+
+/*
+ * The caller has left. The last chunk comes from the disk and fills a part of the recipe, which is there already, in memory: it
+ * is put, what is wrong is found and the call is gone, all from inside the read's completion.
+ */
+static void a_lie_may_be_found_when_nobody_is_there_any_more(void **state)
+{
+	struct buffer chunks[2] = { noise(150, 55), noise(150, 56) }, others = noise(12u << 20, 57), part,
+	              request = buffer_heap(4u << 20);
+	struct digest last = send_blob(client, buffer_span(&chunks[1])), first = digest_made(buffer_span(&chunks[0])),
+	              other = digest_made(buffer_span(&others)), liar = first, part_digest;
+	struct recipe_maker maker;
+	struct client_call *call;
+	size_t count = 0;
+
+	recipe_maker_init(&maker, PROFILE_REAPI);
+	for (int made = RECIPE_MAKER_NONE; made == RECIPE_MAKER_NONE; count++)
+		made = recipe_maker_add(&maker, &first, &part, &part_digest);
+	recipe_maker_fini(&maker);
+	liar.size = count * first.size;
+	assert_true(pair_wanted(&liar));
+	message_put_digest(&request, 2, &liar);
+	for (size_t i = 0; i < count; i++)
+		message_put_digest(&request, 3, i + 1 < count ? &first : &last);
+	pb_put_varint(&request, 5, REAPI_FAST_CDC_2020);
+	write_blob(&other, buffer_span(&others));        /* takes the last chunk's place in memory */
+	gateway_thread_until(gateway, is_committed, NULL);
+	gateway_thread_call(gateway, close_budget, NULL);
+	assert_int_equal(client_call_open(&call, client, REAPI_SPLICE, NULL, 0), 0);
+	assert_int_equal(client_send(call, buffer_span(&request), 0), CLIENT_OK);
+	client_send_end(call);
+	client_run_until(client, gateway, someone_waits, NULL);
+	client_call_close(call);
+	send_blob(client, buffer_span(&part));           /* on the same connection: it has heard of the end by then */
+	send_blob(client, buffer_span(&chunks[0]));
+	gateway_thread_call(gateway, open_budget, NULL);
+	gateway_thread_until(gateway, blobs_are_idle, NULL);
+	assert_int_equal(find_missing(client, &liar, 1), 1);
+	buffer_fini(&request);
+	buffer_fini(&others);
+	buffer_fini(&part);
+	buffer_fini(&chunks[0]);
+	buffer_fini(&chunks[1]);
+}
+
+int main(int argc, char **argv)
+{
+	const struct CMUnitTest tests[] = {
+		cmocka_unit_test(a_blob_is_split_as_clients_cut),
+		cmocka_unit_test(a_change_costs_a_few_chunks),
+		cmocka_unit_test(a_splice_that_lies_is_refused),
+		cmocka_unit_test(a_lie_may_be_found_when_nobody_is_there_any_more),
+	};
+
+	return blobs_run(argc, argv, tests);
+}
