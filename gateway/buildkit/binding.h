@@ -69,6 +69,7 @@ struct uplink {
 	char executor[EXECUTOR_NAME_MAX];
 	bool ready;
 	bool errand;                     /* may take calls that need no lease */
+	bool leaving;                    /* the other side takes no new calls */
 };
 
 /* One call of the client's. */

@@ -39,8 +39,14 @@ static void uplink_on_closed(struct conn *conn, const char *reason)
 	binding_join(binding);
 }
 
+/* Of a proxy's, say, which keeps the calls that there are: the next one takes another connection. */
+static void uplink_on_goaway(void *owner, uint32_t code)
+{
+	((struct uplink *)owner)->leaving = true;
+}
+
 static const struct conn_events uplink_events = { .on_ready = uplink_on_ready, .on_closed = uplink_on_closed };
-static const struct h2_events uplink_h2_events = { 0 };
+static const struct h2_events uplink_h2_events = { .on_goaway = uplink_on_goaway };
 
 int uplink_open(struct uplink **opened, struct binding *binding, struct executor *executor, bool errand, char *why,
                 size_t why_size)
@@ -83,7 +89,7 @@ void uplink_leave(struct uplink *uplink)
 /* An executor that says goodbye keeps its present calls; the next goes over a new connection. */
 bool uplink_usable(const struct uplink *uplink)
 {
-	return uplink->conn && conn_end(uplink->conn) == CONN_END_NONE;
+	return uplink->conn && conn_end(uplink->conn) == CONN_END_NONE && !uplink->leaving;
 }
 
 int uplink_for(struct uplink **found, struct binding *binding, struct executor *executor, char *why, size_t why_size)

@@ -9,6 +9,7 @@
 #include <stdarg.h>
 #include <stdio.h>
 #include <string.h>
+#include <unistd.h>
 #include <cmocka.h>
 
 static void a_build_goes_through(void **state)
@@ -253,6 +254,25 @@ static void builds_of_one_connection_go_together(void **state)
 	rig_end(fixture);
 }
 
+/* A proxy before the daemon takes no new calls on a connection that has a build: they take another one, and the build goes on. */
+static void a_connection_that_is_to_end_gets_no_more_calls(void **state)
+{
+	struct fixture *fixture = rig_begin(state);
+	struct client_call *running[2];
+
+	rig_build(fixture, 0, "first", &running[0]);
+	rig_wait_open(fixture, 0, 0, "Solve", 1);
+	builder_goodbye(&fixture->builders[0]);
+	usleep(100000);                  /* it has come by then; if not, this shows less */
+	rig_build(fixture, 0, "second", &running[1]);
+	rig_wait_open(fixture, 0, 0, "Solve", 2);
+	for (unsigned i = 0; i < 2; i++) {
+		builder_finish(&fixture->builders[0], i ? "second" : "first", GRPC_OK, NULL);
+		rig_ends(running[i], GRPC_OK, NULL);
+	}
+	rig_end(fixture);
+}
+
 /* At each step of a build, held and under way. */
 static void a_client_may_vanish_at_any_moment(void **state)
 {
@@ -302,6 +322,7 @@ int main(void)
 		BOTH(an_internal_build_counts),
 		BOTH(a_large_request_is_held_whole),
 		BOTH(builds_of_one_connection_go_together),
+		BOTH(a_connection_that_is_to_end_gets_no_more_calls),
 		BOTH(a_client_may_vanish_at_any_moment),
 	};
 

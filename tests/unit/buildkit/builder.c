@@ -17,6 +17,7 @@
 
 struct builder_call {
 	struct builder *builder;
+	struct conn *conn;
 	struct call call;
 	struct list link;
 	unsigned entry;
@@ -367,6 +368,7 @@ static int on_request(void *context, const struct server_request *request, char 
 	struct builder_call *each = calloc(1, sizeof(*each));
 
 	each->builder = builder;
+	each->conn = request->conn;
 	name_method(each->method, request->head->path);
 	for (size_t i = 0; i < request->head->headers_count; i++) {
 		const struct header *header = &request->head->headers[i];
@@ -485,6 +487,19 @@ static void order_finish(struct order *order)
 void builder_finish(struct builder *builder, const char *ref, enum grpc_status status, const char *text)
 {
 	struct order order = { .fn = order_finish, .ref = ref, .status = status, .text = text };
+
+	give_order(builder, &order);
+}
+
+static void order_goodbye(struct order *order)
+{
+	list_for_each(link, &order->builder->calls)
+		conn_drain(container_of(link, struct builder_call, link)->conn);
+}
+
+void builder_goodbye(struct builder *builder)
+{
+	struct order order = { .fn = order_goodbye };
 
 	give_order(builder, &order);
 }

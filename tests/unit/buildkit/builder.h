@@ -51,6 +51,8 @@ struct builder {
 void builder_start(struct builder *builder);
 /* At once, and all its connections; it may be started again. */
 void builder_stop(struct builder *builder);
+/* GOAWAY on each connection that has a call: what is open goes on, and new connections are taken. */
+void builder_goodbye(struct builder *builder);
 /* The health check says so from now on. */
 void builder_set_sick(struct builder *builder, bool sick);
 /* Ends the Solve of `ref`, and its Status. `text` may be NULL. */
