@@ -267,6 +267,7 @@ void executors_on_tick(struct op *op, int32_t res)
 
 		list_append(&executors->turns, link);
 		tenant_expire(tenant);
+		tenant_refuse_hopeless(tenant);  /* a spawner may have learned that it starts none */
 		tenant_want(tenant);
 	}
 	if (!list_empty(&executors->turns))

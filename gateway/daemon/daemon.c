@@ -405,6 +405,8 @@ static void daemon_reap_host(struct daemon *daemon)
 		return;
 	log_event(LOG_ERROR, "executor host died", LOG_I64("status", status));
 	daemon->host_pid = 0;
+	if (daemon->spawner && !daemon->draining)
+		spawner_on_host(daemon->spawner, false, span_text("the executor host died; see the gateway's log"));
 }
 
 static void daemon_on_signal(void *context, int number)
