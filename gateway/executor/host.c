@@ -3,8 +3,10 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <limits.h>
 #include <signal.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 #include <sys/prctl.h>
 #include <sys/stat.h>
@@ -26,6 +28,7 @@
 
 struct host {
 	const struct host_config *config;
+	char path[PATH_MAX];             /* config->path as the kernel's list of mounts has it */
 	char socket_path[256];
 	const char *hidden[HOST_HIDDEN_MAX + 2];
 	struct oci_runtime runtime;
@@ -51,7 +54,7 @@ static bool host_read_socket_path(struct host *host)
 static int host_slot(struct host *host, uint32_t number)
 {
 	struct slot_config config = {
-		.number = number, .path = host->config->path, .images = host->config->images, .socket_path = host->socket_path, .runtime = &host->runtime,
+		.number = number, .path = host->path, .images = host->config->images, .socket_path = host->socket_path, .runtime = &host->runtime,
 		.hidden = host->hidden, .allow_network = host->config->allow_network, .engine = host->config->engine,
 	};
 
@@ -165,7 +168,7 @@ static void host_prepare_spawn(struct host *host)
 		return;
 	spawn_probe(&host->probe, spawn->buildkitd, spawn->network);
 	host->spawn_config = (struct spawn_config){
-		.path = host->config->path, .buildkitd = spawn->buildkitd, .init = rootfs_init_path(), .network = spawn->network,
+		.path = host->path, .buildkitd = spawn->buildkitd, .init = rootfs_init_path(), .network = spawn->network,
 		.uid = host->config->uid, .gid = host->config->gid, .hidden = host->hidden, .limits = spawn->limits,
 		.keep_bytes = spawn->keep_bytes,
 	};
@@ -236,14 +239,14 @@ static void host_hide(struct host *host)
 	for (size_t i = 0; i < HOST_HIDDEN_MAX; i++)
 		if (host->config->hidden[i])
 			host->hidden[count++] = host->config->hidden[i];
-	host->hidden[count] = host->config->path;
+	host->hidden[count] = host->path;
 }
 
 static void host_prepare_runtime(struct host *host)
 {
 	if (host->config->slots == 0)
 		snprintf(host->runtime.why, sizeof(host->runtime.why), "serve was started with --slots 0");
-	else if (oci_probe(&host->runtime, host->config->runtime, host->config->path) < 0)
+	else if (oci_probe(&host->runtime, host->config->runtime, host->path) < 0)
 		log_event(LOG_ERROR, "no OCI runtime works", LOG_TEXT("why", host->runtime.why));
 	else
 		oci_cleanup_stale(&host->runtime);
@@ -253,12 +256,12 @@ static bool host_prepare(struct host *host)
 {
 	char why[1024];
 
-	host_hide(host);
-	if (mkdir(host->config->path, 0711) < 0 && errno != EEXIST) {
+	if ((mkdir(host->config->path, 0711) < 0 && errno != EEXIST) || !realpath(host->config->path, host->path)) {
 		log_event(LOG_ERROR, "no executor directory", LOG_TEXT("path", host->config->path), LOG_TEXT("why", strerror(errno)));
 		return false;
 	}
-	if (workspace_recover(host->config->path, why, sizeof(why)) < 0)
+	host_hide(host);
+	if (workspace_recover(host->path, why, sizeof(why)) < 0)
 		log_event(LOG_WARNING, "what a former host left could not be cleaned up", LOG_TEXT("why", why));
 	host_prepare_runtime(host);
 	host_prepare_spawn(host);

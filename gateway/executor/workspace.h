@@ -18,7 +18,7 @@
 #include <stdbool.h>
 #include <stdint.h>
 
-#define WORKSPACE_SLOTS_MAX  64
+#define WORKSPACE_SLOTS_MAX  65              /* numbers from 0 to HOST_SLOTS_MAX, of which hosts begin at 1 */
 #define WORKSPACE_UID_BASE   1000000000u     /* of slot 0, when the settings say nothing else */
 #define WORKSPACE_UID_COUNT  65536u
 
