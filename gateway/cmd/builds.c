@@ -79,6 +79,8 @@ static int ask(struct client *client, const struct builds_options *builds)
 		status = print_answer(builds, bytes);
 	} else if (r < 0) {
 		status = session_failed(&command_builds, r, GRPC_OK, client_error(client));
+	} else if (r == CLIENT_INTERRUPTED) {
+		status = STATUS_INTERRUPTED;
 	} else {
 		code = client_call_status(call, &text);
 		status = session_failed(&command_builds, 0, code, code == GRPC_UNIMPLEMENTED ?

@@ -43,6 +43,8 @@ static int pin_call(struct client *client, const struct pin_options *pin, const 
 	r = client_unary(client, SLUICE_PIN, buffer_span(&bytes), &call, &response);
 	if (r < 0)
 		status = session_failed(&command_pin, r, GRPC_OK, client_error(client));
+	else if (r == CLIENT_INTERRUPTED)
+		status = STATUS_INTERRUPTED;
 	else if (r != CLIENT_OK) {
 		enum grpc_status code = client_call_status(call, &text);
 

@@ -129,6 +129,8 @@ static int status_run(int argc, char **argv)
 			print_text(&response);
 	} else if (r < 0) {
 		status = session_failed(&command_status, r, GRPC_OK, client_error(client));
+	} else if (r == CLIENT_INTERRUPTED) {
+		status = STATUS_INTERRUPTED;
 	} else {
 		enum grpc_status code = r == CLIENT_OK ? GRPC_INTERNAL : client_call_status(call, &text);
 
