@@ -78,6 +78,15 @@ void giver_unfit(struct giver *giver, const char *why)
 	giver_close(giver);
 }
 
+void giver_leave(struct giver *giver, const char *why)
+{
+	if (giver->state == GIVER_OVER)
+		return;
+	log_event(LOG_INFO, "context not given", LOG_TEXT("why", why));
+	call_finish(&giver->gateway, GRPC_CANCELLED, why);
+	giver_close(giver);
+}
+
 /* ---- the root, and times ---- */
 
 static void giver_send_times(struct giver *giver, struct buffer *times)

@@ -191,6 +191,8 @@ void giver_step(struct giver *giver);
 void giver_wake(struct giver *giver);
 /* The gateway is told why, and asks for the context by DiffCopy. May be called again. */
 void giver_unfit(struct giver *giver, const char *why);
+/* The client has gone, which says nothing of the context: the gateway is told that much. May be called again. */
+void giver_leave(struct giver *giver, const char *why);
 /* The root is at the gateway. */
 void giver_on_committed(struct giver *giver);
 /* The push has to begin again, with what it lacked. */

@@ -225,7 +225,10 @@ static void client_on_closed(struct call *call, enum grpc_status status, struct 
 	giver->client_closed = true;
 	if (giver->state != GIVER_OVER && !giver_read_done(giver)) {
 		snprintf(text, sizeof(text), "the client ended the call: %.*s", (int)message.size, (const char *)message.data);
-		giver_unfit(giver, text);
+		if (call->carrier_lost)
+			giver_leave(giver, text);
+		else
+			giver_unfit(giver, text);
 	}
 	giver_join(giver);
 }

@@ -97,6 +97,7 @@ void link_connect(struct link *link)
 	for (unsigned i = 0; i < LINK_PATHS_MAX && conns_there(link) < conns_allowed(link); i++)
 		if (!link->conns[i].conn && conn_attempt(link, &link->conns[i]) < 0) {
 			count_failure(link);
+			retry_later(link);       /* no conn is there whose end would wake it */
 			return;
 		}
 }

@@ -232,12 +232,12 @@ void play_on_more(void *owner)
 
 void play_repair(struct play *play)
 {
+	bool repairable = play->asker.state == ASKER_READY;
+
+	if (play->state == PLAY_LEAVING || play->state == PLAY_PLAIN || (play->state == PLAY_PLAYING && !repairable))
+		play_fail(play, GRPC_UNAVAILABLE, "the gateway's store lost a part of the context: start the build again");
 	if (play->state != PLAY_PLAYING)
 		return;
-	if (play->asker.state != ASKER_READY) {
-		play_fail(play, GRPC_UNAVAILABLE, "the gateway's store lost a part of the context: start the build again");
-		return;
-	}
 	play->state = PLAY_REPAIRING;
 	play->service->counters.repairs++;
 	asker_repair(&play->asker);
@@ -377,7 +377,9 @@ static void asker_on_failed(struct asker *asker, const char *why)
 {
 	struct play *play = container_of(asker, struct play, asker);
 
-	if (play->state == PLAY_ASKING)
+	if (asker->left && (play->state == PLAY_ASKING || play->state == PLAY_SAME))
+		play_fail(play, GRPC_UNAVAILABLE, why);          /* who goes says nothing of the context: its key stays */
+	else if (play->state == PLAY_ASKING)
 		play_leave(play, why);
 	else if (play->state == PLAY_SAME)
 		play_plain_leave(play, why);

@@ -25,6 +25,8 @@ void play_plain_leave(struct play *play, const char *why)
 	play->state = PLAY_LEAVING;
 	play->entry_waits = false;
 	recent_forget(&play->service->roots, play->key);
+	if (!list_empty(&play->lost))
+		play_repair(play);               /* no root comes that would bring it */
 	play_pump(play);
 }
 

@@ -589,6 +589,28 @@ static void unfit_behind_what_is_the_same(void **state)
 	meanwhile = NULL;
 }
 
+static void say_gone(void)
+{
+	call_finish(&edge.call, GRPC_CANCELLED, "the client ended the call");
+}
+
+/* Who cancels a build while the client lists has said nothing of the context: the key is kept, for all who have it. */
+static void who_goes_keeps_the_key(void **state)
+{
+	rig_tree_make(&tree, 300, 17);
+	build_as("app:1");
+	touch_all(1000000007);
+	same = 150;
+	meanwhile = say_gone;
+	ends = GRPC_UNAVAILABLE;
+	build_as("app:1");
+	meanwhile = NULL;
+	ends = GRPC_OK;
+	same = 0;
+	assert_int_equal(build_as("app:1"), 0);
+	assert_string_not_equal(disk->key, "app:1");
+}
+
 static void say_unfit_and_ask_beyond(void)
 {
 	uint8_t packet[FSUTIL_HEAD_BYTES_MAX];
@@ -697,6 +719,7 @@ int main(int argc, char **argv)
 		TEST(what_is_said_to_be_the_same_and_is_not),
 		TEST(counts_that_make_no_sense),
 		TEST(unfit_behind_what_is_the_same),
+		TEST(who_goes_keeps_the_key),
 		TEST(who_asks_the_client_for_too_much_is_refused),
 		TEST(a_context_that_changes_while_it_is_unfit),
 	};
