@@ -12,6 +12,7 @@
 
 #include "gateway/base/err.h"
 #include "proto/reapi.h"
+#include "proto/sluice_v1.h"
 
 static void check_run(struct result_check *check);
 
@@ -228,6 +229,22 @@ static void read_tree(struct result_check *check)
 	gate_enter(&check->cas->trees, &check->pass);
 }
 
+/* What a closure does not find may be kept as a pair. */
+static void take_holes(struct result_check *check, const struct closure *closure)
+{
+	struct span rest = buffer_span(&closure->missing);
+	struct digest digest;
+
+	while (digest_list_next(&rest, &digest)) {
+		if (pair_wanted(&digest))
+			add_name(check, &digest);
+		else
+			check_miss(check, &digest);
+	}
+	if (closure->missing_count > CLOSURE_MISSING_MAX && check->outcome == RESULT_WHOLE)
+		check_fail(check, RESULT_TOO_LARGE, "an output directory has too many files of more than 4 MiB");
+}
+
 static void on_closure(struct closure *closure)
 {
 	struct result_check *check = closure->owner;
@@ -235,7 +252,7 @@ static void on_closure(struct closure *closure)
 	if (closure->result < 0)
 		check_fail(check, closure->result, NULL);
 	else if (closure->result == CLOSURE_HOLES)
-		check_miss(check, &closure->root);
+		take_holes(check, closure);
 	else if (closure->result != CLOSURE_WHOLE)
 		check_fail(check, RESULT_MALFORMED, "an output directory is malformed or too large");
 	closure_fini(closure);

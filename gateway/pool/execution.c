@@ -130,6 +130,7 @@ void execution_settle(struct execution *execution)
 	if (execution->state != EXECUTION_ENDED || !list_empty(&execution->waiters))
 		return;
 	execution_shrink(execution);
+	execution->progress = buffer_heap(EXECUTE_MESSAGE_BYTES_MAX);    /* who waits again is told what is kept of the output */
 	if (list_empty(&execution->readers) && output_size(execution) > EXECUTE_KEPT_OUTPUT_BYTES)
 		execution_drop_output(execution);
 }
@@ -174,6 +175,7 @@ void execution_free(struct execution *execution)
 	service->ended_bytes -= execution->remembered;
 	execution_shrink(execution);
 	execution_drop_output(execution);
+	buffer_fini(&execution->progress);
 	buffer_fini(&execution->operation);
 	free(execution);
 }

@@ -16,7 +16,7 @@
 #include "proto/sluice_v1.h"
 
 #define RESULT_INLINE_BYTES  (1u << 20)  /* of a stream that is put into the answer because it was asked for */
-#define RESULT_DETAILS_BYTES 8192
+#define RESULT_DETAILS_BYTES 4096     /* in base64, and with a head: clients take trailers of 8 KiB */
 
 /* ---- GetActionResult ---- */
 
@@ -278,7 +278,7 @@ static void update_refuse_holes(struct update_result *update)
 	snprintf(text, sizeof(text), "the result names %s, which is not in the store: upload it first",
 	         digest_text(&update->check.missing[0], hex));
 	reapi_missing_begin(&missing, &details, text);
-	for (size_t i = 0; i < update->check.missing_count && details.size < RESULT_DETAILS_BYTES - 512; i++)
+	for (size_t i = 0; i < update->check.missing_count && details.size < RESULT_DETAILS_BYTES; i++)
 		reapi_missing_add(&missing, &update->check.missing[i]);
 	reapi_missing_end(&missing);
 	unary_fail_details(&update->rpc.unary, GRPC_FAILED_PRECONDITION, text, buffer_span(&details));

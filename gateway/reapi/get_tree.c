@@ -9,6 +9,7 @@
 #include "gateway/base/digest_set.h"
 #include "gateway/reapi/methods.h"
 #include "gateway/reapi/rpc.h"
+#include "gateway/reapi/sending.h"
 #include "proto/pb.h"
 
 #define TREE_DIRECTORIES_MAX (1u << 17)
@@ -27,6 +28,7 @@ struct get_tree {
 	bool closed, running;
 	struct scope scope;
 	struct budget_share share;
+	struct sending sending;          /* without a loan: pages are moves */
 	struct digest_vector queue;
 	struct digest_set seen;
 	size_t at, skip, sent;           /* in the queue; of those found: not asked for again; told */
@@ -41,6 +43,7 @@ static void tree_free(struct get_tree *tree)
 {
 	struct reapi *reapi = tree->reapi;
 
+	sending_end(&tree->sending);
 	budget_leave(&reapi->downloads, &tree->share);
 	digest_vector_fini(&tree->queue);
 	digest_set_fini(&tree->seen);
@@ -170,6 +173,7 @@ static bool tree_send_page(struct get_tree *tree)
 		return true;
 	}
 	call_send(&tree->call, buffer_span(&tree->out), 0);
+	sending_moved(&tree->sending, tree->reapi);
 	tree->sent += tree->page;
 	tree->page = 0;
 	buffer_clear(&tree->out);
@@ -207,6 +211,7 @@ static void on_memory(struct budget_share *share)
 	struct get_tree *tree = container_of(share, struct get_tree, share);
 
 	tree->state = TREE_SENDING;
+	sending_begin(&tree->sending, tree->reapi, &tree->call);
 	tree_run(tree);
 }
 

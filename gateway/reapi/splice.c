@@ -39,11 +39,22 @@ struct splice {
 
 static void splice_run(struct splice *splice);
 
+/* The memory is out of use, however long the answer is not taken. */
+static void splice_drop(struct splice *splice)
+{
+	free(splice->memory);
+	splice->memory = NULL;
+	buffer_fini(&splice->whole);
+	buffer_fini(&splice->blob);
+	budget_leave(&splice->rpc.reapi->uploads, &splice->share);
+}
+
 static void splice_answer(struct splice *splice)
 {
 	uint8_t storage[128];
 	struct buffer out = buffer_over(storage, sizeof(storage));
 
+	splice_drop(splice);
 	message_put_digest(&out, 1, &splice->digest);
 	rpc_reply(&splice->rpc, &out);
 }
@@ -67,6 +78,7 @@ static void on_pair(struct pair *pair)
 	struct splice *splice = container_of(pair, struct splice, pair);
 
 	if (pair->result != STORE_OK) {
+		splice_drop(splice);
 		rpc_fail_store(&splice->rpc, pair->result);
 		return;
 	}
@@ -91,6 +103,7 @@ static void on_put(struct store_put *put)
 		result = store_hold_blobs(splice->hold, &splice->item.digest, 1);
 	buffer_fini(&splice->blob);
 	if (result != STORE_OK) {
+		splice_drop(splice);
 		rpc_fail_store(&splice->rpc, result);
 	} else if (splice->listed && pair_wanted(&splice->digest)) {
 		keep_pair(splice);
@@ -215,6 +228,8 @@ static void splice_run(struct splice *splice)
 			conclude(splice);
 	}
 	splice->running = false;
+	if (rpc_is_answered(&splice->rpc))
+		splice_drop(splice);
 	rpc_release(&splice->rpc);
 }
 
@@ -307,12 +322,9 @@ static void fini(struct rpc *rpc)
 {
 	struct splice *splice = container_of(rpc, struct splice, rpc);
 
-	budget_leave(&rpc->reapi->uploads, &splice->share);
+	splice_drop(splice);
 	store_hold_release(splice->hold);
 	recipe_maker_fini(&splice->maker);
-	buffer_fini(&splice->blob);
-	buffer_fini(&splice->whole);
-	free(splice->memory);
 	free(splice->chunks);
 }
 

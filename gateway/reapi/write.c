@@ -583,7 +583,12 @@ static void write_on_end(struct call *call)
 	} else if (write->state == WRITE_IDLE) {
 		committed = (int64_t)write->upload->bytes;
 		write_orphan(write);
-		write_answer(write, write->upload ? 0 : committed);
+		if (write->upload) {             /* too short to be gone on with */
+			upload_destroy(write->upload);
+			write->upload = NULL;
+			committed = 0;
+		}
+		write_answer(write, committed);
 	}
 }
 
