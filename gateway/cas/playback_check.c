@@ -100,7 +100,8 @@ void playbacks_check(struct playbacks *playbacks)
 {
 	size_t at = 0;
 
-	if (playbacks->checking || playbacks->closing || list_empty(&playbacks->checks))
+	/* What an answer has come for is told first: its turn is posted. */
+	if (playbacks->checking || playbacks->shares_count || playbacks->closing || list_empty(&playbacks->checks))
 		return;
 	playbacks->shares_count = 0;
 	while (at < CHECK_DIGESTS_MAX && !list_empty(&playbacks->checks)) {

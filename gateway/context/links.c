@@ -3,6 +3,7 @@
 
 #include <errno.h>
 #include <stdlib.h>
+#include <string.h>
 #include <sys/stat.h>
 
 struct linked {
@@ -89,13 +90,28 @@ static int first_of(const struct table *table, const struct linked *group, uint3
 	return 0;
 }
 
+/* False: it was written between the visits of two of its names, which are two contents then, and may not be made one file. */
+static bool group_agrees(const struct table *table, const struct linked *group, uint32_t count)
+{
+	const struct table_row *first = &table->rows[group[0].row];
+
+	for (uint32_t i = 1; i < count; i++) {
+		const struct table_row *row = &table->rows[group[i].row];
+
+		if (row->ctime_ns != first->ctime_ns || row->mtime_ns != first->mtime_ns || row->size != first->size ||
+		    memcmp(row->hash, first->hash, sizeof(row->hash)) != 0)
+			return false;
+	}
+	return true;
+}
+
 static int resolve_group(struct table *table, const struct linked *group, uint32_t count, struct buffer paths[static 2])
 {
 	struct span path = { 0 };
 	uint32_t first = 0;
 	int r = 0;
 
-	if (count > 1)
+	if (count > 1 && group_agrees(table, group, count))
 		r = first_of(table, group, count, paths, &first, &path);
 	if (path.size > TREE_PATH_MAX)
 		path.size = 0;

@@ -134,7 +134,8 @@ static void uploader_on_missing(struct uploader *uploader, struct span message)
 	int promised;
 
 	uploader->distrust = true;
-	if (!message_decode(&push_missing_type, message, &missing) || !missing.blobs.size) {
+	if (!message_decode(&push_missing_type, message, &missing) || !missing.blobs.size ||
+	    digest_list_count(missing.blobs) == SIZE_MAX) {
 		uploader_fail(uploader, ERR_RAISE(-EPROTO), GRPC_OK, "the gateway sent a malformed answer");
 		return;
 	}
