@@ -211,6 +211,7 @@ static bool evict_append(struct store *store)
 		commit_accepted(store);
 	}
 	evict->copied++;
+	evict->ticket = store->commit.ticket;            /* of the commit that it is in, which may begin before the last copy */
 	store->status.moved_blobs++;
 	return true;
 }
@@ -219,6 +220,11 @@ static bool evict_take_read(struct store *store)
 {
 	struct evict *evict = &store->evict;
 
+	/* A disk that cannot tell: what is held may be there, and is not given up. */
+	if (evict->read.result < 0) {
+		store_fail(store, evict->read.result, "eviction", evict->victim->number);
+		return false;
+	}
 	/* Elsewhere already, or gone: nothing to copy. */
 	if (evict->read.result == STORE_OK && evict->read.segment == evict->victim->number && !evict_append(store))
 		return false;
@@ -260,8 +266,7 @@ static void evict_copy(struct store *store)
 		return;
 	}
 	evict_enter(evict, EVICT_COMMITTING);
-	evict->ticket = evict->copied ? store->commit.ticket : 0;
-	if (evict->copied)
+	if (evict->ticket == store->commit.ticket)
 		commit_want(store);
 	store->again = true;
 }

@@ -54,7 +54,7 @@ static bool evict_awaits_commit(const struct store *store)
 static void evict_choose(struct store *store, struct segment *victim)
 {
 	store->evict.victim = victim;
-	store->evict.copied = 0;
+	store->evict.copied = store->evict.ticket = 0;
 	store->evict.late = false;
 	evict_enter(&store->evict, EVICT_COPYING);
 	store->again = true;

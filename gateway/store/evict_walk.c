@@ -89,6 +89,10 @@ void evict_walk(struct store *store)
 		return;
 	if (evict->read_done) {
 		evict->read_done = false;
+		if (evict->read.result < 0) {
+			store_fail(store, evict->read.result, "eviction", UINT32_MAX);
+			return;
+		}
 		/* What is missing or damaged cannot be kept; nor what is below it be known. */
 		if (evict->read.result == STORE_OK && store->config.references)
 			store->config.references(evict->read_kind, evict->read.blob, evict_visit, store);
@@ -104,7 +108,7 @@ void evict_walk(struct store *store)
 		return;
 	}
 	evict_enter(evict, evict->victim ? EVICT_COPYING : EVICT_MEASURING);
-	evict->copied = 0;
+	evict->copied = evict->ticket = 0;
 	evict->late = false;
 	store->again = true;
 }

@@ -197,6 +197,44 @@ static void test_hold_survives(void **state)
 }
 
 /* Marks: what eviction took makes stale just the marks that rest on it. */
+/*
+ * The few that are held lie in front of a segment of many rows: what is copied of it is committed before the last of them has been
+ * looked at, and the eviction must not wait for a commit of nothing behind that.
+ */
+static void test_commits_while_evicting(void **state)
+{
+	enum { HELD = 50, SMALL = 2000, ROUNDS = 200, OF_ROUND = 500 };
+	struct fixture *fixture = *state;
+	struct blob held[HELD];
+	struct digest digests[HELD];
+	struct store_hold *hold;
+
+	fixture_close(fixture);
+	fixture->config.commit_interval_ns = 1;
+	fixture_open(fixture);
+	hold = store_hold_create(fixture->store, &fixture->a);
+	for (size_t i = 0; i < HELD; i++) {
+		held[i] = blob_make(i, SMALL);
+		digests[i] = held[i].digest;
+	}
+	assert_int_equal(put_blobs(fixture, &fixture->a, held, HELD), STORE_OK);
+	assert_int_equal(store_hold_blobs(hold, digests, HELD), 0);
+	for (size_t round = 0; round < ROUNDS; round++) {
+		struct blob blobs[OF_ROUND];
+
+		for (size_t i = 0; i < OF_ROUND; i++)
+			blobs[i] = blob_make(HELD + round * OF_ROUND + i, SMALL);
+		assert_int_equal(put_blobs(fixture, &fixture->a, blobs, OF_ROUND), STORE_OK);
+		for (size_t i = 0; i < OF_ROUND; i++)
+			blob_free(&blobs[i]);
+	}
+	for (size_t i = 0; i < HELD; i++) {
+		assert_int_equal(read_blob(fixture, &fixture->a, &held[i]), STORE_OK);
+		blob_free(&held[i]);
+	}
+	store_hold_release(hold);
+}
+
 static void test_marks_and_eviction(void **state)
 {
 	struct fixture *fixture = *state;
@@ -385,6 +423,7 @@ int main(int argc, char **argv)
 		TEST(test_pin_survives),
 		TEST(test_pin_expires),
 		TEST(test_hold_survives),
+		TEST(test_commits_while_evicting),
 		TEST(test_marks_and_eviction),
 		TEST(test_pins_fill_the_ceiling),
 		TEST(test_holds_while_evicting),
