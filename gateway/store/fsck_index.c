@@ -76,6 +76,9 @@ static void check_blobs_row(struct fsck *fsck, const struct index_row *row)
 static void check_mark(struct fsck *fsck, const struct index_row *row)
 {
 	fsck->report->marks++;
+	/* What rests on a file that is not there is not told apart: marks are made again by the next commits. */
+	if (fsck->segment_lost)
+		fsck_fix(fsck, INDEX_DELETE, INDEX_MARKS, row->key, span_make(NULL, 0));
 }
 
 static void check_pin(struct fsck *fsck, const struct index_row *row)

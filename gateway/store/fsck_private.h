@@ -45,6 +45,7 @@ struct fsck {
 	struct index *index;
 	struct row_segment rows[STORE_SEGMENTS_MAX];
 	bool changed[STORE_SEGMENTS_MAX];
+	bool segment_lost;               /* a file of a segment that the index knows is missing */
 	uint64_t sequence;
 	struct scopes scopes;
 	uint32_t tenants;                /* the highest number in a record */

@@ -189,6 +189,7 @@ static int adopt_segment(struct fsck *fsck, int fd)
 	      fsck->report->entries_missing - missing);
 	row->state = SEGMENT_SEALED;
 	row->durable = record_block_ceiling(fsck->adopted_end);
+	row->disturbed = ++fsck->sequence;       /* marks that rest on what it lost */
 	fsck->changed[fsck->segment] = true;
 	return r;
 }
@@ -228,6 +229,7 @@ int fsck_segments(struct fsck *fsck)
 				continue;
 			fsck_found(fsck, "segment %u: its file is missing", fsck->segment);
 			fsck->rows[fsck->segment].state = SEGMENT_ABSENT;
+			fsck->segment_lost = true;
 			fsck->changed[fsck->segment] = true;
 			continue;
 		}

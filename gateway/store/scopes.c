@@ -120,7 +120,9 @@ static int scopes_load_lines(struct scopes *scopes, FILE *file)
 		size_t size = strlen(line);
 		int r;
 
-		/* A line that a crash cut off was never answered for. */
+		/* A line that a crash cut off was never answered for. One that is too long is none of ours. */
+		if (line[size - 1] != '\n' && !feof(file))
+			return ERR_RAISE(-EUCLEAN);
 		if (line[size - 1] != '\n')
 			return ftruncate(fileno(file), end) < 0 ? ERR_RAISE(-errno) : 0;
 		line[size - 1] = 0;
@@ -162,7 +164,8 @@ void scopes_fini(struct scopes *scopes)
 	*scopes = (struct scopes){ .fd = -1 };
 }
 
-static int scopes_add(struct scopes *scopes, uint32_t tenant, struct span name, uint32_t number)
+/* A line whole, synced, and kept in memory. 0 or -errno. */
+static int scopes_write(struct scopes *scopes, uint32_t tenant, struct span name, uint32_t number)
 {
 	char line[2 * SCOPES_NAME_MAX + 32];
 	int size = snprintf(line, sizeof(line), "%" PRIu32 " %" PRIu32 " ", tenant, number);
@@ -173,6 +176,20 @@ static int scopes_add(struct scopes *scopes, uint32_t tenant, struct span name, 
 	if (write(scopes->fd, line, (size_t)size) != size || sync_file(SYNC_SCOPES, scopes->fd) < 0)
 		return ERR_RAISE(-EIO);
 	return scopes_keep(scopes, tenant, name, number);
+}
+
+/* What was not kept is taken back: the next name gets the same number, and two of them may never be one after a restart. */
+static int scopes_add(struct scopes *scopes, uint32_t tenant, struct span name, uint32_t number)
+{
+	off_t end = lseek(scopes->fd, 0, SEEK_END);
+	int r;
+
+	if (end < 0 || scopes->torn)
+		return ERR_RAISE(-EIO);
+	r = scopes_write(scopes, tenant, name, number);
+	if (r && (ftruncate(scopes->fd, end) < 0 || sync_file(SYNC_SCOPES, scopes->fd) < 0))
+		scopes->torn = true;
+	return r;
 }
 
 int scopes_reserve(struct scopes *scopes, uint32_t tenants)

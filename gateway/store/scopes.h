@@ -23,6 +23,7 @@ struct scopes {
 	struct scope_name **table;       /* by name */
 	size_t buckets, count;
 	uint32_t tenants;                /* the highest number */
+	bool torn;                       /* an append failed and could not be taken back: nobody new is named until a restart */
 };
 
 /*

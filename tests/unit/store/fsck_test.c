@@ -191,7 +191,9 @@ static void test_missing_segment(void **state)
 	struct store *store;
 	struct ring *ring;
 	char path[128], why[256];
+	uint32_t place = lookup_blob(fixture, &fixture->a, &blobs[5].digest);
 
+	assert_true(mark_write(fixture, &fixture->a, &blobs[5].digest, store_marks_begin(fixture->store), &place, 1));
 	fixture_close(fixture);
 	snprintf(path, sizeof(path), "%s/segments/00000000", fixture->path);
 	assert_int_equal(unlink(path), 0);
@@ -203,6 +205,7 @@ static void test_missing_segment(void **state)
 	assert_int_equal(report.entries_dangling, BLOBS);
 	assert_clean(fixture, 0);
 	fixture_open(fixture);
+	assert_false(mark_fresh(fixture, &fixture->a, &blobs[5].digest));
 	assert_int_equal(put_blob(fixture, &fixture->a, &blobs[5]), STORE_OK);
 	assert_int_equal(sync_store(fixture), STORE_OK);
 }

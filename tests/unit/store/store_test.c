@@ -7,8 +7,11 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <sys/resource.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 static int setup(void **state)
@@ -342,6 +345,33 @@ static void test_scopes_are_kept(void **state)
 	assert_int_equal(store_scope(fixture->store, span_text(""), span_text(""), SCOPE_READ, &after), -EINVAL);
 }
 
+/* A name that could not be written whole leaves nothing behind, and its number to the next one. */
+static void test_a_name_that_is_half_written(void **state)
+{
+	struct fixture *fixture = *state;
+	struct rlimit before, low;
+	struct scope scope, other;
+	struct stat stat_of;
+	char path[128];
+
+	fixture_open(fixture);
+	snprintf(path, sizeof(path), "%s/scopes", fixture->path);
+	assert_int_equal(stat(path, &stat_of), 0);
+	assert_int_equal(getrlimit(RLIMIT_FSIZE, &before), 0);
+	signal(SIGXFSZ, SIG_IGN);
+	low = before;
+	low.rlim_cur = (rlim_t)stat_of.st_size + 5;
+	assert_int_equal(setrlimit(RLIMIT_FSIZE, &low), 0);
+	assert_int_equal(store_scope(fixture->store, span_text("first"), span_text(""), SCOPE_READ, &scope), -EIO);
+	assert_int_equal(setrlimit(RLIMIT_FSIZE, &before), 0);
+	assert_int_equal(store_scope(fixture->store, span_text("second"), span_text(""), SCOPE_READ, &scope), 0);
+	fixture_close(fixture);
+	fixture_open(fixture);
+	assert_int_equal(store_scope_find(fixture->store, span_text("first"), span_text(""), SCOPE_READ, &other), -ENOENT);
+	assert_int_equal(store_scope_find(fixture->store, span_text("second"), span_text(""), SCOPE_READ, &other), 0);
+	assert_int_equal(other.tenant, scope.tenant);
+}
+
 static void count_pin(void *context, const struct store_pin *pin)
 {
 	assert_string_equal(pin->note, "test");
@@ -486,6 +516,7 @@ int main(int argc, char **argv)
 		cmocka_unit_test_setup_teardown(test_one_daemon_a_store, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_unknown_format, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_scopes_are_kept, setup, teardown),
+		cmocka_unit_test_setup_teardown(test_a_name_that_is_half_written, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_notes, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_pins_are_kept, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_marks, setup, teardown),
