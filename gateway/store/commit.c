@@ -56,8 +56,12 @@ void commit_accepted(struct store *store)
 {
 	struct commit *commit = &store->commit;
 
-	if (op_in_flight(&commit->timer) || generation_empty(store_open_generation(store)) || store->closing)
+	if (op_in_flight(&commit->timer) || generation_empty(store_open_generation(store)))
 		return;
+	if (store->closing) {
+		commit_want(store);              /* a close waits for it, and has no timer */
+		return;
+	}
 	commit->timer.fn = commit_on_timer;
 	ring_timer(store->ring, &commit->timer, store->config.commit_interval_ns);
 }

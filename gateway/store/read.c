@@ -91,8 +91,7 @@ void read_quarantine(struct store *store, const struct digest *digest, struct pl
 			return;
 		if (open->count + 1 >= PENDING_MAX)
 			return;                  /* the next reader finds it again; a put half-way has the last entry */
-		entry = pending_add(open, PENDING_GONE, digest, &nobody, place);
-		entry->gone = place;
+		pending_turn_gone(open, pending_add(open, PENDING_GONE, digest, &nobody, place));       /* and who sees it */
 	}
 	segment->row.disturbed = ++store->sequence;
 	segment->row_changed = true;
