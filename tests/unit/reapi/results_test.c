@@ -158,6 +158,39 @@ static void a_tree_is_looked_into(void **state)
 	buffer_fini(&result);
 }
 
+static void put_root(struct buffer *result, const struct digest *root)
+{
+	size_t mark = pb_begin(result, 3);
+
+	pb_put_text(result, 1, "out");
+	message_put_digest(result, 5, root);
+	pb_end(result, mark);
+}
+
+/* A directory given by its root alone (DIRECTORY_ONLY): a file longer than a record is found, and what is missing is named, not the root. */
+static void a_root_is_looked_into(void **state)
+{
+	struct buffer bytes = noise(5000000, 7), directory = buffer_heap(4096), result = buffer_heap(4096);
+	struct digest action = action_of("root"), small = digest_made(span_text("small")), large = digest_made(buffer_span(&bytes)), root;
+	char name[256], text[512], hex[DIGEST_TEXT_MAX];
+	int64_t committed;
+
+	put_file(&directory, 1, "large", &large);
+	put_file(&directory, 1, "small", &small);
+	root = send_blob(client, buffer_span(&directory));
+	put_root(&result, &root);
+	assert_int_equal(write_all(client, resource_name(name, sizeof(name), "root", false, &large), buffer_span(&bytes), 1u << 20,
+	                           &committed, text, sizeof(text)), GRPC_OK);
+	ask_refused(client, REAPI_UPDATE_RESULT, request_update_result(&action, buffer_span(&result)), GRPC_FAILED_PRECONDITION,
+	            digest_text(&small, hex));
+	send_blob(client, span_text("small"));
+	take(&action, buffer_span(&result));
+	assert_result(&action, buffer_span(&result));
+	buffer_fini(&bytes);
+	buffer_fini(&directory);
+	buffer_fini(&result);
+}
+
 static void narrow(struct gateway_parts *parts, void *context)
 {
 	parts->cas.trees.max = *(unsigned *)context;
@@ -256,6 +289,7 @@ int main(int argc, char **argv)
 		cmocka_unit_test(a_result_needs_its_blobs),
 		cmocka_unit_test(streams_ride_along_when_asked_for),
 		cmocka_unit_test(a_tree_is_looked_into),
+		cmocka_unit_test(a_root_is_looked_into),
 		cmocka_unit_test(trees_are_looked_into_in_turn),
 		cmocka_unit_test(what_is_no_result_is_refused),
 		cmocka_unit_test(the_last_result_counts),
