@@ -4,6 +4,7 @@
  */
 #include "chunker/sha256.h"
 #include "gateway/base/err.h"
+#include "gateway/context/links.h"
 #include "gateway/context/scan.h"
 #include "gateway/context/snapshot.h"
 
@@ -452,6 +453,34 @@ static void test_moving(void **state)
 
 #define TEST(name) cmocka_unit_test_setup_teardown(name, setup, teardown)
 
+/* A file that was written between the visits of two of its names: as one file they would have one content under two digests. */
+static void names_that_disagree_are_no_links(void **state)
+{
+	struct place *place = *state;
+	struct scan_totals totals;
+	struct table table;
+	char why[512];
+
+	write_file(place, "one", 100, 1);
+	assert_int_equal(linkat(place->fd, "one", place->fd, "two", 0), 0);
+	assert_int_equal(scan(place, 1, NULL, &table, &totals, why), 0);
+	for (int agree = 1; agree >= 0; agree--) {
+		unsigned linked = 0;
+
+		for (uint32_t i = 0; i < table.rows_count; i++) {
+			struct table_row *row = &table.rows[i];
+
+			if (row->flags & TABLE_ROW_LINKED)
+				row->ctime_ns += agree ? 0 : i;
+		}
+		assert_int_equal(links_resolve(&table), 0);
+		for (uint32_t i = 0; i < table.rows_count; i++)
+			linked += table_hardlink(&table, &table.rows[i]).size > 0;
+		assert_int_equal(linked, agree);
+	}
+	table_fini(&table);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -461,6 +490,7 @@ int main(void)
 		TEST(test_denied),
 		TEST(test_few_descriptors),
 		TEST(test_moving),
+		TEST(names_that_disagree_are_no_links),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

@@ -1,11 +1,12 @@
 /*
- * Shows that trees come page by page, each directory once, however many paths lead to it. With an index that answers late when
- * started with "late".
+ * Shows that trees come page by page, each directory once, however many paths lead to it, and end when nobody takes them. With
+ * an index that answers late when started with "late".
  */
 #include "tests/unit/reapi/blobs_rig.h"
 
 #include <stdio.h>
 
+#include "gateway/reapi/sending.h"
 #include "proto/pb.h"
 
 static struct digest put_directory(const struct digest *children, size_t count, unsigned id)
@@ -97,11 +98,62 @@ static void a_tree_bomb_is_as_small_as_what_it_holds(void **state)
 	answer_fini(&answer);
 }
 
+static bool has_memory(struct gateway_parts *parts, void *context)
+{
+	return parts->reapi.downloads.used > 0;
+}
+
+static bool has_memory_back(struct gateway_parts *parts, void *context)
+{
+	return parts->reapi.downloads.used == 0 && list_empty(&parts->reapi.sendings);
+}
+
+static void after_two_minutes(struct gateway_parts *parts, void *context)
+{
+	uint64_t now = ring_now_ns(parts->ring);
+
+	sendings_sweep(&parts->reapi, now);      /* what has moved until now is seen here */
+	sendings_sweep(&parts->reapi, now + 2 * REAPI_READ_IDLE_NS);
+}
+
+/* More than any window takes, and nobody reads: what all downloads share is not kept for ever. */
+static void a_tree_that_nobody_takes_ends(void **state)
+{
+	struct digest leaves[24], root;
+	struct buffer request;
+	struct client_call *call;
+	struct span message;
+	const char *why;
+
+	for (uint32_t i = 0; i < 24; i++) {
+		struct buffer bytes = noise(1u << 20, 40 + i), directory = buffer_heap(2u << 20);
+
+		pb_put_bytes(&directory, 3, buffer_span(&bytes));
+		leaves[i] = send_blob(client, buffer_span(&directory));
+		buffer_fini(&bytes);
+		buffer_fini(&directory);
+	}
+	root = put_directory(leaves, 24, 50);
+	request = request_tree(&root, 0, "");
+	assert_int_equal(client_call_open(&call, client, REAPI_GET_TREE, NULL, 0), 0);
+	client_send(call, buffer_span(&request), 0);
+	buffer_fini(&request);
+	client_run_until(client, gateway, has_memory, NULL);
+	gateway_thread_call(gateway, after_two_minutes, NULL);
+	client_run_until(client, gateway, has_memory_back, NULL);
+	while (client_receive(call, &message, UINT64_MAX) == CLIENT_OK)
+		;
+	assert_int_equal(client_call_status(call, &why), GRPC_CANCELLED);
+	client_call_close(call);
+	client_run_until(client, gateway, blobs_are_idle, NULL);
+}
+
 int main(int argc, char **argv)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(a_tree_comes_in_pages_each_directory_once),
 		cmocka_unit_test(a_tree_bomb_is_as_small_as_what_it_holds),
+		cmocka_unit_test(a_tree_that_nobody_takes_ends),
 	};
 
 	return blobs_run(argc, argv, tests);
