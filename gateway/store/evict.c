@@ -216,13 +216,28 @@ static bool evict_append(struct store *store)
 	return true;
 }
 
+/* The disk cannot tell what is held of the victim: it is there for all that is known, and stays. Another one is looked for. */
+static void evict_spare(struct store *store)
+{
+	struct evict *evict = &store->evict;
+
+	log_event(LOG_ERROR, "segment not evicted: what is held of it cannot be read", LOG_U64("segment", evict->victim->number),
+	          LOG_TEXT("error", err_text(evict->read.result)));
+	evict->victim->pinned_part = EVICT_WHOLE;
+	evict->victim = evict->candidate = NULL;
+	evict->read_done = evict->scanned = evict->late = false;
+	fingerprints_fini(&evict->members);
+	fingerprints_fini(&evict->moved);
+	evict_enter(evict, EVICT_MEASURING);
+	store->again = true;
+}
+
 static bool evict_take_read(struct store *store)
 {
 	struct evict *evict = &store->evict;
 
-	/* A disk that cannot tell: what is held may be there, and is not given up. */
 	if (evict->read.result < 0) {
-		store_fail(store, evict->read.result, "eviction", evict->victim->number);
+		evict_spare(store);
 		return false;
 	}
 	/* Elsewhere already, or gone: nothing to copy. */

@@ -1,7 +1,6 @@
 /* Which segment is emptied: the least recently used one of which little must stay. */
 #include "gateway/store/evict_private.h"
 
-#define EVICT_WHOLE        65536u         /* a segment; of its bytes, or of its rows where the index is what is full */
 #define EVICT_GAIN_PART    32             /* a victim must free at least that part of a segment, or copying is futile */
 #define EVICT_CHEAP_PART   2              /* up to that part pinned, the least recently used one is taken */
 

@@ -10,6 +10,8 @@
 void evict_enter(struct evict *evict, enum evict_state state);
 /* Everything is pinned: puts are told, and it is not tried again at once. */
 void evict_full(struct store *store);
+/* A segment; of its bytes, or of its rows where the index is what is full. */
+#define EVICT_WHOLE 65536u
 
 /* Reads a page of the segment's rows, the first one or the next; store_step() when it is there. */
 void evict_scan(struct store *store, const struct segment *segment, bool first);

@@ -3,6 +3,8 @@
 
 #include <errno.h>
 #include <stdlib.h>
+#include "gateway/base/err.h"
+#include "gateway/base/log.h"
 
 bool evict_keeps(const struct store *store, const uint8_t *hash)
 {
@@ -89,8 +91,10 @@ void evict_walk(struct store *store)
 		return;
 	if (evict->read_done) {
 		evict->read_done = false;
+		/* What is below it is not known, and may not be given up. Tried again a little later. */
 		if (evict->read.result < 0) {
-			store_fail(store, evict->read.result, "eviction", UINT32_MAX);
+			log_event(LOG_ERROR, "nothing is evicted: what is held cannot be read", LOG_TEXT("error", err_text(evict->read.result)));
+			evict_full(store);
 			return;
 		}
 		/* What is missing or damaged cannot be kept; nor what is below it be known. */

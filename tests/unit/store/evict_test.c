@@ -196,7 +196,6 @@ static void test_hold_survives(void **state)
 	blob_free(&loose);
 }
 
-/* Marks: what eviction took makes stale just the marks that rest on it. */
 /*
  * The few that are held lie in front of a segment of many rows: what is copied of it is committed before the last of them has been
  * looked at, and the eviction must not wait for a commit of nothing behind that.
@@ -235,6 +234,7 @@ static void test_commits_while_evicting(void **state)
 	store_hold_release(hold);
 }
 
+/* Marks: what eviction took makes stale just the marks that rest on it. */
 static void test_marks_and_eviction(void **state)
 {
 	struct fixture *fixture = *state;
