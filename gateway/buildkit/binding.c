@@ -282,6 +282,13 @@ void binding_on_uplink_ready(struct binding *binding, struct uplink *uplink)
 {
 	if (binding->uplink != uplink || binding->state != BINDING_CONNECTING)
 		return;
+	if (uplink->leaving) {
+		binding->uplink = NULL;
+		uplink_leave(uplink);
+		binding_retry(binding, "it takes no calls on a new connection");
+		binding_step(binding);
+		return;
+	}
 	binding->tries = 0;
 	snprintf(binding->executor, sizeof(binding->executor), "%s", uplink->executor);
 	binding_enter(binding, BINDING_BOUND);
@@ -438,6 +445,15 @@ static bool binding_open_rank(struct binding *binding, unsigned rank)
 	return true;
 }
 
+/* Something waits for a connection and for nothing else. */
+static bool binding_may_open(struct binding *binding)
+{
+	for_each_call(call, binding)
+		if (call_may_open(binding, call))
+			return true;
+	return false;
+}
+
 static void binding_go_on(struct binding *binding)
 {
 	for_each_call(call, binding)
@@ -469,7 +485,7 @@ static void binding_bound(struct binding *binding)
 	uint64_t now = ring_now_ns(binding->buildkit->ring);
 	bool wants = binding_wants_executor(binding);
 
-	if (wants && !uplink_usable(binding->uplink)) {
+	if (!uplink_usable(binding->uplink) && (wants || binding_may_open(binding))) {
 		/* It said goodbye: what it has goes on, the rest takes a new connection to the same executor. */
 		uplink_leave(binding->uplink);
 		binding->uplink = NULL;

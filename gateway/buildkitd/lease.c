@@ -298,7 +298,8 @@ static void tenant_refuse_all(struct executors_tenant *tenant, const char *why)
 void tenant_refuse_hopeless(struct executors_tenant *tenant)
 {
 	if (tenant->waiting_count && !tenant_may_hope(tenant->executors, tenant->name))
-		tenant_refuse_all(tenant, "the last executor of your tenant was taken away: ask the operator");
+		tenant_refuse_all(tenant, "no executor can become free for your tenant: the last one was taken away, or "
+		                  "none can be started here now; ask the operator");
 }
 
 void executors_refuse_all(struct executors *executors, const char *why)
