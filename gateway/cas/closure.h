@@ -32,6 +32,7 @@ struct closure {
 	int result;
 	struct buffer missing;           /* digest list */
 	uint64_t missing_count;
+	uint64_t nodes_too_long;         /* of these: directories and recipes that are longer than a record, wherever they are */
 	struct buffer paths;             /* NUL-terminated, CLOSURE_PATHS_MAX at most */
 	size_t paths_count;
 	char why[512];

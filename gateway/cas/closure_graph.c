@@ -229,6 +229,7 @@ void closure_graph_hole(struct closure_walk *walk, const struct digest *digest, 
 
 	closure->result = CLOSURE_HOLES;
 	walk->nodes[owner].hole = true;
+	closure->nodes_too_long += !*name && digest->size > STORE_BLOB_BYTES_MAX;
 	if (closure->missing_count++ < CLOSURE_MISSING_MAX)
 		digest_list_put(&closure->missing, digest);
 	if (closure->paths_count < CLOSURE_PATHS_MAX) {

@@ -235,6 +235,10 @@ static void take_holes(struct result_check *check, const struct closure *closure
 	struct span rest = buffer_span(&closure->missing);
 	struct digest digest;
 
+	if (closure->nodes_too_long) {
+		check_fail(check, RESULT_TOO_LARGE, "a directory in an output directory is longer than 4 MiB");
+		return;
+	}
 	while (digest_list_next(&rest, &digest)) {
 		if (pair_wanted(&digest))
 			add_name(check, &digest);

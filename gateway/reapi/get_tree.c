@@ -123,6 +123,7 @@ static void on_read(struct store_read *read)
 		tree_free(tree);
 		return;
 	}
+	sending_moved(&tree->sending, tree->reapi);      /* what is skipped takes time, too */
 	if (read->result < 0) {
 		status = rpc_store_status(read->result, &text);
 		tree_fail(tree, status, text);
@@ -269,7 +270,10 @@ static void on_end(struct call *call)
 
 static void on_writable(struct call *call)
 {
-	tree_run(container_of(call, struct get_tree, call));
+	struct get_tree *tree = container_of(call, struct get_tree, call);
+
+	sending_moved(&tree->sending, tree->reapi);
+	tree_run(tree);
 }
 
 static void on_closed(struct call *call, enum grpc_status status, struct span message)

@@ -63,6 +63,7 @@ static void splice_fail_chunk(struct splice *splice, const struct digest *chunk,
 {
 	char text[DIGEST_TEXT_MAX + 64], hex[DIGEST_TEXT_MAX];
 
+	splice_drop(splice);
 	if (result < 0) {
 		rpc_fail_store(&splice->rpc, result);
 		return;
@@ -129,6 +130,8 @@ static void splice_put(struct splice *splice, struct span data, const struct dig
 /* Of recipe_maker_add() or _finish(), but NONE. Last: the call may have been answered inside, and be gone. */
 static void take_made(struct splice *splice, int made, const struct digest *digest)
 {
+	if (made < 0)
+		splice_drop(splice);
 	if (made == -EFBIG) {
 		rpc_fail(&splice->rpc, GRPC_INVALID_ARGUMENT, "the blob has more chunks than a recipe can list");
 		return;
@@ -243,6 +246,7 @@ static void on_memory(struct budget_share *share)
 		r = store_hold_blobs(splice->hold, splice->chunks, splice->count);
 	splice->memory = malloc(STORE_BLOB_BYTES_MAX + STORE_READ_EXTRA_BYTES);
 	if (!splice->hold || r < 0 || !splice->memory) {
+		splice_drop(splice);
 		rpc_fail_memory(&splice->rpc);
 		return;
 	}

@@ -140,10 +140,10 @@ static void a_tree_that_nobody_takes_ends(void **state)
 	buffer_fini(&request);
 	client_run_until(client, gateway, has_memory, NULL);
 	gateway_thread_call(gateway, after_two_minutes, NULL);
-	client_run_until(client, gateway, has_memory_back, NULL);
 	while (client_receive(call, &message, UINT64_MAX) == CLIENT_OK)
 		;
 	assert_int_equal(client_call_status(call, &why), GRPC_CANCELLED);
+	client_run_until(client, gateway, has_memory_back, NULL);
 	client_call_close(call);
 	client_run_until(client, gateway, blobs_are_idle, NULL);
 }
