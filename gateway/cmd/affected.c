@@ -190,6 +190,9 @@ static int tell(struct affected *affected)
 		return AFFECTED_TROUBLE;
 	if (!affected->options.json && !affected->options.quiet)
 		print_text(affected);
+	/* A list that was cut short is not "none". */
+	if (fflush(stdout) != 0 || ferror(stdout))
+		return AFFECTED_TROUBLE;
 	return count ? STATUS_OK : AFFECTED_NONE;
 }
 

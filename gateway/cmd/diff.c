@@ -84,6 +84,8 @@ static int diff_run(int argc, char **argv)
 		});
 	session_close(client);
 	manifest_destroy(manifest);
+	if (status == STATUS_OK && (fflush(stdout) != 0 || ferror(stdout)))
+		return DIFF_TROUBLE;
 	if (status == STATUS_OK)
 		return changes.count ? STATUS_FAILURE : STATUS_OK;
 	return status == STATUS_FAILURE ? DIFF_TROUBLE : status;

@@ -288,8 +288,10 @@ static int run_all_targets(struct run *run, struct options *parsed, struct clien
 	};
 	int status;
 
-	if (parsed->operand_count > 1 || parsed->separator < parsed->operand_count || run->options.root || run->options.outputs.count)
-		return command_usage(&command_run, "with --targets come a directory at most, and neither a command, --root nor --output");
+	if (parsed->operand_count > 1 || parsed->separator < parsed->operand_count || run->options.root || run->options.outputs.count ||
+	    run->options.metadata_file)
+		return command_usage(&command_run, "with --targets come a directory at most, and neither a command, --root, --output nor "
+		                     "--metadata-file: --json and --junit tell of all");
 	status = session_open(&run->client, &command_run, client_options);
 	if (status)
 		return status;

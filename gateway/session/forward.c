@@ -171,7 +171,9 @@ static void first_make_room(struct forward *forward)
 	struct side *side = &forward->upstream;
 	size_t more = side->waiting.size - side->credited;
 
-	if (more > forward->account->bytes_max - forward->account->bytes) {
+	/* What is reopened is charged without asking, so that it may be over. */
+	if (forward->account->bytes > forward->account->bytes_max ||
+	    more > forward->account->bytes_max - forward->account->bytes) {
 		forward_finish(forward, GRPC_RESOURCE_EXHAUSTED, "this connection has too many large requests waiting");
 		return;
 	}

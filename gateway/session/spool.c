@@ -302,10 +302,10 @@ static void reader_on_close(struct stream *stream, uint32_t code)
 
 	list_remove(&reader->link);
 	free(reader);
-	if (list_empty(&spool->readers) && (code != H2_CARRIER_CLOSED || spool->state == SPOOL_PASSING))
-		spool_spend(spool, CODE_CANCEL);
-	else if (list_empty(&spool->readers) && spool->state == SPOOL_SPENT)
+	if (list_empty(&spool->readers) && spool->state == SPOOL_SPENT)
 		spool_release(spool);
+	else if (list_empty(&spool->readers) && (code != H2_CARRIER_CLOSED || spool->state == SPOOL_PASSING))
+		spool_spend(spool, CODE_CANCEL);
 	else
 		spool_step(spool);
 }

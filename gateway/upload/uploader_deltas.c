@@ -289,7 +289,7 @@ void pack_take_whole(struct uploader *uploader, struct uploader_pack *pack, stru
 		uploader->totals.blobs_again++;
 		if (digest_set_add(&uploader->whole, &piece->digest) < 0)
 			uploader_fail_memory(uploader);
-		else
+		else if (uploader->state < UPLOADER_ENDING)      /* from then on the root is whole without it */
 			uploader_miss(uploader, &piece->digest);
 	}
 }
