@@ -289,21 +289,16 @@ static void pack_done(struct pack_read *pack)
 		giver_wake(giver);
 }
 
-static bool pack_wants(const struct pack_read *pack)
+/* A read may complete inside its start: then the step that started it goes on. */
+static void pack_step(struct pack_read *pack)
 {
-	return pack->next < pack->read->count + pack->read->bases_count && pack->result >= 0;
-}
-
-/* Makes directories, and reads what else is next as far as there are loads. False: nothing was to be begun. */
-static bool pack_begin(struct pack_read *pack)
-{
-	struct store *store = pack->giver->service->cas->store;
-	size_t before = pack->next;
 	struct load *load;
 	uint32_t number;
 
-	store_reads_gather(store);
-	while (pack_wants(pack)) {
+	if (pack->stepping)
+		return;
+	pack->stepping = true;
+	while (pack->next < pack->read->count + pack->read->bases_count && pack->result >= 0) {
 		struct uploader_piece *piece = piece_at(pack, pack->next);
 
 		if (pack->giver->made && listing_find(&pack->giver->listing, &piece->digest, &number)) {
@@ -318,18 +313,6 @@ static bool pack_begin(struct pack_read *pack)
 		}
 		pack->next++;
 	}
-	store_reads_start(store);
-	return pack->next > before;
-}
-
-/* A read may complete inside its start: then the step that started it goes on. */
-static void pack_step(struct pack_read *pack)
-{
-	if (pack->stepping)
-		return;
-	pack->stepping = true;
-	while (pack_begin(pack))
-		;
 	pack->stepping = false;
 	pack_done(pack);
 }
