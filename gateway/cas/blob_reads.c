@@ -50,27 +50,16 @@ static void one_start(struct blob_one_read *one, size_t place)
 	store_read(reads->store, &one->read);
 }
 
-/* As many as there are slots; false: none was to be begun. */
-static bool reads_begin(struct blob_reads *reads)
-{
-	size_t before = reads->next;
-	struct blob_one_read *one;
-
-	store_reads_gather(reads->store);
-	while (reads->next < reads->count && reads->result == 0 && (one = idle(reads)))
-		one_start(one, reads->next++);
-	store_reads_start(reads->store);
-	return reads->next > before;
-}
-
 /* A read may complete inside its start: then the step that started it goes on. */
 static void reads_step(struct blob_reads *reads)
 {
+	struct blob_one_read *one;
+
 	if (reads->stepping)
 		return;
 	reads->stepping = true;
-	while (reads_begin(reads))
-		;
+	while (reads->next < reads->count && reads->result == 0 && (one = idle(reads)))
+		one_start(one, reads->next++);
 	reads->stepping = false;
 	if (reads->under_way || reads->told)
 		return;

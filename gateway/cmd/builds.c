@@ -68,24 +68,19 @@ static int ask(struct client *client, const struct builds_options *builds)
 	uint8_t storage[64];
 	struct buffer out = buffer_over(storage, sizeof(storage));
 	struct client_call *call = NULL;
-	enum grpc_status code;
 	const char *text = "";
 	struct span bytes;
 	int r, status;
 
 	message_encode(&builds_request_type, &out, &request);
 	r = client_unary(client, SLUICE_BUILDS, buffer_span(&out), &call, &bytes);
-	if (r == CLIENT_OK) {
+	if (r == CLIENT_OK)
 		status = print_answer(builds, bytes);
-	} else if (r < 0) {
-		status = session_failed(&command_builds, r, GRPC_OK, client_error(client));
-	} else if (r == CLIENT_INTERRUPTED) {
-		status = STATUS_INTERRUPTED;
-	} else {
-		code = client_call_status(call, &text);
-		status = session_failed(&command_builds, 0, code, code == GRPC_UNIMPLEMENTED ?
-			"the gateway is older than this command: it keeps no account" : text);
-	}
+	else if (r == CLIENT_END && client_call_status(call, &text) == GRPC_UNIMPLEMENTED)
+		status = session_failed(&command_builds, 0, GRPC_UNIMPLEMENTED,
+		                        "the gateway is older than this command: it keeps no account");
+	else
+		status = session_unary_failed(&command_builds, client, call, r);
 	client_call_close(call);
 	return status;
 }

@@ -30,7 +30,6 @@ static int pin_call(struct client *client, const struct pin_options *pin, const 
 	struct buffer list = buffer_over(list_storage, sizeof(list_storage)), bytes = buffer_over(storage, sizeof(storage));
 	struct client_call *call = NULL;
 	struct span response;
-	const char *text = "";
 	int status = STATUS_OK, r;
 
 	digest_list_put(&list, root);
@@ -41,15 +40,8 @@ static int pin_call(struct client *client, const struct pin_options *pin, const 
 	if (bytes.failed)
 		return command_usage(&command_pin, "the note is too long");
 	r = client_unary(client, SLUICE_PIN, buffer_span(&bytes), &call, &response);
-	if (r < 0)
-		status = session_failed(&command_pin, r, GRPC_OK, client_error(client));
-	else if (r == CLIENT_INTERRUPTED)
-		status = STATUS_INTERRUPTED;
-	else if (r != CLIENT_OK) {
-		enum grpc_status code = client_call_status(call, &text);
-
-		status = session_failed(&command_pin, 0, code, text);
-	}
+	if (r != CLIENT_OK)
+		status = session_unary_failed(&command_pin, client, call, r);
 	client_call_close(call);
 	return status;
 }

@@ -50,6 +50,19 @@ void session_close(struct client *client)
 	client_close(client);
 }
 
+int session_unary_failed(const struct command *command, struct client *client, struct client_call *call, int r)
+{
+	enum grpc_status status;
+	const char *text = "";
+
+	if (r == CLIENT_INTERRUPTED)
+		return STATUS_INTERRUPTED;
+	if (r < 0)
+		return session_failed(command, r, GRPC_OK, client_error(client));
+	status = client_call_status(call, &text);
+	return session_failed(command, 0, status, text);
+}
+
 int session_failed(const struct command *command, int r, enum grpc_status status, const char *why)
 {
 	if (r == -EINTR)

@@ -17,3 +17,5 @@ bool session_interrupted(void);
 
 /* Says `why` and returns the exit status for a call's status, or for a -errno when `r` is negative. */
 int session_failed(const struct command *command, int r, enum grpc_status status, const char *why);
+/* The same of a client_unary() that returned `r`, other than CLIENT_OK; of an interrupt nothing is said. */
+int session_unary_failed(const struct command *command, struct client *client, struct client_call *call, int r);

@@ -111,7 +111,6 @@ static int status_run(int argc, char **argv)
 	struct client_call *call = NULL;
 	struct client *client = NULL;
 	struct span bytes;
-	const char *text = "";
 	int status, r;
 
 	if (!options_parse(&options, &command_status, values, argc, argv, &status))
@@ -127,14 +126,10 @@ static int status_run(int argc, char **argv)
 			status = print_json(&response);
 		else
 			print_text(&response);
-	} else if (r < 0) {
-		status = session_failed(&command_status, r, GRPC_OK, client_error(client));
-	} else if (r == CLIENT_INTERRUPTED) {
-		status = STATUS_INTERRUPTED;
+	} else if (r == CLIENT_OK) {
+		status = session_failed(&command_status, 0, GRPC_INTERNAL, "the gateway sent a malformed answer");
 	} else {
-		enum grpc_status code = r == CLIENT_OK ? GRPC_INTERNAL : client_call_status(call, &text);
-
-		status = session_failed(&command_status, 0, code, r == CLIENT_OK ? "the gateway sent a malformed answer" : text);
+		status = session_unary_failed(&command_status, client, call, r);
 	}
 	client_call_close(call);
 	session_close(client);
