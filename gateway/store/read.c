@@ -62,7 +62,6 @@ static void reader_finish(struct lot_read *reader, int result)
 	store->status.reads++;
 	if (result == STORE_OK)
 		store->status.bytes_read += read->blob.size;
-	reader->read = NULL;
 	store->reads.active--;
 	lot_leave(reader->lot);
 	read->result = result;

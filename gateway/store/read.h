@@ -13,7 +13,7 @@
 /* One read of a lot. */
 struct lot_read {
 	struct read_lot *lot;
-	struct store_read *read;         /* NULL: handed out */
+	struct store_read *read;         /* until it is handed out */
 	struct place place;
 	uint32_t on_disk;                /* so many bytes from the front were in no slot */
 	uint32_t run;                    /* of the first of those that come with one read: how many they are */
