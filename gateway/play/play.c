@@ -232,15 +232,14 @@ void play_on_more(void *owner)
 
 void play_repair(struct play *play)
 {
-	bool repairable = play->asker.state == ASKER_READY;
-
-	if (play->state == PLAY_LEAVING || play->state == PLAY_PLAIN || (play->state == PLAY_PLAYING && !repairable))
+	if (play->state == PLAY_PLAYING && play->asker.state == ASKER_READY) {
+		play->state = PLAY_REPAIRING;
+		play->service->counters.repairs++;
+		asker_repair(&play->asker);
+	} else if (play->state == PLAY_PLAYING || play->state == PLAY_LEAVING || play->state == PLAY_PLAIN) {
+		/* Nothing comes any more that would bring it; in other states a root does, or all is over. */
 		play_fail(play, GRPC_UNAVAILABLE, "the gateway's store lost a part of the context: start the build again");
-	if (play->state != PLAY_PLAYING)
-		return;
-	play->state = PLAY_REPAIRING;
-	play->service->counters.repairs++;
-	asker_repair(&play->asker);
+	}
 }
 
 /* Told again with each root, and growing: the difference counts. */
