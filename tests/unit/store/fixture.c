@@ -59,6 +59,22 @@ void fixture_fini(struct fixture *fixture)
 	nftw(fixture->path, remove_entry, 16, FTW_DEPTH | FTW_PHYS);
 }
 
+int fixture_setup(void **state)
+{
+	struct fixture *fixture = malloc(sizeof(*fixture));
+
+	fixture_init(fixture);
+	*state = fixture;
+	return 0;
+}
+
+int fixture_teardown(void **state)
+{
+	fixture_fini(*state);
+	free(*state);
+	return 0;
+}
+
 void fixture_open(struct fixture *fixture)
 {
 	struct ring_config ring = { .engine = chosen_ring };

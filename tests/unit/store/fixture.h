@@ -29,6 +29,9 @@ void fixture_choose_ring(const char *name);
 void fixture_init(struct fixture *fixture);
 /* Removes it. */
 void fixture_fini(struct fixture *fixture);
+/* Both for cmocka: `*state` is a fixture of its own. */
+int fixture_setup(void **state);
+int fixture_teardown(void **state);
 void fixture_open(struct fixture *fixture);
 void fixture_close(struct fixture *fixture);
 /* Leaves the store as kill -9 would: a copy of the directory as it is on disk now takes its place, closed. */

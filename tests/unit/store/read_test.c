@@ -97,16 +97,20 @@ static void assert_read(struct several *several, const struct blob *blobs, size_
 	free(several->memory);
 }
 
+/* Checks what was read, and ends. */
+static void check_and_end(struct several *several, struct blob *blobs, size_t except, int result)
+{
+	assert_read(several, blobs, except, result);
+	fixture_close(several->fixture);
+	for (size_t i = 0; i < BLOBS; i++)
+		blob_free(&blobs[i]);
+	free(several);
+}
+
 static void make(struct blob blobs[BLOBS])
 {
 	for (size_t i = 0; i < BLOBS; i++)
 		blobs[i] = blob_make(i + 1, i == 7 ? 0 : i % 10 == 0 ? 150000 + i : 100 + 97 * i);
-}
-
-static void drop(struct blob blobs[BLOBS])
-{
-	for (size_t i = 0; i < BLOBS; i++)
-		blob_free(&blobs[i]);
 }
 
 /* In a store that was closed in between, so that nothing is in slots. */
@@ -129,10 +133,7 @@ static void test_side_by_side(void **state)
 	prepare(several, fixture, &fixture->a, blobs, NULL);
 	run(several, 0);
 	assert_in_range(disk_reads(several), 1, 12);     /* 4 MB; and a lot ends a read, too */
-	assert_read(several, blobs, BLOBS, 0);
-	fixture_close(fixture);
-	drop(blobs);
-	free(several);
+	check_and_end(several, blobs, BLOBS, 0);
 }
 
 static void test_in_another_order(void **state)
@@ -148,10 +149,7 @@ static void test_in_another_order(void **state)
 	prepare(several, fixture, &fixture->a, blobs, order);
 	run(several, 0);
 	assert_int_equal(disk_reads(several), BLOBS - 1);
-	assert_read(several, blobs, BLOBS, 0);
-	fixture_close(fixture);
-	drop(blobs);
-	free(several);
+	check_and_end(several, blobs, BLOBS, 0);
 }
 
 /* Put just now: some in slots, some on the disk, some on both sides of that. */
@@ -166,10 +164,7 @@ static void test_just_put(void **state)
 	assert_int_equal(put_blobs(fixture, &fixture->a, blobs, BLOBS), STORE_OK);
 	prepare(several, fixture, &fixture->a, blobs, NULL);
 	run(several, 0);
-	assert_read(several, blobs, BLOBS, 0);
-	fixture_close(fixture);
-	drop(blobs);
-	free(several);
+	check_and_end(several, blobs, BLOBS, 0);
 }
 
 /* A handler that reads on, as owners with few buffers do. */
@@ -186,10 +181,7 @@ static void test_one_after_the_other(void **state)
 	several->ones[BLOBS / 2].again = 0;
 	store_read(fixture->store, &several->ones[0].read);
 	run(several, BLOBS / 2);
-	assert_read(several, blobs, BLOBS, 0);
-	fixture_close(fixture);
-	drop(blobs);
-	free(several);
+	check_and_end(several, blobs, BLOBS, 0);
 }
 
 static void test_of_another_tenant(void **state)
@@ -202,10 +194,7 @@ static void test_of_another_tenant(void **state)
 	prepare(several, fixture, &fixture->a, blobs, NULL);
 	several->ones[13].read.scope = fixture->b;
 	run(several, 0);
-	assert_read(several, blobs, 13, STORE_MISSING);
-	fixture_close(fixture);
-	drop(blobs);
-	free(several);
+	check_and_end(several, blobs, 13, STORE_MISSING);
 }
 
 static void test_one_is_missing(void **state)
@@ -218,10 +207,7 @@ static void test_one_is_missing(void **state)
 	prepare(several, fixture, &fixture->a, blobs, NULL);
 	several->ones[55].read.digest.hash[3] ^= 1;
 	run(several, 0);
-	assert_read(several, blobs, 55, STORE_MISSING);
-	fixture_close(fixture);
-	drop(blobs);
-	free(several);
+	check_and_end(several, blobs, 55, STORE_MISSING);
 }
 
 /* It is found, and its neighbours in the same read of the disk are as they were. */
@@ -237,10 +223,7 @@ static void test_one_is_damaged(void **state)
 	fixture_open(fixture);
 	prepare(several, fixture, &fixture->a, blobs, NULL);
 	run(several, 0);
-	assert_read(several, blobs, 42, STORE_CORRUPT);
-	fixture_close(fixture);
-	drop(blobs);
-	free(several);
+	check_and_end(several, blobs, 42, STORE_CORRUPT);
 }
 
 /* A segment that ends before its last record does: the others of that read are asked for by themselves. */
@@ -260,39 +243,20 @@ static void test_a_segment_is_cut(void **state)
 	assert_int_equal(truncate(path, (off_t)(bytes + 200)), 0);
 	prepare(several, fixture, &fixture->a, blobs, NULL);
 	run(several, 0);
-	assert_read(several, blobs, BLOBS - 1, STORE_CORRUPT);
-	fixture_close(fixture);
-	drop(blobs);
-	free(several);
-}
-
-static int setup(void **state)
-{
-	struct fixture *fixture = calloc(1, sizeof(*fixture));
-
-	fixture_init(fixture);
-	*state = fixture;
-	return 0;
-}
-
-static int teardown(void **state)
-{
-	fixture_fini(*state);
-	free(*state);
-	return 0;
+	check_and_end(several, blobs, BLOBS - 1, STORE_CORRUPT);
 }
 
 int main(int argc, char **argv)
 {
 	const struct CMUnitTest tests[] = {
-		cmocka_unit_test_setup_teardown(test_side_by_side, setup, teardown),
-		cmocka_unit_test_setup_teardown(test_in_another_order, setup, teardown),
-		cmocka_unit_test_setup_teardown(test_just_put, setup, teardown),
-		cmocka_unit_test_setup_teardown(test_one_after_the_other, setup, teardown),
-		cmocka_unit_test_setup_teardown(test_of_another_tenant, setup, teardown),
-		cmocka_unit_test_setup_teardown(test_one_is_missing, setup, teardown),
-		cmocka_unit_test_setup_teardown(test_one_is_damaged, setup, teardown),
-		cmocka_unit_test_setup_teardown(test_a_segment_is_cut, setup, teardown),
+		cmocka_unit_test_setup_teardown(test_side_by_side, fixture_setup, fixture_teardown),
+		cmocka_unit_test_setup_teardown(test_in_another_order, fixture_setup, fixture_teardown),
+		cmocka_unit_test_setup_teardown(test_just_put, fixture_setup, fixture_teardown),
+		cmocka_unit_test_setup_teardown(test_one_after_the_other, fixture_setup, fixture_teardown),
+		cmocka_unit_test_setup_teardown(test_of_another_tenant, fixture_setup, fixture_teardown),
+		cmocka_unit_test_setup_teardown(test_one_is_missing, fixture_setup, fixture_teardown),
+		cmocka_unit_test_setup_teardown(test_one_is_damaged, fixture_setup, fixture_teardown),
+		cmocka_unit_test_setup_teardown(test_a_segment_is_cut, fixture_setup, fixture_teardown),
 	};
 
 	fixture_choose_index(argc > 1 ? argv[1] : NULL);

@@ -14,22 +14,6 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
-static int setup(void **state)
-{
-	struct fixture *fixture = malloc(sizeof(*fixture));
-
-	fixture_init(fixture);
-	*state = fixture;
-	return 0;
-}
-
-static int teardown(void **state)
-{
-	fixture_fini(*state);
-	free(*state);
-	return 0;
-}
-
 #define BLOBS 40
 
 /* Sizes around every boundary that the code knows: blocks, slots, the largest record. */
@@ -503,23 +487,23 @@ static void test_marks(void **state)
 int main(int argc, char **argv)
 {
 	const struct CMUnitTest tests[] = {
-		cmocka_unit_test_setup_teardown(test_round_trip, setup, teardown),
-		cmocka_unit_test_setup_teardown(test_round_trip_one_slot, setup, teardown),
-		cmocka_unit_test_setup_teardown(test_round_trip_buffered, setup, teardown),
-		cmocka_unit_test_setup_teardown(test_empty_blob_is_always_there, setup, teardown),
-		cmocka_unit_test_setup_teardown(test_tenants_see_their_own, setup, teardown),
-		cmocka_unit_test_setup_teardown(test_second_put_is_free, setup, teardown),
-		cmocka_unit_test_setup_teardown(test_commit_by_timer, setup, teardown),
-		cmocka_unit_test_setup_teardown(test_marks_are_written_at_once, setup, teardown),
-		cmocka_unit_test_setup_teardown(test_crash, setup, teardown),
-		cmocka_unit_test_setup_teardown(test_corrupt_is_found_and_mended, setup, teardown),
-		cmocka_unit_test_setup_teardown(test_one_daemon_a_store, setup, teardown),
-		cmocka_unit_test_setup_teardown(test_unknown_format, setup, teardown),
-		cmocka_unit_test_setup_teardown(test_scopes_are_kept, setup, teardown),
-		cmocka_unit_test_setup_teardown(test_a_name_that_is_half_written, setup, teardown),
-		cmocka_unit_test_setup_teardown(test_notes, setup, teardown),
-		cmocka_unit_test_setup_teardown(test_pins_are_kept, setup, teardown),
-		cmocka_unit_test_setup_teardown(test_marks, setup, teardown),
+		cmocka_unit_test_setup_teardown(test_round_trip, fixture_setup, fixture_teardown),
+		cmocka_unit_test_setup_teardown(test_round_trip_one_slot, fixture_setup, fixture_teardown),
+		cmocka_unit_test_setup_teardown(test_round_trip_buffered, fixture_setup, fixture_teardown),
+		cmocka_unit_test_setup_teardown(test_empty_blob_is_always_there, fixture_setup, fixture_teardown),
+		cmocka_unit_test_setup_teardown(test_tenants_see_their_own, fixture_setup, fixture_teardown),
+		cmocka_unit_test_setup_teardown(test_second_put_is_free, fixture_setup, fixture_teardown),
+		cmocka_unit_test_setup_teardown(test_commit_by_timer, fixture_setup, fixture_teardown),
+		cmocka_unit_test_setup_teardown(test_marks_are_written_at_once, fixture_setup, fixture_teardown),
+		cmocka_unit_test_setup_teardown(test_crash, fixture_setup, fixture_teardown),
+		cmocka_unit_test_setup_teardown(test_corrupt_is_found_and_mended, fixture_setup, fixture_teardown),
+		cmocka_unit_test_setup_teardown(test_one_daemon_a_store, fixture_setup, fixture_teardown),
+		cmocka_unit_test_setup_teardown(test_unknown_format, fixture_setup, fixture_teardown),
+		cmocka_unit_test_setup_teardown(test_scopes_are_kept, fixture_setup, fixture_teardown),
+		cmocka_unit_test_setup_teardown(test_a_name_that_is_half_written, fixture_setup, fixture_teardown),
+		cmocka_unit_test_setup_teardown(test_notes, fixture_setup, fixture_teardown),
+		cmocka_unit_test_setup_teardown(test_pins_are_kept, fixture_setup, fixture_teardown),
+		cmocka_unit_test_setup_teardown(test_marks, fixture_setup, fixture_teardown),
 	};
 
 	fixture_choose_index(argc > 1 ? argv[1] : NULL);
