@@ -3,12 +3,15 @@
 
 #include <assert.h>
 
+#include "chunker/fastcdc_sieve.h"
 #include "chunker/gear_table.h"
 
 #define MASK_BITS_MIN 5
 #define MASK_BITS_MAX 25
 #define MIN_FLOOR     64
 #define STEP_BYTES    8 /* of the loop: so that its own steps do not matter */
+/* Fewer are not worth the start of 16 lanes. */
+#define SIEVE_BYTES_MIN (FASTCDC_SIEVE_BEFORE + 2 * FASTCDC_LANES * FASTCDC_STRETCH)
 
 /*
  * Masks by the binary logarithm of the distance that they make on average. Fixed by the algorithm: part of every cut
@@ -64,12 +67,15 @@ bool fastcdc_init(struct fastcdc *fastcdc, const struct fastcdc_params *params)
 	for (size_t i = 0; i < 256; i++) {
 		fastcdc->gear[i] = gear_table[i] ^ params->seed;
 		fastcdc->gear_shifted[i] = fastcdc->gear[i] << 1;
+		for (size_t plane = 0; plane < FASTCDC_PLANES; plane++)
+			fastcdc->planes[plane][i] = (uint8_t)(fastcdc->gear[i] >> 8 * plane);
 	}
+	fastcdc->sieve = fastcdc_sieve_find();
 	return true;
 }
 
 /*
- * The loop that decides how fast files are cut. Two bytes a step: the even byte is tested one bit to the left, which
+ * The loop that decides how fast files are cut where there is no sieve. Two bytes a step: the even byte is tested one bit to the left, which
  * takes a shift out of the chain of dependent operations; that it is one operation, not a shift and an addition, is what
  * the empty assembly is for (clang would save an instruction, and a third of the speed). It is bound by about one cycle
  * a byte of latency. More bytes a step with sums made aside shorten the chain, but take more instructions than is won;
@@ -105,6 +111,37 @@ static size_t scan_pairs(const struct fastcdc *fastcdc, uint64_t mask, const uin
 	return size;
 }
 
+/* A byte is shifted out of the hash by the 64th behind it. */
+static uint64_t hash_before(const struct fastcdc *fastcdc, const uint8_t *end, size_t size)
+{
+	uint64_t hash = 0;
+
+	for (size_t i = size < 64 ? size : 64; i > 0; i--)
+		hash = (hash << 1) + fastcdc->gear[*(end - i)];
+	return hash;
+}
+
+/* The bytes that a sieve cannot do, before the first lane and behind the last, are tested one by one. */
+static size_t scan_sieved(const struct fastcdc *fastcdc, uint64_t mask, const uint8_t *data, size_t size, uint64_t *hash)
+{
+	size_t at = scan_pairs(fastcdc, mask, data, FASTCDC_SIEVE_BEFORE, hash), sifted;
+
+	if (at < FASTCDC_SIEVE_BEFORE)
+		return at;
+	if (fastcdc_sieve_scan(fastcdc, mask, data + at, size - at, &sifted))
+		return at + sifted;
+	at += sifted;
+	*hash = hash_before(fastcdc, data + at, at);
+	return at + scan_pairs(fastcdc, mask, data + at, size - at, hash);
+}
+
+static size_t scan(const struct fastcdc *fastcdc, uint64_t mask, const uint8_t *data, size_t size, uint64_t *hash)
+{
+	if (fastcdc->sieve && size >= SIEVE_BYTES_MIN)
+		return scan_sieved(fastcdc, mask, data, size, hash);
+	return scan_pairs(fastcdc, mask, data, size, hash);
+}
+
 size_t fastcdc_scan(const struct fastcdc *fastcdc, size_t position, const uint8_t *data, size_t size, uint64_t *hash)
 {
 	size_t below = 0;
@@ -118,11 +155,11 @@ size_t fastcdc_scan(const struct fastcdc *fastcdc, size_t position, const uint8_
 		below = fastcdc->average - position;
 		if (below > size)
 			below = size;
-		found = scan_pairs(fastcdc, fastcdc->mask_small, data, below, hash);
+		found = scan(fastcdc, fastcdc->mask_small, data, below, hash);
 		if (found < below)
 			return found;
 	}
-	return below + scan_pairs(fastcdc, fastcdc->mask_large, data + below, size - below, hash);
+	return below + scan(fastcdc, fastcdc->mask_large, data + below, size - below, hash);
 }
 
 size_t fastcdc_cut(const struct fastcdc *fastcdc, const uint8_t *data, size_t size)
@@ -139,18 +176,16 @@ size_t fastcdc_cut(const struct fastcdc *fastcdc, const uint8_t *data, size_t si
 	return found < tested ? start + found : limit;
 }
 
-/* A byte is shifted out of the hash by the 64th behind it. */
 bool fastcdc_may_end(const struct fastcdc *fastcdc, const uint8_t *data, size_t size, size_t length)
 {
 	size_t start = fastcdc_scan_start(fastcdc);
 	size_t limit = size < fastcdc->max ? size : fastcdc->max;
-	uint64_t hash = 0;
+	uint64_t hash;
 
 	if (length == limit)
 		return true;
 	if (size <= fastcdc->min || length < start || length >= (limit & ~(size_t)1))
 		return false;
-	for (size_t i = length - start < 64 ? start : length - 63; i <= length; i++)
-		hash = (hash << 1) + fastcdc->gear[data[i]];
+	hash = hash_before(fastcdc, data + length + 1, length + 1 - start);
 	return !(hash & (length < fastcdc->average ? fastcdc->mask_small : fastcdc->mask_large));
 }

@@ -25,6 +25,7 @@
 #define FASTCDC_LEVEL_MAX   3
 /* No parameters are accepted whose largest chunk is larger. */
 #define FASTCDC_CHUNK_MAX (4 * FASTCDC_AVERAGE_MAX)
+#define FASTCDC_PLANES    4
 
 struct fastcdc_params {
 	uint32_t min;     /* at least 64 */
@@ -34,6 +35,8 @@ struct fastcdc_params {
 	uint32_t level;   /* of normalisation, 0 to FASTCDC_LEVEL_MAX: how many bits the two masks are away from the average */
 };
 
+struct fastcdc_sifted;
+
 struct fastcdc {
 	uint32_t min;
 	uint32_t average;
@@ -42,6 +45,13 @@ struct fastcdc {
 	uint64_t mask_large; /* loose: from the average on */
 	uint64_t gear[256];
 	uint64_t gear_shifted[256]; /* gear << 1: two bytes a step */
+	/*
+	 * The fastest that this CPU has, see chunker/fastcdc_sieve.h; NULL: every byte is tested by the plain loop. The cuts
+	 * are the same. Whoever measures or tests may set another before the first cut.
+	 */
+	void (*sieve)(const uint8_t planes[static FASTCDC_PLANES][256], uint32_t mask, const uint8_t *data, size_t stretch,
+		      struct fastcdc_sifted *out);
+	uint8_t planes[FASTCDC_PLANES][256]; /* byte p of each gear entry: for the sieve */
 };
 
 /* What REAPI derives from an average: min = average / 4, max = average * 4, level 2. Any average; init judges it. */

@@ -1,6 +1,6 @@
 /*
  * cutter_split_invariance: whatever the limits, the bytes and the pieces, the streaming cutter cuts where fastcdc_cut()
- * cuts the whole file.
+ * cuts the whole file; and that cuts where it would without a sieve.
  *
  * Input: 8 bytes of parameters, one byte n, n bytes of piece lengths (used in turn, 0 counts as 256), the file. The
  * smallest limits that are allowed, and a file that repeats when a bit says so, so that a short input makes many chunks.
@@ -49,9 +49,11 @@ static void expect(bool holds)
 
 static void check(const struct fastcdc *fastcdc, struct pieces *pieces, const uint8_t *file, size_t size)
 {
+	struct fastcdc plain = *fastcdc;
 	struct cutter cutter;
 	size_t chunk = 0, fed = 0, end = 0;
 
+	plain.sieve = NULL;
 	cutter_init(&cutter, fastcdc);
 	while (end < size) {
 		size_t piece = pieces_next(pieces);
@@ -65,6 +67,7 @@ static void check(const struct fastcdc *fastcdc, struct pieces *pieces, const ui
 				break;
 			}
 			expect(length == fastcdc_cut(fastcdc, file + chunk, size - chunk));
+			expect(length == fastcdc_cut(&plain, file + chunk, size - chunk));
 			expect(chunk + length + 1 >= fed);
 			chunk += length;
 			fed = chunk;
@@ -73,6 +76,7 @@ static void check(const struct fastcdc *fastcdc, struct pieces *pieces, const ui
 	}
 	expect(cutter_finish(&cutter) == size - chunk);
 	expect(size - chunk == fastcdc_cut(fastcdc, file + chunk, size - chunk));
+	expect(size - chunk == fastcdc_cut(&plain, file + chunk, size - chunk));
 }
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)

@@ -10,6 +10,7 @@
 #include <sys/utsname.h>
 #include <sys/wait.h>
 #include <unistd.h>
+#include "chunker/profile.h"
 #include "chunker/sha256.h"
 #include "gateway/base/check.h"
 #include "gateway/base/cleanup.h"
@@ -105,6 +106,15 @@ static void check_sha256(struct checks *checks)
 		    strncmp(detail, "no: ", 4) == 0 ? detail + 4 : detail,
 		    state == SHA256_FAILED ? "report it: this CPU or compiler does something unforeseen" : "nothing is lost");
 	}
+}
+
+static void check_cuts(struct checks *checks)
+{
+	bool works = profile_fastcdc(PROFILE_NATIVE)->sieve;
+
+	add(checks, "cuts", "sieve", works,
+	    works ? "AVX-512 VBMI: 16 stretches of a file at a time" : "the CPU lacks AVX-512 VBMI: files are cut at half the speed",
+	    "nothing is lost");
 }
 
 /* Whether this process may have that much; the limit is put back. Root of a container may be refused. */
@@ -342,6 +352,7 @@ static int doctor_run(int argc, char **argv)
 	uname(&system);
 	check_ring(&checks);
 	check_sha256(&checks);
+	check_cuts(&checks);
 	check_root(&checks);
 	check_user_namespaces(&checks);
 	check_runtime(&checks);
@@ -359,7 +370,7 @@ static int doctor_run(int argc, char **argv)
 const struct command command_doctor = {
 	.name = "doctor",
 	.summary = "try what this machine can do for sluice, and say how to mend what it cannot",
-	.help = "Tries each thing that sluice can use: io_uring and its features, the hash lanes of the CPU, an OCI runtime,\n"
+	.help = "Tries each thing that sluice can use: io_uring and its features, the CPU's lanes for hashing and cutting, an OCI runtime,\n"
 	        "user namespaces, what `serve --spawn` needs for a buildkitd, lockable memory, the store's disk. Each has a yes or a no, and a no comes with what to do.\n"
 	        "A no is not a failure: sluice does without, as the line says. Exits with 0 when all could be tried.\n\n"
 	        "  sluice doctor --store /var/lib/sluice",

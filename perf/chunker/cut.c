@@ -1,5 +1,5 @@
 /*
- * How fast are cuts found, for each profile, of a file that is in memory and of one that comes in 64 KiB pieces, against
+ * How fast are cuts found, for each profile, of a file that is in memory and of one that comes in 64 KiB pieces, with the sieve and without, against
  * copying the same bytes, hashing them with XXH3, and against fastcdc-rs when its library is named? And what do cutting
  * and hashing cost together, with and without a former recipe that guides the cuts?
  *
@@ -146,6 +146,7 @@ static void bench_cuts(struct bench_report *report, const uint8_t *data)
 {
 	const struct fastcdc *fine = profile_fastcdc(PROFILE_FINE), *native = profile_fastcdc(PROFILE_NATIVE);
 	const struct fastcdc *reapi = profile_fastcdc(PROFILE_REAPI);
+	struct fastcdc plain = *native;
 	struct bench benches[] = {
 		{ .name = "memcpy", .run = run_copy },
 		{ .name = "XXH3", .run = run_xxh3 },
@@ -153,11 +154,13 @@ static void bench_cuts(struct bench_report *report, const uint8_t *data)
 		{ .name = "native 64 KiB, whole", .run = run_whole, .argument = native },
 		{ .name = "reapi 512 KiB, whole", .run = run_whole, .argument = reapi },
 		{ .name = "native 64 KiB, in pieces", .run = run_pieces, .argument = native },
+		{ .name = "native 64 KiB, without a sieve", .run = run_whole, .argument = &plain },
 		{ .name = "fastcdc-rs 16 KiB", .run = run_rust, .argument = fine },
 		{ .name = "fastcdc-rs 64 KiB", .run = run_rust, .argument = native },
 		{ .name = "fastcdc-rs 512 KiB", .run = run_rust, .argument = reapi },
 	};
 
+	plain.sieve = NULL;
 	bench_all(report, "cut", benches, sizeof(benches) / sizeof(benches[0]) - (fastcdc_rs_cuts ? 0 : 3), data, SIZE);
 }
 
