@@ -10,13 +10,18 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <sys/stat.h>
+#include <sys/statvfs.h>
 #include <unistd.h>
 #include "gateway/base/check.h"
+#include "gateway/base/cleanup.h"
 #include "gateway/base/err.h"
 #include "gateway/store/bytes.h"
 #include "gateway/store/filter.h"
 
-#define LMDB_DIR "index"
+#define LMDB_DIR         "index"
+#define STAT_BLOCK_BYTES 512
+/* What a file system counts beside the bytes that it was asked for. */
+#define RESERVE_SLACK_BYTES (1u << 20)
 
 /* What a blob's rows take of the map, at least: the filter is made for as many as fit. */
 #define BLOB_ROWS_BYTES 160
@@ -117,18 +122,37 @@ static int lmdb_open_tables(struct index *index)
 	return mdb_txn_commit(txn);
 }
 
-/* The room is taken at once, so that a disk that fills up later cannot stop a commit half-way. */
+/* Those that the file has not, and the disk has not, either. A cheap question, so that nothing is taken in vain. */
+static bool lmdb_room(int fd, uint64_t bytes, const struct stat *file)
+{
+	uint64_t taken = (uint64_t)file->st_blocks * STAT_BLOCK_BYTES;
+	struct statvfs disk;
+
+	return bytes <= taken || fstatvfs(fd, &disk) < 0 || bytes - taken <= (uint64_t)disk.f_bfree * disk.f_frsize;
+}
+
+/*
+ * The room is taken at once, so that a disk that fills up later cannot stop a commit half-way. What a higher ceiling had
+ * taken is given back first, as is what was got before the disk was full: blocks behind the end of the file, which no
+ * length shows.
+ */
 static int lmdb_reserve(int dir_fd, uint64_t bytes)
 {
-	int fd = openat(dir_fd, LMDB_DIR "/data.mdb", O_RDWR | O_CREAT | O_CLOEXEC, 0600);
-	int r = 0;
+	CLEANUP(fd_closep) int fd = openat(dir_fd, LMDB_DIR "/data.mdb", O_RDWR | O_CREAT | O_CLOEXEC, 0600);
+	struct stat file;
 
-	if (fd < 0)
+	if (fd < 0 || fstat(fd, &file) < 0)
 		return -errno;
-	if (fallocate(fd, FALLOC_FL_KEEP_SIZE, 0, (off_t)bytes) < 0 && errno != EOPNOTSUPP)
-		r = -errno;
-	close(fd);
-	return r;
+	if ((uint64_t)file.st_blocks * STAT_BLOCK_BYTES > bytes + RESERVE_SLACK_BYTES && ftruncate(fd, file.st_size) < 0)
+		return -errno;
+	if (!lmdb_room(fd, bytes, &file))
+		return -ENOSPC;
+	if (fallocate(fd, FALLOC_FL_KEEP_SIZE, 0, (off_t)bytes) < 0 && errno != EOPNOTSUPP) {
+		int r = -errno;
+
+		return ftruncate(fd, file.st_size) < 0 ? -errno : r;
+	}
+	return 0;
 }
 
 static void lmdb_measure(struct index *index, struct index_usage *usage)
@@ -173,6 +197,11 @@ static int lmdb_start(struct index *index, const struct index_config *config)
 		return -errno;
 	if (!config->create && faccessat(config->dir_fd, LMDB_DIR "/data.mdb", F_OK, 0) < 0)
 		return -errno;
+	if (!config->sparse) {
+		r = lmdb_reserve(config->dir_fd, config->map_bytes);
+		if (r)
+			return r;
+	}
 	r = mdb_env_create(&index->env);
 	if (!r)
 		r = mdb_env_set_maxdbs(index->env, INDEX_TABLES);
@@ -191,7 +220,7 @@ static int lmdb_start(struct index *index, const struct index_config *config)
 	if (r)
 		return lmdb_error(r);
 	mdb_txn_reset(index->reader);
-	return config->sparse ? 0 : lmdb_reserve(config->dir_fd, config->map_bytes);
+	return 0;
 }
 
 static void lmdb_close(struct index *index)

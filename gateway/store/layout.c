@@ -102,10 +102,13 @@ int layout_write(int dir_fd, const struct layout *layout)
 	                    "sluice store\nformat %" PRIu32 "\nsecret %016" PRIx64 "\nsegment_bytes %" PRIu64 "\n",
 	                    layout->format, layout->secret, layout->segment_bytes);
 
+	ssize_t written;
+
 	if (fd < 0)
 		return ERR_RAISE(-errno);
-	if (write(fd, text, (size_t)size) != size)
-		return ERR_RAISE(-EIO);
+	written = write(fd, text, (size_t)size);
+	if (written != size)
+		return ERR_RAISE(written < 0 ? -errno : -ENOSPC);
 	if (sync_file(SYNC_FORMAT, fd) < 0 || renameat(dir_fd, "format.new", dir_fd, "format") < 0 ||
 	    sync_directory(SYNC_STORE_DIRECTORY, dir_fd) < 0)
 		return ERR_RAISE(-errno);

@@ -9,6 +9,7 @@
 #include "gateway/base/check.h"
 #include "gateway/base/err.h"
 #include "gateway/base/log.h"
+#include "gateway/base/units.h"
 #include "gateway/store/bytes.h"
 #include "gateway/store/layout.h"
 #include "gateway/store/state.h"
@@ -248,6 +249,15 @@ static int store_open_index(struct store *store, bool create, char *why, size_t 
 	if (r == -ENOENT || r == -EUCLEAN)
 		snprintf(why, why_size, "the index of the store %s is %s; sluice fsck --repair makes it again from the segments",
 		         store->config.path, r == -ENOENT ? "missing" : "damaged");
+	if (r == -ENOSPC) {
+		char map[24], ceiling[24];
+
+		snprintf(why, why_size,
+		         "the disk of the store %s has no room for its index: a ceiling of %s takes %s for it at once; "
+		         "give a lower --ceiling",
+		         store->config.path, units_format_bytes(store->config.ceiling_bytes, ceiling),
+		         units_format_bytes(store->map_bytes, map));
+	}
 	if (r)
 		return r;
 	store->engine->usage(store->index, &usage);

@@ -287,6 +287,54 @@ static void test_one_daemon_a_store(void **state)
 	assert_non_null(strstr(why, pid));
 }
 
+/* Of the index, whose room is taken at once and no length shows. */
+static uint64_t index_blocks(const struct fixture *fixture)
+{
+	char path[128];
+	struct stat st;
+
+	snprintf(path, sizeof(path), "%s/index/data.mdb", fixture->path);
+	assert_int_equal(stat(path, &st), 0);
+	return (uint64_t)st.st_blocks * 512;
+}
+
+static void test_ceiling_above_the_disk(void **state)
+{
+	struct fixture *fixture = *state;
+	struct ring_config config = { 0 };
+	struct store *store;
+	struct ring *ring;
+	char why[256];
+
+	fixture_open(fixture);
+	fixture_close(fixture);
+	fixture->config.ceiling_bytes = 1ull << 50;
+	assert_int_equal(ring_create(&ring, &config), 0);
+	assert_int_equal(store_open(&store, ring, &fixture->config, why, sizeof(why)), -ENOSPC);
+	ring_destroy(ring);
+	assert_non_null(strstr(why, "lower --ceiling"));
+	assert_true(index_blocks(fixture) < 64 << 20);
+}
+
+static void test_ceiling_lowered(void **state)
+{
+	struct fixture *fixture = *state;
+	uint64_t before;
+
+	fixture->config.segment_bytes = 8 << 20;
+	fixture_open(fixture);
+	fixture_close(fixture);
+	before = index_blocks(fixture);
+	fixture->config.ceiling_bytes = 2ull << 30;
+	fixture_open(fixture);
+	fixture_close(fixture);
+	assert_true(index_blocks(fixture) >= 128 << 20);
+	fixture->config.ceiling_bytes = 64 << 20;
+	fixture_open(fixture);
+	fixture_close(fixture);
+	assert_true(index_blocks(fixture) <= before + (1 << 20));
+}
+
 static void test_unknown_format(void **state)
 {
 	struct fixture *fixture = *state;
@@ -498,6 +546,8 @@ int main(int argc, char **argv)
 		cmocka_unit_test_setup_teardown(test_crash, fixture_setup, fixture_teardown),
 		cmocka_unit_test_setup_teardown(test_corrupt_is_found_and_mended, fixture_setup, fixture_teardown),
 		cmocka_unit_test_setup_teardown(test_one_daemon_a_store, fixture_setup, fixture_teardown),
+		cmocka_unit_test_setup_teardown(test_ceiling_above_the_disk, fixture_setup, fixture_teardown),
+		cmocka_unit_test_setup_teardown(test_ceiling_lowered, fixture_setup, fixture_teardown),
 		cmocka_unit_test_setup_teardown(test_unknown_format, fixture_setup, fixture_teardown),
 		cmocka_unit_test_setup_teardown(test_scopes_are_kept, fixture_setup, fixture_teardown),
 		cmocka_unit_test_setup_teardown(test_a_name_that_is_half_written, fixture_setup, fixture_teardown),
