@@ -104,10 +104,12 @@ void conn_bytes(const struct conn *conn, uint64_t *received, uint64_t *sent);
 void conn_handshake_bytes(const struct conn *conn, uint64_t *received, uint64_t *sent);
 
 /*
- * Bytes a second that the line was last seen to carry from here, when it had enough to carry: what the kernel measures by what is
- * acknowledged (tcp(7), tcpi_delivery_rate), as far as the first proxy. 0: not known, or no TCP.
+ * Bytes a second that the line is thought to carry from here: of what the kernel measures by what is acknowledged (tcp(7),
+ * tcpi_delivery_rate), as far as the first proxy; net/line.h says what of that counts. Each call may take a sample, so it wants to
+ * be asked now and then while much is sent. 0: not known yet. CONN_LINE_LOCAL: a unix socket.
  */
-uint64_t conn_line_rate(const struct conn *conn);
+uint64_t conn_line_rate(struct conn *conn);
+#define CONN_LINE_LOCAL UINT64_MAX
 
 /*
  * Bytes that were copied here, in user space: ciphertext to and from TLS, what streams queued to be sent, what was gathered for a

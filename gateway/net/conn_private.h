@@ -10,6 +10,7 @@
 
 #include "gateway/net/conn.h"
 #include "gateway/net/frame_watch.h"
+#include "gateway/net/line.h"
 #include "proto/http1.h"
 
 #define CONN_SNIFF_BYTES 3               /* what tells HTTP/2's preface from any method of HTTP/1.1 */
@@ -59,6 +60,7 @@ struct conn {
 	struct frame_watch watch;
 	uint64_t unfinished_since_ns;    /* 0: the peer is between two frames */
 	struct conn_peer peer;
+	struct line line;
 	uint64_t gathered;
 	uint64_t plain_received, received, sent, handshake_received, handshake_sent;
 	uint64_t deadline_ns;            /* of the handshake; of the flush */

@@ -165,8 +165,10 @@ static void large_streams_both_ways(void **state)
 
 	start(&echo, state, (struct echo_config){ 0 });
 	client = open_client(&echo);
-	transfer_both_ways(client, 100 * MB);
-	/* 100 MB went over a line of this machine's memory: it is no slower than an old hard disk. */
+	/* 100 MB go over a line of this machine's memory: it is no slower than an old hard disk. Two samples have to say so. */
+	transfer_both_ways(client, 50 * MB);
+	assert_int_equal(client_line_rate(client), 0);
+	transfer_both_ways(client, 50 * MB);
 	assert_true(client_line_rate(client) > MB);
 	client_close(client);
 	echo_stop(&echo);
@@ -343,7 +345,7 @@ static void a_socket_pair_carries_calls(void **state)
 	snprintf(expected, sizeof(expected), "-|-|%d|1", (int)getuid());
 	assert_int_equal(client_unary(client, "/test.Echo/Peer", span_text(""), &call, &answer), CLIENT_OK);
 	assert_true(span_is(answer, expected));
-	assert_int_equal(client_line_rate(client), 0);
+	assert_true(client_line_rate(client) == CONN_LINE_LOCAL);
 	client_call_close(call);
 	client_close(client);
 	echo_stop(&echo);
