@@ -39,10 +39,6 @@ static void conn_take_plain(struct conn *conn, struct span data)
 		               fault->reason ? fault->reason : "the peer broke the rules of HTTP");
 		return;
 	}
-	if (!conn_engine_unfinished(conn))
-		conn->unfinished_since_ns = 0;
-	else if (!conn->unfinished_since_ns)
-		conn->unfinished_since_ns = ring_now_ns(conn->ring);
 	/* A first head that is none, or never ends, is what scanners send: the handshake's time, and no warning, are for it. */
 	if (conn->state == CONN_HANDSHAKING && (conn->http1 ? conn->streams_seen : conn->plain_received >= settled))
 		conn_opened(conn);
@@ -86,6 +82,20 @@ static bool conn_meets_tls(const struct conn *conn, struct span data)
 	       (data.data[0] == 21 || data.data[0] == 22);
 }
 
+/* Part of a message of TLS may come behind the handshake, too (RFC 8446 section 4.6): until the rest nothing can be said. */
+static bool conn_may_encrypt(const struct conn *conn)
+{
+	return conn->handshaken && tls_ready(conn->tls) && !tls_failed(conn->tls);
+}
+
+static void conn_note_unfinished(struct conn *conn)
+{
+	if (!conn_engine_unfinished(conn) && (!conn->tls || !conn->handshaken || tls_ready(conn->tls)))
+		conn->unfinished_since_ns = 0;
+	else if (!conn->unfinished_since_ns)
+		conn->unfinished_since_ns = ring_now_ns(conn->ring);
+}
+
 static void conn_take(struct conn *conn, struct span data)
 {
 	conn->received += data.size;
@@ -99,6 +109,8 @@ static void conn_take(struct conn *conn, struct span data)
 		conn_take_tls(conn, data);
 	else
 		conn_take_plain(conn, data);
+	if (!conn_ending(conn))
+		conn_note_unfinished(conn);
 }
 
 static void conn_take_end(struct conn *conn, int error)
@@ -219,7 +231,7 @@ static struct span conn_gather(struct conn *conn)
 		}
 		return buffer_span(&conn->out);
 	}
-	if (conn->handshaken && !tls_failed(conn->tls))
+	if (conn_may_encrypt(conn))
 		conn_gather_tls(conn);
 	span = tls_output(conn->tls);
 	if (span.size == 0 && conn->state == CONN_FLUSHING && !conn->shutdown_queued) {

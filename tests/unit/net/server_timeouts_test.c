@@ -8,6 +8,7 @@
 #include <unistd.h>
 
 #include "tests/unit/net/keys.h"
+#include "tests/unit/net/sealed.h"
 
 static void silence_is_cut_off(void **state)
 {
@@ -34,6 +35,42 @@ static void silence_in_tls_is_cut_off(void **state)
 	wire_send(fd, span_make("\x16\x03\x01\x02", 4));
 	wire_drain(fd);
 	assert_int_equal(echo_until(&echo, rig_connections_are, 0).handshake_timeouts, 1);
+	close(fd);
+	echo_stop(&echo);
+}
+
+/*
+ * Behind the handshake comes the head of a KeyUpdate, which wants a byte more (RFC 8446 section 4.6.3): nothing can be said to that
+ * peer until it has come. With it, all goes on.
+ */
+static void half_a_message_of_tls(void **state)
+{
+	static const uint8_t key_update[] = { 24, 0, 0, 1, 0 };
+	struct tls_config tls = keys_server("server", NULL, false);
+	struct sealed sealed;
+	struct echo echo;
+	int fd;
+
+	rig_start(&echo, state, (struct echo_config){ .address = "grpcs://127.0.0.1:0", .tls = &tls,
+	                                              .stall_timeout_ns = 200 * MS });
+	fd = wire_connect(echo.bound);
+	sealed_begin(&sealed, fd);
+	sealed_send(&sealed, SEALED_APPLICATION, wire_preface);
+	sealed_send(&sealed, SEALED_HANDSHAKE, span_make(key_update, 4));
+	wire_drain(fd);
+	assert_int_equal(echo_until(&echo, rig_connections_are, 0).stalls, 1);
+	sealed_end(&sealed);
+	close(fd);
+
+	fd = wire_connect(echo.bound);
+	sealed_begin(&sealed, fd);
+	sealed_send(&sealed, SEALED_APPLICATION, wire_preface);
+	sealed_send(&sealed, SEALED_HANDSHAKE, span_make(key_update, 4));
+	sealed_send(&sealed, SEALED_HANDSHAKE, span_make(key_update + 4, 1));
+	assert_false(wire_closed_within(fd, 300));
+	assert_int_equal(echo_status(&echo).connections, 1);
+	assert_int_equal(echo_status(&echo).stalls, 1);
+	sealed_end(&sealed);
 	close(fd);
 	echo_stop(&echo);
 }
@@ -138,6 +175,7 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 		RIG_BOTH(silence_is_cut_off),
 		RIG_BOTH(silence_in_tls_is_cut_off),
+		RIG_BOTH(half_a_message_of_tls),
 		RIG_BOTH(a_slow_preface_gains_no_time),
 		RIG_BOTH(a_slow_request_gains_no_time),
 		RIG_BOTH(who_never_reads_is_cut_off),
