@@ -5,6 +5,7 @@
 #include <stdlib.h>
 #include "gateway/base/check.h"
 #include "gateway/base/err.h"
+#include "gateway/base/log.h"
 #include "gateway/store/bytes.h"
 #include "gateway/store/state.h"
 
@@ -315,6 +316,8 @@ static bool commit_stage_next(struct store *store, struct generation *frozen, st
 				return true;
 		return false;
 	case COMMIT_STAGE_MARKS:
+		if (commit->without_marks)
+			return false;
 		for (; link != &frozen->marks; cursor->link = link = link->next, cursor->at = 0)
 			if (change_mark(store, change, container_of(link, struct store_marks, link), cursor->at++))
 				return true;
@@ -478,6 +481,21 @@ static void commit_close_sealed(struct store *store)
 	}
 }
 
+/*
+ * How many pages the marks of a large tree touch is not known before. They are a memory and no truth: without them the next push of
+ * the tree walks it again. Rows are collected anew, as others may have written some of them meanwhile.
+ */
+static void commit_again_without_marks(struct store *store)
+{
+	struct commit *commit = &store->commit;
+
+	log_event(LOG_WARNING, "closure marks not kept: the index has no room for them", LOG_U64("index_bytes", store->usage.used_bytes));
+	commit->without_marks = true;
+	for (uint32_t i = 0; i < commit->rows_count; i++)
+		store->segments[commit->rows[i].number].row_changed = true;
+	commit_index(store);
+}
+
 static void commit_finish(struct store *store)
 {
 	struct commit *commit = &store->commit;
@@ -485,6 +503,11 @@ static void commit_finish(struct store *store)
 	uint64_t took_ns = ring_now_ns(store->ring) - commit->started_ns;
 
 	commit->applied = false;
+	if (commit->apply.result == -ENOSPC && !commit->without_marks && !list_empty(&frozen->marks)) {
+		commit_again_without_marks(store);
+		return;
+	}
+	commit->without_marks = false;
 	if (commit->apply.result) {
 		commit->state = COMMIT_IDLE;
 		store_fail(store, commit->apply.result, "index commit", UINT32_MAX);

@@ -52,6 +52,7 @@ struct commit {
 	uint64_t sequence;
 	struct index_apply apply;
 	bool applied;                    /* the index has answered */
+	bool without_marks;              /* which the index had no room for */
 	struct commit_cursor cursor;
 	struct list waiting;             /* struct store_sync */
 	uint64_t started_ns;

@@ -500,6 +500,55 @@ static void test_notes(void **state)
 	}
 }
 
+struct marks_lot {
+	struct store_marks marks;
+	bool done;
+};
+
+static void on_lot(struct store_marks *marks)
+{
+	container_of(marks, struct marks_lot, marks)->done = true;
+}
+
+/* More directories than the index has room for: they are forgotten, and all else goes on. */
+static void test_more_marks_than_the_index_holds(void **state)
+{
+	struct fixture *fixture = *state;
+	struct blob before = blob_make(1, 1000), after = blob_make(2, 1000);
+	struct digest *directories = calloc(STORE_BATCH_MAX, sizeof(*directories));
+	uint64_t number = 0;
+	uint8_t *rests;
+
+	fixture_open(fixture);
+	rests = calloc(STORE_BATCH_MAX, store_rest_bytes(fixture->store));
+	assert_int_equal(put_blob(fixture, &fixture->a, &before), STORE_OK);
+	for (int lot = 0; lot < 24; lot++) {
+		struct marks_lot written = {
+			.marks = { .scope = fixture->a, .directories = directories, .count = STORE_BATCH_MAX, .rests = rests,
+			           .fn = on_lot, .sequence = store_marks_begin(fixture->store) },
+		};
+
+		for (size_t i = 0; i < STORE_BATCH_MAX; i++) {
+			number = number * 6364136223846793005 + 1442695040888963407;
+			memcpy(directories[i].hash, &number, sizeof(number));
+			directories[i].size = 100;
+		}
+		store_marks_write(fixture->store, &written.marks);
+		run_until(fixture, &written.done);
+		assert_int_equal(written.marks.result, STORE_OK);
+	}
+	assert_int_equal(put_blob(fixture, &fixture->a, &after), STORE_OK);
+	assert_int_equal(sync_store(fixture), STORE_OK);
+	fixture_close(fixture);
+	fixture_open(fixture);
+	assert_int_equal(read_blob(fixture, &fixture->a, &before), STORE_OK);
+	assert_int_equal(read_blob(fixture, &fixture->a, &after), STORE_OK);
+	free(directories);
+	free(rests);
+	blob_free(&before);
+	blob_free(&after);
+}
+
 static void test_marks(void **state)
 {
 	struct fixture *fixture = *state;
@@ -553,6 +602,7 @@ int main(int argc, char **argv)
 		cmocka_unit_test_setup_teardown(test_a_name_that_is_half_written, fixture_setup, fixture_teardown),
 		cmocka_unit_test_setup_teardown(test_notes, fixture_setup, fixture_teardown),
 		cmocka_unit_test_setup_teardown(test_pins_are_kept, fixture_setup, fixture_teardown),
+		cmocka_unit_test_setup_teardown(test_more_marks_than_the_index_holds, fixture_setup, fixture_teardown),
 		cmocka_unit_test_setup_teardown(test_marks, fixture_setup, fixture_teardown),
 	};
 
