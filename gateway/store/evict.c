@@ -134,7 +134,7 @@ void evict_scan(struct store *store, const struct segment *segment, bool first)
 	evict->scanned = false;
 	evict->scanning = true;
 	store->engine->scan(store->index, &evict->scan);
-	store_pause(store);
+	store_pause(store, STORE_PART_EVICT);
 }
 
 /* ---- reading a blob for itself ---- */
@@ -337,7 +337,7 @@ void evict_step(struct store *store)
 {
 	struct evict *evict = &store->evict;
 
-	if (store->failed || store->paused)
+	if (store->failed || store_pauses(store, STORE_PART_EVICT))
 		return;
 	switch (evict->state) {
 	case EVICT_IDLE:

@@ -4,6 +4,7 @@
 #include "gateway/base/check.h"
 #include "gateway/store/state.h"
 
+#define LOOKUP_RESTARTS 2                /* then it goes through in one piece: evictions must not keep it from its end */
 #define LOOKUP_SLICE 1024                /* sorted by the index, so not too few; about 0.4 ms, then the loop has a turn */
 
 int lookups_init(struct lookups *lookups, struct store *store)
@@ -77,8 +78,11 @@ static void lookup_finish(struct store *store, struct store_lookup *lookup)
 	struct lookups *lookups = &store->lookups;
 
 	lookups->at = 0;
-	if (!lookup->result && lookups->sequence != store->sequence)
+	if (!lookup->result && lookups->sequence != store->sequence) {
+		lookups->restarts++;
 		return;
+	}
+	lookups->restarts = 0;
 	list_remove(&lookup->link);
 	lookup->fn(lookup);
 }
@@ -87,13 +91,15 @@ void lookups_step(struct store *store)
 {
 	struct lookups *lookups = &store->lookups;
 
+	if (store_pauses(store, STORE_PART_LOOKUPS))
+		return;
 	while (!list_empty(&lookups->queue) && !lookups->resolving) {
 		struct store_lookup *lookup = container_of(lookups->queue.next, struct store_lookup, link);
 		bool pause = false;
 
 		if (lookups->resolved) {
 			lookup_take_slice(store, lookup);
-			pause = lookups->resolve.count == LOOKUP_SLICE;
+			pause = lookups->resolve.count == LOOKUP_SLICE && lookups->restarts < LOOKUP_RESTARTS;
 		}
 		if (lookup->result || lookup->count == 0) {
 			lookups->sequence = store->sequence;
@@ -101,7 +107,7 @@ void lookups_step(struct store *store)
 		} else if (lookups->at == lookup->count) {
 			lookup_finish(store, lookup);
 		} else if (pause) {
-			store_pause(store);
+			store_pause(store, STORE_PART_LOOKUPS);
 			return;
 		} else {
 			lookup_begin_slice(store, lookup);

@@ -11,6 +11,7 @@ struct lookups {
 	struct resolve resolve;
 	size_t at;
 	uint64_t sequence;               /* the store's, at the first slice */
+	unsigned restarts;               /* of the first one, as something was taken out meanwhile */
 	bool resolving, resolved;
 };
 

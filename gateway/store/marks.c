@@ -9,6 +9,7 @@
 #include "gateway/store/state.h"
 
 #define MARK_SEQUENCE_BYTES 8
+#define MARKS_RESTARTS      2
 
 _Static_assert(MARK_SEQUENCE_BYTES + STORE_SEGMENTS_MAX / 8 <= INDEX_VALUE_MAX, "a mark fits into a row");
 
@@ -156,6 +157,7 @@ static void marks_take_slice(struct store *store, struct store_marks *lookup)
 	if (marks_outdated(store, lookup)) {
 		lookup->sequence = store->sequence;
 		marks->at = 0;
+		marks->restarts++;
 	}
 }
 
@@ -163,18 +165,22 @@ void marks_step(struct store *store)
 {
 	struct marks *marks = &store->marks;
 
+	if (store_pauses(store, STORE_PART_MARKS))
+		return;
 	while (!list_empty(&marks->queue) && !marks->getting) {
 		struct store_marks *lookup = container_of(marks->queue.next, struct store_marks, link);
 
 		if (marks->got) {
 			marks_take_slice(store, lookup);
-			if (marks->slice == RESOLVE_MAX && marks->at < lookup->count && !lookup->result) {
-				store_pause(store);
+			if (marks->slice == RESOLVE_MAX && marks->at < lookup->count && !lookup->result &&
+			    marks->restarts < MARKS_RESTARTS) {
+				store_pause(store, STORE_PART_MARKS);
 				return;
 			}
 		}
 		if (lookup->result || marks->at == lookup->count) {
 			marks->at = 0;
+			marks->restarts = 0;
 			list_remove(&lookup->link);
 			lookup->fn(lookup);
 		} else {

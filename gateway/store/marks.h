@@ -9,6 +9,7 @@ struct marks {
 	uint8_t *keys, *values;
 	int32_t *sizes;
 	size_t at, slice;
+	unsigned restarts;               /* as of look-ups */
 	bool getting, got;
 	uint64_t stale;
 };

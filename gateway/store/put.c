@@ -157,7 +157,6 @@ static enum put_outcome put_item(struct store *store, struct store_put *put, con
 static enum put_outcome put_write_slice(struct store *store, struct store_put *put)
 {
 	struct puts *puts = &store->puts;
-	size_t bytes = 0;
 
 	while (puts->slice_at < puts->slice_end) {
 		const struct store_item *item = &put->items[puts->slice_at];
@@ -167,12 +166,12 @@ static enum put_outcome put_write_slice(struct store *store, struct store_put *p
 			puts->slice_end = puts->slice_at;        /* what is left is looked up again */
 			break;
 		}
-		if (bytes > PUTS_STEP_BYTES)
+		if (puts->step_bytes > PUTS_STEP_BYTES)
 			return PUT_PAUSE;
 		outcome = put_item(store, put, item);
 		if (outcome != PUT_DONE)
 			return outcome;
-		bytes += item->digest.size;
+		puts->step_bytes += item->digest.size;
 		store->status.puts++;
 		store->status.bytes_put += item->digest.size;
 		puts->slice_at++;
@@ -221,6 +220,8 @@ void puts_step(struct store *store)
 {
 	struct puts *puts = &store->puts;
 
+	if (store_pauses(store, STORE_PART_PUTS))
+		return;
 	while (!list_empty(&puts->queue)) {
 		struct store_put *put = container_of(puts->queue.next, struct store_put, link);
 
@@ -239,7 +240,8 @@ void puts_step(struct store *store)
 			put_finish(store, put, STORE_FULL);
 			continue;
 		case PUT_PAUSE:
-			store_pause(store);
+			puts->step_bytes = 0;
+			store_pause(store, STORE_PART_PUTS);
 			return;
 		case PUT_WAIT:
 			return;

@@ -51,7 +51,7 @@ struct store {
 
 	bool stepping, again;
 	struct post pause;
-	bool paused;
+	unsigned paused;                 /* of enum store_part: who goes on after the loop had a turn */
 	bool closing;
 	struct post close;               /* `fn` is set once all is quiet */
 	void (*closed)(void *context);
@@ -71,8 +71,20 @@ static inline struct generation *store_frozen_generation(const struct store *sto
 bool generation_empty(const struct generation *generation);
 
 void store_step(struct store *store);
-/* Go on with store_step() after the loop had a turn. */
-void store_pause(struct store *store);
+/* What pauses by itself: others go on meanwhile, or the first in store_step() would keep those behind it from their turn. */
+enum store_part {
+	STORE_PART_EVICT = 1,
+	STORE_PART_PUTS = 2,
+	STORE_PART_LOOKUPS = 4,
+	STORE_PART_MARKS = 8,
+	STORE_PART_TIDY = 16,
+};
+/* `part` goes on after the loop had a turn: its step does nothing until then. */
+void store_pause(struct store *store, enum store_part part);
+static inline bool store_pauses(const struct store *store, enum store_part part)
+{
+	return store->paused & part;
+}
 /* The disk failed under us: sticky. `segment` is where, UINT32_MAX: the index. */
 void store_fail(struct store *store, int error, const char *what, uint32_t segment);
 /* A segment was of use: it moves to the end of the order of eviction. */

@@ -56,15 +56,17 @@ static void store_on_pause(struct post *post)
 {
 	struct store *store = container_of(post, struct store, pause);
 
-	store->paused = false;
+	store->paused = 0;
 	store_step(store);
 }
 
-void store_pause(struct store *store)
+void store_pause(struct store *store, enum store_part part)
 {
-	if (store->paused)
+	bool posted = store->paused;
+
+	store->paused |= part;
+	if (posted)
 		return;
-	store->paused = true;
 	store->pause.fn = store_on_pause;
 	ring_post(store->ring, &store->pause);
 }

@@ -58,7 +58,7 @@ static void tidy_scan(struct store *store)
 	tidy->scan.rows_capacity = TIDY_ROWS_MAX * INDEX_SCAN_ROW_MAX;
 	tidy->scan.rows_max = tidy->notes ? TIDY_NOTES_DELETE : TIDY_ROWS_MAX;
 	tidy->scan.fn = tidy_on_scan;
-	store_pause(store);
+	store_pause(store, STORE_PART_TIDY);
 	store->engine->scan(store->index, &tidy->scan);
 }
 
@@ -168,7 +168,7 @@ void tidy_step(struct store *store)
 {
 	struct tidy *tidy = &store->tidy;
 
-	if (store->paused && tidy->state == TIDY_IDLE)
+	if (store_pauses(store, STORE_PART_TIDY) && tidy->state == TIDY_IDLE)
 		return;
 	if (tidy->state == TIDY_SCANNING && tidy->scanned)
 		tidy_take_page(store);
