@@ -90,8 +90,8 @@ bool evict_start(struct store *store)
 	list_for_each(link, &store->holds.list) {
 		const struct store_hold *hold = container_of(link, struct store_hold, link);
 
-		for (size_t i = 0; i < hold->roots_count; i++)
-			evict_pinned_root(store, &hold->roots[i]);
+		for (size_t i = 0; i < hold->roots.count; i++)
+			evict_pinned_root(store, &hold->roots.items[i]);
 	}
 	for (uint32_t i = 0; i < store->holds.pins_count; i++)
 		if (store->holds.pins[i].expires_wall_ns > wall_ns)

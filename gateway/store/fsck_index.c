@@ -24,7 +24,8 @@ static void check_blob(struct fsck *fsck, const struct index_row *row)
 	if (!row_blob_decode(&blob, row->value)) {
 		fsck->report->entries_dangling++;
 		fsck_found(fsck, "%.*s: its entry is damaged", DIGEST_HEX_BYTES, hex);
-		fsck_fix(fsck, INDEX_DELETE_GROUP, INDEX_BLOBS, row->key, row->value);
+		fsck_fix(fsck, INDEX_DELETE_GROUP, INDEX_BLOBS, row->key,
+		         span_make(row->value.data, row->value.size < ROW_BLOB_PLACE_BYTES ? row->value.size : ROW_BLOB_PLACE_BYTES));
 		fsck->report->entries_repaired += fsck->repair;
 		return;
 	}

@@ -20,7 +20,7 @@
 struct fsck_change {
 	enum index_change_kind kind;
 	enum index_table table;
-	uint8_t key[ROW_SCOPED_KEY_BYTES];
+	uint8_t key[INDEX_KEY_MAX];      /* of a damaged row: of any length */
 	uint8_t key_size, value_size;
 	uint8_t value[ROW_RECORD_BYTES];
 };

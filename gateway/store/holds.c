@@ -27,7 +27,7 @@ struct store_hold *store_hold_create(struct store *store, const struct scope *sc
 
 static bool hold_full(const struct store_hold *hold)
 {
-	return hold->blobs.count + hold->roots_count >= STORE_HOLD_MAX;
+	return hold->blobs.count + hold->roots.count >= STORE_HOLD_MAX;
 }
 
 int store_hold_blobs(struct store_hold *hold, const struct digest *digests, size_t count)
@@ -52,23 +52,14 @@ int store_hold_root(struct store_hold *hold, const struct digest *directory)
 
 	if (hold_full(hold))
 		return ERR_RAISE(-ENOSPC);
-	/* The root itself is among the blobs, so a second time is seen as such. */
 	r = fingerprints_add(&hold->blobs, directory->hash);
+	if (r >= 0)
+		r = digest_set_add(&hold->roots_seen, directory);
+	if (r <= 0)
+		return r;
+	r = digest_vector_add(&hold->roots, directory);
 	if (r < 0)
 		return r;
-	for (size_t i = 0; r == 0 && i < hold->roots_count; i++)
-		if (digest_equal(&hold->roots[i], directory))
-			return 0;
-	if (hold->roots_count == hold->roots_capacity) {
-		size_t capacity = hold->roots_capacity ? hold->roots_capacity * 2 : 8;
-		struct digest *grown = reallocarray(hold->roots, capacity, sizeof(*grown));
-
-		if (!grown)
-			return ERR_RAISE(-ENOMEM);
-		hold->roots = grown;
-		hold->roots_capacity = capacity;
-	}
-	hold->roots[hold->roots_count++] = *directory;
 	evict_pinned_root(hold->store, directory);
 	return 0;
 }
@@ -81,7 +72,8 @@ void store_hold_release(struct store_hold *hold)
 	hold->store->holds.count--;
 	list_remove(&hold->link);
 	fingerprints_fini(&hold->blobs);
-	free(hold->roots);
+	digest_vector_fini(&hold->roots);
+	digest_set_fini(&hold->roots_seen);
 	free(hold);
 }
 

@@ -1,6 +1,7 @@
 /* holds: what must not be evicted: transactions' holds, and `sluice pin`. */
 #pragma once
 
+#include "gateway/base/digest_set.h"
 #include "gateway/store/fingerprints.h"
 #include "gateway/store/store.h"
 
@@ -10,8 +11,8 @@ struct store_hold {
 	struct store *store;
 	struct scope scope;
 	struct fingerprints blobs;
-	struct digest *roots;
-	size_t roots_count, roots_capacity;
+	struct digest_vector roots;
+	struct digest_set roots_seen;    /* the same, to be asked: real names, that no peer can make to collide */
 	struct list link;
 };
 

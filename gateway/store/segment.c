@@ -36,6 +36,9 @@ int segment_create(int dir_fd, uint32_t number, uint64_t bytes)
 		r = -errno;
 	if (r == -EOPNOTSUPP)
 		r = -posix_fallocate(fd, 0, (off_t)bytes);
+	/* Its size, too: some file systems log a new name as an empty file. */
+	if (!r)
+		r = sync_file(SYNC_SEGMENT_FILE, fd);
 	if (!r)
 		r = directory_sync(dir_fd, SEGMENT_DIR);
 	if (r)

@@ -9,6 +9,7 @@ enum sync_site {
 	SYNC_FORMAT,                     /* the file `format`, before it gets its name */
 	SYNC_SCOPES,                     /* a line of `scopes`, before its number is used */
 	SYNC_STORE_DIRECTORY,            /* the names of both, and of the index, at creation */
+	SYNC_SEGMENT_FILE,               /* a new segment's size, before its name */
 	SYNC_SEGMENT_DIRECTORY,          /* the name of a new segment, before it is written to */
 	SYNC_SITES
 };

@@ -96,19 +96,32 @@ static void lose_name(int dir_fd, const char *name, const struct stat *st)
 		CHECK(unlinkat(dir_fd, name, 0) == 0);
 }
 
-static void lose_file(int dir_fd, const char *name, const struct stat *st)
+static void lose_size(int dir_fd, const char *name, const struct durable *known)
 {
-	struct durable *known = find(st->st_ino, false);
-	int fd;
+	int fd = openat(dir_fd, name, O_WRONLY | O_CLOEXEC);
 
-	if (strcmp(name, "format") != 0 && strcmp(name, "scopes") != 0)
-		return;                  /* LMDB is trusted */
-	lose_name(dir_fd, name, st);
-	fd = openat(dir_fd, name, O_WRONLY | O_CLOEXEC);
 	if (fd < 0)
 		return;
 	CHECK(ftruncate(fd, known ? known->size : 0) == 0);
 	close(fd);
+}
+
+/* Logged as a name alone, it is an empty file. What fdatasync() of its data would save of that is left out. */
+static void lose_segment(int dir_fd, const char *name, const struct stat *st)
+{
+	const struct durable *known = find(st->st_ino, false);
+
+	lose_name(dir_fd, name, st);
+	if (!known || known->size < st->st_size)
+		lose_size(dir_fd, name, known);
+}
+
+static void lose_file(int dir_fd, const char *name, const struct stat *st)
+{
+	if (strcmp(name, "format") != 0 && strcmp(name, "scopes") != 0)
+		return;                  /* LMDB is trusted */
+	lose_name(dir_fd, name, st);
+	lose_size(dir_fd, name, find(st->st_ino, false));
 }
 
 void sync_sim_crash(const char *path)
@@ -116,7 +129,7 @@ void sync_sim_crash(const char *path)
 	char segments[256];
 
 	snprintf(segments, sizeof(segments), "%s/segments", path);
-	each_entry(segments, lose_name);
+	each_entry(segments, lose_segment);
 	each_entry(path, lose_file);
 }
 
@@ -124,7 +137,7 @@ const char *sync_sim_name(enum sync_site site)
 {
 	static const char *const names[SYNC_SITES] = {
 		[SYNC_FORMAT] = "format", [SYNC_SCOPES] = "scopes", [SYNC_STORE_DIRECTORY] = "the store's directory",
-		[SYNC_SEGMENT_DIRECTORY] = "the directory of segments",
+		[SYNC_SEGMENT_FILE] = "a new segment", [SYNC_SEGMENT_DIRECTORY] = "the directory of segments",
 	};
 
 	return names[site];

@@ -3,6 +3,7 @@
  * writing); a damaged blob, an entry without its record, a segment whose first block or whole file is gone; and that a
  * lost index is made again from the segments, with every tenant seeing again what it brought first.
  */
+#include "gateway/store/index.h"
 #include "tests/unit/store/fixture.h"
 
 #include <errno.h>
@@ -336,6 +337,42 @@ static void test_forged_record(void **state)
 	blob_free(&put);
 }
 
+struct bad_rows {
+	struct index_apply apply;
+	unsigned at;
+};
+
+/* A key of a length that no row has; a blob's row that is longer than one, whose beginning says nothing. */
+static bool next_bad_row(struct index_apply *apply, struct index_change *change)
+{
+	struct bad_rows *rows = container_of(apply, struct bad_rows, apply);
+	static const uint8_t value[100] = { 1 };
+
+	*change = (struct index_change){ .kind = INDEX_PUT, .table = INDEX_BLOBS, .value = span_make(value, sizeof(value)) };
+	change->key_size = rows->at == 0 ? 90 : DIGEST_HASH_BYTES;
+	memset(change->key, 7 + (int)rows->at, change->key_size);
+	return rows->at++ < 2;
+}
+
+static void test_rows_of_any_length(void **state)
+{
+	struct fixture *fixture = *state;
+	struct bad_rows rows = { .apply = { .next = next_bad_row } };
+	struct index_config config = { .map_bytes = 16 << 20, .sparse = true };
+	struct fsck_report report;
+	struct index *index;
+
+	fixture_close(fixture);
+	config.dir_fd = open(fixture->path, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+	assert_int_equal(index_lmdb.open(&index, &config), 0);
+	assert_int_equal(index_lmdb.apply_now(index, &rows.apply), 0);
+	index_lmdb.close(index);
+	close(config.dir_fd);
+	assert_int_equal(fsck_store(fixture, true, &report), 1);
+	assert_int_equal(report.entries_dangling, 2);
+	assert_clean(fixture, BLOBS);
+}
+
 #define TEST(name) cmocka_unit_test_setup_teardown(name, setup, teardown)
 
 int main(void)
@@ -346,6 +383,7 @@ int main(void)
 		TEST(test_busy),
 		TEST(test_damaged_payload),
 		TEST(test_damaged_stretch),
+		TEST(test_rows_of_any_length),
 		TEST(test_damaged_first_block),
 		TEST(test_missing_segment),
 		TEST(test_marks_after_repair),
