@@ -288,7 +288,7 @@ static void health_connect(struct executor *executor)
 		return;
 	}
 	health_enter(health, HEALTH_RESOLVING);
-	ring_work(executor->executors->ring, &health->resolve, health_resolve);
+	ring_work_slow(executor->executors->ring, &health->resolve, health_resolve);
 }
 
 /* ---- time ---- */

@@ -199,7 +199,7 @@ static void item_on_timer(struct op *op, int32_t res)
 	struct item *item = container_of(op, struct item, timer);
 
 	if (res == 0 && !item->source->closing)
-		ring_work(item->source->ring, &item->resolve, item_resolve);
+		ring_work_slow(item->source->ring, &item->resolve, item_resolve);
 }
 
 /* ---- items ---- */
@@ -259,7 +259,7 @@ static void item_begin_resolving(struct item *item)
 		return;
 	item->resolve.fn = item_on_resolved;
 	item->timer.fn = item_on_timer;
-	ring_work(item->source->ring, &item->resolve, item_resolve);
+	ring_work_slow(item->source->ring, &item->resolve, item_resolve);
 }
 
 /* ---- life ---- */

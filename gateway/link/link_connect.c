@@ -91,7 +91,7 @@ void link_connect(struct link *link)
 	    conns_there(link) >= conns_allowed(link))
 		return;
 	if (!link->resolved_count || link->stale) {
-		ring_work(link->ring, &link->resolve, resolve_work);
+		ring_work_slow(link->ring, &link->resolve, resolve_work);
 		return;
 	}
 	for (unsigned i = 0; i < LINK_PATHS_MAX && conns_there(link) < conns_allowed(link); i++)

@@ -316,6 +316,7 @@ static void op_begin(struct ring *ring, struct op *op, enum op_kind kind, int fd
 	op->in_flight = true;
 	op->cancelled = false;
 	op->more = false;
+	op->slow = false;
 	op->kind = (uint8_t)kind;
 	op->state = OP_ENGINE;
 	op->fd = fd;
@@ -459,12 +460,23 @@ void ring_to_workers(struct ring *ring, struct op *op)
 		ring_complete(ring, op, r);
 }
 
-void ring_work(struct ring *ring, struct op *op, op_work_fn *work)
+static void work_start(struct ring *ring, struct op *op, op_work_fn *work, bool slow)
 {
 	op_begin(ring, op, OP_WORK, -1);
 	op->work = work;
+	op->slow = slow;
 	ring->counters.works++;
 	ring_to_workers(ring, op);
+}
+
+void ring_work(struct ring *ring, struct op *op, op_work_fn *work)
+{
+	work_start(ring, op, work, false);
+}
+
+void ring_work_slow(struct ring *ring, struct op *op, op_work_fn *work)
+{
+	work_start(ring, op, work, true);
 }
 
 void ring_cancel(struct ring *ring, struct op *op)

@@ -28,6 +28,7 @@ struct op {
 	/* What follows is the engine's. All-zero before the first start. */
 	bool in_flight;
 	bool cancelled;
+	bool slow;
 	uint8_t kind, state;
 	int32_t res;
 	int fd;
@@ -178,6 +179,8 @@ void ring_timer(struct ring *ring, struct op *op, uint64_t delay_ns);
 
 /* Runs `work(op)` on a worker thread; its return value is res. In the simulated engine it runs on this thread, later. */
 void ring_work(struct ring *ring, struct op *op, op_work_fn *work);
+/* The same for what waits for another machine (a name server): it never has all worker threads. */
+void ring_work_slow(struct ring *ring, struct op *op, op_work_fn *work);
 
 /*
  * Ask for the end of an op in flight; its completion still arrives, later, with -ECANCELED or what it came to by then.

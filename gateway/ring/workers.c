@@ -11,35 +11,54 @@
 
 enum {
 	THREADS_MAX = 64,
+	OVERTAKES_MAX = 16,              /* of a slow one that might run */
 	QUEUED = 1,                      /* op->done while it is in the queue: its link may be in other lists later */
 };
 
 struct workers {
 	pthread_mutex_t mutex;
 	pthread_cond_t work;
-	struct list queue;
-	uint32_t queued, idle, threads, threads_max;
+	struct list queue, slow;
+	uint32_t queued, idle, threads, threads_max; /* queued: in both */
+	uint32_t slow_running, slow_max;
+	uint32_t overtakes;              /* since the last slow one was taken */
 	bool ending;
 	workers_done_fn *done;
 	void *context;
 	pthread_t thread[THREADS_MAX];
 };
 
+/* NULL: there is none that may run now. */
+static struct op *take_op(struct workers *workers)
+{
+	bool may_be_slow = !list_empty(&workers->slow) && workers->slow_running < workers->slow_max;
+	struct op *op;
+
+	if (may_be_slow && (list_empty(&workers->queue) || workers->overtakes == OVERTAKES_MAX)) {
+		op = container_of(list_take(&workers->slow), struct op, link);
+		workers->slow_running++;
+		workers->overtakes = 0;
+	} else if (!list_empty(&workers->queue)) {
+		op = container_of(list_take(&workers->queue), struct op, link);
+		workers->overtakes += may_be_slow;
+	} else {
+		return NULL;
+	}
+	workers->queued--;
+	op->done = 0;
+	return op;
+}
+
 /* NULL: the pool ends. Called and returns with the mutex held. */
 static struct op *next_op(struct workers *workers)
 {
 	struct op *op;
 
-	while (list_empty(&workers->queue) && !workers->ending) {
+	while (!(op = take_op(workers)) && !workers->ending) {
 		workers->idle++;
 		pthread_cond_wait(&workers->work, &workers->mutex);
 		workers->idle--;
 	}
-	if (list_empty(&workers->queue))
-		return NULL;
-	workers->queued--;
-	op = container_of(list_take(&workers->queue), struct op, link);
-	op->done = 0;
 	return op;
 }
 
@@ -50,10 +69,13 @@ static void *worker_main(void *argument)
 
 	pthread_mutex_lock(&workers->mutex);
 	while ((op = next_op(workers))) {
+		bool slow = op->slow;
+
 		pthread_mutex_unlock(&workers->mutex);
 		op->res = op->work(op);
 		workers->done(workers->context, op);
 		pthread_mutex_lock(&workers->mutex);
+		workers->slow_running -= slow;
 	}
 	pthread_mutex_unlock(&workers->mutex);
 	return NULL;
@@ -85,7 +107,9 @@ int workers_create(struct workers **out, uint32_t threads_max, workers_done_fn *
 	pthread_mutex_init(&workers->mutex, NULL);
 	pthread_cond_init(&workers->work, NULL);
 	list_init(&workers->queue);
+	list_init(&workers->slow);
 	workers->threads_max = threads_max < THREADS_MAX ? threads_max : THREADS_MAX;
+	workers->slow_max = workers->threads_max > 1 ? workers->threads_max - 1 : 1;
 	workers->done = done;
 	workers->context = context;
 	*out = workers;
@@ -97,6 +121,7 @@ void workers_destroy(struct workers *workers)
 	if (!workers)
 		return;
 	CHECK(list_empty(&workers->queue));
+	CHECK(list_empty(&workers->slow));
 	pthread_mutex_lock(&workers->mutex);
 	workers->ending = true;
 	pthread_cond_broadcast(&workers->work);
@@ -117,7 +142,7 @@ int workers_give(struct workers *workers, struct op *op)
 		r = start_thread(workers);
 	if (r == 0 || workers->threads > 0) {
 		op->done = QUEUED;
-		list_append(&workers->queue, &op->link);
+		list_append(op->slow ? &workers->slow : &workers->queue, &op->link);
 		workers->queued++;
 		pthread_cond_signal(&workers->work);
 		r = 0;

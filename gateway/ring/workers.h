@@ -1,6 +1,9 @@
 /*
  * workers: a few threads that run blocking functions for one ring. Threads start when there is work for them, up to a
  * maximum, and stay.
+ *
+ * Work whose op says `slow` waits for something outside this machine (a name server). It takes all threads but one at most, and
+ * others overtake it, so that what is behind it is not as slow.
  */
 #pragma once
 

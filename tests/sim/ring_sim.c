@@ -448,6 +448,11 @@ void ring_work(struct ring *ring, struct op *op, op_work_fn *work)
 	op_start(ring, op, SIM_WORK, -1);
 }
 
+void ring_work_slow(struct ring *ring, struct op *op, op_work_fn *work)
+{
+	ring_work(ring, op, work);
+}
+
 void ring_timer(struct ring *ring, struct op *op, uint64_t delay_ns)
 {
 	CHECK(op->fn && !op->in_flight);

@@ -236,6 +236,34 @@ static void test_work(void **state)
 	free(jobs);
 }
 
+/* Names that no server answers for hold one of two threads, however many there are; other work goes on. */
+static void test_slow_work_leaves_a_thread(void **state)
+{
+	enum { SLOW = 4 };
+	struct fixture *fixture = *state;
+	sem_t begun, proceed;
+	struct job slow[SLOW], job = { .result = 7 };
+
+	sem_init(&begun, 0, 0);
+	sem_init(&proceed, 0, 0);
+	for (int i = 0; i < SLOW; i++) {
+		slow[i] = (struct job){ .begun = &begun, .proceed = &proceed, .result = i + 1 };
+		ring_work_slow(fixture->ring, &call_init(&slow[i].call)->op, job_work);
+	}
+	sem_wait(&begun);
+	ring_work(fixture->ring, &call_init(&job.call)->op, job_work);
+	assert_int_equal(call_wait(fixture->ring, &job.call), 7);
+	assert_int_equal(sem_trywait(&begun), -1);
+	ring_cancel(fixture->ring, &slow[SLOW - 1].call.op);
+	assert_int_equal(call_wait(fixture->ring, &slow[SLOW - 1].call), -ECANCELED);
+	for (int i = 0; i < SLOW - 1; i++) {
+		sem_post(&proceed);
+		assert_int_equal(call_wait(fixture->ring, &slow[i].call), i + 1);
+	}
+	sem_destroy(&begun);
+	sem_destroy(&proceed);
+}
+
 /* Both workers are busy: the third job is cancelled before it begins, the two run to their end. */
 static void test_work_cancel(void **state)
 {
@@ -269,6 +297,7 @@ int run_loop_tests(void)
 		fixture_test(test_turn_timeouts), fixture_test(test_timer_order), fixture_test(test_timer_far_away),
 		fixture_test(test_signal_ends_wait), fixture_test(test_posts), fixture_test(test_post_to_self),
 		fixture_test(test_work), fixture_test(test_work_cancel),
+		fixture_test(test_slow_work_leaves_a_thread),
 	};
 
 	return cmocka_run_group_tests_name("loop", tests, NULL, NULL);
