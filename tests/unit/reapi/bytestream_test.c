@@ -335,6 +335,44 @@ static void callers_may_leave_at_any_moment(void **state)
 	buffer_fini(&blob);
 }
 
+static bool holds_nothing(struct gateway_parts *parts, void *context)
+{
+	return parts->reapi.uploads.used == 0;
+}
+
+static void count_open(struct gateway_parts *parts, void *context)
+{
+	*(unsigned *)context = parts->reapi.open;
+}
+
+/* A short one is not gone on with: what there is of it goes when the client has ended, not when the client has heard so. */
+static void a_short_write_that_ends_half_way_keeps_no_memory(void **state)
+{
+	struct buffer blob = noise(LONG_BYTES, 18);
+	struct digest unread = digest_made(buffer_span(&blob)), digest = digest_made(span_make(blob.data, 5000));
+	struct client_call *call;
+	struct client *other;
+	uint64_t received;
+	int64_t committed;
+	unsigned open;
+
+	assert_int_equal(write_all(client, resource_name(name, sizeof(name), "unread", false, &unread), buffer_span(&blob), 3u << 20,
+	                           &committed, text, sizeof(text)), GRPC_OK);
+	gateway_thread_until(gateway, is_idle, NULL);
+	other = full_client(gateway, &unread);
+	gateway_thread_call(gateway, count_received, &received);
+	received += 1000;
+	call = begin(other, resource_name(name, sizeof(name), "half", false, &digest), buffer_span(&blob), 0, 1000);
+	client_run_until(other, gateway, took, &received);
+	client_send_end(call);
+	client_run_until(other, gateway, holds_nothing, NULL);
+	gateway_thread_call(gateway, count_open, &open);
+	assert_int_equal(open, FULL_CLIENT_READS + 1);   /* its answer is still to be taken */
+	client_close(other);
+	gateway_thread_until(gateway, is_idle, NULL);
+	buffer_fini(&blob);
+}
+
 static void get_counters(struct gateway_parts *parts, void *context)
 {
 	*(struct reapi_counters *)context = parts->reapi.counters;
@@ -565,6 +603,7 @@ int main(int argc, char **argv)
 		cmocka_unit_test(lies_are_named_and_leave_nothing),
 		cmocka_unit_test(names_and_ranges_are_checked),
 		cmocka_unit_test(a_broken_write_is_gone_on_with),
+		cmocka_unit_test(a_short_write_that_ends_half_way_keeps_no_memory),
 		cmocka_unit_test(many_at_a_time_come_through),
 		cmocka_unit_test(what_idles_ends),
 		cmocka_unit_test(decompressors_have_a_bound),

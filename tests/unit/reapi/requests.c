@@ -11,6 +11,7 @@
 #include "proto/zstd_message.h"
 
 #define MESSAGE_MAX (16u << 20)
+#define STREAM_WINDOW_BYTES (4u << 20)   /* of a client's; its connection has as much as four of them */
 
 void answer_fini(struct answer *answer)
 {
@@ -223,14 +224,21 @@ enum grpc_status write_all(struct client *client, const char *name, struct span 
 	return answer.status;
 }
 
-struct client_call *read_open(struct client *client, const char *name, int64_t offset, int64_t limit)
+static struct buffer request_bytes(const char *name, int64_t offset, int64_t limit)
 {
 	struct buffer request = buffer_heap(4096);
-	struct client_call *call;
 
 	pb_put_text(&request, 1, name);
 	pb_put_int64(&request, 2, offset);
 	pb_put_int64(&request, 3, limit);
+	return request;
+}
+
+struct client_call *read_open(struct client *client, const char *name, int64_t offset, int64_t limit)
+{
+	struct buffer request = request_bytes(name, offset, limit);
+	struct client_call *call;
+
 	assert_int_equal(client_call_open(&call, client, BYTESTREAM_READ, NULL, 0), 0);
 	client_send(call, buffer_span(&request), 0);
 	buffer_fini(&request);
@@ -256,6 +264,43 @@ struct buffer read_all(struct client *client, const char *name, int64_t offset, 
 	answer_end(&answer, call);
 	*status = answer.status;
 	return bytes;
+}
+
+static void unread_on_message(struct call *call, struct span message)
+{
+}
+
+static void unread_on_closed(struct call *call, enum grpc_status status, struct span message)
+{
+	call_fini(call);
+}
+
+static const struct call_events unread_events = { .on_message = unread_on_message, .on_closed = unread_on_closed };
+
+struct client *full_client(struct gateway_thread *gateway, const struct digest *digest)
+{
+	static struct call reads[FULL_CLIENT_READS];
+	struct client *client = gateway_thread_client(gateway, NULL);
+	uint64_t received = 0;
+	struct buffer request;
+	char name[512];
+
+	request = request_bytes(resource_name(name, sizeof(name), NULL, false, digest), 0, 0);
+	for (unsigned i = 0; i < FULL_CLIENT_READS; i++) {
+		reads[i] = (struct call){ 0 };
+		assert_int_equal(client_call_start(client, &reads[i], BYTESTREAM_READ, MESSAGE_MAX, &unread_events, NULL), 0);
+		call_shut(&reads[i]);
+		call_send(&reads[i], buffer_span(&request), 0);
+	}
+	for (int tries = 0; received < FULL_CLIENT_READS * STREAM_WINDOW_BYTES; tries++) {
+		assert_true(tries < 20000);
+		client_wait(client, NULL, 0, NULL, 1000000);
+		received = 0;
+		for (unsigned i = 0; i < FULL_CLIENT_READS; i++)
+			received += reads[i].bytes_received;
+	}
+	buffer_fini(&request);
+	return client;
 }
 
 int64_t query_committed(struct client *client, const char *name, bool *complete)

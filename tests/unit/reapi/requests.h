@@ -44,4 +44,10 @@ int64_t committed_of(struct span message);
 struct buffer read_all(struct client *client, const char *name, int64_t offset, int64_t limit, enum grpc_status *status);
 /* The call of a Read, asked for and not waited for. */
 struct client_call *read_open(struct client *client, const char *name, int64_t offset, int64_t limit);
+/*
+ * A client to be closed, one at a time, whose window is full of so many reads of a blob of more than 4 MiB, which it does not
+ * take: it hears no other call's answer.
+ */
+#define FULL_CLIENT_READS 4
+struct client *full_client(struct gateway_thread *gateway, const struct digest *digest);
 int64_t query_committed(struct client *client, const char *name, bool *complete);

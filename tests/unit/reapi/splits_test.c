@@ -1,7 +1,7 @@
 /*
  * Shows that a long blob is split into chunks that are there, and spliced from chunks once they are verified to be it, so that a
- * small change costs a few chunks; and that a splice that lies is refused. With an index that answers late when started with
- * "late".
+ * small change costs a few chunks; that a splice that lies is refused; and that one that is answered keeps no memory. With an
+ * index that answers late when started with "late".
  */
 #include "tests/unit/reapi/blobs_rig.h"
 
@@ -176,6 +176,64 @@ static bool is_committed(struct gateway_parts *parts, void *context)
 	return status.pending_blobs == 0;
 }
 
+struct splices {
+	uint64_t count;                  /* that went well */
+	uint64_t held;                   /* bytes of uploads' memory */
+	unsigned open;
+};
+
+static void get_splices(struct gateway_parts *parts, void *context)
+{
+	*(struct splices *)context = (struct splices){
+		.count = parts->reapi.counters.splices, .held = parts->reapi.uploads.used, .open = parts->reapi.open,
+	};
+}
+
+static bool has_spliced(struct gateway_parts *parts, void *context)
+{
+	return parts->reapi.counters.splices > *(uint64_t *)context;
+}
+
+static void splice_untaken(const struct digest *digest, const struct digest *chunks, size_t count, const struct digest *unread)
+{
+	struct buffer request = splice(digest, chunks, count);
+	struct client *other;
+	struct client_call *call;
+	struct splices splices;
+
+	gateway_thread_until(gateway, blobs_are_idle, NULL);
+	other = full_client(gateway, unread);
+	gateway_thread_call(gateway, get_splices, &splices);
+	assert_int_equal(client_call_open(&call, other, REAPI_SPLICE, NULL, 0), 0);
+	assert_int_equal(client_send(call, buffer_span(&request), 0), CLIENT_OK);
+	client_send_end(call);
+	client_run_until(other, gateway, has_spliced, &splices.count);
+	gateway_thread_call(gateway, get_splices, &splices);
+	assert_int_equal(splices.open, FULL_CLIENT_READS + 1);   /* its answer is still to be taken */
+	assert_int_equal(splices.held, 0);
+	client_close(other);
+	buffer_fini(&request);
+}
+
+/* Of a pair and of a record: what all uploads share is given back with the answer, not when somebody has taken it. */
+static void an_answer_that_nobody_takes_keeps_no_memory(void **state)
+{
+	static struct digest chunks[CHUNKS_MAX];
+	static struct span spans[CHUNKS_MAX];
+	struct buffer blob = noise(9000000, 51), others = noise(9000000, 52);
+	struct digest digest = digest_made(buffer_span(&blob)), unread = digest_made(buffer_span(&others));
+	size_t count = cut(buffer_span(&blob), chunks, spans);
+
+	write_blob(&unread, buffer_span(&others));
+	for (size_t i = 0; i < count; i++)
+		send_blob(client, spans[i]);
+	splice_untaken(&digest, chunks, count, &unread);
+	digest = digest_made(span_make(blob.data, chunks[0].size + chunks[1].size));
+	splice_untaken(&digest, chunks, 2, &unread);
+	buffer_fini(&blob);
+	buffer_fini(&others);
+}
+
 static void close_budget(struct gateway_parts *parts, void *context)
 {
 	parts->reapi.uploads.max = 0;
@@ -245,6 +303,7 @@ int main(int argc, char **argv)
 		cmocka_unit_test(a_blob_is_split_as_clients_cut),
 		cmocka_unit_test(a_change_costs_a_few_chunks),
 		cmocka_unit_test(a_splice_that_lies_is_refused),
+		cmocka_unit_test(an_answer_that_nobody_takes_keeps_no_memory),
 		cmocka_unit_test(a_lie_may_be_found_when_nobody_is_there_any_more),
 	};
 
