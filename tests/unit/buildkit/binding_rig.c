@@ -37,16 +37,11 @@ bool rig_all_are_ready(struct gateway_parts *parts, void *context)
 	return status.executors_ready == *(unsigned *)context;
 }
 
-struct fixture *rig_begin_as(void **state, unsigned builders, uint32_t slots, uint64_t queue_timeout_ns, bool sick,
-                             enum replay_policy replay)
+static struct fixture *begin_builders(void **state, unsigned builders, bool sick)
 {
 	/* As long as references, which their answers to LLBBridge/Solve then are. */
 	static const char *const names[] = { "one-reference-of-an-answe", "two-reference-of-an-answe" };
 	struct fixture *fixture = calloc(1, sizeof(*fixture));
-	struct gateway_thread_options options = {
-		.buildkit = fixture->executors, .slots = slots, .queue_timeout_ns = queue_timeout_ns,
-		.build_events = { .on_summary = on_summary, .on_ended = on_ended, .context = fixture }, .replay = replay,
-	};
 
 	for (unsigned i = 0; i < builders; i++) {
 		fixture->builders[i].name = names[i];
@@ -55,10 +50,40 @@ struct fixture *rig_begin_as(void **state, unsigned builders, uint32_t slots, ui
 		builder_start(&fixture->builders[i]);
 		fixture->executors[i] = fixture->builders[i].address;
 	}
+	return fixture;
+}
+
+static void begin_gateway(struct fixture *fixture, struct gateway_thread_options options)
+{
+	options.buildkit = fixture->executors;
+	options.build_events = (struct build_events){ .on_summary = on_summary, .on_ended = on_ended, .context = fixture };
 	fixture->gateway = gateway_thread_start(&options);
 	gateway_thread_call(fixture->gateway, take_buildkit, fixture);
+}
+
+struct fixture *rig_begin_as(void **state, unsigned builders, uint32_t slots, uint64_t queue_timeout_ns, bool sick,
+                             enum replay_policy replay)
+{
+	struct fixture *fixture = begin_builders(state, builders, sick);
+
+	begin_gateway(fixture, (struct gateway_thread_options){
+		.slots = slots, .queue_timeout_ns = queue_timeout_ns, .replay = replay,
+	});
 	if (!sick)
 		gateway_thread_until(fixture->gateway, rig_all_are_ready, &builders);
+	return fixture;
+}
+
+struct fixture *rig_begin_behind(void **state, struct proxy *proxy)
+{
+	struct fixture *fixture = begin_builders(state, 1, false);
+	unsigned one = 1;
+
+	proxy_start(proxy, (uint16_t)atoi(strrchr(fixture->builders[0].address, ':') + 1), 1);
+	snprintf(fixture->behind, sizeof(fixture->behind), "tcp://127.0.0.1:%u", proxy->port);
+	fixture->executors[0] = fixture->behind;
+	begin_gateway(fixture, (struct gateway_thread_options){ .slots = 1, .replay = REPLAY_OFF });
+	gateway_thread_until(fixture->gateway, rig_all_are_ready, &one);
 	return fixture;
 }
 

@@ -6,6 +6,7 @@
 
 #include "tests/unit/buildkit/builder.h"
 #include "tests/unit/cas/gateway_thread.h"
+#include "tests/unit/link/proxy.h"
 
 #define MS      1000000ull
 #define CONTROL "/moby.buildkit.v1.Control/"
@@ -14,6 +15,7 @@
 struct fixture {
 	struct builder builders[2];
 	const char *executors[3];
+	char behind[ADDRESS_TEXT_MAX];   /* of the proxy; "": none */
 	struct gateway_thread *gateway;
 	struct client *clients[4];
 	struct buildkit *buildkit;       /* for the gateway's thread alone */
@@ -29,6 +31,8 @@ struct fixture *rig_begin_as(void **state, unsigned builders, uint32_t slots, ui
 struct fixture *rig_begin_with(void **state, unsigned builders, uint32_t slots, uint64_t queue_timeout_ns, bool sick);
 /* One daemon of one slot. */
 struct fixture *rig_begin(void **state);
+/* The same behind a proxy, to be stopped after rig_end(). */
+struct fixture *rig_begin_behind(void **state, struct proxy *proxy);
 /* Waits until nothing is left at the gateway. */
 void rig_end(struct fixture *fixture);
 

@@ -1,7 +1,7 @@
 /*
  * Shows how a build gets its executor: what belongs to it is held until one is lent, and goes there in order; the client sees
- * its place in the queue; cancelled, refused and lost builds end; leases go back; nothing is left whenever the client
- * vanishes. Both ring engines.
+ * its place in the queue; cancelled, refused and lost builds end; a connection that takes no more calls is followed by another;
+ * leases go back; nothing is left whenever the client vanishes. Both ring engines.
  */
 #include "tests/unit/buildkit/binding_rig.h"
 
@@ -9,7 +9,6 @@
 #include <stdarg.h>
 #include <stdio.h>
 #include <string.h>
-#include <unistd.h>
 #include <cmocka.h>
 
 static void a_build_goes_through(void **state)
@@ -254,16 +253,24 @@ static void builds_of_one_connection_go_together(void **state)
 	rig_end(fixture);
 }
 
+/* A build of which the gateway has heard that its connection takes no new calls. */
+static void build_on_a_leaving_connection(struct fixture *fixture, const char *ref, struct client_call **running,
+                                          struct client_call **progress)
+{
+	rig_build(fixture, 0, ref, running);
+	*progress = rig_status(rig_client_of(fixture, 0), ref);
+	rig_says(*progress, "sha256:aa");
+	builder_goodbye(&fixture->builders[0]);
+	rig_says(*progress, "sha256:aa");
+}
+
 /* A proxy before the daemon takes no new calls on a connection that has a build: they take another one, and the build goes on. */
 static void a_connection_that_is_to_end_gets_no_more_calls(void **state)
 {
 	struct fixture *fixture = rig_begin(state);
-	struct client_call *running[2];
+	struct client_call *running[2], *progress;
 
-	rig_build(fixture, 0, "first", &running[0]);
-	rig_wait_open(fixture, 0, 0, "Solve", 1);
-	builder_goodbye(&fixture->builders[0]);
-	usleep(100000);                  /* it has come by then; if not, this shows less */
+	build_on_a_leaving_connection(fixture, "first", &running[0], &progress);
 	rig_build(fixture, 0, "second", &running[1]);
 	rig_wait_open(fixture, 0, 0, "Solve", 2);
 	for (unsigned i = 0; i < 2; i++) {
@@ -271,6 +278,41 @@ static void a_connection_that_is_to_end_gets_no_more_calls(void **state)
 		rig_ends(running[i], GRPC_OK, NULL);
 	}
 	rig_end(fixture);
+}
+
+/* What begins no build takes another one as well, and does not wait for a build that does. */
+static void a_lone_status_takes_another_connection(void **state)
+{
+	struct fixture *fixture = rig_begin(state);
+	struct client_call *running, *progress[2];
+
+	build_on_a_leaving_connection(fixture, "r", &running, &progress[0]);
+	progress[1] = rig_status(rig_client_of(fixture, 0), "r");
+	rig_says(progress[1], "sha256:aa");
+	builder_finish(&fixture->builders[0], "r", GRPC_OK, NULL);
+	rig_ends(running, GRPC_OK, NULL);
+	for (unsigned i = 0; i < 2; i++)
+		rig_ends(progress[i], GRPC_OK, NULL);
+	rig_end(fixture);
+}
+
+/* They are tried as often as an executor that cannot be reached, then the build is told. */
+static void connections_that_begin_with_a_goodbye_are_none(void **state)
+{
+	struct proxy proxy;
+	struct fixture *fixture = rig_begin_behind(state, &proxy);
+	struct client_call *running;
+
+	proxy_set(&proxy, PROXY_CURT);
+	rig_build(fixture, 0, "first", &running);
+	rig_ends(running, GRPC_UNAVAILABLE, "it takes no calls on a new connection");
+	proxy_set(&proxy, PROXY_PASS);
+	rig_build(fixture, 0, "second", &running);
+	rig_wait_open(fixture, 0, 0, "Solve", 1);
+	builder_finish(&fixture->builders[0], "second", GRPC_OK, NULL);
+	rig_ends(running, GRPC_OK, NULL);
+	rig_end(fixture);
+	proxy_stop(&proxy);
 }
 
 /* At each step of a build, held and under way. */
@@ -323,6 +365,8 @@ int main(void)
 		BOTH(a_large_request_is_held_whole),
 		BOTH(builds_of_one_connection_go_together),
 		BOTH(a_connection_that_is_to_end_gets_no_more_calls),
+		BOTH(a_lone_status_takes_another_connection),
+		BOTH(connections_that_begin_with_a_goodbye_are_none),
 		BOTH(a_client_may_vanish_at_any_moment),
 	};
 

@@ -87,6 +87,16 @@ static void put_progress(struct buffer *out)
 	}
 }
 
+static void tell_progress(struct builder_call *each)
+{
+	uint8_t storage[512];
+	struct buffer out = buffer_over(storage, sizeof(storage));
+
+	put_progress(&out);
+	CHECK(!out.failed);
+	call_send(&each->call, buffer_span(&out), 0);
+}
+
 static void give(struct builder_call *each, const struct buffer *message)
 {
 	CHECK(!message->failed);
@@ -137,9 +147,8 @@ static void serve_build_call(struct builder_call *each)
 		each->answered = true;
 		call_finish(&each->call, GRPC_INTERNAL, "the frontend stumbled");
 	} else if (is(each, "Status")) {
-		put_progress(&out);
+		tell_progress(each);
 		each->seen = false;              /* once */
-		call_send(&each->call, buffer_span(&out), 0);
 	} else if (is(each, "Bridge/Ping")) {
 		put_capability(&out, 1, "frontend.return");
 		put_capability(&out, 2, "llb.base");
@@ -493,8 +502,13 @@ void builder_finish(struct builder *builder, const char *ref, enum grpc_status s
 
 static void order_goodbye(struct order *order)
 {
-	list_for_each(link, &order->builder->calls)
-		conn_drain(container_of(link, struct builder_call, link)->conn);
+	list_for_each(link, &order->builder->calls) {
+		struct builder_call *each = container_of(link, struct builder_call, link);
+
+		conn_drain(each->conn);
+		if (is(each, "Status"))
+			tell_progress(each);
+	}
 }
 
 void builder_goodbye(struct builder *builder)

@@ -51,7 +51,10 @@ struct builder {
 void builder_start(struct builder *builder);
 /* At once, and all its connections; it may be started again. */
 void builder_stop(struct builder *builder);
-/* GOAWAY on each connection that has a call: what is open goes on, and new connections are taken. */
+/*
+ * GOAWAY on each connection that has a call: what is open goes on, and new connections are taken. Each Status tells its progress
+ * once more behind it.
+ */
 void builder_goodbye(struct builder *builder);
 /* The health check says so from now on. */
 void builder_set_sick(struct builder *builder, bool sick);

@@ -54,6 +54,28 @@ static void pair_close(struct pair *pair)
 	pair->open = false;
 }
 
+/* Its first bytes have HTTP/2's preface and no HEADERS. */
+static bool asks_nothing(int client)
+{
+	uint8_t data[1024];
+	ssize_t size = recv(client, data, sizeof(data), MSG_PEEK);
+
+	for (ssize_t at = 24; at + 9 <= size; at += 9 + (data[at] << 16 | data[at + 1] << 8 | data[at + 2]))
+		if (data[at + 3] == 1)
+			return false;
+	return true;
+}
+
+static bool greet_curtly(int client)
+{
+	static const uint8_t words[] = {
+		0, 0, 0, 4, 0, 0, 0, 0, 0,       /* SETTINGS */
+		0, 0, 8, 7, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0,       /* GOAWAY: no stream was looked at, no error */
+	};
+
+	return asks_nothing(client) && send(client, words, sizeof(words), MSG_NOSIGNAL) > 0;
+}
+
 static void pair_open(struct proxy *proxy, struct pair *pair, int client)
 {
 	struct sockaddr_in target = loopback(proxy->target);
@@ -75,7 +97,7 @@ static void pair_open(struct proxy *proxy, struct pair *pair, int client)
 	}
 	pair->left = bytes ? bytes / 2 + roll(proxy, bytes) : UINT64_MAX;
 	pair->open = true;
-	pair->hole = false;
+	pair->hole = proxy->mode == PROXY_CURT && greet_curtly(client);
 }
 
 /* False: the connection has ended. */
