@@ -14,6 +14,7 @@
 #include <unistd.h>
 #include <cmocka.h>
 
+#include "gateway/buildkitd/executors_private.h"
 #include "tests/unit/buildkitd/daemon_stand_in.h"
 
 #define MS           1000000ull
@@ -496,6 +497,43 @@ static void a_host_that_starts_none_gives_no_hope(void **state)
 	end(fixture);
 }
 
+/* The queue's next turn, which comes within a second. */
+static void take_turn(struct fixture *fixture)
+{
+	assert_true(op_in_flight(&fixture->executors->tick));
+	executors_on_tick(&fixture->executors->tick, 0);
+}
+
+/* Those who wait already: one has asked before the host came, one while its daemon starts. None waits for the queue's time-out. */
+static void who_waits_when_hope_ends_is_refused(void **state)
+{
+	struct fixture *fixture = begin(state, (struct spawner_config){ 0 });
+	struct holder *holders[2];
+
+	for (unsigned lost = 0; lost < 2; lost++) {
+		if (lost) {
+			attach(fixture);
+			fixture->idles = true;
+		}
+		for (unsigned i = 0; i < 2; i++)
+			holders[i] = request(fixture, i, i ? "rival" : "acme");
+		take_turn(fixture);
+		assert_int_equal(holders[0]->refused + holders[1]->refused, 0);
+		if (lost) {
+			fixture->deaf = true;
+			spawner_on_host_lost(fixture->spawner);
+		} else {
+			spawner_on_host(fixture->spawner, false, span_text("no buildkitd"));
+		}
+		take_turn(fixture);
+		for (unsigned i = 0; i < 2; i++) {
+			assert_int_equal(holders[i]->refused, 1);
+			assert_non_null(strstr(holders[i]->why, "none can be started"));
+		}
+	}
+	end(fixture);
+}
+
 static void a_lost_host_loses_all(void **state)
 {
 	struct fixture *fixture = begin(state, (struct spawner_config){ 0 });
@@ -579,6 +617,7 @@ int main(void)
 		BOTH(one_dies_while_it_drains),
 		BOTH(what_cannot_be_started_is_tried_less_and_less),
 		BOTH(a_host_that_starts_none_gives_no_hope),
+		BOTH(who_waits_when_hope_ends_is_refused),
 		BOTH(a_lost_host_loses_all),
 		BOTH(closing_waits_for_builds_and_not_for_the_host),
 		cmocka_unit_test(bounds_that_contradict_each_other_are_refused),
