@@ -13,6 +13,7 @@
 #include <stdlib.h>
 #include <unistd.h>
 #include <cmocka.h>
+#include <sys/resource.h>
 #include <sys/socket.h>
 #include "gateway/base/check.h"
 #include "gateway/link/link_private.h"
@@ -604,6 +605,38 @@ static void test_nobody_listens(void **state)
 	world_end(world);
 }
 
+/* This process has as many descriptors as it may. Returns what it was allowed. */
+static struct rlimit exhaust_descriptors(void)
+{
+	struct rlimit before, none;
+	int next = dup(STDIN_FILENO);
+
+	assert_true(next >= 0);
+	close(next);
+	assert_int_equal(getrlimit(RLIMIT_NOFILE, &before), 0);
+	none = before;
+	none.rlim_cur = (rlim_t)next;
+	assert_int_equal(setrlimit(RLIMIT_NOFILE, &none), 0);
+	return before;
+}
+
+/* The first attempt comes to nothing before there is a connection, whose end would tell: the link tries again all the same. */
+static void test_a_socket_cannot_be_made(void **state)
+{
+	struct world *world = world_make(state, false);
+	struct link_config config = link_config(world);
+	struct rlimit limit = exhaust_descriptors();
+
+	open_link(world, &config);
+	WAIT(world, world->link->failures > 0);
+	assert_int_equal(setrlimit(RLIMIT_NOFILE, &limit), 0);
+	assert_string_equal(world->link->reason, "cannot make a socket: Too many open files");
+	WAIT(world, world->ups == 1);
+	assert_false(world->lost);
+	transfer(world, 1000, 1);
+	world_end(world);
+}
+
 /* A reader that does not read stops its own channel, within its credit, and no other. */
 static void test_a_slow_reader_stops_nobody_else(void **state)
 {
@@ -708,6 +741,7 @@ int main(int argc, char **argv)
 		BOTH(test_another_credential_is_refused),
 		BOTH(test_a_restart_loses_the_link),
 		BOTH(test_nobody_listens),
+		BOTH(test_a_socket_cannot_be_made),
 		BOTH(test_a_slow_reader_stops_nobody_else),
 		BOTH(test_a_user_hangs_up),
 		BOTH(test_channels_are_bounded),
