@@ -3,6 +3,7 @@
  * and leaves no mounts behind; neither does a host that was killed. Needs root: skipped loudly without.
  */
 #include "gateway/context/beneath.h"
+#include "gateway/executor/host.h"
 #include "gateway/executor/workspace.h"
 #include "tests/unit/context/tree_model.h"
 
@@ -17,6 +18,7 @@
 #include <stdlib.h>
 #include <sys/mount.h>
 #include <sys/statvfs.h>
+#include <sys/wait.h>
 #include <unistd.h>
 
 #define COUNT(array) (sizeof(array) / sizeof((array)[0]))
@@ -230,6 +232,62 @@ static void nothing_stays_mounted(void **state)
 	assert_false(anything_mounted());
 }
 
+/* The last slot of a host that has as many as it may, one of which a former one left mounted. */
+static void every_slot_of_a_host_has_its_workspace(void **state)
+{
+	struct workspace *workspace = open_slot(HOST_SLOTS_MAX);
+	struct stat stat_buffer;
+	char path[PATH_MAX];
+
+	fill(workspace, model_tree(&model, first, COUNT(first), 0));
+	assert_int_equal(workspace_mount(workspace, why, sizeof(why)), 0);
+	put(workspace_merged_path(workspace), "left", "by an action of a host that was killed");
+	snprintf(path, sizeof(path), "%s/left", workspace_upper_path(workspace));
+	assert_int_equal(stat(path, &stat_buffer), 0);
+	assert_int_equal(workspace_recover(root, why, sizeof(why)), 0);
+	assert_false(anything_mounted());
+	assert_int_equal(stat(path, &stat_buffer), -1);
+	workspace_close(workspace);
+}
+
+/* A host without slots that ends when it has cleaned up: nobody tells it a gateway's socket. */
+static void run_host(const char *path)
+{
+	int ends[2], status;
+	pid_t pid;
+
+	assert_int_equal(pipe(ends), 0);
+	close(ends[1]);
+	pid = fork();
+	assert_true(pid >= 0);
+	if (pid == 0)
+		_exit(host_run(&(struct host_config){ .path = path, .socket_fd = ends[0] }));
+	close(ends[0]);
+	assert_int_equal(waitpid(pid, &status, 0), pid);
+	assert_true(WIFEXITED(status));
+}
+
+/* Mounts have the path that the kernel knows, however the operator writes it: with a slash behind it, or by way of a link. */
+static void a_host_finds_mounts_however_its_path_is_written(void **state)
+{
+	static const char *const forms[] = { "%s/", "%s-link", "%s-link/" };
+	char path[PATH_MAX], link[80];
+
+	snprintf(link, sizeof(link), "%s-link", root);
+	assert_int_equal(symlink(root, link), 0);
+	for (size_t i = 0; i < COUNT(forms); i++) {
+		struct workspace *workspace = open_slot(1);
+
+		assert_int_equal(workspace_mount(workspace, why, sizeof(why)), 0);
+		assert_true(anything_mounted());
+		snprintf(path, sizeof(path), forms[i], root);
+		run_host(path);
+		assert_false(anything_mounted());
+		workspace_close(workspace);
+	}
+	assert_int_equal(unlink(link), 0);
+}
+
 static int mode_of(const char *name)
 {
 	char path[128];
@@ -296,6 +354,8 @@ int main(void)
 		cmocka_unit_test_setup_teardown(a_broken_tree_is_not_trusted, setup, teardown),
 		cmocka_unit_test_setup_teardown(an_action_changes_only_its_overlay, setup, teardown),
 		cmocka_unit_test_setup_teardown(nothing_stays_mounted, setup, teardown),
+		cmocka_unit_test_setup_teardown(every_slot_of_a_host_has_its_workspace, setup, teardown),
+		cmocka_unit_test_setup_teardown(a_host_finds_mounts_however_its_path_is_written, setup, teardown),
 		cmocka_unit_test_setup_teardown(slots_are_closed_to_others, setup, teardown),
 		cmocka_unit_test_setup_teardown(another_range_of_ids, setup, teardown),
 		cmocka_unit_test_setup_teardown(bad_roots_are_refused, setup, teardown),
