@@ -611,6 +611,78 @@ static void who_goes_keeps_the_key(void **state)
 	assert_string_not_equal(disk->key, "app:1");
 }
 
+/* A small file among what is said to be the same. */
+#define LOST_FILE 5
+
+static void damage_lost_file(void)
+{
+	unsigned damaged = 0;
+
+	for (uint32_t i = 0; i < edge.blobs_count; i++)
+		if (digest_equal(&edge.blobs[i].digest, &edge.names[LOST_FILE].digest))
+			damaged += damage_blob(&rig.fixture, &edge.blobs[i]);
+	assert_true(damaged > 0);
+}
+
+static uint64_t corrupt_reads(void)
+{
+	struct store_status status;
+
+	store_status(rig.fixture.store, &status);
+	return status.corrupt;
+}
+
+static void expect_loss_told(void)
+{
+	rig_until(&rig, &under_way->closed);
+	assert_non_null(strstr(under_way->message, "store lost a part of the context"));
+}
+
+static void lose_and_say_unfit(void)
+{
+	rig_wait(&rig, corrupt_reads() == 1);
+	assert_false(under_way->closed);         /* its root may bring it yet */
+	stand_in_say_unfit(&edge);
+	expect_loss_told();
+}
+
+static void say_unfit_and_lose(void)
+{
+	uint8_t packet[FSUTIL_HEAD_BYTES_MAX];
+
+	under_way->stays = true;
+	stand_in_say_unfit(&edge);
+	rig_wait(&rig, under_way->stats_ended);
+	damage_lost_file();
+	rig_copy_send(under_way, span_make(packet, fsutil_write_req(packet, LOST_FILE)));
+	expect_loss_told();
+}
+
+/* The store lost a file of which the daemon has heard before the context was unfit: nobody brings it, and the daemon is told. */
+static void what_is_lost_and_not_brought_is_told(void **state)
+{
+	for (unsigned i = 0; i < 2; i++) {
+		char key[8];
+
+		snprintf(key, sizeof(key), "app%u:1", i);
+		rig_tree_make(&tree, 300, 19);
+		same = 0;
+		unfit = NULL;
+		ends = GRPC_OK;
+		build_as(key);
+		assert_int_equal(sync_store(&rig.fixture), 0);
+		same = 150;
+		unfit = "a device";
+		ends = GRPC_UNAVAILABLE;
+		if (i == 0) {
+			damage_lost_file();
+			disk->files[LOST_FILE].mtime_ns++;       /* so the daemon asks for it at once */
+		}
+		meanwhile = i ? say_unfit_and_lose : lose_and_say_unfit;
+		build_as(key);
+	}
+}
+
 static void say_unfit_and_ask_beyond(void)
 {
 	uint8_t packet[FSUTIL_HEAD_BYTES_MAX];
@@ -720,6 +792,7 @@ int main(int argc, char **argv)
 		TEST(counts_that_make_no_sense),
 		TEST(unfit_behind_what_is_the_same),
 		TEST(who_goes_keeps_the_key),
+		TEST(what_is_lost_and_not_brought_is_told),
 		TEST(who_asks_the_client_for_too_much_is_refused),
 		TEST(a_context_that_changes_while_it_is_unfit),
 	};
