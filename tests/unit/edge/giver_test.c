@@ -170,7 +170,7 @@ static void without_a_gateway_it_is_unfit(void **state)
 	rig_client_end(client);
 }
 
-/* Either end goes away in the middle: nothing is left. */
+/* Either end goes away in the middle: nothing is left. That a client has gone makes nothing unfit. */
 static void ends_that_vanish_leave_nothing(void **state)
 {
 	struct rig_client *client;
@@ -188,6 +188,7 @@ static void ends_that_vanish_leave_nothing(void **state)
 	rig_wait(&rig, service.open == 1);
 	rig_client_vanish(client);
 	rig_until(&rig, &give.closed);
+	assert_int_equal(service.counters.gives_unfit, 0);
 	rig_wait(&rig, service.open == 0);
 }
 

@@ -100,7 +100,8 @@ static bool ahead;                       /* the edge sends entries and names bef
 static uint32_t same;                    /* entries of which it says so before its root, when it may */
 static enum grpc_status ends;            /* how the call is to end */
 static struct rig_tree *listed;          /* what the client has; NULL: the tree */
-static void (*meanwhile)(void);          /* behind `same`, in place of the root */
+static bool silent;                      /* the edge says nothing before `meanwhile` */
+static void (*meanwhile)(void);          /* behind `same` or nothing, in place of the root */
 
 static struct rig_copy *under_way;
 
@@ -128,12 +129,15 @@ static uint32_t build_as(const char *client_key)
 	edge.ahead = ahead;
 	edge.unfit = unfit;
 	edge.same = same;
+	edge.silent = silent;
 	memset(asked, 0, sizeof(asked));
 	client = rig_client_start(&rig, listed ? listed : &tree, client_key);
 	rig_carry(client, daemon);
 	disk_choose(daemon->shared_key);
 	rig_copy_start(&copy, daemon, &tree);
 	rig_wait(&rig, copy.closed || edge.asks);
+	if (silent)
+		meanwhile();
 	if (edge.ahead && edge.asked_ahead) {
 		stand_in_name(&edge, 0, RIG_FILES_MAX);
 		stand_in_say_root(&edge);
@@ -594,21 +598,35 @@ static void say_gone(void)
 	call_finish(&edge.call, GRPC_CANCELLED, "the client ended the call");
 }
 
-/* Who cancels a build while the client lists has said nothing of the context: the key is kept, for all who have it. */
+static void vanish(void)
+{
+	rig_client_vanish(&rig.clients[rig.clients_count - 1]);
+}
+
+/*
+ * Who cancels a build while the client lists has said nothing of the context, nor has an edge that is lost, whatever the daemon
+ * was told by then: the key is kept, for all who have it.
+ */
 static void who_goes_keeps_the_key(void **state)
 {
+	void (*const ways[])(void) = { say_gone, vanish };
+
 	rig_tree_make(&tree, 300, 17);
 	build_as("app:1");
-	touch_all(1000000007);
-	same = 150;
-	meanwhile = say_gone;
-	ends = GRPC_UNAVAILABLE;
-	build_as("app:1");
-	meanwhile = NULL;
-	ends = GRPC_OK;
-	same = 0;
-	assert_int_equal(build_as("app:1"), 0);
-	assert_string_not_equal(disk->key, "app:1");
+	for (unsigned i = 0; i < 4; i++) {
+		touch_all(1000000007);
+		silent = i >= 2;
+		same = silent ? 0 : 150;
+		meanwhile = ways[i % 2];
+		ends = GRPC_UNAVAILABLE;
+		build_as("app:1");
+		silent = false;
+		same = 0;
+		meanwhile = NULL;
+		ends = GRPC_OK;
+		assert_int_equal(build_as("app:1"), 0);
+		assert_string_not_equal(disk->key, "app:1");
+	}
 }
 
 /* A small file among what is said to be the same. */
@@ -751,6 +769,7 @@ static int setup(void **state)
 	same = 0;
 	ends = GRPC_OK;
 	listed = NULL;
+	silent = false;
 	meanwhile = NULL;
 	rig.give = stand_in_give;
 	rig.giver = &edge;
