@@ -25,6 +25,7 @@
 #include "gateway/daemon/daemon.h"
 #include "gateway/daemon/privileges.h"
 #include "gateway/daemon/signals.h"
+#include "proto/pb.h"
 #include "proto/sluice_v1.h"
 #include "tests/unit/net/keys.h"
 
@@ -295,6 +296,39 @@ static void the_second_signal_ends_it_at_once(void **state)
 	assert_true(clock_now_ns() - second < 20000000000u);
 }
 
+/* No executor host can be in a directory that is nowhere: it ends without a word, and no build waits for it. */
+static void a_host_that_dies_at_once_lets_nobody_wait(void **state)
+{
+	const char *listen[] = { socket_address };
+	struct daemon_config config = config_make(listen);
+	struct client_call *call;
+	struct client *client;
+	struct span message;
+	struct buffer solve;
+	struct child child;
+	uint8_t storage[64];
+	char path[96], why[1024];
+	const char *text;
+
+	if (geteuid() != 0)
+		skip();
+	snprintf(path, sizeof(path), "%s/nowhere/executor", directory);
+	config.executor_path = path;
+	config.spawning = (struct spawning_config){ .host.enabled = true, .max = 1 };
+	config.buildkit_queue_timeout_ns = 2000000000u;
+	child = child_start(&config);
+	client = connect_to();
+	solve = buffer_over(storage, sizeof(storage));
+	pb_put_text(&solve, 1, "ref");
+	pb_put_text(&solve, 6, "dockerfile.v0");
+	assert_int_equal(client_unary(client, "/moby.buildkit.v1.Control/Solve", buffer_span(&solve), &call, &message), CLIENT_END);
+	assert_int_equal(client_call_status(call, &text), GRPC_FAILED_PRECONDITION);
+	client_call_close(call);
+	client_close(client);
+	kill(child.pid, SIGTERM);
+	assert_int_equal(child_end(child, why), 0);
+}
+
 /* ---- parts ---- */
 
 static void expect_child(void (*run)(void))
@@ -406,6 +440,7 @@ int main(void)
 		cmocka_unit_test_setup_teardown(it_answers_and_ends, setup, teardown),
 		cmocka_unit_test_setup_teardown(one_store_has_one_daemon, setup, teardown),
 		cmocka_unit_test_setup_teardown(the_second_signal_ends_it_at_once, setup, teardown),
+		cmocka_unit_test_setup_teardown(a_host_that_dies_at_once_lets_nobody_wait, setup, teardown),
 		cmocka_unit_test_setup_teardown(signals_reach_the_loop_once, setup, teardown),
 		cmocka_unit_test_setup_teardown(privileges_do_not_come_back, setup, teardown),
 	};
