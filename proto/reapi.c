@@ -5,7 +5,7 @@ MESSAGE_TYPE(reapi_execute_request_type, struct reapi_execute_request,
 	     MESSAGE_FIELD(struct reapi_execute_request, instance_name, 1, MESSAGE_BYTES),
 	     MESSAGE_FIELD(struct reapi_execute_request, skip_cache_lookup, 3, MESSAGE_BOOL),
 	     MESSAGE_FIELD(struct reapi_execute_request, action_digest, 6, MESSAGE_DIGEST),
-	     MESSAGE_FIELD(struct reapi_execute_request, digest_function, 8, MESSAGE_UINT32));
+	     MESSAGE_FIELD(struct reapi_execute_request, digest_function, 9, MESSAGE_UINT32));
 MESSAGE_TYPE(reapi_operation_request_type, struct reapi_operation_request,
 	     MESSAGE_FIELD(struct reapi_operation_request, name, 1, MESSAGE_BYTES));
 MESSAGE_TYPE(reapi_action_type, struct reapi_action,

@@ -126,6 +126,21 @@ static void who_waits_is_told_when_the_host_dies(void **state)
 	rig_run(client, &actions[0], 1, "again\n", 0);
 }
 
+/* A policy for the results, if only an empty one, is beside what is asked; a foreign digest function is not. */
+static void a_request_as_others_encode_it(void **state)
+{
+	static const uint8_t policy[] = { 0x42, 0 }, function[] = { 0x48, 9 };
+	struct digest nowhere = { .size = 10, .hash = { 1 } };
+	struct caller caller = caller_ask_with(client, &nowhere, span_make(policy, sizeof(policy)));
+
+	caller_finish(&caller);
+	assert_int_equal(caller.status, GRPC_FAILED_PRECONDITION);
+	caller = caller_ask_with(client, &nowhere, span_make(function, sizeof(function)));
+	caller_finish(&caller);
+	assert_int_equal(caller.status, GRPC_INVALID_ARGUMENT);
+	assert_string_equal(caller.why, "digests here are SHA-256");
+}
+
 /* As long as may be: it must arrive, and the next one too. */
 static void a_long_command_breaks_nothing(void **state)
 {
@@ -318,6 +333,7 @@ int main(void)
 		cmocka_unit_test_setup_teardown(the_executor_may_refuse, rig_setup, rig_teardown),
 		cmocka_unit_test_setup_teardown(a_slot_may_die_at_any_moment, rig_setup, rig_teardown),
 		cmocka_unit_test_setup_teardown(who_waits_is_told_when_the_host_dies, rig_setup, rig_teardown),
+		cmocka_unit_test_setup_teardown(a_request_as_others_encode_it, rig_setup, rig_teardown),
 		cmocka_unit_test_setup_teardown(a_long_command_breaks_nothing, rig_setup, rig_teardown),
 		cmocka_unit_test_setup_teardown(what_is_not_there_is_said, rig_setup, rig_teardown),
 		cmocka_unit_test_setup_teardown(long_inputs_have_a_bound, rig_setup, rig_teardown),

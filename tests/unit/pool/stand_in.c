@@ -233,17 +233,23 @@ struct digest action_upload(struct client *client, const char *argument, const s
 	return action_upload_command(client, buffer_span(&command), root);
 }
 
-static void caller_call(struct caller *caller, const char *path, const struct message_type *type, const void *request)
+static void caller_send(struct caller *caller, const char *path, struct span request)
 {
 	const struct header metadata = { .name = span_text("sluice-output"), .value = span_text("stream") };
+
+	assert_int_equal(client_call_open(&caller->call, caller->client, path, &metadata, 1), 0);
+	assert_int_equal(client_send(caller->call, request, 0), CLIENT_OK);
+	client_send_end(caller->call);
+	flush(caller->client);
+}
+
+static void caller_call(struct caller *caller, const char *path, const struct message_type *type, const void *request)
+{
 	uint8_t storage[512];
 	struct buffer bytes = buffer_over(storage, sizeof(storage));
 
 	message_encode(type, &bytes, request);
-	assert_int_equal(client_call_open(&caller->call, caller->client, path, &metadata, 1), 0);
-	assert_int_equal(client_send(caller->call, buffer_span(&bytes), 0), CLIENT_OK);
-	client_send_end(caller->call);
-	flush(caller->client);
+	caller_send(caller, path, buffer_span(&bytes));
 }
 
 static struct caller caller_ask_either(struct client *client, const struct digest *action, bool anew)
@@ -263,6 +269,19 @@ struct caller caller_ask(struct client *client, const struct digest *action)
 struct caller caller_ask_anew(struct client *client, const struct digest *action)
 {
 	return caller_ask_either(client, action, true);
+}
+
+struct caller caller_ask_with(struct client *client, const struct digest *action, struct span fields)
+{
+	struct reapi_execute_request request = { .action_digest = *action };
+	struct caller caller = { .client = client, .action = *action };
+	uint8_t storage[512];
+	struct buffer bytes = buffer_over(storage, sizeof(storage));
+
+	message_encode(&reapi_execute_request_type, &bytes, &request);
+	buffer_put(&bytes, fields.data, fields.size);
+	caller_send(&caller, REAPI_EXECUTE, buffer_span(&bytes));
+	return caller;
 }
 
 struct caller caller_wait(struct client *client, const struct caller *former)

@@ -81,6 +81,8 @@ struct digest action_upload_unshared(struct client *client, const char *argument
 struct caller caller_ask(struct client *client, const struct digest *action);
 /* As caller_ask(), but a cached result will not do. */
 struct caller caller_ask_anew(struct client *client, const struct digest *action);
+/* As caller_ask(), with more fields of the request as they are on the wire. */
+struct caller caller_ask_with(struct client *client, const struct digest *action, struct span fields);
 /* Asks for the operation that another one was told the name of. */
 struct caller caller_wait(struct client *client, const struct caller *former);
 enum grpc_status caller_cancel(struct client *client, const struct caller *former);
