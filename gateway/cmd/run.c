@@ -147,7 +147,7 @@ static int run_print_cached(struct run *run, const struct reapi_action_result *r
 
 		if (raws[i].size)
 			progress_log(run->vertex, i + 1, raws[i]);
-		if (!digests[i].size)
+		if (raws[i].size || !digests[i].size)
 			continue;
 		status = outputs_print(run->client, &command_run, &digests[i], i ? print_stderr : print_stdout, run);
 		if (status)

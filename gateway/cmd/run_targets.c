@@ -192,7 +192,7 @@ static int take_output(struct run *run, struct target_outcome *outcome, const st
 	for (int i = 0; i < 2 && status == STATUS_OK; i++) {
 		outcome->output[i] = buffer_heap(OUTPUT_KEPT_BYTES);
 		keep_end(&outcome->output[i], raws[i]);
-		if (digests[i].size && outcome->result != TARGET_PASSED)
+		if (!raws[i].size && digests[i].size && outcome->result != TARGET_PASSED)
 			status = outputs_print(run->wish->client, run->wish->command, &digests[i], keep_blob, &outcome->output[i]);
 	}
 	return status;

@@ -7,7 +7,7 @@
 
 #include "proto/pb.h"
 
-#define EXECUTE_INLINE_BYTES 4096        /* output up to this rides in the result itself */
+#define EXECUTE_INLINE_BYTES 4096        /* output up to this rides in the result as well */
 
 /* ---- when what was done ---- */
 
@@ -114,7 +114,7 @@ static struct store_item item_of(struct span data)
 	return item;
 }
 
-/* The ActionResult and the outputs that are too long for it, into items. Returns how many; 0: out of memory. */
+/* The ActionResult and the outputs, into items: some clients look at digests alone. Returns how many; 0: out of memory. */
 static size_t execution_make_items(struct execution *execution, struct reapi_action_result *result)
 {
 	size_t count = 0;
@@ -122,10 +122,10 @@ static size_t execution_make_items(struct execution *execution, struct reapi_act
 	for (int i = 0; i < 2; i++) {
 		struct span bytes = buffer_span(&execution->output[i]);
 
-		if (bytes.size <= EXECUTE_INLINE_BYTES) {
-			*(i ? &result->stderr_raw : &result->stdout_raw) = bytes;
+		if (!bytes.size)
 			continue;
-		}
+		if (bytes.size <= EXECUTE_INLINE_BYTES)
+			*(i ? &result->stderr_raw : &result->stdout_raw) = bytes;
 		execution->items[count] = item_of(bytes);
 		*(i ? &result->stderr_digest : &result->stdout_digest) = execution->items[count++].digest;
 	}

@@ -310,17 +310,50 @@ static void a_failure_of_the_store_is_no_miss(void **state)
 
 static int check_blob(void *context, size_t index, struct span blob)
 {
-	assert_int_equal(blob.size, 5000);
+	assert_int_equal(blob.size, *(const uint64_t *)context);
 	assert_int_equal(blob.data[0], 'x');
 	return 0;
+}
+
+static void output_is_there(struct digest digest)
+{
+	struct download *download;
+	char why[512];
+
+	assert_int_equal(download_create(&download, client, why, sizeof(why)), 0);
+	assert_int_equal(download_source(download)->fetch(download_source(download), &digest, 1, check_blob, &digest.size, why,
+	                                                  sizeof(why)), 0);
+	download_destroy(download);
+}
+
+/* For who looks at digests alone; what there is none of has none. */
+static void short_output_is_a_blob_too(void **state)
+{
+	struct digest action = action_upload(client, "short", NULL);
+	struct caller caller = caller_ask(client, &action);
+	struct assignment job;
+
+	stand_in_resolve(control, 1, NULL);
+	job = stand_in_take(slot);
+	stand_in_output(slot, job.id, 2, "x: error\n");
+	stand_in_finish(slot, job.id, 1, NULL);
+	caller_finish(&caller);
+	assert_string_equal(caller.stderr_raw, "x: error\n");
+	assert_int_equal(caller.stderr_digest.size, 9);
+	assert_int_equal(caller.stdout_digest.size, 0);
+	output_is_there(caller.stderr_digest);
+	rig_run(client, &action, 1, "x", 0);
+	caller = rig_hit(client, &action, 1);
+	assert_string_equal(caller.stdout_raw, "x");
+	assert_int_equal(caller.stdout_digest.size, 1);
+	output_is_there(caller.stdout_digest);
 }
 
 static void long_output_is_a_blob(void **state)
 {
 	struct digest action = action_upload(client, "long", NULL);
-	struct download *download;
 	struct caller caller;
-	char text[5001], why[512];
+	char text[5001];
 
 	memset(text, 'x', 5000);
 	text[5000] = 0;
@@ -329,10 +362,7 @@ static void long_output_is_a_blob(void **state)
 	assert_int_equal(caller.stdout_digest.size, 5000);
 	caller = rig_hit(client, &action, 1);
 	assert_int_equal(caller.stdout_digest.size, 5000);
-	assert_int_equal(download_create(&download, client, why, sizeof(why)), 0);
-	assert_int_equal(download_source(download)->fetch(download_source(download), &caller.stdout_digest, 1, check_blob, NULL,
-	                                                  why, sizeof(why)), 0);
-	download_destroy(download);
+	output_is_there(caller.stdout_digest);
 }
 
 /* The executor names a tree that nobody has; and a result names output that nobody has. */
@@ -440,6 +470,7 @@ int main(void)
 		cmocka_unit_test_setup_teardown(a_silent_host_is_waited_for_so_long, rig_setup, rig_teardown),
 		cmocka_unit_test_setup_teardown(who_has_left_takes_no_turn, rig_setup, rig_teardown),
 		cmocka_unit_test_setup_teardown(a_failure_of_the_store_is_no_miss, setup_breaking, rig_teardown),
+		cmocka_unit_test_setup_teardown(short_output_is_a_blob_too, rig_setup, rig_teardown),
 		cmocka_unit_test_setup_teardown(long_output_is_a_blob, rig_setup, rig_teardown),
 		cmocka_unit_test_setup_teardown(a_result_whose_output_is_gone_is_no_hit, rig_setup, rig_teardown),
 		cmocka_unit_test_setup_teardown(a_result_whose_stdout_is_gone_is_no_hit, rig_setup, rig_teardown),

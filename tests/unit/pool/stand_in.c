@@ -379,8 +379,11 @@ static void caller_on_response(struct caller *caller, struct span bytes)
 	caller->cached = response.cached_result;
 	caller->exit_code = result.exit_code;
 	caller->stdout_digest = result.stdout_digest;
+	caller->stderr_digest = result.stderr_digest;
 	snprintf(caller->stdout_raw, sizeof(caller->stdout_raw), "%.*s", (int)result.stdout_raw.size,
 	         (const char *)result.stdout_raw.data);
+	snprintf(caller->stderr_raw, sizeof(caller->stderr_raw), "%.*s", (int)result.stderr_raw.size,
+	         (const char *)result.stderr_raw.data);
 	snprintf(caller->message, sizeof(caller->message), "%.*s", (int)response.message.size, (const char *)response.message.data);
 	if (message_list_next(&result.output_directories, &cursor, &element) &&
 	    message_decode(&reapi_output_directory_type, element, &directory))

@@ -65,8 +65,8 @@ struct caller {
 	/* At the end. `status` is that of the call or of the action. */
 	bool done, cached;
 	int exit_code;
-	struct digest stdout_digest, changes;
-	char stdout_raw[64], message[128];
+	struct digest stdout_digest, stderr_digest, changes;
+	char stdout_raw[64], stderr_raw[64], message[128];
 	enum grpc_status status;
 	char why[512], missing[160];
 	unsigned missing_count;
