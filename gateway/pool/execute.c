@@ -19,6 +19,7 @@ struct execute_call {
 	struct access_caller caller;
 	uint64_t directory;              /* hash of tenant and directory */
 	bool again;                      /* WaitExecution */
+	bool timed;                      /* it came with a grpc-timeout */
 	bool asked;
 };
 
@@ -136,7 +137,7 @@ static void execute_on_closed(struct call *event, enum grpc_status status, struc
 	struct execute_call *call = container_of(event, struct execute_call, call);
 
 	if (call->waiter.execution)
-		execution_leave(&call->waiter, call->call.carrier_lost);
+		execution_leave(&call->waiter, call->call.carrier_lost || call->timed);
 	call->service->calls--;
 	call_fini(&call->call);
 	free(call);
@@ -179,6 +180,7 @@ static int execute_start_either(struct execute_service *service, const struct se
 	}
 	call->service = service;
 	call->again = again;
+	call->timed = request->head->timeout_ns != 0;
 	call->waiter = (struct waiter){
 		.stream_output = span_is(access_header(request->head, "sluice-output"), "stream"), .send = execute_send,
 		.over = execute_over,

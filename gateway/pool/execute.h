@@ -10,7 +10,8 @@
  * asked for is in the ExecuteResponse's status.
  *
  * When its last caller cancels his call the action is cancelled; when only his connection breaks it goes on for
- * linger_ns, so that WaitExecution finds it. An ended one is found for EXECUTE_ENDED_NS. The input tree is held from
+ * linger_ns, so that WaitExecution finds it. So it does when he had sent a grpc-timeout: there is no telling whether he cancelled
+ * or his time was over, and who gives a call a time comes again. An ended one is found for EXECUTE_ENDED_NS. The input tree is held from
  * eviction until the answer.
  */
 #pragma once

@@ -10,7 +10,7 @@
  *
  * A state names the operation in flight; its completion calls the next step, any of which may also end it with
  * execution_fail(). When its last caller has gone it is cancelled: at once when he said so, after some time when only
- * his connection broke.
+ * his connection broke or his call's time was over.
  */
 #pragma once
 
@@ -112,7 +112,7 @@ bool execution_begin(struct execute_service *service, const struct execution_wis
 struct execution *execution_find(struct execute_service *service, const struct scope *scope, struct span name);
 /* One more waits. He is told where it stands, and what there is of its output; `over` may come inline. */
 void execution_join(struct execution *execution, struct waiter *waiter);
-/* He has gone. `lost`: his connection broke, so he may come again. */
+/* He has gone. `lost`: his connection broke, or his call had a time, so he may come again. */
 void execution_leave(struct waiter *waiter, bool lost);
 /* He can take more. */
 void execution_resume(struct waiter *waiter);

@@ -17,6 +17,11 @@ static int setup_lingering(void **state)
 	return rig_setup_with(1000000000, NULL);
 }
 
+static int setup_patient(void **state)
+{
+	return rig_setup_with(EXECUTE_LINGER_NS, NULL);
+}
+
 static int setup_late(void **state)
 {
 	return rig_setup_with(0, &index_late);
@@ -260,6 +265,33 @@ static void a_broken_connection_leaves_it_for_a_while(void **state)
 	rig_until((struct gauges){ .slots = 1 });
 }
 
+/* It is over here, or where he is: he resets the call then. Either way he asks for the operation with a call of its own. */
+static void a_call_whose_time_is_over_leaves_it_for_a_while(void **state)
+{
+	static const char *const timeouts[] = { "1S", "100S" };
+	struct caller timed, again;
+	struct assignment job;
+	struct digest action;
+
+	for (int i = 0; i < 2; i++) {
+		action = action_upload(client, timeouts[i], NULL);
+		timed = caller_ask_timed(client, &action, timeouts[i]);
+		stand_in_resolve(control, 1, NULL);
+		job = stand_in_take(slot);
+		caller_until_started(&timed);
+		if (i) {
+			caller_leave(&timed);
+		} else {
+			caller_finish(&timed);
+			assert_int_equal(timed.status, GRPC_DEADLINE_EXCEEDED);
+		}
+		again = caller_wait(client, &timed);
+		stand_in_finish(slot, job.id, 0, NULL);
+		caller_finish(&again);
+		assert_true(again.done);
+	}
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -269,6 +301,7 @@ int main(void)
 		cmocka_unit_test_setup_teardown(an_operation_is_found_again, rig_setup, rig_teardown),
 		cmocka_unit_test_setup_teardown(an_operation_is_cancelled_by_name, rig_setup, rig_teardown),
 		cmocka_unit_test_setup_teardown(a_broken_connection_leaves_it_for_a_while, setup_lingering, rig_teardown),
+		cmocka_unit_test_setup_teardown(a_call_whose_time_is_over_leaves_it_for_a_while, setup_patient, rig_teardown),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

@@ -233,11 +233,15 @@ struct digest action_upload(struct client *client, const char *argument, const s
 	return action_upload_command(client, buffer_span(&command), root);
 }
 
-static void caller_send(struct caller *caller, const char *path, struct span request)
+/* `timeout` NULL: none. */
+static void caller_send(struct caller *caller, const char *path, struct span request, const char *timeout)
 {
-	const struct header metadata = { .name = span_text("sluice-output"), .value = span_text("stream") };
+	const struct header metadata[] = {
+		{ .name = span_text("sluice-output"), .value = span_text("stream") },
+		{ .name = span_text("grpc-timeout"), .value = span_text(timeout ? timeout : "") },
+	};
 
-	assert_int_equal(client_call_open(&caller->call, caller->client, path, &metadata, 1), 0);
+	assert_int_equal(client_call_open(&caller->call, caller->client, path, metadata, timeout ? 2 : 1), 0);
 	assert_int_equal(client_send(caller->call, request, 0), CLIENT_OK);
 	client_send_end(caller->call);
 	flush(caller->client);
@@ -249,7 +253,7 @@ static void caller_call(struct caller *caller, const char *path, const struct me
 	struct buffer bytes = buffer_over(storage, sizeof(storage));
 
 	message_encode(type, &bytes, request);
-	caller_send(caller, path, buffer_span(&bytes));
+	caller_send(caller, path, buffer_span(&bytes), NULL);
 }
 
 static struct caller caller_ask_either(struct client *client, const struct digest *action, bool anew)
@@ -271,7 +275,7 @@ struct caller caller_ask_anew(struct client *client, const struct digest *action
 	return caller_ask_either(client, action, true);
 }
 
-struct caller caller_ask_with(struct client *client, const struct digest *action, struct span fields)
+static struct caller caller_ask_any(struct client *client, const struct digest *action, struct span fields, const char *timeout)
 {
 	struct reapi_execute_request request = { .action_digest = *action };
 	struct caller caller = { .client = client, .action = *action };
@@ -279,9 +283,20 @@ struct caller caller_ask_with(struct client *client, const struct digest *action
 	struct buffer bytes = buffer_over(storage, sizeof(storage));
 
 	message_encode(&reapi_execute_request_type, &bytes, &request);
-	buffer_put(&bytes, fields.data, fields.size);
-	caller_send(&caller, REAPI_EXECUTE, buffer_span(&bytes));
+	if (fields.size)
+		buffer_put(&bytes, fields.data, fields.size);
+	caller_send(&caller, REAPI_EXECUTE, buffer_span(&bytes), timeout);
 	return caller;
+}
+
+struct caller caller_ask_with(struct client *client, const struct digest *action, struct span fields)
+{
+	return caller_ask_any(client, action, fields, NULL);
+}
+
+struct caller caller_ask_timed(struct client *client, const struct digest *action, const char *timeout)
+{
+	return caller_ask_any(client, action, (struct span){ 0 }, timeout);
 }
 
 struct caller caller_wait(struct client *client, const struct caller *former)

@@ -83,6 +83,8 @@ struct caller caller_ask(struct client *client, const struct digest *action);
 struct caller caller_ask_anew(struct client *client, const struct digest *action);
 /* As caller_ask(), with more fields of the request as they are on the wire. */
 struct caller caller_ask_with(struct client *client, const struct digest *action, struct span fields);
+/* As caller_ask(), with a grpc-timeout. */
+struct caller caller_ask_timed(struct client *client, const struct digest *action, const char *timeout);
 /* Asks for the operation that another one was told the name of. */
 struct caller caller_wait(struct client *client, const struct caller *former);
 enum grpc_status caller_cancel(struct client *client, const struct caller *former);
