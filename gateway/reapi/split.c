@@ -1,6 +1,6 @@
 /*
  * ContentAddressableStorage/SplitBlob: the chunks of a blob. A long blob's are listed by its recipe; one that was kept whole and
- * is longer than its clients' largest chunk is cut now, its chunks put; a short one is its own only chunk.
+ * is longer than its clients' largest chunk is cut now, its chunks put, if the caller may write; a short one is its own only chunk.
  */
 #include <errno.h>
 #include <stdio.h>
@@ -49,6 +49,15 @@ static void split_fail(struct split *split, int result)
 		split_missing(split);
 	else
 		rpc_fail_store(&split->rpc, result);
+}
+
+/* It is there to be read, and that is what a client does then. */
+static void split_refuse(struct split *split)
+{
+	char text[DIGEST_TEXT_MAX + 64], hex[DIGEST_TEXT_MAX];
+
+	snprintf(text, sizeof(text), "no split information of %s is here", digest_text(&split->digest, hex));
+	rpc_fail(&split->rpc, GRPC_NOT_FOUND, text);
 }
 
 static void split_answer(struct split *split)
@@ -185,6 +194,8 @@ static void on_memory(struct budget_share *share)
 		if (split->digest.size)
 			message_put_digest(&split->out, 1, &split->digest);
 		split_answer(split);
+	} else if (!(split->rpc.scope.rights & SCOPE_WRITE)) {
+		split_refuse(split);             /* the cuts would be another copy of it in the store */
 	} else {
 		split->get = (struct blob_get){
 			.cas = split->rpc.reapi->cas, .scope = split->rpc.scope, .digest = split->digest,
@@ -238,7 +249,7 @@ static void fini(struct rpc *rpc)
 }
 
 static const struct rpc_type type = {
-	.size = sizeof(struct split), .rights = SCOPE_READ | SCOPE_WRITE, .request_bytes_max = 4096,
+	.size = sizeof(struct split), .rights = SCOPE_READ, .request_bytes_max = 4096,
 	.on_request = on_request, .fini = fini,
 };
 

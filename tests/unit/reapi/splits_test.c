@@ -106,6 +106,37 @@ static void a_blob_is_split_as_clients_cut(void **state)
 	}
 }
 
+/* Who may only read is told what is known, and makes nothing be written. */
+static void a_reader_is_told_what_is_known(void **state)
+{
+	struct client *reader = gateway_thread_client(gateway, "reader"), *writer = gateway_thread_client(gateway, "writer");
+	const size_t sizes[] = { 1000, 3500000, 9000000 };
+
+	for (size_t i = 0; i < 3; i++) {
+		struct buffer blob = noise(sizes[i], 60 + (uint32_t)i), requests[2];
+		struct digest digest = digest_made(buffer_span(&blob));
+		struct answer answer;
+		int64_t committed;
+
+		assert_int_equal(write_all(writer, resource_name(name, sizeof(name), "w", false, &digest), buffer_span(&blob), 3u << 20,
+		                           &committed, text, sizeof(text)), GRPC_OK);
+		for (size_t j = 0; j < 2; j++) {
+			requests[j] = buffer_heap(4096);
+			message_put_digest(&requests[j], 2, &digest);
+		}
+		answer = ask_method(reader, REAPI_SPLIT, requests[0]);
+		assert_int_equal(answer.status, i == 1 ? GRPC_NOT_FOUND : GRPC_OK);
+		assert_true(i != 1 || strstr(answer.text, "no split information"));
+		answer_fini(&answer);
+		answer = ask_method(writer, REAPI_SPLIT, requests[1]);
+		assert_int_equal(answer.status, GRPC_OK);
+		answer_fini(&answer);
+		buffer_fini(&blob);
+	}
+	client_close(reader);
+	client_close(writer);
+}
+
 /* 1 KB in the middle of 30 MB: the chunks that are new are all that a client sends. */
 static void a_change_costs_a_few_chunks(void **state)
 {
@@ -301,6 +332,7 @@ int main(int argc, char **argv)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(a_blob_is_split_as_clients_cut),
+		cmocka_unit_test(a_reader_is_told_what_is_known),
 		cmocka_unit_test(a_change_costs_a_few_chunks),
 		cmocka_unit_test(a_splice_that_lies_is_refused),
 		cmocka_unit_test(an_answer_that_nobody_takes_keeps_no_memory),
