@@ -8,9 +8,9 @@
 #include <stdlib.h>
 
 #include "gateway/cas/result_check.h"
+#include "gateway/cas/results.h"
 #include "gateway/pool/action_key.h"
 #include "gateway/reapi/methods.h"
-#include "gateway/reapi/results.h"
 #include "gateway/reapi/rpc.h"
 #include "proto/pb.h"
 #include "proto/sluice_v1.h"

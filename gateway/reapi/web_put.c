@@ -12,7 +12,7 @@
 
 #include "gateway/base/check.h"
 #include "gateway/cas/presence.h"
-#include "gateway/reapi/results.h"
+#include "gateway/cas/results.h"
 #include "gateway/reapi/rpc.h"
 #include "gateway/reapi/upload.h"
 #include "gateway/reapi/web.h"

@@ -9,7 +9,7 @@
 
 #include "gateway/cas/blob_get.h"
 #include "gateway/cas/result_check.h"
-#include "gateway/reapi/results.h"
+#include "gateway/cas/results.h"
 #include "gateway/reapi/rpc.h"
 #include "gateway/reapi/web.h"
 #include "proto/sluice_v1.h"

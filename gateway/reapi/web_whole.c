@@ -7,7 +7,7 @@
 #include <stdlib.h>
 
 #include "gateway/cas/result_check.h"
-#include "gateway/reapi/results.h"
+#include "gateway/cas/results.h"
 #include "gateway/reapi/rpc.h"
 #include "gateway/reapi/upload.h"
 #include "gateway/reapi/web.h"

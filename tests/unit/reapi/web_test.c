@@ -14,7 +14,7 @@
 #include <sys/un.h>
 #include <unistd.h>
 
-#include "gateway/reapi/results.h"
+#include "gateway/cas/results.h"
 #include "gateway/reapi/upload.h"
 #include "gateway/reapi/web.h"
 #include "gateway/reapi/web_guard.h"

@@ -1,5 +1,5 @@
 /* Keys of results: note_key.h, and what it begins with. */
-#include "gateway/reapi/results.h"
+#include "gateway/cas/results.h"
 
 #include "gateway/cas/note_key.h"
 #include "proto/buffer.h"
