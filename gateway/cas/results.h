@@ -6,7 +6,7 @@
 
 #include "gateway/store/store.h"
 
-/* ActionCache's. */
+/* ActionCache's. One without a value: what was brought counts no more, as if it had never been. */
 void results_key(struct store_note *note, const struct scope *scope, const struct digest *action);
 /* What such a key begins with when the action's size is not known: for store_note_find(). */
 void results_key_begin(struct store_note *note, const struct scope *scope, const struct digest *action);

@@ -5,7 +5,7 @@
  *
  *	ACTION -> COMMAND -> RESOLVE -> NOTE -> CACHED_RESULT -> CACHED_WHOLE -> ENDED
  *	                        |          (any miss)
- *	                        |          -> INPUTS -> LONG_INPUTS -> POOL -> STORING -> NOTING or SYNCING -> ENDED
+ *	                        |          -> INPUTS -> LONG_INPUTS -> POOL -> STORING -> NOTING [-> REPLACING] or SYNCING -> ENDED
  *	                        +-> (its callers join one that is under way already)
  *
  * A state names the operation in flight; its completion calls the next step, any of which may also end it with
@@ -32,6 +32,7 @@ enum execution_state {
 	EXECUTION_POOL,                  /* queued or running */
 	EXECUTION_STORING,
 	EXECUTION_NOTING,                /* durable with all before it */
+	EXECUTION_REPLACING,             /* what a client brought for the same action */
 	EXECUTION_SYNCING,               /* what is not to be kept as a result */
 	EXECUTION_ENDED,
 };
@@ -51,7 +52,7 @@ struct execution {
 	struct execute_service *service;
 	enum execution_state state;
 	char name[EXECUTE_NAME_BYTES];
-	bool skip_cache;
+	bool skip_cache;                 /* one of its callers wants no known result */
 	bool cancelled;                  /* ends with the operation in flight */
 	struct scope scope;
 	char tenant[256];

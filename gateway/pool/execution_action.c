@@ -41,6 +41,7 @@ static struct execution *execution_find_shared(const struct execution *execution
 /* Nobody has been told the name of the one that is given up. */
 static void execution_move(struct execution *execution, struct execution *other)
 {
+	bool skip_cache = execution->skip_cache;
 	struct list moved;
 
 	list_init(&moved);
@@ -55,6 +56,7 @@ static void execution_move(struct execution *execution, struct execution *other)
 	list_for_each_safe(link, after, &moved) {
 		list_remove(link);
 		other->service->counters.joined++;
+		other->skip_cache |= skip_cache;
 		execution_join(other, container_of(link, struct waiter, link));
 	}
 }

@@ -5,6 +5,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 
+#include "gateway/cas/results.h"
 #include "proto/pb.h"
 
 #define EXECUTE_INLINE_BYTES 4096        /* output up to this rides in the result as well */
@@ -71,6 +72,39 @@ static void execution_sync(struct execution *execution)
 	store_sync(execution->service->cas->store, &execution->sync);
 }
 
+static void execution_on_replaced(struct store_note *note)
+{
+	struct execution *execution = container_of(note, struct execution, note);
+
+	if (!execution_gone(execution))
+		execution_answer(execution, false);
+}
+
+static void execution_on_brought(struct store_note *note)
+{
+	struct execution *execution = container_of(note, struct execution, note);
+
+	if (note->result != STORE_OK || note->value_size == 0) {
+		execution_on_replaced(note);
+		return;
+	}
+	note->value_size = 0;
+	note->fn = execution_on_replaced;
+	store_note_put(execution->service->cas->store, note);
+}
+
+/*
+ * A result that a client brought goes before those of runs, so who doubts it and asks for a run would find it again. This run's is
+ * not put in its place, but found where it is noted: that one holds in this environment alone.
+ */
+static void execution_replace_brought(struct execution *execution)
+{
+	execution->state = EXECUTION_REPLACING;
+	results_key(&execution->note, &execution->scope, &execution->action);
+	execution->note.fn = execution_on_brought;
+	store_note_get(execution->service->cas->store, &execution->note);
+}
+
 /* It is durable together with all that it names. When it could not be kept that costs a later hit, and the sync. */
 static void execution_on_note_put(struct store_note *note)
 {
@@ -78,10 +112,12 @@ static void execution_on_note_put(struct store_note *note)
 
 	if (execution_gone(execution))
 		return;
-	if (note->result == STORE_OK)
-		execution_answer(execution, false);
-	else
+	if (note->result != STORE_OK)
 		execution_sync(execution);
+	else if (execution->skip_cache)
+		execution_replace_brought(execution);
+	else
+		execution_answer(execution, false);
 }
 
 static void execution_on_put(struct store_put *put)

@@ -105,6 +105,43 @@ static void bring_result(const struct digest *action, const char *output)
 	buffer_fini(&request);
 }
 
+/* Who doubts a result that somebody brought asks for a run, or joins one: that one's counts from then on. One that fails does not. */
+static void a_run_replaces_what_was_brought(void **state)
+{
+	struct digest action = action_upload(client, "doubt", NULL);
+	struct caller one, two;
+	struct assignment job;
+
+	for (int i = 0; i < 3; i++) {
+		bring_result(&action, "brought\n");
+		expect_result(client, &action, 0, "brought\n");
+		one = i == 1 ? caller_ask_anew(client, &action) : caller_ask(client, &action);
+		stand_in_resolve(control, 1 + (uint8_t)i, NULL);
+		job = stand_in_take(slot);
+		if (i == 2) {
+			two = caller_ask_anew(client, &action);
+			stand_in_resolve(control, 1 + (uint8_t)i, NULL);
+			caller_until_started(&two);
+		}
+		stand_in_output(slot, job.id, 1, "ran\n");
+		stand_in_finish(slot, job.id, 0, NULL);
+		caller_finish(&one);
+		assert_true(one.done && !one.cached);
+		if (i == 2)
+			caller_finish(&two);
+		if (i == 0)
+			expect_result(client, &action, 0, "brought\n");
+		else
+			expect_result(client, &action, 1 + (uint8_t)i, "ran\n");
+	}
+	bring_result(&action, "brought\n");
+	one = caller_ask_anew(client, &action);
+	stand_in_resolve(control, 1, NULL);
+	stand_in_finish(slot, stand_in_take(slot).id, 1, NULL);
+	caller_finish(&one);
+	expect_result(client, &action, 0, "brought\n");
+}
+
 static void one_key_at_a_time(struct gateway_parts *parts, void *context)
 {
 	parts->reapi.keys.max = 1;
@@ -467,6 +504,7 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test_setup_teardown(success_is_cached_and_only_where_it_holds, rig_setup, rig_teardown),
 		cmocka_unit_test_setup_teardown(what_ran_is_found_by_its_action, rig_setup, rig_teardown),
+		cmocka_unit_test_setup_teardown(a_run_replaces_what_was_brought, rig_setup, rig_teardown),
 		cmocka_unit_test_setup_teardown(a_silent_host_is_waited_for_so_long, rig_setup, rig_teardown),
 		cmocka_unit_test_setup_teardown(who_has_left_takes_no_turn, rig_setup, rig_teardown),
 		cmocka_unit_test_setup_teardown(a_failure_of_the_store_is_no_miss, setup_breaking, rig_teardown),
