@@ -30,7 +30,7 @@ struct batch_read {
 	struct budget_share share;
 	struct sending sending;
 	struct digest *digests;
-	size_t count, at;                /* the next one to be read */
+	size_t count, at;                /* as many as a request has room for; the next one to be read */
 	size_t bytes;                    /* of memory */
 	bool zstd, running;
 	uint8_t *memory;                 /* a place for each blob, of its size and BATCH_HEAD_BYTES */
@@ -227,10 +227,6 @@ static void on_request(struct rpc *rpc, struct span bytes)
 	}
 	if (!rpc_enter(rpc, request.instance_name, request.digest_function))
 		return;
-	if (request.digests.count > STORE_BATCH_MAX) {
-		rpc_fail(rpc, GRPC_INVALID_ARGUMENT, "more than 16384 blobs in a batch");
-		return;
-	}
 	batch->digests = rpc_digests(rpc, &request.digests, &batch->count);
 	if (!batch->digests)
 		return;

@@ -1,7 +1,7 @@
 /*
  * ContentAddressableStorage/BatchUpdateBlobs: each blob is taken or refused by itself. A request is taken in lots as it comes, so that
- * a blob is still in the cache when it is hashed and copied into its slot; one that was compressed as a whole is one lot. While a lot
- * is under way the call is held.
+ * a blob is still in the cache when it is hashed and copied into its slot. While a lot is under way the call is held; then nothing
+ * is left of it but what the answer says. So it is the lot that has a bound for how many blobs there are, and not the batch.
  */
 #include "gateway/reapi/batch_update.h"
 
@@ -15,6 +15,8 @@
 
 #define BELIEVED_BYTES (64u << 10)
 #define LOTS_BESIDE    3                 /* calls that come side by side on a connection, and share the cache */
+#define BLOB_BYTES_LEAST   64            /* that a blob takes in a request: its hash */
+#define RESPONSE_BYTES_MAX 320           /* of one in the answer, with a text */
 
 struct batch_blob {
 	struct digest digest;
@@ -29,15 +31,18 @@ struct batch_update {
 	struct rpc rpc;
 	struct gate_pass pass;           /* of cas->packs: a lot is being hashed and written */
 	uint64_t charged;                /* to reapi.batches_bytes: what is in memory of it, but not what is decompressed in its turn */
-	struct buffer coming;            /* of the request, from the lot that is under way on */
-	size_t whole;                    /* how much of it is known to be whole fields */
+	struct buffer coming;            /* of the request */
+	size_t taken;                    /* so much of it was in earlier lots */
+	size_t whole;                    /* how much after that is known to be whole fields */
 	size_t lot_bytes;                /* 0: none is under way */
+	uint64_t lot_charged;            /* for what it takes besides */
 	bool last, entered;
 	uint64_t total;                  /* of the blobs so far */
-	struct batch_blob *blobs;
-	size_t count, first;             /* the first of the lot */
-	struct sha256_job *jobs;         /* of the lot */
+	struct batch_blob *blobs;        /* of the lot, as are these */
+	size_t count;
+	struct sha256_job *jobs;
 	struct store_item *items;
+	struct buffer out;               /* the answer, as far as there were lots */
 	struct store_put put;
 	uint64_t idle_since_ns;          /* 0: it is we who are at work */
 	struct list link;                /* reapi.batches */
@@ -90,31 +95,32 @@ static void batch_let_go(struct batch_update *batch)
 	buffer_fini(&batch->coming);
 }
 
+static void put_response(struct buffer *out, const struct batch_blob *blob)
+{
+	size_t response = pb_begin(out, 1), status;
+
+	message_put_digest(out, 1, &blob->digest);
+	status = pb_begin(out, 2);
+	pb_put_varint(out, 1, blob->status);
+	pb_put_text(out, 2, blob->why);
+	pb_end(out, status);
+	pb_end(out, response);
+}
+
 static void answer(struct batch_update *batch)
 {
-	struct buffer out = buffer_heap(2 * REAPI_MESSAGE_BYTES_MAX);
-
-	for (size_t i = 0; i < batch->count; i++) {
-		const struct batch_blob *blob = &batch->blobs[i];
-		size_t response = pb_begin(&out, 1), status;
-
-		message_put_digest(&out, 1, &blob->digest);
-		status = pb_begin(&out, 2);
-		pb_put_varint(&out, 1, blob->status);
-		pb_put_text(&out, 2, blob->why);
-		pb_end(&out, status);
-		pb_end(&out, response);
-	}
 	batch_let_go(batch);
-	rpc_reply(&batch->rpc, &out);
-	buffer_fini(&out);
+	rpc_reply(&batch->rpc, &batch->out);
 }
 
 static void lot_gather(struct batch_update *batch);
 
+/* No more than what one put to the store may have. */
 static size_t lot_bytes(const struct batch_update *batch)
 {
-	return cas_lot_bytes(batch->rpc.reapi->cas) / LOTS_BESIDE;
+	size_t bytes = cas_lot_bytes(batch->rpc.reapi->cas) / LOTS_BESIDE, most = STORE_BATCH_MAX * BLOB_BYTES_LEAST;
+
+	return bytes < most ? bytes : most;
 }
 
 /* False: the call was refused. */
@@ -140,21 +146,30 @@ static void uncharge(struct batch_update *batch, uint64_t bytes)
 
 /* ---- a lot in its turn ---- */
 
-/* Its memory is out of use. */
+static void lot_free(struct batch_update *batch)
+{
+	for (size_t i = 0; i < batch->count; i++)
+		buffer_fini(&batch->blobs[i].expanded);
+	free(batch->blobs);
+	free(batch->jobs);
+	free(batch->items);
+	batch->blobs = NULL;
+	batch->jobs = NULL;
+	batch->items = NULL;
+	batch->count = 0;
+}
+
+/* It has gone into the answer. */
 static void lot_drop(struct batch_update *batch)
 {
-	size_t rest;
-
-	for (; batch->first < batch->count; batch->first++)
-		buffer_fini(&batch->blobs[batch->first].expanded);
-	uncharge(batch, batch->lot_bytes);
-	if (batch->coming.size) {
-		rest = batch->coming.size - batch->lot_bytes;
-		memmove(batch->coming.data, batch->coming.data + batch->lot_bytes, rest);
-		batch->coming.size = rest;
-		batch->whole -= batch->lot_bytes;
-	}
+	for (size_t i = 0; i < batch->count; i++)
+		put_response(&batch->out, &batch->blobs[i]);
+	lot_free(batch);
+	uncharge(batch, batch->lot_bytes + batch->lot_charged);
+	batch->taken += batch->lot_bytes;
+	batch->whole -= batch->lot_bytes;
 	batch->lot_bytes = 0;
+	batch->lot_charged = 0;
 }
 
 /* For what comes next. */
@@ -176,7 +191,7 @@ static void lot_done(struct batch_update *batch)
 		;                                /* it is no more */
 	else if (!batch->last)
 		lot_wait(batch);
-	else if (batch->coming.size)
+	else if (batch->coming.size > batch->taken)
 		lot_gather(batch);
 	else
 		answer(batch);
@@ -191,7 +206,7 @@ static void on_put(struct store_put *put)
 
 	if (put->result != STORE_OK) {
 		status = rpc_store_status(put->result, &text);
-		for (size_t i = batch->first; i < batch->count; i++)
+		for (size_t i = 0; i < batch->count; i++)
 			if (batch->blobs[i].status == GRPC_OK)
 				refuse(&batch->blobs[i], status, text);
 	}
@@ -202,22 +217,22 @@ static void on_turn(struct gate_pass *pass)
 {
 	struct batch_update *batch = container_of(pass, struct batch_update, pass);
 	struct reapi *reapi = batch->rpc.reapi;
-	size_t count = batch->count - batch->first, kept = 0;
+	size_t kept = 0;
 
 	if (rpc_has_ended(&batch->rpc)) {
 		lot_done(batch);
 		return;
 	}
-	for (size_t i = 0; i < count; i++) {
-		struct batch_blob *blob = &batch->blobs[batch->first + i];
+	for (size_t i = 0; i < batch->count; i++) {
+		struct batch_blob *blob = &batch->blobs[i];
 
 		if (blob->zstd)
 			expand(blob);
 		batch->jobs[i] = (struct sha256_job){ .data = blob->data.data, .size = blob->data.size };
 	}
-	sha256_batch(reapi->cas->hasher, batch->jobs, count);
-	for (size_t i = 0; i < count; i++) {
-		struct batch_blob *blob = &batch->blobs[batch->first + i];
+	sha256_batch(reapi->cas->hasher, batch->jobs, batch->count);
+	for (size_t i = 0; i < batch->count; i++) {
+		struct batch_blob *blob = &batch->blobs[i];
 
 		verify(blob, batch->jobs[i].digest);
 		reapi->counters.uploads++;
@@ -232,21 +247,18 @@ static void on_turn(struct gate_pass *pass)
 
 /* ---- what comes ---- */
 
-/* Room for so many blobs more, and the lot's. False: the call was refused. */
+/* Room for a lot of so many blobs, and for what the answer says of them. False: the call was refused. */
 static bool reserve(struct batch_update *batch, size_t count)
 {
-	struct batch_blob *blobs;
+	uint64_t bytes = count * (sizeof(*batch->blobs) + sizeof(*batch->jobs) + sizeof(*batch->items));
 
-	if (!charge(batch, count * (sizeof(*batch->blobs) + sizeof(*batch->jobs) + sizeof(*batch->items))))
+	if (!charge(batch, bytes + count * RESPONSE_BYTES_MAX))
 		return false;
-	free(batch->jobs);
-	free(batch->items);
+	batch->lot_charged = bytes;
+	batch->blobs = calloc(count + 1, sizeof(*batch->blobs));
 	batch->jobs = calloc(count + 1, sizeof(*batch->jobs));
 	batch->items = calloc(count + 1, sizeof(*batch->items));
-	blobs = realloc(batch->blobs, (batch->count + count + 1) * sizeof(*blobs));
-	if (blobs)
-		batch->blobs = blobs;
-	if (blobs && batch->jobs && batch->items)
+	if (batch->blobs && batch->jobs && batch->items)
 		return true;
 	rpc_fail_memory(&batch->rpc);
 	return false;
@@ -299,8 +311,8 @@ static void lot_take(struct batch_update *batch, struct span lot)
 	}
 	if (!lot_enter(batch, &request))
 		return;
-	if (request.requests.count > STORE_BATCH_MAX - batch->count) {
-		rpc_fail(&batch->rpc, GRPC_INVALID_ARGUMENT, "more than 16384 blobs in a batch");
+	if (request.requests.count > STORE_BATCH_MAX) {
+		rpc_fail_malformed(&batch->rpc); /* that many have no digests */
 		return;
 	}
 	if (!reserve(batch, request.requests.count))
@@ -319,7 +331,7 @@ static void lot_take(struct batch_update *batch, struct span lot)
 /* As much as is a lot, or all that is left. */
 static void lot_gather(struct batch_update *batch)
 {
-	struct span coming = buffer_span(&batch->coming);
+	struct span coming = span_make(batch->coming.data + batch->taken, batch->coming.size - batch->taken);
 	size_t enough = lot_bytes(batch), size;
 
 	if (batch->whole < enough && batch->whole < coming.size)
@@ -342,12 +354,22 @@ static void lot_reserve(struct batch_update *batch, size_t part, size_t left)
 		buffer_reserve(&batch->coming, wanted - batch->coming.size);
 }
 
+/* So that what is left of it is where the rest goes. */
+static void drop_taken(struct batch_update *batch)
+{
+	if (batch->taken)
+		memmove(batch->coming.data, batch->coming.data + batch->taken, batch->coming.size - batch->taken);
+	batch->coming.size -= batch->taken;
+	batch->taken = 0;
+}
+
 static void on_part(struct rpc *rpc, struct span part, size_t left)
 {
 	struct batch_update *batch = container_of(rpc, struct batch_update, rpc);
 
 	if (!batch->coming.size_max) {
-		batch->coming = buffer_heap(REAPI_MESSAGE_BYTES_MAX);
+		batch->coming = buffer_heap(REAPI_BATCH_MESSAGE_BYTES_MAX);
+		batch->out = buffer_heap(4 * REAPI_BATCH_MESSAGE_BYTES_MAX);
 		list_append(&rpc->reapi->batches, &batch->link);
 		reapi_watch(rpc->reapi);
 	}
@@ -356,8 +378,10 @@ static void on_part(struct rpc *rpc, struct span part, size_t left)
 		batch_let_go(batch);
 		return;
 	}
+	drop_taken(batch);
 	lot_reserve(batch, part.size, left);
-	buffer_put(&batch->coming, part.data, part.size);
+	if (part.size)
+		buffer_put(&batch->coming, part.data, part.size);
 	batch->last = left == 0;
 	if (batch->coming.failed)
 		rpc_fail_memory(rpc);
@@ -367,13 +391,10 @@ static void on_part(struct rpc *rpc, struct span part, size_t left)
 		batch_let_go(batch);
 }
 
+/* One that was compressed as a whole. */
 static void on_request(struct rpc *rpc, struct span bytes)
 {
-	struct batch_update *batch = container_of(rpc, struct batch_update, rpc);
-
-	batch->last = true;
-	if (charge(batch, bytes.size))
-		lot_take(batch, bytes);
+	on_part(rpc, bytes, 0);
 }
 
 static void fini(struct rpc *rpc)
@@ -382,15 +403,12 @@ static void fini(struct rpc *rpc)
 
 	list_remove(&batch->link);
 	batch_let_go(batch);
-	for (size_t i = batch->first; i < batch->count; i++)
-		buffer_fini(&batch->blobs[i].expanded);
-	free(batch->blobs);
-	free(batch->jobs);
-	free(batch->items);
+	lot_free(batch);
+	buffer_fini(&batch->out);
 }
 
 static const struct rpc_type type = {
-	.size = sizeof(struct batch_update), .rights = SCOPE_WRITE, .request_bytes_max = REAPI_MESSAGE_BYTES_MAX,
+	.size = sizeof(struct batch_update), .rights = SCOPE_WRITE, .request_bytes_max = REAPI_BATCH_MESSAGE_BYTES_MAX,
 	.on_request = on_request, .on_part = on_part, .fini = fini,
 };
 

@@ -12,6 +12,7 @@
 #define REAPI_BATCH_BYTES      (4u << 20)        /* of blobs in a BatchUpdateBlobs or BatchReadBlobs */
 #define REAPI_BATCH_ADVERTISED (REAPI_BATCH_BYTES - (256u << 10))  /* leaves room for digests in a message of 4 MiB */
 #define REAPI_MESSAGE_BYTES_MAX (5u << 20)
+#define REAPI_BATCH_MESSAGE_BYTES_MAX (8u << 20) /* a BatchUpdateBlobs: clients count blobs' bytes alone, and each has a digest of 80 */
 #define REAPI_BLOB_BYTES_MAX   (64ull << 30)     /* what recipes of this profile can list is more */
 #define REAPI_UPLOAD_BYTES     (256u << 20)      /* of memory for blobs that come in */
 #define REAPI_DOWNLOAD_BYTES   (128u << 20)      /* and for those that go out */

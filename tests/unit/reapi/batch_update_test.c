@@ -1,6 +1,6 @@
 /*
- * Shows that blobs of a batch are taken or refused each by itself, plain and compressed, in whatever lots they come; that batches
- * have bounds, each by itself and all together; and that one that does not come ends. With an index that answers late when
+ * Shows that blobs of a batch are taken or refused each by itself, plain and compressed, however many, in whatever lots they come;
+ * that batches have bounds, each by itself and all together; and that one that does not come ends. With an index that answers late when
  * started with "late".
  */
 #include "tests/unit/reapi/blobs_rig.h"
@@ -63,6 +63,85 @@ static void batches_come_compressed_and_have_bounds(void **state)
 	buffer_fini(&blob);
 }
 
+/* A request that was compressed as a whole. */
+static struct answer ask_compressed(const char *path, struct buffer request)
+{
+	struct answer answer = { .body = buffer_heap(4u << 20) };
+	struct client_call *call;
+	struct span message;
+	const char *why;
+	uint64_t received, sent;
+
+	assert_int_equal(client_call_open(&call, client, path, NULL, 0), 0);
+	client_send(call, buffer_span(&request), 1);
+	client_send_end(call);
+	while (client_receive(call, &message, UINT64_MAX) == CLIENT_OK)
+		buffer_put(&answer.body, message.data, message.size);
+	answer.status = client_call_status(call, &why);
+	client_call_bytes(call, &received, &sent);
+	assert_true(sent < request.size);
+	client_call_close(call);
+	buffer_fini(&request);
+	return answer;
+}
+
+static void get_batches_bytes(struct gateway_parts *parts, void *context)
+{
+	*(uint64_t *)context = parts->reapi.batches_bytes;
+}
+
+#define SMALL_BLOBS 20000
+#define SMALL_READ  17000                /* as many as the answer of fits a message of this client */
+
+static void assert_all_ok(const struct answer *answer, size_t count)
+{
+	struct pb_reader reader = pb_reader_make(buffer_span(&answer->body));
+	struct pb_field field, inner, code;
+
+	assert_int_equal(answer->status, GRPC_OK);
+	while (pb_next(&reader, &field)) {
+		struct pb_reader response = pb_enter(&reader, &field);
+
+		while (pb_next(&response, &inner)) {
+			struct pb_reader status = pb_enter(&response, &inner);
+
+			/* A BatchReadBlobs has it as field 3, its data as field 2. */
+			if (inner.number == 3 || (inner.number == 2 && inner.bytes.size < 16))
+				assert_false(pb_next(&status, &code));
+		}
+		count--;
+	}
+	assert_int_equal(count, 0);
+}
+
+/* Clients count bytes: what is short is in a batch by the ten thousand, with more digests than blobs in it. */
+static void a_batch_may_have_many_small_blobs(void **state)
+{
+	static struct digest digests[SMALL_BLOBS];
+	static struct span spans[SMALL_BLOBS];
+	struct buffer bytes = noise(SMALL_BLOBS + 200, 25), request;
+	struct answer answer;
+	uint64_t charged;
+
+	for (int way = 0; way < 3; way++) {
+		for (size_t i = 0; i < SMALL_BLOBS; i++) {
+			spans[i] = span_make(bytes.data + i, way ? 20 + (i + (size_t)way) % 180 : 187 + i % 10);
+			digests[i] = digest_made(spans[i]);
+		}
+		request = request_update(digests, spans, SMALL_BLOBS, false);
+		answer = way == 2 ? ask_compressed(REAPI_BATCH_UPDATE, request) : ask_method(client, REAPI_BATCH_UPDATE, request);
+		assert_all_ok(&answer, SMALL_BLOBS);
+		answer_fini(&answer);
+		answer = ask_method(client, REAPI_BATCH_READ, request_read(digests, SMALL_READ, false));
+		assert_all_ok(&answer, SMALL_READ);
+		answer_fini(&answer);
+	}
+	buffer_fini(&bytes);
+	gateway_thread_until(gateway, blobs_are_idle, NULL);
+	gateway_thread_call(gateway, get_batches_bytes, &charged);
+	assert_int_equal(charged, 0);
+}
+
 static void set_batches_bytes(struct gateway_parts *parts, void *context)
 {
 	parts->reapi.batches_bytes = *(uint64_t *)context;
@@ -73,11 +152,6 @@ static void close_batches(struct gateway_parts *parts, void *context)
 	uint64_t now = ring_now_ns(parts->ring);
 
 	batches_sweep(&parts->reapi, now + 2 * REAPI_WRITE_IDLE_NS);
-}
-
-static void get_batches_bytes(struct gateway_parts *parts, void *context)
-{
-	*(uint64_t *)context = parts->reapi.batches_bytes;
 }
 
 /* Those in line take memory: past the bound one more is to be tried again. */
@@ -131,28 +205,6 @@ static void assert_lots(const struct answer *answer)
 	for (uint32_t i = 0; i < LOTS_BLOBS; i++)
 		assert_int_equal(response_status(answer, i), i % 9 == 4 ? GRPC_INVALID_ARGUMENT : GRPC_OK);
 	assert_int_equal(find_missing(client, lots_digests, LOTS_BLOBS), 10);
-}
-
-/* A request that was compressed as a whole. */
-static struct answer ask_compressed(const char *path, struct buffer request)
-{
-	struct answer answer = { .body = buffer_heap(1u << 20) };
-	struct client_call *call;
-	struct span message;
-	const char *why;
-	uint64_t received, sent;
-
-	assert_int_equal(client_call_open(&call, client, path, NULL, 0), 0);
-	client_send(call, buffer_span(&request), 1);
-	client_send_end(call);
-	while (client_receive(call, &message, UINT64_MAX) == CLIENT_OK)
-		buffer_put(&answer.body, message.data, message.size);
-	answer.status = client_call_status(call, &why);
-	client_call_bytes(call, &received, &sent);
-	assert_true(sent < request.size);
-	client_call_close(call);
-	buffer_fini(&request);
-	return answer;
 }
 
 /* Whatever lots it is taken in, plain, with compressed blobs, and compressed as a whole; all memory is back then. */
@@ -283,6 +335,7 @@ int main(int argc, char **argv)
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(each_blob_of_a_batch_is_judged_by_itself),
 		cmocka_unit_test(batches_come_compressed_and_have_bounds),
+		cmocka_unit_test(a_batch_may_have_many_small_blobs),
 		cmocka_unit_test(batches_in_line_have_a_bound),
 		cmocka_unit_test(a_batch_is_taken_as_it_comes),
 		cmocka_unit_test(what_is_said_behind_the_blobs_counts),
