@@ -1,4 +1,7 @@
-/* A directory, level by level, into the messages of a Tree. */
+/*
+ * A directory, level by level, into the messages of a Tree. Names are taken in their order, so that the same directory is the same
+ * Tree: children are told in the order in which they are come to, and a file system lists names in any.
+ */
 #include "gateway/executor/outputs_tree.h"
 
 #include <dirent.h>
@@ -61,6 +64,13 @@ static void level_settle(struct level *level)
 			level->nodes[i].target.data = level->texts.data + level->places[i] + level->nodes[i].name.size + 1;
 	}
 }
+
+/* What is in a directory. */
+struct names {
+	struct buffer texts;             /* one after the other, each with its NUL */
+	const char **sorted;
+	size_t count;
+};
 
 struct tree_walk {
 	struct blob_box *box;
@@ -150,7 +160,7 @@ static int walk_entry(struct tree_walk *walk, int dir_fd, const char *name, stru
 	return r;
 }
 
-static int walk_entries(struct tree_walk *walk, int fd, struct level *level)
+static int list_names(const struct tree_walk *walk, int fd, struct names *names)
 {
 	int own = beneath_open(fd, ".", O_RDONLY | O_DIRECTORY, 0);
 	DIR *dir = own < 0 ? NULL : fdopendir(own);
@@ -162,12 +172,49 @@ static int walk_entries(struct tree_walk *walk, int fd, struct level *level)
 			close(own);
 		return fail(walk, "cannot read a directory in it");
 	}
-	while (!r && (errno = 0, entry = readdir(dir)))
-		if (strcmp(entry->d_name, ".") && strcmp(entry->d_name, ".."))
-			r = walk_entry(walk, fd, entry->d_name, level);
-	if (!r && errno)
+	while (!names->texts.failed && (errno = 0, entry = readdir(dir))) {
+		if (!strcmp(entry->d_name, ".") || !strcmp(entry->d_name, ".."))
+			continue;
+		buffer_put(&names->texts, entry->d_name, strlen(entry->d_name) + 1);
+		names->count++;
+	}
+	if (names->texts.failed)
+		r = WHY_RAISE(walk->why, -EFBIG, walk->path, "the names in a directory in it are longer than 4 MiB");
+	else if (errno)
 		r = fail(walk, "cannot read a directory in it to its end");
 	closedir(dir);
+	return r;
+}
+
+static int compare_names(const void *a, const void *b)
+{
+	return strcmp(*(const char *const *)a, *(const char *const *)b);
+}
+
+static bool names_sort(struct names *names)
+{
+	const char *name = (const char *)names->texts.data;
+
+	names->sorted = malloc((names->count + 1) * sizeof(*names->sorted));
+	if (!names->sorted)
+		return false;
+	for (size_t i = 0; i < names->count; i++, name += strlen(name) + 1)
+		names->sorted[i] = name;
+	qsort(names->sorted, names->count, sizeof(*names->sorted), compare_names);
+	return true;
+}
+
+static int walk_entries(struct tree_walk *walk, int fd, struct level *level)
+{
+	struct names names = { .texts = buffer_heap(TREE_DIRECTORY_BYTES_MAX) };
+	int r = list_names(walk, fd, &names);
+
+	if (!r && !names_sort(&names))
+		r = WHY_RAISE(walk->why, -ENOMEM, walk->path, "out of memory for a directory in it");
+	for (size_t i = 0; !r && i < names.count; i++)
+		r = walk_entry(walk, fd, names.sorted[i], level);
+	free(names.sorted);
+	buffer_fini(&names.texts);
 	return r;
 }
 

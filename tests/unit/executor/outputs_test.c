@@ -176,6 +176,49 @@ static void files_are_said_and_sent(void **state)
 	buffer_fini(&fields);
 }
 
+/* However the file system lists them, the directories of a Tree are in the order of their names. */
+static void a_tree_is_the_same_each_time(void **state)
+{
+	const char *const paths[] = { "out", NULL };
+	const char *const names[] = { "m", "c", "x", "a", "q", "f", "z", "b", "k" };
+	struct message_cursor cursor = { 0 }, children = { 0 };
+	struct reapi_output_directory directory;
+	struct reapi_directory child;
+	struct reapi_node node;
+	struct reapi_tree tree;
+	struct span element;
+	struct reapi_action_result result;
+	struct buffer fields = buffer_heap(1 << 16), blob;
+	char path[64], before = 0;
+
+	mkdir(place("work"), 0755);
+	mkdir(place("work/out"), 0755);
+	for (size_t i = 0; i < sizeof(names) / sizeof(names[0]); i++) {
+		snprintf(path, sizeof(path), "work/out/%s", names[i]);
+		mkdir(place(path), 0755);
+		snprintf(path, sizeof(path), "work/out/%s/%s", names[i], names[i]);
+		write_file(path, names[i], 0644);
+	}
+	assert_int_equal(collect(nothing, nothing, paths, false, &fields), 0);
+	assert_true(message_decode(&reapi_action_result_type, buffer_span(&fields), &result));
+	assert_true(message_list_next(&result.output_directories, &cursor, &element));
+	assert_true(message_decode(&reapi_output_directory_type, element, &directory));
+	blob = fetch(&directory.tree_digest);
+	assert_true(message_decode(&reapi_tree_type, buffer_span(&blob), &tree));
+	assert_int_equal(tree.children.count, sizeof(names) / sizeof(names[0]));
+	while (message_list_next(&tree.children, &children, &element)) {
+		struct message_cursor files = { 0 };
+
+		assert_true(message_decode(&reapi_directory_type, element, &child));
+		assert_true(message_list_next(&child.files, &files, &element));
+		assert_true(message_decode(&reapi_node_type, element, &node));
+		assert_true((char)node.name.data[0] > before);
+		before = (char)node.name.data[0];
+	}
+	buffer_fini(&blob);
+	buffer_fini(&fields);
+}
+
 static void a_directory_is_a_tree(void **state)
 {
 	const char *const paths[] = { "out", "dir-link", NULL };
@@ -321,6 +364,7 @@ int main(void)
 		cmocka_unit_test_setup_teardown(parents_are_made_and_no_path_leads_out, setup, teardown),
 		cmocka_unit_test_setup_teardown(files_are_said_and_sent, setup, teardown),
 		cmocka_unit_test_setup_teardown(a_directory_is_a_tree, setup, teardown),
+		cmocka_unit_test_setup_teardown(a_tree_is_the_same_each_time, setup, teardown),
 		cmocka_unit_test_setup_teardown(a_long_file_goes_whole, setup, teardown),
 		cmocka_unit_test_setup_teardown(what_is_another_thing_is_refused, setup, teardown),
 		cmocka_unit_test_setup_teardown(what_cannot_be_looked_for_is_an_error, setup, teardown),
