@@ -31,6 +31,14 @@ const char *task_take_action(struct task *task, struct span bytes)
 	return NULL;
 }
 
+/* `format` has a place for the name. */
+__attribute__((format(printf, 3, 0)))
+static const char *task_refuse(struct task *task, struct span name, const char *format)
+{
+	snprintf(task->fault, sizeof(task->fault), format, (int)(name.size < 60 ? name.size : 60), (const char *)name.data);
+	return task->fault;
+}
+
 static bool task_number(struct span text, uint64_t *number)
 {
 	*number = 0;
@@ -147,10 +155,8 @@ static const char *task_take_property(struct task *task, const struct reapi_vari
 	for (size_t i = 0; i < sizeof(known) / sizeof(known[0]); i++)
 		if (span_is(property->name, known[i].name))
 			return known[i].take(task, property->value);
-	snprintf(task->fault, sizeof(task->fault), "no executor here knows the platform property \"%.*s\"; known are container-image, "
-	         "OSFamily, Arch, ISA, Pool, network, and sluice's own", (int)(property->name.size < 60 ? property->name.size : 60),
-	         (const char *)property->name.data);
-	return task->fault;
+	return task_refuse(task, property->name, "no executor here knows the platform property \"%.*s\"; known are container-image, "
+	                   "OSFamily, Arch, ISA, Pool, network, and sluice's own");
 }
 
 static const char *task_take_platform(struct task *task, struct span bytes)
@@ -193,8 +199,11 @@ const char *task_take_command(struct task *task, struct span bytes)
 	task->output_paths = command.output_paths;
 	if ((uint64_t)command.output_files.count + command.output_directories.count + command.output_paths.count > TASK_OUTPUTS_MAX)
 		return "the Command names more than 4096 outputs";
-	while (message_list_next(&command.output_node_properties, &cursor, &name))
-		task->unix_modes |= span_is(name, "unix_mode");
+	while (message_list_next(&command.output_node_properties, &cursor, &name)) {
+		if (!span_is(name, "unix_mode"))
+			return task_refuse(task, name, "no executor here knows the node property \"%.*s\" of outputs; known is unix_mode");
+		task->unix_modes = true;
+	}
 	fault = task_take_platform(task, command.platform);
 	return fault ? fault : task_take_platform(task, task->platform);
 }

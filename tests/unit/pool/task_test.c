@@ -234,6 +234,24 @@ static void outputs_arrive_as_they_are_named(void **state)
 	}
 }
 
+/* An output without what it was asked for would be taken for one with it. */
+static void an_unknown_node_property_is_refused(void **state)
+{
+	uint8_t storage[256];
+	struct buffer command = buffer_over(storage, sizeof(storage));
+	const char *fault;
+	struct task task;
+
+	pb_put_text(&command, 1, "cc");
+	pb_put_text(&command, 8, "unix_mode");
+	task_take_action(&task, (struct span){ 0 });
+	assert_null(task_take_command(&task, buffer_span(&command)));
+	pb_put_text(&command, 8, "mtime");
+	fault = task_take_command(&task, buffer_span(&command));
+	assert_non_null(fault);
+	assert_non_null(strstr(fault, "node property \"mtime\""));
+}
+
 static void outputs_have_a_bound(void **state)
 {
 	struct buffer command = buffer_heap(1 << 20);
@@ -256,6 +274,7 @@ int main(void)
 		cmocka_unit_test(everything_arrives),
 		cmocka_unit_test(other_clients_words_are_understood),
 		cmocka_unit_test(outputs_arrive_as_they_are_named),
+		cmocka_unit_test(an_unknown_node_property_is_refused),
 		cmocka_unit_test(outputs_have_a_bound),
 		cmocka_unit_test(a_limit_that_is_no_number_is_refused),
 		cmocka_unit_test(a_network_is_asked_for_or_not),
