@@ -94,14 +94,14 @@ static bool add_directories(struct result_check *check, const struct message_lis
 	while (message_list_next(directories, &cursor, &element)) {
 		if (!message_decode(&reapi_output_directory_type, element, &directory))
 			return false;
+		if (!is_named(&directory.tree_digest) && !is_named(&directory.root_directory_digest))
+			return false;
 		if (is_named(&directory.tree_digest)) {
 			add_name(check, &directory.tree_digest);
 			check->trees[check->trees_count++] = directory.tree_digest;
-		} else if (is_named(&directory.root_directory_digest)) {
-			check->roots[check->roots_count++] = directory.root_directory_digest;
-		} else {
-			return false;
 		}
+		if (is_named(&directory.root_directory_digest))
+			check->roots[check->roots_count++] = directory.root_directory_digest;
 	}
 	return true;
 }

@@ -191,6 +191,33 @@ static void a_root_is_looked_into(void **state)
 	buffer_fini(&result);
 }
 
+/* A directory given both ways (TREE_AND_DIRECTORY): whoever goes by its root wants the Directories, too, and not in the Tree alone. */
+static void a_tree_does_not_stand_for_a_root(void **state)
+{
+	struct buffer directory = buffer_heap(4096), tree = buffer_heap(4096), result = buffer_heap(4096);
+	struct digest action = action_of("both"), file = send_blob(client, span_text("both file")), root, digest;
+	char hex[DIGEST_TEXT_MAX];
+	size_t mark;
+
+	put_file(&directory, 1, "file", &file);
+	root = digest_made(buffer_span(&directory));
+	pb_put_bytes(&tree, 1, buffer_span(&directory));
+	digest = send_blob(client, buffer_span(&tree));
+	mark = pb_begin(&result, 3);
+	pb_put_text(&result, 1, "out");
+	message_put_digest(&result, 3, &digest);
+	message_put_digest(&result, 5, &root);
+	pb_end(&result, mark);
+	ask_refused(client, REAPI_UPDATE_RESULT, request_update_result(&action, buffer_span(&result)), GRPC_FAILED_PRECONDITION,
+	            digest_text(&root, hex));
+	send_blob(client, buffer_span(&directory));
+	take(&action, buffer_span(&result));
+	assert_result(&action, buffer_span(&result));
+	buffer_fini(&directory);
+	buffer_fini(&tree);
+	buffer_fini(&result);
+}
+
 static void narrow(struct gateway_parts *parts, void *context)
 {
 	parts->cas.trees.max = *(unsigned *)context;
@@ -290,6 +317,7 @@ int main(int argc, char **argv)
 		cmocka_unit_test(streams_ride_along_when_asked_for),
 		cmocka_unit_test(a_tree_is_looked_into),
 		cmocka_unit_test(a_root_is_looked_into),
+		cmocka_unit_test(a_tree_does_not_stand_for_a_root),
 		cmocka_unit_test(trees_are_looked_into_in_turn),
 		cmocka_unit_test(what_is_no_result_is_refused),
 		cmocka_unit_test(the_last_result_counts),
