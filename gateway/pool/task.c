@@ -115,7 +115,7 @@ static const char *task_take_architecture(struct task *task, struct span value)
 #if defined(__x86_64__)
 	static const char *const names[] = { "x86-64", "x86_64", "amd64", "k8", NULL };
 #elif defined(__aarch64__)
-	static const char *const names[] = { "arm64", "aarch64", "arm-v8", NULL };
+	static const char *const names[] = { "arm64", "arm-a64", "aarch64", "arm-v8", NULL };
 #else
 	static const char *const names[] = { NULL };
 #endif

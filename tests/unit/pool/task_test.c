@@ -208,6 +208,23 @@ static void other_clients_words_are_understood(void **state)
 	}
 }
 
+/* REAPI's lexicon of platform properties has names for the ISAs; others are in use. */
+static void the_machine_has_several_names(void **state)
+{
+#if defined(__x86_64__)
+	static const char *const names[] = { "x86-64", "x86_64", "amd64", "k8" };
+#elif defined(__aarch64__)
+	static const char *const names[] = { "arm-a64", "arm64", "aarch64", "arm-v8" };
+#endif
+	struct task task;
+
+	for (size_t i = 0; i < sizeof(names) / sizeof(names[0]); i++) {
+		const struct property platform[] = { { "ISA", names[i] }, { NULL, NULL } };
+
+		assert_null(take_properties(&task, platform));
+	}
+}
+
 static void outputs_arrive_as_they_are_named(void **state)
 {
 	uint8_t storage[2][1024];
@@ -273,6 +290,7 @@ int main(void)
 		cmocka_unit_test(timeouts_have_bounds),
 		cmocka_unit_test(everything_arrives),
 		cmocka_unit_test(other_clients_words_are_understood),
+		cmocka_unit_test(the_machine_has_several_names),
 		cmocka_unit_test(outputs_arrive_as_they_are_named),
 		cmocka_unit_test(an_unknown_node_property_is_refused),
 		cmocka_unit_test(outputs_have_a_bound),
