@@ -13,6 +13,9 @@
 #define REAPI_TYPE_METADATA "type.googleapis.com/build.bazel.remote.execution.v2.ExecuteOperationMetadata"
 #define REAPI_TYPE_RESPONSE "type.googleapis.com/build.bazel.remote.execution.v2.ExecuteResponse"
 
+/* The message of a status DEADLINE_EXCEEDED: clients (siso) tell an action's time-out from their call's own by these very words. */
+#define REAPI_TEXT_TIMED_OUT "execution timeout exceeded"
+
 enum reapi_stage {
 	REAPI_STAGE_CACHE_CHECK = 1,
 	REAPI_STAGE_QUEUED = 2,

@@ -87,7 +87,7 @@ static bool read_response(struct executing_news *news, struct span bytes)
 	news->done = true;
 	news->cached = response.cached_result;
 	news->status = status.code > GRPC_UNAUTHENTICATED ? GRPC_UNKNOWN : (enum grpc_status)status.code;
-	news->why = status.message;
+	news->why = span_is(status.message, REAPI_TEXT_TIMED_OUT) ? span_text("the action ran longer than its time-out") : status.message;
 	news->has_result = response.result.data;
 	if (news->has_result && !message_decode(&reapi_action_result_type, response.result, &news->result))
 		return false;

@@ -19,6 +19,7 @@
 #include "gateway/executor/rootfs.h"
 #include "gateway/executor/workspace.h"
 #include "proto/pb.h"
+#include "proto/reapi.h"
 
 #define SLOT_OUTPUT_BYTES   (64u << 10)  /* of one read, and so of one message */
 #define SLOT_DELETED_MAX    4096         /* deleted paths that are told */
@@ -210,7 +211,7 @@ static void action_watch(struct action *action, struct oci_process *process, int
 		action_listen(action);
 		if (!killed && (action->cancelled || clock_now_ns() >= deadline)) {
 			if (!action->cancelled)
-				action_fault(action, GRPC_DEADLINE_EXCEEDED, "the action ran longer than its time-out");
+				action_fault(action, GRPC_DEADLINE_EXCEEDED, REAPI_TEXT_TIMED_OUT);
 			oci_kill(process);
 			killed = true;
 			deadline = UINT64_MAX;

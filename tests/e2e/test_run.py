@@ -196,6 +196,7 @@ def test_limits(env):
     tree = work_tree(env)
     result, _ = client.action(["sh", "-c", "while :; do :; done"], "--timeout", "2s", directory=tree, status=None)
     check(result.returncode != 0 and result.seconds < 30, f"time-out: {result}")
+    check("the action ran longer than its time-out" in result.stderr, f"time-out: {result}")
     # An endless action has not poisoned the slot.
     client.action(["true"], directory=tree)
     gateway.stop()

@@ -1,14 +1,18 @@
 package reapi
 
 import (
+	"fmt"
 	"io"
 	"testing"
+	"time"
 
 	longrunning "cloud.google.com/go/longrunning/autogen/longrunningpb"
 	repb "github.com/bazelbuild/remote-apis/build/bazel/remote/execution/v2"
 	bspb "google.golang.org/genproto/googleapis/bytestream"
 	"google.golang.org/grpc"
+	"google.golang.org/grpc/codes"
 	"google.golang.org/protobuf/proto"
+	"google.golang.org/protobuf/types/known/durationpb"
 )
 
 // put uploads messages, and the empty directory beside them.
@@ -38,6 +42,37 @@ func next(t testing.TB, stream grpc.ServerStreamingClient[longrunning.Operation]
 		t.Fatal(err)
 	}
 	return operation, metadata
+}
+
+// What an action that took too long is told by, word for word, and what it wrote until then, as other servers' clients look for them:
+// a policy for the results in the request, and output by its digest.
+func TestATimeOutIsToldAsClientsKnowIt(t *testing.T) {
+	g := newGatewayOf(t, 1)
+	g.says(t, "executor host attached")
+	connection := g.dial(t)
+	command := &repb.Command{Arguments: []string{"/bin/sh", "-c", "echo so far; echo oops >&2; sleep 100"}}
+	digests := put(t, connection, &repb.Directory{}, command)
+	action := put(t, connection, &repb.Action{InputRootDigest: digests[0], CommandDigest: digests[1], Timeout: durationpb.New(time.Second)})[0]
+	operations := must[repb.Execution_ExecuteClient](t)(repb.NewExecutionClient(connection).Execute(within(t, patience),
+		&repb.ExecuteRequest{ActionDigest: action, ResultsCachePolicy: &repb.ResultsCachePolicy{}, DigestFunction: repb.DigestFunction_SHA256}))
+	operation, _ := next(t, operations)
+	for !operation.Done {
+		operation, _ = next(t, operations)
+	}
+	response := &repb.ExecuteResponse{}
+	if err := operation.GetResponse().UnmarshalTo(response); err != nil || codes.Code(response.Status.GetCode()) != codes.DeadlineExceeded ||
+		response.Status.GetMessage() != "execution timeout exceeded" {
+		t.Errorf("%v: %v", err, response)
+	}
+	for _, stream := range []struct {
+		digest *repb.Digest
+		text   string
+	}{{response.Result.GetStdoutDigest(), "so far\n"}, {response.Result.GetStderrDigest(), "oops\n"}} {
+		name := fmt.Sprintf("blobs/%s/%d", stream.digest.GetHash(), stream.digest.GetSizeBytes())
+		if got := must[[]byte](t)(read(t, connection, &bspb.ReadRequest{ResourceName: name})); string(got) != stream.text {
+			t.Errorf("%q, not %q", got, stream.text)
+		}
+	}
 }
 
 // An action that waits for what the test sees of its output: the first line is there before it ends.
