@@ -1,5 +1,6 @@
 /*
- * ContentAddressableStorage/SplitBlob: the chunks of a blob. A long blob's are listed by its recipe; one that was kept whole and
+ * ContentAddressableStorage/SplitBlob: the chunks of a blob. A long blob's are listed by its recipe, unless who spliced it had longer
+ * ones than Capabilities tell clients to expect; one that was kept whole and
  * is longer than its clients' largest chunk is cut now, its chunks put, if the caller may write; a short one is its own only chunk.
  */
 #include <errno.h>
@@ -28,6 +29,7 @@ struct split {
 	struct digest parts[RECIPE_BYTES_MAX / (DIGEST_HASH_BYTES + 1)];
 	size_t parts_count, parts_at;
 	bool running, waiting;
+	bool too_long;                   /* some chunk, for what Capabilities say of chunks */
 	uint32_t profile;
 	struct store_item items[SPLIT_CHUNKS_MAX];
 	struct sha256_job jobs[SPLIT_CHUNKS_MAX];
@@ -120,10 +122,12 @@ static bool take_recipe(struct split *split, struct span blob)
 		return false;
 	split->profile = reader.head.profile;
 	while (recipe_next(&reader, &entry)) {
-		if (reader.head.level)
+		if (reader.head.level) {
 			split->parts[split->parts_count++] = entry;
-		else
-			message_put_digest(&split->out, 1, &entry);
+			continue;
+		}
+		split->too_long |= entry.size > PROFILE_REAPI_WHOLE_MAX;
+		message_put_digest(&split->out, 1, &entry);
 	}
 	return !reader.failed;
 }
@@ -137,6 +141,10 @@ static void on_recipe(struct blob_get *get)
 	blob_get_fini(get);
 	if (!good) {
 		split_fail(split, result == STORE_OK ? STORE_MISSING : result);
+		return;
+	}
+	if (split->too_long) {
+		split_refuse(split);
 		return;
 	}
 	split->waiting = false;

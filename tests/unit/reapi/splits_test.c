@@ -137,6 +137,25 @@ static void a_reader_is_told_what_is_known(void **state)
 	client_close(writer);
 }
 
+/* Clients have room for chunks of 2 MiB, as Capabilities say; a splice may be made of longer ones, and is a blob all the same. */
+static void longer_chunks_are_not_told(void **state)
+{
+	struct buffer blob = noise(6000000, 70), request = buffer_heap(4096);
+	struct span spans[2] = { span_make(blob.data, 3000000), span_make(blob.data + 3000000, 3000000) };
+	struct digest digest = digest_made(buffer_span(&blob)), chunks[2];
+	struct answer answer;
+
+	for (int i = 0; i < 2; i++)
+		chunks[i] = send_blob(client, spans[i]);
+	answer = ask_method(client, REAPI_SPLICE, splice(&digest, chunks, 2));
+	assert_int_equal(answer.status, GRPC_OK);
+	answer_fini(&answer);
+	message_put_digest(&request, 2, &digest);
+	ask_refused(client, REAPI_SPLIT, request, GRPC_NOT_FOUND, "no split information");
+	assert_blob(&digest, buffer_span(&blob));
+	buffer_fini(&blob);
+}
+
 /* 1 KB in the middle of 30 MB: the chunks that are new are all that a client sends. */
 static void a_change_costs_a_few_chunks(void **state)
 {
@@ -333,6 +352,7 @@ int main(int argc, char **argv)
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(a_blob_is_split_as_clients_cut),
 		cmocka_unit_test(a_reader_is_told_what_is_known),
+		cmocka_unit_test(longer_chunks_are_not_told),
 		cmocka_unit_test(a_change_costs_a_few_chunks),
 		cmocka_unit_test(a_splice_that_lies_is_refused),
 		cmocka_unit_test(an_answer_that_nobody_takes_keeps_no_memory),
