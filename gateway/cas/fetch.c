@@ -333,6 +333,7 @@ int cas_fetch_start(void *context, const struct server_request *request, char *w
 {
 	struct cas *cas = context;
 	enum grpc_status status = GRPC_RESOURCE_EXHAUSTED;
+	struct access_caller caller;
 	struct fetch *fetch;
 
 	if (!cas_admits(cas, why, why_size))
@@ -345,7 +346,9 @@ int cas_fetch_start(void *context, const struct server_request *request, char *w
 	if (!fetch || !fetch->round || !fetch->pieces)
 		snprintf(why, why_size, "the gateway is out of memory; try again");
 	else
-		status = access_scope(&cas->access, request, SCOPE_READ, &fetch->scope, NULL, why, why_size);
+		status = access_caller(&cas->access, request, SCOPE_READ, &caller, why, why_size);
+	if (status == GRPC_OK)
+		status = access_find(&cas->access, &caller, (struct span){ 0 }, &fetch->scope, why, why_size);
 	if (status != GRPC_OK) {
 		if (fetch) {
 			free(fetch->round);

@@ -45,11 +45,6 @@ static struct span name_instance(struct span name)
 	return (struct span){ 0 };
 }
 
-static enum grpc_status execute_enter(struct execute_call *call, struct span instance, struct scope *scope, char *why, size_t why_size)
-{
-	return access_enter(&call->service->cas->access, &call->caller, instance, scope, why, why_size);
-}
-
 static void execute_ask(struct execute_call *call, struct span message)
 {
 	struct reapi_execute_request request;
@@ -65,7 +60,7 @@ static void execute_ask(struct execute_call *call, struct span message)
 		call_finish(&call->call, GRPC_INVALID_ARGUMENT, "digests here are SHA-256");
 		return;
 	}
-	status = execute_enter(call, request.instance_name, &wish.scope, why, sizeof(why));
+	status = access_enter(&call->service->cas->access, &call->caller, request.instance_name, &wish.scope, why, sizeof(why));
 	if (status != GRPC_OK) {
 		call_finish(&call->call, status, why);
 		return;
@@ -89,7 +84,7 @@ static void execute_ask_again(struct execute_call *call, struct span message)
 		call_finish(&call->call, GRPC_INVALID_ARGUMENT, "malformed WaitExecutionRequest");
 		return;
 	}
-	status = execute_enter(call, name_instance(request.name), &scope, why, sizeof(why));
+	status = access_find(&call->service->cas->access, &call->caller, name_instance(request.name), &scope, why, sizeof(why));
 	if (status != GRPC_OK) {
 		call_finish(&call->call, status, why);
 		return;
@@ -222,7 +217,7 @@ static void cancel_on_request(struct unary *unary, struct span bytes)
 		unary_fail(unary, GRPC_INVALID_ARGUMENT, "malformed CancelOperationRequest");
 		return;
 	}
-	status = access_enter(&call->service->cas->access, &call->caller, name_instance(request.name), &scope, why, sizeof(why));
+	status = access_find(&call->service->cas->access, &call->caller, name_instance(request.name), &scope, why, sizeof(why));
 	if (status != GRPC_OK) {
 		unary_fail(unary, status, why);
 		return;

@@ -245,7 +245,7 @@ static void on_message(struct call *call, struct span message)
 		tree_fail(tree, GRPC_INVALID_ARGUMENT, "malformed GetTreeRequest, not SHA-256, or a page token of somebody else's");
 		return;
 	}
-	status = access_enter(&tree->reapi->cas->access, &tree->caller, request.instance_name, &tree->scope, why, sizeof(why));
+	status = access_find(&tree->reapi->cas->access, &tree->caller, request.instance_name, &tree->scope, why, sizeof(why));
 	if (status != GRPC_OK) {
 		tree_fail(tree, status, why);
 		return;

@@ -322,7 +322,7 @@ static void read_on_message(struct call *call, struct span message)
 	}
 	read->digest = resource.digest;
 	read->zstd = resource.zstd;
-	status = access_enter(&read->reapi->cas->access, &read->caller, resource.instance, &read->scope, why, sizeof(why));
+	status = access_find(&read->reapi->cas->access, &read->caller, resource.instance, &read->scope, why, sizeof(why));
 	if (status != GRPC_OK) {
 		read_fail(read, status, why);
 	} else if (resource.operation.size) {

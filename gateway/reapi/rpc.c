@@ -107,7 +107,8 @@ bool rpc_enter(struct rpc *rpc, struct span instance, uint32_t digest_function)
 
 	if (!rpc_takes_function(rpc, digest_function))
 		return false;
-	status = access_enter(&rpc->reapi->cas->access, &rpc->caller, instance, &rpc->scope, why, sizeof(why));
+	status = (rpc->type->rights & SCOPE_WRITE ? access_enter : access_find)(&rpc->reapi->cas->access, &rpc->caller, instance,
+	                                                                        &rpc->scope, why, sizeof(why));
 	if (status != GRPC_OK)
 		rpc_fail(rpc, status, why);
 	return status == GRPC_OK;

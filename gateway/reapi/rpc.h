@@ -42,7 +42,10 @@ bool rpc_is_answered(const struct rpc *rpc);
 bool rpc_has_left(const struct rpc *rpc);
 /* False: the call was refused, since it is not SHA-256 that the request's digests are of. */
 bool rpc_takes_function(struct rpc *rpc, uint32_t digest_function);
-/* Whose blobs they are. False: the call was refused: an instance name that does not do, or not SHA-256. */
+/*
+ * Whose blobs they are. False: the call was refused: an instance name that does not do, or not SHA-256; or one that nobody has
+ * written under, of a method that does not ask for the right to write.
+ */
 bool rpc_enter(struct rpc *rpc, struct span instance, uint32_t digest_function);
 
 void rpc_reply(struct rpc *rpc, const struct buffer *response);  /* one that has failed: out of memory */

@@ -1,9 +1,10 @@
 /*
  * Shows what is said to be served and is, and to whom: capabilities, the services that reflection lists, no digest function but
- * SHA-256; and that instances and rights are kept apart. With an index that answers late when started with "late".
+ * SHA-256; that instances and rights are kept apart, and that a question makes no instance. With an index that answers late when started with "late".
  */
 #include "tests/unit/reapi/blobs_rig.h"
 
+#include <errno.h>
 #include <string.h>
 
 #include "proto/pb.h"
@@ -69,6 +70,50 @@ static void instances_and_rights_are_kept_apart(void **state)
 	client_close(writer);
 }
 
+static void find_name(struct gateway_parts *parts, void *context)
+{
+	struct scope scope;
+
+	*(int *)context = store_scope_find(parts->store, span_text("default"), span_text("asked/only"), SCOPE_ALL, &scope);
+}
+
+/* The store keeps names for ever, and so many: one that is only asked for is none. Nothing is there, but what is everywhere. */
+static void a_question_makes_no_instance(void **state)
+{
+	static const char *const paths[] = { REAPI_BATCH_READ, REAPI_GET_RESULT, REAPI_SPLIT, REAPI_GET_TREE };
+	struct digest digests[2] = { digest_empty, digest_made(span_text("nowhere")) };
+	struct reapi_find_missing_request missing;       /* the response's field has the same number */
+	char name[256] = "asked/only/";
+	struct message_cursor cursor = { 0 };
+	struct digest named;
+	struct span element;
+	enum grpc_status status;
+	struct answer answer;
+	struct buffer got;
+	int found;
+
+	answer = ask_method(client, REAPI_FIND_MISSING, request_find(digests, 2, "asked/only"));
+	assert_int_equal(answer.status, GRPC_OK);
+	assert_true(message_decode(&reapi_find_missing_request_type, buffer_span(&answer.body), &missing));
+	assert_int_equal(missing.blob_digests.count, 1);
+	assert_true(message_list_next(&missing.blob_digests, &cursor, &element) && message_digest(element, &named));
+	assert_true(digest_equal(&named, &digests[1]));
+	answer_fini(&answer);
+	for (size_t i = 0; i < sizeof(paths) / sizeof(paths[0]); i++) {
+		struct buffer request = buffer_heap(4096);
+
+		pb_put_text(&request, 1, "asked/only");
+		message_put_digest(&request, 2, &digests[1]);
+		ask_refused(client, paths[i], request, GRPC_NOT_FOUND, "");
+	}
+	resource_name(name + strlen(name), sizeof(name) - strlen(name), NULL, false, &digests[1]);
+	got = read_all(client, name, 0, 0, &status);
+	assert_int_equal(status, GRPC_NOT_FOUND);
+	buffer_fini(&got);
+	gateway_thread_call(gateway, find_name, &found);
+	assert_int_equal(found, -ENOENT);
+}
+
 static void services_are_listed(void **state)
 {
 	const char *const paths[] = { GRPC_REFLECTION, GRPC_REFLECTION_ALPHA };
@@ -91,6 +136,7 @@ int main(int argc, char **argv)
 		cmocka_unit_test(capabilities_say_what_there_is),
 		cmocka_unit_test(only_sha256_is_served),
 		cmocka_unit_test(instances_and_rights_are_kept_apart),
+		cmocka_unit_test(a_question_makes_no_instance),
 		cmocka_unit_test(services_are_listed),
 	};
 
