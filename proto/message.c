@@ -46,6 +46,32 @@ static const struct message_field *message_find(const struct message_type *type,
 	return NULL;
 }
 
+static void set_add(uint32_t *set, uint64_t value)
+{
+	if (value < 32)
+		*set |= 1u << value;
+}
+
+/* Readers of proto3 take both forms. */
+static bool message_set_add(uint32_t *set, const struct pb_field *field)
+{
+	const uint8_t *at = field->bytes.data;
+	uint64_t value;
+
+	if (field->wire == PB_VARINT) {
+		set_add(set, field->value);
+		return true;
+	}
+	if (field->wire != PB_BYTES)
+		return false;
+	while (at && at < field->bytes.data + field->bytes.size) {
+		at = pb_varint_read(at, field->bytes.data + field->bytes.size, &value);
+		if (at)
+			set_add(set, value);
+	}
+	return at || !field->bytes.size;
+}
+
 static bool message_list_add(struct message_list *list, const struct pb_field *field, struct span message)
 {
 	if (field->wire != PB_BYTES)
@@ -82,6 +108,8 @@ static bool message_store(const struct message_field *at, struct pb_reader *read
 	case MESSAGE_BYTES:
 	case MESSAGE_PRESENT:
 		return pb_as_bytes(reader, field, value);
+	case MESSAGE_SET:
+		return message_set_add(value, field);
 	case MESSAGE_DIGEST:
 		return field->wire == PB_BYTES && message_digest(field->bytes, value);
 	case MESSAGE_LIST:
@@ -114,6 +142,17 @@ static bool digest_is_absent(const struct digest *digest)
 	return digest_equal(digest, &absent);
 }
 
+static void message_put_set(struct buffer *out, uint32_t number, uint32_t set)
+{
+	uint8_t packed[32];
+	size_t count = 0;
+
+	for (uint8_t i = 0; i < 32; i++)
+		if (set & 1u << i)
+			packed[count++] = i;
+	pb_put_bytes(out, number, span_make(packed, count));
+}
+
 static void message_put(const struct message_field *at, struct buffer *out, const void *in)
 {
 	const void *value = (const char *)in + at->offset;
@@ -140,6 +179,9 @@ static void message_put(const struct message_field *at, struct buffer *out, cons
 	case MESSAGE_PRESENT:
 		if (((const struct span *)value)->data)
 			pb_put_bytes_always(out, at->number, *(const struct span *)value);
+		return;
+	case MESSAGE_SET:
+		message_put_set(out, at->number, *(const uint32_t *)value);
 		return;
 	case MESSAGE_DIGEST:
 		if (!digest_is_absent(value))

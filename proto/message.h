@@ -17,6 +17,7 @@ enum message_kind {
 	MESSAGE_UINT64,                  /* uint64_t */
 	MESSAGE_INT64,                   /* int64_t */
 	MESSAGE_BYTES,                   /* struct span: bytes, string, or a nested message as its bytes */
+	MESSAGE_SET,                     /* uint32_t: of a repeated enum, packed or not, a bit for each value below 32 that is in it */
 	MESSAGE_DIGEST,                  /* struct digest, with a REAPI Digest nested; absent: all zero */
 	MESSAGE_PRESENT,                 /* struct span that is written also when empty, if `data` is not NULL */
 	MESSAGE_LIST,                    /* struct message_list: a repeated bytes, string or message field */

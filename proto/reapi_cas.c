@@ -22,7 +22,7 @@ MESSAGE_TYPE(reapi_batch_update_blob_type, struct reapi_batch_update_blob,
 MESSAGE_TYPE(reapi_batch_read_request_type, struct reapi_batch_read_request,
 	     MESSAGE_FIELD(struct reapi_batch_read_request, instance_name, 1, MESSAGE_BYTES),
 	     MESSAGE_FIELD(struct reapi_batch_read_request, digests, 2, MESSAGE_LIST),
-	     MESSAGE_FIELD(struct reapi_batch_read_request, compressors, 3, MESSAGE_BYTES),
+	     MESSAGE_FIELD(struct reapi_batch_read_request, compressors, 3, MESSAGE_SET),
 	     MESSAGE_FIELD(struct reapi_batch_read_request, digest_function, 4, MESSAGE_UINT32));
 MESSAGE_TYPE(reapi_get_tree_request_type, struct reapi_get_tree_request,
 	     MESSAGE_FIELD(struct reapi_get_tree_request, instance_name, 1, MESSAGE_BYTES),

@@ -49,7 +49,7 @@ struct reapi_batch_update_blob {
 struct reapi_batch_read_request {
 	struct span instance_name;
 	struct message_list digests;
-	struct span compressors;                 /* packed, or the last of several */
+	uint32_t compressors;                    /* a bit for each enum reapi_compressor */
 	uint32_t digest_function;
 };
 struct reapi_get_tree_request {

@@ -207,14 +207,6 @@ static void on_memory(struct budget_share *share)
 	rpc_fail_memory(&batch->rpc);
 }
 
-static bool takes_zstd(struct span compressors)
-{
-	for (size_t i = 0; i < compressors.size; i++)
-		if (compressors.data[i] == REAPI_ZSTD)
-			return true;
-	return false;
-}
-
 static void on_request(struct rpc *rpc, struct span bytes)
 {
 	struct batch_read *batch = container_of(rpc, struct batch_read, rpc);
@@ -236,7 +228,7 @@ static void on_request(struct rpc *rpc, struct span bytes)
 		rpc_fail(rpc, GRPC_INVALID_ARGUMENT, "more than 4194304 bytes of blobs in a batch: use ByteStream");
 		return;
 	}
-	batch->zstd = takes_zstd(request.compressors);
+	batch->zstd = request.compressors & 1u << REAPI_ZSTD;
 	batch->bytes = (size_t)total + batch->count * BATCH_HEAD_BYTES;
 	batch->share.fn = on_memory;
 	budget_enter(&rpc->reapi->downloads, &batch->share, batch->bytes + batch->count * sizeof(*batch->pieces));

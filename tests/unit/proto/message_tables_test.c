@@ -213,8 +213,9 @@ static bool kind_fits(enum message_kind kind, const struct described *described)
 	case MESSAGE_UINT64:
 	case MESSAGE_INT64:
 		return !repeated && is_integer(described->type);
-	case MESSAGE_BYTES:                      /* numbers in a row are packed */
-		return repeated ? is_integer(described->type) : is_bytes(described->type);
+	case MESSAGE_SET:
+		return repeated && described->type == TYPE_ENUM;
+	case MESSAGE_BYTES:
 	case MESSAGE_PRESENT:
 		return !repeated && is_bytes(described->type);
 	case MESSAGE_DIGEST:

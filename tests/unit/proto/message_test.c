@@ -9,6 +9,7 @@
 
 #include "proto/pb.h"
 #include "proto/reapi.h"
+#include "proto/reapi_cas.h"
 #include "proto/sluice_v1.h"
 
 static void known_bytes(void **state)
@@ -162,6 +163,33 @@ static void malformed_pairs(void **state)
 	assert_false(message_decode(&mapped_type, span_make(number, sizeof(number)), &out));
 }
 
+/* A repeated enum comes packed, or value by value, or both; what is no set of ours is none of the bits. */
+static void sets_come_packed_or_not(void **state)
+{
+	static const struct {
+		const char *bytes;
+		size_t size;
+		uint32_t set;
+	} good[] = {
+		{ "\x1a\x01\x01", 3, 2 }, { "\x18\x01", 2, 2 }, { "\x18\x00\x18\x03", 4, 9 }, { "\x1a\x02\x00\x01\x18\x1f", 6, 0x80000003 },
+		{ "\x1a\x00", 2, 0 }, { "\x18\x20", 2, 0 }, { "\x1a\x03\x80\x02\x01", 5, 2 },
+	};
+	static const struct span bad[] = { { (const uint8_t *)"\x1a\x01\x80", 3 }, { (const uint8_t *)"\x1d\0\0\0\0", 5 } };
+	struct reapi_batch_read_request in = { .compressors = 3 }, out;
+	struct buffer bytes = buffer_heap(4096);
+
+	for (size_t i = 0; i < sizeof(good) / sizeof(good[0]); i++) {
+		assert_true(message_decode(&reapi_batch_read_request_type, span_make(good[i].bytes, good[i].size), &out));
+		assert_int_equal(out.compressors, good[i].set);
+	}
+	for (size_t i = 0; i < sizeof(bad) / sizeof(bad[0]); i++)
+		assert_false(message_decode(&reapi_batch_read_request_type, bad[i], &out));
+	message_encode(&reapi_batch_read_request_type, &bytes, &in);
+	assert_int_equal(bytes.size, 4);
+	assert_memory_equal(bytes.data, "\x1a\x02\x00\x01", 4);
+	buffer_fini(&bytes);
+}
+
 static void digests_are_checked(void **state)
 {
 	struct reapi_execute_request in = { .action_digest = digest_empty }, out;
@@ -312,6 +340,7 @@ int main(void)
 		cmocka_unit_test(lists_walk_only_their_field),
 		cmocka_unit_test(maps),
 		cmocka_unit_test(malformed_pairs),
+		cmocka_unit_test(sets_come_packed_or_not),
 		cmocka_unit_test(digests_are_checked),
 		cmocka_unit_test(digest_lists),
 		cmocka_unit_test(bit_lists),

@@ -117,7 +117,7 @@ struct buffer request_read(const struct digest *digests, size_t count, bool zstd
 	struct buffer request = request_find(digests, count, "");
 
 	if (zstd)
-		pb_put_bytes(&request, 3, span_make((const uint8_t[]){ REAPI_ZSTD }, 1));
+		pb_put_varint_always(&request, 3, REAPI_ZSTD);
 	return request;
 }
 

@@ -27,7 +27,7 @@ struct buffer request_find(const struct digest *digests, size_t count, const cha
 struct buffer request_update(const struct digest *digests, const struct span *blobs, size_t count, bool zstd);
 /* How many of them are missing. */
 size_t find_missing(struct client *client, const struct digest *digests, size_t count);
-/* A BatchReadBlobs; `zstd`: of a client that takes it. */
+/* A BatchReadBlobs; `zstd`: of a client that takes it, and says so unpacked. */
 struct buffer request_read(const struct digest *digests, size_t count, bool zstd);
 /* Puts a blob of at most a batch. */
 struct digest send_blob(struct client *client, struct span blob);
