@@ -8,6 +8,7 @@
 
 #define REAPI_EXECUTE          "/build.bazel.remote.execution.v2.Execution/Execute"
 #define REAPI_WAIT_EXECUTION   "/build.bazel.remote.execution.v2.Execution/WaitExecution"
+#define REAPI_GET_OPERATION    "/google.longrunning.Operations/GetOperation"
 #define REAPI_CANCEL_OPERATION "/google.longrunning.Operations/CancelOperation"
 
 #define REAPI_TYPE_METADATA "type.googleapis.com/build.bazel.remote.execution.v2.ExecuteOperationMetadata"
@@ -29,7 +30,7 @@ struct reapi_execute_request {
 	struct digest action_digest;
 	uint32_t digest_function;                /* enum reapi_digest_function, see reapi_cas.h */
 };
-struct reapi_operation_request {                 /* WaitExecutionRequest, CancelOperationRequest */
+struct reapi_operation_request {                 /* WaitExecutionRequest, GetOperationRequest, CancelOperationRequest */
 	struct span name;
 };
 struct reapi_action {

@@ -58,6 +58,7 @@ static const struct server_method daemon_methods[] = {
 	{ BYTESTREAM_WRITE, daemon_reapi },
 	{ BYTESTREAM_QUERY, daemon_reapi },
 	{ REAPI_WAIT_EXECUTION, daemon_execute_wait },
+	{ REAPI_GET_OPERATION, daemon_execute_get },
 	{ REAPI_CANCEL_OPERATION, daemon_execute_cancel },
 	{ GRPC_HEALTH, daemon_reapi },
 	{ GRPC_REFLECTION, daemon_reapi },

@@ -82,6 +82,11 @@ int daemon_execute_wait(void *context, const struct server_request *request, cha
 	return execute_wait_start(&((struct daemon *)context)->execute, request, why, why_size);
 }
 
+int daemon_execute_get(void *context, const struct server_request *request, char *why, size_t why_size)
+{
+	return execute_get_start(&((struct daemon *)context)->execute, request, why, why_size);
+}
+
 int daemon_execute_cancel(void *context, const struct server_request *request, char *why, size_t why_size)
 {
 	return execute_cancel_start(&((struct daemon *)context)->execute, request, why, why_size);

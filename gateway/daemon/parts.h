@@ -68,6 +68,7 @@ void daemon_web(void *context, struct conn *conn, struct stream *stream, const s
 int daemon_reapi(void *context, const struct server_request *request, char *why, size_t why_size);
 int daemon_execute(void *context, const struct server_request *request, char *why, size_t why_size);
 int daemon_execute_wait(void *context, const struct server_request *request, char *why, size_t why_size);
+int daemon_execute_get(void *context, const struct server_request *request, char *why, size_t why_size);
 int daemon_execute_cancel(void *context, const struct server_request *request, char *why, size_t why_size);
 
 /* What the links ask: who a caller is; and where a channel goes. */

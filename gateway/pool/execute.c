@@ -196,17 +196,18 @@ int execute_wait_start(void *context, const struct server_request *request, char
 	return execute_start_either(context, request, true, why, why_size);
 }
 
-/* ---- CancelOperation ---- */
+/* ---- GetOperation, CancelOperation ---- */
 
-struct cancel_call {
+struct operation_call {
 	struct unary unary;
 	struct execute_service *service;
 	struct access_caller caller;
+	void (*act)(struct unary *unary, struct execution *execution);   /* and answers */
 };
 
-static void cancel_on_request(struct unary *unary, struct span bytes)
+static void operation_on_request(struct unary *unary, struct span bytes)
 {
-	struct cancel_call *call = container_of(unary, struct cancel_call, unary);
+	struct operation_call *call = container_of(unary, struct operation_call, unary);
 	struct reapi_operation_request request;
 	struct execution *execution;
 	enum grpc_status status;
@@ -214,7 +215,7 @@ static void cancel_on_request(struct unary *unary, struct span bytes)
 	char why[256];
 
 	if (!message_decode(&reapi_operation_request_type, bytes, &request)) {
-		unary_fail(unary, GRPC_INVALID_ARGUMENT, "malformed CancelOperationRequest");
+		unary_fail(unary, GRPC_INVALID_ARGUMENT, "malformed request for an operation");
 		return;
 	}
 	status = access_find(&call->service->cas->access, &call->caller, name_instance(request.name), &scope, why, sizeof(why));
@@ -223,26 +224,24 @@ static void cancel_on_request(struct unary *unary, struct span bytes)
 		return;
 	}
 	execution = execution_find(call->service, &scope, request.name);
-	if (!execution) {
+	if (execution)
+		call->act(unary, execution);
+	else
 		unary_fail(unary, GRPC_NOT_FOUND, "no operation of that name is known (any more)");
-		return;
-	}
-	execution_cancel(execution);
-	unary_reply(unary, (struct span){ 0 });
 }
 
-static void cancel_on_done(struct unary *unary)
+static void operation_on_done(struct unary *unary)
 {
-	struct cancel_call *call = container_of(unary, struct cancel_call, unary);
+	struct operation_call *call = container_of(unary, struct operation_call, unary);
 
 	call->service->calls--;
 	free(call);
 }
 
-int execute_cancel_start(void *context, const struct server_request *request, char *why, size_t why_size)
+static int operation_start(struct execute_service *service, const struct server_request *request,
+                           void (*act)(struct unary *unary, struct execution *execution), char *why, size_t why_size)
 {
-	struct execute_service *service = context;
-	struct cancel_call *call = service->calls < EXECUTE_OPEN_MAX ? calloc(1, sizeof(*call)) : NULL;
+	struct operation_call *call = service->calls < EXECUTE_OPEN_MAX ? calloc(1, sizeof(*call)) : NULL;
 	enum grpc_status status = GRPC_RESOURCE_EXHAUSTED;
 
 	if (call)
@@ -254,9 +253,36 @@ int execute_cancel_start(void *context, const struct server_request *request, ch
 		return status;
 	}
 	call->service = service;
-	call->unary.on_request = cancel_on_request;
-	call->unary.on_done = cancel_on_done;
+	call->act = act;
+	call->unary.on_request = operation_on_request;
+	call->unary.on_done = operation_on_done;
 	service->calls++;
 	unary_accept(&call->unary, request, EXECUTE_REQUEST_BYTES_MAX);
 	return 0;
+}
+
+static void operation_get(struct unary *unary, struct execution *execution)
+{
+	struct span operation = execution_operation(execution);
+
+	if (operation.size)
+		unary_reply(unary, operation);
+	else
+		unary_fail(unary, GRPC_RESOURCE_EXHAUSTED, "the gateway is out of memory; try again");
+}
+
+static void operation_cancel(struct unary *unary, struct execution *execution)
+{
+	execution_cancel(execution);
+	unary_reply(unary, (struct span){ 0 });
+}
+
+int execute_get_start(void *context, const struct server_request *request, char *why, size_t why_size)
+{
+	return operation_start(context, request, operation_get, why, why_size);
+}
+
+int execute_cancel_start(void *context, const struct server_request *request, char *why, size_t why_size)
+{
+	return operation_start(context, request, operation_cancel, why, why_size);
 }

@@ -1,6 +1,6 @@
 /*
  * execute: REAPI Execution: an action from its digest to its result, from the cache or from a slot; waiting for one
- * again, and cancelling it.
+ * again, looking at it, and cancelling it.
  *
  * The cache key is SHA-256 over the action's digest and the environment that it would meet (action_key.h); only exit 0
  * is cached. A result whose outputs are no longer there is no hit. Callers with the same action at the same time share
@@ -59,4 +59,5 @@ void execute_drain(struct execute_service *service);
 /* struct server_method.start; `context` is the service. */
 int execute_start(void *context, const struct server_request *request, char *why, size_t why_size);
 int execute_wait_start(void *context, const struct server_request *request, char *why, size_t why_size);
+int execute_get_start(void *context, const struct server_request *request, char *why, size_t why_size);
 int execute_cancel_start(void *context, const struct server_request *request, char *why, size_t why_size);

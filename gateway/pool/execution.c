@@ -24,10 +24,9 @@ static uint32_t stage_of(const struct execution *execution)
 	return execution->state > EXECUTION_POOL || execution->started_wall_ns ? REAPI_STAGE_EXECUTING : REAPI_STAGE_QUEUED;
 }
 
-/* False: the waiter cannot take it now. */
-static bool waiter_tell(struct waiter *waiter, const struct execute_output *output)
+/* False: no memory. */
+static bool execution_make_progress(struct execution *execution, const struct execute_output *output)
 {
-	struct execution *execution = waiter->execution;
 	const struct operation_head head = {
 		.name = execution->name, .action = execution->action, .stage = stage_of(execution), .output = output,
 		.has_streams = execution_has_run(execution),
@@ -35,7 +34,22 @@ static bool waiter_tell(struct waiter *waiter, const struct execute_output *outp
 
 	buffer_clear(&execution->progress);
 	operation_put_progress(&execution->progress, &head);
-	if (execution->progress.failed)
+	return !execution->progress.failed;
+}
+
+struct span execution_operation(struct execution *execution)
+{
+	if (execution->state == EXECUTION_ENDED)
+		return buffer_span(&execution->operation);
+	return execution_make_progress(execution, NULL) ? buffer_span(&execution->progress) : (struct span){ 0 };
+}
+
+/* False: the waiter cannot take it now. */
+static bool waiter_tell(struct waiter *waiter, const struct execute_output *output)
+{
+	struct execution *execution = waiter->execution;
+
+	if (!execution_make_progress(execution, output))
 		return true;             /* no memory for it: he goes without. Waiting brings nothing, and the end has what is kept */
 	return waiter->send(waiter, buffer_span(&execution->progress));
 }

@@ -111,6 +111,8 @@ struct execution_wish {
 bool execution_begin(struct execute_service *service, const struct execution_wish *wish, struct waiter *waiter);
 /* The one of that name in this scope, under way or ended; NULL: not known (any more). */
 struct execution *execution_find(struct execute_service *service, const struct scope *scope, struct span name);
+/* Where it stands, or its end, as an Operation: until it goes on. Empty: no memory. */
+struct span execution_operation(struct execution *execution);
 /* One more waits. He is told where it stands, and what there is of its output; `over` may come inline. */
 void execution_join(struct execution *execution, struct waiter *waiter);
 /* He has gone. `lost`: his connection broke, or his call had a time, so he may come again. */

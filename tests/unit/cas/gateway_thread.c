@@ -98,6 +98,11 @@ static int wait_start(void *context, const struct server_request *request, char 
 	return execute_wait_start(&((struct gateway_parts *)context)->execute, request, why, why_size);
 }
 
+static int get_start(void *context, const struct server_request *request, char *why, size_t why_size)
+{
+	return execute_get_start(&((struct gateway_parts *)context)->execute, request, why, why_size);
+}
+
 static int cancel_start(void *context, const struct server_request *request, char *why, size_t why_size)
 {
 	return execute_cancel_start(&((struct gateway_parts *)context)->execute, request, why, why_size);
@@ -129,7 +134,7 @@ static void on_conn_closed(void *context, struct conn *conn)
 static const struct server_method own_methods[] = {
 	{ SLUICE_PUSH, push_start }, { SLUICE_FETCH, fetch_start }, { SLUICE_PIN, pin_start },
 	{ SLUICE_ATTACH, attach_start }, { REAPI_EXECUTE, run_start }, { REAPI_WAIT_EXECUTION, wait_start },
-	{ REAPI_CANCEL_OPERATION, cancel_start },
+	{ REAPI_GET_OPERATION, get_start }, { REAPI_CANCEL_OPERATION, cancel_start },
 	{ REAPI_CAPABILITIES, reapi_method_start }, { REAPI_FIND_MISSING, reapi_method_start },
 	{ REAPI_BATCH_UPDATE, reapi_method_start }, { REAPI_BATCH_READ, reapi_method_start },
 	{ REAPI_GET_TREE, reapi_method_start }, { REAPI_SPLIT, reapi_method_start },

@@ -1,6 +1,6 @@
 /*
- * Shows what callers of one action are to each other: they share one run, find its operation again and cancel it by its
- * name; and they may leave, or break off, at any step.
+ * Shows what callers of one action are to each other: they share one run, find its operation again, look at it and cancel it by
+ * its name; and they may leave, or break off, at any step.
  */
 #include "tests/unit/pool/execute_rig.h"
 #include "tests/unit/store/index_delay.h"
@@ -175,6 +175,39 @@ static void an_operation_is_found_again(void **state)
 	client_close(other);
 }
 
+/* Whether it waits, runs or has ended; nobody else's. */
+static void an_operation_is_looked_at(void **state)
+{
+	struct client *second = gateway_thread_client(gateway, NULL), *other = gateway_thread_client(gateway, "token-a");
+	struct digest actions[2] = { action_upload(client, "look", NULL), action_upload(client, "look queued", NULL) };
+	struct caller running = caller_ask(client, &actions[0]), queued, seen;
+	struct assignment job;
+
+	stand_in_resolve(control, 1, NULL);
+	job = stand_in_take(slot);
+	caller_until_started(&running);
+	queued = caller_ask(client, &actions[1]);
+	stand_in_resolve(control, 1, NULL);
+	caller_until_position(&queued, 1);
+	seen = caller_look(second, &queued);
+	assert_int_equal(seen.stage, REAPI_STAGE_QUEUED);
+	seen = caller_look(second, &running);
+	assert_true(seen.stage == REAPI_STAGE_EXECUTING && !seen.done && seen.status == GRPC_OK);
+	assert_string_equal(seen.name, running.name);
+	assert_int_equal(caller_look(other, &running).status, GRPC_NOT_FOUND);
+	stand_in_output(slot, job.id, 1, "looked at\n");
+	stand_in_finish(slot, job.id, 3, NULL);
+	caller_finish(&running);
+	seen = caller_look(second, &running);
+	assert_true(seen.done && seen.exit_code == 3);
+	assert_string_equal(seen.stdout_raw, "looked at\n");
+	caller_leave(&queued);
+	stand_in_finish(slot, stand_in_take(slot).id, 0, NULL);
+	rig_until((struct gauges){ .slots = 1 });
+	client_close(second);
+	client_close(other);
+}
+
 static void an_operation_is_cancelled_by_name(void **state)
 {
 	struct client *second = gateway_thread_client(gateway, NULL), *other = gateway_thread_client(gateway, "token-a");
@@ -299,6 +332,7 @@ int main(void)
 		cmocka_unit_test_setup_teardown(two_with_the_same_action_share_it, rig_setup, rig_teardown),
 		cmocka_unit_test_setup_teardown(who_skips_the_cache_gets_a_run, setup_late, rig_teardown),
 		cmocka_unit_test_setup_teardown(an_operation_is_found_again, rig_setup, rig_teardown),
+		cmocka_unit_test_setup_teardown(an_operation_is_looked_at, rig_setup, rig_teardown),
 		cmocka_unit_test_setup_teardown(an_operation_is_cancelled_by_name, rig_setup, rig_teardown),
 		cmocka_unit_test_setup_teardown(a_broken_connection_leaves_it_for_a_while, setup_lingering, rig_teardown),
 		cmocka_unit_test_setup_teardown(a_call_whose_time_is_over_leaves_it_for_a_while, setup_patient, rig_teardown),

@@ -299,12 +299,25 @@ struct caller caller_ask_timed(struct client *client, const struct digest *actio
 	return caller_ask_any(client, action, (struct span){ 0 }, timeout);
 }
 
-struct caller caller_wait(struct client *client, const struct caller *former)
+static struct caller caller_call_again(struct client *client, const struct caller *former, const char *path)
 {
 	struct reapi_operation_request request = { .name = span_text(former->name) };
 	struct caller caller = { .client = client, .action = former->action, .joined = true };
 
-	caller_call(&caller, REAPI_WAIT_EXECUTION, &reapi_operation_request_type, &request);
+	caller_call(&caller, path, &reapi_operation_request_type, &request);
+	return caller;
+}
+
+struct caller caller_wait(struct client *client, const struct caller *former)
+{
+	return caller_call_again(client, former, REAPI_WAIT_EXECUTION);
+}
+
+struct caller caller_look(struct client *client, const struct caller *former)
+{
+	struct caller caller = caller_call_again(client, former, REAPI_GET_OPERATION);
+
+	caller_finish(&caller);
 	return caller;
 }
 

@@ -87,6 +87,8 @@ struct caller caller_ask_with(struct client *client, const struct digest *action
 struct caller caller_ask_timed(struct client *client, const struct digest *action, const char *timeout);
 /* Asks for the operation that another one was told the name of. */
 struct caller caller_wait(struct client *client, const struct caller *former);
+/* What is said of that operation now. */
+struct caller caller_look(struct client *client, const struct caller *former);
 enum grpc_status caller_cancel(struct client *client, const struct caller *former);
 /* Takes what comes until the end of the call. */
 void caller_finish(struct caller *caller);

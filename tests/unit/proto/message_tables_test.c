@@ -32,6 +32,7 @@ static const struct table {
 } tables[] = {
 	TABLE(reapi_execute_request_type, REAPI "ExecuteRequest"),
 	TABLE(reapi_operation_request_type, REAPI "WaitExecutionRequest"),
+	TABLE(reapi_operation_request_type, RUNNING "GetOperationRequest"),
 	TABLE(reapi_operation_request_type, RUNNING "CancelOperationRequest"),
 	TABLE(reapi_action_type, REAPI "Action"),
 	TABLE(reapi_command_type, REAPI "Command"),
