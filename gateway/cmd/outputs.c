@@ -6,6 +6,7 @@
 #include <limits.h>
 #include <stdio.h>
 #include <string.h>
+#include <sys/random.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
@@ -16,6 +17,9 @@
 #include "gateway/context/browse.h"
 #include "gateway/context/download.h"
 #include "gateway/context/materialise.h"
+#include "gateway/context/merge.h"
+
+#define ASIDE_BYTES 48
 
 struct writing {
 	int fd, error;
@@ -46,54 +50,72 @@ struct output {
 	size_t why_size;
 };
 
+static struct why output_why(const struct output *output)
+{
+	return (struct why){ output->why, output->why_size };
+}
+
 static int output_fail(const struct output *output, int r)
 {
-	if (r == -ELOOP || r == -EXDEV || r == -ENOTDIR)
-		snprintf(output->why, output->why_size,
-		         "%s: something in its way is a symlink, another mount or no directory; outputs do not go through these",
-		         output->path);
-	else
-		snprintf(output->why, output->why_size, "%s: %s", output->path, strerror(-r));
-	return r;
+	return merge_refuse(output_why(output), output->path, r);
+}
+
+/* Not by our number alone: two containers that share a directory may both be process 1. */
+static void aside_name(char name[static ASIDE_BYTES])
+{
+	uint64_t random = 0;
+
+	(void)!getrandom(&random, sizeof(random), 0);    /* a name that is taken is refused where it is made */
+	snprintf(name, ASIDE_BYTES, ".sluice-output-%016llx", (unsigned long long)random);
 }
 
 /* Written aside and renamed: what was there stays until the new one is whole. */
 static int pull_file(const struct output *output, int parent_fd, const char *name)
 {
 	struct writing writing = { 0 };
-	char aside[64];
+	char aside[ASIDE_BYTES];
 	int r;
 
-	snprintf(aside, sizeof(aside), ".sluice-output-%d", (int)getpid());
+	aside_name(aside);
 	writing.fd = openat(parent_fd, aside, O_WRONLY | O_CREAT | O_EXCL | O_NOFOLLOW | O_CLOEXEC, 0600);
 	if (writing.fd < 0)
 		return output_fail(output, -errno);
 	r = browse_read(output->source, &output->node, write_data, &writing, output->why, output->why_size);
 	if (writing.error)
 		output_fail(output, writing.error);
-	if (r == 0 && (fchmod(writing.fd, output->node.mode & 0777) < 0 || renameat(parent_fd, aside, parent_fd, name) < 0))
+	if (r == 0 && fchmod(writing.fd, output->node.mode & 0777) < 0)
 		r = output_fail(output, -errno);
-	close(writing.fd);
+	if (close(writing.fd) < 0 && r == 0)     /* where a quota or a server refuses late */
+		r = output_fail(output, -errno);
+	if (r == 0 && renameat(parent_fd, aside, parent_fd, name) < 0)
+		r = output_fail(output, -errno);
 	if (r)
 		unlinkat(parent_fd, aside, 0);
 	return r;
 }
 
+/*
+ * Made aside and moved over what is there, for `changes` has only what the action made or changed: nothing of what it left
+ * alone may go, and what it deleted is not told.
+ */
 static int pull_directory(const struct output *output, int parent_fd, const char *name)
 {
-	struct materialise_options options = {
-		.root = output->node.digest, .below = output->path, .source = output->source, .replace = true,
-	};
-	struct materialise_totals totals;
+	struct materialise_options options = { .root = output->node.digest, .below = output->path, .source = output->source };
 	CLEANUP(fd_closep) int fd = -1;
+	char aside[ASIDE_BYTES];
+	int r;
 
-	if (mkdirat(parent_fd, name, 0755) < 0 && errno != EEXIST)
+	aside_name(aside);
+	if (mkdirat(parent_fd, aside, 0700) < 0)
 		return output_fail(output, -errno);
-	fd = beneath_open(parent_fd, name, O_RDONLY | O_DIRECTORY, 0);
-	if (fd < 0)
-		return output_fail(output, fd);
+	fd = beneath_open(parent_fd, aside, O_RDONLY | O_DIRECTORY, 0);
 	options.dir_fd = fd;
-	return materialise(&options, &totals, output->why, output->why_size);
+	r = fd < 0 ? output_fail(output, fd) : materialise(&options, NULL, output->why, output->why_size);
+	if (r == 0)
+		r = merge_directory(parent_fd, aside, name, output->path, output_why(output));
+	if (r)
+		beneath_remove(parent_fd, aside);
+	return r;
 }
 
 /* The directories above it, made where they are missing; never through a symlink. */

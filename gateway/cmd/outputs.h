@@ -8,7 +8,9 @@
 
 /*
  * Writes each of `paths`, as the tree `changes` (NULL: nothing changed) has it, below the directory `below` (made when
- * missing); a directory replaces what is there. Below it no symlink is followed, whoever made it. STATUS_OK, or the exit status after saying which path is missing or failed.
+ * missing). A file replaces what has its name; a directory goes over the one that is there, of which all that `changes` does
+ * not have stays. Nothing is touched before all of a path has come. Below `below` no symlink is followed, whoever made it.
+ * STATUS_OK, or the exit status after saying which path is missing or failed.
  */
 int outputs_pull(struct client *client, const struct command *command, const struct digest *changes,
                  const struct option_list *paths, const char *below);

@@ -101,6 +101,19 @@ def test_outputs_come_back(env):
     gateway.stop()
 
 
+def test_outputs_leave_what_the_action_left_alone(env):
+    gateway, client = runner(env)
+    tree = work_tree(env)
+    for cached in (False, True):
+        _, report = client.action(["sh", "-c", "echo made > src/gen.h"], "--root", client.push(tree)["root"], "--output", "src",
+                                  "--output-dir", tree)
+        check(report["cached"] == cached and sorted(os.listdir(tree + "/src")) == ["gen.h", "t.c"], f"{os.listdir(tree + '/src')}")
+        os.unlink(tree + "/src/gen.h")
+    with open(tree + "/src/t.c", encoding="ascii") as file:
+        check(file.read() == PROGRAM, "a file that the action left alone is another")
+    gateway.stop()
+
+
 def test_an_action_sees_only_its_tree(env):
     gateway, client = runner(env)
     tree = work_tree(env)

@@ -92,6 +92,20 @@ def test_failures_are_reported(env):
     gateway.stop()
 
 
+def test_outputs_of_two_targets_in_one_directory(env):
+    env.need_executor()
+    gateway = env.gateway(slots=2)
+    it = Repository(env, gateway)
+    it.write("targets.yaml", "targets:\n" + "".join(
+        f"  {name}: {{ paths: [{name}], run: mkdir dist && echo {name} > dist/{name}, outputs: [dist] }}\n" for name in ("server", "tools")))
+    out = env.path("out")
+    for cached in (0, 2):
+        report, _ = it.report("--output-dir", out)
+        check(report["cached"] == cached and sorted(os.listdir(out + "/dist")) == ["server", "tools"], f"{report}")
+        os.unlink(out + "/dist/server")
+    gateway.stop()
+
+
 def test_wrong_use_is_refused(env):
     gateway = env.gateway(slots=0)
     it = Repository(env, gateway)

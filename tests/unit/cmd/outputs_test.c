@@ -1,7 +1,8 @@
 /*
- * Shows that outputs of an action arrive as the tree has them, files and directories, with their modes and hardlinks; and
- * that they arrive below their directory only: no symlink in there leads them out, wherever it is in the path, and no path
- * does; what is refused changes nothing.
+ * Shows that outputs of an action arrive as the tree has them, files and directories, with their modes and hardlinks; that a
+ * directory goes over the one that is there, of which stays what the action left alone, and of what was made aside nothing;
+ * and that they arrive below their directory only: no symlink in there leads them out, wherever it is in the path, and no
+ * path does; what is refused changes nothing.
  */
 #include <setjmp.h>
 #include <stdarg.h>
@@ -90,6 +91,7 @@ static int setup(void **state)
 	write_text(path_of(tree, "deep/er/out/afar"), "afar", 0644);
 	/* Named later than its first name, which is outside of the directory that is asked for. */
 	assert_int_equal(link(path_of(tree, "deep/er/file"), path_of(tree, "deep/er/out/zz")), 0);
+	assert_int_equal(chmod(path_of(tree, "deep/er/out"), 0555), 0);
 	gateway = gateway_thread_start(&(struct gateway_thread_options){ 0 });
 	client = gateway_thread_client(gateway, NULL);
 	push_changes(tree);
@@ -133,11 +135,8 @@ static void outputs_arrive_as_they_are(void **state)
 	assert_true(one.st_ino == two.st_ino);
 	expect_text(path_of(below, "deep/er/out/two"), "linked");
 	assert_int_equal(access(path_of(below, "deep/er/file"), F_OK), -1);
-	/* Again, over what is there: a directory is replaced. */
-	write_text(path_of(below, "deep/er/out/left over"), "x", 0644);
+	/* Again, over what is there. */
 	write_text(path_of(below, "program"), "older and longer", 0600);
-	assert_int_equal(pull("deep/er/out"), STATUS_OK);
-	assert_int_equal(access(path_of(below, "deep/er/out/left over"), F_OK), -1);
 	assert_int_equal(pull("program"), STATUS_OK);
 	expect_text(path_of(below, "program"), "program");
 }
@@ -150,11 +149,61 @@ static int count_entry(const char *path, const struct stat *st, int type, struct
 	return 0;
 }
 
-static void expect_nothing_elsewhere(void)
+static unsigned count_entries(const char *path)
 {
 	entries_seen = 0;
-	nftw(elsewhere, count_entry, 16, FTW_PHYS);
-	assert_int_equal(entries_seen, 1);       /* itself */
+	nftw(path, count_entry, 16, FTW_PHYS);
+	return entries_seen;
+}
+
+/* The tree of changes has only what the action made or changed: what it left alone is not in it, and not to go. */
+static void a_directory_goes_over_what_is_there(void **state)
+{
+	struct stat before, st;
+
+	assert_int_equal(mkdir(path_of(below, "deep"), 0700) | mkdir(path_of(below, "deep/er"), 0750), 0);
+	assert_int_equal(mkdir(path_of(below, "deep/beside"), 0755), 0);
+	write_text(path_of(below, "deep/beside/file"), "untouched", 0600);
+	write_text(path_of(below, "deep/er/sibling"), "untouched", 0600);
+	write_text(path_of(below, "deep/er/file"), "older and longer", 0600);
+	assert_int_equal(stat(path_of(below, "deep/er/sibling"), &before), 0);
+	for (int again = 0; again < 2; again++) {
+		assert_int_equal(pull("deep"), STATUS_OK);
+		expect_text(path_of(below, "deep/er/file"), "file");
+		expect_text(path_of(below, "deep/er/sibling"), "untouched");
+		expect_text(path_of(below, "deep/beside/file"), "untouched");
+		expect_text(path_of(below, "deep/er/out/two"), "linked");
+		assert_int_equal(stat(path_of(below, "deep/er/sibling"), &st), 0);
+		assert_true(st.st_ino == before.st_ino);
+		assert_int_equal(stat(path_of(below, "deep/er/file"), &st), 0);
+		assert_int_equal(st.st_mode & 07777, 0640);
+		assert_int_equal(stat(path_of(below, "deep/er/out/one"), &st), 0);
+		assert_int_equal(st.st_nlink, 2);
+		assert_int_equal(stat(path_of(below, "deep/er"), &st), 0);
+		assert_int_equal(st.st_mode & 07777, 0750);
+		assert_int_equal(stat(path_of(below, "deep/er/out"), &st), 0);
+		assert_int_equal(st.st_mode & 07777, 0555);
+		assert_int_equal(count_entries(below), 12);      /* and nothing that was made aside */
+	}
+}
+
+static void what_is_of_another_kind_is_not_removed(void **state)
+{
+	assert_int_equal(mkdir(path_of(below, "deep"), 0755) | mkdir(path_of(below, "deep/er"), 0755), 0);
+	assert_int_equal(mkdir(path_of(below, "deep/er/file"), 0755), 0);
+	write_text(path_of(below, "deep/er/file/mine"), "mine", 0600);
+	assert_int_not_equal(pull("deep"), STATUS_OK);
+	assert_int_not_equal(pull("deep/er/file"), STATUS_OK);
+	expect_text(path_of(below, "deep/er/file/mine"), "mine");
+	write_text(path_of(below, "deep/er/out"), "mine", 0600);
+	assert_int_not_equal(pull("deep/er/out"), STATUS_OK);
+	expect_text(path_of(below, "deep/er/out"), "mine");
+	assert_int_equal(count_entries(below), 6);
+}
+
+static void expect_nothing_elsewhere(void)
+{
+	assert_int_equal(count_entries(elsewhere), 1);   /* itself */
 }
 
 static void symlinks_are_not_followed(void **state)
@@ -170,6 +219,7 @@ static void symlinks_are_not_followed(void **state)
 	assert_int_equal(symlink(elsewhere, path_of(below, "deep/er")), 0);
 	assert_int_not_equal(pull("deep/er/out"), STATUS_OK);
 	assert_int_not_equal(pull("deep/er"), STATUS_OK);
+	assert_int_not_equal(pull("deep"), STATUS_OK);
 	expect_nothing_elsewhere();
 	/* In the place of a file it is replaced itself. */
 	write_text(path_of(elsewhere, "target"), "untouched", 0644);
@@ -195,6 +245,8 @@ int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test_setup_teardown(outputs_arrive_as_they_are, setup, teardown),
+		cmocka_unit_test_setup_teardown(a_directory_goes_over_what_is_there, setup, teardown),
+		cmocka_unit_test_setup_teardown(what_is_of_another_kind_is_not_removed, setup, teardown),
 		cmocka_unit_test_setup_teardown(symlinks_are_not_followed, setup, teardown),
 		cmocka_unit_test_setup_teardown(paths_that_lead_out_are_refused, setup, teardown),
 	};
