@@ -21,7 +21,7 @@ struct pull_options {
 #define MEMBER(name) offsetof(struct pull_options, name)
 static const struct option pull_options[] = {
 	{ .name = "json", .kind = OPTION_FLAG, .offset = MEMBER(json), .help = "print one JSON object" },
-	{ .name = "replace", .kind = OPTION_FLAG, .offset = MEMBER(replace), .help = "remove what is in DIR first" },
+	{ .name = "replace", .kind = OPTION_FLAG, .offset = MEMBER(replace), .help = "remove what is in DIR first, once the gateway has given all directories of the tree" },
 	{ .name = "special-modes", .kind = OPTION_FLAG, .offset = MEMBER(keep_special), .fallback = "true",
 	  .help = "keep setuid, setgid and sticky bits; --special-modes=false leaves them off" },
 };

@@ -27,7 +27,7 @@ void content_destroy(struct content *content)
 	if (!content)
 		return;
 	list_for_each_safe(link, after, &content->files)
-		content_file_destroy(container_of(link, struct content_file, link));
+		content_file_abandon(content, container_of(link, struct content_file, link));
 	free(content);
 }
 

@@ -37,6 +37,7 @@ struct content_totals {
 };
 
 struct content *content_create(const struct content_options *options);
+/* Files that are not whole are removed. */
 void content_destroy(struct content *content);
 
 /*

@@ -32,6 +32,20 @@ void content_file_destroy(struct content_file *file)
 	free(file);
 }
 
+/*
+ * It has its name, and its length if it is large: it would pass for whole. A name for the time of writing would show a kill as
+ * well, and cost a rename for each file of a tree, which is not whole then either.
+ */
+void content_file_abandon(const struct content *content, struct content_file *file)
+{
+	const char *name;
+	CLEANUP(fd_closep) int fd = file->fd < 0 ? -1 : beneath_open_parent(content->options.dir_fd, file->path, &name);
+
+	if (fd >= 0)
+		unlinkat(fd, name, 0);
+	content_file_destroy(file);
+}
+
 /* One allocation: the array, then names (with a NUL for the kernel) and values. */
 static bool copy_xattrs(struct content_file *file, const struct tree_node *node)
 {

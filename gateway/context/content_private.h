@@ -63,6 +63,8 @@ int content_want(struct content *content, struct content_file *file, const struc
 struct content_file *content_file_create(struct content *content, const char *path, const struct tree_node *node);
 /* Closes it, whole or not. */
 void content_file_destroy(struct content_file *file);
+/* Destroys one that nothing more comes for; what was made of it is removed. */
+void content_file_abandon(const struct content *content, struct content_file *file);
 /* Bytes of it came; its last ones finish it, and destroy it unless it is expanding. 0 or -errno with `why`. */
 int content_file_write(struct content *content, struct content_file *file, struct span data, uint64_t offset);
 /* The same of a chunk that the former version holds. `*reused` is left alone: it has to be fetched after all. */

@@ -263,9 +263,9 @@ static int fifo_add(struct state *state, const char *path, const struct tree_nod
 	return set_fifo_mode(state, path, node->mode);
 }
 
-static int device_refuse(struct state *state, const char *path)
+static int device_refuse(struct why why, const char *path)
 {
-	return WHY_RAISE(state->why, -EPERM, path, "device nodes are refused");
+	return WHY_RAISE(why, -EPERM, path, "device nodes are refused");
 }
 
 /* The path here of a hardlink's first name. False: there is none to link to. */
@@ -300,7 +300,7 @@ static int node_add(struct state *state, const char *path, const struct tree_nod
 		return fifo_add(state, path, node);
 	case TREE_CHAR_DEVICE:
 	case TREE_BLOCK_DEVICE:
-		return device_refuse(state, path);
+		return device_refuse(state->why, path);
 	case TREE_DIRECTORY:
 		break;
 	}
@@ -355,7 +355,7 @@ static int file_set_metadata(struct state *state, const struct difference_change
 static int node_change(struct state *state, const struct difference_change *change)
 {
 	if (change->after->kind == TREE_CHAR_DEVICE || change->after->kind == TREE_BLOCK_DEVICE)
-		return device_refuse(state, change->path);
+		return device_refuse(state->why, change->path);
 	if (change->kinds & (DIFFERENCE_CONTENT | DIFFERENCE_HARDLINK))
 		return node_replace(state, change);
 	if (change->after->kind == TREE_FIFO)
@@ -492,7 +492,28 @@ static int apply(const struct materialise_options *options, const struct digest 
 	return r;
 }
 
-/* An unknown directory is emptied when the caller wants it so. */
+static int check_change(void *context, const struct difference_change *change)
+{
+	const struct why *why = context;
+	bool device = change->after->kind == TREE_CHAR_DEVICE || change->after->kind == TREE_BLOCK_DEVICE;
+
+	return device ? device_refuse(*why, change->path) : 0;
+}
+
+/* Whether each directory of the tree is to be had, and well-formed. */
+static int check_tree(const struct materialise_options *options, struct why why)
+{
+	struct difference_options difference = {
+		.source = options->source, .after = &options->root, .visit = check_change, .context = &why,
+	};
+
+	return difference_walk(&difference, NULL, why.text, why.size);
+}
+
+/*
+ * An unknown directory is emptied when the caller wants it so; not for a root that is mistyped or was evicted. The directories of the
+ * tree are fetched twice then: that is little beside its contents, and beside what a person has lost otherwise.
+ */
 static int make_room(const struct materialise_options *options, struct why why)
 {
 	int r = beneath_is_empty(options->dir_fd);
@@ -501,8 +522,12 @@ static int make_room(const struct materialise_options *options, struct why why)
 		return 0;
 	if (r == 0 && !options->replace)
 		return WHY_RAISE(why, -ENOTEMPTY, "", "the directory is not empty");
-	if (r == 0)
+	if (r == 0) {
+		r = check_tree(options, why);
+		if (r)
+			return r;
 		r = beneath_clear(options->dir_fd);
+	}
 	return r ? WHY_RAISE(why, r, "", "cannot empty the directory: %s", strerror(-r)) : 0;
 }
 

@@ -21,7 +21,11 @@ struct materialise_options {
 	 */
 	const char *below;
 	struct source *source;           /* blobs by digest (source.h) */
-	bool replace;                    /* without base, or when the source has lost it: remove what is there first */
+	/*
+	 * Without base, or when the source has lost it: remove what is there first, once all directories of the tree were to be
+	 * had. Until then nothing is touched.
+	 */
+	bool replace;
 	bool set_owner;                  /* chown all to uid/gid (a slot's mapped range); chown comes before chmod */
 	uint32_t uid, gid;
 	bool allow_special_modes;        /* keep setuid, setgid, sticky; else they are kept off */
@@ -38,7 +42,8 @@ struct materialise_totals {
 /*
  * 0; -ENOTEMPTY: neither base nor replace, and something is there; -EPERM: a device node; -ESTALE: the base is not to be
  * had from the source (and `replace` is off); -ENOENT, -EBADMSG, -E2BIG, -ENAMETOOLONG as difference_walk() has them; or another -errno.
- * `why` gets one sentence that names the path. After a failure the directory's content is unspecified.
+ * `why` gets one sentence that names the path. After a failure it is unspecified which entries are there; each file that is there
+ * is whole, unless we were killed.
  */
 int materialise(const struct materialise_options *options, struct materialise_totals *totals, char *why,
                 size_t why_size);

@@ -284,6 +284,7 @@ def test_pull_replaces_only_when_asked(env):
     trees.write_random(back + "/mine", 10, "m")
     root = client.push(tree)["root"]
     client.run("pull", root, back, status=None)
+    client.run("pull", "--replace", "sha256:" + "0" * 64 + "/80", back, status=None)
     check(os.path.exists(back + "/mine"), "pull removed what was there")
     client.pull(root, back, "--replace")
     check(not trees.differences(tree, back), "--replace did not make them equal")

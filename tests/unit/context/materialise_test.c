@@ -375,6 +375,50 @@ static void what_is_there_is_not_overwritten(void **state)
 	model_compare(fixture->dir_fd, entries, COUNT(entries));
 }
 
+/* A root that is mistyped, evicted in part or refused costs nothing of what is there. */
+static void what_cannot_be_had_replaces_nothing(void **state)
+{
+	struct fixture *fixture = *state;
+	const struct model_entry entries[] = { { .path = "a/b/c", .text = "1" } };
+	const struct model_entry device[] = { { .path = "a/null", .type = S_IFCHR } };
+	const struct model_entry mine[] = { { .path = "mine/file", .text = "mine" } };
+	struct digest root = TREE(fixture, entries), below = model_tree(&fixture->model, &(struct model_entry){ .path = "c", .text = "1" }, 1, 0);
+	const struct digest *const lost[] = { &root, &below };
+	struct materialise_options options = options_for(fixture, NULL, root);
+
+	apply_good(fixture, NULL, TREE(fixture, mine));
+	options.replace = true;
+	for (size_t i = 0; i < COUNT(lost); i++) {
+		fixture->model.lost = lost[i];
+		assert_int_equal(materialise(&options, NULL, fixture->why, sizeof(fixture->why)), -ENOENT);
+		model_compare(fixture->dir_fd, mine, COUNT(mine));
+	}
+	fixture->model.lost = NULL;
+	options.root = TREE(fixture, device);
+	assert_int_equal(materialise(&options, NULL, fixture->why, sizeof(fixture->why)), -EPERM);
+	model_compare(fixture->dir_fd, mine, COUNT(mine));
+	options.root = root;
+	assert_int_equal(materialise(&options, NULL, fixture->why, sizeof(fixture->why)), 0);
+	model_compare(fixture->dir_fd, entries, COUNT(entries));
+}
+
+/* Its length is set when it is made: nothing would tell it from a whole one. */
+static void no_file_is_left_half_written(void **state)
+{
+	struct fixture *fixture = *state;
+	const struct model_entry entries[] = { { .path = "d/large", .large = 20000000, .seed = 5 }, { .path = "d/small", .text = "1" } };
+	struct digest root = TREE(fixture, entries), lost;
+	uint8_t chunk[65536];
+	struct stat stat;
+
+	model_large_bytes(&entries[0], 19660800, chunk, sizeof(chunk));
+	lost = model_add(&fixture->model, chunk, sizeof(chunk));
+	fixture->model.lost = &lost;
+	assert_int_equal(apply(fixture, NULL, root), -ENOENT);
+	assert_true(fixture->totals.bytes_written > 1000000);
+	assert_int_equal(fstatat(fixture->dir_fd, "d/large", &stat, 0), -1);
+}
+
 /* The store may have evicted the old tree: said so, or, when the caller allows it, all is made anew. */
 static void lost_base(void **state)
 {
@@ -750,6 +794,8 @@ int main(void)
 		cmocka_unit_test_setup_teardown(owners_are_set, setup, teardown),
 		cmocka_unit_test_setup_teardown(special_modes_are_kept_off, setup, teardown),
 		cmocka_unit_test_setup_teardown(what_is_there_is_not_overwritten, setup, teardown),
+		cmocka_unit_test_setup_teardown(what_cannot_be_had_replaces_nothing, setup, teardown),
+		cmocka_unit_test_setup_teardown(no_file_is_left_half_written, setup, teardown),
 		cmocka_unit_test_setup_teardown(lost_base, setup, teardown),
 		cmocka_unit_test_setup_teardown(large_files_are_sparse_and_reused, setup, teardown),
 		cmocka_unit_test_setup_teardown(a_former_recipe_with_a_hole, setup, teardown),
