@@ -332,11 +332,15 @@ static int run_run(int argc, char **argv)
 	run.progress = progress_create(&(struct progress_config){ .mode = (enum progress_mode)progress.mode, .title = "sluice run" });
 	status = run_action(&run, &options, &client_options);
 	progress_destroy(run.progress);
-	if (status == STATUS_OK)
-		status = run_report(&run, progress.mode);
+	if (run.finished) {
+		int reported = run_report(&run, progress.mode);
+
+		status = status ? status : reported;
+	}
 	client_call_close(run.call);
 	session_close(run.client);
-	return status ? status : run.exit_code;
+	/* What the command ended with says more than what it led to: of a failed one an output is seldom there. */
+	return run.exit_code ? run.exit_code : status;
 }
 
 const struct command command_run = {

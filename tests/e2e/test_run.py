@@ -101,6 +101,16 @@ def test_outputs_come_back(env):
     gateway.stop()
 
 
+def test_a_missing_output_hides_no_status(env):
+    gateway, client = runner(env)
+    tree = work_tree(env)
+    for script, status in (("exit 2", 2), ("touch other; exit 42", 42), ("true", 1), ("touch other", 1)):
+        result, report = client.action(["sh", "-c", script], "--output", "nothing", directory=tree, status=status)
+        check("did not make or change" in result.stderr, f"what is missing is not said: {result}")
+        check(report and report["exit_code"] == (status if status > 1 else 0), f"no report: {result} {report}")
+    gateway.stop()
+
+
 def test_outputs_leave_what_the_action_left_alone(env):
     gateway, client = runner(env)
     tree = work_tree(env)
