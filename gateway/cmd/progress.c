@@ -185,22 +185,34 @@ void progress_end(struct progress_vertex *vertex, enum progress_outcome outcome,
 	}
 }
 
+static int log_through(struct progress *progress, int stream, struct span output)
+{
+	int r;
+
+	if (progress->mode == PROGRESS_TTY)
+		progress_draw_clear(progress);
+	r = progress_write(stream, output.data, output.size);
+	progress->mid_line = output.data[output.size - 1] != '\n';
+	redraw_now(progress);
+	return r;
+}
+
 void progress_log(struct progress_vertex *vertex, int stream, struct span output)
 {
 	struct progress *progress = vertex->progress;
+	int r;
 
 	CHECK(stream == STDOUT_FILENO || stream == STDERR_FILENO);
 	if (output.size == 0)
 		return;
-	if (progress->mode == PROGRESS_RAWJSON) {
-		progress_draw_json_log(vertex, stream, output);
-		return;
-	}
-	if (progress->mode == PROGRESS_TTY)
-		progress_draw_clear(progress);
-	progress_write(stream, output.data, output.size);
-	progress->mid_line = output.data[output.size - 1] != '\n';
-	redraw_now(progress);
+	r = progress->mode == PROGRESS_RAWJSON ? progress_draw_json_log(vertex, stream, output) : log_through(progress, stream, output);
+	if (r < 0 && progress->log_error == 0)
+		progress->log_error = r;
+}
+
+int progress_log_error(const struct progress *progress)
+{
+	return progress->log_error;
 }
 
 void progress_destroy(struct progress *progress)

@@ -62,9 +62,11 @@ void progress_end(struct progress_vertex *vertex, enum progress_outcome outcome,
 
 /*
  * Output of an action, unchanged, to our own `stream` (1 or 2); the steps are drawn again below it. With rawjson it
- * becomes an object among the others.
+ * becomes an object among the others. What cannot be written is lost; progress_log_error() tells.
  */
 void progress_log(struct progress_vertex *vertex, int stream, struct span output);
+/* 0, or the -errno of the first output that could not be written. Of what is drawn errors are nobody's concern. */
+int progress_log_error(const struct progress *progress);
 
 /*
  * Redraws when it is due, so that seconds count on while nothing happens. Returns in how many nanoseconds it wants to

@@ -3,6 +3,7 @@
 
 #include <errno.h>
 #include <inttypes.h>
+#include <poll.h>
 #include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -40,26 +41,29 @@ static __attribute__((format(printf, 2, 3))) void put(struct frame *frame, const
 		frame->size += (size_t)n;
 }
 
-/* What cannot be written is lost; the work goes on. */
-void progress_write(int fd, const void *data, size_t size)
+int progress_write(int fd, const void *data, size_t size)
 {
 	const char *bytes = data;
 
 	while (size) {
 		ssize_t n = write(fd, bytes, size);
 
-		if (n < 0 && errno == EINTR)
-			continue;
-		if (n <= 0)
-			return;
-		bytes += n;
-		size -= (size_t)n;
+		if (n < 0 && errno == EAGAIN)    /* whoever gave us the descriptor has made it non-blocking */
+			poll(&(struct pollfd){ .fd = fd, .events = POLLOUT }, 1, -1);
+		else if (n < 0 && errno != EINTR)
+			return -errno;
+		if (n > 0) {
+			bytes += n;
+			size -= (size_t)n;
+		}
 	}
+	return 0;
 }
 
+/* What cannot be drawn is lost; the work goes on. */
 static void flush(const struct progress *progress, const struct frame *frame)
 {
-	progress_write(progress->fd, frame->text, frame->size);
+	(void)progress_write(progress->fd, frame->text, frame->size);
 }
 
 /* Names come from directories: nothing in them may move the cursor. */
@@ -253,17 +257,19 @@ void progress_draw_end(const struct progress_vertex *vertex)
 
 /* ---- rawjson ---- */
 
-static void print_json_line(const struct progress *progress, json_t *object)
+static int print_json_line(const struct progress *progress, json_t *object)
 {
 	char *text = json_dumps(object, JSON_COMPACT);
 	size_t size = text ? strlen(text) : 0;
+	int r = -ENOMEM;
 
 	if (text) {
 		text[size] = '\n';       /* in place of its NUL: the length is told */
-		progress_write(progress->fd, text, size + 1);
+		r = progress_write(progress->fd, text, size + 1);
 	}
 	free(text);
 	json_decref(object);
+	return r;
 }
 
 /* RFC 3339 of a moment of the monotonic clock: readers order by it. */
@@ -325,7 +331,7 @@ void progress_draw_json_status(const struct progress_vertex *vertex)
 	print_json_line(progress, json_pack("{s:[o]}", "statuses", entry));
 }
 
-static void print_json_log(const struct progress_vertex *vertex, int stream, struct span piece)
+static int print_json_log(const struct progress_vertex *vertex, int stream, struct span piece)
 {
 	const struct progress *progress = vertex->progress;
 	unsigned char *base64 = malloc((piece.size + 2) / 3 * 4 + 1);
@@ -339,15 +345,18 @@ static void print_json_log(const struct progress_vertex *vertex, int stream, str
 		json_object_set_new(entry, "timestamp", timestamp(progress, progress->now()));
 	}
 	free(base64);
-	print_json_line(progress, json_pack("{s:[o]}", "logs", entry));
+	return print_json_line(progress, json_pack("{s:[o]}", "logs", entry));
 }
 
-void progress_draw_json_log(const struct progress_vertex *vertex, int stream, struct span output)
+int progress_draw_json_log(const struct progress_vertex *vertex, int stream, struct span output)
 {
-	while (output.size) {
+	int r = 0;
+
+	while (output.size && r == 0) {
 		size_t size = output.size < LOG_PIECE_MAX ? output.size : LOG_PIECE_MAX;
 
-		print_json_log(vertex, stream, span_make(output.data, size));
+		r = print_json_log(vertex, stream, span_make(output.data, size));
 		output = span_make(output.data + size, output.size - size);
 	}
+	return r;
 }

@@ -22,12 +22,13 @@ struct progress {
 	bool color, fixed_size, mid_line;
 	uint64_t (*now)(void);
 	uint64_t started_ns, drawn_ns;
+	int log_error;                   /* the first one of an action's output; 0: none */
 	struct progress_vertex vertices[PROGRESS_VERTICES_MAX];
 	unsigned count;
 };
 
-/* All of it, or as much as `fd` takes before it fails. */
-void progress_write(int fd, const void *data, size_t size);
+/* All of it: 0; or as much as `fd` takes before it fails: -errno. Waits for one that is not blocking. */
+int progress_write(int fd, const void *data, size_t size);
 
 /* In place, over what was drawn last. */
 void progress_draw_tty(struct progress *progress, uint64_t now);
@@ -42,4 +43,5 @@ void progress_draw_end(const struct progress_vertex *vertex);
 /* JSON lines. */
 void progress_draw_json_vertex(const struct progress_vertex *vertex);
 void progress_draw_json_status(const struct progress_vertex *vertex);
-void progress_draw_json_log(const struct progress_vertex *vertex, int stream, struct span output);
+/* 0, or -errno: it was not written, or not all. */
+int progress_draw_json_log(const struct progress_vertex *vertex, int stream, struct span output);

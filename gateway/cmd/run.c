@@ -256,6 +256,17 @@ static int run_pull_outputs(struct run *run)
 	return outputs_pull(run->client, &command_run, run->changed ? &run->changes : NULL, &run->options.outputs, below);
 }
 
+/* Half of an output must not pass for all of it. */
+static int run_check_output(const struct run *run)
+{
+	int r = progress_log_error(run->progress);
+
+	if (r == 0)
+		return STATUS_OK;
+	command_fail(&command_run, "the command's output cannot be written: %s", strerror(-r));
+	return command_status_errno(r);
+}
+
 static int run_action(struct run *run, struct options *parsed, const struct client_options *client_options)
 {
 	char *const *arguments = parsed->operands + parsed->separator;
@@ -273,8 +284,12 @@ static int run_action(struct run *run, struct options *parsed, const struct clie
 	status = run_execute(run);
 	run->run_ns = clock_now_ns() - begin;
 	progress_end(run->vertex, status ? PROGRESS_ERROR : run->cached ? PROGRESS_CACHED : PROGRESS_DONE, NULL);
-	if (status == STATUS_OK)
-		status = run_pull_outputs(run);
+	if (status == STATUS_OK) {
+		int pulled = run_pull_outputs(run);
+
+		status = run_check_output(run);
+		status = status ? status : pulled;
+	}
 	return status;
 }
 

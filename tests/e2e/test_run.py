@@ -250,6 +250,20 @@ def test_output_is_streamed(env):
     gateway.stop()
 
 
+def test_output_that_is_lost_is_a_failure(env):
+    gateway, client = runner(env)
+    tree = work_tree(env)
+    for script, status, cached in (("seq 300000", 102, False), ("seq 300000", 102, True), ("seq 300000; exit 7", 7, False)):
+        with open("/dev/full", "wb") as full:
+            result = subprocess.run([env.binary, "run", *client.options, "--json", tree, "--", "sh", "-c", script], stdout=full,
+                                    stderr=subprocess.PIPE, check=False, env=env.environment(client.home))
+        error = result.stderr.decode()
+        check(result.returncode == status and "cannot be written: No space left" in error, f"{script}: {result}")
+        report = json.loads(error.splitlines()[-1])
+        check(report["exit_code"] == status % 102 and report["cached"] == cached, f"{report}")
+    gateway.stop()
+
+
 def test_the_large_tree_in_a_container(env):
     """Materialising again costs what changed."""
     gateway, client = runner(env)

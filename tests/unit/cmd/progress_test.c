@@ -1,7 +1,7 @@
 /*
  * Shows what each --progress mode writes, byte for byte, under a clock that the test turns: redraws in place and only
  * ten times a second, plain lines, JSON that parses, no control characters from names, nothing wider than the terminal,
- * and that an action's output comes through unchanged.
+ * and that an action's output comes through unchanged, or is told to be lost.
  */
 #include <setjmp.h>
 #include <stdarg.h>
@@ -9,7 +9,9 @@
 #include <stdint.h>
 #include <cmocka.h>
 #include <fcntl.h>
+#include <errno.h>
 #include <jansson.h>
+#include <pthread.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -231,6 +233,66 @@ static void passes_output_through(void **state)
 	progress_destroy(progress);
 }
 
+static int log_error(enum progress_mode mode, int fd, const char *text)
+{
+	struct progress *progress = progress_create(&(struct progress_config){ .mode = mode, .fd = fd, .now = test_now });
+	int saved = dup(STDOUT_FILENO), r;
+
+	fflush(stdout);
+	assert_int_equal(dup2(fd, STDOUT_FILENO), STDOUT_FILENO);
+	progress_log(progress_begin(progress, "run"), 1, span_text(text));
+	assert_int_equal(dup2(saved, STDOUT_FILENO), STDOUT_FILENO);
+	r = progress_log_error(progress);
+	progress_log(progress_begin(progress, "run"), 2, span_text("\r"));
+	assert_int_equal(mode == PROGRESS_RAWJSON ? r : progress_log_error(progress), r);
+	progress_destroy(progress);
+	close(saved);
+	return r;
+}
+
+static void output_that_is_lost_is_told(void **state)
+{
+	int full = open("/dev/full", O_WRONLY);
+
+	assert_true(full >= 0);
+	assert_int_equal(log_error(PROGRESS_PLAIN, full, "x"), -ENOSPC);
+	assert_int_equal(log_error(PROGRESS_QUIET, full, "x"), -ENOSPC);
+	assert_int_equal(log_error(PROGRESS_RAWJSON, full, "x"), -ENOSPC);
+	close(full);
+	heard();
+	assert_int_equal(log_error(PROGRESS_QUIET, pipe_fds[1], "x"), 0);
+	assert_string_equal(heard(), "x");
+}
+
+static void *hear_all(void *context)
+{
+	size_t *size = context;
+	char bytes[4096];
+	ssize_t n;
+
+	while (*size && (n = read(pipe_fds[0], bytes, sizeof(bytes))) != 0)
+		*size -= n > 0 ? (size_t)n : 0;
+	return NULL;
+}
+
+/* Somebody may have left us a descriptor that does not block: no output is lost for that. */
+static void waits_for_a_reader(void **state)
+{
+	static char text[1 << 20];
+	size_t size = sizeof(text) - 1;
+	pthread_t reader;
+	int r;
+
+	memset(text, 'x', size);
+	assert_int_equal(pthread_create(&reader, NULL, hear_all, &size), 0);
+	r = log_error(PROGRESS_QUIET, pipe_fds[1], text);
+	if (r)
+		pthread_cancel(reader);
+	assert_int_equal(pthread_join(reader, NULL), 0);
+	assert_int_equal(r, 0);
+	assert_int_equal(size, 0);
+}
+
 static void colours_only_when_wanted(void **state)
 {
 	struct progress_config config = { .mode = PROGRESS_TTY, .fd = pipe_fds[1], .columns = 50, .rows = 24,
@@ -258,6 +320,8 @@ int main(void)
 		cmocka_unit_test(survives_too_many_steps),
 		cmocka_unit_test(writes_json),
 		cmocka_unit_test(passes_output_through),
+		cmocka_unit_test(output_that_is_lost_is_told),
+		cmocka_unit_test(waits_for_a_reader),
 		cmocka_unit_test(colours_only_when_wanted),
 	};
 
