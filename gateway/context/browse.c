@@ -7,6 +7,7 @@
 
 #include "gateway/base/digest_set.h"
 #include "gateway/base/err.h"
+#include "gateway/context/content.h"
 #include "proto/recipe.h"
 
 /* Chunks are handed on in order, so those that are fetched at a time are held until all are there: */
@@ -196,6 +197,13 @@ static int read_recipe(struct reading *reading, const struct digest *recipe, uin
 	return r;
 }
 
+static int visit_piece(void *context, uint64_t offset, struct span bytes)
+{
+	const struct reading *reading = context;
+
+	return reading->visit(reading->context, bytes);
+}
+
 int browse_read(struct source *source, const struct tree_node *file,
                 int (*visit)(void *context, struct span data), void *context, char *why, size_t why_size)
 {
@@ -203,5 +211,9 @@ int browse_read(struct source *source, const struct tree_node *file,
 
 	if (file->file_size == 0 && file->digest.size == 0)
 		return 0;
-	return file->recipe ? read_recipe(&reading, &file->digest, 1) : read_batch(&reading, &file->digest, 1);
+	if (file->recipe)
+		return read_recipe(&reading, &file->digest, 1);
+	if (file->file_size > CONTENT_BATCH_BYTES && source->stream)     /* of another client: longer than a fetch would bring */
+		return source->stream(source, &file->digest, visit_piece, &reading, why, why_size);
+	return read_batch(&reading, &file->digest, 1);
 }

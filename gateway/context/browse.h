@@ -15,6 +15,9 @@ int browse_find(struct source *source, const struct digest *root, const char *pa
 int browse_list(struct source *source, const struct digest *directory,
                 int (*visit)(void *context, const struct tree_node *node), void *context, char *why, size_t why_size);
 
-/* Calls `visit` with the bytes of a file, in order. */
+/*
+ * Calls `visit` with the bytes of a file, in order. Those of a long file without a recipe are checked when all have been visited,
+ * all others before. 0; what `visit` ended it with; or the source's error, with `why`.
+ */
 int browse_read(struct source *source, const struct tree_node *file,
                 int (*visit)(void *context, struct span data), void *context, char *why, size_t why_size);

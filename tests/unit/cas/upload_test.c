@@ -4,7 +4,8 @@
  * changed is all that is asked about; a gateway that lost what the snapshot says it has gets it again; a file that
  * changes between scan and sending is told as stale; a tree that repeats itself twice a level is not asked about
  * exponentially often. And of a download: after a request that was given up in its middle the next one gets its own
- * answers. And of looking into trees: files by recipe, and recipes that go too deep.
+ * answers. And of looking into trees: files by recipe, files of
+ * other clients, and recipes that go too deep.
  */
 #include <setjmp.h>
 #include <stdarg.h>
@@ -19,10 +20,12 @@
 
 #include "gateway/base/list.h"
 #include "gateway/context/browse.h"
+#include "gateway/context/content.h"
 #include "gateway/context/download.h"
 #include "gateway/context/manifest.h"
 #include "gateway/context/materialise.h"
 #include "gateway/context/upload.h"
+#include "gateway/context/whole_blob.h"
 #include "gateway_thread.h"
 #include "proto/recipe.h"
 #include "requests.h"
@@ -420,6 +423,34 @@ static void files_are_read_by_path(void **state)
 	free(content);
 }
 
+/* As other clients upload it: one blob without a recipe, and more than one fetch brings. */
+static void a_long_blob_is_read_in_pieces(void **state)
+{
+	size_t size = CONTENT_BATCH_BYTES + 70001;
+	struct reading reading = { .bytes = buffer_heap(8 << 20) };
+	uint8_t *bytes = malloc(size);
+	struct tree_node node = { .kind = TREE_FILE, .file_size = size };
+	struct download *download;
+	enum grpc_status status;
+	char why[1024] = "", path[128];
+	int fd;
+
+	snprintf(path, sizeof(path), "%s/blob", directory);
+	fd = open(path, O_RDWR | O_CREAT, 0600);
+	for (size_t i = 0; i < size; i++)
+		bytes[i] = (uint8_t)(i * 2654435761u >> 13);
+	assert_int_equal(write(fd, bytes, size), size);
+	node.digest = digest_of(span_make(bytes, size));
+	assert_int_equal(whole_blob_write(client, &node.digest, fd, &status, why, sizeof(why)), 0);
+	close(fd);
+	assert_int_equal(download_create(&download, client, why, sizeof(why)), 0);
+	assert_int_equal(browse_read(download_source(download), &node, take_bytes, &reading, why, sizeof(why)), 0);
+	assert_true(span_equal(buffer_span(&reading.bytes), span_make(bytes, size)));
+	download_destroy(download);
+	buffer_fini(&reading.bytes);
+	free(bytes);
+}
+
 /* Blobs that a test made up. */
 struct blob_table {
 	struct source source;
@@ -486,6 +517,7 @@ int main(void)
 		cmocka_unit_test_setup_teardown(rights_are_told, setup, teardown),
 		cmocka_unit_test_setup_teardown(a_request_that_was_given_up_is_not_answered_later, setup, teardown),
 		cmocka_unit_test_setup_teardown(files_are_read_by_path, setup, teardown),
+		cmocka_unit_test_setup_teardown(a_long_blob_is_read_in_pieces, setup, teardown),
 		cmocka_unit_test_setup_teardown(recipes_go_two_levels_deep, setup, teardown),
 	};
 
