@@ -167,8 +167,10 @@ static int pull_one(struct output *output, const struct digest *changes)
 {
 	CLEANUP(fd_closep) int fd = -1;
 	const char *name;
-	int r = browse_find(output->source, changes, output->path, &output->node, output->why, output->why_size);
+	int r = -ENOENT;
 
+	if (changes)
+		r = browse_find(output->source, changes, output->path, &output->node, output->why, output->why_size);
 	if (r == -ENOENT)
 		snprintf(output->why, output->why_size, "the command did not make or change %s", output->path);
 	if (r == 0)
@@ -208,32 +210,51 @@ static int open_below(const char *below)
 	return fd < 0 ? -errno : fd;
 }
 
-int outputs_pull(struct client *client, const struct command *command, const struct digest *changes,
-                 const struct option_list *paths, const char *below)
+static void append_why(char *why, size_t why_size, const char *more)
 {
-	CLEANUP(fd_closep) int below_fd = -1;
+	size_t size = strlen(why);
+
+	snprintf(why + size, why_size - size, "%s%s", size ? "; " : "", more);
+}
+
+/* Each by itself: one that is not there keeps none of the others from coming. But a connection that is gone is so for all. */
+static int pull_paths(struct download *download, struct output *output, const struct digest *changes,
+                      const struct option_list *paths, char *why, size_t why_size)
+{
+	int r = 0, status = STATUS_OK;
+
+	*why = 0;
+	for (size_t i = 0; r != -EINTR && download_status(download) == GRPC_OK && i < paths->count; i++) {
+		r = pull_path(output, changes, paths->items[i]);
+		if (r == 0)
+			continue;
+		append_why(why, why_size, output->why);
+		if (status == STATUS_OK || r == -EINTR)
+			status = session_status(r, download_status(download));
+	}
+	return status;
+}
+
+int outputs_pull(struct client *client, const struct digest *changes, const struct option_list *paths, const char *below,
+                 char *why, size_t why_size)
+{
+	CLEANUP(fd_closep) int below_fd = open_below(below);
 	struct download *download;
 	struct output output;
-	char why[5000];
+	char one[5000];
 	int r;
 
-	if (!changes)
-		return command_fail(command, "the command did not make or change %s", paths->items[0]);
-	below_fd = open_below(below);
 	if (below_fd < 0) {
-		command_fail(command, "%s: %s", below, strerror(-below_fd));
+		snprintf(why, why_size, "%s: %s", below, strerror(-below_fd));
 		return command_status_errno(below_fd);
 	}
-	r = download_create(&download, client, why, sizeof(why));
+	r = download_create(&download, client, why, why_size);
 	if (r < 0)
-		return session_failed(command, r, GRPC_OK, why);
+		return session_status(r, GRPC_OK);
 	output = (struct output){
-		.source = download_source(download), .below_fd = below_fd, .why = why, .why_size = sizeof(why),
+		.source = download_source(download), .below_fd = below_fd, .why = one, .why_size = sizeof(one),
 	};
-	for (size_t i = 0; r == 0 && i < paths->count; i++)
-		r = pull_path(&output, changes, paths->items[i]);
-	if (r)
-		r = session_failed(command, r, download_status(download), why);
+	r = pull_paths(download, &output, changes, paths, why, why_size);
 	download_destroy(download);
 	return r;
 }

@@ -251,9 +251,14 @@ static int run_pull_outputs(struct run *run)
 {
 	const char *below = run->options.output_directory ? run->options.output_directory : run->directory ? run->directory : ".";
 
-	if (!run->options.outputs.count)
-		return STATUS_OK;
-	return outputs_pull(run->client, &command_run, run->changed ? &run->changes : NULL, &run->options.outputs, below);
+	char why[5000];
+	int status = STATUS_OK;
+
+	if (run->options.outputs.count)
+		status = outputs_pull(run->client, run->changed ? &run->changes : NULL, &run->options.outputs, below, why, sizeof(why));
+	if (status && status != STATUS_INTERRUPTED)
+		command_fail(&command_run, "%s", why);
+	return status;
 }
 
 /* Half of an output must not pass for all of it. */

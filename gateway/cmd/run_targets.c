@@ -225,8 +225,9 @@ static int job_on_end(struct run *run, struct job *job, const struct executing_n
 		outcome->changed = news->changed;
 		outcome->changes = news->changes;
 	}
-	if (news->has_result)
-		status = take_output(run, outcome, &news->result);
+	/* What it printed is not to be had: said, and no reason to stop. */
+	if (news->has_result && take_output(run, outcome, &news->result) == STATUS_INTERRUPTED)
+		status = STATUS_INTERRUPTED;
 	if (outcome->result == TARGET_FAILED && !run->wish->quiet)
 		show_output(run, outcome);
 	job_end(run, job);
@@ -377,19 +378,44 @@ static int prepare(struct run *run)
 	return status;
 }
 
+static int pull_outputs_of(const struct run *run, size_t at)
+{
+	const struct option_list *outputs = &targets_command(run->targets, run->jobs[at].index)->outputs;
+	struct target_outcome *outcome = &run->outcomes[at];
+	int status;
+
+	if (outcome->result != TARGET_PASSED || outputs->count == 0)
+		return STATUS_OK;
+	status = outputs_pull(run->wish->client, outcome->changed ? &outcome->changes : NULL, outputs, run->wish->output_directory,
+	                      outcome->why, sizeof(outcome->why));
+	if (status)
+		outcome->result = TARGET_ERROR;
+	return status;
+}
+
+/* An output that is missing is its target's error; the others' are pulled all the same. */
 static int pull_outputs(const struct run *run)
 {
 	int status = STATUS_OK;
 
-	for (size_t i = 0; i < run->count && status == STATUS_OK && run->wish->output_directory; i++) {
-		const struct option_list *outputs = &targets_command(run->targets, run->jobs[i].index)->outputs;
-		const struct target_outcome *outcome = &run->outcomes[i];
+	for (size_t i = 0; run->wish->output_directory && i < run->count && status != STATUS_INTERRUPTED; i++) {
+		int pulled = pull_outputs_of(run, i);
 
-		if (outcome->result == TARGET_PASSED && outputs->count)
-			status = outputs_pull(run->wish->client, run->wish->command, outcome->changed ? &outcome->changes : NULL, outputs,
-			                      run->wish->output_directory);
+		if (status == STATUS_OK || pulled == STATUS_INTERRUPTED)
+			status = pulled;
 	}
 	return status;
+}
+
+/* After an interrupt, or when the gateway is gone. */
+static void mark_unfinished(const struct run *run)
+{
+	for (size_t i = 0; i < run->count; i++) {
+		if (run->jobs[i].over)
+			continue;
+		run->outcomes[i].result = TARGET_ERROR;
+		snprintf(run->outcomes[i].why, sizeof(run->outcomes[i].why), "it had not ended when the run did");
+	}
 }
 
 static int report_all(const struct run *run, uint64_t ns)
@@ -433,6 +459,20 @@ static void run_fini(struct run *run)
 	free(run);
 }
 
+/* Whatever ended it: what was found out so far is told. */
+static int run_prepared(struct run *run, uint64_t begin)
+{
+	int status = run_jobs(run), reported;
+
+	progress_destroy(run->wish->progress);
+	if (status == STATUS_OK)
+		status = pull_outputs(run);
+	mark_unfinished(run);
+	reported = report_all(run, clock_now_ns() - begin);
+	status = status ? status : reported;
+	return status ? status : verdict(run);
+}
+
 int run_targets(const struct run_targets *wish)
 {
 	struct run *run = calloc(1, sizeof(*run));
@@ -445,14 +485,9 @@ int run_targets(const struct run_targets *wish)
 	run->box = (struct box){ .run = run, .bytes = buffer_heap(SLUICE_PACK_BYTES) };
 	status = prepare(run);
 	if (status == STATUS_OK)
-		status = run_jobs(run);
-	progress_destroy(wish->progress);
-	if (status == STATUS_OK)
-		status = pull_outputs(run);
-	if (status == STATUS_OK)
-		status = report_all(run, clock_now_ns() - begin);
-	if (status == STATUS_OK)
-		status = verdict(run);
+		status = run_prepared(run, begin);
+	else
+		progress_destroy(wish->progress);
 	run_fini(run);
 	return status;
 }

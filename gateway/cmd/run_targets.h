@@ -24,5 +24,8 @@ struct run_targets {
 	bool json, quiet;
 };
 
-/* STATUS_OK: all passed; STATUS_FAILURE: a command exited with another status than 0; else what went wrong besides. */
+/*
+ * STATUS_OK: all passed; STATUS_FAILURE: one did not; else what went wrong besides. Once the targets run, the report is
+ * made whatever ends them, with those that had not ended as errors.
+ */
 int run_targets(const struct run_targets *wish);

@@ -63,12 +63,18 @@ int session_unary_failed(const struct command *command, struct client *client, s
 	return session_failed(command, 0, status, text);
 }
 
-int session_failed(const struct command *command, int r, enum grpc_status status, const char *why)
+int session_status(int r, enum grpc_status status)
 {
 	if (r == -EINTR)
 		return STATUS_INTERRUPTED;
-	command_fail(command, "%s", why);
 	if (status != GRPC_OK)
 		return command_status_grpc(status);
 	return r < 0 ? command_status_errno(r) : STATUS_FAILURE;
+}
+
+int session_failed(const struct command *command, int r, enum grpc_status status, const char *why)
+{
+	if (r != -EINTR)
+		command_fail(command, "%s", why);
+	return session_status(r, status);
 }

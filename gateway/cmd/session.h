@@ -15,7 +15,9 @@ void session_close(struct client *client);
 /* Ctrl-C came: for loops that wait for nothing. */
 bool session_interrupted(void);
 
-/* Says `why` and returns the exit status for a call's status, or for a -errno when `r` is negative. */
+/* The exit status for a call's status, or for a -errno when `r` is negative. */
+int session_status(int r, enum grpc_status status);
+/* The same after saying `why`; of an interrupt nothing is said. */
 int session_failed(const struct command *command, int r, enum grpc_status status, const char *why);
-/* The same of a client_unary() that returned `r`, other than CLIENT_OK; of an interrupt nothing is said. */
+/* The same of a client_unary() that returned `r`, other than CLIENT_OK. */
 int session_unary_failed(const struct command *command, struct client *client, struct client_call *call, int r);

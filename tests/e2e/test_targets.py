@@ -1,5 +1,6 @@
 """`sluice run --targets`: many targets at a time, unchanged ones from the cache, one report."""
 import os
+import signal
 import xml.etree.ElementTree
 
 from harness import check
@@ -103,6 +104,46 @@ def test_outputs_of_two_targets_in_one_directory(env):
         report, _ = it.report("--output-dir", out)
         check(report["cached"] == cached and sorted(os.listdir(out + "/dist")) == ["server", "tools"], f"{report}")
         os.unlink(out + "/dist/server")
+    gateway.stop()
+
+
+def test_a_missing_output_loses_no_report(env):
+    env.need_executor()
+    gateway = env.gateway(slots=2)
+    it = Repository(env, gateway)
+    it.write("targets.yaml", """targets:
+  server: { paths: server, run: mkdir out && touch out/first out/last, outputs: [out/first, out/nothing, out/last] }
+  tools: { paths: tools, run: touch two, outputs: [two] }
+""")
+    junit, out = env.path("report.xml"), env.path("out")
+    report, targets = it.report("--junit", junit, "--output-dir", out, status=1)
+    check((report["passed"], report["errors"]) == (1, 1) and "out/nothing" in targets["server"]["error"], f"{report}")
+    check(sorted(os.listdir(out)) == ["out", "two"] and sorted(os.listdir(out + "/out")) == ["first", "last"], "outputs were left out")
+    case = xml.etree.ElementTree.parse(junit).getroot().find("testsuite/testcase[@name='server']")
+    check("out/nothing" in case.find("error").get("message"), "JUnit does not say what is missing")
+    gateway.stop()
+
+
+def test_an_interrupt_loses_no_report(env):
+    env.need_executor()
+    gateway = env.gateway(slots=2)
+    it = Repository(env, gateway)
+    it.write("targets.yaml", """targets:
+  server: { paths: server, run: exit 3 }
+  tools: { paths: tools, run: "while :; do sleep 1; done" }
+""")
+    junit = env.path("report.xml")
+    process = env.start("run", *it.client.options, "--targets", f"{it.tree}/targets.yaml", "--junit", junit, it.tree, home=it.client.home)
+    for line in process.stderr:
+        if line == b"---- server: exit 3\n":
+            break
+    process.send_signal(signal.SIGINT)
+    output, _ = process.communicate(timeout=60)
+    lines = output.decode().splitlines()
+    check(process.returncode == 130, f"{process.returncode}: {output}")
+    check([line.split()[:2] for line in lines[1:3]] == [["server", "failed"], ["tools", "error"]], f"{output}")
+    suite = xml.etree.ElementTree.parse(junit).getroot().find("testsuite")
+    check((suite.get("failures"), suite.get("errors")) == ("1", "1"), str(suite.attrib))
     gateway.stop()
 
 

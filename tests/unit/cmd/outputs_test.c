@@ -111,12 +111,28 @@ static int teardown(void **state)
 	return 0;
 }
 
+static char why[5000];
+
 static int pull(const char *path)
 {
 	const char *items[1] = { path };
 	struct option_list paths = { .items = items, .count = 1 };
 
-	return outputs_pull(client, &command_run, &root, &paths, below);
+	return outputs_pull(client, &root, &paths, below, why, sizeof(why));
+}
+
+/* Each is tried, and of each that did not come is said why. */
+static void one_that_is_missing_hinders_no_other(void **state)
+{
+	const char *items[] = { "deep/nothing", "program", "..", "deep/er/file" };
+	struct option_list paths = { .items = items, .count = 4 };
+
+	assert_int_equal(outputs_pull(client, &root, &paths, below, why, sizeof(why)), STATUS_FAILURE);
+	assert_string_equal(why, "the command did not make or change deep/nothing; --output .. is not a path below the tree");
+	expect_text(path_of(below, "program"), "program");
+	expect_text(path_of(below, "deep/er/file"), "file");
+	assert_int_equal(outputs_pull(client, NULL, &paths, below, why, sizeof(why)), STATUS_FAILURE);
+	assert_non_null(strstr(why, "did not make or change deep/er/file"));
 }
 
 static void outputs_arrive_as_they_are(void **state)
@@ -247,6 +263,7 @@ int main(void)
 		cmocka_unit_test_setup_teardown(outputs_arrive_as_they_are, setup, teardown),
 		cmocka_unit_test_setup_teardown(a_directory_goes_over_what_is_there, setup, teardown),
 		cmocka_unit_test_setup_teardown(what_is_of_another_kind_is_not_removed, setup, teardown),
+		cmocka_unit_test_setup_teardown(one_that_is_missing_hinders_no_other, setup, teardown),
 		cmocka_unit_test_setup_teardown(symlinks_are_not_followed, setup, teardown),
 		cmocka_unit_test_setup_teardown(paths_that_lead_out_are_refused, setup, teardown),
 	};
