@@ -29,6 +29,11 @@ static const struct option progress_options[] = {
 
 const struct option_group progress_options_group = OPTION_GROUP("Progress", progress_options);
 
+bool progress_for_people(enum progress_mode mode)
+{
+	return mode != PROGRESS_QUIET && mode != PROGRESS_RAWJSON;
+}
+
 static uint64_t monotonic_now(void)
 {
 	struct timespec now;

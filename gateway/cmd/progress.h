@@ -29,6 +29,9 @@ struct progress_options {
 };
 extern const struct option_group progress_options_group;
 
+/* Whether a line for people may go to stderr beside what is drawn: with quiet and rawjson none may. */
+bool progress_for_people(enum progress_mode mode);
+
 struct progress_config {
 	enum progress_mode mode;
 	const char *title;               /* "sluice push"; borrowed */

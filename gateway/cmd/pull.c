@@ -29,13 +29,15 @@ static const struct option pull_options[] = {
 static const struct option_group pull_group = OPTION_GROUP("Options", pull_options);
 static const struct option_group *const pull_groups[] = { &pull_group, &progress_options_group, &client_options_group, NULL };
 
-static int pull_print(const struct pulling *pulling, struct client *client, bool json)
+static int pull_print(const struct pulling *pulling, struct client *client, bool json, enum progress_mode mode)
 {
 	uint64_t received, sent, ignored;
 	char bytes[24], wire[24], seconds[24];
 	json_t *object;
 
 	client_bytes(client, &received, &sent, &ignored, &ignored);
+	if (!json && !progress_for_people(mode))
+		return STATUS_OK;
 	if (!json) {
 		fprintf(stderr, "%llu files, %s written, %s received in %s\n", (unsigned long long)pulling->totals.files_written,
 		        units_format_bytes(pulling->totals.bytes_written, bytes), units_format_bytes(received, wire),
@@ -82,7 +84,7 @@ static int pull_run(int argc, char **argv)
 	status = pulling_run(&pulling);
 	progress_destroy(pulling.progress);
 	if (status == STATUS_OK)
-		status = pull_print(&pulling, client, pull.json);
+		status = pull_print(&pulling, client, pull.json, (enum progress_mode)progress.mode);
 	session_close(client);
 	return status;
 }

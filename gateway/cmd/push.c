@@ -92,7 +92,7 @@ static void print_text(const struct pushing *pushing, const struct explain_bill 
 	char root[DIGEST_TEXT_MAX], bytes[24], wire[24], seconds[24];
 
 	client_bytes(pushing->client, &received, &sent, &handshake_received, &handshake_sent);
-	if (mode != PROGRESS_QUIET && mode != PROGRESS_RAWJSON)
+	if (progress_for_people(mode))
 		fprintf(stderr, "%llu files, %s: %llu read, %s sent in %s\n", (unsigned long long)pushing->scanned.files,
 		        units_format_bytes(pushing->scanned.bytes, bytes), (unsigned long long)pushing->scanned.files_read,
 		        units_format_bytes(sent, wire), units_format_duration(elapsed_ns, seconds));

@@ -224,7 +224,7 @@ static json_t *run_json(const struct run *run)
 	return object;
 }
 
-static int run_report(struct run *run, int mode)
+static int run_report(struct run *run, enum progress_mode mode)
 {
 	char text[DIGEST_TEXT_MAX], seconds[24];
 	json_t *object = run_json(run);
@@ -237,7 +237,7 @@ static int run_report(struct run *run, int mode)
 	if (run->options.metadata_file && json_dump_file(object, run->options.metadata_file, JSON_INDENT(2)) < 0)
 		status = command_fail(&command_run, "%s cannot be written", run->options.metadata_file);
 	json_decref(object);
-	if (mode == PROGRESS_QUIET || run->options.json)
+	if (!progress_for_people(mode) || run->options.json)
 		return status;
 	fprintf(stderr, "exit %d %s in %s", run->exit_code, run->cached ? "from the cache" : "run",
 	        units_format_duration(run->run_ns, seconds));
@@ -250,7 +250,6 @@ static int run_report(struct run *run, int mode)
 static int run_pull_outputs(struct run *run)
 {
 	const char *below = run->options.output_directory ? run->options.output_directory : run->directory ? run->directory : ".";
-
 	char why[5000];
 	int status = STATUS_OK;
 
@@ -353,7 +352,7 @@ static int run_run(int argc, char **argv)
 	status = run_action(&run, &options, &client_options);
 	progress_destroy(run.progress);
 	if (run.finished) {
-		int reported = run_report(&run, progress.mode);
+		int reported = run_report(&run, (enum progress_mode)progress.mode);
 
 		status = status ? status : reported;
 	}

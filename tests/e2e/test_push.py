@@ -222,6 +222,11 @@ def test_progress_modes(env):
     for line in said["rawjson"].splitlines():
         json.loads(line)
     check(said["rawjson"], "rawjson says nothing")
+    root = result.stdout.strip()
+    for mode in ("plain", "quiet", "rawjson"):
+        said[mode] = client.run("pull", "--progress", mode, root, env.path("back-" + mode)).stderr
+    check("20 files" in said["plain"] and said["quiet"] == "", f"{said}")
+    check([json.loads(line) for line in said["rawjson"].splitlines()], f"{said}")
     shown = push_on_a_terminal(env, client, tree)
     check(b"\x1b[" in shown and re.search(rb"\x1b\[[0-9;]*m", shown), f"a terminal sees no redraw or no colour: {shown}")
     plain = push_on_a_terminal(env, client, tree, NO_COLOR="1")

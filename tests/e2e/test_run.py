@@ -310,6 +310,10 @@ def test_json_report(env):
     result = client.run("run", "--json", "--progress", "quiet", work_tree(env), "--", "true")
     report = json.loads(result.stderr.strip().splitlines()[-1])
     check({"root", "action", "exit_code", "cached"} <= report.keys(), f"{report}")
+    for mode, lines in (("rawjson", True), ("quiet", False)):
+        result = client.run("run", "--progress", mode, work_tree(env), "--", "true")
+        said = [json.loads(line) for line in result.stderr.splitlines()]
+        check(bool(said) == lines, f"{mode}: {result}")
     gateway.stop()
 
 
