@@ -25,7 +25,7 @@ static int cat_file(struct client *client, const struct digest *root, const char
 
 	if (r < 0)
 		return session_failed(&command_cat, r, GRPC_OK, why);
-	r = browse_find(download_source(download), root, path, &node, why, sizeof(why));
+	r = browse_find(download_source(download), root, path, &node, NULL, why, sizeof(why));
 	if (r == 0 && node.kind != TREE_FILE) {
 		snprintf(why, sizeof(why), "%s is not a file", path);
 		r = -EISDIR;

@@ -91,13 +91,14 @@ static int print_entry(void *context, const struct tree_node *node)
 static int ls_tree(struct client *client, const struct ls_options *ls, const struct digest *root, const char *path)
 {
 	struct download *download;
+	struct browse_target target;
 	struct tree_node node;
 	char why[5000];
 	int r = download_create(&download, client, why, sizeof(why));
 
 	if (r < 0)
 		return session_failed(&command_ls, r, GRPC_OK, why);
-	r = browse_find(download_source(download), root, path, &node, why, sizeof(why));
+	r = browse_find(download_source(download), root, path, &node, &target, why, sizeof(why));
 	if (r == 0 && node.kind != TREE_DIRECTORY) {
 		node.name = span_text(path);
 		r = print_entry((void *)ls, &node);

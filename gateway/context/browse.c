@@ -5,6 +5,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 
+#include "gateway/base/check.h"
 #include "gateway/base/digest_set.h"
 #include "gateway/base/err.h"
 #include "gateway/context/content.h"
@@ -55,8 +56,16 @@ int browse_list(struct source *source, const struct digest *directory,
 struct finding {
 	struct span name;
 	struct tree_node *node;
+	struct browse_target *target;
 	bool found;
 };
+
+static void keep_target(struct finding *finding, struct span target)
+{
+	CHECK(target.size <= sizeof(finding->target->bytes));
+	memcpy(finding->target->bytes, target.data, target.size);
+	finding->node->target = span_make(finding->target->bytes, target.size);
+}
 
 static int find_name(void *context, const struct tree_node *node)
 {
@@ -69,18 +78,20 @@ static int find_name(void *context, const struct tree_node *node)
 		.kind = node->kind, .mode = node->mode, .digest = node->digest, .recipe = node->recipe, .file_size = node->file_size,
 		.major = node->major, .minor = node->minor,
 	};
+	if (node->kind == TREE_SYMLINK && finding->target)
+		keep_target(finding, node->target);
 	return 0;
 }
 
-int browse_find(struct source *source, const struct digest *root, const char *path, struct tree_node *node, char *why,
-                size_t why_size)
+int browse_find(struct source *source, const struct digest *root, const char *path, struct tree_node *node,
+                struct browse_target *target, char *why, size_t why_size)
 {
 	struct tree_node at = { .kind = TREE_DIRECTORY, .digest = *root };
 	const char *rest = path;
 
 	while (*rest) {
 		struct digest directory = at.digest;
-		struct finding finding = { .node = &at };
+		struct finding finding = { .node = &at, .target = target };
 		size_t length = strcspn(rest, "/");
 		int r;
 

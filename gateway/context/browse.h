@@ -4,12 +4,17 @@
 #include "gateway/context/source.h"
 #include "proto/tree.h"
 
+/* What a symlink points to has to be somewhere. */
+struct browse_target {
+	uint8_t bytes[TREE_TARGET_MAX];
+};
+
 /*
- * The node at `path` ("" or "." is the root: kind directory, digest `root`). Names, targets and xattrs in `node` are
- * not set. 0; -ENOENT: no such path; -ENOTDIR; or the source's error. `why` gets one sentence.
+ * The node at `path` ("" or "." is the root: kind directory, digest `root`). Names and xattrs in `node` are not
+ * set; `node->target` is in `target` (NULL: not wanted, and not set). 0; -ENOENT: no such path; -ENOTDIR; or the source's error. `why` gets one sentence.
  */
-int browse_find(struct source *source, const struct digest *root, const char *path, struct tree_node *node, char *why,
-                size_t why_size);
+int browse_find(struct source *source, const struct digest *root, const char *path, struct tree_node *node,
+                struct browse_target *target, char *why, size_t why_size);
 
 /* Calls `visit` for each entry of a directory, in canonical order; `node` is borrowed. Non-zero ends it. */
 int browse_list(struct source *source, const struct digest *directory,

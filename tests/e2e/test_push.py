@@ -262,6 +262,10 @@ def test_ls_cat_diff_see_the_tree(env):
     root = client.push(tree)["root"]
     listed = client.run("ls", root, "src").stdout.splitlines()
     check(sorted(line.strip("/") for line in listed) == ["deep", "link", "small"], f"{listed}")
+    for path in ("src", "src/link"):
+        listed = client.run("ls", "-l", root, path).stdout.splitlines()
+        check(any(line.startswith("l") and line.endswith("link -> small") for line in listed), f"{listed}")
+    check(client.run("ls", "--json", root, "src/link").json()["target"] == "small", "no target")
     with open(tree + "/src/deep/large", "rb") as file:
         process = env.start("cat", *client.options, root, "src/deep/large")
         content = process.communicate()[0]

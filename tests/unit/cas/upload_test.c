@@ -395,6 +395,7 @@ static int take_bytes(void *context, struct span data)
 static void files_are_read_by_path(void **state)
 {
 	struct reading reading = { .bytes = buffer_heap(4 << 20) };
+	struct browse_target target;
 	struct download *download;
 	struct tree_node node;
 	char why[1024] = "", path[128];
@@ -405,9 +406,9 @@ static void files_are_read_by_path(void **state)
 	make_tree();
 	push_to(client, &root);
 	assert_int_equal(download_create(&download, client, why, sizeof(why)), 0);
-	assert_int_equal(browse_find(download_source(download), &root, "./d03//f04/", &node, why, sizeof(why)), 0);
+	assert_int_equal(browse_find(download_source(download), &root, "./d03//f04/", &node, NULL, why, sizeof(why)), 0);
 	assert_int_equal(node.file_size, 4 * 900);
-	assert_int_equal(browse_find(download_source(download), &root, "large", &node, why, sizeof(why)), 0);
+	assert_int_equal(browse_find(download_source(download), &root, "large", &node, NULL, why, sizeof(why)), 0);
 	assert_true(node.recipe);
 	assert_int_equal(browse_read(download_source(download), &node, take_bytes, &reading, why, sizeof(why)), 0);
 	snprintf(path, sizeof(path), "%s/large", directory);
@@ -415,9 +416,11 @@ static void files_are_read_by_path(void **state)
 	assert_int_equal(fread(content, 1, 1500000, file), 1500000);
 	fclose(file);
 	assert_true(span_equal(buffer_span(&reading.bytes), span_make(content, 1500000)));
-	assert_int_equal(browse_find(download_source(download), &root, "d03/nothing", &node, why, sizeof(why)), -ENOENT);
-	assert_int_equal(browse_find(download_source(download), &root, "large/x", &node, why, sizeof(why)), -ENOTDIR);
-	assert_int_equal(browse_find(download_source(download), &root, "d03/../d04", &node, why, sizeof(why)), -ENOENT);
+	assert_int_equal(browse_find(download_source(download), &root, "symlink", &node, &target, why, sizeof(why)), 0);
+	assert_true(node.kind == TREE_SYMLINK && span_is(node.target, "d00/f01"));
+	assert_int_equal(browse_find(download_source(download), &root, "d03/nothing", &node, NULL, why, sizeof(why)), -ENOENT);
+	assert_int_equal(browse_find(download_source(download), &root, "large/x", &node, NULL, why, sizeof(why)), -ENOTDIR);
+	assert_int_equal(browse_find(download_source(download), &root, "d03/../d04", &node, NULL, why, sizeof(why)), -ENOENT);
 	download_destroy(download);
 	buffer_fini(&reading.bytes);
 	free(content);
