@@ -3,6 +3,7 @@
 
 #include <errno.h>
 #include <stdio.h>
+#include <unistd.h>
 
 #include "chunker/sha256.h"
 #include "gateway/cmd/session.h"
@@ -95,6 +96,15 @@ static bool read_response(struct executing_news *news, struct span bytes)
 	return news->has_result || news->status != GRPC_OK;
 }
 
+/* Output is written to our own descriptor of that number. */
+static bool read_output(struct executing_news *news, struct span bytes)
+{
+	struct execute_output *output = &news->output;
+
+	return message_decode(&execute_output_type, bytes, output) &&
+	       (output->data.size == 0 || output->stream == STDOUT_FILENO || output->stream == STDERR_FILENO);
+}
+
 bool executing_read(struct executing_news *news, struct span message)
 {
 	struct reapi_execute_metadata metadata;
@@ -107,7 +117,7 @@ bool executing_read(struct executing_news *news, struct span message)
 	if (operation.metadata.data && message_decode(&reapi_any_type, operation.metadata, &any) &&
 	    message_decode(&reapi_execute_metadata_type, any.value, &metadata)) {
 		news->stage = metadata.stage;
-		if (metadata.sluice_output.data && !message_decode(&execute_output_type, metadata.sluice_output, &news->output))
+		if (metadata.sluice_output.data && !read_output(news, metadata.sluice_output))
 			return false;
 	}
 	if (!operation.done)
