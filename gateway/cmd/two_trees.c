@@ -6,6 +6,7 @@
 #include <stdlib.h>
 
 #include "gateway/base/cleanup.h"
+#include "gateway/base/err.h"
 #include "gateway/cmd/pushing.h"
 #include "gateway/cmd/session.h"
 #include "gateway/context/download.h"
@@ -106,7 +107,7 @@ int two_trees_walk(const struct two_trees *trees)
 	};
 	struct difference_totals totals;
 	struct download *download;
-	char why[5000] = "standard output cannot be written";
+	char why[5000];
 	int r = download_create(&download, trees->client, why, sizeof(why));
 
 	if (r < 0)
@@ -116,8 +117,8 @@ int two_trees_walk(const struct two_trees *trees)
 	if (r == -ESTALE) {
 		command_fail(trees->command, "the former tree is not at the gateway (any more), or not whole: %s. `sluice pin` keeps a root.", why);
 		r = STATUS_FAILURE;
-	} else if (r) {
-		r = session_failed(trees->command, r, download_status(download), why);
+	} else if (r < 0) {
+		r = session_failed(trees->command, r, download_status(download), *why ? why : err_text(r));
 	}
 	download_destroy(download);
 	return r;

@@ -19,11 +19,12 @@ struct two_trees {
 	const struct digest *before, *after;     /* `before` NULL: the empty tree */
 	struct manifest *manifest;       /* of `after`; NULL: both are at the gateway */
 	bool inside_removed;             /* tell each entry of a removed directory */
+	/* A -errno ends the walk, and so does an exit status, of which nothing more is said. */
 	int (*visit)(void *context, const struct difference_change *change);
 	void *context;
 };
 
-/* STATUS_OK, or the exit status after saying why; a visit that ends the walk makes it STATUS_FAILURE. */
+/* STATUS_OK, or the exit status after saying why, or the visit's. */
 int two_trees_walk(const struct two_trees *trees);
 
 /* What a change is called; NULL: nothing is to be told (only something inside differs, or the addition tells it). */

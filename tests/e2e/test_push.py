@@ -277,6 +277,11 @@ def test_ls_cat_diff_see_the_tree(env):
     for other in (tree, changed):
         found = client.run("diff", root, other, status=1).stdout
         check("src/small" in found and "src/link" in found and "large" not in found, found)
+    with open("/dev/full", "wb") as full:
+        for options in ([], ["--json"]):
+            result = subprocess.run([env.binary, "diff", *client.options, *options, root, tree], stdout=full, stderr=subprocess.PIPE,
+                                    check=False, env=env.environment(client.home))
+            check(result.returncode == 2 and result.stderr == b"sluice: standard output: No space left on device\n", f"{result}")
     for arguments in (("ls", root, "no/such"), ("cat", root, "src"), ("cat", root, "src/link2"),
                       ("ls", "sha256:" + "0" * 64 + "/10")):
         client.run(*arguments, status=1)
