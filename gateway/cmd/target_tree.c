@@ -84,8 +84,7 @@ static int cut_node(struct cutting *cutting, size_t path_size, const struct tree
 static void put_properties(struct buffer *out, const struct pb_field *field, bool root)
 {
 	struct pb_reader inner = pb_reader_make(field->bytes);
-	uint8_t storage[TREE_XATTR_BYTES_MAX];
-	struct buffer kept = buffer_over(storage, sizeof(storage));
+	struct buffer kept = buffer_heap(field->bytes.size + 1);         /* base64 of up to TREE_XATTR_BYTES_MAX is longer */
 	struct pb_field property;
 
 	if (!root) {
@@ -98,6 +97,7 @@ static void put_properties(struct buffer *out, const struct pb_field *field, boo
 	if (kept.size)
 		pb_put_bytes_always(out, field->number, buffer_span(&kept));
 	out->failed |= kept.failed;
+	buffer_fini(&kept);
 }
 
 /* tree_next() yields nodes in the order of the message's fields. */

@@ -10,6 +10,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <sys/stat.h>
+#include <sys/xattr.h>
 #include <unistd.h>
 #include <cmocka.h>
 
@@ -123,9 +124,48 @@ static void the_tree_is_the_inputs_and_nothing_else(void **state)
 	targets_destroy(targets);
 }
 
+/* As much of them as a tree may hold: encoded that is a third more. Needs a file system that takes it: tmpfs, of a newer kernel. */
+static void a_root_may_have_large_xattrs(void **state)
+{
+	static const char yaml[] = "targets:\n  a: { paths: src }\n";
+	static char value[60000];
+	char disk[sizeof(top)], memory[sizeof(top)] = "/dev/shm/sluice-target-XXXXXX", path[128], command[128], why[512];
+	struct manifest *manifest;
+	struct targets *targets;
+	struct digest with, without;
+	size_t emitted;
+	bool taken;
+
+	if (!mkdtemp(memory))
+		skip();
+	memset(value, 'x', sizeof(value));
+	memcpy(disk, top, sizeof(top));
+	memcpy(top, memory, sizeof(top));
+	snprintf(path, sizeof(path), "%s/tree", top);
+	snprintf(command, sizeof(command), "rm -rf '%s'", top);
+	write_file("tree", "src/a.c", "a");
+	assert_int_equal(targets_parse(&targets, span_text(yaml), "t", why, sizeof(why)), 0);
+	manifest = scan("tree");
+	without = cut(manifest, targets, 0, &emitted);
+	manifest_destroy(manifest);
+	taken = setxattr(path, "user.large", value, sizeof(value), 0) == 0;
+	manifest = scan("tree");
+	with = cut(manifest, targets, 0, &emitted);
+	manifest_destroy(manifest);
+	targets_destroy(targets);
+	assert_int_equal(system(command), 0);
+	memcpy(top, disk, sizeof(top));
+	assert_int_equal(digest_equal(&with, &without), !taken);
+	if (!taken)
+		skip();
+}
+
 int main(void)
 {
-	const struct CMUnitTest tests[] = { cmocka_unit_test(the_tree_is_the_inputs_and_nothing_else) };
+	const struct CMUnitTest tests[] = {
+		cmocka_unit_test(the_tree_is_the_inputs_and_nothing_else),
+		cmocka_unit_test(a_root_may_have_large_xattrs),
+	};
 	char command[128];
 	int r;
 
