@@ -172,7 +172,7 @@ static int pull_one(struct output *output, const struct digest *changes)
 	if (changes)
 		r = browse_find(output->source, changes, output->path, &output->node, NULL, output->why, output->why_size);
 	if (r == -ENOENT)
-		snprintf(output->why, output->why_size, "the command did not make or change %s", output->path);
+		snprintf(output->why, output->why_size, "the command did not make or change \"%s\"", output->path);
 	if (r == 0)
 		r = make_parents(output);
 	if (r)

@@ -105,7 +105,7 @@ int browse_find(struct source *source, const struct digest *root, const char *pa
 		}
 		r = browse_list(source, &directory, find_name, &finding, why, why_size);
 		if (r)
-			return r;
+			return r == -ENOENT ? -ESTALE : r;
 		if (!finding.found) {
 			snprintf(why, why_size, "%s: not in this tree", path);
 			return -ENOENT;

@@ -11,7 +11,8 @@ struct browse_target {
 
 /*
  * The node at `path` ("" or "." is the root: kind directory, digest `root`). Names and xattrs in `node` are not
- * set; `node->target` is in `target` (NULL: not wanted, and not set). 0; -ENOENT: no such path; -ENOTDIR; or the source's error. `why` gets one sentence.
+ * set; `node->target` is in `target` (NULL: not wanted, and not set). 0; -ENOENT: no such path; -ESTALE: a
+ * directory on the way is not to be had (any more), so nobody knows; -ENOTDIR; or the source's error. `why` gets one sentence.
  */
 int browse_find(struct source *source, const struct digest *root, const char *path, struct tree_node *node,
                 struct browse_target *target, char *why, size_t why_size);

@@ -421,6 +421,8 @@ static void files_are_read_by_path(void **state)
 	assert_int_equal(browse_find(download_source(download), &root, "d03/nothing", &node, NULL, why, sizeof(why)), -ENOENT);
 	assert_int_equal(browse_find(download_source(download), &root, "large/x", &node, NULL, why, sizeof(why)), -ENOTDIR);
 	assert_int_equal(browse_find(download_source(download), &root, "d03/../d04", &node, NULL, why, sizeof(why)), -ENOENT);
+	root.hash[0] ^= 1;
+	assert_int_equal(browse_find(download_source(download), &root, "large", &node, NULL, why, sizeof(why)), -ESTALE);
 	download_destroy(download);
 	buffer_fini(&reading.bytes);
 	free(content);

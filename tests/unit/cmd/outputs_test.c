@@ -128,11 +128,11 @@ static void one_that_is_missing_hinders_no_other(void **state)
 	struct option_list paths = { .items = items, .count = 4 };
 
 	assert_int_equal(outputs_pull(client, &root, &paths, below, why, sizeof(why)), STATUS_FAILURE);
-	assert_string_equal(why, "the command did not make or change deep/nothing; --output .. is not a path below the tree");
+	assert_string_equal(why, "the command did not make or change \"deep/nothing\"; --output .. is not a path below the tree");
 	expect_text(path_of(below, "program"), "program");
 	expect_text(path_of(below, "deep/er/file"), "file");
 	assert_int_equal(outputs_pull(client, NULL, &paths, below, why, sizeof(why)), STATUS_FAILURE);
-	assert_non_null(strstr(why, "did not make or change deep/er/file"));
+	assert_non_null(strstr(why, "did not make or change \"deep/er/file\""));
 }
 
 static void outputs_arrive_as_they_are(void **state)
@@ -155,6 +155,15 @@ static void outputs_arrive_as_they_are(void **state)
 	write_text(path_of(below, "program"), "older and longer", 0600);
 	assert_int_equal(pull("program"), STATUS_OK);
 	expect_text(path_of(below, "program"), "program");
+}
+
+/* What was evicted says nothing of what the command made. */
+static void a_lost_tree_is_not_a_missing_output(void **state)
+{
+	root.hash[0] ^= 1;
+	assert_int_not_equal(pull("program"), STATUS_OK);
+	assert_null(strstr(why, "did not make"));
+	assert_true(*why);
 }
 
 static unsigned entries_seen;
@@ -264,6 +273,7 @@ int main(void)
 		cmocka_unit_test_setup_teardown(a_directory_goes_over_what_is_there, setup, teardown),
 		cmocka_unit_test_setup_teardown(what_is_of_another_kind_is_not_removed, setup, teardown),
 		cmocka_unit_test_setup_teardown(one_that_is_missing_hinders_no_other, setup, teardown),
+		cmocka_unit_test_setup_teardown(a_lost_tree_is_not_a_missing_output, setup, teardown),
 		cmocka_unit_test_setup_teardown(symlinks_are_not_followed, setup, teardown),
 		cmocka_unit_test_setup_teardown(paths_that_lead_out_are_refused, setup, teardown),
 	};
