@@ -12,13 +12,17 @@
 #define DIFF_TROUBLE 2                   /* as diff(1) has it: 1 says that something differs */
 
 struct diff_options {
-	bool json, quiet;
+	bool json, quiet, no_ignore;
+	const char *ignore_file;
 };
 
 #define MEMBER(name) offsetof(struct diff_options, name)
 static const struct option diff_options[] = {
 	{ .name = "json", .kind = OPTION_FLAG, .offset = MEMBER(json), .help = "print one JSON object a change" },
 	{ .name = "quiet", .letter = 'q', .kind = OPTION_FLAG, .offset = MEMBER(quiet), .help = "print nothing; the exit status tells" },
+	{ .name = "ignore-file", .kind = OPTION_TEXT, .offset = MEMBER(ignore_file), .argument = "FILE",
+	  .help = "patterns of what to leave out of DIR, instead of DIR/.dockerignore: as for the push of ROOT" },
+	{ .name = "no-ignore", .kind = OPTION_FLAG, .offset = MEMBER(no_ignore), .help = "take everything, whatever .dockerignore says" },
 };
 #undef MEMBER
 static const struct option_group diff_group = OPTION_GROUP("Options", diff_options);
@@ -69,9 +73,11 @@ static int diff_run(int argc, char **argv)
 		return command_usage(&command_diff, "two roots, or a root and a directory, are needed");
 	status = root_argument(&command_diff, options.operands[0], &before);
 	if (status == STATUS_OK && stat(options.operands[1], &st) == 0 && S_ISDIR(st.st_mode)) {
-		status = two_trees_scan(&command_diff, options.operands[1], NULL, false, &manifest);
+		status = two_trees_scan(&command_diff, options.operands[1], diff.ignore_file, diff.no_ignore, &manifest);
 		if (status == STATUS_OK)
 			after = *manifest_root(manifest);
+	} else if (status == STATUS_OK && (diff.ignore_file || diff.no_ignore)) {
+		return command_usage(&command_diff, "--ignore-file and --no-ignore are for a directory, and %s is none", options.operands[1]);
 	} else if (status == STATUS_OK) {
 		status = root_argument(&command_diff, options.operands[1], &after);
 	}
@@ -95,7 +101,9 @@ const struct command command_diff = {
 	.name = "diff",
 	.summary = "show what differs between two trees, or a tree and a directory",
 	.help = "Prints one line a change: added, removed, changed, mode, xattrs, hardlink, retyped. Exits with 0 when nothing differs, 1\n"
-	        "when something does, 2 or more when it could not find out. Only directories that differ are looked at.\n\n"
+	        "when something does, 2 or more when it could not find out. Only directories that differ are looked at.\n"
+	        "DIR is taken as `sluice push` would: with the same --ignore-file or --no-ignore as ROOT was, or all that these left\n"
+	        "in or out differs.\n\n"
 	        "  sluice diff sha256:HEX/SIZE sha256:HEX/SIZE\n"
 	        "  sluice diff sha256:HEX/SIZE .",
 	.run = diff_run,

@@ -22,7 +22,7 @@
 struct run_options {
 	const char *root, *working_directory, *image, *output_directory, *metadata_file, *ignore_file, *targets, *since, *junit;
 	struct option_list environment, outputs;
-	bool network, no_cache, json;
+	bool network, no_cache, json, no_ignore;
 	uint64_t timeout_ns, memory_bytes, cpu_millis, pids, jobs;
 };
 
@@ -49,6 +49,7 @@ static const struct option run_options[] = {
 	{ .name = "no-cache", .kind = OPTION_FLAG, .offset = MEMBER(no_cache), .help = "run it even if the result is known, and do not keep the result" },
 	{ .name = "ignore-file", .kind = OPTION_TEXT, .offset = MEMBER(ignore_file), .argument = "FILE",
 	  .help = "patterns of what to leave out of the push, instead of DIR/.dockerignore" },
+	{ .name = "no-ignore", .kind = OPTION_FLAG, .offset = MEMBER(no_ignore), .help = "push everything, whatever .dockerignore says" },
 	{ .name = "targets", .kind = OPTION_TEXT, .offset = MEMBER(targets), .argument = "FILE",
 	  .help = "run what the targets in FILE say, many at a time, each on the tree that it is made of; no COMMAND then" },
 	{ .name = "since", .kind = OPTION_TEXT, .offset = MEMBER(since), .argument = "ROOT",
@@ -86,7 +87,7 @@ static int run_push(struct run *run, const struct client_options *client_options
 {
 	struct pushing pushing = {
 		.command = &command_run, .client = run->client, .gateway = client_options->gateway, .directory = run->directory,
-		.ignore_path = run->options.ignore_file, .level = LEVEL_AUTO, .progress = run->progress,
+		.ignore_path = run->options.ignore_file, .no_ignore = run->options.no_ignore, .level = LEVEL_AUTO, .progress = run->progress,
 	};
 	int status = pushing_run(&pushing);
 
@@ -300,7 +301,8 @@ static int run_action(struct run *run, struct options *parsed, const struct clie
 static int run_all_targets(struct run *run, struct options *parsed, struct client_options *client_options, int progress)
 {
 	struct run_targets wish = {
-		.command = &command_run, .file = run->options.targets, .since = run->options.since, .ignore_file = run->options.ignore_file,
+		.command = &command_run, .file = run->options.targets, .since = run->options.since,
+		.ignore_file = run->options.ignore_file, .no_ignore = run->options.no_ignore,
 		.directory = parsed->operand_count ? parsed->operands[0] : ".", .output_directory = run->options.output_directory,
 		.junit = run->options.junit, .jobs = run->options.jobs, .json = run->options.json,
 		.quiet = progress == PROGRESS_QUIET, .defaults = run_wish(&run->options),

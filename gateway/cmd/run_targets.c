@@ -356,7 +356,8 @@ static int prepare(struct run *run)
 {
 	struct pushing pushing = {
 		.command = run->wish->command, .client = run->wish->client, .gateway = run->wish->gateway,
-		.directory = run->wish->directory, .ignore_path = run->wish->ignore_file, .level = LEVEL_AUTO, .keep = true,
+		.directory = run->wish->directory, .ignore_path = run->wish->ignore_file, .no_ignore = run->wish->no_ignore,
+		.level = LEVEL_AUTO, .keep = true,
 		.progress = run->wish->progress,
 	};
 	char why[2048];

@@ -21,7 +21,7 @@ struct run_targets {
 	const char *output_directory;    /* outputs are pulled below it; NULL: none are */
 	const char *junit;               /* NULL: none */
 	uint64_t jobs;
-	bool json, quiet;
+	bool json, quiet, no_ignore;
 };
 
 /*

@@ -248,6 +248,15 @@ def test_dockerignore_leaves_out(env):
     client.pull(pushed["root"], back)
     names = sorted(os.path.relpath(os.path.join(d, f), back) for d, _, fs in os.walk(back) for f in fs)
     check(names == [".dockerignore", "keep.c", "src/keep.o", "src/keep.o.c"], str(names))
+    # What was pushed by other rules is compared by them.
+    patterns = env.path("patterns")
+    with open(patterns, "w", encoding="ascii") as file:
+        file.write("keep.c\n")
+    for options in (["--no-ignore"], ["--ignore-file", patterns]):
+        root = client.push(tree, *options)["root"]
+        check("drop.o" in client.run("diff", root, tree, status=1).stdout, "other rules, and nothing differs")
+        check(client.run("diff", *options, root, tree).stdout == "", f"{options}")
+        client.run("diff", *options, root, root, status=2)
     gateway.stop()
 
 

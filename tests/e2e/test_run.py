@@ -101,6 +101,19 @@ def test_outputs_come_back(env):
     gateway.stop()
 
 
+def test_what_is_left_out_of_the_push(env):
+    gateway, client = runner(env)
+    tree = work_tree(env)
+    with open(tree + "/.dockerignore", "w", encoding="ascii") as file:
+        file.write("src\n")
+    with open(tree + "/targets.yaml", "w", encoding="ascii") as file:
+        file.write("targets: { all: { paths: '**', run: test -e src/t.c } }\n")
+    for options, status in (([], 1), (["--no-ignore"], 0), (["--ignore-file", "/dev/null"], 0)):
+        client.action(["test", "-e", "src/t.c"], *options, directory=tree, status=status)
+        client.run("run", "--targets", tree + "/targets.yaml", *options, tree, status=status)
+    gateway.stop()
+
+
 def test_a_missing_output_hides_no_status(env):
     gateway, client = runner(env)
     tree = work_tree(env)
