@@ -18,8 +18,8 @@ struct explain_options {
 #define MEMBER(name) offsetof(struct explain_options, name)
 static const struct option explain_options[] = {
 	{ .name = "dry-run", .kind = OPTION_FLAG, .offset = MEMBER(dry_run), .help = "send no content and commit nothing: only predict" },
-	{ .name = "top", .letter = 'n', .kind = OPTION_NUMBER, .offset = MEMBER(top), .argument = "COUNT", .fallback = "20",
-	  .help = "how many paths to show, the costliest first" },
+	{ .name = "top", .letter = 'n', .kind = OPTION_NUMBER, .offset = MEMBER(top), .argument = "COUNT", .least = 1,
+	  .help = "how many paths to show, the costliest first; default: 20, with --json all" },
 	{ .name = "all", .letter = 'a', .kind = OPTION_FLAG, .offset = MEMBER(all), .help = "show every path" },
 	{ .name = "json", .kind = OPTION_FLAG, .offset = MEMBER(json), .help = "print one JSON object" },
 	{ .name = "root", .kind = OPTION_TEXT, .offset = MEMBER(root), .argument = "ROOT",
@@ -36,10 +36,18 @@ static const struct option explain_options[] = {
 static const struct option_group explain_group = OPTION_GROUP("Options", explain_options);
 static const struct option_group *const explain_groups[] = { &explain_group, &progress_options_group, &client_options_group, NULL };
 
+/* People read a few; a program that was given as many would take them for all. */
+static size_t explain_top(const struct explain_options *explain)
+{
+	if (explain->all || (explain->json && !explain->top))
+		return SIZE_MAX;
+	return explain->top ? (size_t)explain->top : EXPLAIN_TOP;
+}
+
 /* The connection ends first, so that its last bytes are in the bill. */
 static int explain_print(const struct pushing *pushing, const struct explain_options *explain)
 {
-	size_t top = explain->all ? SIZE_MAX : (size_t)explain->top;
+	size_t top = explain_top(explain);
 	struct explain_bill bill;
 
 	client_disconnect(pushing->client);
@@ -54,7 +62,7 @@ static int explain_tree(const struct explain_options *explain, struct client_opt
 {
 	struct explain_root options = {
 		.command = &command_explain, .has_since = explain->since, .json = explain->json,
-		.top = explain->all ? SIZE_MAX : (size_t)explain->top,
+		.top = explain_top(explain),
 	};
 	int status = root_argument(&command_explain, explain->root, &options.root);
 

@@ -80,6 +80,7 @@ static int print_json(const struct explain_root *options, const struct explain_r
 	json_set_u64(object, "directories_new", totals->directories_new);
 	json_set_u64(object, "directories_bytes", totals->directories_bytes);
 	json_set_u64(object, "entries", count);
+	json_set_u64(object, "paths_left_out", count > options->top ? count - options->top : 0);
 	json_object_set_new(object, "paths", array);
 	return json_print(object);
 }

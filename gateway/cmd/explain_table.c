@@ -196,6 +196,7 @@ json_t *explain_table_json(const struct pushing *pushing, const struct explain_b
 	json_set_u64(object, "blobs_sent", pushing->sent.blobs_sent);
 	json_set_u64(object, "blobs_evicted", totals->evicted);
 	json_set_u64(object, "entries", count);
+	json_set_u64(object, "paths_left_out", count > top ? count - top : 0);
 	json_object_set_new(object, "paths", entries_json(pushing->explained, top));
 	return object;
 }

@@ -23,7 +23,7 @@ struct explain_bill explain_bill_make(const struct pushing *pushing);
 
 /* `top` entries at most. */
 void explain_table_print(FILE *file, const struct pushing *pushing, const struct explain_bill *bill, size_t top);
-/* The same as an object: root, bill and `top` entries. NULL: no memory. */
+/* The same as an object: root, bill, `top` entries, and how many more there are. NULL: no memory. */
 json_t *explain_table_json(const struct pushing *pushing, const struct explain_bill *bill, size_t top);
 
 /* How a reason is called; of a directory some are called otherwise. */

@@ -169,6 +169,15 @@ def test_a_top_few_and_all(env):
     check("f00" in whole and "more entries" not in whole, whole)
     default = client.run("explain", "--dry-run", tree).stdout
     check("21 more entries" in default, default)
+    # A program gets all, or is told.
+    for options, shown in (([], 41), (["--top", "3"], 3), (["--top", "3", "--all"], 41)):
+        found = client.run("explain", "--dry-run", "--json", *options, tree).json()
+        check((len(found["paths"]), found["paths_left_out"]) == (shown, 41 - shown), f"{options}: {found}")
+    pushed = client.push(tree, "--explain")
+    check((len(pushed["explain"]["paths"]), pushed["explain"]["paths_left_out"]) == (20, 21), f"{pushed}")
+    for options, shown in (([], 41), (["--top", "3"], 3)):
+        found = client.run("explain", "--json", "--root", pushed["root"], *options).json()
+        check((len(found["paths"]), found["paths_left_out"]) == (shown, 41 - shown), f"{options}: {found}")
     gateway.stop()
 
 
