@@ -8,6 +8,27 @@
 #include "proto/pb.h"
 #include "proto/reapi.h"
 
+bool action_directory_valid(const char *path)
+{
+	const char *part = path;
+
+	if (*path == '/' || !*path)
+		return false;
+	while (*part) {
+		size_t length = strcspn(part, "/");
+
+		if (length == 2 && strncmp(part, "..", 2) == 0)
+			return false;
+		part += length + strspn(part + length, "/");
+	}
+	return true;
+}
+
+bool action_variable_valid(const char *text)
+{
+	return *text && *text != '=';
+}
+
 struct variable {
 	struct span name, value;
 	size_t place;                    /* in the list: of one name given twice the last counts, as with env(1) */

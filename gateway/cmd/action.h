@@ -17,6 +17,11 @@ struct action_wish {
 	struct digest root;
 };
 
+/* A directory that may be asked for: below the tree, without a slash before it or a way out. Whether it is there is not known here. */
+bool action_directory_valid(const char *path);
+/* "NAME=VALUE" or "NAME". */
+bool action_variable_valid(const char *text);
+
 /* False: out of memory, or longer than the buffer may be. */
 bool action_command(const struct action_wish *wish, struct buffer *command);
 bool action_encode(const struct action_wish *wish, const struct digest *command, struct buffer *action);

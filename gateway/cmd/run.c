@@ -19,6 +19,8 @@
 #include "gateway/cmd/session.h"
 #include "gateway/upload/level.h"
 
+#define RUN_MEMORY_LEAST (6u << 20)       /* runc itself takes 2.8 MB before the command is there; docker's least */
+
 struct run_options {
 	const char *root, *working_directory, *image, *output_directory, *metadata_file, *ignore_file, *targets, *since, *junit;
 	struct option_list environment, outputs;
@@ -36,11 +38,11 @@ static const struct option run_options[] = {
 	{ .name = "output-dir", .kind = OPTION_TEXT, .offset = MEMBER(output_directory), .argument = "DIR",
 	  .help = "pull outputs below DIR instead" },
 	{ .name = "workdir", .letter = 'w', .kind = OPTION_TEXT, .offset = MEMBER(working_directory), .argument = "PATH",
-	  .help = "directory in the tree to run in" },
+	  .help = "directory of the tree to run in: relative to DIR, and in it" },
 	{ .name = "image", .kind = OPTION_TEXT, .offset = MEMBER(image), .argument = "DIR",
 	  .help = "run in this OCI layout directory below the executor's --images; default: the executor's own /usr, if it allows it" },
 	{ .name = "timeout", .kind = OPTION_DURATION, .offset = MEMBER(timeout_ns), .argument = "TIME", .help = "kill it after this long" },
-	{ .name = "memory", .kind = OPTION_BYTES, .offset = MEMBER(memory_bytes), .argument = "SIZE", .help = "the most that it may use" },
+	{ .name = "memory", .kind = OPTION_BYTES, .offset = MEMBER(memory_bytes), .argument = "SIZE", .help = "the most that it may use; 6MiB at least" },
 	{ .name = "cpu", .kind = OPTION_NUMBER, .offset = MEMBER(cpu_millis), .argument = "MILLIS", .most = 1000000,
 	  .help = "thousandths of a CPU that it may use" },
 	{ .name = "pids", .kind = OPTION_NUMBER, .offset = MEMBER(pids), .argument = "N", .most = 100000, .help = "the most processes" },
@@ -298,6 +300,21 @@ static int run_action(struct run *run, struct options *parsed, const struct clie
 	return status;
 }
 
+/* What no gateway could do well is refused before anything is pushed. */
+static int run_check(const struct run_options *options)
+{
+	for (size_t i = 0; i < options->environment.count; i++)
+		if (!action_variable_valid(options->environment.items[i]))
+			return command_usage(&command_run, "--env \"%s\": a variable is NAME=VALUE or NAME",
+			                     options->environment.items[i]);
+	if (options->working_directory && !action_directory_valid(options->working_directory))
+		return command_usage(&command_run, "--workdir \"%s\" is not a path in the tree, such as src/app",
+		                     options->working_directory);
+	if (options->memory_bytes && options->memory_bytes < RUN_MEMORY_LEAST)
+		return command_usage(&command_run, "--memory is too small: a container does not start with less than 6MiB");
+	return STATUS_OK;
+}
+
 static int run_all_targets(struct run *run, struct options *parsed, struct client_options *client_options, int progress)
 {
 	struct run_targets wish = {
@@ -334,6 +351,9 @@ static int run_run(int argc, char **argv)
 	int status;
 
 	if (!options_parse(&options, &command_run, values, argc, argv, &status))
+		return status;
+	status = run_check(&run.options);
+	if (status)
 		return status;
 	if (run.options.targets)
 		return run_all_targets(&run, &options, &client_options, progress.mode);

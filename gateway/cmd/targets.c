@@ -10,6 +10,7 @@
 #include "gateway/base/check.h"
 #include "gateway/base/err.h"
 #include "gateway/base/units.h"
+#include "gateway/cmd/action.h"
 #include "gateway/cmd/config_file.h"
 #include "gateway/cmd/suggest.h"
 #include "proto/tree.h"
@@ -159,10 +160,14 @@ static bool take_member(struct targets *targets, struct target *target, const ch
 		return take_run(targets, target, entry, why, why_size);
 	if (strcmp(member, "outputs") == 0)
 		return add_text(targets, &target->command.outputs, entry, why, why_size);
+	if (strcmp(member, "env") == 0 && !action_variable_valid(entry->value))
+		return refuse_text(why, why_size, "a variable is NAME=VALUE or NAME");
 	if (strcmp(member, "env") == 0)
 		return add_text(targets, &target->command.environment, entry, why, why_size);
 	if (strcmp(member, "image") == 0)
 		return set_text(&target->image, entry, why, why_size);
+	if (strcmp(member, "workdir") == 0 && *entry->value && !action_directory_valid(entry->value))
+		return refuse_text(why, why_size, "`workdir` is a path in the tree, without a slash before it");
 	if (strcmp(member, "workdir") == 0)
 		return set_text(&target->working_directory, entry, why, why_size);
 	if (strcmp(member, "timeout") == 0)

@@ -10,6 +10,7 @@
 
 #include "gateway/base/clock.h"
 #include "gateway/base/log.h"
+#include "gateway/context/beneath.h"
 #include "gateway/context/download.h"
 #include "gateway/context/manifest.h"
 #include "gateway/context/upload.h"
@@ -447,6 +448,29 @@ static int action_open_image(struct action *action)
 	return r;
 }
 
+/*
+ * The runtime would make a working directory that is not there, and the command then finds nothing of what it was to find. A
+ * directory that leads to an output is there by now. Symlinks are none: followed out here they would lead anywhere.
+ */
+static void action_check_directory(struct action *action)
+{
+	const char *path = action->directory + strlen("/work/");
+	int tree_fd = open(workspace_merged_path(action->slot->workspace), O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+	int fd;
+
+	path += strspn(path, "/");
+	fd = tree_fd < 0 ? -errno : beneath_open(tree_fd, *path ? path : ".", O_PATH | O_DIRECTORY, 0);
+	if (tree_fd >= 0)
+		close(tree_fd);
+	if (fd >= 0) {
+		close(fd);
+		return;
+	}
+	snprintf(action->why, sizeof(action->why), "the working directory \"%.200s\" is no directory of the tree: %s", path,
+	         strerror(-fd));
+	action_fault(action, fd == -ENOENT || fd == -ENOTDIR || fd == -ELOOP ? GRPC_INVALID_ARGUMENT : GRPC_INTERNAL, action->why);
+}
+
 /* Up to what there is to be told: cleaning up is nobody's time but the slot's. */
 static void action_run(struct action *action)
 {
@@ -460,6 +484,8 @@ static void action_run(struct action *action)
 		action_fault(action, GRPC_INTERNAL, action->why);
 	if (!action->finished.status && !action->wanted.changes)
 		action_prepare_outputs(action);
+	if (!action->finished.status)
+		action_check_directory(action);
 	if (!action->finished.status)
 		action_execute(action);
 	if (!action->finished.status && !action->wanted.changes)

@@ -163,6 +163,22 @@ def test_an_action_sees_only_its_tree(env):
     gateway.stop()
 
 
+def test_what_cannot_be_asked_for_is_refused(env):
+    gateway, client = runner(env)
+    tree = work_tree(env)
+    os.symlink("src", tree + "/link")
+    for path in ("src", "./src/", ".", "src/."):
+        result, _ = client.action(["pwd"], "-w", path, directory=tree)
+        check(os.path.normpath(result.stdout.strip()) == os.path.normpath("/work/" + path), f"{result}")
+    for path in ("nodir", "src/nodir", "src/t.c", "link"):
+        result, _ = client.action(["pwd"], "-w", path, directory=tree, status=1)
+        check("is no directory of the tree" in result.stderr and f'"{path}"' in result.stderr, f"{result}")
+    for options in (["-w", "/work"], ["-w", "src/../.."], ["-w", ""], ["-e", "=x"], ["-e", ""], ["--memory", "5MiB"]):
+        client.action(["true"], *options, directory=tree, status=2)
+    client.action(["true"], "--memory", "6MiB", directory=tree)
+    gateway.stop()
+
+
 def test_what_the_operator_did_not_allow_is_refused(env):
     gateway, client = runner(env)
     result, _ = client.action(["true"], "--network", directory=work_tree(env), status=1)

@@ -109,6 +109,9 @@ static void each_fault_has_its_line(void **state)
 	expect_fault("targets:\n  a:\n    needs: [zzz]\n", "t.yaml:3: target `a` needs `zzz`, which is not there");
 	expect_fault("targets:\n  a:\n    needs:\n      - servre\n  server: {paths: s}\n",
 	             "t.yaml:4: target `a` needs `servre`, which is not there; did you mean `server`?");
+	expect_fault("targets:\n  a:\n    workdir: /work\n", "t.yaml:3: `workdir` is a path in the tree, without a slash before it");
+	expect_fault("targets:\n  a:\n    workdir: a/../..\n", "t.yaml:3: `workdir` is a path in the tree, without a slash before it");
+	expect_fault("targets:\n  a:\n    env: [A=1, =x]\n", "t.yaml:3: a variable is NAME=VALUE or NAME");
 	expect_fault("targets:\n  a: {needs: a}\n", "t.yaml:2: targets that need each other: `a` needs `a`");
 	expect_fault("targets:\n  x: {needs: a}\n  a: {needs: b}\n  b: {needs: c}\n  c: {needs: [d, a]}\n  d: {paths: d}\n",
 	             "t.yaml:5: targets that need each other: `a` needs `b` needs `c` needs `a`");
