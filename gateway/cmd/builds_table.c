@@ -4,14 +4,14 @@
 #include <inttypes.h>
 #include <stdlib.h>
 #include "gateway/base/units.h"
+#include "gateway/cmd/clean.h"
 #include "gateway/cmd/json.h"
 #include "gateway/ledger/ledger_build.h"
 
 enum {
 	NAME_CHARACTERS_MAX = 40,
 	ERROR_CHARACTERS_MAX = 100,
-	FOLLOWING_MAX = 3,               /* bytes of a character behind its first */
-	CELL_BYTES = (1 + FOLLOWING_MAX) * ERROR_CHARACTERS_MAX + 8,
+	CELL_BYTES = 4 * ERROR_CHARACTERS_MAX + 8,
 };
 
 enum column {
@@ -36,43 +36,27 @@ struct row {
 	char cells[COLUMNS][CELL_BYTES];
 };
 
-static bool begins_character(char byte)
-{
-	return ((unsigned char)byte & 0xc0) != 0x80;
-}
-
 static size_t count_characters(const char *text)
 {
 	size_t count = 0;
 
 	for (; *text; text++)
-		count += begins_character(*text);
+		count += ((unsigned char)*text & 0xc0) != 0x80;
 	return count;
 }
 
-/* Texts come from others: what could move a terminal's cursor becomes `?`, and what is too long ends in `…`. */
+/* What is too long ends in `…`. */
 static void put_text(char *cell, struct span text, size_t characters_max)
 {
 	size_t used = 0, characters = 0, last = 0;
-	unsigned following = FOLLOWING_MAX;      /* bytes of this character so far; here, one that follows nothing is bad */
 
-	for (size_t i = 0; i < text.size; i++) {
-		char byte = (char)text.data[i];
-
-		if (begins_character(byte))
-			following = 0;
-		else if (following == FOLLOWING_MAX)
-			byte = '?';
-		else
-			following++;
-		if (begins_character(byte)) {
-			if (characters++ == characters_max) {
-				memcpy(cell + last, "…", sizeof("…"));
-				return;
-			}
-			last = used;
+	while (text.size) {
+		if (characters++ == characters_max) {
+			memcpy(cell + last, "…", sizeof("…"));
+			return;
 		}
-		cell[used++] = (unsigned char)byte < 0x20 || byte == 0x7f ? '?' : byte;
+		last = used;
+		used += clean_take(&text, cell + used);
 	}
 	cell[used] = '\0';
 	if (used == 0)

@@ -5,10 +5,15 @@
 #include <stdarg.h>
 #include <stdint.h>
 #include <string.h>
+#include "gateway/cmd/clean.h"
 #include "gateway/cmd/options.h"
 #include "gateway/cmd/suggest.h"
 
-enum { HELP_COLUMN = 30, HELP_WIDTH = 100 };
+enum {
+	HELP_COLUMN = 30,
+	HELP_WIDTH = 100,
+	COMPLAINT_BYTES_MAX = 8 << 10,   /* room for a reason with a path in it */
+};
 
 const struct command *command_find(const char *name)
 {
@@ -129,10 +134,12 @@ void command_print_help(FILE *file, const struct command *command)
 
 static void complain(const struct command *command, const char *format, va_list arguments)
 {
+	char text[COMPLAINT_BYTES_MAX];
+
+	vsnprintf(text, sizeof(text), format, arguments);
+	clean_text(text);                /* it may quote a peer, or the name of a file */
 	fflush(stdout);
-	fprintf(stderr, "sluice %s: ", command->name);
-	vfprintf(stderr, format, arguments);
-	fputc('\n', stderr);
+	fprintf(stderr, "sluice %s: %s\n", command->name, text);
 }
 
 int command_usage(const struct command *command, const char *format, ...)

@@ -53,8 +53,8 @@ void command_print_list(FILE *file);
 void command_print_help(FILE *file, const struct command *command);
 
 /*
- * "sluice push: …" on stderr, with a full stop left to the caller. The first one adds where to read more and returns
- * STATUS_USAGE; the second returns STATUS_FAILURE.
+ * "sluice push: …" on stderr, one line (clean.h) and with a full stop left to the caller. The first one adds where to read
+ * more and returns STATUS_USAGE; the second returns STATUS_FAILURE.
  */
 int command_usage(const struct command *command, const char *format, ...) __attribute__((format(printf, 2, 3)));
 int command_fail(const struct command *command, const char *format, ...) __attribute__((format(printf, 2, 3)));

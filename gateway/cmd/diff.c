@@ -3,6 +3,7 @@
 #include <sys/stat.h>
 
 #include "gateway/base/cleanup.h"
+#include "gateway/cmd/clean.h"
 #include "gateway/cmd/commands.h"
 #include "gateway/cmd/json.h"
 #include "gateway/cmd/root_argument.h"
@@ -50,7 +51,9 @@ static int print_change(void *context, const struct difference_change *change)
 		json_set_text(object, "path", change->path);
 		return json_print(object);
 	}
-	printf("%-8s %s\n", word, *change->path ? change->path : ".");
+	printf("%-8s ", word);
+	clean_print(stdout, span_text(*change->path ? change->path : "."));
+	putchar('\n');
 	return 0;
 }
 

@@ -4,6 +4,7 @@
 #include <inttypes.h>
 
 #include "gateway/base/units.h"
+#include "gateway/cmd/clean.h"
 
 static uint64_t least(uint64_t a, uint64_t b)
 {
@@ -44,8 +45,7 @@ const char *explain_why_name(enum explain_why why, bool directory)
 
 void explain_print_path(FILE *file, const char *path, bool directory)
 {
-	for (const char *at = *path ? path : "."; *at; at++)
-		fputc((unsigned char)*at < 0x20 || *at == 0x7f ? '?' : *at, file);
+	clean_print(file, span_text(*path ? path : "."));
 	if (directory)
 		fputc('/', file);
 }

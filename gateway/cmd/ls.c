@@ -2,6 +2,7 @@
 #include <stdio.h>
 
 #include "gateway/base/cleanup.h"
+#include "gateway/cmd/clean.h"
 #include "gateway/cmd/commands.h"
 #include "gateway/cmd/json.h"
 #include "gateway/cmd/root_argument.h"
@@ -30,13 +31,6 @@ static const char kind_letters[] = {
 	[TREE_FILE] = '-', [TREE_DIRECTORY] = 'd', [TREE_SYMLINK] = 'l', [TREE_FIFO] = 'p', [TREE_CHAR_DEVICE] = 'c',
 	[TREE_BLOCK_DEVICE] = 'b',
 };
-
-/* A name as a terminal may show it: control bytes as ?. */
-static void print_name(struct span name)
-{
-	for (size_t i = 0; i < name.size; i++)
-		putchar(name.data[i] < 0x20 || name.data[i] == 0x7f ? '?' : name.data[i]);
-}
 
 static int print_json_entry(const struct tree_node *node)
 {
@@ -77,12 +71,12 @@ static int print_entry(void *context, const struct tree_node *node)
 		if (node->kind == TREE_FILE || node->kind == TREE_DIRECTORY)
 			printf("%.19s… ", digest_text(&node->digest, digest));
 	}
-	print_name(node->name);
+	clean_print(stdout, node->name);
 	if (node->kind == TREE_DIRECTORY)
 		putchar('/');
 	if (node->kind == TREE_SYMLINK && ls->long_form) {
 		fputs(" -> ", stdout);
-		print_name(node->target);
+		clean_print(stdout, node->target);
 	}
 	putchar('\n');
 	return 0;

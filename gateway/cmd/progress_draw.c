@@ -11,6 +11,7 @@
 #include <unistd.h>
 #include <openssl/evp.h>
 #include "gateway/base/units.h"
+#include "gateway/cmd/clean.h"
 #include "gateway/cmd/json.h"
 
 #define COLOR_DONE  "\x1b[34m"
@@ -64,14 +65,6 @@ int progress_write(int fd, const void *data, size_t size)
 static void flush(const struct progress *progress, const struct frame *frame)
 {
 	(void)progress_write(progress->fd, frame->text, frame->size);
-}
-
-/* Names come from directories: nothing in them may move the cursor. */
-static void clean(char *text)
-{
-	for (; *text; text++)
-		if ((unsigned char)*text < 0x20 || *text == 0x7f)
-			*text = '?';
 }
 
 /* How many columns; continuation bytes of UTF-8 take none. */
@@ -142,7 +135,7 @@ static void format_step(const struct progress_vertex *vertex, char line[static L
 	snprintf(line, LINE_MAX_BYTES, " => %s[%u/%u] %s%s%s%s%s", mark, vertex->index, steps, vertex->name,
 	         *amount ? " " : "", amount, vertex->ended ? (*vertex->text ? ": " : "") : (*vertex->detail ? " " : ""),
 	         vertex->ended ? vertex->text : vertex->detail);
-	clean(line);
+	clean_text(line);
 }
 
 /* One line, its time at the right edge, never wider than the terminal: a wrapped line would spoil the next redraw. */
@@ -221,7 +214,7 @@ static __attribute__((format(printf, 2, 3))) void plain(const struct progress *p
 	va_start(arguments, format);
 	vsnprintf(frame.text, LINE_MAX_BYTES - 1, format, arguments);
 	va_end(arguments);
-	clean(frame.text);
+	clean_text(frame.text);
 	frame.size = strlen(frame.text);
 	frame.text[frame.size++] = '\n';
 	flush(progress, &frame);

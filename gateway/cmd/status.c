@@ -4,6 +4,7 @@
 
 #include "gateway/base/cleanup.h"
 #include "gateway/base/units.h"
+#include "gateway/cmd/clean.h"
 #include "gateway/cmd/commands.h"
 #include "gateway/cmd/json.h"
 #include "gateway/cmd/session.h"
@@ -74,18 +75,24 @@ static int print_json(const struct status_response *status)
 	return json_print(object);
 }
 
+static void print_span(const char *before, struct span text)
+{
+	fputs(before, stdout);
+	clean_print(stdout, text);
+}
+
 static void print_text(const struct status_response *status)
 {
 	struct message_cursor cursor = { 0 };
 	char used[24], ceiling[24], uptime[24], root[DIGEST_TEXT_MAX];
 	struct pinned_root pin;
 
-	printf("gateway    sluice %.*s on %.*s, up %s\n", (int)status->version.size, (const char *)status->version.data,
-	       (int)status->engine.size, (const char *)status->engine.data,
-	       units_format_duration(status->uptime_seconds * 1000000000u, uptime));
-	printf("you        tenant %.*s", (int)status->tenant.size, (const char *)status->tenant.data);
+	print_span("gateway    sluice ", status->version);
+	print_span(" on ", status->engine);
+	printf(", up %s\n", units_format_duration(status->uptime_seconds * 1000000000u, uptime));
+	print_span("you        tenant ", status->tenant);
 	if (status->subject.size)
-		printf(", subject %.*s", (int)status->subject.size, (const char *)status->subject.data);
+		print_span(", subject ", status->subject);
 	if (status->ceiling_bytes)
 		printf("\nstore      %s of %s", units_format_bytes(status->used_bytes, used),
 		       units_format_bytes(status->ceiling_bytes, ceiling));
@@ -97,7 +104,9 @@ static void print_text(const struct status_response *status)
 
 		if (pin.expires_unix_seconds && gmtime_r(&expires, &tm))
 			strftime(when, sizeof(when), "until %Y-%m-%dT%H:%MZ", &tm);
-		printf("pinned     %s %s %.*s\n", root, when, (int)pin.note.size, (const char *)pin.note.data);
+		printf("pinned     %s %s", root, when);
+		print_span(" ", pin.note);
+		putchar('\n');
 	}
 }
 

@@ -4,6 +4,7 @@
 #include <errno.h>
 
 #include "gateway/base/units.h"
+#include "gateway/cmd/clean.h"
 #include "gateway/cmd/json.h"
 #include "proto/escape.h"
 
@@ -28,6 +29,12 @@ static struct sums sum(const struct target_report *report)
 
 /* ---- for people ---- */
 
+static void print_why(FILE *file, const char *why)
+{
+	fputs("  ", file);
+	clean_print(file, span_text(why));
+}
+
 void target_report_print(FILE *file, const struct target_report *report)
 {
 	struct sums sums = sum(report);
@@ -42,13 +49,15 @@ void target_report_print(FILE *file, const struct target_report *report)
 	for (size_t i = 0; i < report->count; i++) {
 		const struct target_outcome *outcome = &report->outcomes[i];
 
-		fprintf(file, "%-*s  %-7s %-6s %8s%s", width, outcome->name, result_words[outcome->result],
+		clean_print(file, span_text(outcome->name));
+		fprintf(file, "%*s  %-7s %-6s %8s%s", width - (int)strnlen(outcome->name, (size_t)width), "",
+		        result_words[outcome->result],
 		        outcome->result == TARGET_ERROR ? "" : outcome->cached ? "hit" : "miss", units_format_duration(outcome->ns, seconds),
 		        !report->since ? "" : outcome->affected ? "  yes     " : "  no      ");
 		if (outcome->result == TARGET_FAILED)
 			fprintf(file, "  exit %d", outcome->exit_code);
 		else if (outcome->result == TARGET_ERROR)
-			fprintf(file, "  %s", outcome->why);
+			print_why(file, outcome->why);
 		fputc('\n', file);
 	}
 	fprintf(file, "%zu targets: %zu passed, %zu failed, %zu errors, %zu from the cache, in %s\n", report->count,

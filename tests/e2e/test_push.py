@@ -297,6 +297,30 @@ def test_ls_cat_diff_see_the_tree(env):
     gateway.stop()
 
 
+def test_names_and_notes_move_no_cursor(env):
+    """What a peer chose, a name or a note, stays on its line and begins no escape sequence."""
+    gateway = env.gateway()
+    client = env.client(gateway)
+    tree = env.path("hostile")
+    os.makedirs(tree)
+    root = client.push(tree)["root"]
+    name = "a\x1b[2J\nadded    b\x9b1m\u202ec"
+    trees.write_random(f"{tree}/{name}", 10, "h")
+    changed = client.push(tree)["root"]
+    harmless = "a?[2J?added    b?1m?c"
+    client.run("pin", changed, "--note", "a\nb\x1b[m")
+    for arguments, status, line in ((("diff", root, changed), 1, f"added    {harmless}"),
+                                    (("diff", root, tree), 1, f"added    {harmless}"),
+                                    (("ls", changed), 0, harmless)):
+        shown = client.run(*arguments, status=status).stdout.rstrip("\n").split("\n")
+        check(shown == [line], f"{arguments}: {shown}")
+    shown = client.run("status").stdout
+    check("a?b?[m" in shown, shown)
+    shown = client.run("ls", changed, f"no/{name}", status=1).stderr
+    check("\x1b" not in shown and "\x9b" not in shown and shown.count("\n") == 1, shown)
+    gateway.stop()
+
+
 def test_pull_replaces_only_when_asked(env):
     gateway = env.gateway()
     client = env.client(gateway)
