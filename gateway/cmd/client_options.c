@@ -56,7 +56,39 @@ static const struct option client_options[] = {
 
 const struct option_group client_options_group = OPTION_GROUP("Gateway options", client_options);
 
-/* Trailing white space is not part of a token: editors add a newline. */
+static bool has_control(struct span text)
+{
+	for (size_t i = 0; i < text.size; i++)
+		if (text.data[i] < 0x20 || text.data[i] == 0x7f)
+			return true;
+	return false;
+}
+
+static bool is_blank(uint8_t byte)
+{
+	return byte == ' ' || byte == '\t' || byte == '\r' || byte == '\n';
+}
+
+/*
+ * White space around a token is not part of it: editors and CI's secrets add a newline, and HTTP/2 carries none (the
+ * peer resets the stream, with no word about a token). What comes out is in token_text, also when `text` is.
+ */
+static bool set_token(struct client_options *options, const char *source, struct span text, char *why, size_t why_size)
+{
+	while (text.size && is_blank(text.data[text.size - 1]))
+		text.size--;
+	while (text.size && is_blank(text.data[0]))
+		text = span_make(text.data + 1, text.size - 1);
+	if (text.size == 0 || text.size >= sizeof(options->token_text) || has_control(text)) {
+		snprintf(why, why_size, "%s: not one line with a token", source);
+		return false;
+	}
+	memmove(options->token_text, text.data, text.size);
+	options->token_text[text.size] = '\0';
+	options->token = options->token_text;
+	return true;
+}
+
 static bool read_token(struct client_options *options, char *why, size_t why_size)
 {
 	CLEANUP(fd_closep) int fd = open(options->token_file, O_RDONLY | O_CLOEXEC);
@@ -72,15 +104,14 @@ static bool read_token(struct client_options *options, char *why, size_t why_siz
 		return false;
 	}
 	size = read(fd, options->token_text, sizeof(options->token_text));
-	while (size > 0 && strchr(" \t\r\n", options->token_text[size - 1]))
-		size--;
-	if (size <= 0 || (size_t)size == sizeof(options->token_text) || memchr(options->token_text, '\n', (size_t)size)) {
-		snprintf(why, why_size, "%s: not one line with a token", options->token_file);
-		return false;
-	}
-	options->token_text[size] = '\0';
-	options->token = options->token_text;
-	return true;
+	return set_token(options, options->token_file, span_make(options->token_text, size > 0 ? (size_t)size : 0), why, why_size);
+}
+
+static bool find_token(struct client_options *options, char *why, size_t why_size)
+{
+	if (options->token)
+		return set_token(options, "--token or SLUICE_TOKEN", span_text(options->token), why, why_size);
+	return !options->token_file || read_token(options, why, why_size);
 }
 
 /* A token that crosses a network in the clear is everybody's. Numeric hosts and "localhost" only: nothing is looked up. */
@@ -98,11 +129,21 @@ static bool is_local(const struct address *address)
 	return local;
 }
 
+/* As the value of a header; an empty one is the same as none. */
+static bool instance_is_sendable(struct span name)
+{
+	return !has_control(name) && (name.size == 0 || (!is_blank(name.data[0]) && !is_blank(name.data[name.size - 1])));
+}
+
 static bool check(const struct client_options *options, const struct address *address, char *why, size_t why_size)
 {
 	if (!options->tls_certificate != !options->tls_key) {
 		snprintf(why, why_size, "--tls-cert and --tls-key go together: %s is missing",
 		         options->tls_certificate ? "--tls-key" : "--tls-cert");
+		return false;
+	}
+	if (options->instance && !instance_is_sendable(span_text(options->instance))) {
+		snprintf(why, why_size, "--instance: a name has no control characters, and no space at either end");
 		return false;
 	}
 	if (options->token && !address->tls && !is_local(address)) {
@@ -123,7 +164,7 @@ bool client_options_config(struct client_options *options, struct client_config 
 	}
 	if (!address_parse(&address, options->gateway, why, why_size))
 		return false;
-	if (options->token_file && !options->token && !read_token(options, why, why_size))
+	if (!find_token(options, why, why_size))
 		return false;
 	if (!check(options, &address, why, why_size))
 		return false;

@@ -20,7 +20,7 @@ extern const struct option_group client_options_group;
 
 /*
  * Fills `config`; its texts live as long as `options`. False: `why` says in one sentence what is wrong (no gateway
- * named, not an address, a token file that cannot be read or that others can read, a token over plain TCP to another
- * machine).
+ * named, not an address, a token file that cannot be read or that others can read, a token or an instance that no header
+ * can carry, a token over plain TCP to another machine). White space around a token is taken away, wherever it is from.
  */
 bool client_options_config(struct client_options *options, struct client_config *config, char *why, size_t why_size);

@@ -81,6 +81,12 @@ def test_tokens_do_not_leak(env):
     os.chmod(path, 0o644)
     result = env.sluice("status", "--gateway", "grpc://127.0.0.1:1", "--token-file", path, status=2)
     check("chmod 600" in result.stderr and "hush-hush" not in result.stderr, str(result))
+    for token in ("hush\nhush", "\n", "hush\x01"):
+        result = env.sluice("status", "--gateway", "grpc://127.0.0.1:1", status=2, environment={"SLUICE_TOKEN": token})
+        check("not one line with a token" in result.stderr and "hush" not in result.stderr, str(result))
+    for instance in ("a\nb", "a ", "\x7f"):
+        result = env.sluice("status", "--gateway", "grpc://127.0.0.1:1", "--instance", instance, status=2)
+        check("--instance" in result.stderr, str(result))
 
 
 def test_chunk_agrees_with_hashlib(env):

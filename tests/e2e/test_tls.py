@@ -78,6 +78,8 @@ def test_tokens(env):
 
     root = client(good).push(tree)["root"]
     check("acme" in client(good).run("status", "--json").stdout, "the token's tenant")
+    for same in (good + "\n", good + "\r\n", f" {good}\t"):
+        check("acme" in client(same).run("status", "--json").stdout, f"white space around a token: {same!r}")
     result = client("a-wrong-token").run("push", tree, status=1)
     check("a-wrong-token" not in result.stderr, f"a token in an error: {result}")
     result = client(reader).run("push", tree, status=1)
