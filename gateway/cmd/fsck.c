@@ -2,14 +2,15 @@
 #include <errno.h>
 #include <inttypes.h>
 #include "gateway/base/cleanup.h"
-#include "gateway/base/err.h"
 #include "gateway/cmd/commands.h"
 #include "gateway/cmd/json.h"
 #include "gateway/cmd/options.h"
 #include "gateway/store/fsck.h"
 
-/* More findings than these are counted, not listed, in --json. */
-enum { PROBLEMS_MAX = 1000 };
+enum {
+	PROBLEMS_MAX = 1000,             /* more findings than these are counted, not listed, in --json */
+	FSCK_TROUBLE = 2,                /* nothing is known of the store; as `sluice diff` has it */
+};
 
 struct fsck_options {
 	bool repair, json;
@@ -87,10 +88,9 @@ static int fsck_store(const struct fsck_options *fsck, const char *path)
 
 	if (r < 0) {
 		json_decref(findings.list);
-		if (r == -EBUSY)
-			return command_fail(&command_fsck, "%s: a daemon has this store open: stop it first", path);
-		command_fail(&command_fsck, "%s: %s", path, err_text(r));
-		return command_status_errno(r);
+		command_fail(&command_fsck, "%s%s", report.why, r == -EBUSY ? ": stop it first" : "");
+		status = command_status_errno(r);
+		return status == STATUS_FAILURE && findings.count == 0 ? FSCK_TROUBLE : status;
 	}
 	if (fsck->json)
 		status = print_json(&report, &findings, r);
@@ -118,7 +118,7 @@ const struct command command_fsck = {
 	.summary = "check a store, and mend its index from its segments",
 	.help = "Reads every record of every segment, checks it against its header, checksum and SHA-256, and the index\n"
 	        "against the segments. No daemon may have the store open. Exits with 0 when it is clean, with 1 when a\n"
-	        "problem was found, also when --repair has mended it.\n\n"
+	        "problem was found, also when --repair has mended it, with 2 or more when it could not be checked.\n\n"
 	        "  sluice fsck --repair /var/lib/sluice",
 	.run = fsck_run,
 	.operands = "STORE",

@@ -204,21 +204,30 @@ static int fsck_check(struct fsck *fsck)
 
 static int fsck_run(struct fsck *fsck)
 {
+	struct fsck_report *report = fsck->report;
 	CLEANUP(fd_closep) int lock_fd = -1;
-	char why[FSCK_LINE_MAX] = "";
 	int r;
 
 	r = fsck->dir_fd = layout_open(fsck->path, false);
+	/* Before the lock, which is made where there is none: somebody's directory that is no store stays as it is. */
+	if (r >= 0)
+		r = layout_read(fsck->dir_fd, &fsck->layout, fsck->path, report->why, sizeof(report->why));
 	if (r < 0)
 		return r;
-	r = lock_fd = layout_lock(fsck->dir_fd, fsck->path, why, sizeof(why));
-	if (r >= 0)
-		r = layout_read(fsck->dir_fd, &fsck->layout, fsck->path, why, sizeof(why));
-	if (r < 0) {
-		fsck_found(fsck, "%s", why[0] ? why : "there is no store here");
-		return r;
-	}
-	return fsck_check(fsck);
+	r = lock_fd = layout_lock(fsck->dir_fd, fsck->path, report->why, sizeof(report->why));
+	return r < 0 ? r : fsck_check(fsck);
+}
+
+static void say_why(struct fsck_report *report, const char *path, int r)
+{
+	if (report->why[0])
+		return;
+	if (r == -ENOENT)
+		snprintf(report->why, sizeof(report->why), "there is no store at %s: %s/format is missing", path, path);
+	else if (r == -EROFS)
+		snprintf(report->why, sizeof(report->why), "the store %s is mounted read-only: a check locks it", path);
+	else
+		snprintf(report->why, sizeof(report->why), "the store %s cannot be checked: %s", path, err_text(r));
 }
 
 int store_fsck(const char *path, bool repair, struct fsck_report *report,
@@ -242,6 +251,8 @@ int store_fsck(const char *path, bool repair, struct fsck_report *report,
 		r = fsck_run(fsck);
 	if (!r && fsck->problems)
 		r = 1;
+	if (r < 0)
+		say_why(report, path, r);
 	index_lmdb.close(fsck->index);
 	scopes_fini(&fsck->scopes);
 	if (fsck->dir_fd >= 0)

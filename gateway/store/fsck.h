@@ -11,11 +11,13 @@
 struct fsck_report {
 	uint64_t segments, records, bytes, records_dead, records_corrupt, entries, entries_dangling, entries_missing,
 	         entries_repaired, marks, pins;
+	char why[512];                   /* one sentence when the store could not be checked, or not to its end */
 };
 
 /*
  * `problem` is called with one line a finding. Returns 0 clean, 1 problems found (all repaired when `repair`, and the
- * report says so), -EBUSY while a daemon has the store, else -errno.
+ * report says so), -ENOENT when there is no store, -EBUSY while a daemon has it, else -errno. Where there is no store
+ * nothing is written.
  */
 int store_fsck(const char *path, bool repair, struct fsck_report *report,
                void (*problem)(void *context, const char *line), void *context);

@@ -44,7 +44,7 @@ int layout_lock(int dir_fd, const char *path, char *why, size_t why_size)
 		if (pread(fd, text, sizeof(text) - 1, 0) < 0)
 			text[0] = 0;
 		text[strcspn(text, "\n")] = 0;
-		snprintf(why, why_size, "the store %s is in use by process %s; stop it, or give another --store", path,
+		snprintf(why, why_size, "the store %s is in use by process %s", path,
 		         text[0] ? text : "(unknown)");
 		return ERR_RAISE(r);
 	}
@@ -83,7 +83,7 @@ int layout_read(int dir_fd, struct layout *layout, const char *path, char *why, 
 		snprintf(why, why_size, "the store %s has format %u, this version knows %u; use a newer sluice", path,
 		         layout->format, LAYOUT_FORMAT);
 	else if (r)
-		snprintf(why, why_size, "%s/format is not a sluice store's; give another --store", path);
+		snprintf(why, why_size, "%s/format is not a sluice store's", path);
 	return r ? ERR_RAISE(-EPROTONOSUPPORT) : 0;
 }
 

@@ -4,6 +4,7 @@
 #include <errno.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <string.h>
 #include <sys/stat.h>
 #include <unistd.h>
 #include "gateway/base/check.h"
@@ -367,6 +368,8 @@ static int store_open_all(struct store *store, char *why, size_t why_size)
 	if (r < 0)
 		return r;
 	r = store->lock_fd = layout_lock(store->dir_fd, store->config.path, why, why_size);
+	if (r == -EBUSY && why_size)
+		snprintf(why + strlen(why), why_size - strlen(why), "; stop it, or give another --store");
 	if (r < 0)
 		return r;
 	r = store_open_layout(store, &layout, &create, why, why_size);

@@ -36,8 +36,9 @@ def test_one_daemon_a_store(env):
     more = ["--user", env.user] if os.geteuid() == 0 else []
     second = env.sluice("serve", "--listen", "grpc://127.0.0.1:0", "--store", store, "--slots", "0", *more, status=None)
     check(second.returncode not in (0, None) and store in second.stderr, f"a second daemon: {second}")
-    result = env.sluice("fsck", store, status=1)
-    check("daemon" in result.stderr, f"fsck beside a daemon: {result}")
+    check("give another --store" in second.stderr, f"what a second daemon can do: {second}")
+    result = env.sluice("fsck", store, status=2)
+    check("is in use by process" in result.stderr and "--store" not in result.stderr, f"fsck beside a daemon: {result}")
     gateway.stop()
     check(env.sluice("fsck", "--json", store).json()["clean"], "not clean")
 
@@ -45,8 +46,10 @@ def test_one_daemon_a_store(env):
 def test_fsck_of_what_is_no_store(env):
     path = env.path("empty")
     os.makedirs(path)
-    env.sluice("fsck", path, status=1)
-    env.sluice("fsck", path + "/missing", status=1)
+    for other in (path, path + "/missing"):
+        result = env.sluice("fsck", other, status=2)
+        check(f"there is no store at {other}" in result.stderr and result.stderr.count("\n") == 1, f"one message: {result}")
+        check(not os.listdir(path), f"left behind: {os.listdir(path)}")
 
 
 def test_the_ceiling_holds_and_the_last_root_stays(env):
