@@ -149,7 +149,10 @@ int command_usage(const struct command *command, const char *format, ...)
 	va_start(arguments, format);
 	complain(command, format, arguments);
 	va_end(arguments);
-	fprintf(stderr, "`sluice help %s` says more.\n", command->name);
+	if (strcmp(command->name, "help") == 0)
+		fputs("`sluice help` lists the commands.\n", stderr);
+	else
+		fprintf(stderr, "`sluice help %s` says more.\n", command->name);
 	return STATUS_USAGE;
 }
 

@@ -496,7 +496,19 @@ static bool read_config(struct parse *parse, const char *path, bool required)
 {
 	int r = config_file_read(path, &config_file_format, entry_read, parse, parse->why, sizeof(parse->why));
 
+	/* The gateway's own file may be kept from those who only use it: said, since it may also be why nothing works. */
+	if (r == -EACCES && !required)
+		fprintf(stderr, "sluice %s: %s; going on without it\n", parse->options->command->name, parse->why);
 	return r == 0 || (!required && (r == -ENOENT || r == -ENOTDIR || r == -EACCES));
+}
+
+/* One that has none is wanted most (help, version) when the file is wrong. */
+static bool has_settings(const struct options *options)
+{
+	for (size_t i = 0; i < options->state_count; i++)
+		if (options->states[i].option->key)
+			return true;
+	return false;
 }
 
 /* The user's own file is read last, and so wins. */
@@ -542,7 +554,7 @@ static bool apply_all(struct parse *parse)
 	for (size_t i = options_common.count; i < options->state_count; i++)
 		if (!apply_default(parse, &options->states[i]))
 			return false;
-	if (!read_configs(parse))
+	if (has_settings(options) && !read_configs(parse))
 		return false;
 	for (size_t i = options_common.count; i < options->state_count; i++)
 		if (!apply_environment(parse, &options->states[i]))

@@ -4,7 +4,8 @@
  *	1. the command line: --name VALUE, --name=VALUE, -n VALUE; for a flag --name or --name=false
  *	2. the environment; an empty variable counts as not set
  *	3. the configuration file: --config or SLUICE_CONFIG; without either ~/.config/sluice/sluice.yaml, then
- *	   /etc/sluice/sluice.yaml, each where it exists
+ *	   /etc/sluice/sluice.yaml, each where it exists (one that may not be read is named on stderr and skipped); not
+ *	   looked at for a command none of whose options has a key
  *	4. the table's default
  *
  * A list is taken whole from the first source that names it. Options and operands may be mixed; `--` ends the options.

@@ -30,7 +30,7 @@ def test_mistakes_are_usage_errors(env):
             (["pin", "--expires", "soon", "sha256:" + "0" * 64 + "/1"], "is not a duration"),
             (["chunk"], "one FILE is needed"),
             (["version", "extra"], "unexpected argument"),
-            (["help", "psuh"], "did you mean push?"),
+            (["help", "psuh"], "did you mean push?\n`sluice help` lists"),
             ([], "Commands:")):
         result = env.sluice(*arguments, status=2)
         check(words in result.stderr, f"\"{words}\" wanted: {result}")
@@ -52,6 +52,8 @@ def test_configuration_file_and_environment(env):
         file.write("gateway: grpc://127.0.0.1:1\nstroe: x\n")
     result = env.sluice("status", "--config", path, status=2)
     check(f"{path}:2: unknown key `stroe`" in result.stderr, str(result))
+    for arguments in (["help"], ["help", "push"], ["version"], ["chunk", "/dev/null"]):
+        env.sluice(*arguments, environment={"SLUICE_CONFIG": path})
     with open(path, "w", encoding="utf-8") as file:
         file.write("gateway: grpc://127.0.0.1:1\n")
     result = env.sluice("status", environment={"SLUICE_CONFIG": path}, status=1)

@@ -10,6 +10,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
 #include <unistd.h>
 #include "gateway/base/cleanup.h"
 #include "gateway/cmd/command.h"
@@ -50,6 +51,7 @@ static const struct option_group *const other_groups[] = { &other_group, NULL };
 static const struct command command_try = { .name = "try", .help = "help of try", .operands = "[X]...", .groups = groups };
 static const struct command command_bare = { .name = "bare", .help = "help of bare", .groups = groups };
 static const struct command command_other = { .name = "other", .help = "help", .groups = other_groups };
+static const struct command command_plain = { .name = "plain", .help = "help", .operands = "[X]..." };
 const struct command *const command_table[] = { &command_try, &command_bare, &command_other, NULL };
 
 /* What a parse wrote to stdout or stderr. */
@@ -291,6 +293,16 @@ static void finds_the_users_file(void **state)
 	assert_true(parse(&options, &command_try, &values, &status, ARGV()));
 	assert_string_equal(values.gateway, "from-home");
 	options_fini(&options);
+	/* One that may not be read is named, and left out. */
+	assert_int_equal(chmod(path, 0), 0);
+	assert_int_equal(chmod(home, 0755), 0);
+	if (geteuid() == 0)
+		assert_int_equal(seteuid(65534), 0);
+	assert_true(parse(&options, &command_try, &values, &status, ARGV()));
+	assert_int_equal(seteuid(getuid()), 0);
+	assert_string_equal(values.gateway, "default");
+	assert_non_null(strstr(said, path));
+	options_fini(&options);
 	/* A file that was named replaces it; it must be there. */
 	write_config("slots: 2\n");
 	setenv("SLUICE_CONFIG", config_path, 1);
@@ -335,6 +347,15 @@ static void refuses_bad_files(void **state)
 	unsetenv("T_BYTES");
 }
 
+static void is_not_read_where_nothing_is_set(void **state)
+{
+	CLEANUP(options_fini) struct options options;
+	int status;
+
+	write_config("gatewai: x\n");
+	assert_true(parse(&options, &command_plain, NULL, &status, ARGV(A("--config"), config_path)));
+}
+
 static void accepts_an_empty_file(void **state)
 {
 	CLEANUP(options_fini) struct options options;
@@ -360,6 +381,7 @@ int main(void)
 		cmocka_unit_test(orders_sources),
 		cmocka_unit_test(finds_the_users_file),
 		cmocka_unit_test(refuses_bad_files),
+		cmocka_unit_test(is_not_read_where_nothing_is_set),
 		cmocka_unit_test(accepts_an_empty_file),
 	};
 	int fd = mkstemp(config_path), failed;
