@@ -228,7 +228,7 @@ static int refuse_need(const struct targets *targets, const struct target *targe
 	size_t best = SIZE_MAX;
 
 	for (size_t i = 0; i < targets->count; i++)
-		if (suggest_nearer(need->name, targets->items[i]->name, &best))
+		if (targets->items[i] != target && suggest_nearer(need->name, targets->items[i]->name, &best))
 			near = targets->items[i]->name;
 	snprintf(why, why_size, near ? "%s:%u: target `%s` needs `%s`, which is not there; did you mean `%s`?" :
 	         "%s:%u: target `%s` needs `%s`, which is not there", file, need->line, target->name, need->name, near);
@@ -237,13 +237,16 @@ static int refuse_need(const struct targets *targets, const struct target *targe
 
 static int resolve(struct targets *targets, const char *file, char *why, size_t why_size)
 {
-	targets->by_name = malloc((targets->count + 1) * sizeof(struct target *));
+	/* Taken as it is, a file that was emptied would say of every change that nothing is affected. */
+	if (targets->count == 0) {
+		snprintf(why, why_size, "%s: there is no target in it; it begins with `targets:`, and names below that", file);
+		return -EINVAL;
+	}
+	targets->by_name = malloc(targets->count * sizeof(struct target *));
 	if (!targets->by_name)
 		return ERR_RAISE(-ENOMEM);
-	if (targets->count) {                    /* neither memcpy nor qsort takes NULL */
-		memcpy(targets->by_name, targets->items, targets->count * sizeof(struct target *));
-		qsort(targets->by_name, targets->count, sizeof(struct target *), by_name);
-	}
+	memcpy(targets->by_name, targets->items, targets->count * sizeof(struct target *));
+	qsort(targets->by_name, targets->count, sizeof(struct target *), by_name);
 	for (size_t i = 0; i < targets->count; i++) {
 		struct target *target = targets->items[i];
 

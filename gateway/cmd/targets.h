@@ -38,8 +38,8 @@ enum {
 struct targets;
 
 /*
- * 0; -EINVAL with "FILE:LINE: …" in `why`: not such a file, a pattern that means nothing, a need that no target is, a
- * cycle; or another -errno.
+ * 0; -EINVAL with "FILE:LINE: …" in `why`: not such a file, one without a target (no line then), a pattern that means
+ * nothing, a need that no target is, a cycle; or another -errno.
  */
 int targets_read(struct targets **targets, const char *path, char *why, size_t why_size);
 /* `name` stands for the file in what is said of it. */

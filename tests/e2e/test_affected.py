@@ -110,6 +110,7 @@ def test_mistakes_have_their_line_and_status_2(env):
             ("targets:\n  a: { needs: [b] }\n", f"{it.file}:2: target `a` needs `b`, which is not there"),
             ("targets:\n  a: { needs: [b] }\n  b: { needs: [a] }\n", f"{it.file}:3: targets that need each other: `a` needs `b` needs `a`"),
             ("targets:\n  a:\n    path: x\n", f"{it.file}:3: unknown key `path`"),
+            ("", f"{it.file}: there is no target in it"),
             ("targets: [\n", f"{it.file}:2:")):
         it.write("targets.yaml", text)
         result = it.affected(status=2)
