@@ -1,4 +1,5 @@
 /* sluice cert: a certificate authority of one's own, and certificates for gateways and clients. */
+#include <errno.h>
 #include <limits.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -16,7 +17,7 @@ enum {
 struct cert_options {
 	const char *ca_dir, *subject, *tenant;
 	struct option_list names;
-	bool server, client;
+	bool server, client, force;
 	uint64_t days;
 };
 
@@ -32,8 +33,10 @@ static const struct option cert_options[] = {
 	  .help = "issue: whose client it is; becomes the certificate's O" },
 	{ .name = "subject", .kind = OPTION_TEXT, .offset = MEMBER(subject), .argument = "NAME",
 	  .help = "who it is, for logs and snapshots; becomes the CN; without it the first --name, else \"sluice\"" },
-	{ .name = "days", .kind = OPTION_NUMBER, .offset = MEMBER(days), .argument = "DAYS", .most = 36500,
+	{ .name = "days", .kind = OPTION_NUMBER, .offset = MEMBER(days), .argument = "DAYS", .least = 1, .most = 36500,
 	  .help = "how long it is valid; without it a CA 3650, a certificate 365 days" },
+	{ .name = "force", .kind = OPTION_FLAG, .offset = MEMBER(force),
+	  .help = "issue: replace the key and the certificate that DIR has" },
 };
 #undef MEMBER
 static const struct option_group cert_group = OPTION_GROUP("Options", cert_options);
@@ -95,10 +98,11 @@ static int issue(const struct cert_options *cert, const char *dir)
 	const char *names[CERTIFICATE_NAMES_MAX + 1] = { NULL };
 	struct certificate_request request = {
 		.ca_dir = cert->ca_dir, .dir = dir, .common_name = subject_of(cert), .organisation = cert->tenant,
-		.names = names, .server = cert->server, .client = cert->client,
+		.names = names, .server = cert->server, .client = cert->client, .replace = cert->force,
 		.days = cert->days ? (int)cert->days : ISSUE_DAYS,
 	};
 	char why[512];
+	int r;
 
 	if (!cert->ca_dir)
 		return command_usage(&command_cert, "--ca-dir is needed: the directory that `sluice cert ca` filled");
@@ -112,8 +116,9 @@ static int issue(const struct cert_options *cert, const char *dir)
 		return command_usage(&command_cert, "at most %d names", CERTIFICATE_NAMES_MAX);
 	for (size_t i = 0; i < cert->names.count; i++)
 		names[i] = cert->names.items[i];
-	if (certificate_issue(&request, why, sizeof(why)) < 0)
-		return command_fail(&command_cert, "%s", why);
+	r = certificate_issue(&request, why, sizeof(why));
+	if (r < 0)
+		return command_fail(&command_cert, "%s%s", why, r == -EEXIST ? ": --force replaces it, key and certificate" : "");
 	print_use(cert, dir);
 	return STATUS_OK;
 }
@@ -138,7 +143,8 @@ const struct command command_cert = {
 	.name = "cert",
 	.summary = "make a certificate authority, and certificates for gateways and clients",
 	.help = "`cert ca` makes an authority of your own: DIR/ca.pem and DIR/ca-key.pem. `cert issue` makes a certificate\n"
-	        "signed by it: DIR/ca.pem, cert.pem and key.pem (ECDSA P-256). Both print how to use what they made.\n\n"
+	        "signed by it: DIR/ca.pem, cert.pem and key.pem (ECDSA P-256); those that are there stay, unless --force\n"
+	        "replaces them. Both print how to use what they made.\n\n"
 	        "  sluice cert ca ca\n"
 	        "  sluice cert issue --ca-dir ca --server --name gateway.example.net gateway\n"
 	        "  sluice cert issue --ca-dir ca --client --tenant acme --subject ci-7 ci-7",

@@ -65,6 +65,14 @@ static int file_failure(const char *verb, const char *path, char *why, size_t wh
 	return ERR_RAISE(r);
 }
 
+/* 1 when `dir` has it, 0 when not, or -errno; `path` is then its path. */
+static int file_exists(char path[static PATH_BYTES], const char *dir, const char *name, char *why, size_t why_size)
+{
+	int r = path_join(path, dir, name, why, why_size);
+
+	return r < 0 ? r : faccessat(AT_FDCWD, path, F_OK, AT_SYMLINK_NOFOLLOW) == 0;
+}
+
 static bool write_all(int fd, struct span data)
 {
 	while (data.size) {
@@ -118,6 +126,18 @@ static int certificate_write(const char *dir, const char *name, X509 *certificat
 	if (!bio || PEM_write_bio_X509(bio, certificate) != 1)
 		return openssl_failure("cannot encode the certificate", why, why_size);
 	return file_write(dir, name, bio_span(bio), 0644, why, why_size);
+}
+
+/* Takes the key away again when it fails: it would be in the way of another attempt, and belongs to nothing. */
+static int certificate_write_beside(const char *dir, const char *name, X509 *certificate, const char *key_name, char *why,
+                                    size_t why_size)
+{
+	int r = certificate_write(dir, name, certificate, why, why_size);
+	char path[PATH_BYTES], ignored[PATH_BYTES];
+
+	if (r < 0 && path_join(path, dir, key_name, ignored, sizeof(ignored)) == 0)
+		unlink(path);
+	return r;
 }
 
 static int key_write(const char *dir, const char *name, EVP_PKEY *key, char *why, size_t why_size)
@@ -234,21 +254,35 @@ static X509 *certificate_new(EVP_PKEY *key, const char *organisation, const char
 
 /* ---- the authority ---- */
 
+/* Either of the two: a certificate without its key is still what every gateway and client was given. */
+static int ca_refuse_existing(const char *dir, char *why, size_t why_size)
+{
+	static const char *const names[] = { "ca-key.pem", "ca.pem" };
+	char path[PATH_BYTES];
+
+	for (size_t i = 0; i < 2; i++) {
+		int r = file_exists(path, dir, names[i], why, why_size);
+
+		if (r < 0)
+			return r;
+		if (r) {
+			snprintf(why, why_size, "there is a CA already: %s (remove it first if it is really no longer needed)", path);
+			return ERR_RAISE(-EEXIST);
+		}
+	}
+	return 0;
+}
+
 int certificate_make_ca(const char *dir, const char *name, unsigned days, char *why, size_t why_size)
 {
 	CLEANUP(x509_freep) X509 *certificate = NULL;
 	CLEANUP(key_freep) EVP_PKEY *key = NULL;
-	char path[PATH_BYTES];
-	int r = path_join(path, dir, "ca-key.pem", why, why_size);
+	int r = directory_make(dir, why, why_size);
 
 	if (r == 0)
-		r = directory_make(dir, why, why_size);
+		r = ca_refuse_existing(dir, why, why_size);
 	if (r < 0)
 		return ERR_RAISE(r);
-	if (access(path, F_OK) == 0) {
-		snprintf(why, why_size, "there is a CA already: %s (remove it first if it is really no longer needed)", path);
-		return ERR_RAISE(-EEXIST);
-	}
 	if (days == 0 || days > DAYS_MAX) {
 		snprintf(why, why_size, "a certificate is valid for 1 to %d days", DAYS_MAX);
 		return ERR_RAISE(-EINVAL);
@@ -263,9 +297,9 @@ int certificate_make_ca(const char *dir, const char *name, unsigned days, char *
 	    X509_sign(certificate, key, EVP_sha256()) == 0)
 		return openssl_failure("cannot make the CA", why, why_size);
 	r = key_write(dir, "ca-key.pem", key, why, why_size);
-	if (r < 0)
-		return ERR_RAISE(r);
-	return certificate_write(dir, "ca.pem", certificate, why, why_size);
+	if (r == 0)
+		r = certificate_write_beside(dir, "ca.pem", certificate, "ca-key.pem", why, why_size);
+	return r < 0 ? ERR_RAISE(r) : 0;
 }
 
 struct authority {
@@ -335,6 +369,24 @@ static int request_check(const struct certificate_request *request, char *why, s
 	return ERR_RAISE(-EINVAL);
 }
 
+static int issue_refuse_existing(const struct certificate_request *request, char *why, size_t why_size)
+{
+	static const char *const names[] = { "key.pem", "cert.pem" };
+	char path[PATH_BYTES];
+
+	for (size_t i = 0; i < 2 && !request->replace; i++) {
+		int r = file_exists(path, request->dir, names[i], why, why_size);
+
+		if (r < 0)
+			return r;
+		if (r) {
+			snprintf(why, why_size, "%s is there already", path);
+			return ERR_RAISE(-EEXIST);
+		}
+	}
+	return 0;
+}
+
 static bool issue_fill(X509 *certificate, const struct certificate_request *request, const struct authority *authority)
 {
 	return X509_set_issuer_name(certificate, X509_get_subject_name(authority->certificate)) == 1 &&
@@ -356,7 +408,7 @@ static int issue_write(const struct certificate_request *request, const struct a
 	if (r == 0)
 		r = key_write(request->dir, "key.pem", key, why, why_size);
 	if (r == 0)
-		r = certificate_write(request->dir, "cert.pem", certificate, why, why_size);
+		r = certificate_write_beside(request->dir, "cert.pem", certificate, "key.pem", why, why_size);
 	return r;
 }
 
@@ -367,6 +419,8 @@ int certificate_issue(const struct certificate_request *request, char *why, size
 	CLEANUP(key_freep) EVP_PKEY *key = NULL;
 	int r = request_check(request, why, why_size);
 
+	if (r == 0)
+		r = issue_refuse_existing(request, why, why_size);
 	if (r == 0)
 		r = authority_load(&authority, request->ca_dir, why, why_size);
 	if (r < 0)

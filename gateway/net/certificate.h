@@ -16,13 +16,18 @@ struct certificate_request {
 	const char *organisation;        /* a client's tenant; NULL: none */
 	const char *const *names;        /* host names and IP addresses it may be reached by; ends with NULL; NULL: none */
 	bool server, client;             /* what it may be used for; at least one */
+	bool replace;                    /* the key and the certificate that `dir` has */
 	int days;                        /* valid from now; negative: it expired so many days ago (tests) */
 };
 
 /*
- * Makes a CA: `dir`/ca.pem and `dir`/ca-key.pem. Refuses to replace one that is there. 0 or -errno with `why`.
+ * Makes a CA: `dir`/ca.pem and `dir`/ca-key.pem, both or none. Refuses to replace either: -EEXIST. 0 or -errno with
+ * `why`.
  */
 int certificate_make_ca(const char *dir, const char *name, unsigned days, char *why, size_t why_size);
 
-/* Issues a certificate with a fresh key; replaces what is there, each file at once. 0 or -errno with `why`. */
+/*
+ * Issues a certificate with a fresh key, each file whole at once. 0, or -errno with `why`: -EEXIST when there is a key or
+ * a certificate, and `replace` does not say so.
+ */
 int certificate_issue(const struct certificate_request *request, char *why, size_t why_size);

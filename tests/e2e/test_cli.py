@@ -132,8 +132,13 @@ def test_a_certificate_says_how_to_use_it(env):
     check(set(files) == {"cacert", "cert", "key"}, f"what the remote driver takes: {files}")
     for path in files.values():
         check(os.path.isabs(path) and os.path.isfile(path), f"{path} from wherever buildx is called")
-    text = env.sluice("cert", "issue", "--ca-dir", authority, "--server", "--name", "localhost", env.path("server")).stdout
+    issue = ["cert", "issue", "--ca-dir", authority, "--server", "--name", "localhost", env.path("server")]
+    text = env.sluice(*issue).stdout
     check("sluice serve" in text and "buildx" not in text, f"a gateway's is no client's: {text}")
+    result = env.sluice(*issue, status=1)
+    check("--force" in result.stderr, f"a key that is there: {result}")
+    env.sluice(*issue, "--force")
+    env.sluice(*issue, "--force", "--days", "0", status=2)
 
 
 def test_version(env):

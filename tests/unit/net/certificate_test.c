@@ -100,6 +100,12 @@ static void a_ca_is_made_once(void **state)
 	assert_int_equal(mode_of(path_of(ca, "ca.pem")), 0644);
 	assert_int_equal(certificate_make_ca(ca, "Test CA", 100, why, sizeof(why)), -EEXIST);
 	assert_non_null(strstr(why, "ca-key.pem"));
+	/* Either of the two is enough: what is taken apart, the key elsewhere, is still in use. */
+	assert_int_equal(rename(path_of(ca, "ca-key.pem"), path_of(ca, "aside")), 0);
+	assert_int_equal(certificate_make_ca(ca, "Test CA", 100, why, sizeof(why)), -EEXIST);
+	assert_non_null(strstr(why, "ca.pem"));
+	assert_int_equal(access(path_of(ca, "ca-key.pem"), F_OK), -1);
+	assert_int_equal(rename(path_of(ca, "aside"), path_of(ca, "ca-key.pem")), 0);
 	assert_int_equal(certificate_make_ca("/nonexistent/a/b", "x", 100, why, sizeof(why)), -ENOENT);
 	assert_int_equal(certificate_make_ca(out, "x", 0, why, sizeof(why)), -EINVAL);
 }
@@ -134,7 +140,7 @@ static void a_servers_certificate_fits_its_names(void **state)
 static void a_clients_certificate_names_its_tenant(void **state)
 {
 	struct certificate_request request = {
-		.ca_dir = ca, .dir = out, .common_name = "ci", .organisation = "acme", .client = true, .days = 10,
+		.ca_dir = ca, .dir = out, .common_name = "ci", .organisation = "acme", .client = true, .days = 10, .replace = true,
 	};
 	X509 *certificate;
 	char why[256], text[64];
@@ -149,8 +155,30 @@ static void a_clients_certificate_names_its_tenant(void **state)
 	assert_string_equal(text, "ci");
 	X509_free(certificate);
 	request.days = -1;
+	request.replace = true;
 	assert_int_equal(certificate_issue(&request, why, sizeof(why)), 0);
 	assert_int_equal(verify(X509_PURPOSE_SSL_CLIENT), X509_V_ERR_CERT_HAS_EXPIRED);
+}
+
+static void nothing_is_replaced_unasked(void **state)
+{
+	struct certificate_request request = { .ca_dir = ca, .dir = out, .common_name = "x", .client = true, .days = 1 };
+	X509 *before = load(path_of(out, "cert.pem")), *after;
+	char why[256];
+
+	assert_int_equal(certificate_issue(&request, why, sizeof(why)), -EEXIST);
+	assert_non_null(strstr(why, "key.pem"));
+	after = load(path_of(out, "cert.pem"));
+	assert_int_equal(X509_cmp(before, after), 0);
+	X509_free(before);
+	X509_free(after);
+	/* A key whose certificate could not be written belongs to nothing, and goes. */
+	assert_int_equal(unlink(path_of(out, "cert.pem")) | unlink(path_of(out, "key.pem")), 0);
+	assert_int_equal(mkdir(path_of(out, "cert.pem"), 0755), 0);
+	request.replace = true;
+	assert_true(certificate_issue(&request, why, sizeof(why)) < 0);
+	assert_int_equal(access(path_of(out, "key.pem"), F_OK), -1);
+	assert_int_equal(rmdir(path_of(out, "cert.pem")), 0);
 }
 
 static void senseless_requests_are_refused(void **state)
@@ -182,6 +210,7 @@ int main(void)
 		cmocka_unit_test(a_ca_is_made_once),
 		cmocka_unit_test(a_servers_certificate_fits_its_names),
 		cmocka_unit_test(a_clients_certificate_names_its_tenant),
+		cmocka_unit_test(nothing_is_replaced_unasked),
 		cmocka_unit_test(senseless_requests_are_refused),
 	};
 
