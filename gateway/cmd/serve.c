@@ -61,7 +61,8 @@ static const struct option serve_options[] = {
 	{ .name = "images", .kind = OPTION_TEXT, .offset = MEMBER(images), .argument = "DIR", .key = "executor.images",
 	  .help = "directory of OCI layout directories that actions may name with --image" },
 	{ .name = "runtime", .kind = OPTION_TEXT, .offset = MEMBER(runtime), .argument = "NAME", .key = "executor.runtime",
-	  .help = "OCI runtime: crun, runc, runsc or a path; default: the first of crun, runc that passes a trial" },
+	  .help = "OCI runtime: crun, runc, runsc or a path; default: the first of crun, runc that passes a trial; one"
+	          " that is named must, or nothing is served" },
 	{ .name = "allow-host-root", .kind = OPTION_FLAG, .offset = MEMBER(allow_host_root), .key = "executor.allow-host-root",
 	  .help = "let actions without an image use this host's /usr, /bin and /lib, read-only" },
 	{ .name = "allow-network", .kind = OPTION_FLAG, .offset = MEMBER(allow_network), .key = "executor.allow-network",

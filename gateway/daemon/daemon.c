@@ -10,6 +10,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/socket.h>
 #include <sys/stat.h>
 #include <sys/statvfs.h>
 #include <sys/wait.h>
@@ -72,10 +73,10 @@ static const struct server_method daemon_methods[] = {
 static int daemon_fork_host(struct daemon *daemon, char *why, size_t why_size)
 {
 	const struct daemon_config *config = daemon->config;
-	int pipe_fds[2];
+	int pair[2];
 
-	if (pipe2(pipe_fds, O_CLOEXEC) < 0) {
-		snprintf(why, why_size, "no pipe: %s", strerror(errno));
+	if (socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, pair) < 0) {
+		snprintf(why, why_size, "no pair of sockets: %s", strerror(errno));
 		return ERR_RAISE(-errno);
 	}
 	daemon->host_pid = fork();
@@ -83,23 +84,23 @@ static int daemon_fork_host(struct daemon *daemon, char *why, size_t why_size)
 		int r = -errno;
 
 		snprintf(why, why_size, "fork: %s", strerror(-r));
-		close(pipe_fds[0]);
-		close(pipe_fds[1]);
+		close(pair[0]);
+		close(pair[1]);
 		return ERR_RAISE(r);
 	}
 	if (daemon->host_pid == 0) {
 		struct host_config host = {
 			.spawn = config->spawning.host, .uid = daemon->uid, .gid = daemon->gid, .slots = config->slots, .path = config->executor_path ? config->executor_path : DAEMON_EXECUTOR_PATH,
-			.runtime = config->runtime, .images = config->images, .socket_fd = pipe_fds[0],
+			.runtime = config->runtime, .images = config->images, .socket_fd = pair[0],
 			.allow_network = config->allow_network, .engine = config->engine,
 			.hidden = { config->store_path, config->tls_key, config->tokens_path, "/etc/sluice" },
 		};
 
-		close(pipe_fds[1]);
+		close(pair[1]);
 		_exit(host_run(&host));
 	}
-	close(pipe_fds[0]);
-	daemon->host_fd = pipe_fds[1];
+	close(pair[0]);
+	daemon->host_fd = pair[1];
 	return 0;
 }
 
@@ -329,6 +330,23 @@ static int daemon_listen(struct daemon *daemon, const char *text, char *why, siz
 	return 0;
 }
 
+/* Waits for the trial of a runtime that was named; any other may fail later, and is told of in the log. */
+static int daemon_await_runtime(struct daemon *daemon, char *why, size_t why_size)
+{
+	char fault[512];
+	size_t size = 0;
+	ssize_t more = 1;
+
+	while (daemon->config->runtime && size < sizeof(fault) && more > 0) {
+		more = recv(daemon->host_fd, fault + size, sizeof(fault) - size, 0);
+		size += more > 0 ? (size_t)more : 0;
+	}
+	if (size == 0)
+		return 0;
+	snprintf(why, why_size, "--runtime: no action can run by it: %.*s", (int)size, fault);
+	return ERR_RAISE(-ENOENT);
+}
+
 /* The executor socket, and its path to the waiting host. */
 static int daemon_listen_executors(struct daemon *daemon, char *why, size_t why_size)
 {
@@ -345,11 +363,13 @@ static int daemon_listen_executors(struct daemon *daemon, char *why, size_t why_
 	r = server_listen(daemon->server, &address, NULL, bound, sizeof(bound), why, why_size);
 	if (r < 0)
 		return r;
-	if (write(daemon->host_fd, address.host, strlen(address.host)) < 0)
+	if (send(daemon->host_fd, address.host, strlen(address.host), MSG_NOSIGNAL) < 0)
 		log_event(LOG_WARNING, "executor host gone");
+	shutdown(daemon->host_fd, SHUT_WR);
+	r = daemon_await_runtime(daemon, why, why_size);
 	close(daemon->host_fd);
 	daemon->host_fd = -1;
-	return 0;
+	return r;
 }
 
 /* ---- the loop and the end ---- */

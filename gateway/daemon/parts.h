@@ -50,7 +50,7 @@ struct daemon {
 	uid_t uid;                       /* what it became; 0 when it was not started as root */
 	gid_t gid;
 	pid_t host_pid;
-	int host_fd;                     /* the pipe to the host until it knows the socket */
+	int host_fd;                     /* to the host until it knows the socket */
 	const char *no_executors;        /* why there are none */
 	bool draining, drained;
 };

@@ -9,6 +9,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/prctl.h>
+#include <sys/socket.h>
 #include <sys/stat.h>
 #include <sys/wait.h>
 #include <time.h>
@@ -47,8 +48,18 @@ static bool host_read_socket_path(struct host *host)
 
 	while ((more = read(host->config->socket_fd, host->socket_path + size, sizeof(host->socket_path) - 1 - size)) > 0)
 		size += (size_t)more;
-	close(host->config->socket_fd);
 	return size > 0;
+}
+
+/* False: who named a runtime is not to get a gateway that only looks as if it had executors. */
+static bool host_answer(const struct host *host)
+{
+	bool missing = host->config->runtime && host->config->slots && !host->runtime.works;
+
+	if (missing)
+		send(host->config->socket_fd, host->runtime.why, strlen(host->runtime.why), MSG_NOSIGNAL);
+	close(host->config->socket_fd);
+	return !missing;
 }
 
 static int host_slot(struct host *host, uint32_t number)
@@ -278,7 +289,7 @@ int host_run(const struct host_config *config)
 	signal(SIGINT, SIG_IGN);
 	signal(SIGTERM, SIG_IGN);
 	signal(SIGPIPE, SIG_IGN);
-	if (!host_prepare(&host) || !host_read_socket_path(&host))
+	if (!host_prepare(&host) || !host_read_socket_path(&host) || !host_answer(&host))
 		return 1;
 	for (uint32_t number = 1; host.runtime.works && number <= config->slots; number++)
 		host_start_slot(&host, number);

@@ -33,7 +33,11 @@ struct host_config {
 	bool allow_network;              /* to actions that ask for one */
 	struct host_spawn spawn;
 	uint32_t uid, gid;               /* the gateway's */
-	int socket_fd;                   /* a pipe: the gateway writes the path of its executor socket, then closes it */
+	/*
+	 * A stream socket. The gateway writes the path of its executor socket, then shuts down its side. The host answers
+	 * with why the runtime that was named does not work, or with nothing, and closes.
+	 */
+	int socket_fd;
 	int engine;                      /* enum ring_engine */
 };
 

@@ -179,6 +179,15 @@ def test_what_cannot_be_asked_for_is_refused(env):
     gateway.stop()
 
 
+def test_a_runtime_that_is_named_must_work(env):
+    env.need(os.geteuid() == 0, "root, for the executor host")
+    arguments = ["serve", "--listen", "grpc://127.0.0.1:0", "--store", env.path("store"), "--user", env.user, "--engine", env.engine,
+                 "--executor-path", env.executor_path, "--slots", "1"]
+    for runtime, words in (("nosuch", "nosuch: not installed"), ("/bin/true", "/bin/true: ")):
+        result = env.sluice(*arguments, "--runtime", runtime, status=1)
+        check(f"--runtime: no action can run by it: {words}" in result.stderr, f"{result}")
+
+
 def test_what_the_operator_did_not_allow_is_refused(env):
     gateway, client = runner(env)
     result, _ = client.action(["true"], "--network", directory=work_tree(env), status=1)
