@@ -177,8 +177,6 @@ int edge_run(const struct edge_config *config, char *why, size_t why_size)
 	edge->config = config;
 	r = edge_start(edge, why, why_size);
 	if (r == 0) {
-		edge_observe_ready(edge);
-		log_event(LOG_INFO, "ready");
 		while (!edge->drained)
 			ring_run(edge->ring, UINT64_MAX);
 		log_event(LOG_INFO, "stopped");

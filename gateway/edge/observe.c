@@ -5,6 +5,7 @@
 #include "gateway/base/log.h"
 
 #define OBSERVE_INTERVAL_NS 1000000000u
+#define OBSERVE_FIRST_NS    100000000u        /* a link is up by then, as a rule */
 
 static void edge_publish(struct edge *edge)
 {
@@ -26,51 +27,77 @@ static void edge_publish(struct edge *edge)
 	counters_read(&values, COUNTERS_STATS, &stats);
 	counters_read(&values, COUNTERS_PROCESS, &process);
 	admin_publish(edge->admin, &values);
-	if (edge->draining)
-		admin_set_ready(edge->admin, false, "draining");
+}
+
+static void edge_set_ready(struct edge *edge, bool ready, const char *why)
+{
+	if (edge->admin)
+		admin_set_ready(edge->admin, ready, why);
+}
+
+/* Who waits for an edge wants a build, and that is the gateway's. */
+static void edge_reach(struct edge *edge)
+{
+	bool reached = upstream_reach(&edge->upstream), first = !edge->reached && !edge->unreached;
+
+	/* At first the link has only just begun: what it comes to shows when it is up, or lost. */
+	if (first && !reached && !edge->upstream.lost_seen)
+		return;
+	if (reached != edge->reached || first) {
+		edge_set_ready(edge, reached, "the gateway cannot be reached");
+		log_event(reached ? LOG_INFO : LOG_WARNING, reached ? "ready" : "not ready", LOG_TEXT("upstream", edge->upstream.name),
+		          LOG_TEXT("why", reached || !edge->upstream.link ? "" : link_reason(edge->upstream.link)));
+	}
+	edge->reached = reached;
+	edge->unreached = !reached;
 }
 
 static void observe_on_timer(struct op *op, int32_t res)
 {
 	struct edge *edge = container_of(op, struct edge, observe_timer);
 
-	if (res < 0 || !edge->admin)
+	if (res < 0)
 		return;
-	edge_publish(edge);
+	if (edge->draining)
+		edge_set_ready(edge, false, "draining");
+	else
+		edge_reach(edge);
+	if (edge->admin)
+		edge_publish(edge);
 	ring_timer(edge->ring, op, OBSERVE_INTERVAL_NS);
 }
 
-int edge_observe_start(struct edge *edge, char *why, size_t why_size)
+static int edge_open_admin(struct edge *edge, char *why, size_t why_size)
 {
 	struct admin_config config = {
 		.address = edge->config->admin, .version = SLUICE_VERSION, .engine = ring_engine_name(edge->ring),
 	};
 	char bound[64];
-	int r;
+	int r = admin_create(&edge->admin, &config, bound, sizeof(bound), why, why_size);
 
-	if (!edge->config->admin)
-		return 0;
-	r = admin_create(&edge->admin, &config, bound, sizeof(bound), why, why_size);
 	if (r < 0)
 		return r;
 	log_event(LOG_INFO, "admin", LOG_TEXT("address", bound));
-	edge->observe_timer.fn = observe_on_timer;
 	edge_publish(edge);
-	ring_timer(edge->ring, &edge->observe_timer, OBSERVE_INTERVAL_NS);
 	return 0;
 }
 
-void edge_observe_ready(struct edge *edge)
+int edge_observe_start(struct edge *edge, char *why, size_t why_size)
 {
-	if (edge->admin)
-		admin_set_ready(edge->admin, true, NULL);
+	int r = edge->config->admin ? edge_open_admin(edge, why, why_size) : 0;
+
+	if (r < 0)
+		return r;
+	edge_reach(edge);
+	edge->observe_timer.fn = observe_on_timer;
+	ring_timer(edge->ring, &edge->observe_timer, OBSERVE_FIRST_NS);
+	return 0;
 }
 
 void edge_observe_stop(struct edge *edge)
 {
-	if (!edge->admin)
-		return;
-	ring_cancel(edge->ring, &edge->observe_timer);
+	if (op_in_flight(&edge->observe_timer))
+		ring_cancel(edge->ring, &edge->observe_timer);
 	while (op_in_flight(&edge->observe_timer))
 		ring_run(edge->ring, UINT64_MAX);
 	admin_destroy(edge->admin);

@@ -20,6 +20,7 @@ struct edge {
 	struct signals *signals;
 	struct admin *admin;
 	struct op observe_timer;
+	bool reached, unreached;         /* what was last told of the gateway; at first neither */
 	bool draining, drained;
 };
 
@@ -28,8 +29,10 @@ int edge_store_open(struct edge *edge, char *why, size_t why_size);
 /* No channel is left. Runs the ring until all of it is closed. */
 void edge_store_close(struct edge *edge);
 
-/* Once a second, a copy of all numbers for the admin port. 0 or -errno with `why`. */
+/*
+ * Once a second: a copy of all numbers for the admin port, and whether the edge is ready, which it is while its gateway is
+ * within reach. 0 or -errno with `why`.
+ */
 int edge_observe_start(struct edge *edge, char *why, size_t why_size);
-void edge_observe_ready(struct edge *edge);
 /* Runs the ring until nothing of it is in flight. */
 void edge_observe_stop(struct edge *edge);

@@ -204,6 +204,22 @@ bool upstream_is_down(struct upstream *upstream, char *why, size_t why_size)
 	return true;
 }
 
+bool upstream_reach(struct upstream *upstream)
+{
+	char why[UPSTREAM_TEXT_MAX];
+	bool lost = upstream->link && link_is_lost(upstream->link);
+
+	if (!upstream->link_conns)
+		return !upstream_unreachable(upstream);
+	/* Left for one round: whoever's channel was closed with it still asks it why. */
+	if (lost && !upstream->lost_seen) {
+		upstream->lost_seen = true;
+		return false;
+	}
+	upstream->lost_seen = false;
+	return upstream_link(upstream, why, sizeof(why)) == 0 && link_is_up(upstream->link);
+}
+
 const char *upstream_unreachable(const struct upstream *upstream)
 {
 	uint64_t now = ring_now_ns(upstream->ring);

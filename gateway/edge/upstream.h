@@ -37,6 +37,7 @@ struct upstream {
 	const char *token;               /* borrowed */
 	struct link *link;               /* NULL: none yet */
 	bool link_up;                    /* it was, at least once */
+	bool lost_seen;                  /* by upstream_reach() */
 	unsigned links_open;             /* with those that are being closed */
 	uint64_t connections, connections_failed;        /* ever; of them those that never were ready */
 	uint64_t failing_since_ns, failed_ns;    /* the first and the last failure in a row; 0: none */
@@ -64,6 +65,11 @@ void upstream_closed(struct upstream *upstream, const struct conn *conn);
  * link that was never up tells by itself.
  */
 bool upstream_is_down(struct upstream *upstream, char *why, size_t why_size);
+/*
+ * Whether the gateway is within reach, for who asks about once a second and needs no connection: a link that is not there is
+ * begun, so that a later call may find it up. Without links nothing is tried for this: true until calls fail for long.
+ */
+bool upstream_reach(struct upstream *upstream);
 /* NULL, or why it cannot be reached: it was just tried, and for UPSTREAM_PATIENCE_NS none of the tries has succeeded. */
 const char *upstream_unreachable(const struct upstream *upstream);
 /* Why such a connection ended, while it ends. */

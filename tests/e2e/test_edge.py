@@ -55,6 +55,24 @@ def test_the_socket_is_its_owners(env):
     gateway.stop()
 
 
+def test_ready_is_an_edge_with_a_gateway(env):
+    gateway = env.gateway()
+    port = gateway.port
+    gateway.stop()
+    edge = harness.Edge(env, gateway.address)
+    cause = edge.wait_event("not ready")
+    check("refused" in cause["why"] and gateway.address == cause["upstream"], f"{cause}")
+    check(edge.page("/readyz") == (503, "the gateway cannot be reached\n"), f"{edge.page('/readyz')}")
+    check(edge.find_event("ready") is None, "ready without a gateway")
+    gateway = env.gateway(port=port)
+    edge.wait_event("ready")
+    harness.poll(lambda: edge.page("/readyz") == (200, "ok\n"), "ready")
+    edge.wait_metric(lambda m: m["sluice_ready"] == 1, "the metric says so, too")
+    gateway.stop()
+    harness.poll(lambda: edge.page("/readyz")[0] == 503, "not ready any more")
+    edge.stop()
+
+
 def test_a_lost_gateway_has_a_name(env):
     gateway = env.gateway()
     port = gateway.port
