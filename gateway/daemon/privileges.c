@@ -1,9 +1,12 @@
 /* Taking limits up, giving privileges away. */
 #include "gateway/daemon/privileges.h"
 
+#include <dirent.h>
 #include <errno.h>
+#include <fcntl.h>
 #include <grp.h>
 #include <pwd.h>
+#include <stdbool.h>
 #include <stdio.h>
 #include <string.h>
 #include <sys/prctl.h>
@@ -11,7 +14,9 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include "gateway/base/cleanup.h"
 #include "gateway/base/err.h"
+#include "gateway/base/user.h"
 
 static void raise_limit(__rlimit_resource_t resource, rlim_t wanted)
 {
@@ -52,8 +57,29 @@ int privileges_user(const char *name, uid_t *uid, gid_t *gid, char *why, size_t 
 	return 0;
 }
 
+/* A store, or nothing. `chown -R` of anything else, a home or /usr, would do harm that cannot be undone. */
+static bool may_be_given_away(const char *path)
+{
+	CLEANUP(fd_closep) int fd = open(path, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
+	bool empty = true;
+	struct dirent *entry;
+	DIR *directory;
+
+	if (fd >= 0 && faccessat(fd, "format", F_OK, 0) == 0 && faccessat(fd, "segments", F_OK, 0) == 0)
+		return true;
+	directory = fd >= 0 ? fdopendir(fd) : NULL;
+	if (!directory)
+		return false;
+	fd = -1;                         /* the directory's now */
+	while (empty && (entry = readdir(directory)))
+		empty = strcmp(entry->d_name, ".") == 0 || strcmp(entry->d_name, "..") == 0;
+	closedir(directory);
+	return empty;
+}
+
 int privileges_own_directory(const char *path, uid_t uid, gid_t gid, char *why, size_t why_size)
 {
+	char name[USER_NAME_BYTES];
 	struct stat st;
 
 	if (mkdir(path, 0700) == 0 && chown(path, uid, gid) == 0)
@@ -64,8 +90,13 @@ int privileges_own_directory(const char *path, uid_t uid, gid_t gid, char *why, 
 	}
 	if (S_ISDIR(st.st_mode) && st.st_uid == uid)
 		return 0;
-	snprintf(why, why_size, "%s must be a directory of the user that the gateway runs as: `chown -R %u:%u %s`", path,
-	         (unsigned)uid, (unsigned)gid, path);
+	user_name(uid, name);
+	if (S_ISDIR(st.st_mode) && may_be_given_away(path))
+		snprintf(why, why_size, "%s must belong to the user %s, as whom the gateway runs: `chown -R %s: %s`", path, name,
+		         name, path);
+	else
+		snprintf(why, why_size, "%s does not belong to the user %s, as whom the gateway runs, and is no store, nor an empty "
+		         "directory that could become one: give another, or one that does not exist yet", path, name);
 	return ERR_RAISE(-EPERM);
 }
 

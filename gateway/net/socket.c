@@ -11,6 +11,7 @@
 #include <unistd.h>
 #include "gateway/base/cleanup.h"
 #include "gateway/base/err.h"
+#include "gateway/base/user.h"
 
 /*
  * The kernel takes a killed process's io_uring apart after the process itself is gone, its listeners with it, under load for
@@ -127,7 +128,7 @@ static int bind_patiently(int fd, const struct address_resolved *at, bool patien
 
 static int bind_failure(const struct address *address, int r, char *why, size_t why_size)
 {
-	char text[ADDRESS_TEXT_MAX];
+	char text[ADDRESS_TEXT_MAX], error[USER_ERROR_BYTES];
 
 	address_format(address, text);
 	if (r == -EADDRINUSE)
@@ -135,7 +136,7 @@ static int bind_failure(const struct address *address, int r, char *why, size_t 
 	else if (r == -ENOENT && address->local)
 		snprintf(why, why_size, "cannot listen on %s: the directory does not exist", text);
 	else
-		snprintf(why, why_size, "cannot listen on %s: %s", text, strerror(-r));
+		snprintf(why, why_size, "cannot listen on %s: %s", text, user_error(r, error));
 	return ERR_RAISE(r);
 }
 

@@ -3,12 +3,12 @@
 
 #include <errno.h>
 #include <openssl/err.h>
-#include <pwd.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
 #include "gateway/base/err.h"
+#include "gateway/base/user.h"
 
 /* Whether a client offers it. */
 static bool offers(const unsigned char *in, unsigned in_size, const char *protocol, const unsigned char **out,
@@ -52,11 +52,9 @@ static int no_passphrase(char *out, int size, int writing, void *context)
 /* A gateway reads as the user that it has become, which is not who made the file. */
 static void describe_denied(const char *what, const char *path, char *why, size_t why_size)
 {
-	const struct passwd *user = getpwuid(geteuid());
-	char number[16], name[64];
+	char name[USER_NAME_BYTES];
 
-	snprintf(number, sizeof(number), "%u", (unsigned)geteuid());
-	snprintf(name, sizeof(name), "%s", user ? user->pw_name : number);
+	user_name(geteuid(), name);
 	snprintf(why, why_size, "cannot use %s %s: the user %s, as whom this runs, may not read it: `chown %s %s`, and let %s into the "
 	                        "directories above it", what, path, name, name, path, name);
 }

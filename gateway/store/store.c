@@ -11,6 +11,7 @@
 #include "gateway/base/err.h"
 #include "gateway/base/log.h"
 #include "gateway/base/units.h"
+#include "gateway/base/user.h"
 #include "gateway/store/bytes.h"
 #include "gateway/store/layout.h"
 #include "gateway/store/state.h"
@@ -393,6 +394,7 @@ static int store_open_all(struct store *store, char *why, size_t why_size)
 int store_open(struct store **out, struct ring *ring, const struct store_config *config, char *why, size_t why_size)
 {
 	struct store *store = calloc(1, sizeof(*store));
+	char error[USER_ERROR_BYTES];
 	int r;
 
 	if (!store)
@@ -410,7 +412,7 @@ int store_open(struct store **out, struct ring *ring, const struct store_config 
 	r = store_open_all(store, why, why_size);
 	if (r < 0) {
 		if (why_size && !why[0])
-			snprintf(why, why_size, "the store %s cannot be opened: %s", config->path, err_text(r));
+			snprintf(why, why_size, "the store %s cannot be opened: %s", config->path, user_error(r, error));
 		store_destroy(store);
 		return ERR_RAISE(r);
 	}

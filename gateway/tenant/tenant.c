@@ -10,6 +10,7 @@
 #include <sys/stat.h>
 #include "gateway/base/cleanup.h"
 #include "gateway/base/err.h"
+#include "gateway/base/user.h"
 #include "gateway/tenant/tokens.h"
 
 #define TENANT_DEFAULT "default"
@@ -80,9 +81,10 @@ bool tenant_rights_parse(struct span text, uint32_t *rights)
 
 static int file_failure(const char *path, char *why, size_t why_size)
 {
+	char error[USER_ERROR_BYTES];
 	int r = -errno;
 
-	snprintf(why, why_size, "cannot read the tokens file %s: %s", path, strerror(-r));
+	snprintf(why, why_size, "cannot read the tokens file %s: %s", path, user_error(r, error));
 	return ERR_RAISE(r);
 }
 

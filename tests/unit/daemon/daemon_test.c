@@ -175,8 +175,15 @@ static void what_root_cannot_start_says_why(void **state)
 	expect_failure(&config, "must not be");
 	config = config_make(listen);
 	assert_int_equal(mkdir(store_path, 0755), 0);
-	expect_failure(&config, "chown");
-	assert_int_equal(rmdir(store_path), 0);
+	expect_failure(&config, "`chown -R " USER ": ");
+	/* Somebody's files are not to be given away. */
+	snprintf(key, sizeof(key), "%s/precious", store_path);
+	assert_int_equal(mkdir(key, 0755), 0);
+	expect_failure(&config, "is no store, nor an empty directory");
+	assert_int_equal(rmdir(key) | rmdir(store_path), 0);
+	config = config_make(listen);
+	config.tokens_path = copy_of(key, sizeof(key), "key.pem", 0600);
+	expect_failure(&config, "to the user " USER ", as whom this runs");
 	/* Made by root for root, as `sluice cert` does. */
 	config = config_make(listen);
 	config.tls_certificate = copy_of(certificate, sizeof(certificate), "cert.pem", 0644);
