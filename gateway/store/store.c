@@ -270,6 +270,22 @@ static int store_open_index(struct store *store, bool create, char *why, size_t 
 }
 
 /* Reads the format, or decides on one for a new store. */
+/* Rounded up, so that what is said is enough; spelt as a setting is. */
+static unsigned mebibytes(uint64_t bytes)
+{
+	return (unsigned)((bytes + (1u << 20) - 1) >> 20);
+}
+
+static void say_too_low(const struct store_config *config, const struct layout *layout, bool create, char *why, size_t why_size)
+{
+	uint64_t least = layout_ceiling_least(layout->segment_bytes, STORE_SEGMENTS_LEAST);
+	char ceiling[24];
+
+	snprintf(why, why_size, "the ceiling, %s, is too low for the store %s: the least is %uMiB, for an index and %u segments of "
+	         "%uMiB%s", units_format_bytes(config->ceiling_bytes, ceiling), config->path, mebibytes(least), STORE_SEGMENTS_LEAST,
+	         mebibytes(layout->segment_bytes), create ? "" : ", the size that it was made with");
+}
+
 static int store_open_layout(struct store *store, struct layout *layout, bool *create, char *why, size_t why_size)
 {
 	const struct store_config *config = &store->config;
@@ -291,8 +307,7 @@ static int store_open_layout(struct store *store, struct layout *layout, bool *c
 	store->map_bytes = layout_map_bytes(config->ceiling_bytes);
 	store->segments_max = layout_segments_max(config->ceiling_bytes, layout->segment_bytes);
 	if (store->segments_max < STORE_SEGMENTS_LEAST) {
-		snprintf(why, why_size, "the ceiling is too low: at least %llu bytes are needed",
-		         (unsigned long long)layout_ceiling_least(layout->segment_bytes, STORE_SEGMENTS_LEAST));
+		say_too_low(config, layout, *create, why, why_size);
 		return ERR_RAISE(-EINVAL);
 	}
 	if (layout->segment_bytes < RECORD_BLOCK_BYTES + record_block_ceiling(record_bytes(STORE_BLOB_BYTES_MAX)) ||

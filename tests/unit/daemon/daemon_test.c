@@ -130,7 +130,8 @@ static void what_cannot_start_says_why(void **state)
 	expect_failure(&config, "--ceiling much");
 	config = config_make(listen);
 	config.ceiling = "1MB";
-	expect_failure(&config, "");
+	expect_failure(&config, "the ceiling, 1 MB, is too low for the store ");
+	expect_failure(&config, "the least is 49MiB, for an index and 4 segments of 8MiB");
 	config = config_make(nonsense);
 	expect_failure(&config, "nonsense");
 	config = config_make(tls);
