@@ -429,12 +429,21 @@ static char *own(struct options *options, const char *text)
 	return owned[options->owned_count] ? owned[options->owned_count++] : NULL;
 }
 
-/* Looks through the tables of all commands: one file serves them all. */
-static bool key_is_known(const char *key, const char **near)
+/*
+ * Looks through the tables of all commands: one file serves them all. Of two keys that are as near, the running command's
+ * is meant: a client's `token` is no misspelt `tokens` of a gateway.
+ */
+static bool key_is_known(const struct options *options, const char *key, const char **near)
 {
 	size_t best = SIZE_MAX;
 
 	*near = NULL;
+	for (size_t i = 0; i < options->state_count; i++) {
+		const char *own = options->states[i].option->key;
+
+		if (own && suggest_nearer(key, own, &best))
+			*near = own;
+	}
 	for (size_t c = 0; command_table[c]; c++) {
 		const struct option_group *const *groups = command_table[c]->groups;
 
@@ -470,7 +479,7 @@ static bool entry_read(void *context, const struct config_entry *entry, char *wh
 	const char *near, *value;
 	char reason[512];
 
-	if (!state && !key_is_known(entry->key, &near)) {
+	if (!state && !key_is_known(parse->options, entry->key, &near)) {
 		snprintf(why, why_size, near ? "unknown key `%s`; did you mean `%s`?" : "unknown key `%s`", entry->key,
 		         near);
 		return false;

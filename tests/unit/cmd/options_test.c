@@ -44,6 +44,7 @@ static const struct option_group *const groups[] = { &group, NULL };
 
 static const struct option other_table[] = {
 	{ .name = "other", .kind = OPTION_TEXT, .key = "other.key" },
+	{ .name = "jsen", .kind = OPTION_TEXT, .key = "jsen" },
 };
 static const struct option_group other_group = OPTION_GROUP("Options", other_table);
 static const struct option_group *const other_groups[] = { &other_group, NULL };
@@ -52,7 +53,7 @@ static const struct command command_try = { .name = "try", .help = "help of try"
 static const struct command command_bare = { .name = "bare", .help = "help of bare", .groups = groups };
 static const struct command command_other = { .name = "other", .help = "help", .groups = other_groups };
 static const struct command command_plain = { .name = "plain", .help = "help", .operands = "[X]..." };
-const struct command *const command_table[] = { &command_try, &command_bare, &command_other, NULL };
+const struct command *const command_table[] = { &command_other, &command_try, &command_bare, NULL };
 
 /* What a parse wrote to stdout or stderr. */
 static char said[8192];
@@ -327,6 +328,8 @@ static void refuses_bad_files(void **state)
 {
 	refused_config("slots: 3\ngatewai: x\n", "2: unknown key `gatewai`; did you mean `gateway`?");
 	refused_config("# one\nstore:\n  celing: 1\n", "3: unknown key `store.celing`; did you mean `store.ceiling`?");
+	refused_config("othr.key: x\n", "1: unknown key `othr.key`; did you mean `other.key`?");
+	refused_config("jsin: x\n", "1: unknown key `jsin`; did you mean `json`?");     /* this command's, not another's `jsen` */
 	refused_config("zebra: x\n", "1: unknown key `zebra`\n");
 	refused_config("slots: 65\n", "1: `slots`: \"65\" is not a number from 1 to 64");
 	refused_config("slots: 1\nslots: 2\n", "2: `slots` is there twice");
