@@ -54,6 +54,12 @@ def test_configuration_file_and_environment(env):
     check(f"{path}:2: unknown key `stroe`" in result.stderr, str(result))
     for arguments in (["help"], ["help", "push"], ["version"], ["chunk", "/dev/null"]):
         env.sluice(*arguments, environment={"SLUICE_CONFIG": path})
+    for text, words in (("tls: {cert: /nonexistent, key: /nonexistent}\n", "connection refused"),
+                        ("client: {tls: {cert: /nonexistent, key: /nonexistent}}\n", "cannot use the certificate /nonexistent")):
+        with open(path, "w", encoding="utf-8") as file:
+            file.write(text)
+        result = env.sluice("status", "--config", path, "--gateway", "grpcs://127.0.0.1:1", status=1)
+        check(words in result.stderr, f"a gateway's certificate is not its clients': {result}")
     with open(path, "w", encoding="utf-8") as file:
         file.write("gateway: grpc://127.0.0.1:1\n")
     result = env.sluice("status", environment={"SLUICE_CONFIG": path}, status=1)
