@@ -10,8 +10,8 @@
 
 struct serve_options {
 	struct option_list listen, buildkit, spawn_tenants;
-	const char *store, *ceiling, *tls_certificate, *tls_key, *tls_ca, *tokens, *anonymous, *admin, *user, *executor_path,
-		*images, *runtime, *buildkit_tenant, *buildkitd;
+	const char *store, *ceiling, *tls_certificate, *tls_key, *tls_ca, *tokens, *anonymous, *anonymous_rights, *admin, *user,
+		*executor_path, *images, *runtime, *buildkit_tenant, *buildkitd;
 	bool spawn, tls_require_client, allow_host_root, allow_network;
 	int engine, log_format, log_level, mtime_trust, replay, spawn_network;
 	uint64_t spawn_max, spawn_tenant_max, spawn_warm, spawn_idle_ns, spawn_slots, spawn_memory_bytes, spawn_cpu_millis, spawn_pids,
@@ -45,9 +45,13 @@ static const struct option serve_options[] = {
 	{ .name = "tls-require-client", .kind = OPTION_FLAG, .offset = MEMBER(tls_require_client), .key = "tls.require-client",
 	  .help = "refuse clients without a certificate" },
 	{ .name = "tokens", .kind = OPTION_TEXT, .offset = MEMBER(tokens), .argument = "FILE", .key = "tokens",
-	  .help = "bearer tokens: a line each of SHA-256 in hex, tenant, rights" },
+	  .help = "bearer tokens: a line each of SHA-256 in hex (printf %s TOKEN | sha256sum), tenant, rights (as --anonymous-rights)" },
 	{ .name = "anonymous", .kind = OPTION_TEXT, .offset = MEMBER(anonymous), .argument = "TENANT", .key = "anonymous",
 	  .help = "tenant of callers without a credential; otherwise only loopback and unix sockets may come without" },
+	{ .name = "anonymous-rights", .kind = OPTION_TEXT, .offset = MEMBER(anonymous_rights), .argument = "RIGHTS",
+	  .key = "anonymous-rights", .fallback = "all",
+	  .help = "with --anonymous: what they may do, separated by commas: read, write (add content), commit (roots, pins, results"
+	          " of actions), execute (actions and builds); or all" },
 	{ .name = "admin", .kind = OPTION_TEXT, .offset = MEMBER(admin), .argument = "HOST:PORT", .key = "admin",
 	  .help = "where /metrics, /healthz and /readyz are served" },
 	{ .name = "engine", .kind = OPTION_CHOICE, .offset = MEMBER(engine), .argument = "ENGINE", .key = "engine",
@@ -165,6 +169,8 @@ static int serve_run(int argc, char **argv)
 		return status;
 	if (options.operand_count)
 		return command_usage(&command_serve, "\"%s\" is no option", options.operands[0]);
+	if (options_given(&options, "anonymous-rights") && !serve.anonymous)
+		return command_usage(&command_serve, "--anonymous-rights goes with --anonymous");
 	if (!serve.tls_certificate != !serve.tls_key)
 		return command_usage(&command_serve, "--tls-cert and --tls-key go together");
 	log_setup(STDERR_FILENO, (enum log_level)serve.log_level, serve.log_format == 1);
@@ -180,6 +186,7 @@ static int serve_run(int argc, char **argv)
 		.tls_require_client = serve.tls_require_client,
 		.tokens_path = serve.tokens,
 		.anonymous = serve.anonymous,
+		.anonymous_rights = serve.anonymous_rights,
 		.admin = serve.admin,
 		.engine = (enum ring_engine)serve.engine,
 		.user = serve.user,

@@ -255,10 +255,17 @@ static int daemon_make_links(struct daemon *daemon)
 	return link_service_create(&daemon->links, &links);
 }
 
+static struct tenant_config daemon_tenants(const struct daemon_config *config)
+{
+	return (struct tenant_config){
+		.tokens_path = config->tokens_path, .anonymous = config->anonymous, .anonymous_rights = config->anonymous_rights,
+	};
+}
+
 static int daemon_make_services(struct daemon *daemon, char *why, size_t why_size)
 {
 	const struct daemon_config *config = daemon->config;
-	struct tenant_config tenants = { .tokens_path = config->tokens_path, .anonymous = config->anonymous };
+	struct tenant_config tenants = daemon_tenants(config);
 	struct server_config server = {
 		.methods = daemon_methods, .context = daemon, .connections_max = config->connections_max,
 		.idle_timeout_ns = config->idle_timeout_ns,
@@ -394,7 +401,7 @@ static void daemon_drain(struct daemon *daemon)
 static void daemon_reload(struct daemon *daemon)
 {
 	const struct daemon_config *config = daemon->config;
-	struct tenant_config tenants = { .tokens_path = config->tokens_path, .anonymous = config->anonymous };
+	struct tenant_config tenants = daemon_tenants(config);
 	struct tenant_registry *registry = NULL;
 	struct tls_context *before = daemon->tls;
 	char why[1024] = "out of memory";

@@ -23,7 +23,7 @@ struct daemon_config {
 	uint64_t ledger_keep_ns;         /* lines of the account older than this are deleted; 0: kept as long as there is room */
 	const char *tls_certificate, *tls_key, *tls_ca;
 	bool tls_require_client;
-	const char *tokens_path, *anonymous;
+	const char *tokens_path, *anonymous, *anonymous_rights;  /* as struct tenant_config has them */
 	const char *admin;               /* "127.0.0.1:8373"; NULL: none */
 	enum ring_engine engine;
 	const char *user;                /* NULL: "sluice" */

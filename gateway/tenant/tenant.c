@@ -161,7 +161,8 @@ static int registry_anonymous(struct tenant_registry *registry, const struct ten
 {
 	registry->anonymous_rights = SCOPE_ALL;
 	if (config->anonymous_rights && !tenant_rights_parse(span_text(config->anonymous_rights), &registry->anonymous_rights)) {
-		snprintf(why, why_size, "\"%.64s\" are no rights: use all, or read,write,commit,execute", config->anonymous_rights);
+		snprintf(why, why_size, "--anonymous-rights: \"%.64s\" are no rights: use all, or read,write,commit,execute",
+		         config->anonymous_rights);
 		return ERR_RAISE(-EINVAL);
 	}
 	if (!config->anonymous)

@@ -89,6 +89,28 @@ def test_tokens(env):
     gateway.stop()
 
 
+def test_who_is_nobody_has_the_rights_that_were_given(env):
+    store, tree = env.path("store"), small_tree(env)
+    gateway = env.gateway(store=store)
+    root = env.client(gateway).push(tree)["root"]
+    gateway.stop()
+    gateway = env.gateway(store=store, arguments=["--anonymous", "default", "--anonymous-rights", "read,write"])
+    client = env.client(gateway)
+    for _ in range(2):
+        client.pull(root, env.path("out"))
+        result = client.run("pin", root, status=1)
+        check("commit" in result.stderr, f"a right that was not given: {result}")
+        for pid in gateway.processes():
+            os.kill(pid, signal.SIGHUP)
+        gateway.wait_event("reloaded")
+    gateway.stop()
+    for arguments, words in ((["--anonymous-rights", "read"], "goes with --anonymous"),
+                             (["--anonymous", "default", "--anonymous-rights", "raed"], '"raed" are no rights')):
+        result = env.sluice("serve", "--listen", "grpc://127.0.0.1:0", "--store", store, "--user", env.user, "--slots", "0",
+                            *arguments, status=None)
+        check(result.returncode in (1, 2) and words in result.stderr, f"{result}")
+
+
 def test_a_bad_key_file_is_named(env):
     path = env.path("bad.pem")
     with open(path, "w", encoding="ascii") as file:
