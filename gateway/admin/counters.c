@@ -48,14 +48,14 @@
 const struct counter counter_table[] = {
 	/* connections */
 	{ "sluice_connections", COUNTER_GAUGE, "connections", "open connections",
-	  "near connections_max new clients wait: raise it, or look for clients that never hang up",
+	  "near --connections new clients wait: raise it, or look for clients that never hang up",
 	  SERVER(connections) },
 	{ "sluice_connections_total", COUNTER_TOTAL, "connections", "connections accepted", NULL,
 	  SERVER(connections_total) },
 	{ "sluice_streams", COUNTER_GAUGE, "streams", "calls that are open", NULL, SERVER(streams) },
 	{ "sluice_streams_total", COUNTER_TOTAL, "streams", "calls made", NULL, SERVER(streams_total) },
 	{ "sluice_connections_refused_total", COUNTER_TOTAL, "connections", "connections turned away at the limit",
-	  "raise connections_max, or find out who opens so many", SERVER(refused_connections) },
+	  "raise --connections, or find out who opens so many", SERVER(refused_connections) },
 	{ "sluice_handshake_failures_total", COUNTER_TOTAL, "connections", "TLS handshakes that failed",
 	  "see the log for the reason: an expired or foreign certificate, or a client without TLS",
 	  SERVER(handshake_failures) },
@@ -197,8 +197,8 @@ const struct counter counter_table[] = {
 	  "as sluice_store_corrupt_total", CAS(blobs_corrupt) },
 
 	/* actions */
-	{ "sluice_slots", COUNTER_GAUGE, "slots", "slots of the executor host",
-	  "none: the host or its OCI runtime is down", POOL(slots) },
+	{ "sluice_slots", COUNTER_GAUGE, "slots",
+	  "slots of the executor host; 0 of those that were asked for: the host or its OCI runtime is down", NULL, POOL(slots) },
 	{ "sluice_slots_busy", COUNTER_GAUGE, "slots", "slots with an action in them", NULL, POOL(slots_busy) },
 	{ "sluice_queue", COUNTER_GAUGE, "jobs", "actions that wait for a slot", "more slots, or another gateway",
 	  POOL(queued) },
