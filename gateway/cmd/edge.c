@@ -30,7 +30,7 @@ static const struct option edge_options[] = {
 	  .help = "the gateway: grpcs://HOST[:PORT], grpc://HOST[:PORT] (not encrypted) or unix:///PATH" },
 	{ .name = "listen", .letter = 'l', .kind = OPTION_TEXT, .offset = MEMBER(listen), .argument = "ADDRESS",
 	  .key = "edge.listen", .environment = "SLUICE_EDGE_LISTEN", .fallback = "unix:///run/sluice/edge.sock",
-	  .help = "unix:///PATH, for buildx's remote driver" },
+	  .help = "unix:///PATH, for buildx's remote driver; its directory has to be there" },
 	{ .name = "socket-mode", .kind = OPTION_CHOICE, .offset = MEMBER(socket_mode), .argument = "MODE",
 	  .key = "edge.socket-mode", .fallback = "0600", .choices = socket_modes,
 	  .help = "who may use the socket, and with it the edge's credential: its owner, or its group as well" },

@@ -19,6 +19,8 @@ struct serve_options {
 	uint64_t slots, drain_timeout_ns, idle_timeout_ns, link_timeout_ns, connections_max, ledger_keep_ns, buildkit_queue_timeout_ns;
 };
 
+#define LISTEN_DEFAULT "grpc://127.0.0.1:8372"
+
 static const char *const engines[] = { "auto", "io_uring", "epoll", NULL };
 static const char *const trusts[] = { "on", "off", NULL };
 static const char *const replays[] = { "safe", "off", NULL };
@@ -28,7 +30,8 @@ static const char *const log_levels[] = { "debug", "info", "warning", "error", N
 #define MEMBER(name) offsetof(struct serve_options, name)
 static const struct option serve_options[] = {
 	{ .name = "listen", .letter = 'l', .kind = OPTION_LIST, .offset = MEMBER(listen), .argument = "ADDRESS", .key = "listen",
-	  .environment = "SLUICE_LISTEN", .help = "grpcs://HOST:PORT, grpc://HOST:PORT (plain) or unix:///PATH; may be given several times" },
+	  .environment = "SLUICE_LISTEN", .help = "grpcs://HOST:PORT, grpc://HOST:PORT (plain) or unix:///PATH; may be given several times; without"
+	          " it " LISTEN_DEFAULT },
 	{ .name = "store", .kind = OPTION_TEXT, .offset = MEMBER(store), .argument = "DIR", .key = "store.path",
 	  .environment = "SLUICE_STORE", .fallback = "/var/lib/sluice", .help = "where blobs are kept" },
 	{ .name = "ceiling", .kind = OPTION_SHARE, .offset = MEMBER(ceiling), .argument = "SIZE", .key = "store.ceiling",
@@ -157,7 +160,7 @@ static struct spawning_config serve_spawning(const struct serve_options *serve)
 
 static int serve_run(int argc, char **argv)
 {
-	static const char *const listen_default[] = { "grpc://127.0.0.1:8372" };
+	static const char *const listen_default[] = { LISTEN_DEFAULT };
 	CLEANUP(options_fini) struct options options;
 	struct serve_options serve;
 	void *const values[] = { &serve };
