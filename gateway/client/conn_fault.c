@@ -44,7 +44,8 @@ void conn_fault_describe(const struct conn_fault *fault, const struct address *a
 		break;
 	case CONN_END_HANDSHAKE:
 		snprintf(text, size, "cannot talk to %s: %s%s", name, fault->reason,
-		         closed_early && address && !address->tls ? " (is it a TLS listener, grpcs://?)" : "");
+		         !closed_early || !address ? "" : address->tls ? " (is it a plain listener, grpc://?)" :
+		         " (is it a TLS listener, grpcs://?)");
 		break;
 	case CONN_END_HANDSHAKE_TIMEOUT:
 		snprintf(text, size, "cannot talk to %s: it took the connection but said nothing: is it a sluice gateway?", name);

@@ -26,6 +26,13 @@ def test_round_trip_over_tls(env):
     gateway.stop()
 
 
+def test_a_plain_listener_is_guessed(env):
+    gateway = env.gateway()
+    result = env.sluice("status", "--gateway", gateway.address.replace("grpc://", "grpcs://"), status=1)
+    check("is it a plain listener, grpc://?" in result.stderr, f"{result}")
+    gateway.stop()
+
+
 def test_a_foreign_authority_is_refused(env):
     gateway = env.gateway(tls=True)
     other = env.path("other-ca")
