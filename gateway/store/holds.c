@@ -240,6 +240,11 @@ static bool pins_room(struct store *store)
 
 void store_pin(struct store *store, struct store_pin *pin)
 {
+	if (pin->expires_wall_ns == 0 && !pin_find(&store->holds, pin)) {
+		pin->result = STORE_MISSING;
+		pin->fn(pin);
+		return;
+	}
 	if (pin->expires_wall_ns == 0) {
 		pin_drop(&store->holds, pin);
 	} else if (pin_find(&store->holds, pin) || pins_room(store)) {

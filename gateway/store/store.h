@@ -181,7 +181,10 @@ int store_hold_blobs(struct store_hold *hold, const struct digest *digests, size
 int store_hold_root(struct store_hold *hold, const struct digest *directory);
 void store_hold_release(struct store_hold *hold);        /* NULL is accepted */
 
-/* `sluice pin`: kept across restarts until `expires_wall_ns` (UINT64_MAX: for ever; 0: unpin). */
+/*
+ * `sluice pin`: kept across restarts until `expires_wall_ns` (UINT64_MAX: for ever; 0: unpin, STORE_MISSING when there is
+ * none).
+ */
 struct store_pin {
 	struct scope scope;
 	struct digest root;

@@ -350,6 +350,8 @@ def test_pin_and_status(env):
     check(root in str(status), f"the pin is not in {status}")
     check(env.engine == "auto" or env.engine in str(status), f"the engine is not in {status}")
     client.run("pin", "--remove", root)
+    result = client.run("pin", "--remove", root, status=1)
+    check("this root is not pinned" in result.stderr, f"{result}")
     check(root not in client.run("status", "--json").stdout, "the pin is still there")
     client.run("pin", "sha256:" + "0" * 64 + "/10", status=1)
     gateway.stop()
