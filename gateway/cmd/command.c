@@ -43,26 +43,50 @@ void command_print_list(FILE *file)
 	fputs("\n`sluice help COMMAND` says more, with an example. `sluice --version` tells the version.\n", file);
 }
 
-/* Words of `text`, broken at HELP_WIDTH and indented to HELP_COLUMN; the cursor is at `column`. */
-static size_t put_wrapped(FILE *file, const char *text, size_t column)
+/* Words of `text`, to its end or an empty or indented line, broken at HELP_WIDTH and indented; the cursor is at `column`. */
+static size_t put_wrapped(FILE *file, const char **text, size_t indent, size_t column)
 {
-	while (*text) {
-		size_t size = strcspn(text, " ");
+	const char *at = *text;
 
-		if (column > HELP_COLUMN && column + 1 + size > HELP_WIDTH) {
-			fprintf(file, "\n%*s", HELP_COLUMN, "");
-			column = HELP_COLUMN;
+	while (*at && *at != '\n' && *at != ' ') {
+		size_t size = strcspn(at, " \n");
+
+		if (column > indent && column + 1 + size > HELP_WIDTH) {
+			fprintf(file, "\n%*s", (int)indent, "");
+			column = indent;
 		}
-		if (column > HELP_COLUMN) {
+		if (column > indent) {
 			fputc(' ', file);
 			column++;
 		}
-		fwrite(text, 1, size, file);
+		fwrite(at, 1, size, file);
 		column += size;
-		text += size;
-		text += strspn(text, " ");
+		at += size;
+		at += *at == '\n' ? 1 : strspn(at, " ");
 	}
+	*text = at;
 	return column;
+}
+
+static size_t put_words(FILE *file, const char *text, size_t column)
+{
+	return put_wrapped(file, &text, HELP_COLUMN, column);
+}
+
+/* Paragraphs are wrapped; empty lines and indented ones, which are examples, stay. */
+static void put_paragraphs(FILE *file, const char *text)
+{
+	while (*text) {
+		size_t size = strcspn(text, "\n");
+
+		if (size && *text != ' ') {
+			put_wrapped(file, &text, 0, 0);
+			fputc('\n', file);
+			continue;
+		}
+		fprintf(file, "%.*s\n", (int)size, text);
+		text += size + (text[size] == '\n');
+	}
 }
 
 static void put_choices(const struct option *option, char *text, size_t size)
@@ -89,7 +113,7 @@ static void put_sources(FILE *file, const struct option *option, size_t column)
 	if (used) {
 		text[1] = '(';
 		snprintf(text + used, sizeof(text) - used, ")");
-		put_wrapped(file, text + 1, column);
+		put_words(file, text + 1, column);
 	}
 }
 
@@ -112,7 +136,7 @@ static void put_option(FILE *file, const struct option *option)
 		size = 0;
 	}
 	fprintf(file, "%*s", HELP_COLUMN - size, "");
-	put_sources(file, option, put_wrapped(file, option->help, HELP_COLUMN));
+	put_sources(file, option, put_words(file, option->help, HELP_COLUMN));
 	fputc('\n', file);
 }
 
@@ -125,8 +149,9 @@ static void put_group(FILE *file, const struct option_group *group)
 
 void command_print_help(FILE *file, const struct command *command)
 {
-	fprintf(file, "Usage: sluice %s [OPTION]...%s%s\n\n%s\n", command->name, command->operands ? " " : "",
-	        command->operands ? command->operands : "", command->help);
+	fprintf(file, "Usage: sluice %s [OPTION]...%s%s\n\n", command->name, command->operands ? " " : "",
+	        command->operands ? command->operands : "");
+	put_paragraphs(file, command->help);
 	for (size_t i = 0; command->groups && command->groups[i]; i++)
 		put_group(file, command->groups[i]);
 	put_group(file, &options_common);

@@ -34,7 +34,7 @@ struct option_group;
 struct command {
 	const char *name;
 	const char *summary;             /* one line for the list, no full stop */
-	const char *help;                /* paragraphs, with at least one example; wrapped by hand at 100 columns */
+	const char *help;                /* paragraphs, wrapped when shown, with at least one example: indented */
 	int (*run)(int argc, char **argv);
 	const char *operands;            /* for the usage line: "[DIR] -- COMMAND [ARG]..."; NULL: none are taken */
 	const struct option_group *const *groups;        /* ends with NULL; NULL: only the common ones */

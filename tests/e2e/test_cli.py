@@ -15,6 +15,7 @@ def test_help_names_every_command(env):
         check(re.search(rf"^  {name} ", text, re.MULTILINE), f"{name} is not in `sluice help`:\n{text}")
         long = env.sluice("help", name)
         check(long.stdout == env.sluice(name, "--help").stdout, f"`help {name}` and `{name} --help` differ")
+        check(max(map(len, long.stdout.splitlines())) <= 100, f"`sluice help {name}` is wider than 100 columns:\n{long.stdout}")
         check(f"\n  sluice {name}" in long.stdout, f"`sluice help {name}` has no example:\n{long.stdout}")
 
 
