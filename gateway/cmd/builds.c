@@ -54,7 +54,7 @@ static int print_answer(const struct builds_options *builds, struct span bytes)
 	if (builds->json)
 		return print_json(&response);
 	if (response.builds.count == 0) {
-		fputs("no builds found\n", stderr);
+		fputs("no builds found; what `sluice run` and remote execution ran is not in this list\n", stderr);
 		return STATUS_OK;
 	}
 	return builds_table_print(stdout, &response) ? STATUS_OK : malformed();

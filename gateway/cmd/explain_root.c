@@ -41,8 +41,9 @@ static void print_text(const struct explain_root *options, const struct explain_
 		printf("%10s             … %zu more paths (--all shows them)\n", "", count - options->top);
 	printf("\n%10s  in %" PRIu64 " new chunks of files, and their recipes\n", units_format_bytes(totals->bytes_new, text),
 	       totals->chunks_new);
-	printf("%10s  in %" PRIu64 " chunks that the former tree has\n", units_format_bytes(totals->bytes_shared, text),
-	       totals->chunks_shared);
+	if (options->has_since)
+		printf("%10s  in %" PRIu64 " chunks that the former tree has\n", units_format_bytes(totals->bytes_shared, text),
+		       totals->chunks_shared);
 	printf("%10s  in %" PRIu64 " directories\n", units_format_bytes(totals->directories_bytes, text), totals->directories_new);
 	printf("%" PRIu64 " bytes are new, uncompressed\n", totals->bytes_new + totals->directories_bytes);
 }

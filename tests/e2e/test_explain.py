@@ -206,6 +206,7 @@ def test_two_roots_at_the_gateway(env):
     check(found["bytes_shared"] > 1_500_000 + 700_000, f"{found}")
     text = other.run("explain", "--root", new, "--since", old, "--top", "2").stdout
     check("large" in text and "more paths" in text and "bytes are new" in text, text)
+    check("former" not in other.run("explain", "--root", old).stdout, "there is no former tree")
     alone = other.run("explain", "--json", "--root", old).json()
     check(alone["bytes_new"] > 3_000_000 and alone["chunks_shared"] == 0, f"{alone}"[:1000])
     check(other.run("explain", "--root", old, "--since", old).stdout == "Nothing differs.\n", "the same root twice")
