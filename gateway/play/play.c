@@ -9,10 +9,12 @@
 #include "gateway/base/check.h"
 #include "gateway/base/err.h"
 #include "gateway/base/log.h"
+#include "proto/pb.h"
 
 #define MESSAGE_BYTES_MAX  (1u << 20)    /* the daemon's: REQ, FIN, ERR */
 #define TIMES_MEMORY_BYTES (1u << 20)    /* of lists that wait; beyond, they are the page cache's */
 #define STAT_BYTES_MAX     (8u << 20)    /* an entry's path, target and xattrs */
+#define TIME_BYTES_MAX     (PB_VARINT_BYTES_MAX + 8u)    /* one, and what a list of it alone costs in the queue */
 
 /* ---- the end ---- */
 
@@ -305,13 +307,24 @@ static void asker_on_same(struct asker *asker)
 	play_same_take(container_of(asker, struct play, asker));
 }
 
+/* Whether they were asked for is not looked at: of each entry there is one time, and nobody waits for more. */
+static bool times_are_too_many(struct play *play, struct span times)
+{
+	const uint64_t entries = play->asker.told.entries < DIFFCOPY_ENTRIES_MAX ? play->asker.told.entries : DIFFCOPY_ENTRIES_MAX;
+
+	play->times_bytes += times.size + TIME_BYTES_MAX - PB_VARINT_BYTES_MAX;
+	return play->times_bytes > entries * TIME_BYTES_MAX;
+}
+
 static void asker_on_times(struct asker *asker, struct span times)
 {
 	struct play *play = container_of(asker, struct play, asker);
 
 	if (play->state >= PLAY_ENDING)
 		return;
-	if (packet_queue_push(&play->times, &times, 1) < 0)
+	if (times_are_too_many(play, times))
+		play_fail(play, GRPC_INTERNAL, "the edge sent more times than there are entries");
+	else if (packet_queue_push(&play->times, &times, 1) < 0)
 		play_fail(play, GRPC_RESOURCE_EXHAUSTED, "no memory and no disk for the times of the context");
 	else
 		play_pump(play);

@@ -10,6 +10,7 @@
 
 #include "proto/pb.h"
 
+#define ENTRIES_BYTES_MAX (2ull << 30)   /* of a context; an edge of ours holds half as much of names, targets and xattrs */
 #define URGED_MAX       256              /* files that the edge is to hurry with at a time: it has better things to do than to sort */
 #define URGE_GATHER_NS  2000000u         /* the daemon asks for many at a time, one by one */
 
@@ -63,6 +64,9 @@ void play_ahead_entries(struct play *play, struct span list)
 		return;
 	if (play->entries_ended)
 		fault = "the edge sent entries behind the last";
+	play->entries_bytes += list.size;
+	if (play->entries_bytes > ENTRIES_BYTES_MAX)
+		fault = "the edge sent more than 2 GiB of entries";
 	play->entries_ended |= list.size == 0;
 	while (!fault && play->state == PLAY_AHEAD && entry_list_next(&list, &stat))
 		fault = ahead_take(play, stat);

@@ -81,6 +81,7 @@ struct play {
 
 	bool ahead;                      /* what is told comes from the edge's entries, not from the tree */
 	bool entries_ended;
+	uint64_t entries_bytes;          /* of all that came ahead */
 	uint64_t named_last;
 	uint32_t awaited, urged;         /* entries that are AWAITED or URGED; that are URGED */
 	struct spill waits;              /* of uint32_t: entries in the order in which they were asked for without a content */
@@ -102,6 +103,7 @@ struct play {
 	bool entry_waits, stats_ended;
 	struct buffer stat;
 	struct packet_queue times;       /* time lists */
+	uint64_t times_bytes;            /* of all that came */
 	size_t times_taken;              /* of the first one: bytes */
 	int64_t time;
 	struct spill entries;

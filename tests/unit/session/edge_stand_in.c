@@ -125,14 +125,26 @@ void stand_in_push_missing(struct stand_in *edge)
 
 /* ---- Context/Give ---- */
 
-static void say(struct stand_in *edge, const struct context_response *response)
+static int try_say(struct stand_in *edge, const struct context_response *response)
 {
 	struct buffer message = buffer_heap(CONTEXT_MESSAGE_BYTES_MAX);
+	int r;
 
 	message_encode(&context_response_type, &message, response);
 	assert_false(message.failed);
-	assert_int_equal(call_send(&edge->call, buffer_span(&message), 1), CALL_SENT);
+	r = call_send(&edge->call, buffer_span(&message), 1);
 	buffer_fini(&message);
+	return r;
+}
+
+static void say(struct stand_in *edge, const struct context_response *response)
+{
+	assert_int_equal(try_say(edge, response), CALL_SENT);
+}
+
+bool stand_in_try_times(struct stand_in *edge, struct span times)
+{
+	return try_say(edge, &(struct context_response){ .times = times }) == CALL_SENT;
 }
 
 void stand_in_say_root(struct stand_in *edge)

@@ -50,6 +50,8 @@ void stand_in_push(struct stand_in *edge, bool (*wants)(const struct stand_in *e
 void stand_in_push_missing(struct stand_in *edge);
 void stand_in_say_root(struct stand_in *edge);
 void stand_in_say_times(struct stand_in *edge);
+/* A list of the test's own. False: the call has no room for it now. */
+bool stand_in_try_times(struct stand_in *edge, struct span times);
 void stand_in_say_same(struct stand_in *edge, uint32_t count);
 /* With `unfit`, and ends its call. */
 void stand_in_say_unfit(struct stand_in *edge);

@@ -328,6 +328,35 @@ static void a_wrong_count_of_entries_ends_the_call(void **state)
 }
 
 /* Either side goes in the middle. */
+/* What an edge may send unasked fills no disk: each list would wait for entries that never come. */
+static void times_that_nobody_asked_for_end_the_call(void **state)
+{
+	static uint8_t times[1u << 20];
+	struct rig_copy copy = { 0 };
+	struct rig_client *client;
+	unsigned sent = 0;
+	uint64_t since = 0;
+
+	edge_start(50, 18);
+	edge.slow_times = true;
+	client = client_at(rig_daemon_start(&rig));
+	rig_copy_start(&copy, &rig.daemons[0], &tree);
+	rig_wait(&rig, edge.open && edge.missing.size);          /* of the root nothing is here, so nothing takes them */
+	while (sent < 64 && edge.open)
+		if (stand_in_try_times(&edge, span_make(times, sizeof(times))))
+			sent++;
+		else
+			rig_wait(&rig, !edge.open || call_has_room(&edge.call));
+	for (unsigned turns = 0; turns < 100 && !copy.closed; turns++)
+		rig_turn(&rig, &since);
+	assert_true(copy.closed);
+	assert_int_equal(copy.status, GRPC_INTERNAL);
+	assert_string_equal(copy.message, "the edge sent more times than there are entries");
+	buffer_clear(&edge.missing);
+	rig_copy_fini(&copy);
+	rig_client_end(client);
+}
+
 static void who_leaves_takes_nobody_along(void **state)
 {
 	for (int round = 0; round < 2; round++) {
@@ -534,6 +563,7 @@ int main(int argc, char **argv)
 		TEST(an_edge_lost_before_its_times_ends_the_call),
 		TEST(an_edge_lost_after_its_times_is_not_missed),
 		TEST(a_wrong_count_of_entries_ends_the_call),
+		TEST(times_that_nobody_asked_for_end_the_call),
 		TEST(who_leaves_takes_nobody_along),
 		TEST(what_comes_ahead_is_told_ahead),
 		TEST(what_is_lost_ahead_waits_for_the_root),
