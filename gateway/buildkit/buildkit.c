@@ -6,6 +6,7 @@
 #include <stdlib.h>
 #include "gateway/base/check.h"
 #include "gateway/base/err.h"
+#include "gateway/link/link.h"
 
 static void count_executor(void *context, struct executor *executor)
 {
@@ -90,6 +91,7 @@ int buildkit_create(struct buildkit **buildkit, const struct buildkit_config *co
 	made->spawnable = config->spawnable;
 	made->spawnable_context = config->spawnable_context;
 	made->events = config->events;
+	made->link_timeout_ns = config->link_timeout_ns ? config->link_timeout_ns : LINK_TIMEOUT_NS;
 	made->replay = config->replay;
 	made->spools = (struct spool_room){ .directory = config->directory, .bytes_max = SPOOL_ALL_BYTES_MAX,
 	                                    .spool_bytes_max = SPOOL_BYTES_MAX };

@@ -27,6 +27,7 @@ struct buildkit_config {
 	void *spawnable_context;
 	struct build_events events;      /* all may be NULL */
 	const char *directory;           /* where contexts from stdin are kept; outlives it. NULL: they stay in memory */
+	uint64_t link_timeout_ns;        /* a client's link may have no connection for so long; 0: LINK_TIMEOUT_NS */
 	enum replay_policy replay;       /* whether a build whose executor is lost goes on at another one */
 };
 

@@ -17,6 +17,7 @@ struct buildkit {
 	bool (*spawnable)(void *context, const char *tenant);
 	void *spawnable_context;
 	struct build_events events;
+	uint64_t link_timeout_ns;
 	enum replay_policy replay;
 	struct list bindings[BUILDKIT_BUCKETS];  /* whose client is there, by its connection's number */
 	struct refs refs;

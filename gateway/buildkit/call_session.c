@@ -45,6 +45,12 @@ static const struct session_events session_events = {
 	.on_executor_closed = session_on_executor_closed, .on_ready = session_on_ready, .on_closed = session_on_closed,
 };
 
+/* What is asked over a link that is down is answered when it is up again, or the link ends, and with it the session. */
+static uint64_t probe_timeout(const struct buildkit *buildkit, const struct conn *client)
+{
+	return conn_peer(client)->linked ? buildkit->link_timeout_ns + HEALTH_PROBE_TIMEOUT_NS : HEALTH_PROBE_TIMEOUT_NS;
+}
+
 int call_session_accept(struct buildkit_call *call, const struct server_request *request)
 {
 	const struct binding *binding = call->binding;
@@ -52,7 +58,8 @@ int call_session_accept(struct buildkit_call *call, const struct server_request 
 		.ring = binding->buildkit->ring,
 		.broker = binding->buildkit->broker, .play = binding->buildkit->play, .scope = binding->scope,
 		.tenant = span_text(binding->tenant), .subject = span_text(binding->subject), .events = &session_events,
-		.owner = call, .spools = binding->buildkit->replay == REPLAY_SAFE ? &binding->buildkit->spools : NULL,
+		.probe_timeout_ns = probe_timeout(binding->buildkit, request->conn), .owner = call,
+		.spools = binding->buildkit->replay == REPLAY_SAFE ? &binding->buildkit->spools : NULL,
 	};
 	int r = session_accept(&call->carried, &config, request->stream, request->head);
 

@@ -223,7 +223,7 @@ static int daemon_make_buildkit(struct daemon *daemon, char *why, size_t why_siz
 	struct buildkit_config buildkit = {
 		.ring = daemon->ring, .access = &daemon->cas.access,
 		.broker = &daemon->broker, .play = &daemon->play, .replay = daemon->config->replay,
-		.directory = daemon->config->store_path,
+		.link_timeout_ns = daemon->config->link_timeout_ns, .directory = daemon->config->store_path,
 		.events = { .on_summary = account_on_summary, .on_ended = account_on_ended, .context = &daemon->account },
 	};
 	int r = buildkitd_start(daemon, why, why_size);

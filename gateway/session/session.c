@@ -451,7 +451,8 @@ int session_accept(struct session **out, const struct session_config *config, st
 		session_free(session);
 		return ERR_RAISE(r);
 	}
-	session->probe = (struct health_probe){ .ring = config->ring, .on_silent = probe_on_silent };
+	session->probe = (struct health_probe){ .ring = config->ring, .on_silent = probe_on_silent,
+		                                .interval_ns = config->probe_interval_ns, .timeout_ns = config->probe_timeout_ns };
 	health_probe_start(&session->probe, session->client.h2);
 	session_stabilise(session, config->tenant);
 	*out = session;

@@ -52,6 +52,8 @@ struct session_config {
 	struct span tenant, subject;             /* for the trust key; borrowed during session_accept() */
 	const struct header *headers;            /* more of them for the executor; borrowed during session_accept() */
 	size_t headers_count;
+	/* Of the client's health checks, as health_probe's. A client behind a link may be away for as long as the link waits for it. */
+	uint64_t probe_interval_ns, probe_timeout_ns;
 	const struct session_events *events;
 	void *owner;
 };

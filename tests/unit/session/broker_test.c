@@ -395,6 +395,32 @@ static void nothing_is_said_before_there_is_something_to_say(void **state)
 	rig_client_end(client);
 }
 
+/* One behind a link may be away for as long as the link waits for it; it is asked in vain meanwhile. */
+static void a_silent_client_has_the_time_it_was_given(void **state)
+{
+	struct rig_client *client;
+	uint64_t since = 0, silent_ns;
+
+	rig_tree_make(&tree, 1, 12);
+	rig.probe_interval_ns = 2000000;
+	rig.probe_timeout_ns = 5000000;
+	client = rig_client_start(&rig, &tree, "app:1");
+	client->hung = true;
+	rig_until(&rig, &client->closed);
+	assert_int_equal(client->status, GRPC_UNAVAILABLE);
+	assert_string_equal(client->message, "the client did not answer for too long");
+	rig.probe_timeout_ns = 3600000000000u;
+	client = rig_client_start(&rig, &tree, "app:1");
+	client->hung = true;
+	rig_wait(&rig, client->health_checks);
+	silent_ns = ring_now_ns(rig.fixture.ring);
+	while (ring_now_ns(rig.fixture.ring) - silent_ns < 50000000u)
+		rig_turn(&rig, &since);
+	assert_false(client->closed);
+	assert_int_equal(client->health_checks, 1);
+	rig_client_end(client);
+}
+
 static int setup(void **state)
 {
 	rig_init(&rig);
@@ -426,6 +452,7 @@ int main(int argc, char **argv)
 		TEST(a_lost_daemon_is_replaced),
 		TEST(a_held_session_ends),
 		TEST(nothing_is_said_before_there_is_something_to_say),
+		TEST(a_silent_client_has_the_time_it_was_given),
 	};
 
 	if (argc > 1)

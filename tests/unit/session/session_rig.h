@@ -122,6 +122,7 @@ struct rig {
 	int (*on_call)(struct rig *rig, struct session *session, struct stream *stream, const struct grpc_request *head);
 	rig_give_fn *give;               /* of the clients that start from now on */
 	void *giver;
+	uint64_t probe_interval_ns, probe_timeout_ns;    /* of their sessions; 0: the defaults */
 	bool stable;                     /* they would have stable keys */
 	struct rig_client clients[RIG_SESSIONS_MAX];
 	struct rig_daemon daemons[RIG_SESSIONS_MAX];
