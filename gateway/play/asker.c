@@ -256,7 +256,8 @@ static void asker_on_call_closed(struct call *call, enum grpc_status status, str
 	struct asker *asker = container_of(call, struct asker, call);
 
 	asker->call_closed = true;
-	asker->left = call->carrier_lost || status == GRPC_CANCELLED;
+	/* UNAVAILABLE: its client had gone before it took the call. Of a context it speaks with OK, or ABORTED. */
+	asker->left = call->carrier_lost || status == GRPC_CANCELLED || status == GRPC_UNAVAILABLE;
 	snprintf(asker->why, sizeof(asker->why), "the edge ended it: %s: %.*s", grpc_status_name(status),
 	         (int)(message.size < 400 ? message.size : 400), (const char *)message.data);
 	asker_fail(asker, asker->why);

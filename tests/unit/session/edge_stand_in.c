@@ -237,7 +237,9 @@ static void take_ask(struct stand_in *edge, struct span message)
 	edge->known = (struct digest){ 0 };
 	if (ask.known.size)
 		assert_true(digest_list_next(&ask.known, &edge->known));
-	if (edge->same && ask.same) {
+	if (edge->refuses) {
+		stream_reset(edge->call.stream, 7);      /* REFUSED_STREAM */
+	} else if (edge->same && ask.same) {
 		stand_in_say_same(edge, edge->same);
 	} else if (edge->unfit) {
 		stand_in_say_unfit(edge);

@@ -20,6 +20,7 @@ struct stand_in {
 	struct named_entry names[RIG_FILES_MAX]; /* by entry; of directories zero */
 	/* How it answers. */
 	const char *unfit;               /* with this instead of the root */
+	bool refuses;                    /* resets the call */
 	bool silent;                     /* not at all until stand_in_say_root() */
 	bool slow_times;                 /* nor with times, until stand_in_say_times() */
 	bool lies;                       /* counts one entry more than there are */

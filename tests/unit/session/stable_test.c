@@ -96,6 +96,7 @@ static void edge_take_tree(void)
 }
 
 static const char *unfit;                /* the edge cannot give it */
+static bool refuses;                     /* it takes no call */
 static bool ahead;                       /* the edge sends entries and names before its root, when it may */
 static uint32_t same;                    /* entries of which it says so before its root, when it may */
 static enum grpc_status ends;            /* how the call is to end */
@@ -128,6 +129,7 @@ static uint32_t build_as(const char *client_key)
 	edge_take_tree();
 	edge.ahead = ahead;
 	edge.unfit = unfit;
+	edge.refuses = refuses;
 	edge.same = same;
 	edge.silent = silent;
 	memset(asked, 0, sizeof(asked));
@@ -540,7 +542,7 @@ static void say_more_than_there_is(void)
 
 static void say_end(void)
 {
-	call_finish(&edge.call, GRPC_UNAVAILABLE, "the edge ends");
+	call_finish(&edge.call, GRPC_INTERNAL, "the edge ends");
 }
 
 static void say_unfit(void)
@@ -627,6 +629,16 @@ static void who_goes_keeps_the_key(void **state)
 		assert_int_equal(build_as("app:1"), 0);
 		assert_string_not_equal(disk->key, "app:1");
 	}
+	/* Nor has an edge whose client had gone when it was asked. */
+	touch_all(1000000007);
+	refuses = true;
+	ends = GRPC_UNAVAILABLE;
+	build_as("app:1");
+	refuses = false;
+	ends = GRPC_OK;
+	assert_int_equal(build_as("app:1"), 0);
+	assert_string_not_equal(disk->key, "app:1");
+	assert_int_equal(disks_count, 1);
 }
 
 /* A small file among what is said to be the same. */
@@ -776,6 +788,7 @@ static int setup(void **state)
 	rig.stable = true;
 	ahead = false;
 	unfit = NULL;
+	refuses = false;
 	disks_count = 0;
 	return 0;
 }
