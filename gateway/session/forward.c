@@ -485,6 +485,8 @@ int forward_init(struct forward *forward, const struct forward_events *events, s
 	forward->client.waiting = buffer_heap(WAITING_BYTES_MAX);
 	forward->upstream.waiting = buffer_heap(WAITING_BYTES_MAX);
 	grpc_reader_init(&forward->reader, FORWARD_MESSAGE_BYTES_MAX);
+	forward->before_events = from->events;
+	forward->before_owner = from->owner;
 	from->events = &client_events;
 	from->owner = forward;
 	return 0;
@@ -492,7 +494,11 @@ int forward_init(struct forward *forward, const struct forward_events *events, s
 
 void forward_abandon(struct forward *forward)
 {
+	struct stream *from = forward->client.stream;
+
 	CHECK(forward->state == FORWARD_HELD && !forward->upstream.waiting.size);
+	from->events = forward->before_events;
+	from->owner = forward->before_owner;
 	forward_fini(forward);
 }
 

@@ -80,6 +80,8 @@ struct forward {
 	enum forward_state state;
 	const struct forward_events *events;
 	struct forward_account *account;
+	const struct stream_events *before_events;       /* of the client's stream, when it was taken over */
+	void *before_owner;
 	const char *executor;            /* its name, once open */
 	struct side client, upstream;
 	struct header *head;             /* path, authority, then the fields; until it is open, or as long as it keeps */
