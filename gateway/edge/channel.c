@@ -18,6 +18,7 @@ struct uplink {
 	struct channel *channel;
 	struct conn *conn;               /* NULL: it has gone */
 	struct relay_owner relays;
+	bool leaving;                    /* the gateway, or a proxy before it, takes no new calls on it */
 	unsigned sessions;               /* that ride it, or have not yet heard that it is gone */
 	char lost[UPSTREAM_TEXT_MAX];    /* why it has gone */
 	struct list link;
@@ -110,10 +111,16 @@ static void uplink_on_closed(struct conn *conn, const char *reason)
 	uplink_join(uplink);
 }
 
+static void uplink_on_goaway(void *owner, uint32_t code)
+{
+	(void)code;
+	((struct uplink *)owner)->leaving = true;
+}
+
 /* ---- connecting ---- */
 
 static const struct conn_events uplink_events = { .on_ready = uplink_on_ready, .on_closed = uplink_on_closed };
-static const struct h2_events uplink_h2_events = { 0 };
+static const struct h2_events uplink_h2_events = { .on_goaway = uplink_on_goaway };
 
 static int uplink_open(struct uplink **opened, struct channel *channel, char *why, size_t why_size)
 {
@@ -148,7 +155,7 @@ static int uplink_open(struct uplink **opened, struct channel *channel, char *wh
 static int uplink_for(struct uplink **found, struct channel *channel, char *why, size_t why_size)
 {
 	*found = channel->uplink;
-	if (*found && conn_end((*found)->conn) == CONN_END_NONE)
+	if (*found && !(*found)->leaving && conn_end((*found)->conn) == CONN_END_NONE)
 		return 0;
 	if (upstream_is_down(channel->channels->upstream, why, why_size))
 		return -EAGAIN;

@@ -67,8 +67,8 @@ void pusher_warm(struct pusher *pusher)
 		(void)pusher_connect(pusher);
 }
 
-int pusher_call(struct pusher *pusher, struct call *call, const char *path, size_t message_bytes_max,
-                const struct call_events *events, void *owner)
+static int pusher_start(struct pusher *pusher, struct call *call, const char *path, size_t message_bytes_max,
+                        const struct call_events *events, void *owner)
 {
 	const struct upstream *upstream = pusher->upstream;
 	struct header metadata[3] = { { .name = span_text("grpc-encoding"), .value = span_text("zstd") } };
@@ -84,6 +84,18 @@ int pusher_call(struct pusher *pusher, struct call *call, const char *path, size
 	}
 	return call_start(call, conn_h2(pusher->conn), path, span_text(upstream->authority), 0, metadata, count,
 	                  message_bytes_max, events, owner);
+}
+
+/* Where it takes no new calls (GOAWAY), those that it has go on, and it ends by itself: it is counted until then. */
+int pusher_call(struct pusher *pusher, struct call *call, const char *path, size_t message_bytes_max,
+                const struct call_events *events, void *owner)
+{
+	int r = pusher_start(pusher, call, path, message_bytes_max, events, owner);
+
+	if (r != -EPIPE || !pusher->conn)
+		return r;
+	pusher->conn = NULL;
+	return pusher_start(pusher, call, path, message_bytes_max, events, owner);
 }
 
 uint64_t pusher_line_rate(const struct pusher *pusher)

@@ -1,7 +1,7 @@
 /*
  * pusher: the edge's own connection to the gateway, which contexts are pushed over: one for all builds, opened when the
- * first session comes, so that its handshakes are over before there is something to push. When it is lost, the next call
- * opens another.
+ * first session comes, so that its handshakes are over before there is something to push. When it is lost, or takes no new calls,
+ * the next call opens another.
  *
  * On the ring's thread.
  */
@@ -26,7 +26,7 @@ int pusher_call(struct pusher *pusher, struct call *call, const char *path, size
                 const struct call_events *events, void *owner);
 /* Of its connection, or of the link that carries it: conn_line_rate(). */
 uint64_t pusher_line_rate(const struct pusher *pusher);
-/* No call is open: ends the connection; pusher_idle() once it has gone. */
+/* No call is open: ends the connection, others have ended or do so by themselves; pusher_idle() once it has gone. */
 void pusher_close(struct pusher *pusher);
 static inline bool pusher_idle(const struct pusher *pusher)
 {

@@ -1,8 +1,10 @@
 /*
- * Shows an edge's connections to its gateway (channel.c), between clients and a gateway that keeps each call open, all on one ring: a
- * call that the gateway has no room for is refused.
+ * Shows an edge's connections to its gateway (channel.c, pusher.c), between clients and a gateway that keeps each call open, all on
+ * one ring: a call that the gateway has no room for is refused; where it says goodbye on a connection the calls that this has go
+ * on, and the next one takes another.
  */
 #include "gateway/edge/channel.h"
+#include "gateway/edge/pusher.h"
 
 #include <setjmp.h>
 #include <stdarg.h>
@@ -33,6 +35,7 @@ static struct world {
 	unsigned drained;
 	struct upstream upstream;
 	struct channels channels;
+	struct pusher pusher;
 	struct end made[CALLS_MAX];
 	struct end taken[CALLS_MAX];     /* at the gateway */
 	unsigned taken_count;
@@ -102,6 +105,14 @@ static void gateway_ends(unsigned taken, const struct end *end)
 	call_finish(&world.taken[taken].call, GRPC_OK, NULL);
 	WAIT(end->closed);
 	assert_int_equal(end->status, GRPC_OK);
+}
+
+/* GOAWAY, as of a proxy's on its way out; it has come by the end of this, or else the test shows less. */
+static void gateway_says_goodbye(unsigned taken)
+{
+	conn_drain(world.taken[taken].conn);
+	for (int i = 0; i < 10; i++)
+		ring_run(world.ring, 1000000);
 }
 
 /* ---- the world ---- */
@@ -181,9 +192,10 @@ static int setup(void **state)
 	world.edge = serve("edge", &edge);
 	address_of(&upstream.address, "gateway");
 	assert_int_equal(upstream_init(&world.upstream, world.ring, &upstream, why, sizeof(why)), 0);
-	world.channels.ring = world.ring;
-	world.channels.upstream = &world.upstream;
+	world.channels.ring = world.pusher.ring = world.ring;
+	world.channels.upstream = world.pusher.upstream = &world.upstream;
 	channels_init(&world.channels);
+	pusher_init(&world.pusher);
 	client_connects();
 	return 0;
 }
@@ -195,7 +207,8 @@ static int teardown(void **state)
 	for (unsigned i = 0; i < world.clients_count; i++)
 		conn_close(world.clients[i], "the test is over");
 	WAIT(world.clients_closed == world.clients_count);
-	WAIT(channels_idle(&world.channels));
+	pusher_close(&world.pusher);
+	WAIT(pusher_idle(&world.pusher) && channels_idle(&world.channels));
 	server_drain(world.edge, 0);
 	server_drain(world.gateway, 0);
 	WAIT(world.drained == 2);
@@ -225,6 +238,34 @@ static void a_call_too_many_is_refused(void **state)
 		gateway_ends(i, &calls[i]);
 }
 
+static void a_goodbye_sends_the_next_call_elsewhere(void **state)
+{
+	struct end *first = &world.made[0], *second = &world.made[1];
+
+	end_start(first, 0);
+	end_arrives(first);
+	gateway_says_goodbye(0);
+	end_start(second, 0);
+	end_arrives(second);
+	assert_ptr_not_equal(world.taken[1].conn, world.taken[0].conn);
+	gateway_ends(0, first);
+	gateway_ends(1, second);
+}
+
+static void a_goodbye_sends_the_next_push_elsewhere(void **state)
+{
+	struct end *first = &world.made[0], *second = &world.made[1];
+
+	assert_int_equal(pusher_call(&world.pusher, &first->call, PATH, 1 << 20, &end_events, NULL), 0);
+	end_arrives(first);
+	gateway_says_goodbye(0);
+	assert_int_equal(pusher_call(&world.pusher, &second->call, PATH, 1 << 20, &end_events, NULL), 0);
+	end_arrives(second);
+	assert_ptr_not_equal(world.taken[1].conn, world.taken[0].conn);
+	gateway_ends(0, first);
+	gateway_ends(1, second);
+}
+
 static const enum ring_engine uring = RING_ENGINE_URING, epoll = RING_ENGINE_EPOLL;
 
 #define BOTH(test)                                                                                                     \
@@ -234,6 +275,8 @@ int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		BOTH(a_call_too_many_is_refused),
+		BOTH(a_goodbye_sends_the_next_call_elsewhere),
+		BOTH(a_goodbye_sends_the_next_push_elsewhere),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
