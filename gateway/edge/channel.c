@@ -151,15 +151,24 @@ static int uplink_open(struct uplink **opened, struct channel *channel, char *wh
 	return 0;
 }
 
-/* A gateway that says goodbye keeps its present calls; the next goes over a new connection. */
-static int uplink_for(struct uplink **found, struct channel *channel, char *why, size_t why_size)
+/*
+ * A gateway that says goodbye keeps its present calls; the next goes over a new connection. Whether one could be made is no matter to
+ * who has one. GRPC_OK, or what the caller is told.
+ */
+static enum grpc_status uplink_for(struct uplink **found, struct channel *channel, char *why, size_t why_size)
 {
+	const char *unreachable = upstream_unreachable(channel->channels->upstream);
+
 	*found = channel->uplink;
 	if (*found && !(*found)->leaving && conn_end((*found)->conn) == CONN_END_NONE)
-		return 0;
+		return GRPC_OK;
+	if (unreachable) {
+		snprintf(why, why_size, "%s", unreachable);
+		return GRPC_FAILED_PRECONDITION;
+	}
 	if (upstream_is_down(channel->channels->upstream, why, why_size))
-		return -EAGAIN;
-	return uplink_open(found, channel, why, why_size);
+		return GRPC_UNAVAILABLE;
+	return uplink_open(found, channel, why, why_size) < 0 ? GRPC_UNAVAILABLE : GRPC_OK;
 }
 
 /* ---- sessions ---- */
@@ -302,14 +311,9 @@ static struct channel *channel_create(struct channels *channels, const struct co
 int channels_start(struct channels *channels, const struct server_request *request, char *why, size_t why_size)
 {
 	struct channel *channel = channel_of(channels, request->conn);
-	const char *unreachable = upstream_unreachable(channels->upstream);
+	enum grpc_status status;
 	struct uplink *uplink;
 	int r;
-
-	if (unreachable) {
-		snprintf(why, why_size, "%s", unreachable);
-		return GRPC_FAILED_PRECONDITION;
-	}
 
 	if (!channel)
 		channel = channel_create(channels, request->conn);
@@ -317,8 +321,9 @@ int channels_start(struct channels *channels, const struct server_request *reque
 		snprintf(why, why_size, "the edge is out of memory");
 		return GRPC_RESOURCE_EXHAUSTED;
 	}
-	if (uplink_for(&uplink, channel, why, why_size) < 0)
-		return GRPC_UNAVAILABLE;
+	status = uplink_for(&uplink, channel, why, why_size);
+	if (status != GRPC_OK)
+		return (int)status;
 	channels->counters.calls++;
 	if (span_is(request->head->path, SESSION_PATH)) {
 		channels->counters.sessions++;

@@ -1,7 +1,7 @@
 /*
  * Shows an edge's connections to its gateway (channel.c, pusher.c), between clients and a gateway that keeps each call open, all on
  * one ring: a call that the gateway has no room for is refused; where it says goodbye on a connection the calls that this has go
- * on, and the next one takes another.
+ * on, and the next one takes another; that others cannot reach it is no matter to who has a connection to it.
  */
 #include "gateway/edge/channel.h"
 #include "gateway/edge/pusher.h"
@@ -266,6 +266,29 @@ static void a_goodbye_sends_the_next_push_elsewhere(void **state)
 	gateway_ends(1, second);
 }
 
+/* So many of others' tries have failed, for so long, that who asks now is told. */
+static void others_failures_end_no_build(void **state)
+{
+	struct end *calls = world.made;
+	uint64_t now;
+
+	end_start(&calls[0], 0);
+	end_arrives(&calls[0]);
+	gateway_ends(0, &calls[0]);      /* so the connection is ready */
+	now = ring_now_ns(world.ring);
+	world.upstream.failing_since_ns = now - UPSTREAM_PATIENCE_NS;
+	world.upstream.failed_ns = now;
+	snprintf(world.upstream.failure, sizeof(world.upstream.failure), "cannot reach it");
+	end_start(&calls[1], 0);
+	end_arrives(&calls[1]);
+	client_connects();
+	end_start(&calls[2], 1);
+	WAIT(calls[2].closed);
+	assert_int_equal(calls[2].status, GRPC_FAILED_PRECONDITION);
+	assert_string_equal(calls[2].message, "cannot reach it");
+	gateway_ends(1, &calls[1]);
+}
+
 static const enum ring_engine uring = RING_ENGINE_URING, epoll = RING_ENGINE_EPOLL;
 
 #define BOTH(test)                                                                                                     \
@@ -277,6 +300,7 @@ int main(void)
 		BOTH(a_call_too_many_is_refused),
 		BOTH(a_goodbye_sends_the_next_call_elsewhere),
 		BOTH(a_goodbye_sends_the_next_push_elsewhere),
+		BOTH(others_failures_end_no_build),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
