@@ -312,7 +312,7 @@ const struct link_path_events link_conn_path_events = {
 
 void link_conn_farewell(struct link_conn *at)
 {
-	struct link_message over = { .over = true };
+	uint64_t under_way;
 
 	if (!at->conn)
 		return;
@@ -321,18 +321,21 @@ void link_conn_farewell(struct link_conn *at)
 		conn_close(at->conn, "closed here");
 		return;
 	}
-	link_path_send(&at->path, &over);
-	call_end(&at->path.call);
-	link_path_detach(&at->path);
+	under_way = at->link->mux.core.paths[at->path.number].window.in_flight;
+	link_path_leave(&at->path);
 	at->farewell = true;
+	at->answer = at->path.over_owed || under_way > LINK_ACK_BYTES;
 }
 
 bool link_conn_ended(struct link_conn *at, bool late)
 {
+	bool sending;
+
 	if (!at->farewell)
 		return true;
-	/* A reset would overtake what is not sent yet. */
-	if (at->conn && conn_flush(at->conn) && !late)
+	/* A reset would overtake what is not sent yet, and so would the socket's, which is closed while it holds much. */
+	sending = at->conn && conn_flush(at->conn);
+	if (at->conn && !late && (sending || (at->answer && at->call_open)))
 		return false;
 	at->farewell = false;
 	if (at->conn && at->call_open)

@@ -176,6 +176,25 @@ void link_path_send(struct link_path *path, const struct link_message *message)
 	buffer_fini(&out);
 }
 
+/* Without room on_writable is owed. */
+static void path_say_over(struct link_path *path)
+{
+	const struct link_message over = { .over = true };
+
+	if (!call_has_room(&path->call))
+		return;
+	path->over_owed = false;
+	link_path_send(path, &over);
+	call_end(&path->call);
+}
+
+void link_path_leave(struct link_path *path)
+{
+	link_path_detach(path);
+	path->over_owed = true;
+	path_say_over(path);
+}
+
 /* Of the paths that take a frame now, the one with the least under way for what it holds. */
 static struct link_path *mux_open_path(struct link_mux *mux)
 {
@@ -450,11 +469,22 @@ static void path_on_message(struct call *call, struct span bytes)
 		link_mux_fail(path->mux, LINK_TROUBLE_OVER);
 }
 
+/* A client half-closes behind its goodbye, also one that had no room for the word, and nothing else does. */
+static void path_on_end(struct call *call)
+{
+	struct link_path *path = container_of(call, struct link_path, call);
+
+	if (!path->deaf && path->mux && path->mux->server)
+		link_mux_fail(path->mux, LINK_TROUBLE_OVER);
+}
+
 static void path_on_writable(struct call *call)
 {
 	struct link_path *path = container_of(call, struct link_path, call);
 
-	if (path->mux)
+	if (path->over_owed)
+		path_say_over(path);
+	else if (path->mux)
 		link_mux_wake(path->mux);
 }
 
@@ -462,12 +492,13 @@ static void path_on_closed(struct call *call, enum grpc_status status, struct sp
 {
 	struct link_path *path = container_of(call, struct link_path, call);
 
+	path->over_owed = false;
 	link_path_detach(path);
 	path->events->on_closed(path, status, message);
 }
 
 const struct call_events link_path_call_events = {
-	.on_message = path_on_message, .on_writable = path_on_writable, .on_closed = path_on_closed,
+	.on_message = path_on_message, .on_end = path_on_end, .on_writable = path_on_writable, .on_closed = path_on_closed,
 };
 
 /* ---- channels ---- */

@@ -44,6 +44,7 @@ struct link_path {
 	struct call call;
 	unsigned number;                         /* 0 to LINK_PATHS_MAX - 1 */
 	bool greeted;                            /* the peer's first message has come */
+	bool over_owed;                          /* left: the goodbye waits for room in the call */
 	bool deaf;                               /* given up: what still comes is dropped */
 	uint64_t heard_ns;                       /* when the peer's last message came */
 	uint64_t probed_ns;                      /* a probe is not answered yet; 0: none */
@@ -117,6 +118,10 @@ void link_mux_attach(struct link_mux *mux, struct link_path *path);
  * LINK_HOLD_NS. Idempotent.
  */
 void link_path_detach(struct link_path *path);
+/*
+ * Client: detaches it, says that the link is over, as soon as the call has room (over_owed until then), and half-closes it.
+ */
+void link_path_leave(struct link_path *path);
 unsigned link_mux_paths(const struct link_mux *mux);     /* attached now */
 /* A greeting: `received` and, for a resumed link, `ahead` are for the caller to fill in. Never refused on a new call. */
 void link_path_send(struct link_path *path, const struct link_message *message);

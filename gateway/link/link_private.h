@@ -6,7 +6,7 @@
 
 #define LINK_RETRY_NS_FIRST 50000000ull          /* after a second failure in a row; doubles */
 #define LINK_RETRY_NS_MAX   1000000000ull
-#define LINK_FAREWELL_NS    200000000ull         /* for a goodbye to get into the socket */
+#define LINK_FAREWELL_NS    1000000000ull        /* for a goodbye to get into the socket; behind what filled the call, to the gateway */
 #define LINK_FAREWELL_STEP_NS 1000000ull
 #define LINK_WIDEN_BYTES    (4u << 20)           /* traffic that is worth another conn, each */
 
@@ -28,6 +28,7 @@ struct link_conn {
 	uint64_t ready_ns;
 	bool attached;                           /* it is a path of the link */
 	bool farewell;                           /* the goodbye is on its way */
+	bool answer;                             /* and behind so much that only the gateway's answer tells that it got there */
 	enum grpc_status status;                 /* how the call ended, when the gateway said so */
 	char text[CALL_STATUS_TEXT_MAX + 1];
 };
@@ -80,6 +81,6 @@ void link_on_retry(struct op *op, int32_t res);
 void link_conn_farewell(struct link_conn *conn);
 /*
  * From the loop, not from inside an event of its conn. True: the goodbye has gone out, or it is `late`, and the conn ends by
- * itself; nobody waits for an answer. False: to be asked again.
+ * itself; nobody waits for an answer, but behind what is still under way. False: to be asked again.
  */
 bool link_conn_ended(struct link_conn *conn, bool late);

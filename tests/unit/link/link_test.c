@@ -490,6 +490,43 @@ static void test_a_hole_is_noticed(void **state)
 	world_end(world);
 }
 
+/* Who ends a link while the line takes nothing is heard all the same, and does not leave the gateway to wait for his return. */
+static void test_a_goodbye_waits_for_room(void **state)
+{
+	struct world *world = world_make(state, false);
+	struct link_config config = link_config(world);
+	struct link_service_status service;
+	struct user *users[20];
+	struct call *call;
+	unsigned full = 0;
+
+	gateway_stop(world);
+	world->service_config.timeout_ns = 2 * SECOND_NS;
+	gateway_start(world);
+	world->proxy.target = gateway_port(world);
+	open_link(world, &config);
+	transfer(world, 1000, 1);
+	proxy_set(&world->proxy, PROXY_STALL);
+	world->link->mux.core.paths[0].window.bytes = LINK_WINDOW_BYTES_MAX;     /* as on a line that holds so much */
+	for (unsigned i = 0; i < 20; i++)
+		users[i] = open_channel(world, 1000000, false);
+	call = &world->link->conns[0].path.call;
+	while (full < 50) {
+		ring_run(world->ring, SECOND_NS / 1000);
+		full = call_has_room(call) ? 0 : full + 1;
+	}
+	link_close(world->link);
+	WAIT(world, world->link->ending);
+	proxy_set(&world->proxy, PROXY_PASS);
+	WAIT(world, world->closed && link_service_idle(world->service));
+	link_service_status(world->service, &service);
+	assert_int_equal(service.links_expired, 0);
+	assert_int_equal(service.paths_lost, 0);
+	for (unsigned i = 0; i < 20; i++)
+		user_destroy(users[i]);
+	world_end(world);
+}
+
 /* Nobody gets through for longer than the link waits: both ends give up, and whoever uses a channel hears of it. */
 static void test_the_time_runs_out(void **state)
 {
@@ -737,6 +774,7 @@ int main(int argc, char **argv)
 		BOTH(test_cut_twenty_times_tls),
 		BOTH(test_cut_twenty_times_of_four),
 		BOTH(test_a_hole_is_noticed),
+		BOTH(test_a_goodbye_waits_for_room),
 		BOTH(test_the_time_runs_out),
 		BOTH(test_another_credential_is_refused),
 		BOTH(test_a_restart_loses_the_link),

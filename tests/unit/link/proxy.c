@@ -160,12 +160,13 @@ static void *run(void *argument)
 		struct pollfd polls[2 + 2 * PAIRS_MAX] = {
 			{ .fd = proxy->listener, .events = POLLIN }, { .fd = proxy->wake[0], .events = POLLIN },
 		};
+		bool stalls = proxy->mode == PROXY_STALL;
 		char byte[16];
 
 		for (int i = 0; i < 2 * PAIRS_MAX; i++) {
 			const struct half *half = &pairs[i / 2].halves[i % 2], *other = &pairs[i / 2].halves[1 - i % 2];
 
-			polls[2 + i] = (struct pollfd){ .fd = pairs[i / 2].open ? half->from : -1 };
+			polls[2 + i] = (struct pollfd){ .fd = pairs[i / 2].open && !stalls ? half->from : -1 };
 			if (half->filled == half->sent)
 				polls[2 + i].events |= POLLIN;
 			if (other->filled != other->sent)
@@ -177,7 +178,7 @@ static void *run(void *argument)
 		if (polls[0].revents)
 			take(proxy, pairs);
 		for (int i = 0; i < PAIRS_MAX; i++)
-			if (pairs[i].open)
+			if (pairs[i].open && !stalls)
 				serve(proxy, &pairs[i]);
 	}
 	for (int i = 0; i < PAIRS_MAX; i++)

@@ -1,6 +1,6 @@
 /*
  * proxy: stands between a client and a server on loopback, in a thread of its own, and does to their connections what networks
- * do: cuts them after so many bytes, swallows everything, lets nobody through, takes no calls.
+ * do: cuts them after so many bytes, swallows everything, takes nothing for a while, lets nobody through, takes no calls.
  */
 #pragma once
 
@@ -11,6 +11,7 @@
 enum proxy_mode {
 	PROXY_PASS,
 	PROXY_HOLE,                      /* what is there and what comes delivers nothing any more, and stays open */
+	PROXY_STALL,                     /* takes nothing from anybody */
 	PROXY_SHUT,                      /* cuts what is there, and what comes */
 	PROXY_CURT,                      /* who asks for nothing at once is greeted by HTTP/2's GOAWAY, and heard no more */
 };
