@@ -134,7 +134,8 @@ static void conn_gone(struct link_conn *at, enum conn_end end, int error, const 
 		return;
 	}
 	if (refused(at) && link_mux_paths(&link->mux)) {
-		link->wanted = link_mux_paths(&link->mux);       /* then without it */
+		/* Then without it, for good: of a balancer's, say, that leads to another gateway each time. */
+		link->config.conns = link->wanted = link_mux_paths(&link->mux);
 		return;
 	}
 	if (refused(at)) {

@@ -58,6 +58,8 @@ struct world {
 	unsigned users_count;
 	uint64_t users_send;             /* what each of them sends */
 	bool users_lazy;
+	bool refusing;                   /* whoever comes now */
+	unsigned refusals;
 	bool closing;                    /* channels are closed as they are opened */
 	struct conn_peer peer;           /* of the last channel */
 	struct link *link;
@@ -154,8 +156,13 @@ static enum grpc_status identify(void *context, const struct server_request *req
                                  char *why, size_t why_size)
 {
 	struct span authorization = request->head->authorization;
+	struct world *world = context;
 
-	(void)context, (void)why, (void)why_size;
+	(void)why, (void)why_size;
+	if (world->refusing) {
+		world->refusals++;
+		return GRPC_PERMISSION_DENIED;
+	}
 	*identity = (struct tenant_identity){ .rights = SCOPE_ALL };
 	snprintf(identity->tenant, sizeof(identity->tenant), "acme");
 	snprintf(identity->subject, sizeof(identity->subject), "%.*s", (int)authorization.size, (const char *)authorization.data);
@@ -460,6 +467,21 @@ static void test_cut_twenty_times_tls(void **state)
 static void test_cut_twenty_times_of_four(void **state)
 {
 	cut(state, false, 4);
+}
+
+/* A gateway that takes one path and no other is not asked again and again. */
+static void test_a_further_path_is_refused_once(void **state)
+{
+	struct world *world = world_make(state, false);
+	struct link_config config = link_config(world);
+
+	config.conns = 2;
+	open_link(world, &config);
+	WAIT(world, world->ups);
+	world->refusing = true;
+	transfer(world, 30000000, 1);
+	assert_int_equal(world->refusals, 1);
+	world_end(world);
 }
 
 /* A path that swallows everything is noticed and given up, at both ends; the transfer goes on over the next one. */
@@ -773,6 +795,7 @@ int main(int argc, char **argv)
 		BOTH(test_cut_twenty_times),
 		BOTH(test_cut_twenty_times_tls),
 		BOTH(test_cut_twenty_times_of_four),
+		BOTH(test_a_further_path_is_refused_once),
 		BOTH(test_a_hole_is_noticed),
 		BOTH(test_a_goodbye_waits_for_room),
 		BOTH(test_the_time_runs_out),
