@@ -83,6 +83,18 @@ static unsigned count_of(const struct link_service *service, const char *tenant)
 	return count;
 }
 
+static unsigned hellos_of(const struct link_service *service, const char *tenant)
+{
+	unsigned count = 0;
+
+	list_for_each(link, &service->paths) {
+		const struct service_path *path = container_of(link, struct service_path, link);
+
+		count += !path->path.greeted && !path->closed && strcmp(path->owner.identity.tenant, tenant) == 0;
+	}
+	return count;
+}
+
 /* ---- the end of a link ---- */
 
 static struct service_link *link_of(struct link_mux *mux)
@@ -385,6 +397,14 @@ static const struct link_path_events service_path_events = {
 	.on_greeting = path_on_greeting, .on_fault = path_on_fault, .on_closed = path_on_closed,
 };
 
+/* A link that comes back would die of any other answer. */
+static int refuse_call(struct service_path *path, char *why, size_t why_size)
+{
+	free(path);
+	snprintf(why, why_size, "the gateway cannot take another link now; try again");
+	return GRPC_UNAVAILABLE;
+}
+
 int link_service_start(struct link_service *service, const struct server_request *request, char *why, size_t why_size)
 {
 	struct service_path *path;
@@ -395,16 +415,15 @@ int link_service_start(struct link_service *service, const struct server_request
 		return GRPC_FAILED_PRECONDITION;
 	}
 	path = calloc(1, sizeof(*path));
-	if (!path || service->hellos >= LINK_HELLOS_MAX || service->closing) {
-		free(path);
-		snprintf(why, why_size, "the gateway cannot take another link now; try again");
-		return service->closing ? GRPC_UNAVAILABLE : GRPC_RESOURCE_EXHAUSTED;
-	}
+	if (!path || service->hellos >= LINK_HELLOS_MAX || service->closing)
+		return refuse_call(path, why, why_size);
 	status = service->config.identify(service->config.context, request, &path->owner.identity, why, why_size);
 	if (status != GRPC_OK) {
 		free(path);
 		return (int)status;
 	}
+	if (hellos_of(service, path->owner.identity.tenant) >= LINK_HELLOS_TENANT_MAX)
+		return refuse_call(path, why, why_size);
 	path->owner.peer = *conn_peer(request->conn);
 	path->owner.peer.linked = true;
 	path->service = service;

@@ -15,6 +15,7 @@
 #define LINKS_TENANT_MAX  256                    /* of one tenant */
 #define LINK_HELLO_NS     10000000000ull         /* a call without a hello is ended */
 #define LINK_HELLOS_MAX   1024                   /* calls that wait for theirs */
+#define LINK_HELLOS_TENANT_MAX 64                /* of one tenant */
 
 struct link_service;
 

@@ -164,7 +164,7 @@ static enum grpc_status identify(void *context, const struct server_request *req
 		return GRPC_PERMISSION_DENIED;
 	}
 	*identity = (struct tenant_identity){ .rights = SCOPE_ALL };
-	snprintf(identity->tenant, sizeof(identity->tenant), "acme");
+	snprintf(identity->tenant, sizeof(identity->tenant), span_is(authorization, "Bearer other") ? "other" : "acme");
 	snprintf(identity->subject, sizeof(identity->subject), "%.*s", (int)authorization.size, (const char *)authorization.data);
 	return GRPC_OK;
 }
@@ -484,6 +484,72 @@ static void test_a_further_path_is_refused_once(void **state)
 	world_end(world);
 }
 
+/* A call without a hello. */
+struct mute {
+	struct call call;
+	bool closed;
+	enum grpc_status status;
+};
+
+static void mute_on_message(struct call *call, struct span message)
+{
+	(void)call, (void)message;
+}
+
+static void mute_on_closed(struct call *call, enum grpc_status status, struct span message)
+{
+	struct mute *mute = container_of(call, struct mute, call);
+
+	(void)message;
+	mute->closed = true;
+	mute->status = status;
+	call_fini(call);
+}
+
+static void mutes_on_ready(struct conn *conn)
+{
+	(void)conn;
+}
+
+static void mutes_on_closed(struct conn *conn, const char *reason)
+{
+	(void)reason;
+	*(bool *)conn_owner(conn) = true;
+}
+
+/* Calls that never say for which link they are fill their own tenant's places, and who is refused for it may try again. */
+static void test_calls_without_a_hello_are_bounded(void **state)
+{
+	static const struct call_events call_events = { .on_message = mute_on_message, .on_closed = mute_on_closed };
+	static const struct conn_events conn_events = { .on_ready = mutes_on_ready, .on_closed = mutes_on_closed };
+	static const struct h2_events h2_events = { 0 };
+	static struct mute mutes[LINK_HELLOS_TENANT_MAX + 1];
+	struct world *world = world_make(state, false);
+	struct link_config config = link_config(world);
+	struct conn_config conn_config = { .h2 = { .events = &h2_events }, .events = &conn_events };
+	struct mute *last = &mutes[LINK_HELLOS_TENANT_MAX];
+	struct conn *conn;
+	bool closed = false;
+	char why[256] = "";
+
+	conn_config.owner = &closed;
+	assert_int_equal(conn_connect(&conn, world->ring, &config.address, NULL, &conn_config, why, sizeof(why)), 0);
+	for (unsigned i = 0; i <= LINK_HELLOS_TENANT_MAX; i++) {
+		mutes[i] = (struct mute){ 0 };
+		assert_int_equal(call_start(&mutes[i].call, conn_h2(conn), SLUICE_LINK_CARRY, span_text("localhost"), 0, NULL, 0, 1000,
+		                            &call_events, NULL), 0);
+	}
+	WAIT(world, last->closed);
+	assert_int_equal(last->status, GRPC_UNAVAILABLE);
+	assert_false(mutes[0].closed);
+	config.token = "other";
+	open_link(world, &config);
+	transfer(world, 1000, 1);
+	conn_close(conn, "the test is over");
+	WAIT(world, closed);
+	world_end(world);
+}
+
 /* A path that swallows everything is noticed and given up, at both ends; the transfer goes on over the next one. */
 static void test_a_hole_is_noticed(void **state)
 {
@@ -796,6 +862,7 @@ int main(int argc, char **argv)
 		BOTH(test_cut_twenty_times_tls),
 		BOTH(test_cut_twenty_times_of_four),
 		BOTH(test_a_further_path_is_refused_once),
+		BOTH(test_calls_without_a_hello_are_bounded),
 		BOTH(test_a_hole_is_noticed),
 		BOTH(test_a_goodbye_waits_for_room),
 		BOTH(test_the_time_runs_out),
