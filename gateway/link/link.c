@@ -312,7 +312,7 @@ int link_open(struct link **out, struct ring *ring, const struct link_config *co
 	link->resolve.fn = link_on_resolved;
 	set_names(link);
 	ring_random(ring, link->id, sizeof(link->id));
-	mux.tick_ns = link->timeout_ns / 4 < LINK_TICK_NS ? link->timeout_ns / 4 : LINK_TICK_NS;
+	mux.tick_ns = link_mux_tick_ns(link->timeout_ns);
 	link_mux_init(&link->mux, &mux);
 	link_wake(link);
 	*out = link;

@@ -16,6 +16,13 @@ static int mux_deliver(struct link_core *core, const struct link_message *frame)
 
 /* ---- life ---- */
 
+uint64_t link_mux_tick_ns(uint64_t timeout_ns)
+{
+	if (timeout_ns / 4 > LINK_TICK_NS)
+		return LINK_TICK_NS;
+	return timeout_ns / 4 < LINK_TICK_NS_MIN ? LINK_TICK_NS_MIN : timeout_ns / 4;
+}
+
 void link_mux_init(struct link_mux *mux, const struct link_mux_config *config)
 {
 	*mux = (struct link_mux){

@@ -18,6 +18,7 @@
 #define LINK_SILENCE_NS    6000000000ull         /* under way, and no word from the peer: the path is dead */
 #define LINK_PROBE_NS      10000000000ull        /* of silence, before the client asks if the gateway is there */
 #define LINK_TICK_NS       1000000000ull         /* how often time-outs are looked at */
+#define LINK_TICK_NS_MIN   10000000ull           /* likewise, however short they are: a peer may ask for a millisecond */
 #define LINK_HOLD_NS       500000000ull          /* what a lost path had waits so long for its return, while others go on */
 #define LINK_ACK_BYTES     (32u << 10)           /* arrived: told at once */
 #define LINK_ACK_DELAY_NS  20000000ull           /* less than that: perhaps a frame of ours takes it along */
@@ -99,6 +100,8 @@ struct link_mux_config {
 	uint64_t tick_ns, silence_ns;            /* 0: the defaults */
 };
 
+/* How often a link looks at its time-outs that may be without a path for so long. */
+uint64_t link_mux_tick_ns(uint64_t timeout_ns);
 void link_mux_init(struct link_mux *mux, const struct link_mux_config *config);
 /* Closes the channels, drops what is kept; on_gone follows from the loop. All paths are detached. Idempotent. */
 void link_mux_close(struct link_mux *mux);

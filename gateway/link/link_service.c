@@ -236,7 +236,7 @@ static const struct link_mux_events service_mux_events = {
 static void set_timeout(struct service_link *link, uint64_t timeout_ns)
 {
 	link->timeout_ns = timeout_ns;
-	link->mux.tick_ns = timeout_ns / 4 < LINK_TICK_NS ? timeout_ns / 4 : LINK_TICK_NS;
+	link->mux.tick_ns = link_mux_tick_ns(timeout_ns);
 }
 
 static struct service_link *link_create(struct link_service *service, struct span id, const struct owner *owner)

@@ -830,6 +830,15 @@ static void test_channels_are_bounded(void **state)
 	world_end(world);
 }
 
+/* A hello may ask for any time: what is looked at more and more often would keep the gateway from everything else. */
+static void test_time_is_looked_at_now_and_then(void **state)
+{
+	(void)state;
+	assert_int_equal(link_mux_tick_ns(1000000), LINK_TICK_NS_MIN);
+	assert_int_equal(link_mux_tick_ns(SECOND_NS), SECOND_NS / 4);
+	assert_int_equal(link_mux_tick_ns(60 * SECOND_NS), LINK_TICK_NS);
+}
+
 /* A gateway is told nonsense: the link ends, and says so at both ends. */
 static void test_broken_rules_end_the_link(void **state)
 {
@@ -874,6 +883,7 @@ int main(int argc, char **argv)
 		BOTH(test_a_user_hangs_up),
 		BOTH(test_channels_are_bounded),
 		BOTH(test_broken_rules_end_the_link),
+		cmocka_unit_test(test_time_is_looked_at_now_and_then),
 	};
 
 	if (argc > 1)
