@@ -12,6 +12,8 @@
 #include "gateway/ring/probe.h"
 #include "proto/sluice_context.h"
 
+#define CHANNELS_SPARE 8                         /* for pushes, and connections that end while the next is there */
+
 static const struct server_method edge_methods[] = { { NULL, NULL } };
 
 static int edge_on_request(void *context, const struct server_request *request, char *why, size_t why_size)
@@ -45,11 +47,19 @@ static int edge_open_ring(struct edge *edge, char *why, size_t why_size)
 	return r;
 }
 
+/* Each takes a channel of the link: where there is none left calls would fail, so who comes then waits to be accepted. */
+static uint32_t connections_max(const struct edge_config *config)
+{
+	const uint32_t most = LINK_CHANNELS_MAX - CHANNELS_SPARE;
+
+	return config->upstream.link_conns && config->connections_max > most ? most : config->connections_max;
+}
+
 static int edge_open_server(struct edge *edge, char *why, size_t why_size)
 {
 	struct server_config server = {
 		.methods = edge_methods, .unknown = edge_on_request, .context = edge, .on_drained = edge_on_drained,
-		.on_conn_closed = edge_on_conn_closed, .connections_max = edge->config->connections_max,
+		.on_conn_closed = edge_on_conn_closed, .connections_max = connections_max(edge->config),
 		.unix_mode = edge->config->unix_mode,
 	};
 	int r = server_create(&edge->server, edge->ring, &server);

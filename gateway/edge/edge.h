@@ -26,7 +26,7 @@ struct edge_config {
 	const char *admin;               /* "127.0.0.1:8374"; NULL: none */
 	enum ring_engine engine;
 	uint64_t drain_timeout_ns;
-	uint32_t connections_max;
+	uint32_t connections_max;        /* of buildx; on a link fewer than LINK_CHANNELS_MAX in any case. Others wait */
 };
 
 /* Runs until SIGTERM or SIGINT and the drain that follows. 0, or -errno with `why` when it could not start. */
