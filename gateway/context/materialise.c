@@ -20,6 +20,7 @@ struct later {
 	struct later *next;
 	uint32_t mode;
 	const char *target;              /* of a second name; behind the path */
+	uint64_t size;                   /* likewise, as the tree has it */
 	char path[];
 };
 
@@ -116,12 +117,13 @@ static int mode_later(struct state *state, const char *path, uint32_t mode)
 	return 0;
 }
 
-static int link_later(struct state *state, const char *path, struct span target)
+static int link_later(struct state *state, const char *path, struct span target, uint64_t size)
 {
 	struct later *later = later_create(path, target, 0);
 
 	if (!later)
 		return ERR_RAISE(-ENOMEM);
+	later->size = size;
 	*state->links_end = later;
 	state->links_end = &later->next;
 	return 0;
@@ -293,7 +295,7 @@ static int node_add(struct state *state, const char *path, const struct tree_nod
 	CHECK(before_fd < 0);
 	switch (node->kind) {
 	case TREE_FILE:
-		return link_later(state, path, target);
+		return link_later(state, path, target, node->file_size);
 	case TREE_SYMLINK:
 		return symlink_add(state, path, node);
 	case TREE_FIFO:
@@ -390,6 +392,10 @@ static int link_make(struct state *state, const struct later *later)
 	target_fd = beneath_open_parent(state->options->dir_fd, later->target, &target_name);
 	if (target_fd < 0 || fstatat(target_fd, target_name, &stat, AT_SYMLINK_NOFOLLOW) || !S_ISREG(stat.st_mode))
 		return WHY_RAISE(state->why, -EINVAL, later->path, "its first name is no file of this tree: %.200s", later->target);
+	/* The directory says one thing of it, and another would be read. Of the same size they are taken for one. */
+	if ((uint64_t)stat.st_size != later->size)
+		return WHY_RAISE(state->why, -EBADMSG, later->path, "names of one file that disagree: %.200s has another size",
+		                 later->target);
 	fd = parent_of(state, later->path, &name);
 	if (fd < 0)
 		return fd;

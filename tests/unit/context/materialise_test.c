@@ -599,6 +599,15 @@ static void hard_links_stay_inside(void **state)
 	}
 }
 
+static void hard_links_that_disagree_are_refused(void **state)
+{
+	struct fixture *fixture = *state;
+	const struct model_entry entries[] = { { .path = "a", .text = "1" }, { .path = "b", .text = "22", .hardlink = "a" } };
+
+	assert_int_equal(apply(fixture, NULL, TREE(fixture, entries)), -EBADMSG);
+	assert_non_null(strstr(fixture->why, "b: names of one file that disagree"));
+}
+
 static struct digest directory_of(struct fixture *fixture, struct tree_node node)
 {
 	struct tree_directory directory = { .mode = 0755 };
@@ -803,6 +812,7 @@ int main(void)
 		cmocka_unit_test_setup_teardown(devices_are_refused, setup, teardown),
 		cmocka_unit_test_setup_teardown(symlinks_are_not_followed, setup, teardown),
 		cmocka_unit_test_setup_teardown(hard_links_stay_inside, setup, teardown),
+		cmocka_unit_test_setup_teardown(hard_links_that_disagree_are_refused, setup, teardown),
 		cmocka_unit_test_setup_teardown(malformed_recipes_are_refused, setup, teardown),
 		cmocka_unit_test_setup_teardown(malformed_directories_are_refused, setup, teardown),
 		cmocka_unit_test_setup_teardown(repeated_directories_are_bounded, setup, teardown),
