@@ -19,7 +19,8 @@ MESSAGE_TYPE(context_response_type, struct context_response,
 	     MESSAGE_FIELD(struct context_response, entries, 3, MESSAGE_PRESENT),
 	     MESSAGE_FIELD(struct context_response, named, 4, MESSAGE_PRESENT),
 	     MESSAGE_FIELD(struct context_response, unfit, 5, MESSAGE_PRESENT),
-	     MESSAGE_FIELD(struct context_response, same, 6, MESSAGE_UINT64));
+	     MESSAGE_FIELD(struct context_response, same, 6, MESSAGE_UINT64),
+	     MESSAGE_FIELD(struct context_response, passing, 7, MESSAGE_BOOL));
 MESSAGE_TYPE(context_root_type, struct context_root,
 	     MESSAGE_FIELD(struct context_root, root, 1, MESSAGE_BYTES),
 	     MESSAGE_FIELD(struct context_root, entries, 2, MESSAGE_UINT64),

@@ -24,6 +24,7 @@ struct context_ask {
 struct context_response {                /* MESSAGE_PRESENT: `data` tells which, or `same` */
 	struct span root, times, entries, named, unfit;
 	uint64_t same;                   /* 0: it is none of those */
+	bool passing;                    /* with `unfit` */
 };
 struct context_root {
 	struct span root;

@@ -64,7 +64,8 @@ static void giver_close(struct giver *giver)
 
 void giver_unfit(struct giver *giver, const char *why)
 {
-	struct context_response response = { .unfit = span_text(why) };
+	/* What is wrong with a context is found while it is listed; all else may be over by the next build. */
+	struct context_response response = { .unfit = span_text(why), .passing = !giver->listing.fault };
 
 	if (giver->state == GIVER_OVER)
 		return;

@@ -212,8 +212,11 @@ static const char *asker_take_same(struct asker *asker, uint64_t count)
 	return NULL;
 }
 
-static void asker_take_unfit(struct asker *asker, struct span why)
+static void asker_take_unfit(struct asker *asker, const struct context_response *response)
 {
+	const struct span why = response->unfit;
+
+	asker->unfit = !response->passing;
 	snprintf(asker->why, sizeof(asker->why), "%.*s", (int)(why.size < 400 ? why.size : 400), (const char *)why.data);
 	asker_fail(asker, asker->why);
 }
@@ -239,7 +242,7 @@ static void asker_on_message(struct call *call, struct span message)
 	else if (response.times.data && asker->hold)
 		asker->config.events->on_times(asker, response.times);
 	else if (response.unfit.data)
-		asker_take_unfit(asker, response.unfit);
+		asker_take_unfit(asker, &response);
 	else
 		fault = "the edge sent what it was not asked for";
 	if (fault)

@@ -86,6 +86,7 @@ struct asker {
 	bool checked;                    /* the closure's answer waits for the turn */
 	bool ending;                     /* nothing more is wanted of the edge */
 	bool call_closed, closed_told;
+	bool unfit;                      /* the edge said so, of the context itself */
 	bool left;                       /* the client or its edge went away, and did not say that anything is unfit */
 	unsigned repairs;
 	const char *fault;               /* to be told in the turn */

@@ -351,14 +351,9 @@ void lineage_sync_cancel(struct lineage_sync *sync)
 
 /* ---- giving up ---- */
 
-void lineage_give_up(struct lineage *lineage, struct lineage_sync *sync)
+void lineage_give_up(struct lineage *lineage, struct lineage_sync *sync, bool passing)
 {
-	struct stable *stable = lineage->stable;
-	struct unfit *unfit = &stable->unfit[stable->unfit_next];
-
-	stable->unfit_next = (stable->unfit_next + 1) % STABLE_UNFIT_MAX;
-	unfit->until_ns = ring_now_ns(stable->ring) + STABLE_UNFIT_NS;
-	memcpy(unfit->owner, lineage->head.owner, sizeof(unfit->owner));
+	stable_note_unfit(lineage->stable, lineage->head.owner, passing);
 	lineage->over = lineage->given_up = true;
 	list_append(&lineage->farewells, &sync->link);
 	lineage_schedule(lineage);

@@ -369,7 +369,7 @@ static void play_on_given_up(struct lineage_sync *sync)
 void play_give_up(struct play *play)
 {
 	play->sync.fn = play_on_given_up;
-	lineage_give_up(play->lineage, &play->sync);
+	lineage_give_up(play->lineage, &play->sync, !play->asker.unfit);
 }
 
 /* The daemon has heard nothing yet: its call becomes a plain one. */

@@ -155,24 +155,41 @@ static struct lineage *stable_find(struct stable *stable, const uint8_t *owner, 
 	return found;
 }
 
-static bool stable_is_unfit(const struct stable *stable, const uint8_t *owner)
+static struct unfit *unfit_find(struct stable *stable, const uint8_t *owner)
 {
 	uint64_t now = ring_now_ns(stable->ring);
 
 	for (unsigned i = 0; i < STABLE_UNFIT_MAX; i++)
 		if (stable->unfit[i].until_ns > now && memcmp(stable->unfit[i].owner, owner, CLAIMS_FILE_OWNER_BYTES) == 0)
-			return true;
-	return false;
+			return &stable->unfit[i];
+	return NULL;
+}
+
+void stable_note_unfit(struct stable *stable, const uint8_t *owner, bool passing)
+{
+	struct unfit *unfit = unfit_find(stable, owner);
+
+	/* What comes again may come each time, and each time a new key would cost the executor the whole context. */
+	if (unfit) {
+		unfit->suspect = false;
+		return;
+	}
+	unfit = &stable->unfit[stable->unfit_next];
+	stable->unfit_next = (stable->unfit_next + 1) % STABLE_UNFIT_MAX;
+	*unfit = (struct unfit){ .until_ns = ring_now_ns(stable->ring) + STABLE_UNFIT_NS, .suspect = passing };
+	memcpy(unfit->owner, owner, sizeof(unfit->owner));
 }
 
 int stable_get(struct stable *stable, struct stable_request *request, struct span tenant, struct span name,
                const uint8_t client[static STABLE_CLIENT_BYTES])
 {
 	uint8_t owner[CLAIMS_FILE_OWNER_BYTES];
+	const struct unfit *unfit;
 	struct lineage *lineage;
 
 	owner_make(owner, tenant, name);
-	if (stable_is_unfit(stable, owner))
+	unfit = unfit_find(stable, owner);
+	if (unfit && !unfit->suspect)
 		return STABLE_UNFIT;
 	lineage = stable_find(stable, owner, client);
 	if (!lineage)

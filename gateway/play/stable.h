@@ -86,10 +86,11 @@ struct lineage_sync {
 void lineage_sync(struct lineage *lineage, struct lineage_sync *sync);
 /*
  * An executor will be told of contents that nobody named, so its key is of no use to others: it is given no more, not even
- * after a crash, once `fn` has come; and for a while the directory does not go by a stable key. Claims can still be made, in
- * memory: as long as it is in use no (path, size, mtime) is given twice.
+ * after a crash, once `fn` has come; and for a while the directory does not go by a stable key. `passing`: nothing is known to be wrong
+ * with the directory itself; then it does so until this comes a second time. Claims can still be made, in memory: as long as it is in
+ * use no (path, size, mtime) is given twice.
  */
-void lineage_give_up(struct lineage *lineage, struct lineage_sync *sync);
+void lineage_give_up(struct lineage *lineage, struct lineage_sync *sync, bool passing);
 void lineage_sync_cancel(struct lineage_sync *sync);     /* also when it is not asked */
 
 struct stable_status {

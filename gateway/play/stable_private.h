@@ -46,6 +46,7 @@ struct lineage {
 struct unfit {
 	uint8_t owner[CLAIMS_FILE_OWNER_BYTES];
 	uint64_t until_ns;               /* 0: none */
+	bool suspect;                    /* it goes by stable keys still; next time not any more */
 };
 
 struct stable {
@@ -70,6 +71,8 @@ struct stable {
 void lineage_make_key(struct lineage *lineage);
 /* For its table, unlike any other's. */
 uint64_t lineage_seed(const struct lineage *lineage);
+/* Of lineages of this owner: for a while there are none any more; `passing`: only when it is said again meanwhile. */
+void stable_note_unfit(struct stable *stable, const uint8_t *owner, bool passing);
 /* The longest unused leave the memory, or the disk. */
 void stable_tidy(struct stable *stable);
 /* When it is being closed and nothing is under way: the end, by which `stable` is freed. */

@@ -73,6 +73,7 @@ static void give_on_message(struct call *call, struct span message)
 		give_take_names(give, response.named);
 	if (response.unfit.data) {
 		snprintf(give->unfit, sizeof(give->unfit), "%.*s", (int)response.unfit.size, (const char *)response.unfit.data);
+		give->passing = response.passing;
 		give->rooted = true;
 	}
 	while (response.times.size && time_list_next(&response.times, &give->time))

@@ -25,6 +25,7 @@ struct give {
 	struct digest root;
 	struct context_root told;
 	char unfit[512];
+	bool passing;
 	int64_t times[RIG_FILES_MAX];
 	size_t times_count;
 	int64_t time;

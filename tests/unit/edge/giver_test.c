@@ -166,7 +166,25 @@ static void without_a_gateway_it_is_unfit(void **state)
 	assert_int_equal(give.status, GRPC_OK);
 	assert_int_equal(give.roots, 0);
 	assert_non_null(strstr(give.unfit, "push"));
+	assert_true(give.passing);
 	assert_int_equal(service.counters.gives_unfit, 1);
+	rig_client_end(client);
+}
+
+/* It is the context that is at fault, and will be the next time. */
+static void what_is_no_tree_is_unfit(void **state)
+{
+	struct rig_client *client;
+	static struct give give;
+
+	rig_tree_make(&tree, 20, 7);
+	snprintf(tree.files[3].path, sizeof(tree.files[3].path), "../outside");
+	client = rig_client_start(&rig, &tree, "app:1");
+	rig_carry(client, rig_daemon_start(&rig));
+	give_start(&give, &rig.daemons[0], NULL, false);
+	rig_until(&rig, &give.closed);
+	assert_true(give.unfit[0]);
+	assert_false(give.passing);
 	rig_client_end(client);
 }
 
@@ -201,6 +219,7 @@ int main(int argc, char **argv)
 		GIVER_TEST(a_file_is_read_once),
 		GIVER_TEST(what_was_lost_is_brought_again),
 		GIVER_TEST(without_a_gateway_it_is_unfit),
+		GIVER_TEST(what_is_no_tree_is_unfit),
 		GIVER_TEST(ends_that_vanish_leave_nothing),
 	};
 

@@ -221,7 +221,7 @@ void stand_in_say_same(struct stand_in *edge, uint32_t count)
 
 void stand_in_say_unfit(struct stand_in *edge)
 {
-	say(edge, &(struct context_response){ .unfit = span_text(edge->unfit) });
+	say(edge, &(struct context_response){ .unfit = span_text(edge->unfit), .passing = edge->passing });
 	call_finish(&edge->call, GRPC_OK, NULL);
 }
 

@@ -20,6 +20,7 @@ struct stand_in {
 	struct named_entry names[RIG_FILES_MAX]; /* by entry; of directories zero */
 	/* How it answers. */
 	const char *unfit;               /* with this instead of the root */
+	bool passing;                    /* and says so of `unfit` */
 	bool refuses;                    /* resets the call */
 	bool silent;                     /* not at all until stand_in_say_root() */
 	bool slow_times;                 /* nor with times, until stand_in_say_times() */
