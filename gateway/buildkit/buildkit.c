@@ -19,7 +19,7 @@ bool buildkit_hopeful(const struct buildkit *buildkit, const char *tenant)
 	uint32_t count = 0;
 
 	executors_visit(buildkit->executors, tenant, count_executor, &count);
-	return count > 0 || (buildkit->spawnable && buildkit->spawnable(buildkit->spawnable_context, tenant));
+	return count > 0 || (buildkit->spawnable && buildkit->spawnable(buildkit->spawnable_context, tenant, false));
 }
 
 struct list *buildkit_bucket(struct buildkit *buildkit, const struct conn *client)

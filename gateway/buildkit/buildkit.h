@@ -23,7 +23,7 @@ struct buildkit_config {
 	struct diffcopy_service *broker; /* outlives it; NULL: DiffCopy passes like the rest */
 	struct play_service *play;       /* likewise; NULL: nothing is asked of edges by content */
 	/* Whether a tenant without any executor may hope for one, as executors_config. Optional. */
-	bool (*spawnable)(void *context, const char *tenant);
+	bool (*spawnable)(void *context, const char *tenant, bool waiting);
 	void *spawnable_context;
 	struct build_events events;      /* all may be NULL */
 	const char *directory;           /* where contexts from stdin are kept; outlives it. NULL: they stay in memory */

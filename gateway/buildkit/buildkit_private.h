@@ -14,7 +14,7 @@ struct buildkit {
 	struct executors *executors;
 	struct diffcopy_service *broker;
 	struct play_service *play;
-	bool (*spawnable)(void *context, const char *tenant);
+	bool (*spawnable)(void *context, const char *tenant, bool waiting);
 	void *spawnable_context;
 	struct build_events events;
 	uint64_t link_timeout_ns;

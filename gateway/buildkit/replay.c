@@ -210,7 +210,7 @@ static bool another_is_there(const struct binding *binding, const char *lost)
 	struct others others = { .lost = lost };
 
 	executors_visit(buildkit->executors, binding->tenant, count_other, &others);
-	return others.ready > 0 || (buildkit->spawnable && buildkit->spawnable(buildkit->spawnable_context, binding->tenant));
+	return others.ready > 0 || (buildkit->spawnable && buildkit->spawnable(buildkit->spawnable_context, binding->tenant, false));
 }
 
 static const char *solve_why_not(const struct buildkit_call *solve)

@@ -66,10 +66,11 @@ struct executors_config {
 	/*
 	 * A lease of `tenant` waits and no executor of that tenant has room: a spawner may bring one with executors_add().
 	 * Optional; called at most once a second a tenant. `spawnable` (optional): whether a tenant without any executor
-	 * may hope for one; without it such a lease is refused at once.
+	 * may hope for one: a lease that comes, and (`waiting`) one that waits already, which may hope for longer. Without it such
+	 * a lease is refused at once.
 	 */
 	void (*on_wanted)(void *context, const char *tenant);
-	bool (*spawnable)(void *context, const char *tenant);
+	bool (*spawnable)(void *context, const char *tenant, bool waiting);
 	/* An executor has just lost its last lease, for spawners that stop idle ones. Optional. */
 	void (*on_idle)(void *context, struct executor *executor);
 	void *context;

@@ -278,7 +278,7 @@ void executors_on_tick(struct op *op, int32_t res)
 /* ---- hope ---- */
 
 /* Whether an executor of the tenant may ever become free. */
-static bool tenant_may_hope(const struct executors *executors, const char *name)
+static bool tenant_may_hope(const struct executors *executors, const char *name, bool waiting)
 {
 	list_for_each(link, &executors->all) {
 		const struct executor *executor = container_of(link, struct executor, link);
@@ -286,7 +286,7 @@ static bool tenant_may_hope(const struct executors *executors, const char *name)
 		if (executor->state != EXECUTOR_DRAINING && strcmp(executor->tenant->name, name) == 0)
 			return true;
 	}
-	return executors->config.spawnable && executors->config.spawnable(executors->config.context, name);
+	return executors->config.spawnable && executors->config.spawnable(executors->config.context, name, waiting);
 }
 
 static void tenant_refuse_all(struct executors_tenant *tenant, const char *why)
@@ -297,7 +297,7 @@ static void tenant_refuse_all(struct executors_tenant *tenant, const char *why)
 
 void tenant_refuse_hopeless(struct executors_tenant *tenant)
 {
-	if (tenant->waiting_count && !tenant_may_hope(tenant->executors, tenant->name))
+	if (tenant->waiting_count && !tenant_may_hope(tenant->executors, tenant->name, true))
 		tenant_refuse_all(tenant, "no executor can become free for your tenant: the last one was taken away, or "
 		                  "none can be started here now; ask the operator");
 }
@@ -319,7 +319,7 @@ static bool lease_admit(struct executors *executors, struct lease *lease, char *
 		snprintf(why, why_size, "the gateway is shutting down");
 		return false;
 	}
-	if (!tenant_may_hope(executors, lease->tenant)) {
+	if (!tenant_may_hope(executors, lease->tenant, false)) {
 		snprintf(why, why_size, "no buildkitd serves your tenant here: ask the operator for one");
 		return false;
 	}

@@ -415,7 +415,8 @@ void spawner_on_wanted(void *context, const char *name)
 	spawner_step(spawner);
 }
 
-bool spawner_spawnable(void *context, const char *name)
+/* While starts fail those who wait do so for the next one, and who comes is told at once. */
+bool spawner_spawnable(void *context, const char *name, bool waiting)
 {
 	struct spawner *spawner = context;
 	const struct spawner_tenant *tenant = tenant_find(spawner, name);
@@ -424,7 +425,7 @@ bool spawner_spawnable(void *context, const char *name)
 		return false;
 	if (spawner->host_heard && !spawner->host_works)
 		return false;
-	return !tenant || tenant->failures < HOPELESS_FAILURES || tenant->not_before_ns <= now_ns(spawner);
+	return waiting || !tenant || tenant->failures < HOPELESS_FAILURES || tenant->not_before_ns <= now_ns(spawner);
 }
 
 /* The tick sees how long it has been so. */

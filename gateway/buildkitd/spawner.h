@@ -57,7 +57,7 @@ void spawner_destroy(struct spawner *spawner);           /* idle, or never used;
 
 /* For struct executors_config; `spawner` is the context. */
 void spawner_on_wanted(void *spawner, const char *tenant);
-bool spawner_spawnable(void *spawner, const char *tenant);
+bool spawner_spawnable(void *spawner, const char *tenant, bool waiting);
 void spawner_on_idle(void *spawner, struct executor *executor);
 
 /* From the host. `works` false: it starts none, and `why` is its word. */

@@ -16,7 +16,7 @@ static void on_wanted(void *context, const char *tenant)
 	fixture->wanted++;
 }
 
-static bool spawnable(void *context, const char *tenant)
+static bool spawnable(void *context, const char *tenant, bool waiting)
 {
 	(void)tenant;
 	return ((struct fixture *)context)->spawnable;

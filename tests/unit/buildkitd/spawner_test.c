@@ -458,6 +458,13 @@ static void one_dies_while_it_drains(void **state)
 	end(fixture);
 }
 
+/* The queue's next turn, which comes within a second. */
+static void take_turn(struct fixture *fixture)
+{
+	assert_true(op_in_flight(&fixture->executors->tick));
+	executors_on_tick(&fixture->executors->tick, 0);
+}
+
 static void what_cannot_be_started_is_tried_less_and_less(void **state)
 {
 	struct fixture *fixture = begin(state, (struct spawner_config){ .retry_ns = 16 * MS });
@@ -473,11 +480,13 @@ static void what_cannot_be_started_is_tried_less_and_less(void **state)
 	assert_true(ring_now_ns(fixture->ring) - first_ns >= 7 * 16 * MS);
 	host_work(fixture);
 	/* Who comes meanwhile is not let wait. */
-	assert_false(spawner_spawnable(fixture->spawner, "acme"));
-	assert_true(spawner_spawnable(fixture->spawner, "rival"));
+	assert_false(spawner_spawnable(fixture->spawner, "acme", false));
+	assert_true(spawner_spawnable(fixture->spawner, "rival", false));
 	holder = request(fixture, 1, "acme");
 	assert_int_equal(holder->refused, 1);
-	/* When it works again, those who waited get it. */
+	/* Who waits already does so for the next try, and when it works again gets it. */
+	take_turn(fixture);
+	assert_int_equal(fixture->holders[0].refused, 0);
 	fixture->fails = false;
 	UNTIL(fixture, fixture->holders[0].granted);
 	end(fixture);
@@ -488,20 +497,13 @@ static void a_host_that_starts_none_gives_no_hope(void **state)
 	struct fixture *fixture = begin(state, (struct spawner_config){ 0 });
 	struct holder *holder;
 
-	assert_true(spawner_spawnable(fixture->spawner, "acme"));        /* it may still come */
+	assert_true(spawner_spawnable(fixture->spawner, "acme", false));        /* it may still come */
 	spawner_on_host(fixture->spawner, false, span_text("no buildkitd"));
-	assert_false(spawner_spawnable(fixture->spawner, "acme"));
+	assert_false(spawner_spawnable(fixture->spawner, "acme", false));
 	holder = request(fixture, 0, "acme");
 	assert_int_equal(holder->refused, 1);
 	assert_int_equal(fixture->hosted_count, 0);
 	end(fixture);
-}
-
-/* The queue's next turn, which comes within a second. */
-static void take_turn(struct fixture *fixture)
-{
-	assert_true(op_in_flight(&fixture->executors->tick));
-	executors_on_tick(&fixture->executors->tick, 0);
 }
 
 /* Those who wait already: one has asked before the host came, one while its daemon starts. None waits for the queue's time-out. */
@@ -552,7 +554,7 @@ static void a_lost_host_loses_all(void **state)
 	spawner_on_host_lost(fixture->spawner);
 	assert_int_equal(holder->lost, 1);
 	assert_int_equal(status_of(fixture).daemons, 0);
-	assert_false(spawner_spawnable(fixture->spawner, "acme"));
+	assert_false(spawner_spawnable(fixture->spawner, "acme", false));
 	lease_release(&holder->lease);
 	spawner_close(fixture->spawner);
 	UNTIL(fixture, fixture->closed == 1);
@@ -571,7 +573,7 @@ static void closing_waits_for_builds_and_not_for_the_host(void **state)
 	request(fixture, 1, "rival");    /* is being started */
 	spawner_close(fixture->spawner);
 	assert_true(fixture->hosted[1].stopped);
-	assert_false(spawner_spawnable(fixture->spawner, "third"));
+	assert_false(spawner_spawnable(fixture->spawner, "third", false));
 	fixture->deaf = true;            /* what cannot be told now is told later */
 	lease_release(&holder->lease);
 	UNTIL(fixture, fixture->stops_refused > 1);
