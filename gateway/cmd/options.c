@@ -505,8 +505,8 @@ static bool read_config(struct parse *parse, const char *path, bool required)
 {
 	int r = config_file_read(path, &config_file_format, entry_read, parse, parse->why, sizeof(parse->why));
 
-	/* The gateway's own file may be kept from those who only use it: said, since it may also be why nothing works. */
-	if (r == -EACCES && !required)
+	/* One's own that cannot be read is said. The machine's may be a gateway's, and kept from all who only use that. */
+	if (r == -EACCES && !required && strcmp(path, SYSTEM_CONFIG) != 0)
 		fprintf(stderr, "sluice %s: %s; going on without it\n", parse->options->command->name, parse->why);
 	return r == 0 || (!required && (r == -ENOENT || r == -ENOTDIR || r == -EACCES));
 }

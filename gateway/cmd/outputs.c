@@ -225,10 +225,11 @@ static int pull_paths(struct download *download, struct output *output, const st
 
 	*why = 0;
 	for (size_t i = 0; r != -EINTR && download_status(download) == GRPC_OK && i < paths->count; i++) {
+		*output->why = 0;
 		r = pull_path(output, changes, paths->items[i]);
 		if (r == 0)
 			continue;
-		append_why(why, why_size, output->why);
+		append_why(why, why_size, *output->why ? output->why : err_text(r));
 		if (status == STATUS_OK || r == -EINTR)
 			status = session_status(r, download_status(download));
 	}

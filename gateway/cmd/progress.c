@@ -196,7 +196,7 @@ static int log_through(struct progress *progress, int stream, struct span output
 
 	if (progress->mode == PROGRESS_TTY)
 		progress_draw_clear(progress);
-	r = progress_write(stream, output.data, output.size);
+	r = progress_write(stream, output.data, output.size, true);
 	progress->mid_line = output.data[output.size - 1] != '\n';
 	redraw_now(progress);
 	return r;

@@ -42,13 +42,15 @@ static __attribute__((format(printf, 2, 3))) void put(struct frame *frame, const
 		frame->size += (size_t)n;
 }
 
-int progress_write(int fd, const void *data, size_t size)
+int progress_write(int fd, const void *data, size_t size, bool waits)
 {
 	const char *bytes = data;
 
 	while (size) {
 		ssize_t n = write(fd, bytes, size);
 
+		if (n < 0 && errno == EAGAIN && !waits)
+			return -EAGAIN;
 		if (n < 0 && errno == EAGAIN)    /* whoever gave us the descriptor has made it non-blocking */
 			poll(&(struct pollfd){ .fd = fd, .events = POLLOUT }, 1, -1);
 		else if (n < 0 && errno != EINTR)
@@ -64,7 +66,7 @@ int progress_write(int fd, const void *data, size_t size)
 /* What cannot be drawn is lost; the work goes on. */
 static void flush(const struct progress *progress, const struct frame *frame)
 {
-	(void)progress_write(progress->fd, frame->text, frame->size);
+	(void)progress_write(progress->fd, frame->text, frame->size, false);
 }
 
 /* How many columns; continuation bytes of UTF-8 take none. */
@@ -258,7 +260,7 @@ static int print_json_line(const struct progress *progress, json_t *object)
 
 	if (text) {
 		text[size] = '\n';       /* in place of its NUL: the length is told */
-		r = progress_write(progress->fd, text, size + 1);
+		r = progress_write(progress->fd, text, size + 1, true);
 	}
 	free(text);
 	json_decref(object);

@@ -27,8 +27,8 @@ struct progress {
 	unsigned count;
 };
 
-/* All of it: 0; or as much as `fd` takes before it fails: -errno. Waits for one that is not blocking. */
-int progress_write(int fd, const void *data, size_t size);
+/* All of it: 0; or as much as `fd` takes before it fails: -errno. Where it is not blocking and takes no more: `waits`, or -EAGAIN. */
+int progress_write(int fd, const void *data, size_t size, bool waits);
 
 /* In place, over what was drawn last. */
 void progress_draw_tty(struct progress *progress, uint64_t now);

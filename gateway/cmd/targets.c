@@ -11,6 +11,7 @@
 #include "gateway/base/err.h"
 #include "gateway/base/units.h"
 #include "gateway/cmd/action.h"
+#include "gateway/cmd/clean.h"
 #include "gateway/cmd/config_file.h"
 #include "gateway/cmd/suggest.h"
 #include "proto/tree.h"
@@ -45,6 +46,16 @@ static bool grow(void **items, size_t *capacity, size_t count, size_t size)
 	return true;
 }
 
+/* It stands in tables, on lines of its own and in terminals. */
+static bool shows_as_it_is(const char *name)
+{
+	char shown[TARGETS_NAME_MAX + 1];
+
+	snprintf(shown, sizeof(shown), "%s", name);
+	clean_text(shown);
+	return strcmp(shown, name) == 0;
+}
+
 static bool begin_target(struct targets *targets, const char *name, unsigned line, char *why, size_t why_size)
 {
 	struct target *target;
@@ -53,9 +64,8 @@ static bool begin_target(struct targets *targets, const char *name, unsigned lin
 		return refuse_text(why, why_size, "one target too many");
 	if (strlen(name) > TARGETS_NAME_MAX)
 		return refuse_text(why, why_size, "the name of a target is too long");
-	for (const char *at = name; *at; at++)
-		if ((unsigned char)*at < 0x20 || *at == 0x7f)
-			return refuse_text(why, why_size, "the name of a target holds a control character");
+	if (!shows_as_it_is(name))
+		return refuse_text(why, why_size, "the name of a target holds a control character or is no UTF-8");
 	if (!grow((void **)&targets->items, &targets->capacity, targets->count, sizeof(*targets->items)))
 		return refuse_text(why, why_size, "out of memory");
 	target = calloc(1, sizeof(*target));

@@ -52,11 +52,24 @@ static int open_own(int parent_fd, const char *name, mode_t *mode)
 	return beneath_open(parent_fd, name, O_RDONLY | O_DIRECTORY, 0);
 }
 
+/* One that is there may be without its owner's rights, too, as what was pulled before left it. Whose it is not keeps it so. */
+static mode_t open_up(int fd)
+{
+	struct stat st;
+
+	if (fstat(fd, &st) < 0)
+		return MODE_RWX;
+	if ((st.st_mode & MODE_RWX) != MODE_RWX && fchmod(fd, (st.st_mode & 07777) | MODE_RWX) < 0)
+		return MODE_RWX;
+	return st.st_mode & 07777;
+}
+
 static int merge_below(struct merge *merge, int from_fd, const char *from, int to_fd, const char *to)
 {
 	mode_t mode = 0;
 	CLEANUP(fd_closep) int fd = open_own(from_fd, from, &mode);
 	CLEANUP(fd_closep) int there_fd = -1;
+	mode_t there_mode;
 	int r;
 
 	if (fd < 0)
@@ -66,7 +79,10 @@ static int merge_below(struct merge *merge, int from_fd, const char *from, int t
 		return renameat(from_fd, from, to_fd, to) < 0 || fchmod(fd, mode) < 0 ? fail(merge, -errno) : 0;
 	if (there_fd < 0)
 		return fail(merge, there_fd);
+	there_mode = open_up(there_fd);
 	r = merge_level(merge, fd, there_fd);
+	if ((there_mode & MODE_RWX) != MODE_RWX && fchmod(there_fd, there_mode) < 0 && r == 0)
+		r = fail(merge, -errno);
 	if (r == 0 && unlinkat(from_fd, from, AT_REMOVEDIR) < 0)
 		r = fail(merge, -errno);
 	return r;

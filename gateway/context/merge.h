@@ -1,7 +1,7 @@
 /*
  * merge: moves what one directory holds over what another one holds: of a tree that was made aside, whole, before anything
  * of the old one is touched. Directories that are there stay, with all that has no counterpart; each file, symlink and
- * fifo is renamed to its place, over what had the name. Both are on one file system. Blocking; any thread. Two
+ * fifo is renamed to its place, over what had the name. Both are on one file system. Blocking; any thread. Three
  * descriptors are open for each level that both have.
  */
 #pragma once

@@ -135,6 +135,10 @@ static int daemon_become_user(struct daemon *daemon, char *why, size_t why_size)
 	gid_t gid;
 	int r;
 
+	if (geteuid() != 0 && config->runtime && config->slots) {
+		snprintf(why, why_size, "--runtime: actions are run by a serve that was started as root");
+		return ERR_RAISE(-EPERM);
+	}
 	if (geteuid() != 0) {
 		daemon->no_executors = "serve was started as an ordinary user; start it as root to run actions";
 		log_event(LOG_WARNING, "no executors", LOG_TEXT("cause", daemon->no_executors));
@@ -337,7 +341,10 @@ static int daemon_listen(struct daemon *daemon, const char *text, char *why, siz
 	return 0;
 }
 
-/* Waits for the trial of a runtime that was named; any other may fail later, and is told of in the log. */
+/*
+ * Waits for the trial of a runtime that was named, which takes 30 s at most; any other may fail later, and is told of in the log. A
+ * host that ends without an answer has said in the log why.
+ */
 static int daemon_await_runtime(struct daemon *daemon, char *why, size_t why_size)
 {
 	char fault[512];
@@ -348,9 +355,10 @@ static int daemon_await_runtime(struct daemon *daemon, char *why, size_t why_siz
 		more = recv(daemon->host_fd, fault + size, sizeof(fault) - size, 0);
 		size += more > 0 ? (size_t)more : 0;
 	}
-	if (size == 0)
+	if (!daemon->config->runtime || span_is(span_make(fault, size), HOST_RUNTIME_WORKS))
 		return 0;
-	snprintf(why, why_size, "--runtime: no action can run by it: %.*s", (int)size, fault);
+	snprintf(why, why_size, "--runtime: no action can run by it: %.*s", size ? (int)size : 100,
+	         size ? fault : "the executor host has ended; the log says why");
 	return ERR_RAISE(-ENOENT);
 }
 

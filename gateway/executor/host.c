@@ -51,13 +51,15 @@ static bool host_read_socket_path(struct host *host)
 	return size > 0;
 }
 
-/* False: who named a runtime is not to get a gateway that only looks as if it had executors. */
+/*
+ * HOST_RUNTIME_WORKS, or why not. False: who named a runtime is not to get a gateway that only looks as if it had executors.
+ */
 static bool host_answer(const struct host *host)
 {
 	bool missing = host->config->runtime && host->config->slots && !host->runtime.works;
+	const char *answer = missing ? host->runtime.why : HOST_RUNTIME_WORKS;
 
-	if (missing)
-		send(host->config->socket_fd, host->runtime.why, strlen(host->runtime.why), MSG_NOSIGNAL);
+	send(host->config->socket_fd, answer, strlen(answer), MSG_NOSIGNAL);
 	close(host->config->socket_fd);
 	return !missing;
 }

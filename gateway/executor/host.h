@@ -14,6 +14,7 @@
 
 #define HOST_SLOTS_MAX  64
 #define HOST_HIDDEN_MAX 7
+#define HOST_RUNTIME_WORKS "works"       /* the host's answer to the gateway */
 
 /* Of buildkitd processes; struct spawn_config has the meaning of each. */
 struct host_spawn {
@@ -35,7 +36,7 @@ struct host_config {
 	uint32_t uid, gid;               /* the gateway's */
 	/*
 	 * A stream socket. The gateway writes the path of its executor socket, then shuts down its side. The host answers
-	 * with why the runtime that was named does not work, or with nothing, and closes.
+	 * HOST_RUNTIME_WORKS, or with why the runtime that was named does not, and closes.
 	 */
 	int socket_fd;
 	int engine;                      /* enum ring_engine */

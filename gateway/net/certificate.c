@@ -128,14 +128,17 @@ static int certificate_write(const char *dir, const char *name, X509 *certificat
 	return file_write(dir, name, bio_span(bio), 0644, why, why_size);
 }
 
-/* Takes the key away again when it fails: it would be in the way of another attempt, and belongs to nothing. */
-static int certificate_write_beside(const char *dir, const char *name, X509 *certificate, const char *key_name, char *why,
-                                    size_t why_size)
+/*
+ * Takes the key away again when it fails: it would be in the way of another attempt, and belongs to nothing. One that was
+ * replaced stays: the former one is gone, and a gateway starts with neither.
+ */
+static int certificate_write_beside(const char *dir, const char *name, X509 *certificate, const char *key_name, bool replaced,
+                                    char *why, size_t why_size)
 {
 	int r = certificate_write(dir, name, certificate, why, why_size);
 	char path[PATH_BYTES], ignored[PATH_BYTES];
 
-	if (r < 0 && path_join(path, dir, key_name, ignored, sizeof(ignored)) == 0)
+	if (r < 0 && !replaced && path_join(path, dir, key_name, ignored, sizeof(ignored)) == 0)
 		unlink(path);
 	return r;
 }
@@ -298,7 +301,7 @@ int certificate_make_ca(const char *dir, const char *name, unsigned days, char *
 		return openssl_failure("cannot make the CA", why, why_size);
 	r = key_write(dir, "ca-key.pem", key, why, why_size);
 	if (r == 0)
-		r = certificate_write_beside(dir, "ca.pem", certificate, "ca-key.pem", why, why_size);
+		r = certificate_write_beside(dir, "ca.pem", certificate, "ca-key.pem", false, why, why_size);
 	return r < 0 ? ERR_RAISE(r) : 0;
 }
 
@@ -401,14 +404,19 @@ static bool issue_fill(X509 *certificate, const struct certificate_request *requ
 static int issue_write(const struct certificate_request *request, const struct authority *authority, X509 *certificate,
                        EVP_PKEY *key, char *why, size_t why_size)
 {
-	int r = directory_make(request->dir, why, why_size);
+	int r = directory_make(request->dir, why, why_size), had_key = 0;
+	char path[PATH_BYTES];
 
+	if (r == 0)
+		r = had_key = file_exists(path, request->dir, "key.pem", why, why_size);
+	if (r > 0)
+		r = 0;
 	if (r == 0 && strcmp(request->dir, request->ca_dir) != 0)
 		r = certificate_write(request->dir, "ca.pem", authority->certificate, why, why_size);
 	if (r == 0)
 		r = key_write(request->dir, "key.pem", key, why, why_size);
 	if (r == 0)
-		r = certificate_write_beside(request->dir, "cert.pem", certificate, "key.pem", why, why_size);
+		r = certificate_write_beside(request->dir, "cert.pem", certificate, "key.pem", had_key, why, why_size);
 	return r;
 }
 

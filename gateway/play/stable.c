@@ -172,6 +172,7 @@ void stable_note_unfit(struct stable *stable, const uint8_t *owner, bool passing
 	/* What comes again may come each time, and each time a new key would cost the executor the whole context. */
 	if (unfit) {
 		unfit->suspect = false;
+		unfit->until_ns = ring_now_ns(stable->ring) + STABLE_UNFIT_NS;
 		return;
 	}
 	unfit = &stable->unfit[stable->unfit_next];

@@ -2,7 +2,7 @@
  * Shows that outputs of an action arrive as the tree has them, files and directories, with their modes and hardlinks; that a
  * directory goes over the one that is there, of which stays what the action left alone, and of what was made aside nothing;
  * and that they arrive below their directory only: no symlink in there leads them out, wherever it is in the path, and no
- * path does; what is refused changes nothing.
+ * path does; what is refused leads nowhere else.
  */
 #include <setjmp.h>
 #include <stdarg.h>

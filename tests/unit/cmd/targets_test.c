@@ -105,7 +105,8 @@ static void each_fault_has_its_line(void **state)
 	expect_fault("targets:\n  a:\n    paths:\n      - '#x'\n", "t.yaml:4: a pattern is empty, begins with # or holds a line feed");
 	expect_fault("targets:\n  a:\n    paths: [x, \"x\\n\"]\n", "t.yaml:3: a pattern is empty, begins with # or holds a line feed");
 	expect_fault("targets:\n  a:\n    needs: ['']\n", "t.yaml:3: the name of a target is empty");
-	expect_fault("targets:\n  \"a\\tb\": {paths: x}\n", "t.yaml:2: the name of a target holds a control character");
+	expect_fault("targets:\n  \"a\\tb\": {paths: x}\n", "t.yaml:2: the name of a target holds a control character or is no UTF-8");
+	expect_fault("targets:\n  \"a\\x9b2J\": {paths: x}\n", "t.yaml:2: the name of a target holds a control character or is no UTF-8");
 	expect_fault("targets:\n  \"a\\nb\": {paths: x}\n", "t.yaml:2: a key holds a character that has no place there");
 	expect_fault("targets:\n  a:\n    needs: [zzz]\n", "t.yaml:3: target `a` needs `zzz`, which is not there");
 	expect_fault("targets:\n  a:\n    needs:\n      - servre\n  server: {paths: s}\n",

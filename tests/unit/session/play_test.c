@@ -327,7 +327,6 @@ static void a_wrong_count_of_entries_ends_the_call(void **state)
 	rig_client_end(client);
 }
 
-/* Either side goes in the middle. */
 /* What an edge may send unasked fills no disk: each list would wait for entries that never come. */
 static void times_that_nobody_asked_for_end_the_call(void **state)
 {
@@ -357,6 +356,7 @@ static void times_that_nobody_asked_for_end_the_call(void **state)
 	rig_client_end(client);
 }
 
+/* Either side goes in the middle. */
 static void who_leaves_takes_nobody_along(void **state)
 {
 	for (int round = 0; round < 2; round++) {
