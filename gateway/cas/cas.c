@@ -20,6 +20,7 @@ void cas_init(struct cas *cas)
 	gate_init(&cas->deltas, CAS_DELTAS_MAX);
 	gate_init(&cas->closures, CAS_CLOSURES_MAX);
 	gate_init(&cas->trees, CAS_TREES_MAX);
+	list_init(&cas->calls);
 	promises_init(&cas->promises, cas->ring);
 }
 

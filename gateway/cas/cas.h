@@ -10,6 +10,7 @@
 #include "gateway/net/server.h"
 
 #define CAS_CALLS_MAX    4096            /* Push, Fetch and Pin calls at a time; more are refused, to be tried again */
+#define CAS_TENANT_CALLS_MAX (CAS_CALLS_MAX / 2) /* of one tenant */
 #define CAS_PACKS_MAX    8               /* packs that are checked and written at a time, see cas.packs */
 #define CAS_DELTAS_MAX   2               /* packs with deltas among them: their bases are in memory, too */
 #define CAS_CLOSURES_MAX 8               /* trees that are verified at a time */
@@ -29,6 +30,7 @@ struct cas {
 	/* What follows is cas_init()'s. */
 	struct cas_counters counters;
 	unsigned pushes_open, fetches_open, pins_open;
+	struct list calls;                       /* those (open_call.h), the one begun first in front */
 	unsigned ingests_open, playbacks_open, walks_open;       /* whose memory was not released yet */
 	struct gate packs;                       /* what waits here keeps its message, of SLUICE_MESSAGE_BYTES_MAX at most */
 	struct gate deltas;

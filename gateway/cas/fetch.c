@@ -11,7 +11,7 @@
 #include <stdlib.h>
 
 #include "gateway/base/check.h"
-#include "gateway/cas/cas.h"
+#include "gateway/cas/open_call.h"
 #include "proto/pb.h"
 #include "proto/sluice_v1.h"
 
@@ -33,6 +33,7 @@ struct fetch_one {
 
 struct fetch {
 	struct call call;
+	struct open_call open;
 	struct cas *cas;
 	struct scope scope;
 	enum fetch_state state;
@@ -53,6 +54,7 @@ struct fetch {
 static void fetch_free(struct fetch *fetch)
 {
 	fetch->cas->fetches_open--;
+	open_call_end(&fetch->open);
 	call_fini(&fetch->call);
 	buffer_fini(&fetch->request);
 	buffer_fini(&fetch->response);
@@ -349,6 +351,8 @@ int cas_fetch_start(void *context, const struct server_request *request, char *w
 		status = access_caller(&cas->access, request, SCOPE_READ, &caller, why, why_size);
 	if (status == GRPC_OK)
 		status = access_find(&cas->access, &caller, (struct span){ 0 }, &fetch->scope, why, why_size);
+	if (status == GRPC_OK && !open_call_begin(&fetch->open, cas, &fetch->scope, why, why_size))
+		status = GRPC_RESOURCE_EXHAUSTED;
 	if (status != GRPC_OK) {
 		if (fetch) {
 			free(fetch->round);

@@ -3,8 +3,8 @@
 #include <stdio.h>
 #include <stdlib.h>
 
-#include "gateway/cas/cas.h"
 #include "gateway/cas/closure.h"
+#include "gateway/cas/open_call.h"
 #include "gateway/cas/unary.h"
 #include "proto/sluice_v1.h"
 
@@ -12,6 +12,7 @@
 
 struct pin {
 	struct unary unary;
+	struct open_call open;
 	struct cas *cas;
 	struct store_hold *hold;
 	struct closure closure;
@@ -96,6 +97,7 @@ static void pin_on_done(struct unary *unary)
 	struct pin *pin = container_of(unary, struct pin, unary);
 
 	pin->cas->pins_open--;
+	open_call_end(&pin->open);
 	store_hold_release(pin->hold);
 	closure_fini(&pin->closure);
 	free(pin);
@@ -114,6 +116,8 @@ int cas_pin_start(void *context, const struct server_request *request, char *why
 		status = access_scope(&cas->access, request, SCOPE_COMMIT, &pin->pin.scope, NULL, why, why_size);
 	else
 		snprintf(why, why_size, "the gateway is out of memory; try again");
+	if (status == GRPC_OK && !open_call_begin(&pin->open, cas, &pin->pin.scope, why, why_size))
+		status = GRPC_RESOURCE_EXHAUSTED;
 	if (status != GRPC_OK) {
 		free(pin);
 		return status;

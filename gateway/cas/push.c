@@ -26,6 +26,7 @@
 static void push_free(struct push *push)
 {
 	push->cas->pushes_open--;
+	open_call_end(&push->open);
 	promiser_fini(&push->promiser);
 	store_hold_release(push->hold);
 	call_fini(&push->call);
@@ -615,7 +616,10 @@ int cas_push_start(void *context, const struct server_request *request, char *wh
 		snprintf(why, why_size, "the gateway is out of memory; try again");
 		status = GRPC_RESOURCE_EXHAUSTED;
 	}
+	if (status == GRPC_OK && !open_call_begin(&push->open, cas, &push->scope, why, why_size))
+		status = GRPC_RESOURCE_EXHAUSTED;
 	if (status != GRPC_OK) {
+		store_hold_release(push->hold);
 		free(push);
 		return status;
 	}

@@ -3,6 +3,7 @@
 
 #include "gateway/cas/cas.h"
 #include "gateway/cas/closure.h"
+#include "gateway/cas/open_call.h"
 #include "gateway/cas/promises.h"
 #include "gateway/cas/push_below.h"
 #include "gateway/cas/push_deltas.h"
@@ -46,6 +47,7 @@ struct push_taking {
 
 struct push {
 	struct call call;
+	struct open_call open;
 	struct cas *cas;
 	struct scope scope;
 	enum push_state state;

@@ -1,7 +1,7 @@
 /*
  * Shows that calls come to an end whoever ends them and when: callers that go away at any moment of any request, with an
  * index that answers late so that something is always in flight, leave nothing behind; and that each bound of a request
- * is refused with its code and its name: messages, lists, packs, commits, calls at a time.
+ * is refused with its code and its name: messages, lists, packs, commits, calls at a time, of all and of one tenant.
  */
 #include <setjmp.h>
 #include <stdarg.h>
@@ -9,6 +9,7 @@
 #include <stdlib.h>
 #include <cmocka.h>
 
+#include "gateway/cas/open_call.h"
 #include "gateway_thread.h"
 #include "proto/pb.h"
 #include "requests.h"
@@ -259,6 +260,70 @@ static void calls_at_a_time_have_a_bound(void **state)
 	client_call_close(call);
 }
 
+static int setup_tenants(void **state)
+{
+	gateway = gateway_thread_start(&(struct gateway_thread_options){
+		.tokens = "a70bf50e531ce1a817561f2f5d5b6645d4e806becf58ccc5e8cf6b8045a090a8 acme all\n" });
+	client = gateway_thread_client(gateway, NULL);
+	return 0;
+}
+
+static struct open_call crowd[CAS_TENANT_CALLS_MAX];
+
+static void crowd_comes(struct gateway_parts *parts, void *context)
+{
+	size_t count = *(size_t *)context;
+	uint32_t tenant = container_of(parts->cas.calls.prev, struct open_call, link)->tenant;
+
+	for (size_t i = 0; i < count; i++) {
+		crowd[i].tenant = tenant;
+		list_append(&parts->cas.calls, &crowd[i].link);
+	}
+}
+
+static void crowd_leaves(struct gateway_parts *parts, void *context)
+{
+	for (size_t i = 0; i < CAS_TENANT_CALLS_MAX; i++)
+		open_call_end(&crowd[i]);
+}
+
+static struct client_call *push_that_is_open(struct client *who, const struct digest *digest)
+{
+	struct client_call *call = push_open(who);
+	struct buffer request = request_list(2, digest, 1, false);
+	struct push_response response;
+
+	assert_true(ask(call, &request, &response));
+	return call;
+}
+
+static void a_tenant_has_a_share_of_the_calls(void **state)
+{
+	struct client *other = gateway_thread_client(gateway, "token-a");
+	struct digest digest = digest_of(span_text("x"));
+	struct client_call *call = push_that_is_open(client, &digest);
+	size_t count = CAS_TENANT_CALLS_MAX - 1;
+	const char *text;
+	struct span none;
+
+	gateway_thread_call(gateway, crowd_comes, &count);
+	expect_status(client, request_list(2, &digest, 1, false), GRPC_RESOURCE_EXHAUSTED, "this tenant has too many calls");
+	for (int i = 0; i < 2; i++) {
+		struct buffer request = request_pin(&digest);
+		struct client_call *refused;
+
+		assert_int_equal(client_unary(client, i ? SLUICE_PIN : SLUICE_FETCH, buffer_span(&request), &refused, &none), CLIENT_END);
+		assert_int_equal(client_call_status(refused, &text), GRPC_RESOURCE_EXHAUSTED);
+		client_call_close(refused);
+		buffer_fini(&request);
+	}
+	client_call_close(push_that_is_open(other, &digest));
+	client_call_close(call);                 /* one goes, and there is room for one */
+	client_call_close(push_that_is_open(client, &digest));
+	gateway_thread_call(gateway, crowd_leaves, NULL);
+	client_close(other);
+}
+
 static void only_one_at_a_time(struct gateway_parts *parts, void *context)
 {
 	parts->cas.packs.max = parts->cas.closures.max = 1;
@@ -348,6 +413,7 @@ int main(void)
 		cmocka_unit_test_setup_teardown(a_list_has_a_bound, setup, teardown),
 		cmocka_unit_test_setup_teardown(thousands_of_missing_blobs_are_told, setup, teardown),
 		cmocka_unit_test_setup_teardown(calls_at_a_time_have_a_bound, setup, teardown),
+		cmocka_unit_test_setup_teardown(a_tenant_has_a_share_of_the_calls, setup_tenants, teardown),
 		cmocka_unit_test_setup_teardown(packs_wait_for_their_turn, setup, teardown),
 		cmocka_unit_test_setup_teardown(only_what_is_whole_is_pinned, setup, teardown),
 	};
