@@ -42,6 +42,7 @@ void uploader_fail(struct uploader *uploader, int outcome, enum grpc_status stat
 	uploader_enter(uploader, UPLOADER_OVER);
 	if (uploader->call_open)
 		call_cancel(&uploader->call);
+	ring_cancel(uploader->config.ring, &uploader->word);
 	uploader_packs_drop(uploader);
 	uploader->config.events->on_done(uploader, outcome, status, why);
 }
@@ -224,6 +225,8 @@ static void uploader_take(struct uploader *uploader, struct span message)
 	case UPLOADER_FLIGHT_COMMIT:
 		uploader_on_commit(uploader, &response);
 		return;
+	case UPLOADER_FLIGHT_WORD:
+		return;
 	}
 }
 
@@ -343,7 +346,7 @@ static void uploader_free(struct uploader *uploader)
 static void uploader_close_join(struct uploader *uploader)
 {
 	if (uploader->state == UPLOADER_CLOSING && !uploader->running && !uploader->call_open && !uploader->turn_posted &&
-	    uploader_packs_landed(uploader))
+	    !op_in_flight(&uploader->word) && uploader_packs_landed(uploader))
 		uploader_free(uploader);
 }
 
@@ -423,6 +426,39 @@ static const struct call_events uploader_call_events = {
 	.on_closed = uploader_on_closed,
 };
 
+/* ---- a word now and then ---- */
+
+static void uploader_on_word(struct op *op, int32_t res);
+
+static void uploader_word_later(struct uploader *uploader)
+{
+	uploader->word_bytes = uploader->call.bytes_sent;
+	uploader->word.fn = uploader_on_word;
+	ring_timer(uploader->config.ring, &uploader->word, UPLOADER_WORD_NS);
+}
+
+/* If the tree without entries is there whole: it is nobody's to send, so nothing comes of the question. */
+static void uploader_give_word(struct uploader *uploader)
+{
+	if (uploader->call.bytes_sent != uploader->word_bytes || uploader->flights_count || !uploader_may_send(uploader))
+		return;
+	if (uploader_send_list(uploader, 1, &digest_empty, 1, false))
+		uploader_flight_add(uploader, (struct uploader_flight){ .kind = UPLOADER_FLIGHT_WORD });
+}
+
+static void uploader_on_word(struct op *op, int32_t res)
+{
+	struct uploader *uploader = container_of(op, struct uploader, word);
+	bool held = uploader_hold(uploader);
+
+	(void)res;
+	if (uploader->state < UPLOADER_OVER)
+		uploader_give_word(uploader);
+	if (uploader->state < UPLOADER_OVER)
+		uploader_word_later(uploader);
+	uploader_release(uploader, held);
+}
+
 /* ---- the owner's calls ---- */
 
 static void uploader_on_turn(struct post *post)
@@ -454,6 +490,7 @@ int uploader_create(struct uploader **out, const struct uploader_config *config)
 		return ERR_RAISE(r);
 	}
 	uploader->call_open = true;
+	uploader_word_later(uploader);
 	*out = uploader;
 	return 0;
 }
@@ -526,6 +563,7 @@ void uploader_close(struct uploader *uploader)
 	uploader_enter(uploader, UPLOADER_CLOSING);
 	if (uploader->call_open)
 		call_cancel(&uploader->call);
+	ring_cancel(uploader->config.ring, &uploader->word);
 	uploader_packs_drop(uploader);
 	uploader_release(uploader, held);
 }

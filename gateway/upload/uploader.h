@@ -10,6 +10,9 @@
  * the gateway then finds a hole, everything is negotiated from the root down by closure marks. A source that knows nothing but
  * a root that the gateway has, its `base`, is compared with that first (comparison.h), and then assumes what both have.
  *
+ * While there is nothing to say, since the source scans or what was committed is being looked at, it gives word now and then: a
+ * gateway ends a Push in which nothing comes for long.
+ *
  * Memory: UPLOADER_PACKS_MAX packs that are read and compressed, 9 MiB each at most, and 16 MiB more of each while its blobs are
  * told by bases; one more that waits for the peer's window, and 40 bytes a digest that was ever asked about. Long work (zstd) is done by the ring's helper threads. All
  * calls and events on the ring's thread; events come from the loop or from inside uploader_*() calls.
@@ -23,6 +26,7 @@
 #define UPLOADER_PACKS_MAX     3         /* read, compressed or ready to be sent at a time */
 #define UPLOADER_IN_FLIGHT_MAX 4         /* packs or lists that wait for their answer */
 #define UPLOADER_BASES_MAX     4         /* of a blob: SLUICE_BASES_MAX */
+#define UPLOADER_WORD_NS       180000000000ull   /* without a request, after which one is made that asks for nothing */
 #define UPLOADER_COMMITS_MAX   16        /* a gateway that evicts faster than this is given up on */
 #define UPLOADER_WHY_MAX       5120      /* a path and a sentence */
 

@@ -72,7 +72,7 @@ struct uploader_pack {
 
 enum uploader_flight_kind {
 	UPLOADER_FLIGHT_ROOT, UPLOADER_FLIGHT_COMPARE, UPLOADER_FLIGHT_LIST, UPLOADER_FLIGHT_PACK, UPLOADER_FLIGHT_SIGN,
-	UPLOADER_FLIGHT_COMMIT,
+	UPLOADER_FLIGHT_COMMIT, UPLOADER_FLIGHT_WORD,
 };
 
 /* A request that waits for its answer. They are answered in order. */
@@ -119,6 +119,8 @@ struct uploader {
 	uint64_t stored_ns;              /* when the last pack was answered */
 	struct post turn;                /* the loop has its turn between two packs */
 	bool turn_posted;
+	struct op word;                  /* a timer, as long as the upload is not over */
+	uint64_t word_bytes;             /* that were sent when it was last looked */
 
 	struct buffer request, body;
 	struct digest_vector told;       /* lent to on_stored and on_stale */

@@ -14,6 +14,7 @@
 #include <cmocka.h>
 
 #include "gateway/base/digest_set.h"
+#include "gateway/upload/uploader_private.h"
 #include "shelf.h"
 #include "tests/unit/cas/gateway_thread.h"
 
@@ -572,6 +573,37 @@ static void what_the_gateway_says_is_told(void **state)
 
 /* ---- closing ---- */
 
+/* The timer ends before its time. With something said since it was set it says nothing, and is set again. */
+static void silence_is_broken_now_and_then(void **state)
+{
+	struct uploader *uploader = begin(1);
+	struct call *call = &uploader->call;
+	uint64_t sent, received;
+
+	for (int i = 0; i < 2; i++) {
+		received = call->bytes_received;
+		ring_cancel(client_ring(client), &uploader->word);
+		while (call->bytes_received == received || uploader->flights_count)
+			assert_int_equal(client_run(client), CLIENT_OK);
+	}
+	uploader_commit(uploader, &shelf->digests[shelf->root]);
+	expect_ok(1);
+	assert_int_equal(uploader_totals(uploader)->blobs_sent, shelf->count);
+	sent = call->bytes_sent;
+	assert_int_not_equal(uploader->word_bytes, sent);
+	ring_cancel(client_ring(client), &uploader->word);
+	while (uploader->word_bytes != sent)
+		assert_int_equal(client_run(client), CLIENT_OK);
+	assert_int_equal(call->bytes_sent, sent);
+	ring_cancel(client_ring(client), &uploader->word);
+	while (call->bytes_sent == sent)
+		assert_int_equal(client_run(client), CLIENT_OK);
+	uploader_commit(uploader, &shelf->digests[shelf->root]);
+	expect_ok(2);
+	assert_true(uploader_totals(uploader)->unchanged);
+	close_it();
+}
+
 static void it_may_be_closed_at_any_moment(void **state)
 {
 	for (unsigned turns = 0; turns < 60; turns += 2) {
@@ -630,6 +662,7 @@ int main(int argc, char **argv)
 		cmocka_unit_test_setup_teardown(what_is_stale_waits_for_a_retry, setup, teardown),
 		cmocka_unit_test_setup_teardown(a_source_that_fails_ends_it, setup, teardown),
 		cmocka_unit_test_setup_teardown(what_the_gateway_says_is_told, setup, teardown),
+		cmocka_unit_test_setup_teardown(silence_is_broken_now_and_then, setup, teardown),
 		cmocka_unit_test_setup_teardown(it_may_be_closed_at_any_moment, setup, teardown),
 		cmocka_unit_test_setup_teardown(it_may_be_closed_by_an_event, setup, teardown),
 	};
