@@ -131,6 +131,9 @@ bool call_takes_zstd(const struct call *call);
 /* True: the next call_send() is taken. False: on_writable follows when it would be, unless the call has ended. */
 bool call_has_room(struct call *call);
 
+/* Of the messages that were taken: what has not gone to the stream's carrier yet, as the peer takes no more. 0 after the end. */
+size_t call_untaken(const struct call *call);
+
 /* Client: no more messages from us. After pending ones. May be called again. */
 void call_end(struct call *call);
 

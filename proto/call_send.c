@@ -92,6 +92,17 @@ bool call_has_room(struct call *call)
 	return may_send(call) == CALL_SENT;
 }
 
+size_t call_untaken(const struct call *call)
+{
+	size_t size = call->pending.size - call->pending_sent;
+
+	if (!call->stream)
+		return 0;
+	for (size_t i = 0; call->lent && i < call->lent->count; i++)
+		size += call->lent->pieces[i].size;
+	return size + stream_untaken(call->stream);
+}
+
 /* Headers, when it is the first message, and the prefix of one. */
 static void put_prefix_of(struct call *call, bool compressed, size_t size)
 {

@@ -232,6 +232,13 @@ static bool operation_lend(struct stream *base, struct loan *loan)
 	return true;
 }
 
+static size_t operation_untaken(const struct stream *base)
+{
+	const struct h2_stream *stream = (const struct h2_stream *)base;
+
+	return stream->out.size + (stream->loan ? stream->loan->left : 0);
+}
+
 static void operation_end(struct stream *base)
 {
 	struct h2_stream *stream = (struct h2_stream *)base;
@@ -317,6 +324,7 @@ const struct stream_transport h2_stream_transport = {
 	.headers = operation_headers,
 	.write = operation_write,
 	.lend = operation_lend,
+	.untaken = operation_untaken,
 	.end = operation_end,
 	.trailers = operation_trailers,
 	.consumed = operation_consumed,

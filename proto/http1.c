@@ -186,6 +186,11 @@ static bool transport_lend(struct stream *stream, struct loan *loan)
 	return false;
 }
 
+static size_t transport_untaken(const struct stream *stream)
+{
+	return ((const struct http1 *)stream)->queue.size;
+}
+
 /* An answer that stays shorter than it said cannot be told from a whole one but by the connection's end. */
 static void transport_end(struct stream *stream)
 {
@@ -238,8 +243,8 @@ static void transport_reset(struct stream *stream, uint32_t code)
 }
 
 static const struct stream_transport transport = {
-	.headers = transport_headers, .write = transport_write, .lend = transport_lend, .end = transport_end,
-	.trailers = transport_trailers, .consumed = transport_consumed, .reset = transport_reset,
+	.headers = transport_headers, .write = transport_write, .lend = transport_lend, .untaken = transport_untaken,
+	.end = transport_end, .trailers = transport_trailers, .consumed = transport_consumed, .reset = transport_reset,
 };
 
 /* ---- the end of a stream and of the connection ---- */

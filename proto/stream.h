@@ -53,6 +53,7 @@ struct stream_transport {
 	int (*headers)(struct stream *stream, const struct header *headers, size_t count, bool end);
 	size_t (*write)(struct stream *stream, struct span data);
 	bool (*lend)(struct stream *stream, struct loan *loan);
+	size_t (*untaken)(const struct stream *stream);
 	void (*end)(struct stream *stream);
 	int (*trailers)(struct stream *stream, const struct header *headers, size_t count);
 	void (*consumed)(struct stream *stream, size_t bytes);
@@ -87,6 +88,12 @@ static inline size_t stream_write(struct stream *stream, struct span data)
 static inline bool stream_lend(struct stream *stream, struct loan *loan)
 {
 	return stream->transport->lend(stream, loan);
+}
+
+/* Bytes that are queued or lent, and have not gone to the carrier yet. */
+static inline size_t stream_untaken(const struct stream *stream)
+{
+	return stream->transport->untaken(stream);
 }
 
 /* End our side after what is queued. */

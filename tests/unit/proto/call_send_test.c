@@ -27,9 +27,12 @@ static void test_pieces(void **state)
 	}
 	assert_in_range(sent, 7, 11);
 	assert_int_equal(call_send_parts(&end.call, two, 2), CALL_FULL);
+	assert_int_equal(end.call.bytes_sent - call_untaken(&end.call), 65535);  /* the window */
+	assert_true(end.call.pending.size > 0);             /* what waits is in both places */
 	call_release(&server_end.call);
 	h2_pair_pump(&pair);
 	assert_string_equal(end.log, "W");
+	assert_int_equal(call_untaken(&end.call), 0);
 	assert_int_equal(server_end.count, 1 + sent);
 	call_cancel(&end.call);
 	assert_false(call_has_room(&end.call));

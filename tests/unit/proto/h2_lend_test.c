@@ -253,6 +253,7 @@ static void answer(struct call *call, struct span message)
 		assert_int_equal(call_send(call, span_make(filler, sizeof(filler)), 0), CALL_SENT);
 	assert_int_equal(call_lend(call, &call_lender.loan), CALL_SENT);
 	assert_int_equal(call_send(call, span_text("late"), 0), CALL_FULL);
+	assert_int_equal(call_untaken(call), call->bytes_sent);  /* with the stream or waiting for its prefix */
 }
 
 static void on_call_writable(struct call *call)
