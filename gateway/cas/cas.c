@@ -34,7 +34,7 @@ void cas_fini(struct cas *cas)
 bool cas_idle(const struct cas *cas)
 {
 	return !cas->pushes_open && !cas->fetches_open && !cas->pins_open && !cas->ingests_open && !cas->playbacks_open &&
-	       !cas->walks_open;
+	       !cas->walks_open && !op_in_flight(&cas->sweep);
 }
 
 bool cas_admits(const struct cas *cas, char *why, size_t why_size)

@@ -11,6 +11,8 @@
 
 #define CAS_CALLS_MAX    4096            /* Push, Fetch and Pin calls at a time; more are refused, to be tried again */
 #define CAS_TENANT_CALLS_MAX (CAS_CALLS_MAX / 2) /* of one tenant */
+#define CAS_PUSH_IDLE_NS  600000000000u          /* a push in which nothing comes ends, and one whose answers are not taken */
+#define CAS_FETCH_IDLE_NS 120000000000u          /* as does a fetch of which nothing is taken */
 #define CAS_PACKS_MAX    8               /* packs that are checked and written at a time, see cas.packs */
 #define CAS_DELTAS_MAX   2               /* packs with deltas among them: their bases are in memory, too */
 #define CAS_CLOSURES_MAX 8               /* trees that are verified at a time */
@@ -19,7 +21,7 @@
 struct cas_counters {
 	uint64_t pushes, pushes_unchanged, pushes_joined, commits, commits_refused, packs, blobs_received, bytes_received,
 	         blobs_rejected, blobs_promised, deltas_received, deltas_refused, fetches, blobs_sent, bytes_sent, blobs_missing,
-	         blobs_corrupt, copied_bytes_ingest, copied_bytes_serve;
+	         blobs_corrupt, pushes_expired, fetches_expired, copied_bytes_ingest, copied_bytes_serve;
 };
 
 struct cas {
@@ -27,10 +29,13 @@ struct cas {
 	struct store *store;
 	struct access access;
 	const struct sha256 *hasher;             /* of the reactor's thread */
+	uint64_t link_timeout_ns;                /* a client's link may have no connection for so long; 0: LINK_TIMEOUT_NS */
 	/* What follows is cas_init()'s. */
 	struct cas_counters counters;
 	unsigned pushes_open, fetches_open, pins_open;
 	struct list calls;                       /* those (open_call.h), the one begun first in front */
+	unsigned watched_count;                  /* of those */
+	struct op sweep;                         /* the timer that looks at these; in flight while there are any */
 	unsigned ingests_open, playbacks_open, walks_open;       /* whose memory was not released yet */
 	struct gate packs;                       /* what waits here keeps its message, of SLUICE_MESSAGE_BYTES_MAX at most */
 	struct gate deltas;
@@ -42,7 +47,7 @@ struct cas {
 /* Blobs that come in are hashed and stored so many bytes at a time: still in the core's cache, and enough for the hasher's lanes. */
 size_t cas_lot_bytes(const struct cas *cas);
 
-/* The first four fields are the caller's to fill in, before. */
+/* The first five fields are the caller's to fill in, before. */
 void cas_init(struct cas *cas);
 /* It is idle. */
 void cas_fini(struct cas *cas);

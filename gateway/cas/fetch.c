@@ -11,6 +11,7 @@
 #include <stdlib.h>
 
 #include "gateway/base/check.h"
+#include "gateway/base/log.h"
 #include "gateway/cas/open_call.h"
 #include "proto/pb.h"
 #include "proto/sluice_v1.h"
@@ -318,11 +319,33 @@ static void fetch_on_closed(struct call *call, enum grpc_status status, struct s
 {
 	struct fetch *fetch = container_of(call, struct fetch, call);
 
+	open_call_unwatch(&fetch->open);
 	fetch->closed = true;
 	fetch->cas->counters.copied_bytes_serve += call->bytes_copied;
 	if (fetch->state != FETCH_READING)
 		fetch_free(fetch);
 }
+
+/* One without a request holds next to nothing. */
+static bool fetch_waits(const struct open_call *open)
+{
+	const struct fetch *fetch = container_of(open, struct fetch, open);
+
+	return fetch->state != FETCH_READING && call_untaken(&fetch->call);
+}
+
+static void fetch_on_expired(struct open_call *open)
+{
+	struct fetch *fetch = container_of(open, struct fetch, open);
+
+	fetch->cas->counters.fetches_expired++;
+	log_event(LOG_INFO, "fetch expired", LOG_U64("tenant", fetch->scope.tenant));
+	call_cancel(&fetch->call);
+}
+
+static const struct open_call_events fetch_open_events = {
+	.waits = fetch_waits, .on_expired = fetch_on_expired, .patience_ns = CAS_FETCH_IDLE_NS,
+};
 
 static const struct call_events fetch_events = {
 	.on_message = fetch_on_message,
@@ -369,5 +392,6 @@ int cas_fetch_start(void *context, const struct server_request *request, char *w
 	cas->fetches_open++;
 	cas->counters.fetches++;
 	call_accept(&fetch->call, request->stream, request->head, SLUICE_MESSAGE_BYTES_MAX, &fetch_events, fetch);
+	open_call_watch(&fetch->open, cas, &fetch->call, conn_peer(request->conn), &fetch_open_events);
 	return 0;
 }

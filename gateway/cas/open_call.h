@@ -1,15 +1,48 @@
-/* open_call: a Push, Fetch or Pin from its start until its memory is released, and whose it is. On the ring's thread. */
+/*
+ * open_call: a Push, Fetch or Pin from its start until its memory is released: whose it is, and whether it moves. One that waits for its
+ * client, and of which nothing moves for too long, is told so: a client that was stopped keeps its connection, and without this what
+ * its call holds, for ever. On the ring's thread.
+ *
+ * A look every few seconds compares what came and what was taken with the look before, so it costs nothing a message; who is late is
+ * found that much later.
+ */
 #pragma once
 
 #include "gateway/cas/cas.h"
+#include "gateway/net/conn.h"
+
+struct open_call;
+
+struct open_call_events {
+	/* It is the client's turn: to send, or to take. */
+	bool (*waits)(const struct open_call *open);
+	/* And has been for `patience_ns`. Comes again when it has been so long again. */
+	void (*on_expired)(struct open_call *open);
+	/* What a link may add is not in it: its peer may be cut off, and come back, for `--link-timeout`. */
+	uint64_t patience_ns;
+};
 
 /* Embedded in its owner. */
 struct open_call {
 	uint32_t tenant;
 	struct list link;                /* cas.calls */
+	/* Of one that is watched: */
+	struct cas *cas;                 /* NULL: it is not */
+	const struct call *call;
+	const struct open_call_events *events;
+	uint64_t patience_ns;
+	uint64_t received, taken;        /* message bytes of the call, at the last look */
+	uint64_t moved_ns;               /* the look that saw it move last, or not to be waiting */
 };
 
 /* Room for one more of that scope's tenant. False with `why` for RESOURCE_EXHAUSTED: then it is not begun. */
 bool open_call_begin(struct open_call *open, struct cas *cas, const struct scope *scope, char *why, size_t why_size);
-/* Also of an all-zero one. */
+/* Also of an all-zero one. Not while it is watched. */
 void open_call_end(struct open_call *open);
+
+/* From now until the call's on_closed, which is to say so by the second. */
+void open_call_watch(struct open_call *open, struct cas *cas, const struct call *call, const struct conn_peer *peer,
+                     const struct open_call_events *events);
+void open_call_unwatch(struct open_call *open);
+/* A look at all that are watched. */
+void open_calls_sweep(struct cas *cas, uint64_t now);

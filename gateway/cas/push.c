@@ -582,6 +582,7 @@ static void push_on_closed(struct call *call, enum grpc_status status, struct sp
 {
 	struct push *push = container_of(call, struct push, call);
 
+	open_call_unwatch(&push->open);
 	push->closed = true;
 	push->cas->counters.copied_bytes_ingest += call->bytes_copied;
 	promiser_fini(&push->promiser);
@@ -589,6 +590,32 @@ static void push_on_closed(struct call *call, enum grpc_status status, struct sp
 	if (push->state == PUSH_IDLE || push_pack_cancel(push) || push_sign_cancel(push))
 		push_free(push);
 }
+
+/* A sibling that is waited for is the gateway's turn, too; how long, promises.h says. */
+static bool push_waits(const struct open_call *open)
+{
+	return container_of(open, struct push, open)->state == PUSH_IDLE;
+}
+
+/* No status gets past an answer that is not taken; nor does that of a refusal, whose client may be the one that was stopped. */
+static void push_on_expired(struct open_call *open)
+{
+	struct push *push = container_of(open, struct push, open);
+
+	if (!push->call.finishing) {
+		push->cas->counters.pushes_expired++;
+		log_event(LOG_INFO, "push expired", LOG_U64("tenant", push->scope.tenant));
+	}
+	if (push->call.finishing || call_untaken(&push->call))
+		call_cancel(&push->call);
+	else
+		call_finish(&push->call, GRPC_DEADLINE_EXCEEDED,
+		            "nothing came for too long: push again, what has arrived is not sent twice");
+}
+
+static const struct open_call_events push_open_events = {
+	.waits = push_waits, .on_expired = push_on_expired, .patience_ns = CAS_PUSH_IDLE_NS,
+};
 
 static const struct call_events push_events = {
 	.on_message = push_on_message,
@@ -631,5 +658,6 @@ int cas_push_start(void *context, const struct server_request *request, char *wh
 	cas->pushes_open++;
 	cas->counters.pushes++;
 	call_accept(&push->call, request->stream, request->head, SLUICE_MESSAGE_BYTES_MAX, &push_events, push);
+	open_call_watch(&push->open, cas, &push->call, conn_peer(request->conn), &push_open_events);
 	return 0;
 }

@@ -305,6 +305,7 @@ static int daemon_make_services(struct daemon *daemon, char *why, size_t why_siz
 	}
 	daemon->cas = (struct cas){
 		.ring = daemon->ring, .store = daemon->store, .hasher = &daemon->hasher,
+		.link_timeout_ns = config->link_timeout_ns,
 		.access = { .store = daemon->store, .registry = daemon->tenants, .context = daemon->pool,
 		            .executor_scope = pool_executor_scope },
 	};

@@ -1,6 +1,7 @@
 /*
  * Shows that calls come to an end whoever ends them and when: callers that go away at any moment of any request, with an
- * index that answers late so that something is always in flight, leave nothing behind; and that each bound of a request
+ * index that answers late so that something is always in flight, leave nothing behind, and callers that stand still are
+ * left; and that each bound of a request
  * is refused with its code and its name: messages, lists, packs, commits, calls at a time, of all and of one tenant.
  */
 #include <setjmp.h>
@@ -324,6 +325,313 @@ static void a_tenant_has_a_share_of_the_calls(void **state)
 	client_close(other);
 }
 
+/* ---- time, as the sweep sees it ---- */
+
+/* What has moved until now is seen by the first look. */
+static void time_passes(struct gateway_parts *parts, void *context)
+{
+	uint64_t now = ring_now_ns(parts->ring);
+
+	open_calls_sweep(&parts->cas, now);
+	open_calls_sweep(&parts->cas, now + *(const uint64_t *)context - 1);
+}
+
+/* And then one nanosecond more. */
+static void time_is_up(struct gateway_parts *parts, void *context)
+{
+	uint64_t now = ring_now_ns(parts->ring);
+
+	open_calls_sweep(&parts->cas, now);
+	open_calls_sweep(&parts->cas, now + *(const uint64_t *)context);
+}
+
+static uint64_t push_idle = CAS_PUSH_IDLE_NS, fetch_idle = CAS_FETCH_IDLE_NS;
+
+static void get_counters(struct gateway_parts *parts, void *context)
+{
+	*(struct cas_counters *)context = parts->cas.counters;
+}
+
+static void expect_present(struct client_call *call, const struct small_tree *tree)
+{
+	struct buffer request = request_list(2, tree->digests, 4, false);
+	struct push_response response;
+
+	assert_true(ask(call, &request, &response));
+	for (size_t i = 0; i < 4; i++)
+		assert_true(answered_bit(&response, i));
+}
+
+static bool is_looked_at(struct gateway_parts *parts, void *context)
+{
+	return op_in_flight(&parts->cas.sweep);
+}
+
+/* As a client that was stopped: it neither sends nor reads, and its hold is gone all the same. */
+static void a_push_in_which_nothing_comes_ends(void **state)
+{
+	struct client_call *call = push_open(client), *other;
+	struct push_response response;
+	struct cas_counters counters;
+	struct small_tree tree;
+	struct buffer request;
+	struct span message;
+	const char *text;
+
+	small_tree_make(&tree, "silent a", "silent b");
+	request = request_pack(tree.digests, tree.blobs, 4);
+	assert_true(ask(call, &request, &response));
+	gateway_thread_call(gateway, time_passes, &push_idle);
+	expect_present(call, &tree);             /* it goes on, and that counts from now */
+	gateway_thread_call(gateway, time_passes, &push_idle);
+	expect_present(call, &tree);
+	gateway_thread_until(gateway, is_looked_at, NULL);
+	other = push_open(client);               /* nothing ever came of this one */
+	expect_present(call, &tree);
+	gateway_thread_call(gateway, time_is_up, &push_idle);
+	gateway_thread_until(gateway, is_idle, NULL);
+	gateway_thread_call(gateway, get_counters, &counters);
+	assert_int_equal(counters.pushes_expired, 2);
+	for (int i = 0; i < 2; i++) {
+		struct client_call *ended = i ? other : call;
+
+		assert_int_equal(client_receive(ended, &message, UINT64_MAX), CLIENT_END);
+		assert_int_equal(client_call_status(ended, &text), GRPC_DEADLINE_EXCEEDED);
+		assert_non_null(strstr(text, "nothing came for too long"));
+		client_call_close(ended);
+	}
+	small_tree_free(&tree);
+}
+
+static void packs_are_taken(struct gateway_parts *parts, void *context)
+{
+	parts->cas.packs.busy += parts->cas.packs.max;
+}
+
+static void packs_go_on(struct gateway_parts *parts, void *context)
+{
+	for (unsigned left = parts->cas.packs.max; left > 0; left--)
+		gate_leave(&parts->cas.packs);
+}
+
+static bool a_pack_waits(struct gateway_parts *parts, void *context)
+{
+	return !list_empty(&parts->cas.packs.waiting);
+}
+
+/* However long the gateway takes, that is not the client's silence; nor is what comes after it any shorter. */
+static void a_push_that_waits_for_the_gateway_does_not_end(void **state)
+{
+	struct client_call *call = push_open(client);
+	struct push_response response;
+	struct small_tree tree;
+	struct buffer request;
+	struct span message;
+
+	small_tree_make(&tree, "slow a", "slow b");
+	request = request_pack(tree.digests, tree.blobs, 4);
+	gateway_thread_call(gateway, packs_are_taken, NULL);
+	assert_int_equal(client_send(call, buffer_span(&request), 0), CLIENT_OK);
+	buffer_fini(&request);
+	while (client_wait(client, NULL, 0, NULL, 1000000) == CLIENT_OK)
+		;
+	gateway_thread_until(gateway, a_pack_waits, NULL);
+	for (int i = 0; i < 3; i++)
+		gateway_thread_call(gateway, time_is_up, &push_idle);
+	gateway_thread_call(gateway, packs_go_on, NULL);
+	assert_int_equal(client_receive(call, &message, UINT64_MAX), CLIENT_OK);
+	assert_true(message_decode(&push_response_type, message, &response));
+	assert_non_null(response.stored.data);
+	expect_present(call, &tree);
+	client_call_close(call);
+	small_tree_free(&tree);
+}
+
+#define TAKEN_BLOBS 8
+#define TAKEN_BYTES (1u << 20)
+
+static struct client_call *fetch_much(void)
+{
+	static uint8_t bytes[TAKEN_BLOBS][TAKEN_BYTES];
+	struct digest digests[TAKEN_BLOBS];
+	struct buffer list = buffer_heap(4096), request = buffer_heap(4096);
+	struct client_call *call = push_open(client);
+	struct push_response response;
+
+	for (size_t i = 0; i < TAKEN_BLOBS; i++) {
+		struct span blob = span_make(bytes[i], TAKEN_BYTES);
+		struct buffer pack;
+
+		memset(bytes[i], 'a' + (int)i, TAKEN_BYTES);
+		digests[i] = digest_of(blob);
+		digest_list_put(&list, &digests[i]);
+		pack = request_pack(&digests[i], &blob, 1);
+		assert_true(ask(call, &pack, &response));
+	}
+	client_call_close(call);
+	pb_put_bytes(&request, 1, buffer_span(&list));
+	assert_int_equal(client_call_open(&call, client, SLUICE_FETCH, NULL, 0), 0);
+	assert_int_equal(client_send(call, buffer_span(&request), 0), CLIENT_OK);
+	buffer_fini(&list);
+	buffer_fini(&request);
+	return call;
+}
+
+static bool is_sending(struct gateway_parts *parts, void *context)
+{
+	struct open_call *open = container_of(parts->cas.calls.prev, struct open_call, link);
+
+	return parts->cas.fetches_open == 1 && call_untaken(open->call) > 0;
+}
+
+static bool has_no_fetch(struct gateway_parts *parts, void *context)
+{
+	return parts->cas.fetches_open == 0;
+}
+
+struct question {
+	bool (*fn)(struct gateway_parts *parts, void *context);
+	bool is;
+};
+
+static void ask_whether(struct gateway_parts *parts, void *context)
+{
+	struct question *question = context;
+
+	question->is = question->fn(parts, NULL);
+}
+
+/* The client's connection goes on, but nobody takes messages from its calls. */
+static void run_until(bool (*fn)(struct gateway_parts *parts, void *context))
+{
+	struct question question = { .fn = fn };
+
+	for (int i = 0; i < 20000 && !question.is; i++) {
+		ring_run(client_ring(client), 1000000);
+		gateway_thread_call(gateway, ask_whether, &question);
+	}
+	assert_true(question.is);
+}
+
+static size_t take(struct client_call *call, size_t bytes)
+{
+	size_t taken = 0;
+	struct span message;
+
+	while (taken < bytes && client_receive(call, &message, UINT64_MAX) == CLIENT_OK)
+		taken += message.size;
+	return taken;
+}
+
+static void a_fetch_of_which_nothing_is_taken_ends(void **state)
+{
+	struct client_call *call = fetch_much();
+	struct cas_counters counters;
+	const char *text;
+
+	run_until(is_sending);
+	gateway_thread_call(gateway, time_passes, &fetch_idle);
+	assert_true(take(call, 2 * TAKEN_BYTES) >= 2 * TAKEN_BYTES);     /* slow, but it goes on */
+	run_until(is_sending);
+	gateway_thread_call(gateway, time_passes, &fetch_idle);
+	assert_false(take(call, TAKEN_BYTES) < TAKEN_BYTES);
+	run_until(is_sending);
+	gateway_thread_call(gateway, time_is_up, &fetch_idle);
+	run_until(has_no_fetch);
+	assert_true(take(call, TAKEN_BLOBS * TAKEN_BYTES) < 5 * TAKEN_BYTES);
+	assert_int_equal(client_call_status(call, &text), GRPC_CANCELLED);
+	client_call_close(call);
+	gateway_thread_call(gateway, get_counters, &counters);
+	assert_int_equal(counters.fetches_expired, 1);
+}
+
+/* One that was asked nothing, or has answered, owes nothing and may stay. */
+static void a_fetch_that_owes_nothing_stays(void **state)
+{
+	struct client_call *call = fetch_much();
+	struct digest nowhere = { .size = 100 };
+	struct buffer request = request_pin(&nowhere);
+
+	assert_true(take(call, TAKEN_BLOBS * TAKEN_BYTES) > TAKEN_BLOBS * TAKEN_BYTES);
+	for (int i = 0; i < 3; i++)
+		gateway_thread_call(gateway, time_is_up, &push_idle);
+	assert_int_equal(client_send(call, buffer_span(&request), 0), CLIENT_OK);
+	assert_true(take(call, 1) > 0);
+	client_call_close(call);
+	buffer_fini(&request);
+}
+
+/* Two that move only as the test has them, a link's and another. */
+struct pair_watched {
+	struct open_call plain, linked;
+	struct call call;
+	uint64_t link_timeout_ns;
+	unsigned plain_expired, linked_expired;
+	unsigned expired[5];             /* of both, after each step */
+};
+
+static bool always(const struct open_call *open)
+{
+	return true;
+}
+
+static void plain_on_expired(struct open_call *open)
+{
+	container_of(open, struct pair_watched, plain)->plain_expired++;
+}
+
+static void linked_on_expired(struct open_call *open)
+{
+	container_of(open, struct pair_watched, linked)->linked_expired++;
+}
+
+static void watch_both(struct gateway_parts *parts, void *context)
+{
+	static const struct open_call_events plain = { .waits = always, .on_expired = plain_on_expired, .patience_ns = 1000 },
+	                                     linked = { .waits = always, .on_expired = linked_on_expired, .patience_ns = 1000 };
+	struct pair_watched *pair = context;
+	struct cas *cas = &parts->cas;
+	uint64_t began, more = pair->link_timeout_ns ? pair->link_timeout_ns : 60000000000u;
+
+	cas->link_timeout_ns = pair->link_timeout_ns;
+	list_append(&cas->calls, &pair->plain.link);
+	list_append(&cas->calls, &pair->linked.link);
+	open_call_watch(&pair->plain, cas, &pair->call, &(struct conn_peer){ 0 }, &plain);
+	open_call_watch(&pair->linked, cas, &pair->call, &(struct conn_peer){ .linked = true }, &linked);
+	began = pair->linked.moved_ns = pair->plain.moved_ns;
+	open_calls_sweep(cas, began + 999);
+	pair->expired[0] = pair->plain_expired + pair->linked_expired;
+	pair->call.bytes_received++;             /* a little of a pack that comes slowly */
+	open_calls_sweep(cas, began += 1000);
+	pair->expired[1] = pair->plain_expired + pair->linked_expired;
+	open_calls_sweep(cas, began + 1000);
+	pair->expired[2] = pair->plain_expired;
+	open_calls_sweep(cas, began + more + 999);
+	pair->expired[3] = pair->linked_expired;
+	open_calls_sweep(cas, began + more + 1000);
+	pair->expired[4] = pair->linked_expired;
+	open_call_unwatch(&pair->plain);
+	open_call_unwatch(&pair->linked);
+	open_call_end(&pair->plain);
+	open_call_end(&pair->linked);
+}
+
+/* By its timeout: a minute when nothing is said. */
+static void a_link_may_be_away_for_longer(void **state)
+{
+	for (uint64_t timeout = 0; timeout <= 3600000000000u; timeout += 3600000000000u) {
+		struct pair_watched pair = { .link_timeout_ns = timeout };
+
+		gateway_thread_call(gateway, watch_both, &pair);
+		assert_int_equal(pair.expired[0], 0);
+		assert_int_equal(pair.expired[1], 0);
+		assert_int_equal(pair.expired[2], 1);
+		assert_int_equal(pair.expired[3], 0);
+		assert_int_equal(pair.expired[4], 1);
+	}
+	gateway_thread_until(gateway, is_idle, NULL);
+}
+
 static void only_one_at_a_time(struct gateway_parts *parts, void *context)
 {
 	parts->cas.packs.max = parts->cas.closures.max = 1;
@@ -414,6 +722,11 @@ int main(void)
 		cmocka_unit_test_setup_teardown(thousands_of_missing_blobs_are_told, setup, teardown),
 		cmocka_unit_test_setup_teardown(calls_at_a_time_have_a_bound, setup, teardown),
 		cmocka_unit_test_setup_teardown(a_tenant_has_a_share_of_the_calls, setup_tenants, teardown),
+		cmocka_unit_test_setup_teardown(a_push_in_which_nothing_comes_ends, setup, teardown),
+		cmocka_unit_test_setup_teardown(a_push_that_waits_for_the_gateway_does_not_end, setup, teardown),
+		cmocka_unit_test_setup_teardown(a_fetch_of_which_nothing_is_taken_ends, setup, teardown),
+		cmocka_unit_test_setup_teardown(a_fetch_that_owes_nothing_stays, setup, teardown),
+		cmocka_unit_test_setup_teardown(a_link_may_be_away_for_longer, setup, teardown),
 		cmocka_unit_test_setup_teardown(packs_wait_for_their_turn, setup, teardown),
 		cmocka_unit_test_setup_teardown(only_what_is_whole_is_pinned, setup, teardown),
 	};
