@@ -68,6 +68,15 @@ enum grpc_status access_caller(const struct access *access, const struct server_
 	return access_check(caller->rights, rights, why, why_size);
 }
 
+/* Where nothing is: no name has the number 0. */
+static enum grpc_status enter_nowhere(const struct access *access, const struct access_caller *caller, struct scope *scope)
+{
+	if (store_scope_find(access->store, span_text(caller->identity.tenant), (struct span){ 0 }, caller->rights, scope) < 0)
+		*scope = (struct scope){ .rights = caller->rights };
+	scope->instance = 0;
+	return GRPC_OK;
+}
+
 /* `make`: a name that is new is kept, for ever. */
 static enum grpc_status enter(const struct access *access, const struct access_caller *caller, struct span instance, bool make,
                               struct scope *scope, char *why, size_t why_size)
@@ -79,10 +88,8 @@ static enum grpc_status enter(const struct access *access, const struct access_c
 		return GRPC_INVALID_ARGUMENT;
 	}
 	r = (make ? store_scope : store_scope_find)(access->store, span_text(caller->identity.tenant), instance, caller->rights, scope);
-	if (r == -ENOENT) {
-		snprintf(why, why_size, "nothing was ever written under this instance name");
-		return GRPC_NOT_FOUND;
-	}
+	if (r == -ENOENT)
+		return enter_nowhere(access, caller, scope);
 	if (r == -ENOSPC) {
 		snprintf(why, why_size, "no more tenants or instance names fit this store");
 		return GRPC_RESOURCE_EXHAUSTED;

@@ -42,7 +42,10 @@ enum grpc_status access_caller(const struct access *access, const struct server_
                                struct access_caller *caller, char *why, size_t why_size);
 enum grpc_status access_enter(const struct access *access, const struct access_caller *caller, struct span instance,
                               struct scope *scope, char *why, size_t why_size);
-/* As access_enter, for who only reads and may be anybody: an instance name that is not known stays so. NOT_FOUND then. */
+/*
+ * As access_enter, for who only reads and may be anybody: an instance name that is not known stays so. The scope is then one in
+ * which nothing is but what is everywhere (the empty blob). Nothing may be put under it.
+ */
 enum grpc_status access_find(const struct access *access, const struct access_caller *caller, struct span instance,
                              struct scope *scope, char *why, size_t why_size);
 

@@ -134,8 +134,7 @@ void rpc_fail(struct rpc *rpc, enum grpc_status status, const char *text)
 
 void rpc_fail_malformed(struct rpc *rpc)
 {
-	rpc_fail(rpc, GRPC_INVALID_ARGUMENT,
-	         "malformed request, or a digest in it that is not 64 lower-case hex digits of SHA-256 and a size");
+	rpc_fail(rpc, GRPC_INVALID_ARGUMENT, RPC_TEXT_MALFORMED);
 }
 
 void rpc_fail_memory(struct rpc *rpc)

@@ -43,8 +43,8 @@ bool rpc_has_left(const struct rpc *rpc);
 /* False: the call was refused, since it is not SHA-256 that the request's digests are of. */
 bool rpc_takes_function(struct rpc *rpc, uint32_t digest_function);
 /*
- * Whose blobs they are. False: the call was refused: an instance name that does not do, or not SHA-256; or one that nobody has
- * written under, of a method that does not ask for the right to write.
+ * Whose blobs they are. False: the call was refused: an instance name that does not do, or not SHA-256. For a method that does not
+ * ask for the right to write, access_find().
  */
 bool rpc_enter(struct rpc *rpc, struct span instance, uint32_t digest_function);
 
@@ -62,6 +62,8 @@ struct digest *rpc_digests(struct rpc *rpc, const struct message_list *list, siz
 /* The same sentences for calls that are no rpc. */
 #define RPC_TEXT_MEMORY "the gateway is out of memory; try again"
 #define RPC_TEXT_CROWDED "too many writes at a time; try again"
+#define RPC_TEXT_MALFORMED "malformed request, or a digest in it that is not 64 lower-case hex digits of SHA-256 and a size"
+#define RPC_TEXT_BLOBS  "more than 32768 blobs in a batch: make several"
 #define RPC_TEXT_FULL   "the store is full: what is pinned or in use fills its ceiling"
 #define RPC_TEXT_DISK   "the gateway's disk failed; see its log"
 enum grpc_status rpc_store_status(int result, const char **text);

@@ -128,15 +128,6 @@ static void instances_are_scopes(void **state)
 	small_tree_free(&tree);
 }
 
-/* Who only fetches makes no instance of a name. */
-static void a_fetch_from_nowhere_is_refused(void **state)
-{
-	struct client *client = gateway_thread_client_of(*state, "token-a", "nowhere");
-
-	expect_call(client, SLUICE_FETCH, GRPC_NOT_FOUND, "nothing was ever written");
-	client_close(client);
-}
-
 static bool scopes_file_has(struct gateway_thread *gateway, const char *hex)
 {
 	static char content[65536];
@@ -169,6 +160,16 @@ static void the_refused_leave_no_name(void **state)
 	client_call_close(call);
 	client_close(refused);
 	client_close(taken);
+}
+
+/* Who only fetches makes no instance of a name: what he asks for is not there. */
+static void a_question_leaves_no_name(void **state)
+{
+	struct client *client = gateway_thread_client_of(*state, "token-a", "nowhere");
+
+	expect_call(client, SLUICE_FETCH, GRPC_INVALID_ARGUMENT, "");       /* it asks for nothing */
+	assert_false(scopes_file_has(*state, "6e6f7768657265"));
+	client_close(client);
 }
 
 static void a_long_instance_name_is_refused(void **state)
@@ -204,7 +205,7 @@ int main(void)
 		cmocka_unit_test(a_missing_right_is_named),
 		cmocka_unit_test(writing_is_not_committing),
 		cmocka_unit_test(instances_are_scopes),
-		cmocka_unit_test(a_fetch_from_nowhere_is_refused),
+		cmocka_unit_test(a_question_leaves_no_name),
 		cmocka_unit_test(the_refused_leave_no_name),
 		cmocka_unit_test(a_long_instance_name_is_refused),
 		cmocka_unit_test(nobody_else_attaches_or_executes_unasked),

@@ -112,7 +112,7 @@ static void a_result_needs_its_blobs(void **state)
 	send_blob(client, span_text("said"));
 	take(&action, buffer_span(&result));
 	assert_result(&action, buffer_span(&result));
-	ask_refused(client, REAPI_GET_RESULT, request_get(&action, false, "other"), GRPC_NOT_FOUND, "nothing was ever written");
+	ask_refused(client, REAPI_GET_RESULT, request_get(&action, false, "other"), GRPC_NOT_FOUND, "no result");
 	buffer_fini(&result);
 }
 
