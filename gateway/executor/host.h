@@ -36,7 +36,7 @@ struct host_config {
 	uint32_t uid, gid;               /* the gateway's */
 	/*
 	 * A stream socket. The gateway writes the path of its executor socket, then shuts down its side. The host answers
-	 * HOST_RUNTIME_WORKS, or with why the runtime that was named does not, and closes.
+	 * HOST_RUNTIME_WORKS, also when none was named, or why the one that was named does not, and closes.
 	 */
 	int socket_fd;
 	int engine;                      /* enum ring_engine */

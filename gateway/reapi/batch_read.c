@@ -222,6 +222,10 @@ static void on_request(struct rpc *rpc, struct span bytes)
 	batch->digests = rpc_digests(rpc, &request.digests, &batch->count);
 	if (!batch->digests)
 		return;
+	if (batch->count > REAPI_BATCH_BLOBS_MAX) {
+		rpc_fail(rpc, GRPC_INVALID_ARGUMENT, RPC_TEXT_BLOBS);
+		return;
+	}
 	for (size_t i = 0; i < batch->count && total <= REAPI_BATCH_BYTES; i++)
 		total = batch->digests[i].size > REAPI_BATCH_BYTES ? UINT64_MAX : total + batch->digests[i].size;
 	if (total > REAPI_BATCH_BYTES) {

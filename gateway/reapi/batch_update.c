@@ -10,6 +10,7 @@
 
 #include "gateway/reapi/methods.h"
 #include "gateway/reapi/rpc.h"
+#include "gateway/reapi/sending.h"
 #include "proto/pb.h"
 #include "proto/zstd_message.h"
 
@@ -43,6 +44,8 @@ struct batch_update {
 	struct sha256_job *jobs;
 	struct store_item *items;
 	struct buffer out;               /* the answer, as far as there were lots */
+	struct sending sending;          /* of it */
+	size_t blobs_count;              /* of the batch, so far */
 	struct store_put put;
 	uint64_t idle_since_ns;          /* 0: it is we who are at work */
 	struct list link;                /* reapi.batches */
@@ -107,13 +110,28 @@ static void put_response(struct buffer *out, const struct batch_blob *blob)
 	pb_end(out, response);
 }
 
+/* The call has a copy of its own until it is taken, and who does not take it loses the call. */
 static void answer(struct batch_update *batch)
 {
+	struct buffer out = batch->out;
+
+	batch->out = (struct buffer){ 0 };
 	batch_let_go(batch);
-	rpc_reply(&batch->rpc, &batch->out);
+	sending_begin(&batch->sending, batch->rpc.reapi, &batch->rpc.unary.call);
+	rpc_reply(&batch->rpc, &out);
+	buffer_fini(&out);
 }
 
 static void lot_gather(struct batch_update *batch);
+static void lot_free(struct batch_update *batch);
+
+/* Gives its memory back first: behind the refusal there may be no batch. No lot is under way. */
+static void batch_fail(struct batch_update *batch, enum grpc_status status, const char *text)
+{
+	lot_free(batch);
+	batch_let_go(batch);
+	rpc_fail(&batch->rpc, status, text);
+}
 
 /* No more than what one put to the store may have. */
 static size_t lot_bytes(const struct batch_update *batch)
@@ -130,7 +148,7 @@ static bool charge(struct batch_update *batch, uint64_t bytes)
 
 	if (bytes > REAPI_BATCHES_BYTES - reapi->batches_bytes) {
 		reapi->crowded_ns = ring_now_ns(reapi->cas->ring);
-		rpc_fail(&batch->rpc, GRPC_RESOURCE_EXHAUSTED, RPC_TEXT_CROWDED);
+		batch_fail(batch, GRPC_RESOURCE_EXHAUSTED, RPC_TEXT_CROWDED);
 		return false;
 	}
 	batch->charged += bytes;
@@ -260,7 +278,7 @@ static bool reserve(struct batch_update *batch, size_t count)
 	batch->items = calloc(count + 1, sizeof(*batch->items));
 	if (batch->blobs && batch->jobs && batch->items)
 		return true;
-	rpc_fail_memory(&batch->rpc);
+	batch_fail(batch, GRPC_RESOURCE_EXHAUSTED, RPC_TEXT_MEMORY);
 	return false;
 }
 
@@ -271,7 +289,7 @@ static bool take_blob(struct batch_update *batch, struct span element)
 	struct reapi_batch_update_blob wire;
 
 	if (!message_decode(&reapi_batch_update_blob_type, element, &wire)) {
-		rpc_fail_malformed(&batch->rpc);
+		batch_fail(batch, GRPC_INVALID_ARGUMENT, RPC_TEXT_MALFORMED);
 		return false;
 	}
 	*blob = (struct batch_blob){ .digest = wire.digest, .data = wire.data, .zstd = wire.compressor == REAPI_ZSTD };
@@ -281,7 +299,7 @@ static bool take_blob(struct batch_update *batch, struct span element)
 	batch->total += blob->zstd && wire.digest.size > wire.data.size ? wire.digest.size : wire.data.size;
 	if (wire.digest.size <= REAPI_BATCH_BYTES && batch->total <= REAPI_BATCH_BYTES)
 		return true;
-	rpc_fail(&batch->rpc, GRPC_INVALID_ARGUMENT, "more than 4194304 bytes of blobs in a batch: use ByteStream");
+	batch_fail(batch, GRPC_INVALID_ARGUMENT, "more than 4194304 bytes of blobs in a batch: use ByteStream");
 	return false;
 }
 
@@ -289,9 +307,11 @@ static bool take_blob(struct batch_update *batch, struct span element)
 static bool lot_enter(struct batch_update *batch, const struct reapi_batch_update_request *request)
 {
 	if (batch->entered && request->instance_name.size) {
-		rpc_fail(&batch->rpc, GRPC_INVALID_ARGUMENT, "the instance name comes behind blobs");
+		batch_fail(batch, GRPC_INVALID_ARGUMENT, "the instance name comes behind blobs");
 		return false;
 	}
+	if (batch->entered && request->digest_function > REAPI_SHA256)
+		batch_let_go(batch);
 	if (batch->entered)
 		return rpc_takes_function(&batch->rpc, request->digest_function);
 	batch->entered = rpc_enter(&batch->rpc, request->instance_name, request->digest_function);
@@ -306,13 +326,18 @@ static void lot_take(struct batch_update *batch, struct span lot)
 	struct span element;
 
 	if (!message_decode(&reapi_batch_update_request_type, lot, &request)) {
-		rpc_fail_malformed(&batch->rpc);
+		batch_fail(batch, GRPC_INVALID_ARGUMENT, RPC_TEXT_MALFORMED);
 		return;
 	}
 	if (!lot_enter(batch, &request))
 		return;
 	if (request.requests.count > STORE_BATCH_MAX) {
-		rpc_fail_malformed(&batch->rpc); /* that many have no digests */
+		batch_fail(batch, GRPC_INVALID_ARGUMENT, RPC_TEXT_MALFORMED);    /* that many have no digests */
+		return;
+	}
+	batch->blobs_count += request.requests.count;
+	if (batch->blobs_count > REAPI_BATCH_BLOBS_MAX) {
+		batch_fail(batch, GRPC_INVALID_ARGUMENT, RPC_TEXT_BLOBS);
 		return;
 	}
 	if (!reserve(batch, request.requests.count))
@@ -402,6 +427,7 @@ static void fini(struct rpc *rpc)
 	struct batch_update *batch = container_of(rpc, struct batch_update, rpc);
 
 	list_remove(&batch->link);
+	sending_end(&batch->sending);
 	batch_let_go(batch);
 	lot_free(batch);
 	buffer_fini(&batch->out);

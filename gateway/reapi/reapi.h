@@ -10,6 +10,7 @@
 
 #define REAPI_CALLS_MAX        16384     /* at a time, waiting or not; more are refused, to be tried again */
 #define REAPI_BATCH_BYTES      (4u << 20)        /* of blobs in a BatchUpdateBlobs or BatchReadBlobs */
+#define REAPI_BATCH_BLOBS_MAX  (32u << 10)       /* in either: an answer has a text for each */
 #define REAPI_BATCH_ADVERTISED (REAPI_BATCH_BYTES - (256u << 10))  /* leaves room for digests in a message of 4 MiB */
 #define REAPI_MESSAGE_BYTES_MAX (5u << 20)
 #define REAPI_BATCH_MESSAGE_BYTES_MAX (8u << 20) /* a BatchUpdateBlobs: clients count blobs' bytes alone, and each has a digest of 80 */

@@ -24,8 +24,10 @@ void sendings_sweep(struct reapi *reapi, uint64_t now)
 	list_for_each_safe(link, after, &reapi->sendings) {
 		struct sending *sending = container_of(link, struct sending, link);
 
-		if (sending->loan.left != sending->left) {
-			sending->left = sending->loan.left;
+		size_t left = call_untaken(sending->call);
+
+		if (left != sending->left) {
+			sending->left = left;
 			sending->moved_ns = now;
 		} else if (now - sending->moved_ns >= REAPI_READ_IDLE_NS) {
 			call_cancel(sending->call);

@@ -1,5 +1,5 @@
 /*
- * sending: a blob or a batch of them on its way to a client that asked for it, until the last byte is out. Who takes nothing of it for
+ * sending: a blob, a batch of them or what is said of one, on its way to a client that asked for it, until the last byte is out. Who takes nothing of it for
  * REAPI_READ_IDLE_NS loses the call, so that others get the memory. On the ring's thread.
  */
 #pragma once
@@ -9,7 +9,7 @@
 struct sending {
 	struct loan loan;                /* the owner's; when one is with the call, it tells how far it is */
 	struct call *call;
-	size_t left;                     /* of the loan, when it was last looked at */
+	size_t left;                     /* that was not taken, when it was last looked at */
 	uint64_t moved_ns;               /* when something of it was last seen to go */
 	struct list link;                /* reapi.sendings */
 };

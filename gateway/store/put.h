@@ -17,7 +17,7 @@ struct puts {
 	size_t slice_begin, slice_end, slice_at;
 	struct append append;
 	bool appending;
-	size_t step_bytes;               /* written since the loop had its last turn for it */
+	size_t step_bytes;               /* written since the last pause */
 	bool full;                       /* the eviction asked for found nothing */
 };
 

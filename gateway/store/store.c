@@ -269,7 +269,6 @@ static int store_open_index(struct store *store, bool create, char *why, size_t 
 	return 0;
 }
 
-/* Reads the format, or decides on one for a new store. */
 /* Rounded up, so that what is said is enough; spelt as a setting is. */
 static unsigned mebibytes(uint64_t bytes)
 {
@@ -286,6 +285,7 @@ static void say_too_low(const struct store_config *config, const struct layout *
 	         mebibytes(layout->segment_bytes), create ? "" : ", the size that it was made with");
 }
 
+/* Reads the format, or decides on one for a new store. */
 static int store_open_layout(struct store *store, struct layout *layout, bool *create, char *why, size_t why_size)
 {
 	const struct store_config *config = &store->config;

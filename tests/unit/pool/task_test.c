@@ -215,10 +215,12 @@ static void the_machine_has_several_names(void **state)
 	static const char *const names[] = { "x86-64", "x86_64", "amd64", "k8" };
 #elif defined(__aarch64__)
 	static const char *const names[] = { "arm-a64", "arm64", "aarch64", "arm-v8" };
+#else
+	static const char *const names[] = { NULL };
 #endif
 	struct task task;
 
-	for (size_t i = 0; i < sizeof(names) / sizeof(names[0]); i++) {
+	for (size_t i = 0; i < sizeof(names) / sizeof(names[0]) && names[i]; i++) {
 		const struct property platform[] = { { "ISA", names[i] }, { NULL, NULL } };
 
 		assert_null(take_properties(&task, platform));

@@ -5,9 +5,11 @@
  */
 #include "tests/unit/reapi/blobs_rig.h"
 
+#include <stdlib.h>
 #include <string.h>
 
 #include "gateway/reapi/batch_update.h"
+#include "gateway/reapi/sending.h"
 #include "proto/pb.h"
 
 static void each_blob_of_a_batch_is_judged_by_itself(void **state)
@@ -330,6 +332,79 @@ static void a_batch_that_does_not_come_ends(void **state)
 	lots_free();
 }
 
+static unsigned count_sendings(struct gateway_parts *parts)
+{
+	unsigned count = 0;
+
+	list_for_each(link, &parts->reapi.sendings)
+		count++;
+	return count;
+}
+
+static bool is_answered(struct gateway_parts *parts, void *context)
+{
+	return count_sendings(parts) == FULL_CLIENT_READS + 1 && parts->reapi.batches_bytes == 0;
+}
+
+static bool nothing_is_sent(struct gateway_parts *parts, void *context)
+{
+	return count_sendings(parts) == 0;
+}
+
+static void after_two_minutes(struct gateway_parts *parts, void *context)
+{
+	uint64_t now = ring_now_ns(parts->ring);
+
+	sendings_sweep(&parts->reapi, now);      /* what has moved until now is seen here */
+	sendings_sweep(&parts->reapi, now + 2 * REAPI_READ_IDLE_NS);
+}
+
+/* What is said of each blob is much for many: it lasts as long as the call, and who does not take it loses that. */
+static void an_answer_that_nobody_takes_ends(void **state)
+{
+	struct buffer unread = noise(9000000, 61), request;
+	struct digest digest = digest_made(buffer_span(&unread)), lie = digest_made(span_text("the truth"));
+	struct span blob = span_text("a lie");
+	char name[512], why[256];
+	struct client_call *call;
+	struct client *other;
+	int64_t committed;
+
+	assert_int_equal(write_all(client, resource_name(name, sizeof(name), "w", false, &digest), buffer_span(&unread), 3u << 20,
+	                           &committed, why, sizeof(why)), GRPC_OK);
+	gateway_thread_until(gateway, blobs_are_idle, NULL);
+	other = full_client(gateway, &digest);
+	request = request_update(&lie, &blob, 1, false);
+	assert_int_equal(client_call_open(&call, other, REAPI_BATCH_UPDATE, NULL, 0), 0);
+	assert_int_equal(client_send(call, buffer_span(&request), 0), CLIENT_OK);
+	client_send_end(call);
+	client_run_until(other, gateway, is_answered, NULL);
+	gateway_thread_call(gateway, after_two_minutes, NULL);
+	gateway_thread_until(gateway, nothing_is_sent, NULL);
+	client_close(other);
+	gateway_thread_until(gateway, blobs_are_idle, NULL);
+	buffer_fini(&request);
+	buffer_fini(&unread);
+}
+
+/* More than an answer has room for, of whatever size. */
+static void blobs_of_a_batch_have_a_bound(void **state)
+{
+	size_t count = REAPI_BATCH_BLOBS_MAX + 1;
+	struct digest *digests = malloc(count * sizeof(*digests));
+	struct span *blobs = malloc(count * sizeof(*blobs));
+
+	for (size_t i = 0; i < count; i++) {
+		blobs[i] = span_text("x");
+		digests[i] = digest_made(blobs[i]);
+	}
+	ask_refused(client, REAPI_BATCH_UPDATE, request_update(digests, blobs, count, false), GRPC_INVALID_ARGUMENT, "more than 32768");
+	ask_refused(client, REAPI_BATCH_READ, request_read(digests, count, false), GRPC_INVALID_ARGUMENT, "more than 32768");
+	gateway_thread_until(gateway, blobs_are_idle, NULL);
+	free(digests);
+	free(blobs);
+}
+
 int main(int argc, char **argv)
 {
 	const struct CMUnitTest tests[] = {
@@ -340,6 +415,8 @@ int main(int argc, char **argv)
 		cmocka_unit_test(a_batch_is_taken_as_it_comes),
 		cmocka_unit_test(what_is_said_behind_the_blobs_counts),
 		cmocka_unit_test(a_batch_that_does_not_come_ends),
+		cmocka_unit_test(an_answer_that_nobody_takes_ends),
+		cmocka_unit_test(blobs_of_a_batch_have_a_bound),
 	};
 
 	return blobs_run(argc, argv, tests);
