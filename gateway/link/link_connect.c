@@ -276,7 +276,8 @@ static int path_on_greeting(struct link_path *path, const struct link_message *m
 		link_mux_attach(&link->mux, path);
 		at->attached = true;
 	}
-	if (link->state != LINK_UP)
+	/* One that is being closed is welcomed so that it can say goodbye. */
+	if (link->state < LINK_LOST && link->state != LINK_UP)
 		link_came_up(link);
 	link_wake(link);
 	return 0;

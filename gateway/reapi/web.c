@@ -297,6 +297,10 @@ static enum grpc_status enter(struct web *web, struct conn *conn, const struct h
 		return status;
 	/* A page's <img> may ask for anything: it leaves nothing behind. */
 	status = (web->put ? access_enter : access_find)(access, &caller, instance, &web->scope, why, why_size);
+	if (status == GRPC_OK && !web->scope.instance) {
+		snprintf(why, why_size, "nothing was ever written under this instance name");
+		return GRPC_NOT_FOUND;
+	}
 	/* No waiting helps against names that are kept for ever. */
 	return status == GRPC_RESOURCE_EXHAUSTED ? GRPC_PERMISSION_DENIED : status;
 }

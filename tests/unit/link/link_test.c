@@ -615,6 +615,24 @@ static void test_a_goodbye_waits_for_room(void **state)
 	world_end(world);
 }
 
+/* Among the moments is the one between the close and the goodbye, when the gateway's welcome may come. */
+static void test_an_end_at_any_moment(void **state)
+{
+	struct world *world = world_make(state, false);
+
+	for (unsigned turns = 0; turns < 40; turns++) {
+		struct link_config config = link_config(world);
+
+		open_link(world, &config);
+		for (unsigned i = 0; i < turns; i++)
+			ring_run(world->ring, SECOND_NS / 20000);
+		link_close(world->link);
+		WAIT(world, world->closed);
+		world->link = NULL;
+	}
+	world_end(world);
+}
+
 /* Nobody gets through for longer than the link waits: both ends give up, and whoever uses a channel hears of it. */
 static void test_the_time_runs_out(void **state)
 {
@@ -874,6 +892,7 @@ int main(int argc, char **argv)
 		BOTH(test_calls_without_a_hello_are_bounded),
 		BOTH(test_a_hole_is_noticed),
 		BOTH(test_a_goodbye_waits_for_room),
+		BOTH(test_an_end_at_any_moment),
 		BOTH(test_the_time_runs_out),
 		BOTH(test_another_credential_is_refused),
 		BOTH(test_a_restart_loses_the_link),
