@@ -75,12 +75,13 @@ bool fastcdc_init(struct fastcdc *fastcdc, const struct fastcdc_params *params)
 }
 
 /*
- * The loop that decides how fast files are cut where there is no sieve. Two bytes a step: the even byte is tested one bit to the left, which
- * takes a shift out of the chain of dependent operations; that it is one operation, not a shift and an addition, is what
- * the empty assembly is for (clang would save an instruction, and a third of the speed). It is bound by about one cycle
- * a byte of latency. More bytes a step with sums made aside shorten the chain, but take more instructions than is won;
- * two regions side by side gain a few per cent on one CPU and layout, and lose as much on the next; vector gathers lose.
- * A branch across a 32-byte line costs half of the speed on some CPUs, hence the assembler option in meson.build.
+ * The loop that decides how fast files are cut where there is no sieve. Two bytes a step: the even byte is tested one
+ * bit to the left, which takes a shift out of the chain of dependent operations; that it is one operation, not a shift
+ * and an addition, is what the empty assembly is for (clang would save an instruction, and a third of the speed). It is
+ * bound by about one cycle a byte of latency. More bytes a step with sums made aside shorten the chain, but take more
+ * instructions than is won; two regions side by side gain a few per cent on one CPU and layout, and lose as much on the
+ * next; vector gathers lose. A branch across a 32-byte line costs half of the speed on some CPUs, hence the assembler
+ * option in meson.build.
  */
 static size_t scan_pairs(const struct fastcdc *fastcdc, uint64_t mask, const uint8_t *data, size_t size, uint64_t *hash)
 {

@@ -1,7 +1,7 @@
 /*
  * ContentAddressableStorage/BatchUpdateBlobs: each blob is taken or refused by itself. A request is taken in lots as it comes, so that
  * a blob is still in the cache when it is hashed and copied into its slot. While a lot is under way the call is held; then nothing
- * is left of it but what the answer says. So it is the lot that has a bound for how many blobs there are, and not the batch.
+ * is left of it but what the answer says, which is what bounds how many blobs a batch may have.
  */
 #include "gateway/reapi/batch_update.h"
 

@@ -1,7 +1,8 @@
 /*
- * How fast are cuts found, for each profile, of a file that is in memory and of one that comes in 64 KiB pieces, with the sieve and without, against
- * copying the same bytes, hashing them with XXH3, and against fastcdc-rs when its library is named? And what do cutting
- * and hashing cost together, with and without a former recipe that guides the cuts?
+ * How fast are cuts found, for each profile, of a file that is in memory and of one that comes in 64 KiB pieces, with
+ * the sieve and without, against copying the same bytes, hashing them with XXH3, and against fastcdc-rs when its
+ * library is named? And what do cutting and hashing cost together, with and without a former recipe that guides the
+ * cuts?
  *
  *	cut [--json FILE] [--fastcdc-rs LIBRARY]    see perf/chunker/run, which builds the library
  *	cut --backend NAME [--json FILE]            only what hashes, by these lanes: avx512, avx2, openssl, sha-ni
