@@ -11,7 +11,6 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
-	"runtime"
 	"strconv"
 	"strings"
 	"syscall"
@@ -232,58 +231,10 @@ func TestSpawnedTenantsAreApart(t *testing.T) {
 	}
 }
 
-// elsewhere makes a network namespace that this machine reaches by a veth pair, and a listener in it.
-func elsewhere(t *testing.T) net.Listener {
-	t.Helper()
-	number := os.Getpid() % 60000
-	name, address := fmt.Sprintf("sluice%d", number), fmt.Sprintf("10.197.%d.%d", number/256, number%252&^3)
-	last := strings.LastIndexByte(address, '.')
-	low, _ := strconv.Atoi(address[last+1:])
-	ours, theirs := fmt.Sprintf("%s.%d", address[:last], low+1), fmt.Sprintf("%s.%d", address[:last], low+2)
-	ip := func(arguments ...string) {
-		t.Helper()
-		if out, err := exec.Command("ip", arguments...).CombinedOutput(); err != nil {
-			t.Fatalf("ip %v: %v: %s", arguments, err, out)
-		}
-	}
-	ip("netns", "add", name)
-	t.Cleanup(func() { _ = exec.Command("ip", "netns", "delete", name).Run() })
-	ip("link", "add", name, "type", "veth", "peer", "name", "there", "netns", name)
-	ip("address", "add", ours+"/30", "dev", name)
-	ip("link", "set", name, "up")
-	ip("netns", "exec", name, "ip", "address", "add", theirs+"/30", "dev", "there")
-	ip("netns", "exec", name, "ip", "link", "set", "there", "up")
-
-	listening := make(chan net.Listener)
-	go func() {
-		// This thread ends with the function: it never comes back from there.
-		runtime.LockOSThread()
-		defer close(listening)
-		namespace, err := os.Open("/var/run/netns/" + name)
-		if err != nil {
-			return
-		}
-		defer namespace.Close()
-		const setns = 308 // x86-64
-		if _, _, failure := syscall.RawSyscall(setns, namespace.Fd(), syscall.CLONE_NEWNET, 0); failure != 0 {
-			return
-		}
-		if listener, err := net.Listen("tcp4", theirs+":0"); err == nil {
-			listening <- listener
-		}
-	}()
-	listener, made := <-listening
-	if !made {
-		t.Fatal("nobody can listen in another network namespace")
-	}
-	t.Cleanup(func() { listener.Close() })
-	return listener
-}
-
 // A RUN step and the daemon itself reach an HTTP server in another network namespace, as they would one on another machine.
 func TestSpawnedStepReachesOtherNetworks(t *testing.T) {
 	t.Parallel()
-	listener := elsewhere(t)
+	listener := rig.ListenElsewhere(t)
 	server := http.Server{Handler: http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
 		fmt.Fprintln(w, "from elsewhere")
 	})}

@@ -3,14 +3,8 @@ package rig
 import (
 	"fmt"
 	"net"
-	"os"
-	"os/exec"
-	"runtime"
 	"strconv"
-	"syscall"
 	"time"
-
-	"golang.org/x/sys/unix"
 )
 
 // Shape is how a link is: so many Mbit/s each way, 0 for as fast as it goes, and a round trip.
@@ -82,34 +76,6 @@ func (l *Link) Enter(command []string) []string {
 	return append([]string{"nsenter", "--net=" + namespace(l.near), "--"}, command...)
 }
 
-func namespace(holder int) string { return fmt.Sprintf("/proc/%d/ns/net", holder) }
-
-// holdNamespace starts a process that does nothing in a network namespace of its own.
-func holdNamespace(s Scope) int {
-	s.Helper()
-	command := exec.Command("sleep", "infinity")
-	command.SysProcAttr = &syscall.SysProcAttr{Cloneflags: syscall.CLONE_NEWNET, Pdeathsig: syscall.SIGKILL}
-	started := make(chan error)
-	starts() <- func() { started <- command.Start() }
-	if err := <-started; err != nil {
-		s.Fatalf("a network namespace: %v", err)
-	}
-	s.Cleanup(func() {
-		_ = command.Process.Kill()
-		_ = command.Wait()
-	})
-	return command.Process.Pid
-}
-
-// listenIn makes a socket in a namespace; it stays there, whoever uses it.
-func listenIn(namespace, address string) (listener net.Listener, err error) {
-	err = within(namespace, func() (err error) {
-		listener, err = net.Listen("tcp", address)
-		return err
-	})
-	return listener, err
-}
-
 // Dial connects from the near end.
 func (l *Link) Dial(network, address string) (conn net.Conn, err error) {
 	if l.near == 0 {
@@ -120,29 +86,4 @@ func (l *Link) Dial(network, address string) (conn net.Conn, err error) {
 		return err
 	})
 	return conn, err
-}
-
-// within runs a function on a thread that is in the namespace.
-func within(namespace string, do func() error) error {
-	done := make(chan error)
-	go func() {
-		runtime.LockOSThread() // and never unlocked: the thread ends with this function
-		file, err := os.Open(namespace)
-		if err == nil {
-			err = unix.Setns(int(file.Fd()), unix.CLONE_NEWNET)
-			file.Close()
-		}
-		if err == nil {
-			err = do()
-		}
-		done <- err
-	}()
-	return <-done
-}
-
-func run(s Scope, name string, arguments ...string) {
-	s.Helper()
-	if out, err := exec.Command(name, arguments...).CombinedOutput(); err != nil {
-		s.Fatalf("%s %v: %v: %s", name, arguments, err, out)
-	}
 }
