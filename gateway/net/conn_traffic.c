@@ -5,8 +5,6 @@
 #include <stdio.h>
 #include "gateway/base/check.h"
 
-/* Cleartext of one TLS record, filled up from the engine's small spans: fewer records, fewer bytes. */
-#define RECORD_BYTES         16384
 /* One send and the span that overshot it. */
 #define OUT_MAX              (CONN_SEND_BYTES + (1u << 20))
 /* What a full send takes, with a frame that overshoots it and TLS's share: made room for at once when it begins with bulk. */
@@ -15,7 +13,8 @@
 #define SERVER_SETTLED_BYTES (24 + 9)
 #define CLIENT_SETTLED_BYTES 9
 
-static _Thread_local uint8_t record[RECORD_BYTES];
+/* The head of a TLS record, gathered from the engine's small spans and from what was left of a long one: fewer records, fewer bytes. */
+static _Thread_local uint8_t record[TLS_RECORD_BYTES];
 
 /* ---- receiving ---- */
 
@@ -165,7 +164,7 @@ static void conn_gather_plain(struct conn *conn)
 		span = conn_engine_output(conn);
 		if (span.size == 0)
 			return;
-		if (span.size >= RECORD_BYTES && conn->out.capacity == 0 && !buffer_reserve(&conn->out, OUT_FULL_BYTES))
+		if (span.size >= TLS_RECORD_BYTES && conn->out.capacity == 0 && !buffer_reserve(&conn->out, OUT_FULL_BYTES))
 			conn->out.failed = false;
 		buffer_put(&conn->out, span.data, span.size);
 		conn->gathered += span.size;
@@ -176,25 +175,21 @@ static void conn_gather_plain(struct conn *conn)
 	}
 }
 
-/*
- * Moves the front of `span` into the record, and encrypts the record when it is full. Whole records are encrypted from where
- * they lie.
- */
+/* Takes the front of `span`: into a whole record, or to the head of the next one. */
 static int conn_fill_record(struct conn *conn, struct span *span, size_t *filled)
 {
-	size_t n = RECORD_BYTES - *filled < span->size ? RECORD_BYTES - *filled : span->size;
-	const uint8_t *data = span->data;
+	size_t room = TLS_RECORD_BYTES - *filled, n = room < span->size ? room : span->size;
+	struct span front = span_make(span->data, n), head = span_make(record, *filled);
 
-	*span = span_make(data + n, span->size - n);
-	if (n == RECORD_BYTES)
-		return tls_write(conn->tls, span_make(data, n));
-	memcpy(record + *filled, data, n);
+	*span = span_make(span->data + n, span->size - n);
+	if (n == room) {
+		*filled = 0;
+		return tls_write(conn->tls, head, front);
+	}
+	memcpy(record + *filled, front.data, n);
 	conn->gathered += n;
 	*filled += n;
-	if (*filled < RECORD_BYTES)
-		return 0;
-	*filled = 0;
-	return tls_write(conn->tls, span_make(record, RECORD_BYTES));
+	return 0;
 }
 
 static void conn_gather_tls(struct conn *conn)
@@ -207,13 +202,13 @@ static void conn_gather_tls(struct conn *conn)
 		span = conn_engine_output(conn);
 		if (span.size == 0)
 			break;
-		if (span.size >= RECORD_BYTES)
+		if (span.size >= TLS_RECORD_BYTES)
 			tls_expect(conn->tls, OUT_FULL_BYTES);
 		while (r == 0 && span.size)
 			r = conn_fill_record(conn, &span, &filled);
 	}
 	if (r == 0)
-		r = tls_write(conn->tls, span_make(record, filled));
+		r = tls_write(conn->tls, span_make(record, filled), (struct span){ 0 });
 	if (r < 0)
 		conn_end_now(conn, CONN_END_ERROR, r, tls_error(conn->tls));
 }

@@ -1,7 +1,12 @@
-/* TLS between spans: OpenSSL with a read BIO over lent bytes and a write BIO into a bounded buffer. */
+/*
+ * TLS between spans: OpenSSL with a read BIO over lent bytes and a write BIO into a bounded buffer. Behind the handshake of TLS 1.3
+ * the write BIO gives itself out as a socket whose kernel encrypts (SSL_OP_ENABLE_KTLS): OpenSSL hands it cleartext then, and
+ * tls_seal makes the records, of what tls_write() gets too, which OpenSSL never sees.
+ */
 #include "gateway/net/tls_private.h"
 
 #include <errno.h>
+#include <linux/tls.h>
 #include <openssl/err.h>
 #include <openssl/x509v3.h>
 #include <pthread.h>
@@ -10,14 +15,26 @@
 #include "gateway/base/check.h"
 #include "gateway/base/err.h"
 #include "gateway/net/tls_fault.h"
+#include "gateway/net/tls_seal.h"
 
 /* Decrypted bytes gather here before they are handed on: four records, so that the consumer sees few long runs. */
 #define TLS_SCRATCH_BYTES 65536
 /* What a peer can make us hold for it: beyond, it asks for answers without ever reading them. */
 #define TLS_OUTPUT_MAX (1u << 20)
+/* How OpenSSL asks a BIO to encrypt from here on, and says of what type the next record is: openssl/bio.h names them in a comment. */
+#define BIO_ENCRYPT_FROM_HERE 72
+#define BIO_NEXT_RECORD_TYPE  74
+/* RFC 8446 sections 5.1 and 4. */
+#define RECORD_HANDSHAKE      22
+#define RECORD_DATA           23
+#define MESSAGE_KEY_UPDATE    24
 
 struct tls {
 	SSL *ssl;
+	struct tls_seal *seal;           /* NULL: OpenSSL makes the records, of the handshake or of TLS 1.2 */
+	uint8_t record_type;             /* of what OpenSSL writes next; sealed alone */
+	uint8_t secret[TLS_SEAL_SECRET_MAX];     /* until the seal is made of it */
+	size_t secret_size;
 	struct span input;               /* lent by tls_feed; empty outside it */
 	struct buffer gathering;         /* what the write BIO got */
 	struct buffer sending;           /* what tls_output lent; stays in place until tls_sent has taken it all */
@@ -28,7 +45,7 @@ struct tls {
 	char error[320];
 };
 
-static _Thread_local uint8_t scratch[TLS_SCRATCH_BYTES];
+static _Thread_local uint8_t scratch[TLS_SCRATCH_BYTES], joined[TLS_RECORD_BYTES];
 
 /* ---- BIO ---- */
 
@@ -53,6 +70,18 @@ static int bio_read(BIO *bio, char *out, int size)
 	return (int)n;
 }
 
+/* What OpenSSL has to say behind the handshake: an alert, or a KeyUpdate that the peer asked for. */
+static int seal_message(struct tls *tls, struct span message)
+{
+	uint8_t type = tls->record_type;
+	int r = tls_seal_put(tls->seal, type, (struct span){ 0 }, message, &tls->gathering);
+
+	tls->record_type = RECORD_DATA;
+	if (r == 0 && type == RECORD_HANDSHAKE && message.data[0] == MESSAGE_KEY_UPDATE)
+		r = tls_seal_update(tls->seal);
+	return r;
+}
+
 static int bio_write(BIO *bio, const char *data, int size)
 {
 	struct tls *tls = BIO_get_data(bio);
@@ -60,15 +89,42 @@ static int bio_write(BIO *bio, const char *data, int size)
 	BIO_clear_retry_flags(bio);
 	if (size <= 0)
 		return 0;
+	if (tls->seal)
+		return seal_message(tls, span_make(data, (size_t)size)) == 0 ? size : -1;
 	buffer_put(&tls->gathering, data, (size_t)size);
 	tls->copies.sent += (size_t)size;
 	return tls->gathering.failed ? -1 : size;
 }
 
+/* The secrets come by tls_on_secret() before. False: OpenSSL goes on by itself. */
+static bool take_over(struct tls *tls, const struct tls_crypto_info *info)
+{
+	const SSL_CIPHER *cipher = SSL_get_current_cipher(tls->ssl);
+
+	if (info->version == TLS_1_3_VERSION && cipher && !tls->seal &&
+	    tls_seal_create(&tls->seal, SSL_CIPHER_get_protocol_id(cipher), span_make(tls->secret, tls->secret_size)) < 0)
+		tls->seal = NULL;
+	OPENSSL_cleanse(tls->secret, sizeof(tls->secret));
+	return tls->seal;
+}
+
 static long bio_ctrl(BIO *bio, int command, long number, void *pointer)
 {
-	(void)bio, (void)number, (void)pointer;
-	return command == BIO_CTRL_FLUSH ? 1 : 0;
+	struct tls *tls = BIO_get_data(bio);
+
+	switch (command) {
+	case BIO_CTRL_FLUSH:
+		return 1;
+	case BIO_ENCRYPT_FROM_HERE:
+		return number /* to send */ && take_over(tls, pointer);
+	case BIO_CTRL_GET_KTLS_SEND:
+		return tls->seal != NULL;
+	case BIO_NEXT_RECORD_TYPE:
+		tls->record_type = (uint8_t)number;
+		return 1;
+	default:
+		return 0;
+	}
 }
 
 static BIO_METHOD *bio_method;
@@ -85,6 +141,27 @@ static void bio_method_make(void)
 		bio_method = method;
 	else
 		BIO_meth_free(method);
+}
+
+static int nibble(char digit)
+{
+	if (digit >= '0' && digit <= '9')
+		return digit - '0';
+	return digit >= 'a' && digit <= 'f' ? digit - 'a' + 10 : -1;
+}
+
+/* "SERVER_TRAFFIC_SECRET_0 <the client's random> <the secret>", in hexadecimal. */
+void tls_on_secret(const SSL *ssl, const char *line)
+{
+	struct tls *tls = SSL_get_app_data(ssl);
+	const char *label = tls->server ? "SERVER_TRAFFIC_SECRET_0 " : "CLIENT_TRAFFIC_SECRET_0 ";
+	const char *at = strrchr(line, ' ');
+
+	if (strncmp(line, label, strlen(label)) != 0)
+		return;
+	tls->secret_size = 0;
+	for (at++; nibble(at[0]) >= 0 && nibble(at[1]) >= 0 && tls->secret_size < sizeof(tls->secret); at += 2)
+		tls->secret[tls->secret_size++] = (uint8_t)(nibble(at[0]) << 4 | nibble(at[1]));
 }
 
 /* ---- a connection ---- */
@@ -114,6 +191,7 @@ static bool set_bio(struct tls *tls)
 	BIO_set_data(bio, tls);
 	BIO_set_init(bio, 1);
 	SSL_set_bio(tls->ssl, bio, bio);
+	SSL_set_app_data(tls->ssl, tls);
 	return true;
 }
 
@@ -153,6 +231,7 @@ int tls_create(struct tls **out, struct tls_context *context, const char *server
 	CHECK(context->server || server_name);
 	if (!tls)
 		return ERR_RAISE(-ENOMEM);
+	tls->record_type = RECORD_DATA;
 	tls->server = context->server;
 	tls->to_executor = context->to_executor;
 	tls->gathering = buffer_heap(TLS_OUTPUT_MAX);
@@ -180,6 +259,8 @@ void tls_destroy(struct tls *tls)
 	if (!tls)
 		return;
 	SSL_free(tls->ssl);
+	tls_seal_destroy(tls->seal);
+	OPENSSL_cleanse(tls->secret, sizeof(tls->secret));
 	buffer_fini(&tls->gathering);
 	buffer_fini(&tls->sending);
 	free(tls);
@@ -238,20 +319,34 @@ void tls_expect(struct tls *tls, size_t bytes)
 		tls->gathering.failed = false;           /* it may do with less */
 }
 
-int tls_write(struct tls *tls, struct span plain)
+static int write_by_openssl(struct tls *tls, struct span head, struct span body)
 {
 	size_t written = 0;
 
-	CHECK(tls_ready(tls));
+	if (head.size) {
+		memcpy(joined, head.data, head.size);
+		if (body.size)
+			memcpy(joined + head.size, body.data, body.size);
+		tls->copies.sent += head.size + body.size;
+		body = span_make(joined, head.size + body.size);
+	}
+	ERR_clear_error();
+	if (SSL_write_ex(tls->ssl, body.data, body.size, &written) != 1)
+		return tls_fail(tls);
+	CHECK(written == body.size);
+	return 0;
+}
+
+int tls_write(struct tls *tls, struct span head, struct span body)
+{
+	CHECK(tls_ready(tls) && head.size + body.size <= TLS_RECORD_BYTES);
 	if (tls->failed)
 		return ERR_RAISE(-EPROTO);
-	if (plain.size == 0)
+	if (head.size + body.size == 0)
 		return 0;
-	ERR_clear_error();
-	if (SSL_write_ex(tls->ssl, plain.data, plain.size, &written) != 1)
-		return tls_fail(tls);
-	CHECK(written == plain.size);
-	return 0;
+	if (!tls->seal)
+		return write_by_openssl(tls, head, body);
+	return tls_seal_put(tls->seal, RECORD_DATA, head, body, &tls->gathering) == 0 ? 0 : tls_fail(tls);
 }
 
 struct span tls_output(struct tls *tls)

@@ -40,8 +40,9 @@ enum tls_outcome { TLS_OK = 0, TLS_CLOSED = 1 /* close_notify */ };
 int tls_feed(struct tls *tls, struct span ciphertext, void (*plain)(void *context, struct span data), void *context);
 /* Makes room for so many bytes of ciphertext, when there is none yet: many records follow, and growing copies. */
 void tls_expect(struct tls *tls, size_t bytes);
-/* Encrypts; appended to tls_output. 0 or -EPROTO. Only when ready. */
-int tls_write(struct tls *tls, struct span plain);
+/* Encrypts `head` and then `body` as one record, TLS_RECORD_BYTES at most; appended to tls_output. 0 or -EPROTO. Only when ready. */
+#define TLS_RECORD_BYTES 16384
+int tls_write(struct tls *tls, struct span head, struct span body);
 /*
  * Ciphertext to send now (handshake included), borrowed and in place until tls_sent() has taken all of it, whatever is
  * fed or written meanwhile.
@@ -50,7 +51,10 @@ struct span tls_output(struct tls *tls);
 void tls_sent(struct tls *tls, size_t bytes);
 size_t tls_output_bytes(const struct tls *tls);          /* all that waits: what tls_output lent and what came after */
 void tls_trim(struct tls *tls);                          /* nothing waits: gives back output buffers, and those of records */
-/* Ciphertext that was copied between these spans and OpenSSL's record buffers, to and from which it copies once more. */
+/*
+ * What was copied between these spans and OpenSSL's record buffers, to and from which it copies once more. Nothing of what is sent
+ * by TLS 1.3 is: it is encrypted from one span to the other.
+ */
 struct tls_copies {
 	uint64_t received, sent;
 };

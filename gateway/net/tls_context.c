@@ -142,7 +142,9 @@ static bool set_policy(SSL_CTX *ssl, bool server, bool http1)
 {
 	static const unsigned char h2[] = { 2, 'h', '2' };
 
-	SSL_CTX_set_options(ssl, SSL_OP_NO_RENEGOTIATION | SSL_OP_NO_TICKET | SSL_OP_CIPHER_SERVER_PREFERENCE);
+	SSL_CTX_set_options(ssl, SSL_OP_NO_RENEGOTIATION | SSL_OP_NO_TICKET | SSL_OP_CIPHER_SERVER_PREFERENCE |
+	                         SSL_OP_ENABLE_KTLS);
+	SSL_CTX_set_keylog_callback(ssl, tls_on_secret);
 	SSL_CTX_set_mode(ssl, SSL_MODE_NO_AUTO_CHAIN);
 	if (!frees_buffers_rightly(OpenSSL_version_num()))
 		SSL_CTX_set_mode(ssl, SSL_MODE_RELEASE_BUFFERS);

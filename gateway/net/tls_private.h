@@ -8,3 +8,9 @@ struct tls_context {
 	SSL_CTX *ssl;
 	bool server, to_executor;
 };
+
+/*
+ * OpenSSL's only way to hand out the secrets of a connection is by its lines for a log of keys. tls.c takes the one that protects what
+ * this side sends; none is logged.
+ */
+void tls_on_secret(const SSL *ssl, const char *line);

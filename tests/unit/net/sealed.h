@@ -6,13 +6,12 @@
 
 #include <openssl/ssl.h>
 
-#include "proto/span.h"
+#include "gateway/net/tls_seal.h"
 
 struct sealed {
 	SSL_CTX *context;
 	SSL *ssl;
-	uint8_t secret[32];
-	uint64_t records; /* sent under it */
+	struct tls_seal *seal;
 };
 
 /* Shakes hands over `fd`, which stays the caller's, with TLS_AES_128_GCM_SHA256; whoever is there is trusted. */
