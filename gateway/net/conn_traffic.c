@@ -81,7 +81,7 @@ static bool conn_meets_tls(const struct conn *conn, struct span data)
 	       (data.data[0] == 21 || data.data[0] == 22);
 }
 
-/* Part of a message of TLS may come behind the handshake, too (RFC 8446 section 4.6): until the rest nothing can be said. */
+/* OpenSSL, where the records are its own, says nothing while a part of a message of its own has come. */
 static bool conn_may_encrypt(const struct conn *conn)
 {
 	return conn->handshaken && tls_ready(conn->tls) && !tls_failed(conn->tls);
@@ -89,7 +89,7 @@ static bool conn_may_encrypt(const struct conn *conn)
 
 static void conn_note_unfinished(struct conn *conn)
 {
-	if (!conn_engine_unfinished(conn) && (!conn->tls || !conn->handshaken || tls_ready(conn->tls)))
+	if (!conn_engine_unfinished(conn) && (!conn->tls || !conn->handshaken || !tls_unfinished(conn->tls)))
 		conn->unfinished_since_ns = 0;
 	else if (!conn->unfinished_since_ns)
 		conn->unfinished_since_ns = ring_now_ns(conn->ring);

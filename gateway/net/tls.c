@@ -1,170 +1,22 @@
-/*
- * TLS between spans: OpenSSL with a read BIO over lent bytes and a write BIO into a bounded buffer. Behind the handshake of TLS 1.3
- * the write BIO gives itself out as a socket whose kernel encrypts (SSL_OP_ENABLE_KTLS): OpenSSL hands it cleartext then, and
- * tls_seal makes the records, of what tls_write() gets too, which OpenSSL never sees.
- */
+/* A connection of TLS between spans: its life, and what is sent. */
 #include "gateway/net/tls_private.h"
 
 #include <errno.h>
-#include <linux/tls.h>
 #include <openssl/err.h>
 #include <openssl/x509v3.h>
-#include <pthread.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include "gateway/base/check.h"
 #include "gateway/base/err.h"
+#include "gateway/net/tls_alert.h"
 #include "gateway/net/tls_fault.h"
 #include "gateway/net/tls_seal.h"
 
-/* Decrypted bytes gather here before they are handed on: four records, so that the consumer sees few long runs. */
-#define TLS_SCRATCH_BYTES 65536
 /* What a peer can make us hold for it: beyond, it asks for answers without ever reading them. */
 #define TLS_OUTPUT_MAX (1u << 20)
-/* How OpenSSL asks a BIO to encrypt from here on, and says of what type the next record is: openssl/bio.h names them in a comment. */
-#define BIO_ENCRYPT_FROM_HERE 72
-#define BIO_NEXT_RECORD_TYPE  74
-/* RFC 8446 sections 5.1 and 4. */
-#define RECORD_HANDSHAKE      22
-#define RECORD_DATA           23
-#define MESSAGE_KEY_UPDATE    24
 
-struct tls {
-	SSL *ssl;
-	struct tls_seal *seal;           /* NULL: OpenSSL makes the records, of the handshake or of TLS 1.2 */
-	uint8_t record_type;             /* of what OpenSSL writes next; sealed alone */
-	uint8_t secret[TLS_SEAL_SECRET_MAX];     /* until the seal is made of it */
-	size_t secret_size;
-	struct span input;               /* lent by tls_feed; empty outside it */
-	struct buffer gathering;         /* what the write BIO got */
-	struct buffer sending;           /* what tls_output lent; stays in place until tls_sent has taken it all */
-	size_t sent;
-	struct tls_copies copies;
-	bool server, to_executor, failed, closed;
-	char server_name[256];
-	char error[320];
-};
-
-static _Thread_local uint8_t scratch[TLS_SCRATCH_BYTES], joined[TLS_RECORD_BYTES];
-
-/* ---- BIO ---- */
-
-/* OpenSSL asks for what the record in progress lacks and keeps it itself, so the lent span is always used up. */
-static int bio_read(BIO *bio, char *out, int size)
-{
-	struct tls *tls = BIO_get_data(bio);
-	size_t n = tls->input.size;
-
-	BIO_clear_retry_flags(bio);
-	if (size <= 0)
-		return 0;
-	if (n == 0) {
-		BIO_set_retry_read(bio);
-		return -1;
-	}
-	if (n > (size_t)size)
-		n = (size_t)size;
-	memcpy(out, tls->input.data, n);
-	tls->copies.received += n;
-	tls->input = span_make(tls->input.data + n, tls->input.size - n);
-	return (int)n;
-}
-
-/* What OpenSSL has to say behind the handshake: an alert, or a KeyUpdate that the peer asked for. */
-static int seal_message(struct tls *tls, struct span message)
-{
-	uint8_t type = tls->record_type;
-	int r = tls_seal_put(tls->seal, type, (struct span){ 0 }, message, &tls->gathering);
-
-	tls->record_type = RECORD_DATA;
-	if (r == 0 && type == RECORD_HANDSHAKE && message.data[0] == MESSAGE_KEY_UPDATE)
-		r = tls_seal_update(tls->seal);
-	return r;
-}
-
-static int bio_write(BIO *bio, const char *data, int size)
-{
-	struct tls *tls = BIO_get_data(bio);
-
-	BIO_clear_retry_flags(bio);
-	if (size <= 0)
-		return 0;
-	if (tls->seal)
-		return seal_message(tls, span_make(data, (size_t)size)) == 0 ? size : -1;
-	buffer_put(&tls->gathering, data, (size_t)size);
-	tls->copies.sent += (size_t)size;
-	return tls->gathering.failed ? -1 : size;
-}
-
-/* The secrets come by tls_on_secret() before. False: OpenSSL goes on by itself. */
-static bool take_over(struct tls *tls, const struct tls_crypto_info *info)
-{
-	const SSL_CIPHER *cipher = SSL_get_current_cipher(tls->ssl);
-
-	if (info->version == TLS_1_3_VERSION && cipher && !tls->seal &&
-	    tls_seal_create(&tls->seal, SSL_CIPHER_get_protocol_id(cipher), span_make(tls->secret, tls->secret_size)) < 0)
-		tls->seal = NULL;
-	OPENSSL_cleanse(tls->secret, sizeof(tls->secret));
-	return tls->seal;
-}
-
-static long bio_ctrl(BIO *bio, int command, long number, void *pointer)
-{
-	struct tls *tls = BIO_get_data(bio);
-
-	switch (command) {
-	case BIO_CTRL_FLUSH:
-		return 1;
-	case BIO_ENCRYPT_FROM_HERE:
-		return number /* to send */ && take_over(tls, pointer);
-	case BIO_CTRL_GET_KTLS_SEND:
-		return tls->seal != NULL;
-	case BIO_NEXT_RECORD_TYPE:
-		tls->record_type = (uint8_t)number;
-		return 1;
-	default:
-		return 0;
-	}
-}
-
-static BIO_METHOD *bio_method;
-static pthread_once_t bio_once = PTHREAD_ONCE_INIT;
-
-static void bio_method_make(void)
-{
-	BIO_METHOD *method = BIO_meth_new(BIO_get_new_index() | BIO_TYPE_SOURCE_SINK, "span");
-
-	if (!method)
-		return;
-	if (BIO_meth_set_read(method, bio_read) && BIO_meth_set_write(method, bio_write) &&
-	    BIO_meth_set_ctrl(method, bio_ctrl))
-		bio_method = method;
-	else
-		BIO_meth_free(method);
-}
-
-static int nibble(char digit)
-{
-	if (digit >= '0' && digit <= '9')
-		return digit - '0';
-	return digit >= 'a' && digit <= 'f' ? digit - 'a' + 10 : -1;
-}
-
-/* "SERVER_TRAFFIC_SECRET_0 <the client's random> <the secret>", in hexadecimal. */
-void tls_on_secret(const SSL *ssl, const char *line)
-{
-	struct tls *tls = SSL_get_app_data(ssl);
-	const char *label = tls->server ? "SERVER_TRAFFIC_SECRET_0 " : "CLIENT_TRAFFIC_SECRET_0 ";
-	const char *at = strrchr(line, ' ');
-
-	if (strncmp(line, label, strlen(label)) != 0)
-		return;
-	tls->secret_size = 0;
-	for (at++; nibble(at[0]) >= 0 && nibble(at[1]) >= 0 && tls->secret_size < sizeof(tls->secret); at += 2)
-		tls->secret[tls->secret_size++] = (uint8_t)(nibble(at[0]) << 4 | nibble(at[1]));
-}
-
-/* ---- a connection ---- */
+/* A record of which OpenSSL gets the parts in one. */
+static _Thread_local uint8_t joined[TLS_RECORD_BYTES];
 
 static bool set_server_name(struct tls *tls, const char *name)
 {
@@ -180,21 +32,6 @@ static bool set_server_name(struct tls *tls, const char *name)
 	return X509_VERIFY_PARAM_set1_host(verify, name, 0) == 1 && SSL_set_tlsext_host_name(tls->ssl, name) == 1;
 }
 
-static bool set_bio(struct tls *tls)
-{
-	BIO *bio;
-
-	pthread_once(&bio_once, bio_method_make);
-	bio = bio_method ? BIO_new(bio_method) : NULL;
-	if (!bio)
-		return false;
-	BIO_set_data(bio, tls);
-	BIO_set_init(bio, 1);
-	SSL_set_bio(tls->ssl, bio, bio);
-	SSL_set_app_data(tls->ssl, tls);
-	return true;
-}
-
 /* OpenSSL says nothing to a client that speaks no TLS; an alert lets ours tell what it met (RFC 8446 section 6.2). */
 static void answer_cleartext(struct tls *tls)
 {
@@ -204,7 +41,7 @@ static void answer_cleartext(struct tls *tls)
 		buffer_put(&tls->gathering, protocol_version, sizeof(protocol_version));
 }
 
-static int tls_fail(struct tls *tls)
+int tls_fail(struct tls *tls)
 {
 	struct tls_fault fault = {
 		.server = tls->server,
@@ -232,12 +69,13 @@ int tls_create(struct tls **out, struct tls_context *context, const char *server
 	if (!tls)
 		return ERR_RAISE(-ENOMEM);
 	tls->record_type = RECORD_DATA;
+	tls->post.client = !context->server;
 	tls->server = context->server;
 	tls->to_executor = context->to_executor;
 	tls->gathering = buffer_heap(TLS_OUTPUT_MAX);
 	tls->sending = buffer_heap(TLS_OUTPUT_MAX);
 	tls->ssl = SSL_new(context->ssl);
-	if (!tls->ssl || !set_bio(tls) || (!tls->server && !set_server_name(tls, server_name))) {
+	if (!tls->ssl || !tls_bio_attach(tls) || (!tls->server && !set_server_name(tls, server_name))) {
 		ERR_clear_error();
 		tls_destroy(tls);
 		return ERR_RAISE(-ENOMEM);
@@ -259,57 +97,18 @@ void tls_destroy(struct tls *tls)
 	if (!tls)
 		return;
 	SSL_free(tls->ssl);
-	tls_seal_destroy(tls->seal);
-	OPENSSL_cleanse(tls->secret, sizeof(tls->secret));
+	tls_keys_fini(&tls->sealing);
+	tls_open_fini(&tls->opening);
+	tls_secret_forget(&tls->ours);
+	tls_secret_forget(&tls->theirs);
 	buffer_fini(&tls->gathering);
 	buffer_fini(&tls->sending);
 	free(tls);
 }
 
-/* One SSL_read: the bytes read, 0 when no more can be had now, or a negative errno. */
-static int read_once(struct tls *tls, uint8_t *out, size_t size)
+int tls_say(struct tls *tls, uint8_t type, const uint8_t *message, size_t size)
 {
-	size_t n = 0;
-
-	ERR_clear_error();
-	if (SSL_read_ex(tls->ssl, out, size, &n) == 1) {
-		CHECK(n > 0 && n <= size);
-		return (int)n;
-	}
-	switch (SSL_get_error(tls->ssl, 0)) {
-	case SSL_ERROR_WANT_READ:
-		return 0;
-	case SSL_ERROR_ZERO_RETURN:
-		tls->closed = true;
-		return 0;
-	default:
-		return tls_fail(tls);
-	}
-}
-
-int tls_feed(struct tls *tls, struct span ciphertext, void (*plain)(void *context, struct span data), void *context)
-{
-	size_t filled = 0;
-	int n = 0;
-
-	if (tls->failed)
-		return ERR_RAISE(-EPROTO);
-	if (tls->closed)
-		return TLS_CLOSED;
-	tls->input = ciphertext;
-	do {
-		n = read_once(tls, scratch + filled, sizeof(scratch) - filled);
-		filled += n > 0 ? (size_t)n : 0;
-		if (filled && (n <= 0 || filled == sizeof(scratch))) {
-			plain(context, span_make(scratch, filled));
-			filled = 0;
-		}
-	} while (n > 0);
-	CHECK(n < 0 || tls->closed || tls->input.size == 0);
-	tls->input = (struct span){ 0 };
-	if (n < 0)
-		return n;
-	return tls->closed ? TLS_CLOSED : TLS_OK;
+	return tls_seal_put(&tls->sealing, type, (struct span){ 0 }, span_make(message, size), &tls->gathering);
 }
 
 void tls_expect(struct tls *tls, size_t bytes)
@@ -344,9 +143,9 @@ int tls_write(struct tls *tls, struct span head, struct span body)
 		return ERR_RAISE(-EPROTO);
 	if (head.size + body.size == 0)
 		return 0;
-	if (!tls->seal)
+	if (!tls->seals)
 		return write_by_openssl(tls, head, body);
-	return tls_seal_put(tls->seal, RECORD_DATA, head, body, &tls->gathering) == 0 ? 0 : tls_fail(tls);
+	return tls_seal_put(&tls->sealing, RECORD_DATA, head, body, &tls->gathering) < 0 ? tls_fail(tls) : 0;
 }
 
 struct span tls_output(struct tls *tls)
@@ -381,7 +180,9 @@ void tls_trim(struct tls *tls)
 {
 	if (tls_output_bytes(tls))
 		return;
-	if (!(SSL_get_mode(tls->ssl) & SSL_MODE_RELEASE_BUFFERS))
+	if (tls->opens)
+		tls_open_trim(&tls->opening);
+	else if (!(SSL_get_mode(tls->ssl) & SSL_MODE_RELEASE_BUFFERS))
 		(void)SSL_free_buffers(tls->ssl);        /* not those of a record of which a part has come */
 	buffer_fini(&tls->gathering);
 	buffer_fini(&tls->sending);
@@ -395,10 +196,21 @@ bool tls_ready(const struct tls *tls)
 	return SSL_is_init_finished(tls->ssl) == 1;
 }
 
+bool tls_unfinished(const struct tls *tls)
+{
+	return tls->opens ? tls_post_unfinished(&tls->post) : !tls_ready(tls);
+}
+
 void tls_shutdown(struct tls *tls)
 {
+	static const uint8_t close_notify[] = { 1, TLS_ALERT_CLOSE_NOTIFY };
+
 	if (tls->failed || !tls_ready(tls))
 		return;
+	if (tls->seals) {
+		(void)tls_say(tls, RECORD_ALERT, close_notify, sizeof(close_notify));
+		return;
+	}
 	ERR_clear_error();
 	(void)SSL_shutdown(tls->ssl);
 	ERR_clear_error();

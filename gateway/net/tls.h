@@ -52,14 +52,15 @@ void tls_sent(struct tls *tls, size_t bytes);
 size_t tls_output_bytes(const struct tls *tls);          /* all that waits: what tls_output lent and what came after */
 void tls_trim(struct tls *tls);                          /* nothing waits: gives back output buffers, and those of records */
 /*
- * What was copied between these spans and OpenSSL's record buffers, to and from which it copies once more. Nothing of what is sent
- * by TLS 1.3 is: it is encrypted from one span to the other.
+ * What was copied between these spans and OpenSSL's record buffers, to and from which it copies once more. Behind the handshake of
+ * TLS 1.3 nothing is: it is encrypted and decrypted from one span to the other.
  */
 struct tls_copies {
 	uint64_t received, sent;
 };
 struct tls_copies tls_copies(const struct tls *tls);
 bool tls_ready(const struct tls *tls);                   /* the handshake is done */
+bool tls_unfinished(const struct tls *tls);              /* it is not, or the peer has begun a message of TLS behind it */
 void tls_shutdown(struct tls *tls);                      /* queues close_notify */
 bool tls_failed(const struct tls *tls);                  /* nothing more goes through; an alert may be in tls_output */
 const char *tls_error(const struct tls *tls);            /* one sentence, no secrets */

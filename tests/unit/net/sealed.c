@@ -26,7 +26,7 @@ static void on_key(const SSL *ssl, const char *line)
 	assert_int_equal(strlen(hex), 2 * sizeof(secret));
 	for (size_t i = 0; i < sizeof(secret); i++)
 		assert_int_equal(sscanf(hex + 2 * i, "%2hhx", &secret[i]), 1);
-	assert_int_equal(tls_seal_create(&sealed->seal, 0x1301, span_make(secret, sizeof(secret))), 0);
+	assert_int_equal(tls_keys_init(&sealed->keys, 0x1301, span_make(secret, sizeof(secret)), true), 0);
 }
 
 void sealed_begin(struct sealed *sealed, int fd)
@@ -45,7 +45,7 @@ void sealed_begin(struct sealed *sealed, int fd)
 
 void sealed_end(struct sealed *sealed)
 {
-	tls_seal_destroy(sealed->seal);
+	tls_keys_fini(&sealed->keys);
 	SSL_free(sealed->ssl);
 	SSL_CTX_free(sealed->context);
 }
@@ -55,6 +55,6 @@ void sealed_send(struct sealed *sealed, uint8_t type, struct span content)
 	uint8_t record[CONTENT_MAX + TLS_SEAL_ADDED_BYTES];
 	struct buffer out = buffer_over(record, sizeof(record));
 
-	assert_int_equal(tls_seal_put(sealed->seal, type, (struct span){ 0 }, content, &out), 0);
+	assert_int_equal(tls_seal_put(&sealed->keys, type, (struct span){ 0 }, content, &out), 0);
 	wire_send(SSL_get_fd(sealed->ssl), buffer_span(&out));
 }

@@ -11,7 +11,7 @@
 struct sealed {
 	SSL_CTX *context;
 	SSL *ssl;
-	struct tls_seal *seal;
+	struct tls_keys keys;            /* of what it sends */
 };
 
 /* Shakes hands over `fd`, which stays the caller's, with TLS_AES_128_GCM_SHA256; whoever is there is trusted. */

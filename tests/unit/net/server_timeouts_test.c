@@ -40,8 +40,8 @@ static void silence_in_tls_is_cut_off(void **state)
 }
 
 /*
- * Behind the handshake comes the head of a KeyUpdate, which wants a byte more (RFC 8446 section 4.6.3): nothing can be said to that
- * peer until it has come. With it, all goes on.
+ * Behind the handshake comes the head of a KeyUpdate, which wants a byte more (RFC 8446 section 4.6.3): that peer has begun something
+ * short that it has to end. When it does, all goes on.
  */
 static void half_a_message_of_tls(void **state)
 {

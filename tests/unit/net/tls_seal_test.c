@@ -33,16 +33,16 @@ static void records_are_those_of_the_rfc(void **state)
 		said[i] = (uint8_t)i;
 	for (size_t head = 0; head <= sizeof(said); head++) {
 		struct buffer out = buffer_heap(4096);
-		struct tls_seal *seal = NULL;
+		struct tls_keys keys;
 
-		assert_int_equal(tls_seal_create(&seal, 0x1301, span_make(secret, sizeof(secret))), 0);
-		assert_int_equal(tls_seal_put(seal, 23, span_make(said, head), span_make(said + head, sizeof(said) - head), &out), 0);
+		assert_int_equal(tls_keys_init(&keys, 0x1301, span_make(secret, sizeof(secret)), true), 0);
+		assert_int_equal(tls_seal_put(&keys, 23, span_make(said, head), span_make(said + head, sizeof(said) - head), &out), 0);
 		assert_true(span_equal(buffer_span(&out), span_make(record, sizeof(record))));
 		assert_int_equal(out.size, sizeof(said) + TLS_SEAL_ADDED_BYTES);
 		buffer_clear(&out);
-		assert_int_equal(tls_seal_put(seal, 21, (struct span){ 0 }, span_make(close_notify, 2), &out), 0);
+		assert_int_equal(tls_seal_put(&keys, 21, (struct span){ 0 }, span_make(close_notify, 2), &out), 0);
 		assert_true(span_equal(buffer_span(&out), span_make(farewell, sizeof(farewell))));
-		tls_seal_destroy(seal);
+		tls_keys_fini(&keys);
 		buffer_fini(&out);
 	}
 }
@@ -52,27 +52,26 @@ static void a_record_fits_or_is_not_made(void **state)
 {
 	uint8_t said[50], storage[sizeof(record)];
 	struct buffer small = buffer_over(storage, sizeof(storage) - 1), out = buffer_over(storage, sizeof(storage));
-	struct tls_seal *seal = NULL;
+	struct tls_keys keys;
 
 	for (size_t i = 0; i < sizeof(said); i++)
 		said[i] = (uint8_t)i;
-	assert_int_equal(tls_seal_create(&seal, 0x1301, span_make(secret, sizeof(secret))), 0);
-	assert_int_equal(tls_seal_put(seal, 23, (struct span){ 0 }, span_make(said, sizeof(said)), &small), -ENOMEM);
+	assert_int_equal(tls_keys_init(&keys, 0x1301, span_make(secret, sizeof(secret)), true), 0);
+	assert_int_equal(tls_seal_put(&keys, 23, (struct span){ 0 }, span_make(said, sizeof(said)), &small), -ENOMEM);
 	assert_int_equal(small.size, 0);
-	assert_int_equal(tls_seal_put(seal, 23, (struct span){ 0 }, span_make(said, sizeof(said)), &out), 0);
+	assert_int_equal(tls_seal_put(&keys, 23, (struct span){ 0 }, span_make(said, sizeof(said)), &out), 0);
 	assert_true(span_equal(buffer_span(&out), span_make(record, sizeof(record))));
-	tls_seal_destroy(seal);
+	tls_keys_fini(&keys);
 }
 
 static void what_is_not_known_is_left_to_others(void **state)
 {
-	struct tls_seal *seal = NULL;
+	struct tls_keys keys;
 
-	assert_int_equal(tls_seal_create(&seal, 0x1304, span_make(secret, sizeof(secret))), -ENOTSUP);
-	assert_int_equal(tls_seal_create(&seal, 0x1302, span_make(secret, sizeof(secret))), -ENOTSUP);
-	assert_int_equal(tls_seal_create(&seal, 0x1301, (struct span){ 0 }), -ENOTSUP);
-	assert_null(seal);
-	tls_seal_destroy(NULL);
+	assert_int_equal(tls_keys_init(&keys, 0x1304, span_make(secret, sizeof(secret)), true), -ENOTSUP);
+	assert_int_equal(tls_keys_init(&keys, 0x1302, span_make(secret, sizeof(secret)), true), -ENOTSUP);
+	assert_int_equal(tls_keys_init(&keys, 0x1301, (struct span){ 0 }, true), -ENOTSUP);
+	tls_keys_fini(&keys);
 }
 
 int main(void)
