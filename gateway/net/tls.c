@@ -15,6 +15,9 @@
 /* What a peer can make us hold for it: beyond, it asks for answers without ever reading them. */
 #define TLS_OUTPUT_MAX (1u << 20)
 
+/* Under one key: of AES-GCM no more than 2^24.5 are thought safe (RFC 8446 section 5.5). */
+#define RECORDS_MAX    (1u << 24)
+
 /* A record of which OpenSSL gets the parts in one. */
 static _Thread_local uint8_t joined[TLS_RECORD_BYTES];
 
@@ -118,6 +121,14 @@ void tls_expect(struct tls *tls, size_t bytes)
 		tls->gathering.failed = false;           /* it may do with less */
 }
 
+int tls_say_key_update(struct tls *tls)
+{
+	static const uint8_t key_update[] = { 24, 0, 0, 1, 0 };  /* RFC 8446 section 4.6.3; asks for none */
+	int r = tls_say(tls, RECORD_HANDSHAKE, key_update, sizeof(key_update));
+
+	return r < 0 ? r : tls_keys_update(&tls->sealing);
+}
+
 static int write_by_openssl(struct tls *tls, struct span head, struct span body)
 {
 	size_t written = 0;
@@ -145,6 +156,8 @@ int tls_write(struct tls *tls, struct span head, struct span body)
 		return 0;
 	if (!tls->seals)
 		return write_by_openssl(tls, head, body);
+	if (tls->sealing.records >= RECORDS_MAX && tls_say_key_update(tls) < 0)
+		return tls_fail(tls);
 	return tls_seal_put(&tls->sealing, RECORD_DATA, head, body, &tls->gathering) < 0 ? tls_fail(tls) : 0;
 }
 

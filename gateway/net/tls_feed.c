@@ -144,7 +144,6 @@ static int take_alert(struct tls *tls, struct span content)
 
 static int take_handshake(struct tls *tls, struct span content)
 {
-	static const uint8_t key_update[] = { 24, 0, 0, 1, 0 };  /* which asks for none */
 	int outcome = tls_post_feed(&tls->post, content);
 
 	if (outcome < 0)
@@ -153,10 +152,7 @@ static int take_handshake(struct tls *tls, struct span content)
 		return 0;
 	if (tls_keys_update(&tls->opening.keys) < 0)
 		return refuse(tls, TLS_ALERT_INTERNAL_ERROR);
-	if (outcome == TLS_POST_UPDATE_BOTH &&
-	    (tls_say(tls, RECORD_HANDSHAKE, key_update, sizeof(key_update)) < 0 || tls_keys_update(&tls->sealing) < 0))
-		return tls_fail(tls);
-	return 0;
+	return outcome == TLS_POST_UPDATE_BOTH && tls_say_key_update(tls) < 0 ? tls_fail(tls) : 0;
 }
 
 static int take_record(struct tls *tls, const struct tls_record *record, struct taker *taker)

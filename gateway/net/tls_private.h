@@ -46,6 +46,9 @@ int tls_fail(struct tls *tls);
 /* One record of ours that is no data, when `seals`. 0, or -ENOMEM. */
 int tls_say(struct tls *tls, uint8_t type, const uint8_t *message, size_t size);
 
+/* The next record is under the next key; the peer is told. 0, or -ENOMEM: nothing may follow. */
+int tls_say_key_update(struct tls *tls);
+
 /* tls_bio.c */
 /* False: no memory. */
 bool tls_bio_attach(struct tls *tls);

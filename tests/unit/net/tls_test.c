@@ -3,7 +3,7 @@
  * against OpenSSL used directly (to offer another ALPN). What is decrypted must equal what was written; each refusal must
  * say what to do.
  */
-#include "gateway/net/tls.h"
+#include "gateway/net/tls_private.h"
 
 #include <errno.h>
 #include <openssl/ssl.h>
@@ -196,6 +196,26 @@ static void output_is_bounded(void **state)
 	assert_int_equal(r, -EPROTO);
 	assert_true(tls_output_bytes(client.tls) <= 1u << 20);
 	assert_true(tls_failed(client.tls));
+	end_fini(&client);
+	end_fini(&server);
+}
+
+/* Before a key has been used for too much there is another: of 2^24 records a few are seen here. */
+static void a_key_is_not_used_for_ever(void **state)
+{
+	static const uint64_t before = (1u << 24) - 2;
+	struct end client, server;
+
+	clients_end(&client, "ca", NULL, "localhost");
+	servers_end(&server, "server", NULL, false);
+	talk(&client, &server, SIZE_MAX);
+	client.tls->sealing.records = server.tls->opening.keys.records = before;
+	for (unsigned i = 0; i < 5; i++)
+		assert_int_equal(put(&client, span_text("hello")), 0);
+	talk(&client, &server, SIZE_MAX);
+	assert_int_equal(server.received.size, 5 * 5);
+	assert_int_equal(client.tls->sealing.records, 3);
+	assert_int_equal(server.tls->opening.keys.records, 3);
 	end_fini(&client);
 	end_fini(&server);
 }
@@ -433,6 +453,7 @@ int main(void)
 		cmocka_unit_test(the_handshake_is_small),
 		cmocka_unit_test(output_stays_in_place),
 		cmocka_unit_test(output_is_bounded),
+		cmocka_unit_test(a_key_is_not_used_for_ever),
 		cmocka_unit_test(the_peers_name_is_known),
 		cmocka_unit_test(refusals_say_what_to_do),
 		cmocka_unit_test(refusals_of_a_buildkitd_say_what_to_do),
