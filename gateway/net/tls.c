@@ -193,9 +193,9 @@ void tls_trim(struct tls *tls)
 {
 	if (tls_output_bytes(tls))
 		return;
-	if (tls->opens)
+	if (tls->opens && !tls->input.data)      /* not while it is lent */
 		tls_open_trim(&tls->opening);
-	else if (!(SSL_get_mode(tls->ssl) & SSL_MODE_RELEASE_BUFFERS))
+	if (!tls->opens && !(SSL_get_mode(tls->ssl) & SSL_MODE_RELEASE_BUFFERS))
 		(void)SSL_free_buffers(tls->ssl);        /* not those of a record of which a part has come */
 	buffer_fini(&tls->gathering);
 	buffer_fini(&tls->sending);

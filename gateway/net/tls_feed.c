@@ -161,6 +161,8 @@ static int take_record(struct tls *tls, const struct tls_record *record, struct 
 		return refuse(tls, TLS_ALERT_UNEXPECTED_MESSAGE);
 	switch (record->type) {
 	case RECORD_DATA:
+		if (record->content.size)
+			tls->post.updates = 0;
 		if (record->content.data == scratch + taker->filled) {
 			taker->filled += record->content.size;
 		} else if (record->content.size) {

@@ -6,6 +6,7 @@
 #include <openssl/crypto.h>
 #include <openssl/err.h>
 #include <openssl/kdf.h>
+#include <pthread.h>
 #include "gateway/base/err.h"
 
 #define KEY_MAX 32
@@ -31,11 +32,19 @@ static const struct tls_suite *suite_find(uint16_t number)
 	return NULL;
 }
 
+/* To look it up takes longer than to derive by it. */
+static EVP_KDF *kdf;
+static pthread_once_t kdf_once = PTHREAD_ONCE_INIT;
+
+static void kdf_fetch(void)
+{
+	kdf = EVP_KDF_fetch(NULL, "TLS13-KDF", NULL);
+}
+
 /* HKDF-Expand-Label(secret, label, "", size), section 7.1. */
 static bool expand(const struct tls_keys *keys, const char *label, uint8_t *out, size_t size)
 {
-	EVP_KDF *kdf = EVP_KDF_fetch(NULL, "TLS13-KDF", NULL);
-	EVP_KDF_CTX *context = kdf ? EVP_KDF_CTX_new(kdf) : NULL;
+	EVP_KDF_CTX *context;
 	int mode = EVP_KDF_HKDF_MODE_EXPAND_ONLY;
 	OSSL_PARAM params[] = {
 		OSSL_PARAM_construct_int(OSSL_KDF_PARAM_MODE, &mode),
@@ -45,10 +54,12 @@ static bool expand(const struct tls_keys *keys, const char *label, uint8_t *out,
 		OSSL_PARAM_construct_octet_string(OSSL_KDF_PARAM_LABEL, (void *)label, strlen(label)),
 		OSSL_PARAM_construct_end(),
 	};
-	bool made = context && EVP_KDF_derive(context, out, size, params) == 1;
+	bool made;
 
+	pthread_once(&kdf_once, kdf_fetch);
+	context = kdf ? EVP_KDF_CTX_new(kdf) : NULL;
+	made = context && EVP_KDF_derive(context, out, size, params) == 1;
 	EVP_KDF_CTX_free(context);
-	EVP_KDF_free(kdf);
 	return made;
 }
 

@@ -43,6 +43,8 @@ static int take_key_update(struct tls_post *post, struct span rest)
 		return -TLS_ALERT_ILLEGAL_PARAMETER;
 	if (rest.size)                   /* what follows is under other keys: section 5.1 */
 		return -TLS_ALERT_UNEXPECTED_MESSAGE;
+	if (++post->updates > TLS_POST_UPDATES_MAX)
+		return -TLS_ALERT_UNEXPECTED_MESSAGE;
 	return post->head[HEAD_BYTES] ? TLS_POST_UPDATE_BOTH : TLS_POST_UPDATE;
 }
 

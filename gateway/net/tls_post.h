@@ -7,11 +7,15 @@
 #include <stdbool.h>
 #include "proto/span.h"
 
+/* Each takes a thousand times the CPU of its bytes: so many, when nothing else comes between. */
+#define TLS_POST_UPDATES_MAX 32
+
 struct tls_post {
 	bool client;                     /* we are: tickets may come */
 	uint8_t head[5];                 /* type, size, and the first byte of the message in progress */
 	size_t had;                      /* of that */
 	size_t skip;                     /* of a ticket, still to come */
+	unsigned updates;                /* since the last data: the caller's to reset */
 };
 
 enum tls_post_outcome {

@@ -197,6 +197,26 @@ static void the_peer_may_ask_for_new_keys(void **state)
 	for_each(show_new_keys);
 }
 
+/* That is all it has to say. */
+static void show_flood(struct pair *pair, const struct policy *policy)
+{
+	if (policy->version != TLS1_3_VERSION)
+		return;
+	for (unsigned i = 0; i < 100 && pair->result == TLS_OK; i++) {
+		assert_int_equal(SSL_key_update(pair->peer, SSL_KEY_UPDATE_REQUESTED), 1);
+		assert_int_equal(SSL_do_handshake(pair->peer), 1);
+		talk(pair);
+		if (i < 32)
+			assert_int_equal(pair->result, TLS_OK);
+	}
+	assert_int_equal(pair->result, -EPROTO);
+}
+
+static void a_flood_of_new_keys_ends(void **state)
+{
+	for_each(show_flood);
+}
+
 static void show_complaint(struct pair *pair, const struct policy *policy)
 {
 	static const uint8_t nonsense[5 + 40] = { 23, 3, 3, 0, 40 };
@@ -226,6 +246,7 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(bytes_go_both_ways),
 		cmocka_unit_test(the_peer_may_ask_for_new_keys),
+		cmocka_unit_test(a_flood_of_new_keys_ends),
 		cmocka_unit_test(complaints_arrive),
 	};
 
