@@ -312,18 +312,31 @@ const struct link_path_events link_conn_path_events = {
 	.on_greeting = path_on_greeting, .on_fault = path_on_fault, .on_closed = path_on_closed,
 };
 
+/* The hello goes out before anything comes back: from then on the gateway may know the link. */
+static bool may_be_known(const struct link_conn *at)
+{
+	uint64_t received, sent;
+
+	if (!at->call_open)
+		return false;
+	if (conn_flush(at->conn))
+		return true;
+	conn_bytes(at->conn, &received, &sent);
+	return sent > 0;
+}
+
 void link_conn_farewell(struct link_conn *at)
 {
 	uint64_t under_way;
 
 	if (!at->conn)
 		return;
-	if (!at->path.mux || !conn_is_ready(at->conn)) {
+	if (!may_be_known(at)) {
 		link_path_detach(&at->path);
 		conn_close(at->conn, "closed here");
 		return;
 	}
-	under_way = at->link->mux.core.paths[at->path.number].window.in_flight;
+	under_way = at->path.mux ? at->link->mux.core.paths[at->path.number].window.in_flight : 0;
 	link_path_leave(&at->path);
 	at->farewell = true;
 	at->answer = at->path.over_owed || under_way > LINK_ACK_BYTES;
@@ -335,9 +348,12 @@ bool link_conn_ended(struct link_conn *at, bool late)
 
 	if (!at->farewell)
 		return true;
-	/* A reset would overtake what is not sent yet, and so would the socket's, which is closed while it holds much. */
+	/*
+	 * A reset would overtake what is not sent yet, and so would the socket's, which is closed while it holds much, or before it is
+	 * ready, when a conn cannot be drained.
+	 */
 	sending = at->conn && conn_flush(at->conn);
-	if (at->conn && !late && (sending || (at->answer && at->call_open)))
+	if (at->conn && !late && (sending || !conn_is_ready(at->conn) || (at->answer && at->call_open)))
 		return false;
 	at->farewell = false;
 	if (at->conn && at->call_open)

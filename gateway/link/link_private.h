@@ -77,10 +77,13 @@ extern const struct link_path_events link_conn_path_events;
 void link_connect(struct link *link);
 void link_on_resolved(struct op *op, int32_t res);
 void link_on_retry(struct op *op, int32_t res);
-/* Says goodbye on a path, or closes a conn that is none. */
+/*
+ * From the loop, not from inside an event of its conn. Says goodbye where the gateway may have heard a hello, be it welcomed or not;
+ * else closes the conn.
+ */
 void link_conn_farewell(struct link_conn *conn);
 /*
- * From the loop, not from inside an event of its conn. True: the goodbye has gone out, or it is `late`, and the conn ends by
- * itself; nobody waits for an answer, but behind what is still under way. False: to be asked again.
+ * Likewise from the loop. True: the goodbye has gone out, or it is `late`, and the conn ends by itself; nobody waits for an answer, but
+ * behind what is still under way. False: to be asked again.
  */
 bool link_conn_ended(struct link_conn *conn, bool late);

@@ -347,6 +347,16 @@ static void close_link(struct world *world)
 	WAIT(world, world->closed);
 }
 
+/* It may take its time to say goodbye, on however slow a machine; `closed` follows. */
+static void begin_end(struct world *world)
+{
+	world->closed = false;
+	link_close(world->link);
+	WAIT(world, world->closed || world->link->ending);
+	if (world->link)
+		world->link->farewell_ns = UINT64_MAX;
+}
+
 static void world_end(struct world *world)
 {
 	close_link(world);
@@ -578,10 +588,7 @@ static void test_a_hole_is_noticed(void **state)
 	world_end(world);
 }
 
-/*
- * Who ends a link while the line takes nothing is heard all the same, and does not leave the gateway to wait for his return. As much
- * as is under way takes its time on a slow machine: neither end's patience is to be what this is about.
- */
+/* Who ends a link while the line takes nothing is heard all the same, and does not leave the gateway to wait for his return. */
 static void test_a_goodbye_waits_for_room(void **state)
 {
 	struct world *world = world_make(state, false);
@@ -608,9 +615,7 @@ static void test_a_goodbye_waits_for_room(void **state)
 		turn(world, &patience, SECOND_NS / 1000);
 		full = call_has_room(call) ? 0 : full + 1;
 	}
-	link_close(world->link);
-	WAIT(world, world->link->ending);
-	world->link->farewell_ns = UINT64_MAX;
+	begin_end(world);
 	proxy_set(&world->proxy, PROXY_PASS);
 	WAIT(world, world->closed && link_service_idle(world->service));
 	link_service_status(world->service, &service);
@@ -621,7 +626,10 @@ static void test_a_goodbye_waits_for_room(void **state)
 	world_end(world);
 }
 
-/* Among the moments is the one between the close and the goodbye, when the gateway's welcome may come. */
+/*
+ * Among the moments are those between the hello and the welcome, and between the close and the goodbye, when the welcome may come.
+ * The gateway waits for nobody's return.
+ */
 static void test_an_end_at_any_moment(void **state)
 {
 	struct world *world = world_make(state, false);
@@ -632,10 +640,45 @@ static void test_an_end_at_any_moment(void **state)
 		open_link(world, &config);
 		for (unsigned i = 0; i < turns; i++)
 			ring_run(world->ring, SECOND_NS / 20000);
-		link_close(world->link);
+		begin_end(world);
 		WAIT(world, world->closed);
-		world->link = NULL;
 	}
+	WAIT(world, link_service_idle(world->service));
+	world_end(world);
+}
+
+static bool has_spoken(const struct world *world)
+{
+	const struct link_conn *at = &world->link->conns[0];
+	uint64_t received, sent = 0;
+
+	if (at->conn && at->call_open)
+		conn_bytes(at->conn, &received, &sent);
+	return sent > 0;
+}
+
+/* A path that has said hello and heard no welcome says goodbye all the same: the gateway may know the link, and would wait for it. */
+static void test_an_end_before_the_welcome(void **state)
+{
+	struct world *world = world_make(state, false);
+	struct link_config config = link_config(world);
+	struct link_service_status service;
+	unsigned opened;
+
+	open_link(world, &config);
+	transfer(world, 1000, 1);
+	proxy_set(&world->proxy, PROXY_SHUT);
+	WAIT(world, world->downs == 1);
+	opened = world->proxy.opened;
+	proxy_set(&world->proxy, PROXY_STALL);
+	WAIT(world, world->proxy.opened > opened && has_spoken(world));
+	assert_false(world->link->conns[0].path.greeted);
+	begin_end(world);
+	proxy_set(&world->proxy, PROXY_PASS);
+	WAIT(world, world->closed && link_service_idle(world->service));
+	link_service_status(world->service, &service);
+	assert_int_equal(service.resumes, 1);
+	assert_int_equal(service.links_expired, 0);
 	world_end(world);
 }
 
@@ -899,6 +942,7 @@ int main(int argc, char **argv)
 		BOTH(test_a_hole_is_noticed),
 		BOTH(test_a_goodbye_waits_for_room),
 		BOTH(test_an_end_at_any_moment),
+		BOTH(test_an_end_before_the_welcome),
 		BOTH(test_the_time_runs_out),
 		BOTH(test_another_credential_is_refused),
 		BOTH(test_a_restart_loses_the_link),
