@@ -319,7 +319,7 @@ def test_clients_that_go_away(env):
     idle[1].sendall(b"GE")
     began = time.monotonic()
     gateway.stop()
-    check(time.monotonic() - began < 5, f"the stop took {time.monotonic() - began:.1f} s")
+    check(time.monotonic() - began < 20, f"the stop took {time.monotonic() - began:.1f} s")
     for sock in idle:
         sock.close()
 

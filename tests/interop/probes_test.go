@@ -53,7 +53,7 @@ var probeFleet = sync.OnceValue(func() bool {
 	ctx, cancel := context.WithTimeout(context.Background(), rig.Patience)
 	defer cancel()
 	client := connect(&main, gateway.Address)
-	for end := time.Now().Add(5 * time.Second); time.Now().Before(end); time.Sleep(100 * time.Millisecond) {
+	for end := time.Now().Add(30 * time.Second); time.Now().Before(end); time.Sleep(100 * time.Millisecond) {
 		if records, err := client.Raw().DiskUsage(ctx); err == nil && len(records) == 2 {
 			return true
 		}
@@ -78,7 +78,7 @@ var probeLedger = sync.OnceValue(func() bool {
 	daemon, _ := receiver(&main, fake.Sync{})
 	gateway := rig.NewGateway(&main, rig.GatewayOptions{Executors: []string{rig.Executor(daemon.Address, 0)}})
 	send(&main, connect(&main, gateway.Address), bulk(1, 100), "out")
-	for end := time.Now().Add(5 * time.Second); time.Now().Before(end); time.Sleep(200 * time.Millisecond) {
+	for end := time.Now().Add(30 * time.Second); time.Now().Before(end); time.Sleep(200 * time.Millisecond) {
 		out, err := exec.Command(rig.Setting(&main, "SLUICE_BINARY"), "builds", "--json", "--gateway", "grpc://"+gateway.Address).Output()
 		if err == nil && strings.Contains(string(out), "{") {
 			return true

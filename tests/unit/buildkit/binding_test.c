@@ -104,7 +104,7 @@ static void who_cancels_in_the_queue_is_let_go(void **state)
 
 static void who_waits_too_long_is_told(void **state)
 {
-	struct fixture *fixture = rig_begin_with(state, 1, 1, 300 * MS, false);
+	struct fixture *fixture = rig_begin_with(state, 1, 1, 3000 * MS, false);         /* it is asked of meanwhile */
 	struct client_call *first, *running, *progress, *asked;
 
 	rig_build(fixture, 0, "first", &first);

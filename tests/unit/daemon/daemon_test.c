@@ -323,7 +323,7 @@ static void a_host_that_dies_at_once_lets_nobody_wait(void **state)
 	snprintf(path, sizeof(path), "%s/nowhere/executor", directory);
 	config.executor_path = path;
 	config.spawning = (struct spawning_config){ .host.enabled = true, .max = 1 };
-	config.buildkit_queue_timeout_ns = 2000000000u;
+	config.buildkit_queue_timeout_ns = 30000000000u;
 	child = child_start(&config);
 	client = connect_to();
 	solve = buffer_over(storage, sizeof(storage));

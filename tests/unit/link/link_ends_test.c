@@ -111,7 +111,7 @@ static void test_the_time_runs_out(void **state)
 	struct link_service_status service;
 	struct user *user;
 
-	config.timeout_ns = SECOND_NS / 2;
+	config.timeout_ns = SECOND_NS;
 	world_open_link(world, &config);
 	world->users_send = 100;
 	user = world_open_channel(world, 100, false);

@@ -128,7 +128,7 @@ static void who_ends_before_is_left_alone(void **state)
 	start(&echo, state);
 	client = open_client(&echo);
 	for (unsigned i = 0; i < 100; i++) {
-		call = open_timed(client, "/test.Echo/Unary", i % 2 ? "1H" : "5S");
+		call = open_timed(client, "/test.Echo/Unary", i % 2 ? "1H" : "900S");
 		assert_int_equal(client_send(call, span_text("hello"), 0), CLIENT_OK);
 		client_send_end(call);
 		assert_int_equal(client_receive(call, &answer, UINT64_MAX), CLIENT_OK);
