@@ -64,19 +64,27 @@ static struct client_call *return_of(struct fixture *fixture, const char *refere
 	return rig_bridge(rig_client_of(fixture, 0), "Return", "r", buffer_span(&out));
 }
 
+/* The gateway has noticed: what the client sends from now on is for the other one. */
+static void lose(struct fixture *fixture, struct client_call *progress)
+{
+	char vertex[2 * ADDRESS_TEXT_MAX + 64];
+
+	builder_stop(fixture->lost);
+	snprintf(vertex, sizeof(vertex), "[sluice] executor %s lost, replaying on %s", fixture->lost->address,
+	         fixture->other->address);
+	rig_says(progress, vertex);
+}
+
 /* The client goes on with the reference that it was told, and sees one vertex more. */
 static void a_lost_build_goes_on_elsewhere(void **state)
 {
 	struct fixture *fixture = rig_begin_as(state, 2, 4, 0, false, REPLAY_SAFE);
 	struct client_call *running, *progress;
-	char order[256], named[64], vertex[2 * ADDRESS_TEXT_MAX + 64];
+	char order[256], named[64];
 	unsigned one = 1;
 
 	running = replay_begin_build(fixture, NULL, &progress);
-	builder_stop(fixture->lost);
-	snprintf(vertex, sizeof(vertex), "[sluice] executor %s lost, replaying on %s", fixture->lost->address,
-	         fixture->other->address);
-	rig_says(progress, vertex);
+	lose(fixture, progress);
 	rig_says(progress, "sha256:aa");
 	rig_ends(return_of(fixture, fixture->lost->name), GRPC_OK, NULL);
 	assert_non_null(strstr(builder_named(fixture->other, named, sizeof(named)), fixture->other->name));
@@ -139,10 +147,11 @@ static void a_push_is_not_done_twice(void **state)
 		for (unsigned i = 0; i < 2; i++)
 			fixture->builders[i].exports = true;
 		running = replay_begin_build(fixture, "true", &progress);
-		if (returned)
+		if (returned) {
 			rig_ends(return_of(fixture, fixture->lost->name), GRPC_OK, NULL);
-		builder_stop(fixture->lost);
-		if (!returned) {
+			builder_stop(fixture->lost);
+		} else {
+			lose(fixture, progress);
 			rig_ends(return_of(fixture, fixture->lost->name), GRPC_OK, NULL);
 			builder_finish(fixture->other, "r", GRPC_OK, NULL);
 		}
