@@ -453,9 +453,9 @@ static void what_idles_ends(void **state)
 	buffer_fini(&blob);
 }
 
-static void memory_used(struct gateway_parts *parts, void *context)
+static bool uses_memory(struct gateway_parts *parts, void *context)
 {
-	*(uint64_t *)context = parts->reapi.uploads.used;
+	return parts->reapi.uploads.used >= *(const uint64_t *)context;
 }
 
 static void set_crowd(struct gateway_parts *parts, void *context)
@@ -548,10 +548,8 @@ static void one_too_many_is_told_to_try_again(void **state)
 		digest = digest_made(span_make(blob.data + i, 100));
 		digest.size = LONG_BYTES;
 		begin(other, resource_name(name, sizeof(name), "too-many", false, &digest), buffer_span(&blob), 0, 4u << 20);
-		while (used < (i + 1) * (uint64_t)UPLOAD_BUFFER_BYTES) {
-			client_wait(other, NULL, 0, NULL, 1000000);
-			gateway_thread_call(gateway, memory_used, &used);
-		}
+		used += UPLOAD_BUFFER_BYTES;
+		client_run_until(other, gateway, uses_memory, &used);
 	}
 	digest = digest_made(buffer_span(&blob));
 	resource_name(name, sizeof(name), "too-many", false, &digest);
