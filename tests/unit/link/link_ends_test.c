@@ -51,9 +51,9 @@ static void test_a_goodbye_waits_for_room(void **state)
  * Among the moments are those between the hello and the welcome, and between the close and the goodbye, when the welcome may
  * come. The gateway waits for nobody's return.
  */
-static void test_an_end_at_any_moment(void **state)
+static void end_at_any_moment(void **state, bool tls)
 {
-	struct world *world = world_make(state, false);
+	struct world *world = world_make(state, tls);
 
 	for (unsigned turns = 0; turns < 40; turns++) {
 		struct link_config config = world_link_config(world);
@@ -66,6 +66,16 @@ static void test_an_end_at_any_moment(void **state)
 	}
 	WAIT(world, link_service_idle(world->service));
 	world_end(world);
+}
+
+static void test_an_end_at_any_moment(void **state)
+{
+	end_at_any_moment(state, false);
+}
+
+static void test_an_end_at_any_moment_tls(void **state)
+{
+	end_at_any_moment(state, true);
 }
 
 static bool has_spoken(const struct world *world)
@@ -245,6 +255,7 @@ int main(int argc, char **argv)
 	const struct CMUnitTest tests[] = {
 		WORLD_BOTH(test_a_goodbye_waits_for_room),
 		WORLD_BOTH(test_an_end_at_any_moment),
+		WORLD_BOTH(test_an_end_at_any_moment_tls),
 		WORLD_BOTH(test_an_end_before_the_welcome),
 		WORLD_BOTH(test_the_time_runs_out),
 		WORLD_BOTH(test_another_credential_is_refused),
