@@ -21,7 +21,8 @@ struct pull_options {
 #define MEMBER(name) offsetof(struct pull_options, name)
 static const struct option pull_options[] = {
 	{ .name = "json", .kind = OPTION_FLAG, .offset = MEMBER(json), .help = "print one JSON object" },
-	{ .name = "replace", .kind = OPTION_FLAG, .offset = MEMBER(replace), .help = "remove what is in DIR first, once the gateway has given all directories of the tree" },
+	{ .name = "replace", .kind = OPTION_FLAG, .offset = MEMBER(replace),
+	  .help = "put the tree in the place of what DIR holds, which stays until all of the tree is there" },
 	{ .name = "special-modes", .kind = OPTION_FLAG, .offset = MEMBER(keep_special), .fallback = "true",
 	  .help = "keep setuid, setgid and sticky bits; --special-modes=false leaves them off" },
 };
@@ -94,6 +95,9 @@ const struct command command_pull = {
 	.summary = "write a tree that the gateway holds into a directory",
 	.help = "Makes DIR (new or empty; with --replace anything) equal to the tree ROOT: contents, modes, symlinks,\n"
 	        "hardlinks, extended attributes. Every blob is checked against its digest. Times and owners are not kept.\n\n"
+	        "With --replace the tree is made in DIR/.sluice-pull-… and moved to its place when it is whole: a pull that fails\n"
+	        "before changes nothing, and there has to be room for both. One that is killed leaves that directory, which the\n"
+	        "next one with --replace removes.\n\n"
 	        "  sluice pull sha256:HEX/SIZE out/",
 	.run = pull_run,
 	.operands = "ROOT DIR",

@@ -10,6 +10,7 @@
 #include "gateway/base/clock.h"
 #include "gateway/cmd/session.h"
 #include "gateway/context/download.h"
+#include "gateway/context/replace.h"
 
 static void on_progress(void *context, uint64_t files, uint64_t bytes)
 {
@@ -31,8 +32,7 @@ int pulling_run(struct pulling *pulling)
 {
 	CLEANUP(fd_closep) int fd = open_directory(pulling);
 	struct materialise_options options = {
-		.dir_fd = fd, .root = pulling->root, .replace = pulling->replace, .allow_special_modes = pulling->special_modes,
-		.progress = on_progress,
+		.dir_fd = fd, .root = pulling->root, .allow_special_modes = pulling->special_modes, .progress = on_progress,
 	};
 	enum grpc_status status = GRPC_OK;
 	struct progress_vertex *vertex;
@@ -51,7 +51,8 @@ int pulling_run(struct pulling *pulling)
 	vertex = progress_begin(pulling->progress, "write the tree");
 	options.source = download_source(download);
 	options.context = vertex;
-	r = materialise(&options, &pulling->totals, why, sizeof(why));
+	r = pulling->replace ? replace_directory(&options, &pulling->totals, why, sizeof(why)) :
+	                       materialise(&options, &pulling->totals, why, sizeof(why));
 	progress_end(vertex, r ? PROGRESS_ERROR : PROGRESS_DONE, r ? why : NULL);
 	if (r == -EREMOTEIO || r == -ECONNRESET)
 		status = download_status(download);

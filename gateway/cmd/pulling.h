@@ -1,4 +1,4 @@
-/* pulling: a tree into a directory, with progress: what `sluice pull` does, and `sluice run --output` at its end. */
+/* pulling: a tree into a directory, with progress: what `sluice pull` does. */
 #pragma once
 
 #include "gateway/client/client.h"
@@ -11,7 +11,8 @@ struct pulling {
 	struct client *client;
 	struct digest root;
 	const char *directory;           /* made when missing */
-	bool replace, special_modes;
+	bool replace;                    /* what it holds, once the tree is whole (context/replace.h) */
+	bool special_modes;
 	struct progress *progress;
 	/* out */
 	struct materialise_totals totals;

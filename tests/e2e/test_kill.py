@@ -1,6 +1,7 @@
 """kill -9 in the middle of pushes: what was committed is there, and what was received is not sent twice."""
 import os
 import random
+import signal
 import time
 
 import harness
@@ -97,3 +98,42 @@ def test_kill_right_after_a_commit(env):
         gateway.stop()
         env.sluice("fsck", store)
         env.remove(store)
+
+
+def test_kill_in_mid_replacement(env):
+    """What a directory held is there, or the tree is, wherever the kill comes; the next pull leaves nothing of it. An interrupt
+    leaves nothing."""
+    gateway = env.gateway()
+    client = env.client(gateway)
+    tree = env.path("tree")
+    for i in range(1000):
+        os.makedirs(f"{tree}/{i % 50}", exist_ok=True)
+        trees.write_random(f"{tree}/{i % 50}/{i}", 2000, i)
+    root = client.push(tree)["root"]
+    began = time.monotonic()
+    client.pull(root, env.path("measure"))
+    whole = time.monotonic() - began
+    generator = random.Random("replacement")
+    killed = 0
+    for i in range(count(env) * 3):
+        back = env.path("back")
+        for j in range(50):
+            os.makedirs(f"{back}/mine-{j}")
+            trees.write_random(f"{back}/mine-{j}/file", 10, j)
+        puller = env.start("pull", *client.options, "--progress", "quiet", "--replace", root, back, home=client.home)
+        time.sleep(generator.uniform(0, whole))      # the moment is what is tried
+        puller.send_signal(signal.SIGINT if i % 3 == 2 else signal.SIGKILL)
+        puller.communicate(timeout=120)
+        killed += puller.returncode != 0
+        aside = [f"{back}/{name}" for name in os.listdir(back) if name.startswith(".sluice-pull-")]
+        check(i % 3 != 2 or not aside, f"one that was interrupted left {aside}")
+        held = [back] + [f"{path}/old" for path in aside]
+        if not all(any(os.path.exists(f"{path}/mine-{j}/file") for path in held) for j in range(50)):
+            for path in aside:
+                env.remove(path)
+            check(not trees.differences(tree, back), f"after kill {i} neither is there")
+        client.pull(root, back, "--replace")
+        check(not trees.differences(tree, back), f"after kill {i} --replace did not make them equal")
+        env.remove(back)
+    check(killed, "none came in time")
+    gateway.stop()

@@ -338,6 +338,77 @@ def test_pull_replaces_only_when_asked(env):
     gateway.stop()
 
 
+def test_pull_replaces_what_a_directory_holds_and_not_the_directory(env):
+    """By a symlink to it, as the working directory, with another mount on it: it stays the one that it is."""
+    gateway = env.gateway()
+    client = env.client(gateway)
+    tree, back, link = shared.tree(env), env.path("back"), env.path("link")
+    root = client.push(tree)["root"]
+    os.makedirs(back + "/mine/.sluice-pull-0123456789abcdef")
+    os.symlink(back, link)
+    before = os.stat(back)
+    client.pull(root, link, "--replace")
+    check(os.path.islink(link) and os.stat(back).st_ino == before.st_ino, "the directory is another one")
+    check(not trees.differences(tree, back), "by a symlink: --replace did not make them equal")
+    trees.write_random(back + "/mine", 10, "m")
+    client.run("pull", "--replace", root, ".", cwd=back)
+    check(not trees.differences(tree, back), "as the working directory: --replace did not make them equal")
+    # One that leaves no room: the tree does not fit beside what is there, which stays.
+    env.need(os.geteuid() == 0, "root, to mount a small disk")
+    disk = env.path("disk")
+    os.makedirs(disk)
+    env.need(os.system(f"mount -t tmpfs -o size=4m,mode=755 none {disk}") == 0, "the right to mount")
+    try:
+        trees.write_random(disk + "/mine", 3_000_000, "m")
+        small = env.path("small")
+        os.makedirs(small)
+        trees.write_random(small + "/file", 2_000_000, "s")
+        fitting = client.push(small)["root"]
+        client.run("pull", "--replace", fitting, disk, status=102)
+        check(os.listdir(disk) == ["mine"] and os.path.getsize(disk + "/mine") == 3_000_000, "what was there is not as it was")
+        os.truncate(disk + "/mine", 1_000_000)
+        client.pull(fitting, disk, "--replace")
+        check(not trees.differences(small, disk), "on a mount point: --replace did not make them equal")
+        # Something is mounted in there: that may not be moved, and nothing is.
+        os.makedirs(disk + "/within")
+        env.need(os.system(f"mount -t tmpfs -o size=1m none {disk}/within") == 0, "the right to mount")
+        try:
+            result = client.run("pull", "--replace", root, disk, status=None)
+            check(result.returncode in (1, 102), f"{result}")
+            result = client.run("pull", "--replace", fitting, disk, status=1)
+            check("within: cannot be moved: something is mounted there" in result.stderr, f"{result}")
+            check(sorted(os.listdir(disk)) == ["file", "within"], f"{os.listdir(disk)}")
+        finally:
+            os.system(f"umount {disk}/within")
+    finally:
+        os.system(f"umount {disk}")
+    gateway.stop()
+
+
+def test_pull_replaces_what_overlayfs_may_not_rename(env):
+    """A directory of a lower layer, as an image has them: rename answers EXDEV, and it is removed where it is."""
+    env.need(os.geteuid() == 0, "root, to mount an overlay")
+    gateway = env.gateway()
+    client = env.client(gateway)
+    tree, base = env.path("tree"), env.path("overlay")
+    os.makedirs(tree)
+    trees.write_random(tree + "/file", 100_000, "f")
+    root = client.push(tree)["root"]
+    for name in ("lower/dir/below", "upper", "work", "merged"):
+        os.makedirs(f"{base}/{name}")
+    trees.write_random(f"{base}/lower/dir/below/file", 10, "l")
+    trees.write_random(f"{base}/lower/plain", 10, "p")
+    layers = f"lowerdir={base}/lower,upperdir={base}/upper,workdir={base}/work"
+    mounted = os.system(f"mount -t overlay -o redirect_dir=off,{layers} none {base}/merged") == 0
+    env.need(mounted, "overlayfs on the disk of the tests")
+    try:
+        client.pull(root, base + "/merged", "--replace")
+        check(not trees.differences(tree, base + "/merged"), "--replace did not make them equal")
+    finally:
+        os.system(f"umount {base}/merged")
+    gateway.stop()
+
+
 def test_pin_and_status(env):
     gateway = env.gateway()
     client = env.client(gateway)

@@ -1,5 +1,6 @@
 """The store under pressure: its lock, its ceiling, what eviction spares, what fsck finds."""
 import os
+import shutil
 import statistics
 
 import shared
@@ -154,17 +155,13 @@ def segments(store):
     return sorted(found, key=lambda p: -os.lstat(p).st_blocks)
 
 
-def test_a_corrupt_chunk_is_found_and_asked_for_again(env):
-    store = env.path("store")
-    tree = random_tree(env, "corrupted", 8 << 20)
-    gateway = env.gateway(store=store)
-    root = env.client(gateway).push(tree)["root"]
-    gateway.stop()
+def damage(store, path):
+    """A byte of what the stopped gateway has of a file's first chunk."""
     hit = 0
-    with open(f"{tree}/7", "rb") as file:
+    with open(path, "rb") as file:
         wanted = file.read(4096)
-    for path in segments(store):
-        with open(path, "r+b") as file:
+    for segment in segments(store):
+        with open(segment, "r+b") as file:
             data = file.read()
             at = data.find(wanted)
             if at >= 0:
@@ -172,6 +169,15 @@ def test_a_corrupt_chunk_is_found_and_asked_for_again(env):
                 file.write(bytes([data[at + 100] ^ 1]))
                 hit += 1
     check(hit, "the content was not found in any segment")
+
+
+def test_a_corrupt_chunk_is_found_and_asked_for_again(env):
+    store = env.path("store")
+    tree = random_tree(env, "corrupted", 8 << 20)
+    gateway = env.gateway(store=store)
+    root = env.client(gateway).push(tree)["root"]
+    gateway.stop()
+    damage(store, f"{tree}/7")
     found = env.sluice("fsck", "--json", store, status=1).json()
     check(not found["clean"] and found["problem_count"] > 0, f"fsck did not see it: {found}")
     gateway = env.gateway(store=store)
@@ -182,6 +188,30 @@ def test_a_corrupt_chunk_is_found_and_asked_for_again(env):
     back = env.path("back")
     client.pull(root, back)
     check(not trees.differences(tree, back), "not mended")
+    gateway.stop()
+
+
+def test_a_pull_that_lacks_a_blob_replaces_nothing(env):
+    """All directories of the tree are there, and one file's content is not: what the user had stays as it was."""
+    store = env.path("store")
+    tree = random_tree(env, "lacking", 2 << 20)
+    gateway = env.gateway(store=store)
+    root = env.client(gateway).push(tree)["root"]
+    gateway.stop()
+    damage(store, f"{tree}/19")
+    gateway = env.gateway(store=store)
+    client = env.client(gateway, "reader")
+    mine, kept = random_tree(env, "mine", 1 << 20), env.path("kept")
+    os.mkdir(f"{mine}/below")
+    trees.write_random(f"{mine}/below/file", 100, "below")
+    shutil.copytree(mine, kept)
+    result = client.run("pull", "--replace", root, mine, status=1)
+    check("sha256:" in result.stderr or "19" in result.stderr, f"what is missing is not said: {result}")
+    check(not trees.differences(kept, mine), "a pull that failed changed what was there")
+    # It is mended by the next push, and then goes in the place of all that.
+    client.push(tree)
+    client.pull(root, mine, "--replace")
+    check(not trees.differences(tree, mine), "--replace did not make them equal")
     gateway.stop()
 
 

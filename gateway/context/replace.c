@@ -1,0 +1,328 @@
+/* replace: see replace.h. */
+#include "gateway/context/replace.h"
+
+#include "gateway/base/check.h"
+#include "gateway/base/cleanup.h"
+#include "gateway/context/beneath.h"
+#include "gateway/context/content.h"
+#include "gateway/context/file_xattrs.h"
+#include "gateway/context/why.h"
+
+#include <dirent.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <stdbool.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/file.h>
+#include <sys/random.h>
+#include <sys/stat.h>
+
+#define ASIDE_PREFIX ".sluice-pull-"
+#define ASIDE_DIGITS 16
+#define ASIDE_BYTES 48
+#define MODE_RWX 0700u                   /* what its owner needs on a directory whose entries move */
+
+struct replacement {
+	struct why why;
+	int dir_fd;
+	char aside[ASIDE_BYTES];         /* the directory within it, which holds the two below, and is locked as long as we live */
+	int aside_fd, new_fd;
+	int old_fd;                      /* made when all of the tree is there */
+};
+
+static int fail(const struct replacement *replacement, int r, const char *name, const char *what)
+{
+	return WHY_RAISE(replacement->why, r, name, "%s: %s", what, r == -EBUSY ? "something is mounted there" : strerror(-r));
+}
+
+static void closedir_p(DIR **dir)
+{
+	if (*dir)
+		closedir(*dir);
+}
+
+/* Visits what a directory holds; a visit that returns anything but 0 ends it with that. */
+static int each_entry(int dir_fd, int (*visit)(struct replacement *replacement, const char *name, void *context),
+                      struct replacement *replacement, void *context)
+{
+	CLEANUP(fd_closep) int fd = beneath_open(dir_fd, ".", O_RDONLY | O_DIRECTORY, 0);
+	CLEANUP(closedir_p) DIR *dir = fd < 0 ? NULL : fdopendir(fd);
+	struct dirent *entry;
+	int r = 0;
+
+	if (!dir)
+		return fail(replacement, fd < 0 ? fd : -errno, "", "cannot be read");
+	fd_take(&fd);
+	while (r == 0 && (errno = 0, entry = readdir(dir))) {
+		const char *name = entry->d_name;
+
+		if (strcmp(name, ".") != 0 && strcmp(name, "..") != 0)
+			r = visit(replacement, name, context);
+	}
+	return r || !errno ? r : fail(replacement, -errno, "", "cannot be read");
+}
+
+/* Where entries move. */
+struct move {
+	int from_fd, to_fd;
+	bool moved;
+};
+
+/* A directory that is moved is written to, as its ".." changes: one that its owner may not write to has to let him. */
+static int move_open_up(const struct move *move, const char *name)
+{
+	struct stat st;
+	mode_t mode;
+	int r;
+
+	if (fstatat(move->from_fd, name, &st, AT_SYMLINK_NOFOLLOW) < 0)
+		return -errno;
+	mode = st.st_mode & 07777;
+	if (!S_ISDIR(st.st_mode) || (mode & MODE_RWX) == MODE_RWX)
+		return -EACCES;
+	if (fchmodat(move->from_fd, name, mode | MODE_RWX, AT_SYMLINK_NOFOLLOW) < 0)
+		return -EACCES;          /* not his own */
+	r = renameat(move->from_fd, name, move->to_fd, name) < 0 ? -errno : 0;
+	if (fchmodat(r ? move->from_fd : move->to_fd, name, mode, AT_SYMLINK_NOFOLLOW) < 0 && r == 0)
+		r = -errno;
+	return r;
+}
+
+static int move_entry(struct replacement *replacement, const char *name, void *context)
+{
+	struct move *move = context;
+	int r;
+
+	if (strcmp(name, replacement->aside) == 0)
+		return 0;
+	r = renameat(move->from_fd, name, move->to_fd, name) < 0 ? -errno : 0;
+	if (r == -EACCES)
+		r = move_open_up(move, name);
+	if (r == -EXDEV)                 /* a directory of a lower layer of overlayfs: see entry_remove() */
+		return 0;
+	if (r == 0)
+		move->moved = true;
+	return r == -ENOENT || r == 0 ? 0 : fail(replacement, r, name, "cannot be moved");
+}
+
+/* All entries but `aside`. Some may be skipped when a directory changes while it is read: until none is found. */
+static int move_all(struct replacement *replacement, int from_fd, int to_fd)
+{
+	struct move move = { .from_fd = from_fd, .to_fd = to_fd, .moved = true };
+	int r = 0;
+
+	while (r == 0 && move.moved) {
+		move.moved = false;
+		r = each_entry(from_fd, move_entry, replacement, &move);
+	}
+	return r;
+}
+
+/* What overlayfs has no way to rename is removed where it is; all of the tree is there by now. */
+static int entry_remove(struct replacement *replacement, const char *name, void *context)
+{
+	int r = strcmp(name, replacement->aside) == 0 ? 0 : beneath_remove(replacement->dir_fd, name);
+
+	(void)context;
+	return r ? fail(replacement, r, name, "cannot remove") : 0;
+}
+
+/*
+ * Two passes of renames, so that what is there can be put back when one of its entries may not be moved: it is a mount
+ * point, or somebody else's.
+ */
+static int exchange(struct replacement *replacement)
+{
+	struct replacement quiet = *replacement;
+	int r = move_all(replacement, replacement->dir_fd, replacement->old_fd);
+
+	quiet.why = (struct why){ 0 };   /* the first reason is the one to tell */
+	if (r == 0)
+		r = each_entry(replacement->dir_fd, entry_remove, replacement, NULL);
+	if (r == 0) {
+		r = move_all(replacement, replacement->new_fd, replacement->dir_fd);
+		if (r)
+			move_all(&quiet, replacement->dir_fd, replacement->new_fd);
+	}
+	if (r)
+		move_all(&quiet, replacement->old_fd, replacement->dir_fd);
+	return r;
+}
+
+static bool is_aside(const char *name)
+{
+	size_t prefix_size = strlen(ASIDE_PREFIX);
+
+	return strncmp(name, ASIDE_PREFIX, prefix_size) == 0 && strlen(name) == prefix_size + ASIDE_DIGITS &&
+	       strspn(name + prefix_size, "0123456789abcdef") == ASIDE_DIGITS;
+}
+
+static bool holds(int fd, const char *name)
+{
+	struct stat st;
+
+	return fstatat(fd, name, &st, AT_SYMLINK_NOFOLLOW) == 0 || errno != ENOENT;
+}
+
+/*
+ * What somebody left who was killed, of which nobody needs anything: it holds a part of a tree. His lock went with him. What
+ * cannot be removed here goes with all else that is there, or is in the way of that, and is named.
+ */
+static int stale_remove(struct replacement *replacement, const char *name, void *context)
+{
+	CLEANUP(fd_closep) int fd = -1;
+
+	(void)context;
+	if (!is_aside(name))
+		return 0;
+	fd = beneath_open(replacement->dir_fd, name, O_RDONLY | O_DIRECTORY, 0);
+	if (fd >= 0 && flock(fd, LOCK_EX | LOCK_NB) == 0 && holds(fd, "new") && !holds(fd, "old"))
+		beneath_remove(replacement->dir_fd, name);
+	return 0;
+}
+
+static int make_directory(const struct replacement *replacement, int parent_fd, const char *name, int *fd)
+{
+	int r = mkdirat(parent_fd, name, MODE_RWX) < 0 ? -errno : 0;
+
+	if (r == 0) {
+		*fd = beneath_open(parent_fd, name, O_RDONLY | O_DIRECTORY, 0);
+		r = *fd < 0 ? *fd : 0;
+	}
+	return r ? fail(replacement, r, name, "cannot create directory") : 0;
+}
+
+static int make_aside(struct replacement *replacement)
+{
+	uint64_t random = 0;
+	int r;
+
+	(void)!getrandom(&random, sizeof(random), 0);    /* a name that is taken is refused where it is made */
+	snprintf(replacement->aside, sizeof(replacement->aside), ASIDE_PREFIX "%0*llx", ASIDE_DIGITS, (unsigned long long)random);
+	r = make_directory(replacement, replacement->dir_fd, replacement->aside, &replacement->aside_fd);
+	if (r)
+		return r;
+	flock(replacement->aside_fd, LOCK_EX | LOCK_NB); /* a file system without locks: two at a time are as safe as they were */
+	return make_directory(replacement, replacement->aside_fd, "new", &replacement->new_fd);
+}
+
+/* What the tree's topmost directory says of itself, which its copy has. */
+static int set_xattrs(const struct replacement *replacement)
+{
+	struct file_xattrs xattrs;
+	int r;
+
+	file_xattrs_init(&xattrs);
+	r = file_xattrs_read(&xattrs, replacement->new_fd);
+	if (r)
+		why_write(replacement->why, "", "%s", xattrs.fault);
+	else
+		r = content_set_xattrs(replacement->why, replacement->dir_fd, "", xattrs.xattrs, xattrs.count, false);
+	file_xattrs_fini(&xattrs);
+	return r;
+}
+
+/* The sentence that is said next goes behind the one that says what failed first. */
+static void why_go_on(struct why *why)
+{
+	size_t used = why->size ? strlen(why->text) : 0;
+
+	if (used == 0 || used + 3 > why->size)
+		return;
+	memcpy(why->text + used, "; ", 3);
+	*why = (struct why){ why->text + used + 2, why->size - used - 2 };
+}
+
+/* `aside` goes, unless something is left in it that was there before and is nowhere else. */
+static int remove_aside(struct replacement *replacement, bool replaced)
+{
+	char old[ASIDE_BYTES + 8];
+	int r = 0;
+
+	if (!replaced && replacement->old_fd >= 0 && unlinkat(replacement->aside_fd, "old", AT_REMOVEDIR) < 0)
+		r = -errno;
+	if (r == 0)
+		r = beneath_remove(replacement->dir_fd, replacement->aside);
+	if (r == 0)
+		return 0;
+	why_go_on(&replacement->why);
+	snprintf(old, sizeof(old), "%s/old", replacement->aside);
+	return fail(replacement, r, old, replaced ? "the tree is there, but what was there before cannot be removed" :
+	                                            "what was there could not be put back, and is left here");
+}
+
+static int fill(struct replacement *replacement, const struct materialise_options *options, struct materialise_totals *totals)
+{
+	struct materialise_options aside = *options;
+	int r = make_aside(replacement);
+
+	if (r)
+		return r;
+	aside.dir_fd = replacement->new_fd;
+	return materialise(&aside, totals, replacement->why.text, replacement->why.size);
+}
+
+/* Of the tree, whole: its topmost directory's mode may forbid what has to be done with it first. */
+static int put_in_place(struct replacement *replacement, mode_t *mode)
+{
+	struct stat st;
+	int r;
+
+	if (fstat(replacement->new_fd, &st) < 0 || fchmod(replacement->new_fd, MODE_RWX) < 0)
+		return fail(replacement, -errno, replacement->aside, "cannot set its mode");
+	r = make_directory(replacement, replacement->aside_fd, "old", &replacement->old_fd);
+	if (r == 0)
+		r = exchange(replacement);
+	if (r == 0)
+		*mode = st.st_mode & 07777;
+	return r;
+}
+
+static int replace_open(struct replacement *replacement, const struct materialise_options *options,
+                        struct materialise_totals *totals, mode_t mode)
+{
+	bool opened_up = (mode & MODE_RWX) != MODE_RWX, replaced = false;
+	int r, removed;
+
+	if (opened_up && fchmod(replacement->dir_fd, mode | MODE_RWX) < 0)
+		return fail(replacement, -errno, "", "cannot set its mode");
+	r = each_entry(replacement->dir_fd, stale_remove, replacement, NULL);
+	if (r == 0)
+		r = fill(replacement, options, totals);
+	if (r == 0)
+		r = put_in_place(replacement, &mode);
+	if (r == 0) {
+		replaced = true;
+		r = set_xattrs(replacement);
+	}
+	removed = replacement->aside_fd < 0 ? 0 : remove_aside(replacement, replaced);
+	if ((opened_up || replaced) && fchmod(replacement->dir_fd, mode) < 0 && r == 0)
+		r = fail(replacement, -errno, "", "cannot set its mode");
+	return r ? r : removed;
+}
+
+int replace_directory(const struct materialise_options *options, struct materialise_totals *totals, char *why_text,
+                      size_t why_size)
+{
+	struct replacement replacement = {
+		.why = { why_text, why_size }, .dir_fd = options->dir_fd, .aside_fd = -1, .new_fd = -1, .old_fd = -1,
+	};
+	struct stat st;
+	int r;
+
+	CHECK(!options->base);
+	CHECK(!options->replace);
+	CHECK(!options->set_owner);
+	if (why_size)
+		*why_text = 0;
+	if (beneath_is_empty(options->dir_fd) == 1)
+		return materialise(options, totals, why_text, why_size);
+	if (fstat(options->dir_fd, &st) < 0)
+		return fail(&replacement, -errno, "", "cannot be read");
+	r = replace_open(&replacement, options, totals, st.st_mode & 07777);
+	fd_closep(&replacement.old_fd);
+	fd_closep(&replacement.new_fd);
+	fd_closep(&replacement.aside_fd);
+	return r;
+}
