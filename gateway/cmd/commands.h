@@ -8,6 +8,7 @@ extern const struct command command_builds;
 extern const struct command command_cat;
 extern const struct command command_cert;
 extern const struct command command_chunk;
+extern const struct command command_completion;
 extern const struct command command_diff;
 extern const struct command command_doctor;
 extern const struct command command_edge;

@@ -21,6 +21,7 @@ const struct command *const command_table[] = {
 	&command_doctor,
 	&command_chunk,
 	&command_cert,
+	&command_completion,
 	&command_version,
 	&command_help,
 	NULL,

@@ -3,10 +3,12 @@ import hashlib
 import os
 import random
 import re
+import shutil
+import subprocess
 
 from harness import check
 
-COMMANDS = ["serve", "edge", "push", "pull", "run", "ls", "cat", "diff", "explain", "affected", "status", "builds", "pin", "fsck", "doctor", "chunk", "cert", "version"]
+COMMANDS = ["serve", "edge", "push", "pull", "run", "ls", "cat", "diff", "explain", "affected", "status", "builds", "pin", "fsck", "doctor", "chunk", "cert", "completion", "version"]
 
 
 def test_help_names_every_command(env):
@@ -17,6 +19,96 @@ def test_help_names_every_command(env):
         check(long.stdout == env.sluice(name, "--help").stdout, f"`help {name}` and `{name} --help` differ")
         check(max(map(len, long.stdout.splitlines())) <= 100, f"`sluice help {name}` is wider than 100 columns:\n{long.stdout}")
         check(f"\n  sluice {name}" in long.stdout, f"`sluice help {name}` has no example:\n{long.stdout}")
+
+
+def completion_script(env, shell):
+    path = env.path(f"completion.{shell}")
+    with open(path, "w", encoding="utf-8") as file:
+        file.write(env.sluice("completion", shell).stdout)
+    return path
+
+
+def shell_says(env, *command):
+    result = subprocess.run(command, capture_output=True, check=False, timeout=60, cwd=env.tmp, text=True,
+                            env=env.environment(env.home("shell"), TERM="dumb"))
+    check(result.returncode == 0 and result.stderr == "", f"{command}: {result}")
+    return result.stdout
+
+
+def bash_offers(env, script, *words):
+    """What bash would offer for the last of the words, which are those that it makes of a line."""
+    program = """source "$1"; shift; COMP_WORDS=("$@"); COMP_CWORD=$(($# - 1)); _sluice; printf '%s\\n' "${COMPREPLY[@]}" """
+    return shell_says(env, "bash", "-uc", program, "bash", script, *words).split()
+
+
+def options_in_help(env, command):
+    """{option: its values, where they are fixed}"""
+    found = {}
+    for line in env.sluice("help", command).stdout.splitlines():
+        head = re.match(r"  (?:-.,|   ) --([a-z-]+)(?: ([^ ]+))?(?:  |$)", line)
+        if head:
+            found["--" + head[1]] = head[2].split("|") if head[2] and re.fullmatch(r"[a-z_]+(\|[a-z_]+)+", head[2]) else None
+    return found
+
+
+def test_bash_completes_all_that_help_names(env):
+    script = completion_script(env, "bash")
+    check(set(bash_offers(env, script, "sluice", "")) == {*COMMANDS, "help", "--help", "--version"}, "commands")
+    check(bash_offers(env, script, "sluice", "pu") == ["push", "pull"], "commands that begin so")
+    check("explain" in bash_offers(env, script, "sluice", "help", "e"), "commands as operands")
+    for name in COMMANDS:
+        named = options_in_help(env, name)
+        check("--help" in named, f"{name}: {named}")
+        offered = {o for o in bash_offers(env, script, "sluice", name, "-") if o.startswith("--")}
+        check(offered == set(named), f"{name}: offered {sorted(offered)}, in help {sorted(named)}")
+        for option, values in named.items():
+            if values:
+                check(bash_offers(env, script, "sluice", name, option, "") == values, f"{name} {option}")
+
+
+def test_bash_completes_values_and_operands(env):
+    script = completion_script(env, "bash")
+    for words, offered in (
+            (["push", "--progress", "pl"], ["plain"]),
+            (["push", "--progress", "=", "pl"], ["plain"]),
+            (["push", "--progress", "="], ["auto", "plain", "tty", "quiet", "rawjson"]),
+            (["pull", "--special-modes", "=", "f"], ["false"]),
+            (["serve", "--engine", "i"], ["io_uring"]),
+            (["serve", "--admin", ""], []),
+            (["cert", ""], ["ca", "issue"]),
+            (["cert", "ca", "/va"], ["/var"]),
+            (["cert", "--name", "ca", ""], ["ca", "issue"]),
+            (["completion", "z"], ["zsh"]),
+            (["pull", "sha256", ":", "12/3", "/va"], ["/var"]),
+            (["pull", "--gateway", "grpc", ":", "//h", ":", "1", "sha256", ":", "12/3", "/va"], ["/var"]),
+            (["pull", "--gateway", "=", "grpc", ":", "//h", ":", "1", "sha256", ":", "12/3", "/va"], ["/var"]),
+            (["pull", "/va"], []),
+            (["pull", "sha256", ":", "1"], []),
+            (["push", "--tls-ca", script[:-2]], [script]),
+            (["run", "--", "--progress", script[:-2]], [script]),
+            (["nonsense", ""], [])):
+        found = bash_offers(env, script, "sluice", *words)
+        check(sorted(found) == sorted(offered), f"{words}: {found}, {offered} wanted")
+
+
+def test_zsh_takes_its_script(env):
+    env.need(shutil.which("zsh"), "zsh")
+    script = completion_script(env, "zsh")
+    shell_says(env, "zsh", "-n", script)
+    said = shell_says(env, "zsh", "-fc", "autoload -Uz compinit; compinit -u -D; source $1; whence -w _sluice; print $_comps[sluice]",
+                      "zsh", script)
+    check(said.split() == ["_sluice:", "function", "_sluice"], said)
+
+
+def test_fish_completes(env):
+    env.need(shutil.which("fish"), "fish")
+    script = completion_script(env, "fish")
+    shell_says(env, "fish", "--no-execute", script)
+    for line, offered in (("sluice pu", {"push", "pull"}), ("sluice push --progress p", {"plain"}), ("sluice cert is", {"issue"}),
+                          ("sluice serve --engine=e", {"--engine=epoll"}), ("sluice help expl", {"explain"}),
+                          ("sluice push --no-ign", {"--no-ignore"}), (f"sluice chunk {script[:-2]}", {script})):
+        said = shell_says(env, "fish", "--private", "-c", "source $argv[1]; complete -C $argv[2]", script, line)
+        check({text.split("\t")[0] for text in said.splitlines()} == offered, f"{line}: {said}")
 
 
 def test_mistakes_are_usage_errors(env):
@@ -31,6 +123,8 @@ def test_mistakes_are_usage_errors(env):
             (["pin", "--expires", "soon", "sha256:" + "0" * 64 + "/1"], "is not a duration"),
             (["chunk"], "one FILE is needed"),
             (["version", "extra"], "unexpected argument"),
+            (["completion"], "one shell is needed"),
+            (["completion", "csh"], "none of bash, zsh and fish"),
             (["help", "psuh"], "did you mean push?\n`sluice help` lists"),
             ([], "Commands:")):
         result = env.sluice(*arguments, status=2)
