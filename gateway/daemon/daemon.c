@@ -97,6 +97,7 @@ static int daemon_fork_host(struct daemon *daemon, char *why, size_t why_size)
 		};
 
 		close(pair[1]);
+		notify_close(&daemon->notify);
 		_exit(host_run(&host));
 	}
 	close(pair[0]);
@@ -398,6 +399,7 @@ static void daemon_drain(struct daemon *daemon)
 		return;
 	}
 	daemon->draining = true;
+	notify_send(&daemon->notify, "STOPPING=1");
 	log_event(LOG_INFO, "draining", LOG_U64("timeout_s", daemon->config->drain_timeout_ns / 1000000000u));
 	spawning_close(daemon);
 	execute_drain(&daemon->execute);
@@ -561,11 +563,13 @@ int daemon_run(const struct daemon_config *config, char *why, size_t why_size)
 	}
 	daemon->config = config;
 	daemon->host_fd = -1;
+	notify_open(&daemon->notify);
 	r = daemon_start(daemon, why, why_size);
 	if (r == 0) {
 		daemon->started_ns = ring_now_ns(daemon->ring);
 		observe_ready(daemon);
 		log_event(LOG_INFO, "ready");
+		notify_send(&daemon->notify, "READY=1");
 		while (!daemon->drained)
 			ring_run(daemon->ring, UINT64_MAX);
 		log_event(LOG_INFO, "stopped");
@@ -575,6 +579,7 @@ int daemon_run(const struct daemon_config *config, char *why, size_t why_size)
 			ring_run(daemon->ring, UINT64_MAX);
 	}
 	daemon_close(daemon);
+	notify_close(&daemon->notify);
 	free(daemon);
 	return r;
 }

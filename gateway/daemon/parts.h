@@ -11,6 +11,7 @@
 #include "gateway/daemon/account.h"
 #include "gateway/daemon/builds.h"
 #include "gateway/daemon/daemon.h"
+#include "gateway/daemon/notify.h"
 #include "gateway/daemon/rest.h"
 #include "gateway/link/link_service.h"
 #include "gateway/pool/execute.h"
@@ -46,6 +47,7 @@ struct daemon {
 	struct admin *admin;
 	struct op observe_timer;
 	struct rest rest;
+	struct notify notify;
 	uint64_t ceiling_bytes, started_ns;
 	uid_t uid;                       /* what it became; 0 when it was not started as root */
 	gid_t gid;

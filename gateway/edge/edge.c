@@ -125,6 +125,7 @@ static void edge_drain(struct edge *edge)
 		return;
 	}
 	edge->draining = true;
+	notify_send(&edge->notify, "STOPPING=1");
 	log_event(LOG_INFO, "draining", LOG_U64("timeout_s", edge->config->drain_timeout_ns / 1000000000u));
 	server_drain(edge->server, edge->config->drain_timeout_ns);
 }
@@ -185,8 +186,11 @@ int edge_run(const struct edge_config *config, char *why, size_t why_size)
 		return ERR_RAISE(-ENOMEM);
 	}
 	edge->config = config;
+	notify_open(&edge->notify);
 	r = edge_start(edge, why, why_size);
 	if (r == 0) {
+		/* Also when the gateway is out of reach: the machine's start does not wait for another one. */
+		notify_send(&edge->notify, "READY=1");
 		while (!edge->drained)
 			ring_run(edge->ring, UINT64_MAX);
 		log_event(LOG_INFO, "stopped");
@@ -194,6 +198,7 @@ int edge_run(const struct edge_config *config, char *why, size_t why_size)
 		server_drain(edge->server, 0);
 	}
 	edge_close(edge);
+	notify_close(&edge->notify);
 	free(edge);
 	return r;
 }

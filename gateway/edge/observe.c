@@ -45,6 +45,7 @@ static void edge_reach(struct edge *edge)
 		return;
 	if (reached != edge->reached || first) {
 		edge_set_ready(edge, reached, "the gateway cannot be reached");
+		notify_send(&edge->notify, reached ? "STATUS=the gateway is within reach" : "STATUS=the gateway cannot be reached");
 		log_event(reached ? LOG_INFO : LOG_WARNING, reached ? "ready" : "not ready", LOG_TEXT("upstream", edge->upstream.name),
 		          LOG_TEXT("why", reached || !edge->upstream.link ? "" : link_reason(edge->upstream.link)));
 	}

@@ -1,6 +1,7 @@
 /* parts: what a running edge is made of. For the files of this folder. */
 #pragma once
 
+#include "gateway/daemon/notify.h"
 #include "gateway/edge/channel.h"
 #include "gateway/edge/edge.h"
 #include "gateway/edge/giver.h"
@@ -20,6 +21,7 @@ struct edge {
 	struct signals *signals;
 	struct admin *admin;
 	struct op observe_timer;
+	struct notify notify;
 	bool reached, unreached;         /* what was last told of the gateway; at first neither */
 	bool draining, drained;
 };

@@ -21,7 +21,7 @@ sys.dont_write_bytecode = True
 import harness  # noqa: E402  (the path is set above)
 
 MODULES = ["affected", "cli", "push", "link", "tls", "edge", "bad", "store", "builds", "explain", "kill", "run", "engine", "memory", "http",
-           "http_bazel"]
+           "http_bazel", "service"]
 FULL_MODULES = MODULES + ["suites", "sccache"]
 
 
