@@ -92,12 +92,21 @@ static void print_text(struct affected *affected)
 	}
 }
 
-static json_t *texts_json(const char *const *texts, size_t count)
+static json_t *paths_json(const struct target_reason *reason)
 {
 	json_t *array = json_array();
 
-	for (size_t i = 0; i < count; i++)
-		json_array_append_new(array, json_text(texts[i]));
+	for (size_t i = 0; i < reason->paths_count; i++)
+		json_array_append_new(array, json_path(span_text(reason->paths[i])));
+	return array;
+}
+
+static json_t *needs_json(const struct target_reason *reason)
+{
+	json_t *array = json_array();
+
+	for (size_t i = 0; i < reason->needs_count; i++)
+		json_array_append_new(array, json_text(reason->needs[i]));
 	return array;
 }
 
@@ -107,9 +116,9 @@ static json_t *target_json(struct affected *affected, size_t index)
 	json_t *object = json_object();
 
 	json_set_text(object, "target", targets_name(affected->targets, index));
-	json_object_set_new(object, "paths", texts_json(reason.paths, reason.paths_count));
+	json_object_set_new(object, "paths", paths_json(&reason));
 	json_object_set_new(object, "more_paths", json_boolean(reason.more));
-	json_object_set_new(object, "needs", texts_json(reason.needs, reason.needs_count));
+	json_object_set_new(object, "needs", needs_json(&reason));
 	return object;
 }
 

@@ -48,7 +48,7 @@ static int print_change(void *context, const struct difference_change *change)
 		json_t *object = json_object();
 
 		json_set_text(object, "change", word);
-		json_set_text(object, "path", change->path);
+		json_object_set_new(object, "path", json_path(span_text(change->path)));
 		return json_print(object);
 	}
 	printf("%-8s ", word);

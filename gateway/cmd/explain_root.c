@@ -52,7 +52,7 @@ static json_t *entry_json(const struct explain_entry *entry)
 {
 	json_t *object = json_object();
 
-	json_set_text(object, "path", *entry->path ? entry->path : ".");
+	json_object_set_new(object, "path", json_path(span_text(*entry->path ? entry->path : ".")));
 	json_set_text(object, "kind", entry->directory ? "directory" : "file");
 	json_set_text(object, "why", explain_why_name(entry->why, false));
 	json_set_u64(object, "bytes_new", entry->bytes_raw);

@@ -5,10 +5,11 @@
 #include <stdlib.h>
 #include <string.h>
 #include "gateway/cmd/command.h"
+#include "proto/escape.h"
 
 int json_print(json_t *object)
 {
-	char *text = object ? json_dumps(object, JSON_COMPACT | JSON_REAL_PRECISION(15)) : NULL;
+	char *text = object ? json_dumps(object, JSON_COMPACT | JSON_ENSURE_ASCII | JSON_REAL_PRECISION(15)) : NULL;
 	int status = STATUS_OK;
 
 	if (object)
@@ -74,4 +75,37 @@ json_t *json_text(const char *text)
 void json_set_text(json_t *object, const char *key, const char *text)
 {
 	json_object_set_new(object, key, json_text(text));
+}
+
+static json_t *taken(struct buffer *text)
+{
+	json_t *value = text->failed ? NULL : json_stringn(text->size ? (const char *)text->data : "", text->size);
+
+	buffer_fini(text);
+	return value;
+}
+
+json_t *json_path(struct span path)
+{
+	struct buffer text = buffer_heap(ESCAPE_GROWTH * path.size + 1);
+
+	while (path.size) {
+		size_t size = 0;
+
+		while (size < path.size && path.data[size] != '/')
+			size++;
+		escape_put(&text, span_make(path.data, size));
+		if (size < path.size)
+			buffer_put(&text, &path.data[size++], 1);
+		path = span_make(path.data + size, path.size - size);
+	}
+	return taken(&text);
+}
+
+json_t *json_target(struct span target)
+{
+	struct buffer text = buffer_heap(ESCAPE_GROWTH * target.size + 1);
+
+	escape_put(&text, target);
+	return taken(&text);
 }

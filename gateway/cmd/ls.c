@@ -35,10 +35,9 @@ static const char kind_letters[] = {
 static int print_json_entry(const struct tree_node *node)
 {
 	json_t *object = json_object();
-	char digest[DIGEST_TEXT_MAX], text[TREE_TARGET_MAX + 1];
+	char digest[DIGEST_TEXT_MAX];
 
-	snprintf(text, sizeof(text), "%.*s", (int)node->name.size, (const char *)node->name.data);
-	json_set_text(object, "name", text);
+	json_object_set_new(object, "name", json_path(node->name));
 	json_set_text(object, "kind", kind_names[node->kind]);
 	if (node->kind != TREE_DIRECTORY && node->kind != TREE_SYMLINK)
 		json_set_u64(object, "mode", node->mode);
@@ -48,10 +47,8 @@ static int print_json_entry(const struct tree_node *node)
 		json_set_text(object, "digest", digest_text(&node->digest, digest));
 	if (node->kind == TREE_FILE)
 		json_object_set_new(object, "recipe", json_boolean(node->recipe));
-	if (node->kind == TREE_SYMLINK) {
-		snprintf(text, sizeof(text), "%.*s", (int)node->target.size, (const char *)node->target.data);
-		json_set_text(object, "target", text);
-	}
+	if (node->kind == TREE_SYMLINK)
+		json_object_set_new(object, "target", json_target(node->target));
 	return json_print(object);
 }
 

@@ -254,7 +254,7 @@ void progress_draw_end(const struct progress_vertex *vertex)
 
 static int print_json_line(const struct progress *progress, json_t *object)
 {
-	char *text = json_dumps(object, JSON_COMPACT);
+	char *text = json_dumps(object, JSON_COMPACT | JSON_ENSURE_ASCII);
 	size_t size = text ? strlen(text) : 0;
 	int r = -ENOMEM;
 

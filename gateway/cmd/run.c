@@ -234,7 +234,7 @@ static int run_report(struct run *run, enum progress_mode mode)
 	int status = STATUS_OK;
 
 	if (run->options.json)
-		json_dumpf(object, stderr, JSON_COMPACT);
+		json_dumpf(object, stderr, JSON_COMPACT | JSON_ENSURE_ASCII);
 	if (run->options.json)
 		fputc('\n', stderr);
 	if (run->options.metadata_file && json_dump_file(object, run->options.metadata_file, JSON_INDENT(2)) < 0)

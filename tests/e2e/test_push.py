@@ -6,6 +6,7 @@ import re
 import shutil
 import statistics
 import subprocess
+import urllib.parse
 
 import harness
 import shared
@@ -318,6 +319,69 @@ def test_names_and_notes_move_no_cursor(env):
     check("a?b?[m" in shown, shown)
     shown = client.run("ls", changed, f"no/{name}", status=1).stderr
     check("\x1b" not in shown and "\x9b" not in shown and shown.count("\n") == 1, shown)
+    gateway.stop()
+
+
+ODD_NAMES = [b"\xff", b"\xfe", b"\xed\xa0\x80", b"\xc0\xae", b"a\x01b\x1b[2J\n\t\x7f\x9b", b'q"uo\\te', b"%FF", b"%25FF", b"%C3%A9\xff",
+             b"100%", b"%41", "\u2028\u202e\U0001f600".encode(), "caf\u00e9".encode()]
+
+
+def bytes_of(text):
+    """What the wire form of a name or of a target stands for (docs/tree.md)."""
+    return urllib.parse.unquote_to_bytes(text) if re.search("%(25)*[89A-F][0-9A-F]", text) else text.encode()
+
+
+def path_of(text):
+    return b"/".join(map(bytes_of, text.split("/")))
+
+
+def test_names_of_any_bytes_are_json(env):
+    """What --json prints is JSON, and says the very bytes, in each command that prints names."""
+    gateway = env.gateway()
+    client = env.client(gateway)
+    tree = env.path("odd-names").encode()
+    os.makedirs(tree)
+    empty = client.push(os.fsdecode(tree))["root"]
+    for name in ODD_NAMES:
+        os.makedirs(tree + b"/below/" + name)
+        with open(tree + b"/below/" + name + b"/" + name, "wb") as file:
+            file.write(name)
+        os.symlink(b"../" + name, tree + b"/below/" + name + b"/link")
+    targets = env.path("targets.yaml")
+    with open(targets, "w", encoding="utf-8") as file:
+        file.write("targets:\n  all:\n    paths: [below]\n")
+    top = os.fsdecode(tree)
+    predicted = client.run("explain", "--dry-run", "--all", "--json", top)
+    root = client.push(top)["root"]
+    files = {b"below/" + name + b"/" + name for name in ODD_NAMES}
+    listed = client.run("ls", "--json", root, "below")
+    said = [predicted, listed]
+    check({bytes_of(json.loads(line)["name"]) for line in listed.stdout.splitlines()} == set(ODD_NAMES), f"{listed}")
+    for name in ODD_NAMES:
+        said.append(client.run("ls", "--json", root, os.fsdecode(b"below/" + name)))
+        entries = [json.loads(line) for line in said[-1].stdout.splitlines()]
+        check({bytes_of(entry["name"]) for entry in entries} == {name, b"link"}, f"{said[-1]}")
+        targets_said = [bytes_of(entry["target"]) for entry in entries if entry["kind"] == "symlink"]
+        check(targets_said == [b"../" + name], f"{name}: {targets_said}")
+        path = os.fsdecode(b"below/" + name + b"/" + name)
+        said.append(client.run("ls", "--json", root, path))
+        check(path_of(said[-1].json()["name"]) == os.fsencode(path), f"{said[-1]}")
+        client.run("cat", root, path)
+    for other in (root, top):
+        said.append(client.run("diff", "--json", empty, other, status=1))
+        paths = {path_of(json.loads(line)["path"]) for line in said[-1].stdout.splitlines()}
+        check(paths >= files or paths == {b"below"}, f"{said[-1]}")
+    said.append(client.run("explain", "--json", "--root", root))
+    for result in (predicted, said[-1]):
+        paths = {path_of(entry["path"]) for entry in result.json()["paths"]}
+        check(paths >= files, f"{paths} of {result}")
+    said.append(client.run("affected", "--json", "--since", empty, targets, top))
+    check({path_of(path) for path in said[-1].json()["affected"][0]["paths"]} <= files | {b"below"} | {
+        b"below/" + name + tail for name in ODD_NAMES for tail in (b"", b"/link")}, f"{said[-1]}")
+    for result in said:
+        check("\ufffd" not in result.stdout, f"not the bytes: {result}")
+        for line in result.stdout.splitlines():
+            json.loads(line)
     gateway.stop()
 
 
