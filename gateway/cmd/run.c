@@ -341,6 +341,12 @@ static int run_all_targets(struct run *run, struct options *parsed, struct clien
 	return status;
 }
 
+/* As a process can have it: of a gateway's 256 the kernel would make a 0. */
+static int run_exit_status(int exit_code)
+{
+	return exit_code > 0 && exit_code <= UINT8_MAX ? exit_code : UINT8_MAX;
+}
+
 static int run_run(int argc, char **argv)
 {
 	CLEANUP(options_fini) struct options options;
@@ -381,7 +387,7 @@ static int run_run(int argc, char **argv)
 	client_call_close(run.call);
 	session_close(run.client);
 	/* What the command ended with says more than what it led to: of a failed one an output is seldom there. */
-	return run.exit_code ? run.exit_code : status;
+	return run.exit_code ? run_exit_status(run.exit_code) : status;
 }
 
 const struct command command_run = {
@@ -396,6 +402,15 @@ const struct command command_run = {
 	        "With --targets it runs what a file says instead (see `sluice help affected`): each target that has `run:`, on\n"
 	        "the tree of its own paths and of those of all that it needs, and nothing else. So a target whose inputs did\n"
 	        "not change answers from the cache. Ends with a table, and with 1 when a target did not pass.\n\n"
+	        "Exits with the status of COMMAND: 128 + N when signal N ended it, 126 when it cannot be executed, 127 when there\n"
+	        "is none of that name; when that is 0, with 1 if an --output is not there, and with 102 or 1 if the output cannot be\n"
+	        "written here. When COMMAND did not run to its end:\n\n"
+	        "    1  the gateway cannot be reached or refuses, or --timeout was over\n"
+	        "    2  sluice was called wrongly\n"
+	        "  100  a bug, here or at the gateway\n"
+	        "  102  --memory, the store, a disk, the queue or a quota is too small\n"
+	        "  130  interrupted, by SIGINT or SIGTERM\n\n"
+	        "--json and --metadata-file tell 1 from 1: there is an exit_code if COMMAND did.\n\n"
 	        "  sluice run -- make test\n"
 	        "  sluice run --env CC=gcc --output build/app . -- make -j8 build/app\n"
 	        "  sluice run --root sha256:HEX/SIZE -- sh -c 'cc -o t t.c && ./t'\n"

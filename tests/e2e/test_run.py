@@ -363,3 +363,36 @@ def test_setuid_is_powerless_inside(env):
     plain, _ = client.action(["id", "-u"], directory=tree)
     check(result.stdout == plain.stdout, f"setuid changed who runs: {result}")
     gateway.stop()
+
+
+def test_exit_statuses_are_as_help_has_them(env):
+    """The command's own when it has run; else what says why it did not."""
+    env.need_executor()
+    gateway = env.gateway(slots=1)
+    client = env.client(gateway)
+    tree = env.path("tree")
+    os.makedirs(tree)
+    trees.write_random(tree + "/plain", 10, "p")
+    for command, options, status in (
+            (["true"], [], 0),
+            (["sh", "-c", "exit 7"], [], 7),
+            (["sh", "-c", "exit 102"], [], 102),
+            (["sh", "-c", "exit 255"], [], 255),
+            (["sh", "-c", "kill -KILL $$"], [], 128 + signal.SIGKILL),
+            (["sh", "-c", "kill -TERM $$"], [], 128 + signal.SIGTERM),
+            (["./plain"], [], 126),
+            (["no-such-command"], [], 127),
+            (["true"], ["--output", "nothing"], 1),
+            (["sh", "-c", "exit 7"], ["--output", "nothing"], 7),
+            (["sleep", "60"], ["--timeout", "100ms"], 1),
+            (["sh", "-c", "head -c 200000000 /dev/zero | tail"], ["--memory", "16MiB"], 102)):
+        _, said = client.action(command, *options, directory=tree, status=status)
+        ran = status not in (1, 102) or "exit" in command[-1] or command == ["true"]
+        check(said.get("exit_code") == ((0 if command == ["true"] else status) if ran else None), f"{command} {options}: {said}")
+    client.run("run", tree, status=2)
+    client.run("run", "--root", "sha256:" + "0" * 64 + "/80", "--", "true", status=1)
+    env.sluice("run", "--gateway", "grpc://127.0.0.1:1", tree, "--", "true", status=1)
+    gateway.stop()
+    idle = env.gateway()
+    env.client(idle).run("run", tree, "--", "true", status=1)
+    idle.stop()
