@@ -57,12 +57,36 @@ static void test_refused(void **state)
 	assert_false(digest_from_hex(&digest, span_make(EMPTY_HEX, 63)));
 }
 
+/* Each digit wherever it may be, and each other byte there. */
+static void test_every_digit(void **state)
+{
+	char hex[DIGEST_HEX_BYTES], again[DIGEST_HEX_BYTES];
+	struct digest digest = { 0 };
+
+	for (size_t at = 0; at < DIGEST_HEX_BYTES; at++) {
+		for (unsigned byte = 0; byte < 256; byte++) {
+			bool number = byte >= '0' && byte <= '9', letter = byte >= 'a' && byte <= 'f';
+			unsigned value = number ? byte - '0' : byte - 'a' + 10;
+
+			memcpy(hex, EMPTY_HEX, sizeof(hex));
+			hex[at] = (char)byte;
+			assert_int_equal(digest_from_hex(&digest, span_make(hex, sizeof(hex))), number || letter);
+			if (!number && !letter)
+				continue;
+			assert_int_equal(at % 2 ? digest.hash[at / 2] & 15 : digest.hash[at / 2] >> 4, value);
+			digest_hex(&digest, again);
+			assert_memory_equal(hex, again, sizeof(hex));
+		}
+	}
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(test_text_round_trip),
 		cmocka_unit_test(test_forms),
 		cmocka_unit_test(test_refused),
+		cmocka_unit_test(test_every_digit),
 	};
 	return cmocka_run_group_tests(tests, NULL, NULL);
 }
