@@ -6,12 +6,12 @@
 #define LOT_LEAST_BYTES (384u << 10)     /* within a core's own cache; two SHA lanes take 130 us */
 #define LOT_LANE_BYTES  (64u << 10)      /* for each lane of the hasher: a chunk of the usual size */
 
-/* Lanes without a chunk would cost the hasher as much time as those with one. */
-size_t cas_lot_bytes(const struct cas *cas)
+/* Lanes without a chunk would cost the hasher as much time as those with one, and more than what leaves the core's own cache. */
+size_t cas_lot_bytes(const struct cas *cas, size_t beside)
 {
-	size_t bytes = cas->hasher->lanes * LOT_LANE_BYTES;
+	size_t bytes = cas->hasher->lanes * LOT_LANE_BYTES, least = LOT_LEAST_BYTES / beside;
 
-	return bytes > LOT_LEAST_BYTES ? bytes : LOT_LEAST_BYTES;
+	return bytes > least ? bytes : least;
 }
 
 void cas_init(struct cas *cas)

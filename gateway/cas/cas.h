@@ -44,8 +44,11 @@ struct cas {
 	struct promises promises;                /* what pushes in progress are going to send */
 };
 
-/* Blobs that come in are hashed and stored so many bytes at a time: still in the core's cache, and enough for the hasher's lanes. */
-size_t cas_lot_bytes(const struct cas *cas);
+/*
+ * Blobs that come in are hashed and stored so many bytes at a time: enough for the hasher's lanes, and as far as that goes still in the
+ * core's cache, which `beside` lots share that come at the same time.
+ */
+size_t cas_lot_bytes(const struct cas *cas, size_t beside);
 
 /* The first five fields are the caller's to fill in, before. */
 void cas_init(struct cas *cas);

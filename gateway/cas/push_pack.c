@@ -379,7 +379,7 @@ static void pack_on_turn(struct gate_pass *pass)
 void push_pack(struct push *push)
 {
 	struct push_taking *taking = &push->taking;
-	size_t there = push->message.size - taking->at, done = taking->lot, enough = cas_lot_bytes(push->cas);
+	size_t there = push->message.size - taking->at, done = taking->lot, enough = cas_lot_bytes(push->cas, 1);
 	bool all = there >= taking->left;
 
 	if (all)

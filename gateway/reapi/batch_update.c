@@ -136,7 +136,7 @@ static void batch_fail(struct batch_update *batch, enum grpc_status status, cons
 /* No more than what one put to the store may have. */
 static size_t lot_bytes(const struct batch_update *batch)
 {
-	size_t bytes = cas_lot_bytes(batch->rpc.reapi->cas) / LOTS_BESIDE, most = STORE_BATCH_MAX * BLOB_BYTES_LEAST;
+	size_t bytes = cas_lot_bytes(batch->rpc.reapi->cas, LOTS_BESIDE), most = STORE_BATCH_MAX * BLOB_BYTES_LEAST;
 
 	return bytes < most ? bytes : most;
 }
