@@ -189,7 +189,7 @@ const struct counter counter_table[] = {
 	{ "sluice_pushes_expired_total", COUNTER_TOTAL, "pushes", "pushes ended as nothing came for ten minutes",
 	  "clients that were stopped, or are cut off", CAS(pushes_expired) },
 	{ "sluice_fetches_total", COUNTER_TOTAL, "calls", "fetch calls", NULL, CAS(fetches) },
-	{ "sluice_fetches_expired_total", COUNTER_TOTAL, "calls", "fetches reset as nothing was taken for two minutes",
+	{ "sluice_fetches_expired_total", COUNTER_TOTAL, "calls", "fetches ended as nothing was taken for two minutes, or asked for ten",
 	  "clients that were stopped, or are cut off", CAS(fetches_expired) },
 	{ "sluice_blobs_sent_total", COUNTER_TOTAL, "blobs", "blobs sent", NULL, CAS(blobs_sent) },
 	{ "sluice_blobs_sent_bytes_total", COUNTER_TOTAL, "bytes", "bytes of them, unpacked", NULL, CAS(bytes_sent) },

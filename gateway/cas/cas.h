@@ -13,6 +13,8 @@
 #define CAS_TENANT_CALLS_MAX (CAS_CALLS_MAX / 2) /* of one tenant */
 #define CAS_PUSH_IDLE_NS  600000000000u          /* a push in which nothing comes ends, and one whose answers are not taken */
 #define CAS_FETCH_IDLE_NS 120000000000u          /* as does a fetch of which nothing is taken */
+#define CAS_FETCH_SILENT_NS 600000000000u        /* and one that is asked nothing, at first or any more */
+#define CAS_PIN_IDLE_NS   120000000000u          /* and a Pin whose request does not come, or whose answer is not taken */
 #define CAS_PACKS_MAX    8               /* packs that are checked and written at a time, see cas.packs */
 #define CAS_DELTAS_MAX   2               /* packs with deltas among them: their bases are in memory, too */
 #define CAS_CLOSURES_MAX 8               /* trees that are verified at a time */

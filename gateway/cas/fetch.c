@@ -326,25 +326,33 @@ static void fetch_on_closed(struct call *call, enum grpc_status status, struct s
 		fetch_free(fetch);
 }
 
-/* One without a request holds next to nothing. */
-static bool fetch_waits(const struct open_call *open)
+/* One that owes nothing is only one of so many; and who asks may have much to do with what he got. */
+static uint64_t fetch_patience_ns(const struct open_call *open)
 {
 	const struct fetch *fetch = container_of(open, struct fetch, open);
 
-	return fetch->state != FETCH_READING && call_untaken(&fetch->call);
+	if (fetch->state == FETCH_READING)
+		return 0;
+	return fetch->state != FETCH_IDLE || call_untaken(&fetch->call) ? CAS_FETCH_IDLE_NS : CAS_FETCH_SILENT_NS;
 }
 
+/* No status gets past an answer that is not taken. */
 static void fetch_on_expired(struct open_call *open)
 {
 	struct fetch *fetch = container_of(open, struct fetch, open);
 
-	fetch->cas->counters.fetches_expired++;
-	log_event(LOG_INFO, "fetch expired", LOG_U64("tenant", fetch->scope.tenant));
-	call_cancel(&fetch->call);
+	if (!fetch->call.finishing) {
+		fetch->cas->counters.fetches_expired++;
+		log_event(LOG_INFO, "fetch expired", LOG_U64("tenant", fetch->scope.tenant));
+	}
+	if (fetch->call.finishing || fetch->state != FETCH_IDLE || call_untaken(&fetch->call))
+		call_cancel(&fetch->call);
+	else
+		call_finish(&fetch->call, GRPC_DEADLINE_EXCEEDED, "nothing was asked for too long: ask in another call");
 }
 
 static const struct open_call_events fetch_open_events = {
-	.waits = fetch_waits, .on_expired = fetch_on_expired, .patience_ns = CAS_FETCH_IDLE_NS,
+	.patience_ns = fetch_patience_ns, .on_expired = fetch_on_expired,
 };
 
 static const struct call_events fetch_events = {

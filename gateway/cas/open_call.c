@@ -40,12 +40,13 @@ static void look(struct open_call *open, uint64_t now)
 {
 	const struct call *call = open->call;
 	uint64_t received = call->bytes_received, taken = call->bytes_sent - call_untaken(call);
+	uint64_t patience_ns = open->events->patience_ns(open);
 
-	if (!open->events->waits(open) || received != open->received || taken != open->taken) {
+	if (!patience_ns || received != open->received || taken != open->taken) {
 		open->received = received;
 		open->taken = taken;
 		open->moved_ns = now;
-	} else if (now >= open->moved_ns + open->patience_ns) {
+	} else if (now >= open->moved_ns + patience_ns + open->more_ns) {
 		open->moved_ns = now;
 		open->events->on_expired(open);
 	}
@@ -89,7 +90,7 @@ void open_call_watch(struct open_call *open, struct cas *cas, const struct call 
 	open->cas = cas;
 	open->call = call;
 	open->events = events;
-	open->patience_ns = events->patience_ns + (peer->linked ? link_timeout_ns : 0);
+	open->more_ns = peer->linked ? link_timeout_ns : 0;
 	open->received = open->taken = 0;
 	open->moved_ns = ring_now_ns(cas->ring);
 	cas->watched_count++;

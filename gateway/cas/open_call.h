@@ -14,12 +14,13 @@
 struct open_call;
 
 struct open_call_events {
-	/* It is the client's turn: to send, or to take. */
-	bool (*waits)(const struct open_call *open);
-	/* And has been for `patience_ns`. Comes again when it has been so long again. */
+	/*
+	 * How long it may be the client's turn, to send or to take, as the call stands; 0: it is not. What a link may add is
+	 * not in it: its peer may be cut off, and come back, for `--link-timeout`.
+	 */
+	uint64_t (*patience_ns)(const struct open_call *open);
+	/* It has been for so long. Comes again when it has been so long again. */
 	void (*on_expired)(struct open_call *open);
-	/* What a link may add is not in it: its peer may be cut off, and come back, for `--link-timeout`. */
-	uint64_t patience_ns;
 };
 
 /* Embedded in its owner. */
@@ -30,7 +31,7 @@ struct open_call {
 	struct cas *cas;                 /* NULL: it is not */
 	const struct call *call;
 	const struct open_call_events *events;
-	uint64_t patience_ns;
+	uint64_t more_ns;                /* that a link adds */
 	uint64_t received, taken;        /* message bytes of the call, at the last look */
 	uint64_t moved_ns;               /* the look that saw it move last, or not to be waiting */
 };
@@ -40,7 +41,7 @@ bool open_call_begin(struct open_call *open, struct cas *cas, const struct scope
 /* Also of an all-zero one. Not while it is watched. */
 void open_call_end(struct open_call *open);
 
-/* From now until the call's on_closed, which is to say so by the second. */
+/* From now until the call's on_closed, or what comes of that, which is to say so by the second. */
 void open_call_watch(struct open_call *open, struct cas *cas, const struct call *call, const struct conn_peer *peer,
                      const struct open_call_events *events);
 void open_call_unwatch(struct open_call *open);

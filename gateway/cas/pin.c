@@ -3,6 +3,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 
+#include "gateway/base/log.h"
 #include "gateway/cas/closure.h"
 #include "gateway/cas/open_call.h"
 #include "gateway/cas/unary.h"
@@ -97,11 +98,35 @@ static void pin_on_done(struct unary *unary)
 	struct pin *pin = container_of(unary, struct pin, unary);
 
 	pin->cas->pins_open--;
+	open_call_unwatch(&pin->open);
 	open_call_end(&pin->open);
 	store_hold_release(pin->hold);
 	closure_fini(&pin->closure);
 	free(pin);
 }
+
+static uint64_t pin_patience_ns(const struct open_call *open)
+{
+	const struct pin *pin = container_of(open, struct pin, open);
+
+	return pin->unary.asked && !pin->unary.answered ? 0 : CAS_PIN_IDLE_NS;
+}
+
+/* No status gets past an answer that is not taken. */
+static void pin_on_expired(struct open_call *open)
+{
+	struct pin *pin = container_of(open, struct pin, open);
+
+	log_event(LOG_INFO, "pin call expired", LOG_U64("tenant", pin->pin.scope.tenant));
+	if (pin->unary.answered)
+		call_cancel(&pin->unary.call);
+	else
+		unary_fail(&pin->unary, GRPC_DEADLINE_EXCEEDED, "the request did not come for too long");
+}
+
+static const struct open_call_events pin_open_events = {
+	.patience_ns = pin_patience_ns, .on_expired = pin_on_expired,
+};
 
 int cas_pin_start(void *context, const struct server_request *request, char *why, size_t why_size)
 {
@@ -127,5 +152,6 @@ int cas_pin_start(void *context, const struct server_request *request, char *why
 	pin->unary.on_request = pin_on_request;
 	pin->unary.on_done = pin_on_done;
 	unary_accept(&pin->unary, request, PIN_REQUEST_BYTES_MAX);
+	open_call_watch(&pin->open, cas, &pin->unary.call, conn_peer(request->conn), &pin_open_events);
 	return 0;
 }

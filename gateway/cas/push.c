@@ -592,9 +592,9 @@ static void push_on_closed(struct call *call, enum grpc_status status, struct sp
 }
 
 /* A sibling that is waited for is the gateway's turn, too; how long, promises.h says. */
-static bool push_waits(const struct open_call *open)
+static uint64_t push_patience_ns(const struct open_call *open)
 {
-	return container_of(open, struct push, open)->state == PUSH_IDLE;
+	return container_of(open, struct push, open)->state == PUSH_IDLE ? CAS_PUSH_IDLE_NS : 0;
 }
 
 /* No status gets past an answer that is not taken; nor does that of a refusal, whose client may be the one that was stopped. */
@@ -614,7 +614,7 @@ static void push_on_expired(struct open_call *open)
 }
 
 static const struct open_call_events push_open_events = {
-	.waits = push_waits, .on_expired = push_on_expired, .patience_ns = CAS_PUSH_IDLE_NS,
+	.patience_ns = push_patience_ns, .on_expired = push_on_expired,
 };
 
 static const struct call_events push_events = {

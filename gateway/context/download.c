@@ -16,7 +16,7 @@
 struct download {
 	struct source source;
 	struct client *client;
-	struct client_call *call;
+	struct client_call *call;        /* NULL: the next request opens one */
 	struct sha256 hasher;
 	struct buffer request, list;
 	struct sha256_job *jobs;
@@ -34,6 +34,15 @@ struct download_request {
 	char *why;
 	size_t why_size;
 };
+
+static int download_open(struct download *download, char *why, size_t why_size)
+{
+	int r = client_call_open(&download->call, download->client, SLUICE_FETCH, NULL, 0);
+
+	if (r < 0)
+		snprintf(why, why_size, "%s", client_error(download->client));
+	return r;
+}
 
 static int download_ended(struct download *download, int outcome, char *why, size_t why_size)
 {
@@ -152,17 +161,44 @@ static int download_catch_up(struct download *download, const struct download_re
 	return r;
 }
 
-static int download_some(struct download *download, struct download_request *request)
+static int download_begin(struct download *download, const struct download_request *request, struct span *first)
 {
-	int r = download_catch_up(download, request);
+	int r = download->call ? download_catch_up(download, request) : download_open(download, request->why, request->why_size);
 
 	if (r == 0)
 		r = download_ask(download, request);
 	if (r)
 		return r;
-	while (r == 0 && request->received < request->count) {
-		struct span message;
+	r = download_receive(download, request, first);
+	if (r)
+		download->behind = request->count;
+	return r;
+}
 
+/*
+ * The gateway ends a call in which nothing is asked for long: while a long blob came by another one, say, or stdout led to
+ * a pager. Then a new one asks.
+ */
+static int download_begin_again(struct download *download, const struct download_request *request, struct span *first)
+{
+	client_call_close(download->call);
+	download->call = NULL;
+	download->behind = 0;
+	download->status = GRPC_OK;
+	return download_begin(download, request, first);
+}
+
+static int download_some(struct download *download, struct download_request *request)
+{
+	struct span message;
+	int r = download_begin(download, request, &message);
+
+	if (r == -EREMOTEIO && download->status == GRPC_DEADLINE_EXCEEDED)
+		r = download_begin_again(download, request, &message);
+	if (r)
+		return r;
+	r = download_take(download, request, message);
+	while (r == 0 && request->received < request->count) {
 		r = download_receive(download, request, &message);
 		if (r == 0)
 			r = download_take(download, request, message);
@@ -218,9 +254,10 @@ int download_create(struct download **download, struct client *client, char *why
 	/* A response holds at most what one request asked for. */
 	made->jobs = calloc(DOWNLOAD_JOBS_MAX, sizeof(*made->jobs));
 	sha256_init(&made->hasher, SHA256_AUTO);
-	r = made->jobs ? client_call_open(&made->call, client, SLUICE_FETCH, NULL, 0) : -ENOMEM;
+	if (!made->jobs)
+		snprintf(why, why_size, "out of memory");
+	r = made->jobs ? download_open(made, why, why_size) : -ENOMEM;
 	if (r < 0) {
-		snprintf(why, why_size, "%s", made->jobs ? client_error(client) : "out of memory");
 		download_destroy(made);
 		return ERR_RAISE(r);
 	}

@@ -8,7 +8,7 @@
 
 struct download;
 
-/* 0 or -errno with `why`. One call stays open for the download's life. */
+/* 0 or -errno with `why`. A call stays open for the download's life; another one, when the gateway ended it as it was silent. */
 int download_create(struct download **download, struct client *client, char *why, size_t why_size);
 void download_destroy(struct download *download);
 struct source *download_source(struct download *download);

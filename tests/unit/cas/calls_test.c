@@ -345,7 +345,10 @@ static void time_is_up(struct gateway_parts *parts, void *context)
 	open_calls_sweep(&parts->cas, now + *(const uint64_t *)context);
 }
 
-static uint64_t push_idle = CAS_PUSH_IDLE_NS, fetch_idle = CAS_FETCH_IDLE_NS;
+static uint64_t push_idle = CAS_PUSH_IDLE_NS, fetch_idle = CAS_FETCH_IDLE_NS, fetch_silent = CAS_FETCH_SILENT_NS,
+                pin_idle = CAS_PIN_IDLE_NS;
+/* For a call in which nothing ever came: its time began a little before the first look. */
+static uint64_t fetch_silent_almost = CAS_FETCH_SILENT_NS - 60000000000u, pin_idle_almost = CAS_PIN_IDLE_NS - 60000000000u;
 
 static void get_counters(struct gateway_parts *parts, void *context)
 {
@@ -367,6 +370,17 @@ static bool is_looked_at(struct gateway_parts *parts, void *context)
 	return op_in_flight(&parts->cas.sweep);
 }
 
+static void expect_expired(struct client_call *call, const char *says)
+{
+	struct span message;
+	const char *text;
+
+	assert_int_equal(client_receive(call, &message, UINT64_MAX), CLIENT_END);
+	assert_int_equal(client_call_status(call, &text), GRPC_DEADLINE_EXCEEDED);
+	assert_non_null(strstr(text, says));
+	client_call_close(call);
+}
+
 /* As a client that was stopped: it neither sends nor reads, and its hold is gone all the same. */
 static void a_push_in_which_nothing_comes_ends(void **state)
 {
@@ -375,8 +389,6 @@ static void a_push_in_which_nothing_comes_ends(void **state)
 	struct cas_counters counters;
 	struct small_tree tree;
 	struct buffer request;
-	struct span message;
-	const char *text;
 
 	small_tree_make(&tree, "silent a", "silent b");
 	request = request_pack(tree.digests, tree.blobs, 4);
@@ -392,14 +404,8 @@ static void a_push_in_which_nothing_comes_ends(void **state)
 	gateway_thread_until(gateway, is_idle, NULL);
 	gateway_thread_call(gateway, get_counters, &counters);
 	assert_int_equal(counters.pushes_expired, 2);
-	for (int i = 0; i < 2; i++) {
-		struct client_call *ended = i ? other : call;
-
-		assert_int_equal(client_receive(ended, &message, UINT64_MAX), CLIENT_END);
-		assert_int_equal(client_call_status(ended, &text), GRPC_DEADLINE_EXCEEDED);
-		assert_non_null(strstr(text, "nothing came for too long"));
-		client_call_close(ended);
-	}
+	expect_expired(call, "nothing came for too long");
+	expect_expired(other, "nothing came for too long");
 	small_tree_free(&tree);
 }
 
@@ -545,20 +551,57 @@ static void a_fetch_of_which_nothing_is_taken_ends(void **state)
 	assert_int_equal(counters.fetches_expired, 1);
 }
 
-/* One that was asked nothing, or has answered, owes nothing and may stay. */
-static void a_fetch_that_owes_nothing_stays(void **state)
+/* Who asks may have much to do with what he got, and before he asks; but not for ever. */
+static void a_fetch_that_is_asked_nothing_stays_for_a_while(void **state)
 {
-	struct client_call *call = fetch_much();
+	struct client_call *call = fetch_much(), *other;
 	struct digest nowhere = { .size = 100 };
 	struct buffer request = request_pin(&nowhere);
+	struct cas_counters counters;
 
 	assert_true(take(call, TAKEN_BLOBS * TAKEN_BYTES) > TAKEN_BLOBS * TAKEN_BYTES);
-	for (int i = 0; i < 3; i++)
-		gateway_thread_call(gateway, time_is_up, &push_idle);
+	for (int i = 0; i < 3; i++) {
+		assert_int_equal(client_send(call, buffer_span(&request), 0), CLIENT_OK);
+		assert_true(take(call, 1) > 0);
+		gateway_thread_call(gateway, time_passes, &fetch_silent);
+	}
+	assert_int_equal(client_call_open(&other, client, SLUICE_FETCH, NULL, 0), 0);
 	assert_int_equal(client_send(call, buffer_span(&request), 0), CLIENT_OK);
 	assert_true(take(call, 1) > 0);
-	client_call_close(call);
+	gateway_thread_call(gateway, time_passes, &fetch_silent_almost);
+	assert_int_equal(client_send(other, buffer_span(&request), 0), CLIENT_OK);
+	assert_true(take(other, 1) > 0);
+	client_call_close(other);
+	gateway_thread_call(gateway, get_counters, &counters);
+	assert_int_equal(counters.fetches_expired, 0);
+	assert_int_equal(client_call_open(&other, client, SLUICE_FETCH, NULL, 0), 0);
+	assert_int_equal(client_send(call, buffer_span(&request), 0), CLIENT_OK);
+	assert_true(take(call, 1) > 0);
+	gateway_thread_call(gateway, time_is_up, &fetch_silent);
+	gateway_thread_until(gateway, is_idle, NULL);
+	expect_expired(call, "nothing was asked for too long");
+	expect_expired(other, "nothing was asked for too long");
+	gateway_thread_call(gateway, get_counters, &counters);
+	assert_int_equal(counters.fetches_expired, 2);
 	buffer_fini(&request);
+}
+
+static bool has_a_pin(struct gateway_parts *parts, void *context)
+{
+	return parts->cas.pins_open == 1;
+}
+
+static void a_pin_whose_request_does_not_come_ends(void **state)
+{
+	struct client_call *call;
+
+	assert_int_equal(client_call_open(&call, client, SLUICE_PIN, NULL, 0), 0);
+	run_until(has_a_pin);
+	gateway_thread_call(gateway, time_passes, &pin_idle_almost);
+	gateway_thread_until(gateway, has_a_pin, NULL);
+	gateway_thread_call(gateway, time_is_up, &pin_idle);
+	gateway_thread_until(gateway, is_idle, NULL);
+	expect_expired(call, "the request did not come");
 }
 
 /* Two that move only as the test has them, a link's and another. */
@@ -570,9 +613,9 @@ struct pair_watched {
 	unsigned expired[5];             /* of both, after each step */
 };
 
-static bool always(const struct open_call *open)
+static uint64_t pair_patience_ns(const struct open_call *open)
 {
-	return true;
+	return 1000;
 }
 
 static void plain_on_expired(struct open_call *open)
@@ -587,8 +630,8 @@ static void linked_on_expired(struct open_call *open)
 
 static void watch_both(struct gateway_parts *parts, void *context)
 {
-	static const struct open_call_events plain = { .waits = always, .on_expired = plain_on_expired, .patience_ns = 1000 },
-	                                     linked = { .waits = always, .on_expired = linked_on_expired, .patience_ns = 1000 };
+	static const struct open_call_events plain = { .patience_ns = pair_patience_ns, .on_expired = plain_on_expired },
+	                                     linked = { .patience_ns = pair_patience_ns, .on_expired = linked_on_expired };
 	struct pair_watched *pair = context;
 	struct cas *cas = &parts->cas;
 	uint64_t began, more = pair->link_timeout_ns ? pair->link_timeout_ns : 60000000000u;
@@ -725,7 +768,8 @@ int main(void)
 		cmocka_unit_test_setup_teardown(a_push_in_which_nothing_comes_ends, setup, teardown),
 		cmocka_unit_test_setup_teardown(a_push_that_waits_for_the_gateway_does_not_end, setup, teardown),
 		cmocka_unit_test_setup_teardown(a_fetch_of_which_nothing_is_taken_ends, setup, teardown),
-		cmocka_unit_test_setup_teardown(a_fetch_that_owes_nothing_stays, setup, teardown),
+		cmocka_unit_test_setup_teardown(a_fetch_that_is_asked_nothing_stays_for_a_while, setup, teardown),
+		cmocka_unit_test_setup_teardown(a_pin_whose_request_does_not_come_ends, setup, teardown),
 		cmocka_unit_test_setup_teardown(a_link_may_be_away_for_longer, setup, teardown),
 		cmocka_unit_test_setup_teardown(packs_wait_for_their_turn, setup, teardown),
 		cmocka_unit_test_setup_teardown(only_what_is_whole_is_pinned, setup, teardown),

@@ -4,7 +4,7 @@
  * changed is all that is asked about; a gateway that lost what the snapshot says it has gets it again; a file that
  * changes between scan and sending is told as stale; a tree that repeats itself twice a level is not asked about
  * exponentially often. And of a download: after a request that was given up in its middle the next one gets its own
- * answers. And of looking into trees: files by recipe, files of
+ * answers, and one after a long silence gets them in another call. And of looking into trees: files by recipe, files of
  * other clients, and recipes that go too deep.
  */
 #include <setjmp.h>
@@ -19,6 +19,7 @@
 #include <cmocka.h>
 
 #include "gateway/base/list.h"
+#include "gateway/cas/open_call.h"
 #include "gateway/context/browse.h"
 #include "gateway/context/content.h"
 #include "gateway/context/download.h"
@@ -378,6 +379,46 @@ static void a_request_that_was_given_up_is_not_answered_later(void **state)
 		free((void *)blobs[i].data);
 }
 
+static void long_silence(struct gateway_parts *parts, void *context)
+{
+	uint64_t now = ring_now_ns(parts->ring);
+
+	open_calls_sweep(&parts->cas, now);      /* what has moved until now is seen here */
+	open_calls_sweep(&parts->cas, now + CAS_FETCH_SILENT_NS);
+}
+
+static bool has_no_fetch(struct gateway_parts *parts, void *context)
+{
+	return parts->cas.fetches_open == 0;
+}
+
+/* As `sluice cat` in front of a pager that nobody looks at for a while. */
+static void who_was_silent_for_long_asks_in_another_call(void **state)
+{
+	struct span blobs[] = { span_text("said before"), span_text("said after") };
+	struct download *download;
+	struct digest digests[2];
+	enum grpc_status status;
+	char why[1024] = "";
+
+	for (size_t i = 0; i < 2; i++)
+		assert_int_equal(upload_blobs(client, &blobs[i], &digests[i], 1, &status, why, sizeof(why)), UPLOAD_OK);
+	assert_int_equal(download_create(&download, client, why, sizeof(why)), 0);
+	for (size_t i = 0; i < 4; i++) {
+		struct source *source = download_source(download);
+		struct expected expected = { .blobs = blobs };
+
+		assert_int_equal(source->fetch(source, digests, 2, expect_blob, &expected, why, sizeof(why)), 0);
+		assert_int_equal(expected.seen, 2);
+		if (i % 2)               /* that of a request that was given up is no different */
+			assert_int_equal(source->fetch(source, digests, 2, give_up, NULL, why, sizeof(why)), 17);
+		gateway_thread_call(gateway, long_silence, NULL);
+		gateway_thread_until(gateway, has_no_fetch, NULL);
+	}
+	assert_int_equal(download_status(download), GRPC_OK);
+	download_destroy(download);
+}
+
 /* ---- looking into trees ---- */
 
 struct reading {
@@ -521,6 +562,7 @@ int main(void)
 		cmocka_unit_test_setup_teardown(what_repeats_itself_is_asked_once, setup, teardown),
 		cmocka_unit_test_setup_teardown(rights_are_told, setup, teardown),
 		cmocka_unit_test_setup_teardown(a_request_that_was_given_up_is_not_answered_later, setup, teardown),
+		cmocka_unit_test_setup_teardown(who_was_silent_for_long_asks_in_another_call, setup, teardown),
 		cmocka_unit_test_setup_teardown(files_are_read_by_path, setup, teardown),
 		cmocka_unit_test_setup_teardown(a_long_blob_is_read_in_pieces, setup, teardown),
 		cmocka_unit_test_setup_teardown(recipes_go_two_levels_deep, setup, teardown),
