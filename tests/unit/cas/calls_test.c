@@ -261,10 +261,11 @@ static void calls_at_a_time_have_a_bound(void **state)
 	client_call_close(call);
 }
 
+#define ACME "a70bf50e531ce1a817561f2f5d5b6645d4e806becf58ccc5e8cf6b8045a090a8 acme all\n" /* token-a */
+
 static int setup_tenants(void **state)
 {
-	gateway = gateway_thread_start(&(struct gateway_thread_options){
-		.tokens = "a70bf50e531ce1a817561f2f5d5b6645d4e806becf58ccc5e8cf6b8045a090a8 acme all\n" });
+	gateway = gateway_thread_start(&(struct gateway_thread_options){ .tokens = ACME });
 	client = gateway_thread_client(gateway, NULL);
 	return 0;
 }
@@ -370,6 +371,14 @@ static bool is_looked_at(struct gateway_parts *parts, void *context)
 	return op_in_flight(&parts->cas.sweep);
 }
 
+static void expect_reset(struct client_call *call)
+{
+	const char *text;
+
+	assert_int_equal(client_call_status(call, &text), GRPC_CANCELLED);
+	client_call_close(call);
+}
+
 static void expect_expired(struct client_call *call, const char *says)
 {
 	struct span message;
@@ -456,29 +465,47 @@ static void a_push_that_waits_for_the_gateway_does_not_end(void **state)
 #define TAKEN_BLOBS 8
 #define TAKEN_BYTES (1u << 20)
 
-static struct client_call *fetch_much(void)
+/* Pushes blobs that zstd halves; a request for all of them. */
+static struct buffer request_much(size_t count)
 {
-	static uint8_t bytes[TAKEN_BLOBS][TAKEN_BYTES];
-	struct digest digests[TAKEN_BLOBS];
+	static uint8_t bytes[TAKEN_BYTES];
 	struct buffer list = buffer_heap(4096), request = buffer_heap(4096);
 	struct client_call *call = push_open(client);
 	struct push_response response;
+	uint32_t seed = 1;
 
-	for (size_t i = 0; i < TAKEN_BLOBS; i++) {
-		struct span blob = span_make(bytes[i], TAKEN_BYTES);
+	for (size_t i = 0; i < count; i++) {
+		struct span blob = span_make(bytes, TAKEN_BYTES);
+		struct digest digest;
 		struct buffer pack;
 
-		memset(bytes[i], 'a' + (int)i, TAKEN_BYTES);
-		digests[i] = digest_of(blob);
-		digest_list_put(&list, &digests[i]);
-		pack = request_pack(&digests[i], &blob, 1);
+		for (size_t at = 0; at < TAKEN_BYTES; at++)
+			bytes[at] = (uint8_t)('a' + ((seed = seed * 1664525u + 1013904223u) >> 28));
+		digest = digest_of(blob);
+		digest_list_put(&list, &digest);
+		pack = request_pack(&digest, &blob, 1);
 		assert_true(ask(call, &pack, &response));
 	}
 	client_call_close(call);
 	pb_put_bytes(&request, 1, buffer_span(&list));
-	assert_int_equal(client_call_open(&call, client, SLUICE_FETCH, NULL, 0), 0);
-	assert_int_equal(client_send(call, buffer_span(&request), 0), CLIENT_OK);
 	buffer_fini(&list);
+	return request;
+}
+
+static struct client_call *fetch_open(const char *path, const struct buffer *request)
+{
+	struct client_call *call;
+
+	assert_int_equal(client_call_open(&call, client, path, NULL, 0), 0);
+	assert_int_equal(client_send(call, buffer_span(request), 0), CLIENT_OK);
+	return call;
+}
+
+static struct client_call *fetch_much(void)
+{
+	struct buffer request = request_much(TAKEN_BLOBS);
+	struct client_call *call = fetch_open(SLUICE_FETCH, &request);
+
 	buffer_fini(&request);
 	return call;
 }
@@ -488,6 +515,11 @@ static bool is_sending(struct gateway_parts *parts, void *context)
 	struct open_call *open = container_of(parts->cas.calls.prev, struct open_call, link);
 
 	return parts->cas.fetches_open == 1 && call_untaken(open->call) > 0;
+}
+
+static bool has_no_push(struct gateway_parts *parts, void *context)
+{
+	return parts->cas.pushes_open == 0;
 }
 
 static bool has_no_fetch(struct gateway_parts *parts, void *context)
@@ -533,7 +565,6 @@ static void a_fetch_of_which_nothing_is_taken_ends(void **state)
 {
 	struct client_call *call = fetch_much();
 	struct cas_counters counters;
-	const char *text;
 
 	run_until(is_sending);
 	gateway_thread_call(gateway, time_passes, &fetch_idle);
@@ -545,10 +576,143 @@ static void a_fetch_of_which_nothing_is_taken_ends(void **state)
 	gateway_thread_call(gateway, time_is_up, &fetch_idle);
 	run_until(has_no_fetch);
 	assert_true(take(call, TAKEN_BLOBS * TAKEN_BYTES) < 5 * TAKEN_BYTES);
-	assert_int_equal(client_call_status(call, &text), GRPC_CANCELLED);
-	client_call_close(call);
+	expect_reset(call);
 	gateway_thread_call(gateway, get_counters, &counters);
 	assert_int_equal(counters.fetches_expired, 1);
+}
+
+/* As if it came from another machine, where zstd pays. */
+static int far_fetch_start(void *context, const struct server_request *request, char *why, size_t why_size)
+{
+	struct conn_peer *peer = (struct conn_peer *)(uintptr_t)conn_peer(request->conn), near = *peer;
+	int r;
+
+	peer->local = peer->loopback = false;
+	r = cas_fetch_start(&((struct gateway_parts *)context)->cas, request, why, why_size);
+	*peer = near;
+	return r;
+}
+
+#define FAR_FETCH "/test/Fetch"
+
+static int setup_far(void **state)
+{
+	static const struct server_method more[] = { { FAR_FETCH, far_fetch_start }, { NULL, NULL } };
+
+	gateway = gateway_thread_start(&(struct gateway_thread_options){ .tokens = ACME, .more = more });
+	client = gateway_thread_client(gateway, "token-a");
+	return 0;
+}
+
+/* An answer waits in the call, and the next one, with the blobs that it was made of, for that to go. */
+static bool waits_for_the_call(struct gateway_parts *parts, void *context)
+{
+	return parts->cas.fetches_open == 1 && container_of(parts->cas.calls.prev, struct open_call, link)->call->full_told;
+}
+
+/* What is compressed is not lent, but kept in messages of 4 MiB. */
+static void a_fetch_of_messages_that_are_not_taken_ends(void **state)
+{
+	struct buffer request = request_much(3 * TAKEN_BLOBS);
+	struct client_call *call = fetch_open(FAR_FETCH, &request);
+	struct cas_counters counters;
+	uint64_t received, sent;
+	size_t taken;
+
+	run_until(waits_for_the_call);
+	gateway_thread_call(gateway, time_passes, &fetch_idle);
+	taken = take(call, TAKEN_BYTES);         /* slow, but it goes on */
+	assert_true(taken > 3 * TAKEN_BYTES);
+	run_until(waits_for_the_call);
+	gateway_thread_call(gateway, time_passes, &fetch_idle);
+	taken += take(call, TAKEN_BYTES);
+	run_until(waits_for_the_call);
+	gateway_thread_call(gateway, time_is_up, &fetch_idle);
+	run_until(has_no_fetch);                 /* nor its memory */
+	taken += take(call, 3 * TAKEN_BLOBS * TAKEN_BYTES);
+	assert_true(taken < 3 * TAKEN_BLOBS * TAKEN_BYTES);
+	client_call_bytes(call, &received, &sent);
+	assert_true(received < taken * 3 / 4);
+	expect_reset(call);
+	gateway_thread_call(gateway, get_counters, &counters);
+	assert_int_equal(counters.fetches_expired, 1);
+	buffer_fini(&request);
+}
+
+#define STREAM_WINDOW_BYTES (4u << 20)   /* the client's */
+#define WINDOW_FETCHES      4            /* that fill its connection's */
+
+static void window_on_message(struct call *call, struct span message)
+{
+}
+
+static void window_on_closed(struct call *call, enum grpc_status status, struct span message)
+{
+	call_fini(call);
+}
+
+/* Until nothing more comes to the client, whichever call it is of: a new one, of whose window all is there to be filled. */
+static void shut_the_window(void)
+{
+	static const struct call_events events = { .on_message = window_on_message, .on_closed = window_on_closed };
+	static struct call fetches[WINDOW_FETCHES];
+	struct buffer request = request_much(TAKEN_BLOBS);
+	uint64_t received = 0;
+
+	client_close(client);
+	client = gateway_thread_client(gateway, NULL);
+	for (int i = 0; i < WINDOW_FETCHES; i++) {
+		fetches[i] = (struct call){ 0 };
+		assert_int_equal(client_call_start(client, &fetches[i], SLUICE_FETCH, SLUICE_MESSAGE_BYTES_MAX, &events, NULL), 0);
+		call_shut(&fetches[i]);
+		call_send(&fetches[i], buffer_span(&request), 0);
+	}
+	for (int tries = 0; received < WINDOW_FETCHES * STREAM_WINDOW_BYTES; tries++) {
+		assert_true(tries < 20000);
+		ring_run(client_ring(client), 1000000);
+		received = 0;
+		for (int i = 0; i < WINDOW_FETCHES; i++)
+			received += fetches[i].bytes_received;
+	}
+	buffer_fini(&request);
+}
+
+/* Both have their first answer before them, and the second one was refused behind that. */
+static bool two_pushes_answered(struct gateway_parts *parts, void *context)
+{
+	const struct list *last = parts->cas.calls.prev;
+
+	return parts->cas.pushes_open == 2 && call_untaken(container_of(last->prev, struct open_call, link)->call) &&
+	       container_of(last, struct open_call, link)->call->finishing;
+}
+
+static void send_request(struct client_call *call, struct buffer request)
+{
+	assert_int_equal(client_send(call, buffer_span(&request), 0), CLIENT_OK);
+	buffer_fini(&request);
+}
+
+/* No status would get to its client; and of a push that was refused, so that it has one already, nobody need hear again. */
+static void a_push_whose_answers_are_not_taken_is_reset(void **state)
+{
+	struct digest digest = digest_of(span_text("x")), two[2] = { digest, digest };
+	struct client_call *pushes[2];
+	struct cas_counters counters;
+	struct span message;
+
+	shut_the_window();
+	for (int i = 0; i < 2; i++)
+		send_request(pushes[i] = push_open(client), request_list(2, &digest, 1, false));
+	send_request(pushes[1], request_list(4, two, 2, false));
+	run_until(two_pushes_answered);
+	gateway_thread_call(gateway, time_is_up, &push_idle);
+	run_until(has_no_push);
+	gateway_thread_call(gateway, get_counters, &counters);
+	assert_int_equal(counters.pushes_expired, 1);
+	for (int i = 0; i < 2; i++) {
+		assert_int_equal(client_receive(pushes[i], &message, UINT64_MAX), CLIENT_END);
+		expect_reset(pushes[i]);
+	}
 }
 
 /* Who asks may have much to do with what he got, and before he asks; but not for ever. */
@@ -768,6 +932,8 @@ int main(void)
 		cmocka_unit_test_setup_teardown(a_push_in_which_nothing_comes_ends, setup, teardown),
 		cmocka_unit_test_setup_teardown(a_push_that_waits_for_the_gateway_does_not_end, setup, teardown),
 		cmocka_unit_test_setup_teardown(a_fetch_of_which_nothing_is_taken_ends, setup, teardown),
+		cmocka_unit_test_setup_teardown(a_fetch_of_messages_that_are_not_taken_ends, setup_far, teardown),
+		cmocka_unit_test_setup_teardown(a_push_whose_answers_are_not_taken_is_reset, setup, teardown),
 		cmocka_unit_test_setup_teardown(a_fetch_that_is_asked_nothing_stays_for_a_while, setup, teardown),
 		cmocka_unit_test_setup_teardown(a_pin_whose_request_does_not_come_ends, setup, teardown),
 		cmocka_unit_test_setup_teardown(a_link_may_be_away_for_longer, setup, teardown),
