@@ -63,6 +63,7 @@ bool index_scan_next(const struct index_scan *scan, size_t *at, struct index_row
 enum index_change_kind {
 	INDEX_PUT,
 	INDEX_DELETE,                    /* what is not there is no error */
+	INDEX_DELETE_SAME,               /* if `value` is its value still */
 	INDEX_DELETE_GROUP,              /* every key that begins with `key`, if key's own value begins with `value` */
 };
 

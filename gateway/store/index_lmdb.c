@@ -451,11 +451,22 @@ static int lmdb_delete_group(MDB_cursor *cursor, const struct index_change *chan
 	return 0;
 }
 
+static int lmdb_delete(MDB_cursor *cursor, const struct index_change *change)
+{
+	MDB_val key = { .mv_data = (void *)(uintptr_t)change->key, .mv_size = change->key_size }, value;
+	int r = mdb_cursor_get(cursor, &key, &value, MDB_SET_KEY);
+
+	if (r)
+		return r == MDB_NOTFOUND ? 0 : r;
+	if (change->kind == INDEX_DELETE_SAME && !span_equal(span_make(value.mv_data, value.mv_size), change->value))
+		return 0;
+	return mdb_cursor_del(cursor, 0);
+}
+
 static int lmdb_change(struct index *index, MDB_cursor *cursor, const struct index_change *change)
 {
 	MDB_val key = { .mv_data = (void *)(uintptr_t)change->key, .mv_size = change->key_size };
 	MDB_val value = { .mv_data = (void *)(uintptr_t)change->value.data, .mv_size = change->value.size };
-	int r;
 
 	switch (change->kind) {
 	case INDEX_PUT:
@@ -463,10 +474,8 @@ static int lmdb_change(struct index *index, MDB_cursor *cursor, const struct ind
 			filter_add(&index->filter, change->key);
 		return mdb_cursor_put(cursor, &key, &value, 0);
 	case INDEX_DELETE:
-		r = mdb_cursor_get(cursor, &key, &value, MDB_SET_KEY);
-		if (!r)
-			r = mdb_cursor_del(cursor, 0);
-		return r == MDB_NOTFOUND ? 0 : r;
+	case INDEX_DELETE_SAME:
+		return lmdb_delete(cursor, change);
 	case INDEX_DELETE_GROUP:
 		return lmdb_delete_group(cursor, change);
 	}

@@ -93,6 +93,7 @@ static void tidy_prepare(struct index_apply *apply)
 	container_of(apply, struct tidy, apply)->at = 0;
 }
 
+/* A commit may have come in between: a row that it wrote anew is not the one that was looked at. */
 static bool tidy_next(struct index_apply *apply, struct index_change *change)
 {
 	struct tidy *tidy = container_of(apply, struct tidy, apply);
@@ -101,11 +102,11 @@ static bool tidy_next(struct index_apply *apply, struct index_change *change)
 	while (index_scan_next(&tidy->scan, &tidy->at, &row)) {
 		if (row.key.size == 0)
 			continue;
-		change->kind = INDEX_DELETE;
+		change->kind = INDEX_DELETE_SAME;
 		change->table = tidy->scan.table;
 		change->key_size = row.key.size;
 		memcpy(change->key, row.key.data, row.key.size);
-		change->value = span_make(NULL, 0);
+		change->value = row.value;
 		return true;
 	}
 	return false;

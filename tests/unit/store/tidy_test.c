@@ -1,0 +1,178 @@
+/*
+ * Shows that what tidies up leaves alone what was written anew since it looked: with an index in which each second row of the marks
+ * and notes is, between a scan and its answer, all notes of that kind outlive a store that has too many of them, and all marks an
+ * eviction that made them stale.
+ */
+#include "tests/unit/store/fixture.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+
+#include "gateway/base/list.h"
+#include "gateway/store/state.h"
+
+#define CEILING (64u << 20)
+
+/* ---- the index ---- */
+
+static struct index *opened;
+
+/* Rows that a scan has found, with other values of the same length. */
+struct rewrite {
+	struct index_apply apply;
+	const struct index_scan *scan;
+	size_t at;
+};
+
+static bool is_rewritten(struct span key)
+{
+	return key.data[key.size - 1] % 2;
+}
+
+static bool rewrite_next(struct index_apply *apply, struct index_change *change)
+{
+	struct rewrite *rewrite = container_of(apply, struct rewrite, apply);
+	struct index_row row;
+
+	do {
+		if (!index_scan_next(rewrite->scan, &rewrite->at, &row))
+			return false;
+	} while (!is_rewritten(row.key));
+	change->kind = INDEX_PUT;
+	change->table = rewrite->scan->table;
+	change->key_size = row.key.size;
+	memcpy(change->key, row.key.data, row.key.size);
+	memcpy(change->storage, row.value.data, row.value.size);
+	change->storage[0] ^= 1;
+	change->value = span_make(change->storage, row.value.size);
+	return true;
+}
+
+static void rewriting_scan(struct index *index, struct index_scan *scan)
+{
+	struct rewrite rewrite = { .apply.next = rewrite_next, .scan = scan };
+
+	scan->result = index_lmdb.scan_now(index, scan);
+	if (scan->table == INDEX_MARKS || scan->table == INDEX_NOTES)
+		assert_int_equal(index_lmdb.apply_now(index, &rewrite.apply), 0);
+	scan->fn(scan);
+}
+
+static int rewriting_open(struct index **index, const struct index_config *config)
+{
+	int r = index_lmdb.open(index, config);
+
+	opened = *index;
+	return r;
+}
+
+static int setup(void **state)
+{
+	static struct index_engine rewriting;
+	struct fixture *fixture;
+
+	fixture_setup(state);
+	fixture = *state;
+	rewriting = index_lmdb;
+	rewriting.open = rewriting_open;
+	rewriting.scan = rewriting_scan;
+	fixture->config.index = &rewriting;
+	fixture->config.ceiling_bytes = CEILING;
+	fixture_open(fixture);
+	return 0;
+}
+
+static void count_rows(enum index_table table, size_t *rewritten, size_t *others)
+{
+	static uint8_t rows[64 * INDEX_SCAN_ROW_MAX];
+	struct index_scan scan = { .table = table, .rows = rows, .rows_capacity = sizeof(rows), .rows_max = 64 };
+	struct index_row row;
+
+	*rewritten = *others = 0;
+	do {
+		size_t at = 0;
+
+		assert_int_equal(index_lmdb.scan_now(opened, &scan), 0);
+		while (index_scan_next(&scan, &at, &row))
+			++*(is_rewritten(row.key) ? rewritten : others);
+	} while (scan.more);
+}
+
+/* ---- tests ---- */
+
+struct given {
+	struct store_note note;
+	bool done;
+};
+
+static void on_note(struct store_note *note)
+{
+	container_of(note, struct given, note)->done = true;
+}
+
+static void notes_that_were_written_anew_stay(void **state)
+{
+	struct fixture *fixture = *state;
+	size_t max = fixture->store->map_bytes / 8 / (2 * STORE_NOTE_VALUE_MAX), count = max + max / 4, rewritten, others;
+	struct given *notes = calloc(count, sizeof(*notes));
+
+	for (size_t i = 0; i < count; i++) {
+		uint32_t key = (uint32_t)i * 2654435761u;        /* spread, as those that are picked are; odd for odd ones */
+
+		notes[i].note = (struct store_note){
+			.scope = fixture->a, .key_size = 4, .value = "said", .value_size = 4, .fn = on_note,
+			.key = { (uint8_t)(key >> 24), (uint8_t)(key >> 16), (uint8_t)(key >> 8), (uint8_t)key },
+		};
+		store_note_put(fixture->store, &notes[i].note);
+	}
+	for (size_t i = 0; i < count; i++)
+		run_until(fixture, &notes[i].done);
+	while (fixture->store->usage.notes > max)
+		ring_run(fixture->ring, 1000000);
+	count_rows(INDEX_NOTES, &rewritten, &others);
+	assert_int_equal(rewritten, count / 2);
+	assert_true(rewritten + others <= max);
+	free(notes);
+}
+
+#define MARKS 40
+
+static void marks_that_were_written_anew_stay(void **state)
+{
+	struct fixture *fixture = *state;
+	struct blob early = blob_make(1, 60000), blob;
+	size_t before, others;
+	uint32_t place;
+
+	assert_int_equal(put_blob(fixture, &fixture->a, &early), STORE_OK);
+	place = lookup_blob(fixture, &fixture->a, &early.digest);
+	for (uint64_t i = 0; i < MARKS; i++) {
+		blob = blob_make(1000 + i, 100);
+		assert_true(mark_write(fixture, &fixture->a, &blob.digest, store_marks_begin(fixture->store), &place, 1));
+		blob_free(&blob);
+	}
+	count_rows(INDEX_MARKS, &before, &others);
+	assert_int_equal(before + others, MARKS);
+	assert_true(before && others);
+	for (uint64_t i = 0; others; i++) {
+		size_t rewritten;
+
+		assert_true(i < 256);            /* four times the ceiling */
+		blob = blob_make(100000 + i, 1 << 20);
+		assert_int_equal(put_blob(fixture, &fixture->a, &blob), STORE_OK);
+		blob_free(&blob);
+		count_rows(INDEX_MARKS, &rewritten, &others);
+		assert_int_equal(rewritten, before);
+	}
+	blob_free(&early);
+}
+
+int main(void)
+{
+	const struct CMUnitTest tests[] = {
+		cmocka_unit_test_setup_teardown(notes_that_were_written_anew_stay, setup, fixture_teardown),
+		cmocka_unit_test_setup_teardown(marks_that_were_written_anew_stay, setup, fixture_teardown),
+	};
+
+	return cmocka_run_group_tests(tests, NULL, NULL);
+}
