@@ -188,22 +188,32 @@ static void on_pair(struct pair *pair)
 
 /* ---- the request ---- */
 
+/* What is told, or refused, without a look at the blob waits for no memory. */
+static bool split_told(struct split *split)
+{
+	if (pair_wanted(&split->digest))
+		return false;
+	if (split->digest.size > PROFILE_REAPI_WHOLE_MAX && (split->rpc.scope.rights & SCOPE_WRITE))
+		return false;
+	if (split->digest.size > PROFILE_REAPI_WHOLE_MAX) {
+		split_refuse(split);             /* the cuts would be another copy of it in the store */
+		return true;
+	}
+	if (split->digest.size)
+		message_put_digest(&split->out, 1, &split->digest);
+	split_answer(split);
+	return true;
+}
+
 static void on_memory(struct budget_share *share)
 {
 	struct split *split = container_of(share, struct split, share);
 
-	split->profile = PROFILE_REAPI;
 	if (pair_wanted(&split->digest)) {
 		split->pair.scope = split->rpc.scope;
 		split->pair.blob = split->digest;
 		split->pair.fn = on_pair;
 		pair_find(split->rpc.reapi->cas->store, &split->pair);
-	} else if (split->digest.size <= PROFILE_REAPI_WHOLE_MAX) {
-		if (split->digest.size)
-			message_put_digest(&split->out, 1, &split->digest);
-		split_answer(split);
-	} else if (!(split->rpc.scope.rights & SCOPE_WRITE)) {
-		split_refuse(split);             /* the cuts would be another copy of it in the store */
 	} else {
 		split->get = (struct blob_get){
 			.cas = split->rpc.reapi->cas, .scope = split->rpc.scope, .digest = split->digest,
@@ -221,7 +231,7 @@ static void on_presence(struct presence *presence)
 		rpc_fail_store(&split->rpc, presence->result);
 	} else if (!split->present) {
 		split_missing(split);
-	} else {
+	} else if (!split_told(split)) {
 		split->share.fn = on_memory;
 		budget_enter(&split->rpc.reapi->downloads, &split->share, STORE_BLOB_BYTES_MAX);
 	}
@@ -239,6 +249,7 @@ static void on_request(struct rpc *rpc, struct span bytes)
 	if (!rpc_enter(rpc, request.instance_name, request.digest_function))
 		return;
 	split->digest = request.blob_digest;
+	split->profile = PROFILE_REAPI;
 	split->out = buffer_heap(SPLIT_OUT_BYTES);
 	split->presence = (struct presence){
 		.cas = rpc->reapi->cas, .scope = rpc->scope, .digests = &split->digest, .count = 1, .present = &split->present,

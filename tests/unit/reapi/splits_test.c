@@ -106,7 +106,19 @@ static void a_blob_is_split_as_clients_cut(void **state)
 	}
 }
 
-/* Who may only read is told what is known, and makes nothing be written. */
+static void take_memory(struct gateway_parts *parts, void *context)
+{
+	parts->reapi.downloads.used += parts->reapi.downloads.max;
+}
+
+static void give_memory(struct gateway_parts *parts, void *context)
+{
+	struct budget_share share = { .bytes = parts->reapi.downloads.max };
+
+	budget_leave(&parts->reapi.downloads, &share);
+}
+
+/* Who may only read is told what is known, and makes nothing be written; for what needs no memory he waits for none. */
 static void a_reader_is_told_what_is_known(void **state)
 {
 	struct client *reader = gateway_thread_client(gateway, "reader"), *writer = gateway_thread_client(gateway, "writer");
@@ -124,7 +136,11 @@ static void a_reader_is_told_what_is_known(void **state)
 			requests[j] = buffer_heap(4096);
 			message_put_digest(&requests[j], 2, &digest);
 		}
+		if (i < 2)
+			gateway_thread_call(gateway, take_memory, NULL);
 		answer = ask_method(reader, REAPI_SPLIT, requests[0]);
+		if (i < 2)
+			gateway_thread_call(gateway, give_memory, NULL);
 		assert_int_equal(answer.status, i == 1 ? GRPC_NOT_FOUND : GRPC_OK);
 		assert_true(i != 1 || strstr(answer.text, "no split information"));
 		answer_fini(&answer);
