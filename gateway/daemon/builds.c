@@ -121,17 +121,16 @@ static void builds_on_done(struct unary *unary)
 static enum grpc_status builds_tenant(struct builds_call *call, const struct access *access,
                                       const struct server_request *request, char *why, size_t why_size)
 {
-	struct tenant_identity identity = { 0 };
-	struct scope scope;
-	enum grpc_status status = access_scope(access, request, SCOPE_READ, &scope, &identity, why, why_size);
+	struct access_caller caller;
+	enum grpc_status status = access_caller(access, request, SCOPE_READ, &caller, why, why_size);
 
 	if (status != GRPC_OK)
 		return status;
-	if (!identity.tenant[0]) {
+	if (caller.executor) {
 		snprintf(why, why_size, "executors do not list builds");
 		return GRPC_PERMISSION_DENIED;
 	}
-	ledger_text(call->list.tenant, sizeof(call->list.tenant), span_text(identity.tenant));
+	ledger_text(call->list.tenant, sizeof(call->list.tenant), span_text(caller.identity.tenant));
 	return GRPC_OK;
 }
 

@@ -14,5 +14,5 @@ struct builds_service {
 	unsigned open;                   /* calls; only with none the ledger may be closed */
 };
 
-/* As server_method.start. Refusals: those of access_scope(); PERMISSION_DENIED for executors; RESOURCE_EXHAUSTED. */
+/* As server_method.start. Refusals: those of access_caller(); PERMISSION_DENIED for executors; RESOURCE_EXHAUSTED. */
 int builds_start(struct builds_service *service, const struct server_request *request, char *why, size_t why_size);

@@ -42,6 +42,8 @@ enum grpc_status daemon_identify(void *context, const struct server_request *req
                                  char *why, size_t why_size)
 {
 	const struct access *access = &((struct daemon *)context)->cas.access;
+	struct access_caller caller;
+	enum grpc_status status;
 	struct scope scope;
 
 	/* Its scope comes and goes with its assignments; what it opened would be left behind. */
@@ -49,7 +51,10 @@ enum grpc_status daemon_identify(void *context, const struct server_request *req
 		snprintf(why, why_size, "an executor has no use for a link");
 		return GRPC_PERMISSION_DENIED;
 	}
-	return access_scope(access, request, 0, &scope, identity, why, why_size);
+	status = access_caller(access, request, 0, &caller, why, why_size);
+	if (status == GRPC_OK)
+		*identity = caller.identity;
+	return status;
 }
 
 int daemon_adopt(void *context, int fd, const struct conn_peer *peer)
@@ -167,6 +172,20 @@ static void status_on_done(struct unary *unary)
 	free(container_of(unary, struct status_call, unary));
 }
 
+/* Whose pins they are. An executor has no identity. */
+static enum grpc_status status_caller(struct status_call *call, const struct access *access, const struct server_request *request,
+                                      char *why, size_t why_size)
+{
+	struct access_caller caller;
+	enum grpc_status status = access_caller(access, request, SCOPE_READ, &caller, why, why_size);
+
+	if (status == GRPC_OK)
+		status = access_find(access, &caller, (struct span){ 0 }, &call->scope, why, why_size);
+	if (status == GRPC_OK && !caller.executor)
+		call->identity = caller.identity;
+	return status;
+}
+
 int daemon_status(void *context, const struct server_request *request, char *why, size_t why_size)
 {
 	struct daemon *daemon = context;
@@ -174,7 +193,7 @@ int daemon_status(void *context, const struct server_request *request, char *why
 	enum grpc_status status = GRPC_RESOURCE_EXHAUSTED;
 
 	if (call)
-		status = access_scope(&daemon->cas.access, request, SCOPE_READ, &call->scope, &call->identity, why, why_size);
+		status = status_caller(call, &daemon->cas.access, request, why, why_size);
 	else
 		snprintf(why, why_size, "the gateway is out of memory; try again");
 	if (status != GRPC_OK) {

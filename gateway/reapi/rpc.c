@@ -102,13 +102,13 @@ bool rpc_takes_function(struct rpc *rpc, uint32_t digest_function)
 
 bool rpc_enter(struct rpc *rpc, struct span instance, uint32_t digest_function)
 {
+	bool makes = (rpc->type->rights & SCOPE_WRITE) && !rpc->type->asks;
 	char why[256];
 	enum grpc_status status;
 
 	if (!rpc_takes_function(rpc, digest_function))
 		return false;
-	status = (rpc->type->rights & SCOPE_WRITE ? access_enter : access_find)(&rpc->reapi->cas->access, &rpc->caller, instance,
-	                                                                        &rpc->scope, why, sizeof(why));
+	status = (makes ? access_enter : access_find)(&rpc->reapi->cas->access, &rpc->caller, instance, &rpc->scope, why, sizeof(why));
 	if (status != GRPC_OK)
 		rpc_fail(rpc, status, why);
 	return status == GRPC_OK;

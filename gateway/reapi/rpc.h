@@ -21,6 +21,7 @@ struct rpc {
 struct rpc_type {
 	size_t size;
 	uint32_t rights;
+	bool asks;                       /* it writes nothing, whatever right it takes */
 	bool anybody;                    /* no credential is asked for: rpc_enter() is not to be called */
 	size_t request_bytes_max;
 	void (*on_request)(struct rpc *rpc, struct span request);
@@ -44,7 +45,7 @@ bool rpc_has_left(const struct rpc *rpc);
 bool rpc_takes_function(struct rpc *rpc, uint32_t digest_function);
 /*
  * Whose blobs they are. False: the call was refused: an instance name that does not do, or not SHA-256. For a method that does not
- * ask for the right to write, access_find().
+ * ask for the right to write, or only `asks`, access_find().
  */
 bool rpc_enter(struct rpc *rpc, struct span instance, uint32_t digest_function);
 

@@ -58,7 +58,7 @@ static void query_on_request(struct rpc *rpc, struct span bytes)
 }
 
 static const struct rpc_type query_type = {
-	.size = sizeof(struct query), .rights = SCOPE_WRITE, .request_bytes_max = QUERY_BYTES_MAX,
+	.size = sizeof(struct query), .rights = SCOPE_WRITE, .asks = true, .request_bytes_max = QUERY_BYTES_MAX,
 	.on_request = query_on_request,
 };
 

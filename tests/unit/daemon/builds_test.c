@@ -3,6 +3,7 @@
  * bounded; nobody else's, whatever is asked; the right to read is needed; malformed requests are refused; callers that go
  * away are waited out. With an engine that answers late, so that something is always in flight.
  */
+#include <errno.h>
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stdio.h>
@@ -288,6 +289,27 @@ static void callers_may_go_away(void **state)
 	client_close(client);
 }
 
+static void find_name(struct gateway_parts *parts, void *context)
+{
+	struct scope scope;
+
+	*(int *)context = store_scope_find(parts->store, span_text("acme"), span_text("asked/only"), SCOPE_ALL, &scope);
+}
+
+/* An account is its tenant's, whatever instance is named; and who reads it makes none of the name. */
+static void a_list_makes_no_instance(void **state)
+{
+	struct client *client = gateway_thread_client_of(gateway, "token-r", "asked/only");
+	int found;
+
+	append("acme", 2);
+	assert_int_equal(count(client, (struct builds_request){ 0 }), 2);
+	gateway_thread_call(gateway, find_name, &found);
+	assert_int_equal(found, -ENOENT);
+	hang_up();
+	client_close(client);
+}
+
 #define TEST(name) cmocka_unit_test_setup_teardown(name, setup, teardown)
 
 int main(void)
@@ -296,6 +318,7 @@ int main(void)
 		TEST(lines_are_told_whole),
 		TEST(lists_are_filtered_and_bounded),
 		TEST(tenants_hear_of_their_own_builds),
+		TEST(a_list_makes_no_instance),
 		TEST(malformed_requests_are_refused),
 		TEST(callers_may_go_away),
 	};

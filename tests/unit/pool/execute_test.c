@@ -10,6 +10,7 @@
 #include "proto/pb.h"
 #include "tests/unit/pool/execute_rig.h"
 
+#include <errno.h>
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stdio.h>
@@ -179,6 +180,29 @@ static void a_long_command_breaks_nothing(void **state)
 	buffer_fini(&command);
 }
 
+static void find_name(struct gateway_parts *parts, void *context)
+{
+	struct scope scope;
+
+	*(int *)context = store_scope_find(parts->store, span_text("default"), span_text("run/only"), SCOPE_ALL, &scope);
+}
+
+/* There is nothing to run under a name that nobody has written to, and asking for it makes none. */
+static void a_wish_makes_no_instance(void **state)
+{
+	struct client *other = gateway_thread_client_of(gateway, NULL, "run/only");
+	struct digest action = action_upload(client, "elsewhere", NULL);
+	struct caller caller = caller_ask(other, &action);
+	int found;
+
+	caller_finish(&caller);
+	assert_int_equal(caller.status, GRPC_FAILED_PRECONDITION);
+	assert_non_null(strstr(caller.why, "Action is not in the store"));
+	gateway_thread_call(gateway, find_name, &found);
+	assert_int_equal(found, -ENOENT);
+	client_close(other);
+}
+
 static void what_is_not_there_is_said(void **state)
 {
 	struct digest nowhere = { .size = 10, .hash = { 1 } };
@@ -335,6 +359,7 @@ int main(void)
 		cmocka_unit_test_setup_teardown(who_waits_is_told_when_the_host_dies, rig_setup, rig_teardown),
 		cmocka_unit_test_setup_teardown(a_request_as_others_encode_it, rig_setup, rig_teardown),
 		cmocka_unit_test_setup_teardown(a_long_command_breaks_nothing, rig_setup, rig_teardown),
+		cmocka_unit_test_setup_teardown(a_wish_makes_no_instance, rig_setup, rig_teardown),
 		cmocka_unit_test_setup_teardown(what_is_not_there_is_said, rig_setup, rig_teardown),
 		cmocka_unit_test_setup_teardown(long_inputs_have_a_bound, rig_setup, rig_teardown),
 		cmocka_unit_test_setup_teardown(an_executor_has_the_scope_of_its_job, rig_setup, rig_teardown),

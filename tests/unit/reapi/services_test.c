@@ -90,6 +90,7 @@ static void a_question_makes_no_instance(void **state)
 	enum grpc_status status;
 	struct answer answer;
 	struct buffer got, request;
+	bool complete;
 	int found;
 
 	answer = ask_method(client, REAPI_FIND_MISSING, request_find(digests, 2, "asked/only"));
@@ -123,6 +124,10 @@ static void a_question_makes_no_instance(void **state)
 	got = read_all(client, name, 0, 0, &status);
 	assert_int_equal(status, GRPC_NOT_FOUND);
 	buffer_fini(&got);
+	name[strlen("asked/only/")] = 0;
+	resource_name(name + strlen(name), sizeof(name) - strlen(name), "w", false, &digests[1]);
+	assert_int_equal(query_committed(client, name, &complete), 0);
+	assert_false(complete);
 	gateway_thread_call(gateway, find_name, &found);
 	assert_int_equal(found, -ENOENT);
 }
