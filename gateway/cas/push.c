@@ -35,6 +35,7 @@ static void push_free(struct push *push)
 	push_below_fini(&push->below);
 	free(push->taking.again);
 	buffer_fini(&push->message);
+	buffer_fini(&push->next);
 	buffer_fini(&push->response);
 	buffer_fini(&push->extra);
 	free(push->digests);
@@ -537,6 +538,10 @@ static void push_on_part(struct call *call, struct span part, size_t left)
 {
 	struct push *push = container_of(call, struct push, call);
 
+	if (push->taking.more) {
+		push_pack_behind(push, part, left);
+		return;
+	}
 	CHECK(push->state == PUSH_IDLE);
 	if (push->coming == PUSH_COMING_NOTHING) {
 		buffer_clear(&push->message);
@@ -652,6 +657,7 @@ int cas_push_start(void *context, const struct server_request *request, char *wh
 	}
 	push->cas = cas;
 	push->message = buffer_heap(SLUICE_MESSAGE_BYTES_MAX);
+	push->next = buffer_heap(SLUICE_MESSAGE_BYTES_MAX);
 	push->response = buffer_heap(SLUICE_MESSAGE_BYTES_MAX);
 	push->extra = buffer_heap(SLUICE_MESSAGE_BYTES_MAX);
 	promiser_init(&push->promiser, &cas->promises, &push->scope, &push->call, push_on_change);

@@ -14,38 +14,45 @@
 #define SPARE_MOST_BYTES  (2u << 20)
 #define PACK_TAG          (3 << 3 | PB_BYTES)
 
-void push_pack_spare(struct push *push)
+static void spare_take(struct cas *cas, struct buffer *buffer)
 {
-	struct cas *cas = push->cas;
-
-	for (size_t i = 0; i < CAS_PACKS_MAX && push->message.capacity < SPARE_LEAST_BYTES; i++) {
+	for (size_t i = 0; i < CAS_PACKS_MAX && buffer->capacity < SPARE_LEAST_BYTES; i++) {
 		if (!cas->spares[i].data)
 			continue;
-		buffer_fini(&push->message);
-		push->message = cas->spares[i];
+		buffer_fini(buffer);
+		*buffer = cas->spares[i];
 		cas->spares[i] = (struct buffer){ 0 };
 	}
+}
+
+static void spare_give(struct cas *cas, struct buffer *buffer)
+{
+	buffer_clear(buffer);
+	for (size_t i = 0; i < CAS_PACKS_MAX; i++) {
+		if (cas->spares[i].data || buffer->capacity < SPARE_LEAST_BYTES || buffer->capacity > SPARE_MOST_BYTES)
+			continue;
+		cas->spares[i] = *buffer;
+		*buffer = (struct buffer){ 0 };
+	}
+	buffer_fini(buffer);
+	*buffer = buffer_heap(SLUICE_MESSAGE_BYTES_MAX);
+}
+
+void push_pack_spare(struct push *push)
+{
+	spare_take(push->cas, &push->message);
 }
 
 /* Packs are large: the memory goes back at once. */
 static void pack_forget(struct push *push)
 {
-	struct buffer *message = &push->message;
-	struct cas *cas = push->cas;
-
 	push->coming = PUSH_COMING_NOTHING;
+	push->taking.more = false;
 	push_deltas_fini(&push->deltas);
 	free(push->taking.again);
 	push->taking.again = NULL;
-	buffer_clear(message);
-	for (size_t i = 0; i < CAS_PACKS_MAX; i++) {
-		if (cas->spares[i].data || message->capacity < SPARE_LEAST_BYTES || message->capacity > SPARE_MOST_BYTES)
-			continue;
-		cas->spares[i] = *message;
-		*message = (struct buffer){ 0 };
-	}
-	buffer_fini(message);
-	*message = buffer_heap(SLUICE_MESSAGE_BYTES_MAX);
+	spare_give(push->cas, &push->message);
+	spare_give(push->cas, &push->next);
 }
 
 void push_pack_begin(struct push *push, size_t at, size_t left)
@@ -214,17 +221,23 @@ static void pack_answer(struct push *push)
 	push_answer(push);
 }
 
-/* More of the pack may come: what is there of its next blobs goes to the front. */
-static void pack_wait(struct push *push)
+/* What follows the lot is apart, or still to come: to the front. */
+static void pack_go_on(struct push *push)
 {
-	struct push_taking *taking = &push->taking;
-	struct buffer *message = &push->message;
+	struct buffer taken = push->message;
 
-	message->size -= taking->at;
-	memmove(message->data, message->data + taking->at, message->size);
-	push->cas->counters.copied_bytes_ingest += message->size;
-	taking->at = 0;
-	call_release(&push->call);
+	push->taking.more = false;
+	if (push->next.failed) {
+		pack_forget(push);
+		push_fail_memory(push);
+		return;
+	}
+	push->message = push->next;
+	push->next = taken;
+	buffer_clear(&push->next);
+	push->taking.at = 0;
+	if (!push_pack(push))
+		call_release(&push->call);
 }
 
 /* A lot is in the store, or `result` says why not. */
@@ -249,10 +262,10 @@ static void pack_taken(struct push *push, int result)
 	taking->lot = 0;
 	if (taking->left == 0)
 		pack_answer(push);
-	else if (push->message.size - taking->at < taking->left)
-		pack_wait(push);
+	else if (taking->more)
+		pack_go_on(push);
 	else
-		push_pack(push);         /* it was compressed, and is there */
+		push_pack(push);         /* all of it is there */
 }
 
 /* Last of all: its own next lot, if it is there already, goes to the end of the line. */
@@ -376,7 +389,33 @@ static void pack_on_turn(struct gate_pass *pass)
 	gate_enter(&push->cas->deltas, &push->pass);
 }
 
-void push_pack(struct push *push)
+/* A lot goes on its way, and more of the pack is to come: it does not wait in the call, from which it would be copied once more. */
+static void pack_part(struct push *push)
+{
+	struct push_taking *taking = &push->taking;
+	const uint8_t *behind = push->message.data + taking->at + taking->lot;
+	size_t size = push->message.size - taking->at - taking->lot;
+
+	taking->more = true;
+	spare_take(push->cas, &push->next);
+	if (push->next.capacity < push->message.capacity)
+		(void)buffer_reserve(&push->next, push->message.capacity);
+	buffer_put(&push->next, behind, size);
+	push->cas->counters.copied_bytes_ingest += size;
+	/* What came with the lot before makes room for as much; that is there no more. */
+	call_release(&push->call);
+	call_shut(&push->call);
+}
+
+void push_pack_behind(struct push *push, struct span part, size_t left)
+{
+	buffer_put(&push->next, part.data, part.size);
+	push->cas->counters.copied_bytes_ingest += part.size;
+	if (left == 0)
+		call_hold(&push->call);
+}
+
+bool push_pack(struct push *push)
 {
 	struct push_taking *taking = &push->taking;
 	size_t there = push->message.size - taking->at, done = taking->lot, enough = cas_lot_bytes(push->cas, 1);
@@ -387,12 +426,16 @@ void push_pack(struct push *push)
 	if (there > done && done < enough)
 		taking->lot += pb_whole(span_make(push->message.data + taking->at + done, there - done), enough - done);
 	if (taking->lot < enough && !all)
-		return;
+		return false;
 	/* What is left over at the end is no field: the walk says so. */
 	if (all && taking->lot < enough)
 		taking->lot = there;
-	call_hold(&push->call);
 	push_enter(push, PUSH_PACK_WAIT);
+	if (all)
+		call_hold(&push->call);
+	else
+		pack_part(push);
 	push->pass.fn = pack_on_turn;
 	gate_enter(&push->cas->packs, &push->pass);
+	return true;
 }

@@ -40,6 +40,7 @@ enum push_coming {
 struct push_taking {
 	size_t at, lot;                  /* where in the message; the blobs from there that are whole, or are being taken */
 	size_t left;                     /* of the pack, from `at` on, arrived or not */
+	bool more;                       /* a lot is under way, and what comes behind it goes to push->next */
 	size_t blobs, bytes, kept;       /* seen in it so far, also those told by deltas, and of them stored */
 	size_t deltas, bases_bytes;      /* of those */
 	bool *again;                     /* which of the deltas were not made: SLUICE_LIST_MAX from the first one on */
@@ -57,6 +58,7 @@ struct push {
 	enum push_coming coming;
 	struct store_hold *hold;
 	struct buffer message;           /* the request, kept while it is handled; of a pack what was not taken yet */
+	struct buffer next;              /* of a pack, while a lot is under way, what follows that: no more than a stream's window */
 	struct push_taking taking;
 	struct buffer response;
 	struct buffer extra;             /* encoding of list elements */
@@ -92,8 +94,13 @@ enum push_coming push_pack_tell(struct push *push, size_t left);
 void push_pack_begin(struct push *push, size_t at, size_t left);
 /* Memory for a request that will be long, from one that was. */
 void push_pack_spare(struct push *push);
-/* Some more of the pack that push->taking is about has come; or all of it, and the call is held. While the push is idle. */
-void push_pack(struct push *push);
+/*
+ * Some more of the pack that push->taking is about has come; or all of it, and the call is held. While the push is idle. False: too
+ * little for a lot.
+ */
+bool push_pack(struct push *push);
+/* More of it has come while a lot is under way, `left` bytes follow. */
+void push_pack_behind(struct push *push, struct span part, size_t left);
 /* The call has gone: out of the line, if its pack waits for a turn; false: it does not. */
 bool push_pack_cancel(struct push *push);
 /* Handles a Commit. */
