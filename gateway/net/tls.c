@@ -44,6 +44,7 @@ static void answer_cleartext(struct tls *tls)
 		buffer_put(&tls->gathering, protocol_version, sizeof(protocol_version));
 }
 
+/* The first fault is the one to tell. */
 int tls_fail(struct tls *tls)
 {
 	struct tls_fault fault = {
@@ -56,12 +57,23 @@ int tls_fail(struct tls *tls)
 		.output_full = tls->gathering.failed,
 	};
 
+	if (tls->failed && tls->error[0]) {
+		ERR_clear_error();
+		return ERR_RAISE(-EPROTO);
+	}
 	if (tls_fault_is_cleartext(fault.error))
 		answer_cleartext(tls);
 	tls_fault_describe(&fault, tls->error, sizeof(tls->error));
 	ERR_clear_error();
 	tls->failed = true;
 	return ERR_RAISE(-EPROTO);
+}
+
+int tls_fail_memory(struct tls *tls)
+{
+	ERR_clear_error();
+	ERR_raise(ERR_LIB_SSL, ERR_R_MALLOC_FAILURE);
+	return tls_fail(tls);
 }
 
 int tls_create(struct tls **out, struct tls_context *context, const char *server_name)
@@ -126,6 +138,7 @@ int tls_say_key_update(struct tls *tls)
 	static const uint8_t key_update[] = { 24, 0, 0, 1, 0 };  /* RFC 8446 section 4.6.3; asks for none */
 	int r = tls_say(tls, RECORD_HANDSHAKE, key_update, sizeof(key_update));
 
+	tls->owes_update = false;
 	return r < 0 ? r : tls_keys_update(&tls->sealing);
 }
 
@@ -156,9 +169,10 @@ int tls_write(struct tls *tls, struct span head, struct span body)
 		return 0;
 	if (!tls->seals)
 		return write_by_openssl(tls, head, body);
-	if (tls->sealing.records >= RECORDS_MAX && tls_say_key_update(tls) < 0)
-		return tls_fail(tls);
-	return tls_seal_put(&tls->sealing, RECORD_DATA, head, body, &tls->gathering) < 0 ? tls_fail(tls) : 0;
+	if ((tls->owes_update || tls->sealing.records >= RECORDS_MAX) && tls_say_key_update(tls) < 0)
+		return tls_fail_memory(tls);
+	tls_post_sent(&tls->post);
+	return tls_seal_put(&tls->sealing, RECORD_DATA, head, body, &tls->gathering) < 0 ? tls_fail_memory(tls) : 0;
 }
 
 struct span tls_output(struct tls *tls)

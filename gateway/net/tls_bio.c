@@ -66,10 +66,33 @@ void tls_secret_forget(struct tls_secret *secret)
 	OPENSSL_cleanse(secret, sizeof(*secret));
 }
 
+/* OpenSSL has the key and more in it, and leaves it on its stack. */
+static void crypto_info_wipe(struct tls_crypto_info *info)
+{
+	switch (info->cipher_type) {
+	case TLS_CIPHER_AES_GCM_128:
+		OPENSSL_cleanse(info, sizeof(struct tls12_crypto_info_aes_gcm_128));
+		break;
+	case TLS_CIPHER_AES_GCM_256:
+		OPENSSL_cleanse(info, sizeof(struct tls12_crypto_info_aes_gcm_256));
+		break;
+	case TLS_CIPHER_AES_CCM_128:
+		OPENSSL_cleanse(info, sizeof(struct tls12_crypto_info_aes_ccm_128));
+		break;
+	case TLS_CIPHER_CHACHA20_POLY1305:
+		OPENSSL_cleanse(info, sizeof(struct tls12_crypto_info_chacha20_poly1305));
+		break;
+	}
+}
+
 /* False: OpenSSL goes on by itself. */
 static bool take_over_sending(struct tls *tls, const struct tls_crypto_info *info)
 {
-	tls->seals = info->version == TLS_1_3_VERSION && !tls->seals &&
+	if (tls->seals) {                /* never seen: under the same keys it would begin at the same numbers */
+		tls->failed = true;
+		return true;
+	}
+	tls->seals = info->version == TLS_1_3_VERSION &&
 	             tls_keys_init(&tls->sealing, tls_suite(tls), span_make(tls->ours.bytes, tls->ours.size), true) == 0;
 	tls_secret_forget(&tls->ours);
 	return tls->seals;
@@ -78,12 +101,15 @@ static bool take_over_sending(struct tls *tls, const struct tls_crypto_info *inf
 static long bio_ctrl(BIO *bio, int command, long number, void *pointer)
 {
 	struct tls *tls = BIO_get_data(bio);
+	bool taken;
 
 	switch (command) {
 	case BIO_CTRL_FLUSH:
 		return 1;
 	case BIO_ENCRYPT_FROM_HERE:
-		return number /* to send */ && take_over_sending(tls, pointer);
+		taken = number /* to send */ && take_over_sending(tls, pointer);
+		crypto_info_wipe(pointer);
+		return taken;
 	case BIO_CTRL_GET_KTLS_SEND:
 		return tls->seals;
 	case BIO_NEXT_RECORD_TYPE:
@@ -151,6 +177,5 @@ bool tls_bio_attach(struct tls *tls)
 	BIO_set_data(bio, tls);
 	BIO_set_init(bio, 1);
 	SSL_set_bio(tls->ssl, bio, bio);
-	SSL_set_app_data(tls->ssl, tls);
-	return true;
+	return SSL_set_app_data(tls->ssl, tls) == 1;     /* tls_on_secret() needs it */
 }

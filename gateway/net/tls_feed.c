@@ -33,14 +33,10 @@ static int take_over_receiving(struct tls *tls)
 {
 	int r = tls_open_init(&tls->opening, tls_suite(tls), span_make(tls->theirs.bytes, tls->theirs.size));
 
-	tls_secret_forget(&tls->theirs);
-	if (r < 0) {
-		ERR_raise(ERR_LIB_SSL, ERR_R_MALLOC_FAILURE);
-		return tls_fail(tls);
-	}
+	if (r < 0)
+		return tls_fail_memory(tls);
 	tls->opens = true;
-	if (!(SSL_get_mode(tls->ssl) & SSL_MODE_RELEASE_BUFFERS))
-		(void)SSL_free_buffers(tls->ssl);
+	(void)SSL_free_buffers(tls->ssl);        /* no record is in progress */
 	return 0;
 }
 
@@ -52,10 +48,10 @@ static int shake_hands(struct tls *tls)
 	r = SSL_do_handshake(tls->ssl);
 	if (r != 1)
 		return stopped(tls, r);
-	if (tls->seals && !tls->opens)
-		return take_over_receiving(tls);
+	r = tls->seals && !tls->opens ? take_over_receiving(tls) : 0;
+	tls_secret_forget(&tls->ours);
 	tls_secret_forget(&tls->theirs);
-	return 0;
+	return r;
 }
 
 /* One SSL_read: the bytes read, 0 when no more can be had now, or a negative errno. */
@@ -121,11 +117,13 @@ static int reason(int alert)
 static int refuse(struct tls *tls, int alert)
 {
 	const uint8_t fatal[] = { 2, (uint8_t)alert };
+	int r;
 
 	ERR_clear_error();
 	ERR_raise(ERR_LIB_SSL, reason(alert));
+	r = tls_fail(tls);
 	(void)tls_say(tls, RECORD_ALERT, fatal, sizeof(fatal));
-	return tls_fail(tls);
+	return r;
 }
 
 static int take_alert(struct tls *tls, struct span content)
@@ -152,7 +150,8 @@ static int take_handshake(struct tls *tls, struct span content)
 		return 0;
 	if (tls_keys_update(&tls->opening.keys) < 0)
 		return refuse(tls, TLS_ALERT_INTERNAL_ERROR);
-	return outcome == TLS_POST_UPDATE_BOTH && tls_say_key_update(tls) < 0 ? tls_fail(tls) : 0;
+	tls->owes_update |= outcome == TLS_POST_UPDATE_BOTH;
+	return 0;
 }
 
 static int take_record(struct tls *tls, const struct tls_record *record, struct taker *taker)
@@ -162,7 +161,7 @@ static int take_record(struct tls *tls, const struct tls_record *record, struct 
 	switch (record->type) {
 	case RECORD_DATA:
 		if (record->content.size)
-			tls->post.updates = 0;
+			tls_post_received(&tls->post);
 		if (record->content.data == scratch + taker->filled) {
 			taker->filled += record->content.size;
 		} else if (record->content.size) {
@@ -192,9 +191,14 @@ static int feed_records(struct tls *tls, struct taker *taker)
 			r = take_record(tls, &record, taker);
 		else if (r < 0)
 			r = refuse(tls, -r);
+		if (r == 0 && tls->failed)       /* who was handed something had an answer that failed */
+			r = -EPROTO;
 	}
 	hand_on(taker);
-	return r;
+	/* One answers all that were asked for: RFC 8446 section 4.6.3. */
+	if (r == 0 && tls->owes_update && !tls->failed && tls_say_key_update(tls) < 0)
+		r = tls_fail_memory(tls);
+	return r == 0 && tls->failed ? -EPROTO : r;
 }
 
 int tls_feed(struct tls *tls, struct span ciphertext, void (*plain)(void *context, struct span data), void *context)

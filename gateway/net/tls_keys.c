@@ -82,9 +82,11 @@ int tls_keys_init(struct tls_keys *keys, uint16_t number, struct span secret, bo
 {
 	const struct tls_suite *suite = suite_find(number);
 
-	*keys = (struct tls_keys){ .suite = suite, .seals = seals };
+	*keys = (struct tls_keys){ 0 };
 	if (!suite || secret.size != suite->secret_size)
 		return ERR_RAISE(-ENOTSUP);
+	keys->suite = suite;
+	keys->seals = seals;
 	memcpy(keys->secret, secret.data, secret.size);
 	keys->cipher = EVP_CIPHER_CTX_new();
 	if (keys->cipher && take_key(keys))
@@ -110,6 +112,9 @@ int tls_keys_update(struct tls_keys *keys)
 	OPENSSL_cleanse(next, sizeof(next));
 	if (updated && take_key(keys))
 		return 0;
+	/* Its numbers begin again, maybe under the former key: never twice the same. */
+	EVP_CIPHER_CTX_free(keys->cipher);
+	keys->cipher = NULL;
 	ERR_clear_error();
 	return ERR_RAISE(-ENOMEM);
 }
@@ -134,6 +139,8 @@ bool tls_keys_begin(struct tls_keys *keys, const uint8_t header[static TLS_KEYS_
 	uint8_t nonce[TLS_KEYS_NONCE_BYTES];
 	int none = 0;
 
+	if (!keys->cipher)
+		return false;
 	make_nonce(keys, nonce);
 	keys->records++;
 	return done(EVP_CipherInit_ex(keys->cipher, NULL, NULL, NULL, nonce, -1) == 1 &&

@@ -1,6 +1,7 @@
 /*
  * tls_keys: what protects one direction of a connection of TLS 1.3 behind its handshake (RFC 8446 sections 5.2, 5.3, 7): a secret, the
- * cipher with the key that is made of it, and the number of the next record. The ciphers and the KDF are OpenSSL's.
+ * cipher with the key that is made of it, and the number of the next record. The ciphers and the KDF are OpenSSL's. It keeps a
+ * connection's first secrets until that ends, and has no way to forget them.
  */
 #pragma once
 
@@ -30,10 +31,10 @@ struct tls_keys {
  */
 int tls_keys_init(struct tls_keys *keys, uint16_t suite, struct span secret, bool seals);
 void tls_keys_fini(struct tls_keys *keys);       /* wipes them; accepts all-zero ones */
-/* The next secret, behind a KeyUpdate (section 7.2). 0, or -ENOMEM: nothing may follow. */
+/* The next secret, behind a KeyUpdate (section 7.2). 0, or -ENOMEM: under these keys nothing goes any more. */
 int tls_keys_update(struct tls_keys *keys);
 
-/* Begins the next record: its nonce, and its header as what is authenticated beside. False: OpenSSL could not, its queue is empty. */
+/* Begins the next record: its nonce, and its header as what is authenticated beside. False: it could not; OpenSSL's queue is empty. */
 bool tls_keys_begin(struct tls_keys *keys, const uint8_t header[static TLS_KEYS_HEADER_BYTES]);
 /* As many bytes more of it, encrypted or decrypted. */
 bool tls_keys_take(struct tls_keys *keys, uint8_t *out, struct span in);

@@ -99,7 +99,7 @@ static int take_inner(struct tls_open *open, struct span *ciphertext, uint8_t *o
 	size_t at = open->had - TLS_KEYS_HEADER_BYTES, left = inner_size(open) - least(at, inner_size(open));
 	size_t n = least(left, ciphertext->size);
 
-	if (!tls_keys_take(&open->keys, out + at, span_make(ciphertext->data, n)))
+	if (n && !tls_keys_take(&open->keys, out + at, span_make(ciphertext->data, n)))
 		return -TLS_ALERT_INTERNAL_ERROR;
 	*ciphertext = span_make(ciphertext->data + n, ciphertext->size - n);
 	open->had += n;

@@ -1,6 +1,7 @@
 /* Messages behind the handshake of TLS 1.3. */
 #include "gateway/net/tls_post.h"
 
+#include <limits.h>
 #include "gateway/net/tls_alert.h"
 
 #define HEAD_BYTES         4             /* type, and three bytes of size (section 4) */
@@ -12,6 +13,18 @@
 bool tls_post_unfinished(const struct tls_post *post)
 {
 	return post->had || post->skip;
+}
+
+void tls_post_received(struct tls_post *post)
+{
+	if (post->updates > 0)
+		post->updates = 0;
+}
+
+void tls_post_sent(struct tls_post *post)
+{
+	if (post->updates > INT_MIN)
+		post->updates--;
 }
 
 static void take_byte(struct tls_post *post, struct span *content)
@@ -43,8 +56,9 @@ static int take_key_update(struct tls_post *post, struct span rest)
 		return -TLS_ALERT_ILLEGAL_PARAMETER;
 	if (rest.size)                   /* what follows is under other keys: section 5.1 */
 		return -TLS_ALERT_UNEXPECTED_MESSAGE;
-	if (++post->updates > TLS_POST_UPDATES_MAX)
+	if (post->updates >= TLS_POST_UPDATES_MAX)
 		return -TLS_ALERT_UNEXPECTED_MESSAGE;
+	post->updates++;
 	return post->head[HEAD_BYTES] ? TLS_POST_UPDATE_BOTH : TLS_POST_UPDATE;
 }
 

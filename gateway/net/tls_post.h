@@ -7,7 +7,10 @@
 #include <stdbool.h>
 #include "proto/span.h"
 
-/* Each takes a thousand times the CPU of its bytes: so many, when nothing else comes between. */
+/*
+ * Each takes a hundred times the CPU of its bytes: so many, when no data comes between, and one more for each record of data that we
+ * send, as Java's TLS asks once a record until our answer has come.
+ */
 #define TLS_POST_UPDATES_MAX 32
 
 struct tls_post {
@@ -15,7 +18,7 @@ struct tls_post {
 	uint8_t head[5];                 /* type, size, and the first byte of the message in progress */
 	size_t had;                      /* of that */
 	size_t skip;                     /* of a ticket, still to come */
-	unsigned updates;                /* since the last data: the caller's to reset */
+	int updates;                     /* less than 0: so many more may come */
 };
 
 enum tls_post_outcome {
@@ -26,5 +29,8 @@ enum tls_post_outcome {
 
 /* The content of a record of type handshake. An outcome, or minus the alert that the peer is to be told. */
 int tls_post_feed(struct tls_post *post, struct span content);
+/* Data has come, or gone. */
+void tls_post_received(struct tls_post *post);
+void tls_post_sent(struct tls_post *post);
 /* The peer has begun a message: no other record may come in between (section 5.1). */
 bool tls_post_unfinished(const struct tls_post *post);

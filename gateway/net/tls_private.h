@@ -29,6 +29,7 @@ struct tls {
 	uint8_t record_type;             /* of what OpenSSL says next */
 	struct tls_open opening;
 	struct tls_post post;
+	bool owes_update;                /* the peer has asked for a KeyUpdate, perhaps more than once */
 	struct tls_secret ours, theirs;  /* until keys are made of them */
 	struct span input;               /* lent by tls_feed; empty outside it */
 	struct buffer gathering;         /* what came after `sending` */
@@ -43,6 +44,8 @@ struct tls {
 /* tls.c */
 /* Keeps what OpenSSL's queue says of it as a sentence. -EPROTO. */
 int tls_fail(struct tls *tls);
+/* The same for what OpenSSL knows nothing of; or the output is full. */
+int tls_fail_memory(struct tls *tls);
 /* One record of ours that is no data, when `seals`. 0, or -ENOMEM. */
 int tls_say(struct tls *tls, uint8_t type, const uint8_t *message, size_t size);
 

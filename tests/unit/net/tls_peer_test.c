@@ -2,7 +2,7 @@
  * Shows one end of ours against OpenSSL used directly, as client and as server, with each suite of TLS 1.3 and with TLS 1.2: it reads
  * our records, ours reads its; it may ask for other keys at any time; each farewell and each complaint arrives.
  */
-#include "gateway/net/tls.h"
+#include "gateway/net/tls_private.h"
 
 #include <errno.h>
 #include <openssl/err.h>
@@ -93,7 +93,7 @@ static SSL_CTX *peer_context(const struct policy *policy, bool server)
 	return context;
 }
 
-static void pair_init(struct pair *pair, const struct policy *policy, bool server)
+static void pair_init(struct pair *pair, const struct policy *policy, bool server, uint8_t fragment)
 {
 	struct tls_config config = { .ca_path = keys_path("ca", "ca.pem") };
 	char why[256] = "";
@@ -108,6 +108,7 @@ static void pair_init(struct pair *pair, const struct policy *policy, bool serve
 	pair->peer = SSL_new(pair->peer_context);
 	pair->in = BIO_new(BIO_s_mem()), pair->out = BIO_new(BIO_s_mem());
 	SSL_set_bio(pair->peer, pair->in, pair->out);
+	assert_int_equal(SSL_set_tlsext_max_fragment_length(pair->peer, fragment), 1);
 	if (server)
 		SSL_set_connect_state(pair->peer);
 	else
@@ -157,7 +158,7 @@ static void for_each(void (*show)(struct pair *pair, const struct policy *policy
 		struct pair pair;
 
 		print_message("ours is the %s: %s\n", i % 2 ? "server" : "client", policy->name);
-		pair_init(&pair, policy, i % 2);
+		pair_init(&pair, policy, i % 2, TLSEXT_max_fragment_length_DISABLED);
 		show(&pair, policy);
 		pair_fini(&pair);
 	}
@@ -166,11 +167,14 @@ static void for_each(void (*show)(struct pair *pair, const struct policy *policy
 /* What TLS 1.3 sends is encrypted from where it lies: none of it is copied. */
 static void show_bytes(struct pair *pair, const struct policy *policy)
 {
-	uint64_t before = tls_copies(pair->tls).sent;
+	struct tls_copies before = tls_copies(pair->tls);
 
 	say_much(pair);
-	if (policy->version == TLS1_3_VERSION)
-		assert_int_equal(tls_copies(pair->tls).sent, before);
+	assert_int_equal(pair->tls->seals && pair->tls->opens, policy->version == TLS1_3_VERSION);
+	if (policy->version == TLS1_3_VERSION) {
+		assert_int_equal(tls_copies(pair->tls).sent, before.sent);
+		assert_int_equal(tls_copies(pair->tls).received, before.received);
+	}
 	tls_shutdown(pair->tls);
 	talk(pair);
 	assert_int_equal(SSL_get_shutdown(pair->peer), SSL_RECEIVED_SHUTDOWN);
@@ -195,6 +199,20 @@ static void show_new_keys(struct pair *pair, const struct policy *policy)
 static void the_peer_may_ask_for_new_keys(void **state)
 {
 	for_each(show_new_keys);
+}
+
+/* RFC 6066 section 4: records of that length are OpenSSL's to make, also with TLS 1.3. */
+static void short_fragments_are_left_to_openssl(void **state)
+{
+	struct pair pair;
+
+	pair_init(&pair, &policies[0], true, TLSEXT_max_fragment_length_1024);
+	assert_false(pair.tls->seals || pair.tls->opens);
+	assert_int_equal(pair.tls->ours.size + pair.tls->theirs.size, 0);
+	say_much(&pair);
+	assert_int_equal(SSL_key_update(pair.peer, SSL_KEY_UPDATE_REQUESTED), 1);
+	say_much(&pair);
+	pair_fini(&pair);
 }
 
 /* That is all it has to say. */
@@ -246,6 +264,7 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(bytes_go_both_ways),
 		cmocka_unit_test(the_peer_may_ask_for_new_keys),
+		cmocka_unit_test(short_fragments_are_left_to_openssl),
 		cmocka_unit_test(a_flood_of_new_keys_ends),
 		cmocka_unit_test(complaints_arrive),
 	};

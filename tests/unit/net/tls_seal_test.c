@@ -64,6 +64,34 @@ static void a_record_fits_or_is_not_made(void **state)
 	tls_keys_fini(&keys);
 }
 
+/* All eight bytes of the number are in the nonce (section 5.3). */
+static void far_records_have_their_own_nonce(void **state)
+{
+	static const uint8_t number[] = { 1, 2, 3, 4, 5, 6, 7, 8 };
+	struct buffer out = buffer_heap(4096);
+	uint8_t nonce[12], inner[6];
+	EVP_CIPHER_CTX *cipher = EVP_CIPHER_CTX_new();
+	struct tls_keys keys;
+	uint8_t key[16] = { 0x17, 0x42, 0x2d, 0xda, 0x59, 0x6e, 0xd5, 0xd9, 0xac, 0xd8, 0x90, 0xe3, 0xc6, 0x3f, 0x50, 0x51 };
+	int n;
+
+	assert_int_equal(tls_keys_init(&keys, 0x1301, span_make(secret, sizeof(secret)), true), 0);
+	keys.records = 0x0102030405060708;
+	assert_int_equal(tls_seal_put(&keys, 23, (struct span){ 0 }, span_make("hello", 5), &out), 0);
+	memcpy(nonce, (const uint8_t[]){ 0x5b, 0x78, 0x92, 0x3d, 0xee, 0x08, 0x57, 0x90, 0x33, 0xe5, 0x23, 0xd9 }, 12);
+	for (size_t i = 0; i < sizeof(number); i++)
+		nonce[4 + i] ^= number[i];
+	assert_int_equal(EVP_DecryptInit_ex(cipher, EVP_aes_128_gcm(), NULL, key, nonce), 1);
+	assert_int_equal(EVP_DecryptUpdate(cipher, NULL, &n, out.data, 5), 1);
+	assert_int_equal(EVP_DecryptUpdate(cipher, inner, &n, out.data + 5, 6), 1);
+	assert_int_equal(EVP_CIPHER_CTX_ctrl(cipher, EVP_CTRL_AEAD_SET_TAG, 16, out.data + 5 + 6), 1);
+	assert_int_equal(EVP_DecryptFinal_ex(cipher, inner, &n), 1);
+	assert_memory_equal(inner, "hello\x17", 6);
+	EVP_CIPHER_CTX_free(cipher);
+	tls_keys_fini(&keys);
+	buffer_fini(&out);
+}
+
 static void what_is_not_known_is_left_to_others(void **state)
 {
 	struct tls_keys keys;
@@ -79,6 +107,7 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(records_are_those_of_the_rfc),
 		cmocka_unit_test(a_record_fits_or_is_not_made),
+		cmocka_unit_test(far_records_have_their_own_nonce),
 		cmocka_unit_test(what_is_not_known_is_left_to_others),
 	};
 

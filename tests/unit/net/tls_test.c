@@ -3,8 +3,6 @@
  * against OpenSSL used directly (to offer another ALPN). What is decrypted must equal what was written; each refusal must
  * say what to do.
  */
-#include "gateway/net/tls_private.h"
-
 #include <errno.h>
 #include <openssl/ssl.h>
 #include <stdarg.h>
@@ -13,99 +11,7 @@
 #include <stdlib.h>
 #include <cmocka.h>
 #include "tests/unit/net/keys.h"
-
-struct end {
-	struct tls_context *context;
-	struct tls *tls;
-	struct buffer received;
-	int result;                      /* of the last feed */
-	size_t carried;                  /* bytes that it sent */
-};
-
-static void on_plain(void *context, struct span data)
-{
-	struct end *end = context;
-
-	buffer_put(&end->received, data.data, data.size);
-	assert_false(end->received.failed);
-}
-
-static void end_init(struct end *end, const struct tls_config *config, const char *server_name)
-{
-	char why[256] = "";
-
-	*end = (struct end){ .received = buffer_heap(256u << 20) };
-	if (tls_context_create(&end->context, config, why, sizeof(why)) < 0)
-		fail_msg("%s", why);
-	assert_int_equal(tls_create(&end->tls, end->context, server_name), 0);
-}
-
-static void end_fini(struct end *end)
-{
-	tls_destroy(end->tls);
-	tls_context_destroy(end->context);
-	buffer_fini(&end->received);
-}
-
-/* Writes it as records of the longest size, each in two parts. */
-static int put(struct end *end, struct span data)
-{
-	int r = 0;
-
-	while (r == 0 && data.size) {
-		size_t n = data.size < TLS_RECORD_BYTES ? data.size : TLS_RECORD_BYTES, head = n % 50;
-
-		r = tls_write(end->tls, span_make(data.data, head), span_make(data.data + head, n - head));
-		data = span_make(data.data + n, data.size - n);
-	}
-	return r;
-}
-
-static void clients_end(struct end *end, const char *ca, const char *set, const char *server_name)
-{
-	struct tls_config config = {
-		.ca_path = keys_path(ca, "ca.pem"),
-		.certificate_path = set ? keys_path(set, "cert.pem") : NULL,
-		.key_path = set ? keys_path(set, "key.pem") : NULL,
-	};
-
-	end_init(end, &config, server_name);
-}
-
-static void servers_end(struct end *end, const char *set, const char *ca, bool required)
-{
-	struct tls_config config = keys_server(set, ca, required);
-
-	end_init(end, &config, NULL);
-}
-
-/* Carries what waits, at most `split` bytes a feed, behind each of which buffers are given back. True when there was something. */
-static bool carry(struct end *from, struct end *to, size_t split)
-{
-	struct span out = tls_output(from->tls);
-	bool any = out.size > 0;
-
-	while ((out = tls_output(from->tls)).size) {
-		size_t n = out.size < split ? out.size : split;
-
-		if (to->result == TLS_OK)
-			to->result = tls_feed(to->tls, span_make(out.data, n), on_plain, to);
-		tls_trim(to->tls);
-		tls_sent(from->tls, n);
-		from->carried += n;
-	}
-	return any;
-}
-
-static void talk(struct end *a, struct end *b, size_t split)
-{
-	bool any;
-
-	do {
-		any = carry(a, b, split);
-		any |= carry(b, a, split);
-	} while (any);
-}
+#include "tests/unit/net/tls_ends.h"
 
 static void bytes_arrive_in_any_split(void **state)
 {
@@ -119,16 +25,16 @@ static void bytes_arrive_in_any_split(void **state)
 
 		clients_end(&client, "ca", NULL, "localhost");
 		servers_end(&server, "server", NULL, false);
-		talk(&client, &server, splits[i]);
+		ends_talk(&client, &server, splits[i]);
 		assert_true(tls_ready(client.tls) && tls_ready(server.tls));
 		for (size_t at = 0, n = 1; at < sizeof(sent); at += n, n = n * 3 < sizeof(sent) - at ? n * 3 : sizeof(sent) - at)
-			assert_int_equal(put(&client, span_make(sent + at, n)), 0);
-		assert_int_equal(put(&server, span_make(sent, 100)), 0);
-		talk(&client, &server, splits[i]);
+			assert_int_equal(end_put(&client, span_make(sent + at, n)), 0);
+		assert_int_equal(end_put(&server, span_make(sent, 100)), 0);
+		ends_talk(&client, &server, splits[i]);
 		assert_true(span_equal(buffer_span(&server.received), span_make(sent, sizeof(sent))));
 		assert_true(span_equal(buffer_span(&client.received), span_make(sent, 100)));
 		tls_shutdown(client.tls);
-		talk(&client, &server, splits[i]);
+		ends_talk(&client, &server, splits[i]);
 		assert_int_equal(server.result, TLS_CLOSED);
 		end_fini(&client);
 		end_fini(&server);
@@ -142,7 +48,7 @@ static void the_handshake_is_small(void **state)
 
 	clients_end(&client, "ca", "client", "localhost");
 	servers_end(&server, "server", "ca", true);
-	talk(&client, &server, SIZE_MAX);
+	ends_talk(&client, &server, SIZE_MAX);
 	assert_true(tls_ready(client.tls) && tls_ready(server.tls));
 	print_message("handshake with client certificate: client %zu, server %zu bytes\n", client.carried, server.carried);
 	assert_true(client.carried + server.carried < 2500);
@@ -160,22 +66,22 @@ static void output_stays_in_place(void **state)
 
 	clients_end(&client, "ca", NULL, "localhost");
 	servers_end(&server, "server", NULL, false);
-	talk(&client, &server, SIZE_MAX);
-	assert_int_equal(put(&client, span_make(sent, 1000)), 0);
+	ends_talk(&client, &server, SIZE_MAX);
+	assert_int_equal(end_put(&client, span_make(sent, 1000)), 0);
 	lent = tls_output(client.tls);
 	copy = malloc(lent.size);
 	assert_non_null(copy);
 	memcpy(copy, lent.data, lent.size);
-	assert_int_equal(put(&client, span_make(sent, sizeof(sent))), 0);
+	assert_int_equal(end_put(&client, span_make(sent, sizeof(sent))), 0);
 	assert_memory_equal(lent.data, copy, lent.size);
 	assert_ptr_equal(tls_output(client.tls).data, lent.data);
 	assert_true(tls_output_bytes(client.tls) > lent.size + sizeof(sent));
-	talk(&client, &server, SIZE_MAX);
+	ends_talk(&client, &server, SIZE_MAX);
 	assert_int_equal(server.received.size, 1000 + sizeof(sent));
 	tls_trim(client.tls);
 	assert_int_equal(tls_output_bytes(client.tls), 0);
-	assert_int_equal(put(&client, span_make(sent, 10)), 0);
-	talk(&client, &server, SIZE_MAX);
+	assert_int_equal(end_put(&client, span_make(sent, 10)), 0);
+	ends_talk(&client, &server, SIZE_MAX);
 	assert_int_equal(server.received.size, 1010 + sizeof(sent));
 	free(copy);
 	end_fini(&client);
@@ -190,9 +96,9 @@ static void output_is_bounded(void **state)
 
 	clients_end(&client, "ca", NULL, "localhost");
 	servers_end(&server, "server", NULL, false);
-	talk(&client, &server, SIZE_MAX);
+	ends_talk(&client, &server, SIZE_MAX);
 	for (unsigned i = 0; i < 1000 && r == 0; i++)
-		r = put(&client, span_make(sent, sizeof(sent)));
+		r = end_put(&client, span_make(sent, sizeof(sent)));
 	assert_int_equal(r, -EPROTO);
 	assert_true(tls_output_bytes(client.tls) <= 1u << 20);
 	assert_true(tls_failed(client.tls));
@@ -208,11 +114,11 @@ static void a_key_is_not_used_for_ever(void **state)
 
 	clients_end(&client, "ca", NULL, "localhost");
 	servers_end(&server, "server", NULL, false);
-	talk(&client, &server, SIZE_MAX);
+	ends_talk(&client, &server, SIZE_MAX);
 	client.tls->sealing.records = server.tls->opening.keys.records = before;
 	for (unsigned i = 0; i < 5; i++)
-		assert_int_equal(put(&client, span_text("hello")), 0);
-	talk(&client, &server, SIZE_MAX);
+		assert_int_equal(end_put(&client, span_text("hello")), 0);
+	ends_talk(&client, &server, SIZE_MAX);
 	assert_int_equal(server.received.size, 5 * 5);
 	assert_int_equal(client.tls->sealing.records, 3);
 	assert_int_equal(server.tls->opening.keys.records, 3);
@@ -227,7 +133,7 @@ static void the_peers_name_is_known(void **state)
 
 	clients_end(&client, "ca", "client", "127.0.0.1");
 	servers_end(&server, "server", "ca", true);
-	talk(&client, &server, SIZE_MAX);
+	ends_talk(&client, &server, SIZE_MAX);
 	assert_true(tls_peer(server.tls, organisation, common_name));
 	assert_string_equal(organisation, "acme");
 	assert_string_equal(common_name, "ci");
@@ -236,14 +142,14 @@ static void the_peers_name_is_known(void **state)
 	/* Asked for, not required, not given. */
 	clients_end(&client, "ca", NULL, "127.0.0.1");
 	servers_end(&server, "server", "ca", false);
-	talk(&client, &server, SIZE_MAX);
+	ends_talk(&client, &server, SIZE_MAX);
 	assert_true(tls_ready(server.tls));
 	assert_false(tls_peer(server.tls, organisation, common_name));
 	end_fini(&client);
 	end_fini(&server);
 	clients_end(&client, "ca", "nobody", "localhost");
 	servers_end(&server, "server", "ca", true);
-	talk(&client, &server, SIZE_MAX);
+	ends_talk(&client, &server, SIZE_MAX);
 	assert_true(tls_peer(server.tls, organisation, common_name));
 	assert_string_equal(organisation, "");
 	assert_string_equal(common_name, "nobody");
@@ -277,7 +183,7 @@ static void refusals_say_what_to_do(void **state)
 
 		clients_end(&client, cases[i].ca, cases[i].client, cases[i].name);
 		servers_end(&server, cases[i].server, cases[i].server_ca, cases[i].required);
-		talk(&client, &server, SIZE_MAX);
+		ends_talk(&client, &server, SIZE_MAX);
 		if (!strstr(tls_error(client.tls), cases[i].client_says) || !strstr(tls_error(server.tls), cases[i].server_says))
 			fail_msg("case %zu: client: %s; server: %s", i, tls_error(client.tls), tls_error(server.tls));
 		assert_int_equal(client.result, -EPROTO);
@@ -313,7 +219,7 @@ static void refusals_of_a_buildkitd_say_what_to_do(void **state)
 
 		end_init(&client, &config, cases[i].name);
 		servers_end(&server, cases[i].server, cases[i].server_ca, cases[i].server_ca);
-		talk(&client, &server, SIZE_MAX);
+		ends_talk(&client, &server, SIZE_MAX);
 		if (!strstr(tls_error(client.tls), cases[i].says) || strstr(tls_error(client.tls), "SLUICE_"))
 			fail_msg("case %zu: %s", i, tls_error(client.tls));
 		end_fini(&client);
@@ -341,7 +247,7 @@ static const char *alpn_result(const char *alpn, size_t alpn_size, struct end *s
 	for (unsigned round = 0; round < 5 && server->result == TLS_OK; round++) {
 		done = SSL_connect(ssl) == 1;
 		size = BIO_get_mem_data(out, &data);
-		server->result = tls_feed(server->tls, span_make(data, (size_t)size), on_plain, server);
+		server->result = tls_feed(server->tls, span_make(data, (size_t)size), end_on_plain, server);
 		(void)BIO_reset(out);
 		BIO_write(in, tls_output(server->tls).data, (int)tls_output(server->tls).size);
 		tls_sent(server->tls, tls_output(server->tls).size);
@@ -378,19 +284,19 @@ static void what_is_no_tls_is_named(void **state)
 	struct end client, server;
 
 	servers_end(&server, "server", NULL, false);
-	assert_int_equal(tls_feed(server.tls, span_text(preface), on_plain, &server), -EPROTO);
+	assert_int_equal(tls_feed(server.tls, span_text(preface), end_on_plain, &server), -EPROTO);
 	assert_non_null(strstr(tls_error(server.tls), "grpcs://"));
 	/* One alert, so that a client can tell what it met. */
 	assert_int_equal(tls_output(server.tls).size, 7);
 	assert_int_equal(tls_output(server.tls).data[0], 21);
 	end_fini(&server);
 	servers_end(&server, "server", NULL, false);
-	assert_int_equal(tls_feed(server.tls, span_text(get), on_plain, &server), -EPROTO);
+	assert_int_equal(tls_feed(server.tls, span_text(get), end_on_plain, &server), -EPROTO);
 	assert_non_null(strstr(tls_error(server.tls), "grpcs://"));
-	assert_int_equal(tls_feed(server.tls, span_text(get), on_plain, &server), -EPROTO);
+	assert_int_equal(tls_feed(server.tls, span_text(get), end_on_plain, &server), -EPROTO);
 	end_fini(&server);
 	clients_end(&client, "ca", NULL, "localhost");
-	assert_int_equal(tls_feed(client.tls, span_make(settings, 9), on_plain, &client), -EPROTO);
+	assert_int_equal(tls_feed(client.tls, span_make(settings, 9), end_on_plain, &client), -EPROTO);
 	assert_non_null(strstr(tls_error(client.tls), "grpc://"));
 	end_fini(&client);
 }
@@ -403,13 +309,13 @@ static void damage_is_noticed(void **state)
 
 	clients_end(&client, "ca", NULL, "localhost");
 	servers_end(&server, "server", NULL, false);
-	talk(&client, &server, SIZE_MAX);
-	assert_int_equal(put(&client, span_text("hello")), 0);
+	ends_talk(&client, &server, SIZE_MAX);
+	assert_int_equal(end_put(&client, span_text("hello")), 0);
 	out = tls_output(client.tls);
 	copy = malloc(out.size);
 	memcpy(copy, out.data, out.size);
 	copy[out.size - 1] ^= 1;
-	assert_int_equal(tls_feed(server.tls, span_make(copy, out.size), on_plain, &server), -EPROTO);
+	assert_int_equal(tls_feed(server.tls, span_make(copy, out.size), end_on_plain, &server), -EPROTO);
 	assert_int_equal(server.received.size, 0);
 	assert_non_null(strstr(tls_error(server.tls), "damaged"));
 	free(copy);
