@@ -3,6 +3,7 @@
 
 #include <errno.h>
 #include <stdio.h>
+#include "gateway/base/check.h"
 
 struct span access_header(const struct grpc_request *head, const char *name)
 {
@@ -68,16 +69,17 @@ enum grpc_status access_caller(const struct access *access, const struct server_
 	return access_check(caller->rights, rights, why, why_size);
 }
 
-/* Where nothing is: no name has the number 0. */
-static enum grpc_status enter_nowhere(const struct access *access, const struct access_caller *caller, struct scope *scope)
+/* Where nothing of his tenant's is: no name has the number 0. The tenant's never is 0: to the store that is who sees all. */
+static int enter_nowhere(const struct access *access, const struct access_caller *caller, struct scope *scope)
 {
-	if (store_scope_find(access->store, span_text(caller->identity.tenant), (struct span){ 0 }, caller->rights, scope) < 0)
-		*scope = (struct scope){ .rights = caller->rights };
-	scope->instance = 0;
-	return GRPC_OK;
+	int r = store_scope(access->store, span_text(caller->identity.tenant), (struct span){ 0 }, caller->rights, scope);
+
+	if (r == 0)
+		scope->instance = 0;
+	return r;
 }
 
-/* `make`: a name that is new is kept, for ever. */
+/* `make`: a name that is new is kept, for ever; a tenant's is so in any case. */
 static enum grpc_status enter(const struct access *access, const struct access_caller *caller, struct span instance, bool make,
                               struct scope *scope, char *why, size_t why_size)
 {
@@ -89,7 +91,7 @@ static enum grpc_status enter(const struct access *access, const struct access_c
 	}
 	r = (make ? store_scope : store_scope_find)(access->store, span_text(caller->identity.tenant), instance, caller->rights, scope);
 	if (r == -ENOENT)
-		return enter_nowhere(access, caller, scope);
+		r = enter_nowhere(access, caller, scope);
 	if (r == -ENOSPC) {
 		snprintf(why, why_size, "no more tenants or instance names fit this store");
 		return GRPC_RESOURCE_EXHAUSTED;
@@ -98,6 +100,7 @@ static enum grpc_status enter(const struct access *access, const struct access_c
 		snprintf(why, why_size, "the store cannot keep a new tenant or instance name");
 		return GRPC_INTERNAL;
 	}
+	CHECK(scope->tenant);
 	return GRPC_OK;
 }
 

@@ -51,10 +51,12 @@ def test_tenants_do_not_see_each_other(env):
     root = mine.push(tree)["root"]
     unknown = "sha256:" + "0" * 64 + "/" + root.rsplit("/", 1)[1]
     out = env.path("out")
-    known = theirs.run("pull", root, out, status=1)
-    never = theirs.run("pull", unknown, out, status=1)
-    check(known.stderr.replace(root, "X") == never.stderr.replace(unknown, "X"),
-          f"the error tells that another tenant has it:\n{known}\n{never}")
+    # Under a name that nobody has made, too, and before the store has heard of this tenant at all.
+    for instance in (["--instance", "nobodys"], []):
+        known = theirs.run("pull", *instance, root, out, status=1)
+        never = theirs.run("pull", *instance, unknown, out, status=1)
+        check(known.stderr.replace(root, "X") == never.stderr.replace(unknown, "X"),
+              f"the error tells that another tenant has it:\n{known}\n{never}")
     # Bytes that another tenant has must be sent all the same.
     pushed = theirs.push(tree)
     check(pushed["root"] == root and pushed["bytes_sent"] > 100_000, f"{pushed}")
