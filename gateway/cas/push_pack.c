@@ -402,8 +402,9 @@ static void pack_part(struct push *push)
 		(void)buffer_reserve(&push->next, push->message.capacity);
 	buffer_put(&push->next, behind, size);
 	push->cas->counters.copied_bytes_ingest += size;
-	/* What came with the lot before makes room for as much; that is there no more. */
-	call_release(&push->call);
+	/* As long as there is another lot, no more has to come. */
+	if (size < cas_lot_bytes(push->cas, 1))
+		call_release(&push->call);
 	call_shut(&push->call);
 }
 

@@ -58,7 +58,7 @@ struct push {
 	enum push_coming coming;
 	struct store_hold *hold;
 	struct buffer message;           /* the request, kept while it is handled; of a pack what was not taken yet */
-	struct buffer next;              /* of a pack, while a lot is under way, what follows that: no more than a stream's window */
+	struct buffer next;              /* of a pack, while a lot is under way, what follows that: less than a lot and a stream's window */
 	struct push_taking taking;
 	struct buffer response;
 	struct buffer extra;             /* encoding of list elements */

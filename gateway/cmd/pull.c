@@ -97,7 +97,7 @@ const struct command command_pull = {
 	        "hardlinks, extended attributes. Every blob is checked against its digest. Times and owners are not kept.\n\n"
 	        "With --replace the tree is made in DIR/.sluice-pull-… and moved to its place when it is whole: a pull that fails\n"
 	        "before changes nothing, and there has to be room for both. One that is killed leaves that directory, which the\n"
-	        "next one with --replace removes.\n\n"
+	        "next one with --replace removes; killed in mid-exchange, what DIR held is in its old/.\n\n"
 	        "  sluice pull sha256:HEX/SIZE out/",
 	.run = pull_run,
 	.operands = "ROOT DIR",

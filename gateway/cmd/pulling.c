@@ -58,7 +58,7 @@ int pulling_run(struct pulling *pulling)
 		status = download_status(download);
 	download_destroy(download);
 	pulling->elapsed_ns = clock_now_ns() - begin;
-	if (r == -ENOTEMPTY) {
+	if (r == -ENOTEMPTY && !pulling->replace) {
 		command_fail(pulling->command, "%s is not empty: --replace removes what is there", pulling->directory);
 		return STATUS_FAILURE;
 	}

@@ -66,6 +66,7 @@ static int each_entry(int dir_fd, int (*visit)(struct replacement *replacement, 
 /* Where entries move. */
 struct move {
 	int from_fd, to_fd;
+	bool stays;                      /* what cannot be renamed, as overlayfs will not a directory of a lower layer */
 	bool moved;
 };
 
@@ -99,7 +100,7 @@ static int move_entry(struct replacement *replacement, const char *name, void *c
 	r = renameat(move->from_fd, name, move->to_fd, name) < 0 ? -errno : 0;
 	if (r == -EACCES)
 		r = move_open_up(move, name);
-	if (r == -EXDEV)                 /* a directory of a lower layer of overlayfs: see entry_remove() */
+	if (r == -EXDEV && move->stays)  /* see entry_remove() */
 		return 0;
 	if (r == 0)
 		move->moved = true;
@@ -107,9 +108,9 @@ static int move_entry(struct replacement *replacement, const char *name, void *c
 }
 
 /* All entries but `aside`. Some may be skipped when a directory changes while it is read: until none is found. */
-static int move_all(struct replacement *replacement, int from_fd, int to_fd)
+static int move_all(struct replacement *replacement, int from_fd, int to_fd, bool stays)
 {
-	struct move move = { .from_fd = from_fd, .to_fd = to_fd, .moved = true };
+	struct move move = { .from_fd = from_fd, .to_fd = to_fd, .stays = stays, .moved = true };
 	int r = 0;
 
 	while (r == 0 && move.moved) {
@@ -125,7 +126,7 @@ static int entry_remove(struct replacement *replacement, const char *name, void 
 	int r = strcmp(name, replacement->aside) == 0 ? 0 : beneath_remove(replacement->dir_fd, name);
 
 	(void)context;
-	return r ? fail(replacement, r, name, "cannot remove") : 0;
+	return r ? fail(replacement, r, name, "cannot remove all of what a lower layer has of it") : 0;
 }
 
 /*
@@ -135,18 +136,18 @@ static int entry_remove(struct replacement *replacement, const char *name, void 
 static int exchange(struct replacement *replacement)
 {
 	struct replacement quiet = *replacement;
-	int r = move_all(replacement, replacement->dir_fd, replacement->old_fd);
+	int r = move_all(replacement, replacement->dir_fd, replacement->old_fd, true);
 
 	quiet.why = (struct why){ 0 };   /* the first reason is the one to tell */
 	if (r == 0)
 		r = each_entry(replacement->dir_fd, entry_remove, replacement, NULL);
 	if (r == 0) {
-		r = move_all(replacement, replacement->new_fd, replacement->dir_fd);
+		r = move_all(replacement, replacement->new_fd, replacement->dir_fd, false);
 		if (r)
-			move_all(&quiet, replacement->dir_fd, replacement->new_fd);
+			move_all(&quiet, replacement->dir_fd, replacement->new_fd, false);
 	}
 	if (r)
-		move_all(&quiet, replacement->old_fd, replacement->dir_fd);
+		move_all(&quiet, replacement->old_fd, replacement->dir_fd, false);
 	return r;
 }
 
@@ -166,18 +167,22 @@ static bool holds(int fd, const char *name)
 }
 
 /*
- * What somebody left who was killed, of which nobody needs anything: it holds a part of a tree. His lock went with him. What
- * cannot be removed here goes with all else that is there, or is in the way of that, and is named.
+ * What somebody left who was killed, of which nobody needs anything: it holds a part of a tree. His lock went with him; who has it
+ * still is at work. What cannot be removed here goes with all else that is there, or is in the way of that, and is named.
  */
 static int stale_remove(struct replacement *replacement, const char *name, void *context)
 {
 	CLEANUP(fd_closep) int fd = -1;
 
 	(void)context;
-	if (!is_aside(name))
+	if (!is_aside(name) || strcmp(name, replacement->aside) == 0)
 		return 0;
 	fd = beneath_open(replacement->dir_fd, name, O_RDONLY | O_DIRECTORY, 0);
-	if (fd >= 0 && flock(fd, LOCK_EX | LOCK_NB) == 0 && holds(fd, "new") && !holds(fd, "old"))
+	if (fd < 0)
+		return 0;
+	if (flock(fd, LOCK_EX | LOCK_NB) < 0)
+		return errno != EWOULDBLOCK ? 0 : WHY_RAISE(replacement->why, -EBUSY, name, "somebody else is replacing this directory");
+	if (holds(fd, "new") && !holds(fd, "old"))
 		beneath_remove(replacement->dir_fd, name);
 	return 0;
 }
@@ -257,6 +262,8 @@ static int fill(struct replacement *replacement, const struct materialise_option
 	struct materialise_options aside = *options;
 	int r = make_aside(replacement);
 
+	if (r == 0)                      /* who began at the same moment is seen by one of the two, at least */
+		r = each_entry(replacement->dir_fd, stale_remove, replacement, NULL);
 	if (r)
 		return r;
 	aside.dir_fd = replacement->new_fd;
@@ -271,6 +278,9 @@ static int put_in_place(struct replacement *replacement, mode_t *mode)
 
 	if (fstat(replacement->new_fd, &st) < 0 || fchmod(replacement->new_fd, MODE_RWX) < 0)
 		return fail(replacement, -errno, replacement->aside, "cannot set its mode");
+	/* Who may not set it is told so while nothing has changed. */
+	if ((st.st_mode & 07777) != *mode && fchmod(replacement->dir_fd, *mode | MODE_RWX) < 0)
+		return fail(replacement, -errno, "", "cannot set its mode");
 	r = make_directory(replacement, replacement->aside_fd, "old", &replacement->old_fd);
 	if (r == 0)
 		r = exchange(replacement);
@@ -283,6 +293,7 @@ static int replace_open(struct replacement *replacement, const struct materialis
                         struct materialise_totals *totals, mode_t mode)
 {
 	bool opened_up = (mode & MODE_RWX) != MODE_RWX, replaced = false;
+	mode_t before = mode;
 	int r, removed;
 
 	if (opened_up && fchmod(replacement->dir_fd, mode | MODE_RWX) < 0)
@@ -297,7 +308,7 @@ static int replace_open(struct replacement *replacement, const struct materialis
 		r = set_xattrs(replacement);
 	}
 	removed = replacement->aside_fd < 0 ? 0 : remove_aside(replacement, replaced);
-	if ((opened_up || replaced) && fchmod(replacement->dir_fd, mode) < 0 && r == 0)
+	if ((opened_up || mode != before) && fchmod(replacement->dir_fd, mode) < 0 && r == 0)
 		r = fail(replacement, -errno, "", "cannot set its mode");
 	return r ? r : removed;
 }

@@ -209,14 +209,18 @@ static void left_by_a_kill(void **state)
 	make_left(fixture, other, false);
 	lock_fd = openat(fixture->dir_fd, working, O_RDONLY | O_DIRECTORY);
 	assert_int_equal(flock(lock_fd, LOCK_EX), 0);
+	/* Who holds the lock is at work, and what he has there is not touched. */
+	assert_int_equal(replace(fixture), -EBUSY);
+	assert_non_null(strstr(fixture->why, "somebody else is replacing"));
+	assert_true(there(fixture, swapped) && there(fixture, working) && there(fixture, other) && there(fixture, "locked"));
+	close(lock_fd);
 	fixture->model.lost = &root;
 	assert_int_equal(replace(fixture), -ENOENT);
-	assert_true(!there(fixture, stale) && there(fixture, swapped) && there(fixture, working) && there(fixture, other));
+	assert_true(!there(fixture, stale) && there(fixture, swapped) && !there(fixture, working) && there(fixture, other));
 	fixture->model.lost = NULL;
 	if (replace(fixture))
 		fail_msg("%s", fixture->why);
 	model_compare(fixture->dir_fd, tree, COUNT(tree));
-	close(lock_fd);
 }
 
 int main(void)
