@@ -97,6 +97,18 @@ void completion_each_option(const struct command *command, completion_visit *vis
 	visit_group(&options_common, visit, context);
 }
 
+void completion_put_commands(FILE *file)
+{
+	for (size_t i = 0; command_table[i]; i++)
+		fprintf(file, "%s%s", i ? " " : "", command_table[i]->name);
+}
+
+void completion_put_words(FILE *file, const struct completion *completion)
+{
+	for (size_t i = 0; i < completion->count; i++)
+		fprintf(file, "%s%.*s", i ? " " : "", (int)completion->words[i].size, (const char *)completion->words[i].data);
+}
+
 static int completion_run(int argc, char **argv)
 {
 	static const struct {

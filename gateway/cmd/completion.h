@@ -42,6 +42,10 @@ typedef void completion_visit(void *context, const struct option *option);
 /* Calls `visit` with each option of a command, those that all have last. */
 void completion_each_option(const struct command *command, completion_visit *visit, void *context);
 
+/* Names of our commands, or the words to be offered, with blanks between. */
+void completion_put_commands(FILE *file);
+void completion_put_words(FILE *file, const struct completion *completion);
+
 /* The scripts, one file each. */
 void completion_print_bash(FILE *file);
 void completion_print_fish(FILE *file);

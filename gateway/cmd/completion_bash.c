@@ -64,12 +64,6 @@ static const char tail[] =
 	"}\n"
 	"complete -F _sluice sluice\n";
 
-static void put_commands(FILE *file)
-{
-	for (size_t i = 0; command_table[i]; i++)
-		fprintf(file, "%s%s", i ? " " : "", command_table[i]->name);
-}
-
 static void put_offer(FILE *file, const struct completion *completion)
 {
 	switch (completion->kind) {
@@ -77,9 +71,8 @@ static void put_offer(FILE *file, const struct completion *completion)
 		fputs("none", file);
 		break;
 	case COMPLETION_WORDS:
-		fputs("words", file);
-		for (size_t i = 0; i < completion->count; i++)
-			fprintf(file, " %.*s", (int)completion->words[i].size, (const char *)completion->words[i].data);
+		fputs("words ", file);
+		completion_put_words(file, completion);
 		break;
 	case COMPLETION_FILE:
 		fputs("file", file);
@@ -89,7 +82,7 @@ static void put_offer(FILE *file, const struct completion *completion)
 		break;
 	case COMPLETION_COMMAND:
 		fputs("words ", file);
-		put_commands(file);
+		completion_put_commands(file);
 		break;
 	}
 }
@@ -159,7 +152,7 @@ static void put_command(FILE *file, const struct command *command)
 void completion_print_bash(FILE *file)
 {
 	fputs(head, file);
-	put_commands(file);
+	completion_put_commands(file);
 	fputs(middle, file);
 	for (size_t i = 0; command_table[i]; i++)
 		put_command(file, command_table[i]);

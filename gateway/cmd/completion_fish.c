@@ -25,12 +25,6 @@ static void put_text(FILE *file, const char *text)
 	}
 }
 
-static void put_commands(FILE *file)
-{
-	for (size_t i = 0; command_table[i]; i++)
-		fprintf(file, "%s%s", i ? " " : "", command_table[i]->name);
-}
-
 static void put_offer(FILE *file, const struct completion *completion)
 {
 	switch (completion->kind) {
@@ -38,8 +32,7 @@ static void put_offer(FILE *file, const struct completion *completion)
 		break;
 	case COMPLETION_WORDS:
 		fputs(" -a '", file);
-		for (size_t i = 0; i < completion->count; i++)
-			fprintf(file, "%s%.*s", i ? " " : "", (int)completion->words[i].size, (const char *)completion->words[i].data);
+		completion_put_words(file, completion);
 		fputc('\'', file);
 		break;
 	case COMPLETION_FILE:
@@ -50,7 +43,7 @@ static void put_offer(FILE *file, const struct completion *completion)
 		break;
 	case COMPLETION_COMMAND:
 		fputs(" -a '", file);
-		put_commands(file);
+		completion_put_commands(file);
 		fputc('\'', file);
 		break;
 	}

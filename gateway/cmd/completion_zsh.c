@@ -56,8 +56,8 @@ static void put_offer(FILE *file, const struct completion *completion)
 		fputs(": ", file);
 		break;
 	case COMPLETION_WORDS:
-		for (size_t i = 0; i < completion->count; i++)
-			fprintf(file, "%s%.*s", i ? " " : ":(", (int)completion->words[i].size, (const char *)completion->words[i].data);
+		fputs(":(", file);
+		completion_put_words(file, completion);
 		fputc(')', file);
 		break;
 	case COMPLETION_FILE:
