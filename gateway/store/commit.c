@@ -307,12 +307,12 @@ static bool commit_stage_next(struct store *store, struct generation *frozen, st
 		return false;
 	case COMMIT_STAGE_GONE_BLOBS:
 		while (cursor->at < pending->count)
-			if (change_gone_blob(change, &pending->entries[pending->order[cursor->at++]]))
+			if (change_gone_blob(change, &pending->entries[pending->order[cursor->at++].entry]))
 				return true;
 		return false;
 	case COMMIT_STAGE_BLOBS:
 		while (cursor->at < pending->count)
-			if (change_blob(change, &pending->entries[pending->order[cursor->at++]]))
+			if (change_blob(change, &pending->entries[pending->order[cursor->at++].entry]))
 				return true;
 		return false;
 	case COMMIT_STAGE_MARKS:

@@ -463,7 +463,31 @@ static int lmdb_delete(MDB_cursor *cursor, const struct index_change *change)
 	return mdb_cursor_del(cursor, 0);
 }
 
-static int lmdb_change(struct index *index, MDB_cursor *cursor, const struct index_change *change)
+/* Names on their way into the filter: a few later each, when the memory for it has come. All are in it before their rows are committed. */
+struct adds {
+	struct filter *filter;
+	uint8_t names[PREFETCH_AHEAD][BLOB_KEY_BYTES];
+	size_t count;                    /* so far; the last PREFETCH_AHEAD of them wait */
+};
+
+static void adds_put(struct adds *adds, const uint8_t *name)
+{
+	uint8_t *slot = adds->names[adds->count % PREFETCH_AHEAD];
+
+	if (adds->count >= PREFETCH_AHEAD)
+		filter_add(adds->filter, slot);
+	memcpy(slot, name, BLOB_KEY_BYTES);
+	filter_prefetch(adds->filter, name);
+	adds->count++;
+}
+
+static void adds_end(const struct adds *adds)
+{
+	for (size_t i = 0; i < PREFETCH_AHEAD && i < adds->count; i++)
+		filter_add(adds->filter, adds->names[i]);
+}
+
+static int lmdb_change(struct adds *adds, MDB_cursor *cursor, const struct index_change *change)
 {
 	MDB_val key = { .mv_data = (void *)(uintptr_t)change->key, .mv_size = change->key_size };
 	MDB_val value = { .mv_data = (void *)(uintptr_t)change->value.data, .mv_size = change->value.size };
@@ -471,7 +495,7 @@ static int lmdb_change(struct index *index, MDB_cursor *cursor, const struct ind
 	switch (change->kind) {
 	case INDEX_PUT:
 		if (change->table == INDEX_BLOBS && change->key_size == BLOB_KEY_BYTES)
-			filter_add(&index->filter, change->key);
+			adds_put(adds, change->key);
 		return mdb_cursor_put(cursor, &key, &value, 0);
 	case INDEX_DELETE:
 	case INDEX_DELETE_SAME:
@@ -485,6 +509,7 @@ static int lmdb_change(struct index *index, MDB_cursor *cursor, const struct ind
 static int lmdb_change_all(struct index *index, struct index_apply *apply, MDB_txn *txn)
 {
 	MDB_cursor *cursors[INDEX_TABLES] = { 0 };
+	struct adds adds = { .filter = &index->filter };
 	struct index_change change;
 	int r = 0;
 
@@ -494,8 +519,9 @@ static int lmdb_change_all(struct index *index, struct index_apply *apply, MDB_t
 		if (!cursors[change.table])
 			r = mdb_cursor_open(txn, index->tables[change.table], &cursors[change.table]);
 		if (!r)
-			r = lmdb_change(index, cursors[change.table], &change);
+			r = lmdb_change(&adds, cursors[change.table], &change);
 	}
+	adds_end(&adds);
 	for (int i = 0; i < INDEX_TABLES; i++)
 		if (cursors[i])
 			mdb_cursor_close(cursors[i]);

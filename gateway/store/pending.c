@@ -7,17 +7,22 @@
 #include <xxhash.h>
 #include "gateway/base/check.h"
 #include "gateway/base/err.h"
+#include "gateway/store/bytes.h"
 
 #define PENDING_BUCKETS (2 * PENDING_MAX)
 _Static_assert((PENDING_BUCKETS & (PENDING_BUCKETS - 1)) == 0, "a power of two");
-_Static_assert(PENDING_MAX <= UINT16_MAX, "order is 16 bits wide");
+
+/* A bucket says which entry it has, and some bits of the name's own: most others are told without a look at their entries. */
+#define BUCKET_ENTRY_BITS 16
+#define BUCKET_ENTRY      ((1u << BUCKET_ENTRY_BITS) - 1)
+_Static_assert(PENDING_MAX <= BUCKET_ENTRY, "1 + an entry's index fits a bucket");
 
 int pending_init(struct pending *pending, uint64_t secret)
 {
 	*pending = (struct pending){
 		.entries = calloc(PENDING_MAX, sizeof(*pending->entries)),
 		.table = calloc(PENDING_BUCKETS, sizeof(*pending->table)),
-		.order = calloc(PENDING_MAX, sizeof(*pending->order)),
+		.order = calloc(2 * PENDING_MAX, sizeof(*pending->order)),
 		.secret = secret,
 	};
 	if (!pending->entries || !pending->table || !pending->order)
@@ -40,19 +45,33 @@ void pending_clear(struct pending *pending)
 	pending->count = 0;
 }
 
-static uint32_t pending_bucket(const struct pending *pending, const uint8_t *hash)
+/* Where a name is looked for. */
+struct probe {
+	uint32_t at;
+	uint32_t own;                    /* the upper bits of buckets that may have it */
+};
+
+static struct probe pending_probe(const struct pending *pending, const uint8_t *hash)
 {
-	return (uint32_t)XXH3_64bits_withSeed(hash, DIGEST_HASH_BYTES, pending->secret) & (PENDING_BUCKETS - 1);
+	uint64_t sum = XXH3_64bits_withSeed(hash, DIGEST_HASH_BYTES, pending->secret);
+
+	return (struct probe){
+		.at = (uint32_t)sum & (PENDING_BUCKETS - 1),
+		.own = (uint32_t)(sum >> 32) & ~BUCKET_ENTRY,
+	};
 }
 
-/* The next entry with this hash, from bucket `*at` on; NULL: no more. */
-static struct pending_entry *pending_next(const struct pending *pending, const uint8_t *hash, uint32_t *at)
+/* The next entry with this hash, from `*probe` on; NULL: no more. */
+static struct pending_entry *pending_next(const struct pending *pending, const uint8_t *hash, struct probe *probe)
 {
-	while (pending->table[*at]) {
-		struct pending_entry *entry = &pending->entries[pending->table[*at] - 1];
+	uint32_t bucket;
 
-		*at = (*at + 1) & (PENDING_BUCKETS - 1);
-		if (entry->kind != PENDING_NOTHING && memcmp(entry->hash, hash, DIGEST_HASH_BYTES) == 0)
+	while ((bucket = pending->table[probe->at])) {
+		struct pending_entry *entry = &pending->entries[(bucket & BUCKET_ENTRY) - 1];
+
+		probe->at = (probe->at + 1) & (PENDING_BUCKETS - 1);
+		if ((bucket & ~BUCKET_ENTRY) == probe->own && entry->kind != PENDING_NOTHING &&
+		    memcmp(entry->hash, hash, DIGEST_HASH_BYTES) == 0)
 			return entry;
 	}
 	return NULL;
@@ -61,12 +80,12 @@ static struct pending_entry *pending_next(const struct pending *pending, const u
 struct pending_entry *pending_blob(const struct pending *pending, const uint8_t *hash)
 {
 	struct pending_entry *entry;
-	uint32_t at;
+	struct probe probe;
 
 	if (!pending->count)
 		return NULL;
-	at = pending_bucket(pending, hash);
-	while ((entry = pending_next(pending, hash, &at)))
+	probe = pending_probe(pending, hash);
+	while ((entry = pending_next(pending, hash, &probe)))
 		if (entry->kind != PENDING_SIGHT)
 			return entry;
 	return NULL;
@@ -75,12 +94,12 @@ struct pending_entry *pending_blob(const struct pending *pending, const uint8_t 
 bool pending_sees(const struct pending *pending, const uint8_t *hash, const struct scope *scope)
 {
 	struct pending_entry *entry;
-	uint32_t at;
+	struct probe probe;
 
 	if (!pending->count)
 		return false;
-	at = pending_bucket(pending, hash);
-	while ((entry = pending_next(pending, hash, &at)))
+	probe = pending_probe(pending, hash);
+	while ((entry = pending_next(pending, hash, &probe)))
 		if (entry->kind != PENDING_GONE && entry->tenant == scope->tenant &&
 		    entry->instance == scope->instance)
 			return true;
@@ -89,19 +108,19 @@ bool pending_sees(const struct pending *pending, const uint8_t *hash, const stru
 
 bool pending_has(const struct pending *pending, const uint8_t *hash)
 {
-	uint32_t at;
+	struct probe probe;
 
 	if (!pending->count)
 		return false;
-	at = pending_bucket(pending, hash);
-	return pending_next(pending, hash, &at) != NULL;
+	probe = pending_probe(pending, hash);
+	return pending_next(pending, hash, &probe) != NULL;
 }
 
 struct pending_entry *pending_add(struct pending *pending, enum pending_kind kind, const struct digest *digest,
                                   const struct scope *scope, struct place place)
 {
 	struct pending_entry *entry;
-	uint32_t at;
+	struct probe probe;
 
 	if (pending->count == PENDING_MAX)
 		return NULL;
@@ -114,39 +133,43 @@ struct pending_entry *pending_add(struct pending *pending, enum pending_kind kin
 		.instance = scope->instance,
 	};
 	memcpy(entry->hash, digest->hash, DIGEST_HASH_BYTES);
-	at = pending_bucket(pending, digest->hash);
-	while (pending->table[at])
-		at = (at + 1) & (PENDING_BUCKETS - 1);
-	pending->table[at] = pending->count;
+	probe = pending_probe(pending, digest->hash);
+	while (pending->table[probe.at])
+		probe.at = (probe.at + 1) & (PENDING_BUCKETS - 1);
+	pending->table[probe.at] = probe.own | pending->count;
 	return entry;
 }
 
 void pending_turn_gone(struct pending *pending, struct pending_entry *blob)
 {
 	struct pending_entry *entry;
-	uint32_t at = pending_bucket(pending, blob->hash);
+	struct probe probe = pending_probe(pending, blob->hash);
 
-	while ((entry = pending_next(pending, blob->hash, &at)))
+	while ((entry = pending_next(pending, blob->hash, &probe)))
 		if (entry->kind == PENDING_SIGHT)
 			entry->kind = PENDING_NOTHING;
 	blob->gone = blob->place;
 	blob->kind = PENDING_GONE;
 }
 
-static int pending_compare(const void *left, const void *right, void *context)
-{
-	const struct pending_entry *entries = context;
-	const struct pending_entry *a = &entries[*(const uint16_t *)left], *b = &entries[*(const uint16_t *)right];
-	int order = memcmp(a->hash, b->hash, DIGEST_HASH_BYTES);
-
-	if (order)
-		return order;
-	return (a->kind == PENDING_SIGHT) - (b->kind == PENDING_SIGHT);
-}
-
+/* A byte at a time, the last one first: each pass keeps the order of the one before. */
 void pending_sort(struct pending *pending)
 {
+	struct pending_order *from = pending->order, *to = pending->order + PENDING_MAX, *sorted;
+
 	for (uint32_t i = 0; i < pending->count; i++)
-		pending->order[i] = (uint16_t)i;
-	qsort_r(pending->order, pending->count, sizeof(*pending->order), pending_compare, pending->entries);
+		from[i] = (struct pending_order){ .begin = bytes_get32_key(pending->entries[i].hash), .entry = i };
+	for (unsigned shift = 0; shift < 32; shift += 8) {
+		uint32_t ends[257] = { 0 };
+
+		for (uint32_t i = 0; i < pending->count; i++)
+			ends[(uint8_t)(from[i].begin >> shift) + 1]++;
+		for (size_t byte = 1; byte < 257; byte++)
+			ends[byte] += ends[byte - 1];
+		for (uint32_t i = 0; i < pending->count; i++)
+			to[ends[(uint8_t)(from[i].begin >> shift)]++] = from[i];
+		sorted = to;
+		to = from;
+		from = sorted;
+	}
 }

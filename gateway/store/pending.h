@@ -6,7 +6,7 @@
 
 #include "gateway/store/rows.h"
 
-#define PENDING_MAX 8192                 /* a commit's dirty index pages are at most about that many */
+#define PENDING_MAX 16384                /* a commit's dirty index pages are at most about that many: 64 MiB of them */
 
 enum pending_kind {
 	PENDING_NOTHING,                 /* taken back */
@@ -24,10 +24,15 @@ struct pending_entry {
 	uint32_t tenant, instance;
 };
 
+struct pending_order {
+	uint32_t begin;                  /* of the hash, as a number that sorts as it does */
+	uint32_t entry;                  /* index into entries */
+};
+
 struct pending {
 	struct pending_entry *entries;
-	uint32_t *table;                 /* 1 + index into entries; 0: empty */
-	uint16_t *order;                 /* entries by hash, for the commit */
+	uint32_t *table;                 /* 1 + index into entries, below the upper bits of the name's bucket; 0: empty */
+	struct pending_order *order;     /* for the commit; PENDING_MAX, then as much room for sorting */
 	uint32_t count;
 	uint64_t secret;
 };
@@ -49,5 +54,5 @@ struct pending_entry *pending_add(struct pending *pending, enum pending_kind kin
 /* Takes back what scopes were to see of it; its own entry becomes PENDING_GONE. */
 void pending_turn_gone(struct pending *pending, struct pending_entry *blob);
 
-/* Fills `order`: by hash, the blob's own entry before sights of it. */
+/* Fills `order`: by the first four bytes of the hash, of which it is enough to know for a commit; else as they were added. */
 void pending_sort(struct pending *pending);

@@ -154,19 +154,19 @@ struct sight resolve_sight(const struct resolve *resolve, size_t i)
 	const struct pending *frozen = &store_frozen_generation(store)->pending;
 	const uint8_t *hash = resolve_hash(resolve, i);
 	const struct pending_entry *newest = pending_blob(open, hash), *older = pending_blob(frozen, hash);
-	bool all = resolve->scope.tenant == 0;
-	bool seen_index = resolve->seen[i] && !is_gone(older) && !(older && older->purge);
-	bool seen_frozen = all || (seen_index || pending_sees(frozen, hash, &resolve->scope));
-	bool seen = all || (seen_frozen && !(newest && newest->purge)) || pending_sees(open, hash, &resolve->scope);
+	bool all = resolve->scope.tenant == 0, seen_index, seen_frozen, seen;
 	struct row_blob row;
 
 	if (is_gone(newest) || (!newest && is_gone(older)))
 		return (struct sight){ 0 };
+	if (!newest && !older && (!resolve_row(resolve, i, &row) || !row_counts(store, &row)))
+		return (struct sight){ 0 };
+	seen_index = resolve->seen[i] && !is_gone(older) && !(older && older->purge);
+	seen_frozen = all || (seen_index || pending_sees(frozen, hash, &resolve->scope));
+	seen = all || (seen_frozen && !(newest && newest->purge)) || pending_sees(open, hash, &resolve->scope);
 	if (newest)
 		return sight_of_entry(newest, seen);
 	if (older)
 		return sight_of_entry(older, seen);
-	if (!resolve_row(resolve, i, &row) || !row_counts(store, &row))
-		return (struct sight){ 0 };
 	return (struct sight){ .exists = true, .visible = seen, .place = row.place, .size = row.size };
 }
