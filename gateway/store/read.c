@@ -278,6 +278,7 @@ static void lot_start(struct store *store)
 		if (!read || !scope_same(&read->scope, &lot->resolve.scope))
 			break;
 		list_remove(&read->link);
+		store->reads.waiting_count--;
 		lot->reads[lot->count].read = read;
 		memcpy(lot->hashes[lot->count], read->digest.hash, DIGEST_HASH_BYTES);
 		store->reads.active++;
@@ -290,11 +291,17 @@ static void lot_start(struct store *store)
 	resolve_start(&lot->resolve);
 }
 
+/* A lot is worth waiting for: in small ones nothing lies behind anything. */
+static bool lot_fits(const struct reads *reads)
+{
+	uint32_t wanted = reads->waiting_count < READ_LOT_MAX ? reads->waiting_count : READ_LOT_MAX;
+
+	return wanted && READS_MAX - reads->active >= wanted && !list_empty(&reads->idle);
+}
+
 void reads_step(struct store *store)
 {
-	struct reads *reads = &store->reads;
-
-	while (!reads->gathering && reads_waiting(store) && reads->active < READS_MAX && !list_empty(&reads->idle))
+	while (!store->reads.gathering && lot_fits(&store->reads))
 		lot_start(store);
 }
 
@@ -308,6 +315,7 @@ void store_read(struct store *store, struct store_read *read)
 		return;
 	}
 	list_append(&store->reads.waiting, &read->link);
+	store->reads.waiting_count++;
 	if (!store->reads.gathering)
 		store_step(store);
 }

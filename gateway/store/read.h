@@ -32,6 +32,7 @@ struct read_lot {
 struct reads {
 	struct read_lot *lots;
 	struct list idle, waiting;       /* lots, reads */
+	uint32_t waiting_count;
 	uint32_t active;                 /* reads */
 	unsigned gathering;              /* store_reads_gather() without its start */
 };

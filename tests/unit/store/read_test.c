@@ -8,7 +8,8 @@
 #include <unistd.h>
 #include "tests/unit/store/fixture.h"
 
-#define BLOBS 200
+#define BLOBS  200
+#define OTHERS 50                        /* not a multiple of 7 */
 
 struct one {
 	struct store_read read;
@@ -184,6 +185,23 @@ static void test_one_after_the_other(void **state)
 	check_and_end(several, blobs, BLOBS, 0);
 }
 
+/* Those of one owner lie behind each other; another's, which end one by one in front of them, break them up no further. */
+static void test_behind_others(void **state)
+{
+	struct fixture *fixture = *state;
+	struct blob blobs[BLOBS];
+	struct several *several = malloc(sizeof(*several));
+	size_t order[BLOBS];
+
+	open_with(fixture, blobs);
+	for (size_t i = 0; i < BLOBS; i++)
+		order[i] = i < OTHERS ? i * 7 % OTHERS : i;
+	prepare(several, fixture, &fixture->a, blobs, order);
+	run(several, 0);
+	assert_in_range(disk_reads(several), OTHERS, OTHERS + 8);
+	check_and_end(several, blobs, BLOBS, 0);
+}
+
 static void test_of_another_tenant(void **state)
 {
 	struct fixture *fixture = *state;
@@ -253,6 +271,7 @@ int main(int argc, char **argv)
 		cmocka_unit_test_setup_teardown(test_in_another_order, fixture_setup, fixture_teardown),
 		cmocka_unit_test_setup_teardown(test_just_put, fixture_setup, fixture_teardown),
 		cmocka_unit_test_setup_teardown(test_one_after_the_other, fixture_setup, fixture_teardown),
+		cmocka_unit_test_setup_teardown(test_behind_others, fixture_setup, fixture_teardown),
 		cmocka_unit_test_setup_teardown(test_of_another_tenant, fixture_setup, fixture_teardown),
 		cmocka_unit_test_setup_teardown(test_one_is_missing, fixture_setup, fixture_teardown),
 		cmocka_unit_test_setup_teardown(test_one_is_damaged, fixture_setup, fixture_teardown),
