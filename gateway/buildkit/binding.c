@@ -10,7 +10,12 @@
 static void binding_enter(struct binding *binding, enum binding_state state)
 {
 	binding->state = state;
-	binding->idle_deadline_ns = binding->lost_deadline_ns = 0;
+	binding->idle_deadline_ns = 0;
+	/* A doubt is of the executor: it stays when another connection to the same one is made. */
+	if (state == BINDING_CONNECTING || state == BINDING_BOUND)
+		return;
+	binding->lost_deadline_ns = 0;
+	binding->given_up = false;
 }
 
 #define for_each_call(call, binding)                                                                                   \
@@ -191,14 +196,15 @@ static bool binding_suits(const struct lease *lease, const struct executor *exec
 
 /*
  * Another one's connection broke, or its health check failed. Ours may be well, and one bad connection is to end no other's
- * builds; but a daemon that hangs says nothing at all. So it gets a while to be ready again.
+ * builds; but a daemon that hangs says nothing at all, and its kernel still takes connections. So it gets a while to be
+ * ready again, anew when it was so in between.
  */
 static void lease_on_lost(struct lease *lease, const char *why)
 {
 	struct binding *binding = container_of(lease, struct binding, lease);
 
 	(void)why;
-	if (binding->state != BINDING_BOUND || binding->lost_deadline_ns)
+	if (binding->state != BINDING_CONNECTING && binding->state != BINDING_BOUND)
 		return;
 	binding->lost_deadline_ns = ring_now_ns(binding->buildkit->ring) + BINDING_LOST_GRACE_NS;
 	binding_step(binding);
@@ -209,8 +215,10 @@ static void binding_doubt(struct binding *binding)
 	if (!binding->lost_deadline_ns || binding->lost_deadline_ns > ring_now_ns(binding->buildkit->ring))
 		return;
 	binding->lost_deadline_ns = 0;
-	if (executor_state(binding->lease.executor) == EXECUTOR_LOST)
-		conn_close(binding->uplink->conn, executor_why(binding->lease.executor));
+	if (executor_reachable(binding->lease.executor))
+		return;
+	binding->given_up = true;
+	conn_close(binding->uplink->conn, executor_why(binding->lease.executor));
 }
 
 static void binding_request(struct binding *binding, uint64_t affinity, const struct executor *avoid)
@@ -349,9 +357,20 @@ static void binding_lost(struct binding *binding, bool replaying, const char *re
 		binding_request(binding, affinity, executor);
 }
 
+/* What still runs on connections that took no more calls hangs as well. */
+static void binding_close_others(struct binding *binding, const char *executor, const char *reason)
+{
+	list_for_each(link, &binding->uplinks) {
+		struct uplink *uplink = container_of(link, struct uplink, link);
+
+		if (uplink->conn && strcmp(uplink->executor, executor) == 0)
+			conn_close(uplink->conn, reason);
+	}
+}
+
 void binding_on_uplink_gone(struct binding *binding, struct uplink *uplink, const char *reason)
 {
-	bool replaying = binding->losing == uplink->executor && binding->replaying;
+	bool replaying = binding->losing == uplink->executor && binding->replaying, given_up;
 
 	if (binding->losing == uplink->executor)
 		binding->losing = NULL;
@@ -365,7 +384,10 @@ void binding_on_uplink_gone(struct binding *binding, struct uplink *uplink, cons
 	} else if (binding->state == BINDING_BOUND) {
 		log_event(LOG_WARNING, "executor connection lost", LOG_TEXT("executor", uplink->executor),
 		          LOG_TEXT("reason", reason));
+		given_up = binding->given_up;
 		binding_lost(binding, replaying, reason);
+		if (given_up)
+			binding_close_others(binding, uplink->executor, reason);
 	}
 	binding_step(binding);
 }
@@ -485,6 +507,8 @@ static void binding_bound(struct binding *binding)
 	uint64_t now = ring_now_ns(binding->buildkit->ring);
 	bool wants = binding_wants_executor(binding);
 
+	if (binding->given_up)
+		return;                          /* no other connection to this one: the end of its own follows */
 	if (!uplink_usable(binding->uplink) && (wants || binding_may_open(binding))) {
 		/* It said goodbye: what it has goes on, the rest takes a new connection to the same executor. */
 		uplink_leave(binding->uplink);

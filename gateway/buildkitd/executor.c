@@ -255,6 +255,11 @@ const char *executor_why(const struct executor *executor)
 	return executor->why;
 }
 
+bool executor_reachable(const struct executor *executor)
+{
+	return executor->reachable;
+}
+
 uint32_t executor_leases(const struct executor *executor)
 {
 	return executor->leases_count;

@@ -96,6 +96,8 @@ const char *executor_name(const struct executor *executor);
 const char *executor_tenant(const struct executor *executor);
 enum executor_state executor_state(const struct executor *executor);
 const char *executor_why(const struct executor *executor);     /* one sentence when it is not ready, else "" */
+/* Its last health check was good, whatever its state: also one that drains, or was refused, may have been lost. */
+bool executor_reachable(const struct executor *executor);
 uint32_t executor_leases(const struct executor *executor);
 uint64_t executor_idle_since_ns(const struct executor *executor);
 /*

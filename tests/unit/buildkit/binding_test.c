@@ -280,6 +280,14 @@ static void a_connection_that_is_to_end_gets_no_more_calls(void **state)
 	rig_end(fixture);
 }
 
+static void drain_executor(struct gateway_parts *parts, void *context)
+{
+	struct fixture *fixture = context;
+	struct executor *executor = executors_find(parts->executors, "default", fixture->executors[0]);
+
+	executor_drain(executor, NULL, NULL);
+}
+
 /* What begins no build takes another one as well, and does not wait for a build that does. */
 static void a_lone_status_takes_another_connection(void **state)
 {
@@ -293,6 +301,28 @@ static void a_lone_status_takes_another_connection(void **state)
 	rig_ends(running, GRPC_OK, NULL);
 	for (unsigned i = 0; i < 2; i++)
 		rig_ends(progress[i], GRPC_OK, NULL);
+	rig_end(fixture);
+}
+
+/*
+ * It is lost while its connection takes no more calls: the doubt goes along to the next one, and what hangs on either ends. The
+ * executor is drained meanwhile, which makes it no better.
+ */
+static void a_doubt_outlives_a_connection(void **state)
+{
+	struct fixture *fixture = rig_begin(state);
+	struct client_call *running[2], *progress;
+	unsigned none = 0;
+
+	build_on_a_leaving_connection(fixture, "first", &running[0], &progress);
+	builder_set_sick(&fixture->builders[0], true);
+	gateway_thread_until(fixture->gateway, rig_all_are_ready, &none);
+	rig_build(fixture, 0, "second", &running[1]);
+	rig_wait_open(fixture, 0, 0, "Solve", 2);
+	gateway_thread_call(fixture->gateway, drain_executor, fixture);
+	for (unsigned i = 0; i < 2; i++)
+		rig_ends(running[i], GRPC_UNAVAILABLE, fixture->executors[0]);
+	rig_ends(progress, GRPC_UNAVAILABLE, fixture->executors[0]);
 	rig_end(fixture);
 }
 
@@ -366,6 +396,7 @@ int main(void)
 		BOTH(builds_of_one_connection_go_together),
 		BOTH(a_connection_that_is_to_end_gets_no_more_calls),
 		BOTH(a_lone_status_takes_another_connection),
+		cmocka_unit_test_prestate(a_doubt_outlives_a_connection, (void *)&uring),
 		BOTH(connections_that_begin_with_a_goodbye_are_none),
 		BOTH(a_client_may_vanish_at_any_moment),
 	};
