@@ -188,17 +188,31 @@ int claims_replay(struct claims *claims, const struct claim *claim)
 	return CLAIMS_MADE;
 }
 
+/*
+ * How far behind the wanted mtime the next try is: one by one at first, then anywhere within the next second. In a row all the
+ * way, a path that is written again and again with one mtime, as by tools that set it, would cost a look at all that it
+ * was ever told.
+ */
+static uint64_t claim_step(const struct claims *claims, const struct claim *claim, unsigned tries)
+{
+	const struct {
+		struct claim claim;
+		uint64_t nonce;
+	} from = { *claim, (uint64_t)claims->count << 32 | tries };
+
+	return tries <= CLAIMS_IN_A_ROW ? tries : XXH3_64bits_withSeed(&from, sizeof(from), claims->seed) % CLAIMS_SPREAD_NS;
+}
+
 int claims_make(struct claims *claims, struct claim *claim)
 {
 	int64_t mtime_ns = claim->mtime_ns;
+	unsigned tries = 0;
 
 	if (claims_find(claims, &claim->path, &claim->content, &claim->mtime_ns))
 		return CLAIMS_KNOWN;
 	while (is_used(claims, use_hash(claims, claim, mtime_ns)))
-		if (mtime_ns == INT64_MAX)
+		if (++tries > CLAIMS_TRIES_MAX || __builtin_add_overflow(claim->mtime_ns, claim_step(claims, claim, tries), &mtime_ns))
 			return CLAIMS_FULL;
-		else
-			mtime_ns++;
 	claim->mtime_ns = mtime_ns;
 	return claims_replay(claims, claim);
 }

@@ -99,6 +99,36 @@ static void many_are_kept_apart(void **state)
 	claims_fini(&claims);
 }
 
+static int compare_mtimes(const void *one, const void *other)
+{
+	const int64_t a = *(const int64_t *)one, b = *(const int64_t *)other;
+
+	return (a > b) - (a < b);
+}
+
+/* In a row that took as many looks as there were claims before, for each of them: minutes here, days when the key is full. */
+static void one_mtime_wanted_again_and_again(void **state)
+{
+	enum { MANY = 200000, WANTED = 1000 };
+	int64_t *said = calloc(MANY, sizeof(*said));
+	struct claims claims;
+
+	claims_init(&claims, 7, "/tmp");
+	for (unsigned i = 0; i < MANY; i++) {
+		struct claim claim = claim_of(&claims, 1, i, 100, WANTED);
+
+		assert_int_equal(claims_make(&claims, &claim), CLAIMS_MADE);
+		assert_in_range(claim.mtime_ns, WANTED, WANTED + CLAIMS_SPREAD_NS);
+		assert_true(i > CLAIMS_IN_A_ROW || claim.mtime_ns == WANTED + i);
+		said[i] = claim.mtime_ns;
+	}
+	qsort(said, MANY, sizeof(*said), compare_mtimes);
+	for (unsigned i = 1; i < MANY; i++)
+		assert_true(said[i - 1] != said[i]);
+	claims_fini(&claims);
+	free(said);
+}
+
 /* A further name has its file's mtime, whatever its path had before; a file of its own gets one that was never the path's. */
 static void a_further_name_follows(void **state)
 {
@@ -226,6 +256,7 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(nothing_names_two_contents),
 		cmocka_unit_test(many_are_kept_apart),
+		cmocka_unit_test(one_mtime_wanted_again_and_again),
 		cmocka_unit_test(a_further_name_follows),
 		cmocka_unit_test(the_last_instant_is_the_last),
 		cmocka_unit_test(a_file_is_what_was_written),
