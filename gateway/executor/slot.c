@@ -18,11 +18,11 @@
 #include "gateway/executor/image.h"
 #include "gateway/executor/outputs.h"
 #include "gateway/executor/rootfs.h"
+#include "gateway/executor/watch.h"
 #include "gateway/executor/workspace.h"
 #include "proto/pb.h"
 #include "proto/reapi.h"
 
-#define SLOT_OUTPUT_BYTES   (64u << 10)  /* of one read, and so of one message */
 #define SLOT_DELETED_MAX    4096         /* deleted paths that are told */
 #define SLOT_ENVIRONMENT_MAX 4096
 #define SLOT_PIDS_DEFAULT   4096
@@ -43,6 +43,7 @@ struct action {
 	char directory[PATH_MAX], image_name[PATH_MAX];
 	struct image image;              /* all zero: the host's programs */
 	struct executor_assignment wanted;       /* numbers only */
+	struct oci_process *process;     /* while it runs */
 	bool cancelled;
 	struct executor_finished finished;
 	char why[1024];
@@ -169,8 +170,9 @@ static void action_materialise(struct action *action)
 /* ---- running ---- */
 
 /* Cancels that have arrived meanwhile. */
-static void action_listen(struct action *action)
+static bool action_listen(void *context)
 {
+	struct action *action = context;
 	struct attach_response response;
 	int r;
 
@@ -178,49 +180,33 @@ static void action_listen(struct action *action)
 		action->cancelled |= response.cancel == action->id;
 	if (r == -ECONNRESET)
 		action->slot->gateway_gone = action->cancelled = true;
+	return action->cancelled;
 }
 
-/* Hands on what a pipe holds; closes it at its end. */
-static void action_forward(struct action *action, int *fd, uint32_t stream)
+static void action_forward(void *context, uint32_t stream, struct span data)
 {
-	static uint8_t data[SLOT_OUTPUT_BYTES];
-	struct executor_output output = { .id = action->id, .stream = stream };
-	ssize_t size = read(*fd, data, sizeof(data));
+	struct action *action = context;
+	struct executor_output output = { .id = action->id, .stream = stream, .data = data };
 
-	if (size < 0 && (errno == EAGAIN || errno == EINTR))
-		return;
-	if (size <= 0) {
-		close(*fd);
-		*fd = -1;
-		return;
-	}
-	output.data = span_make(data, (size_t)size);
 	if (!action->cancelled && attach_send(&action->slot->attach, 3, &executor_output_type, &output) < 0)
 		action->slot->gateway_gone = action->cancelled = true;
 }
 
-static void action_watch(struct action *action, struct oci_process *process, int pipes[2])
+static void action_kill(void *context)
 {
-	uint64_t deadline = action->wanted.timeout_ms ? clock_now_ns() + action->wanted.timeout_ms * 1000000u : UINT64_MAX;
-	bool killed = false;
+	oci_kill(((struct action *)context)->process);
+}
 
-	while (pipes[0] >= 0 || pipes[1] >= 0) {
-		uint64_t now = clock_now_ns();
-		bool ready[2] = { false };
+static void action_watch(struct action *action, const int pipes[2])
+{
+	struct watch watch = {
+		.client = action->slot->attach.client, .pipes = { pipes[0], pipes[1] }, .end_fd = oci_wait_fd(action->process),
+		.timeout_ns = action->wanted.timeout_ms * 1000000u, .cancelled = action_listen, .output = action_forward,
+		.kill = action_kill, .context = action,
+	};
 
-		client_wait(action->slot->attach.client, pipes, 2, ready, now < deadline ? deadline - now : 0);
-		action_listen(action);
-		if (!killed && (action->cancelled || clock_now_ns() >= deadline)) {
-			if (!action->cancelled)
-				action_fault(action, GRPC_DEADLINE_EXCEEDED, REAPI_TEXT_TIMED_OUT);
-			oci_kill(process);
-			killed = true;
-			deadline = UINT64_MAX;
-		}
-		for (uint32_t i = 0; i < 2; i++)
-			if (ready[i] && pipes[i] >= 0)
-				action_forward(action, &pipes[i], i + 1);
-	}
+	if (watch_run(&watch))
+		action_fault(action, GRPC_DEADLINE_EXCEEDED, REAPI_TEXT_TIMED_OUT);
 }
 
 static void action_execute(struct action *action)
@@ -246,12 +232,11 @@ static void action_execute(struct action *action)
 		.init_path = rootfs_init_path(),
 	};
 	uint64_t begin = clock_now_ns();
-	struct oci_process *process;
 	bool out_of_memory = false;
 	int pipes[2], status = 0, r;
 
 	snprintf(id, sizeof(id), "sluice-%d-%llu", (int)getpid(), (unsigned long long)action->id);
-	r = oci_start(&process, slot->config->runtime, &command, &pipes[0], &pipes[1], action->why, sizeof(action->why));
+	r = oci_start(&action->process, slot->config->runtime, &command, &pipes[0], &pipes[1], action->why, sizeof(action->why));
 	if (r == -ENOENT || r == -EACCES) {
 		/* As a shell would have it: the message on stderr, 127 or 126. */
 		struct executor_output output = { .id = action->id, .stream = 2 };
@@ -270,8 +255,8 @@ static void action_execute(struct action *action)
 	}
 	for (int i = 0; i < 2; i++)
 		fcntl(pipes[i], F_SETFL, O_NONBLOCK);
-	action_watch(action, process, pipes);
-	r = oci_finish(process, &status, &out_of_memory);
+	action_watch(action, pipes);
+	r = oci_finish(action->process, &status, &out_of_memory);
 	action->finished.exit_code = status;
 	action->finished.run_ms = (clock_now_ns() - begin) / 1000000u;
 	if (r < 0)
