@@ -176,7 +176,8 @@ static void waiter_finish(struct waiter *waiter)
 
 static bool execution_in_use(const struct execution *execution)
 {
-	return !list_empty(&execution->waiters) || !list_empty(&execution->readers) || op_in_flight(&execution->linger);
+	return !list_empty(&execution->waiters) || !list_empty(&execution->readers) || op_in_flight(&execution->linger) ||
+	       op_in_flight(&execution->late);
 }
 
 void execution_free(struct execution *execution)
@@ -231,6 +232,7 @@ static void execution_end(struct execution *execution)
 	service->ended_bytes += execution->remembered;
 	service->open--;
 	ring_cancel(service->cas->ring, &execution->linger);
+	ring_cancel(service->cas->ring, &execution->late);
 	service_forget(service, execution);
 	execution_wake_readers(execution);
 	execution_settle(execution);

@@ -70,6 +70,8 @@ struct execution {
 	struct task task;                /* borrows from these two */
 	struct buffer output[2];         /* what is kept: the first so many bytes */
 	uint64_t output_bytes[2];        /* what there was */
+	uint64_t output_ns;              /* when the first came: it ran by then. 0: none yet */
+	struct op late;                  /* armed while some waiter does not take it: he has the action's time, and no more */
 	bool output_gone;                /* after the end: it was given back */
 	size_t remembered;               /* ended: what it counts for in the service's ended_bytes */
 	bool output_offered;             /* the chunk at hand was counted; some waiter could not take it */

@@ -232,6 +232,34 @@ static void job_on_queued(struct pool_job *job, uint32_t position)
 	execution_tell(container_of(job, struct execution, job), &output);
 }
 
+static void execution_on_late(struct op *op, int32_t res)
+{
+	struct execution *execution = container_of(op, struct execution, late);
+
+	execution->service->timers--;
+	if (execution->state == EXECUTION_POOL)
+		pool_job_resume(execution->service->pool, &execution->job);
+}
+
+/*
+ * Whoever does not read holds the slot, which does not see its time while what it sends is not taken: so he holds it no longer
+ * than the action may run. What he lacks then he gets of what is kept.
+ */
+static bool execution_waits(struct execution *execution)
+{
+	struct ring *ring = execution->service->cas->ring;
+	uint64_t until_ns = execution->output_ns + execution->task.timeout_ms * 1000000u, now = ring_now_ns(ring);
+
+	if (now >= until_ns)
+		return false;
+	if (!op_in_flight(&execution->late)) {
+		execution->service->timers++;
+		execution->late.fn = execution_on_late;
+		ring_timer(ring, &execution->late, until_ns - now);
+	}
+	return true;
+}
+
 static bool job_on_output(struct pool_job *job, uint32_t stream, struct span data)
 {
 	struct execution *execution = container_of(job, struct execution, job);
@@ -239,6 +267,8 @@ static bool job_on_output(struct pool_job *job, uint32_t stream, struct span dat
 
 	if (stream != 1 && stream != 2)
 		return true;
+	if (!execution->output_ns)
+		execution->output_ns = ring_now_ns(execution->service->cas->ring);
 	if (!execution->output_offered) {
 		/* Once it has failed it takes no more, so what is kept has no gap. */
 		buffer_put(&execution->output[stream - 1], data.data, data.size);
@@ -247,6 +277,7 @@ static bool job_on_output(struct pool_job *job, uint32_t stream, struct span dat
 	}
 	list_for_each(link, &execution->waiters)
 		taken &= waiter_take_output(container_of(link, struct waiter, link), stream - 1, data);
+	taken = taken || !execution_waits(execution);
 	execution->output_offered = !taken;
 	return taken;
 }

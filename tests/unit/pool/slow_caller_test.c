@@ -1,4 +1,7 @@
-/* Shows that a caller who does not read holds his slot, at a bound of memory, and loses nothing; and that he may leave. */
+/*
+ * Shows that a caller who does not read holds his slot, at a bound of memory, and loses nothing, as long as the action may run;
+ * and that he may leave.
+ */
 #include "tests/unit/pool/execute_rig.h"
 
 #include <pthread.h>
@@ -97,6 +100,25 @@ static void a_caller_that_does_not_read_holds_the_slot(void **state)
 	rig_hit(client, &action, 1);
 }
 
+/* No longer than the action may run: its slot has an end, and the caller what is kept of the output, once he reads. */
+static void a_caller_that_does_not_read_is_not_waited_for_too_long(void **state)
+{
+	struct digest action = action_upload_timed(client, "flood for a second", 1);
+	struct flood flood = { 0 };
+	struct standstill standstill = { .flood = &flood };
+	struct caller caller;
+
+	flood_start(&flood);
+	caller = caller_ask(client, &action);
+	stand_in_resolve(control, 1, NULL);
+	gateway_thread_until(gateway, stands_still, &standstill);
+	flood_join(&flood);
+	caller_finish(&caller);
+	assert_true(caller.done);
+	assert_int_equal(caller.output_size[0], EXECUTE_OUTPUT_BYTES_MAX);
+	assert_int_equal(caller.stdout_digest.size, EXECUTE_OUTPUT_BYTES_MAX);
+}
+
 /* It goes away instead: the slot goes on at once. */
 static void a_caller_that_does_not_read_may_leave(void **state)
 {
@@ -118,6 +140,7 @@ int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test_setup_teardown(a_caller_that_does_not_read_holds_the_slot, rig_setup, rig_teardown),
+		cmocka_unit_test_setup_teardown(a_caller_that_does_not_read_is_not_waited_for_too_long, rig_setup, rig_teardown),
 		cmocka_unit_test_setup_teardown(a_caller_that_does_not_read_may_leave, rig_setup, rig_teardown),
 	};
 

@@ -190,17 +190,18 @@ enum grpc_status stand_in_ended(struct stand_in *stand_in)
 
 /* ---- the callers' side ---- */
 
-static struct digest action_upload_any(struct client *client, struct span command, const struct digest *root, bool do_not_cache)
+/* The rest of the message is the caller's. */
+static struct digest action_upload_any(struct client *client, struct span command, const struct digest *root,
+                                       struct reapi_action message)
 {
-	struct reapi_action message = {
-		.input_root_digest = root ? *root : digest_empty, .command_digest = digest_of(command), .do_not_cache = do_not_cache,
-	};
 	struct buffer action = buffer_heap(4096);
 	struct digest digests[2];
 	enum grpc_status status;
 	struct span blobs[2];
 	char why[512] = "";
 
+	message.input_root_digest = root ? *root : digest_empty;
+	message.command_digest = digest_of(command);
 	message_encode(&reapi_action_type, &action, &message);
 	blobs[0] = command;
 	blobs[1] = buffer_span(&action);
@@ -212,7 +213,7 @@ static struct digest action_upload_any(struct client *client, struct span comman
 
 struct digest action_upload_command(struct client *client, struct span command, const struct digest *root)
 {
-	return action_upload_any(client, command, root, false);
+	return action_upload_any(client, command, root, (struct reapi_action){ 0 });
 }
 
 struct digest action_upload_unshared(struct client *client, const char *argument)
@@ -221,7 +222,18 @@ struct digest action_upload_unshared(struct client *client, const char *argument
 	struct buffer command = buffer_over(storage, sizeof(storage));
 
 	pb_put_bytes_always(&command, 1, span_text(argument));
-	return action_upload_any(client, buffer_span(&command), NULL, true);
+	return action_upload_any(client, buffer_span(&command), NULL, (struct reapi_action){ .do_not_cache = true });
+}
+
+struct digest action_upload_timed(struct client *client, const char *argument, uint8_t seconds)
+{
+	const uint8_t timeout[] = { 0x08, seconds };
+	uint8_t storage[512];
+	struct buffer command = buffer_over(storage, sizeof(storage));
+
+	pb_put_bytes_always(&command, 1, span_text(argument));
+	return action_upload_any(client, buffer_span(&command), NULL,
+	                         (struct reapi_action){ .timeout = span_make(timeout, sizeof(timeout)) });
 }
 
 struct digest action_upload(struct client *client, const char *argument, const struct digest *root)

@@ -77,6 +77,8 @@ struct digest action_upload(struct client *client, const char *argument, const s
 struct digest action_upload_command(struct client *client, struct span command, const struct digest *root);
 /* One that is not cached, and not shared. */
 struct digest action_upload_unshared(struct client *client, const char *argument);
+/* One that may run for so many seconds, up to 127. */
+struct digest action_upload_timed(struct client *client, const char *argument, uint8_t seconds);
 /* Asks, and waits for nothing. */
 struct caller caller_ask(struct client *client, const struct digest *action);
 /* As caller_ask(), but a cached result will not do. */
