@@ -24,7 +24,7 @@ BAD_INPUT = (
     ("a full disk", ["store-evict"]),
     ("a corrupt chunk on disk", ["store-store", "store-fsck", "cas-closure"]),
     ("a second daemon", ["store-store", "daemon"]),
-    ("a hostile tree", ["context-manifest", "context-collect", "context-materialise_hostile", "cas-closure", "executor-oci"]),
+    ("a hostile tree", ["context-manifest", "context-collect", "context-materialise_hostile", "cas-closure", "executor-oci_sees"]),
 )
 VECTORS = ("chunker-fastcdc", "chunker-cutter", "chunker-profile")
 

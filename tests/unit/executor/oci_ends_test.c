@@ -1,0 +1,196 @@
+/*
+ * Shows how a command in a container ends: its streams and its exit status, its limits of memory, processes and time, a cancel,
+ * a start that fails, a host that was killed; and that nothing of it is left afterwards: no process, no mount, no cgroup.
+ */
+#include "tests/unit/executor/oci_rig.h"
+
+#include <stdarg.h>
+#include <setjmp.h>
+#include <cmocka.h>
+#include <errno.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/eventfd.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+static void streams_and_statuses(void **state)
+{
+	static const char *const missing[] = { "no-such-program", NULL }, *const not_executable[] = { "/etc/passwd", NULL };
+	struct outcome *outcome = run_shell("echo to stdout; echo to stderr >&2; exit 7");
+
+	expect(outcome, 7, "to stdout\n");
+	assert_string_equal(outcome->err, "to stderr\n");
+	assert_false(outcome->result.out_of_memory || outcome->result.timed_out || outcome->result.cancelled);
+	expect(run_shell("cat; echo end"), 0, "end\n");         /* stdin is at its end */
+	expect(run_shell("kill -9 $$"), 137, "");
+	expect(run_shell("kill -ABRT $$"), 134, "");
+	expect(run_shell("echo a > /dev/stdout; echo b > /dev/stderr"), 0, "a\n");
+	outcome = run_argv(missing);
+	assert_int_equal(outcome->result.exit_status, 127);
+	assert_non_null(strstr(outcome->err, "no-such-program"));
+	assert_int_equal(run_argv(not_executable)->result.exit_status, 126);
+	expect(run_shell("head -c 60000 /dev/zero | tr '\\0' x | wc -c"), 0, "60000\n");
+	expect(run_shell("(sleep 1000 &) ; echo over"), 0, "over\n");   /* what it leaves running ends with it */
+}
+
+/* Without the init program the runtime itself says why it cannot start. */
+static void without_init(void **state)
+{
+	static const char *const good[] = { "/bin/echo", "as PID 1", NULL }, *const missing[] = { "no-such-program", NULL };
+	const char *kept = init_path;
+
+	init_path = NULL;
+	expect(run_argv(good), 0, "as PID 1\n");
+	assert_int_equal(run_argv(missing)->result.exit_status, 127);
+	init_path = kept;
+}
+
+static void processes_are_limited(void **state)
+{
+	struct outcome *outcome = run_shell("i=0; while [ $i -lt 500 ]; do sleep 100 & i=$((i+1)); done 2>/dev/null; echo all");
+
+	assert_true(outcome->result.exit_status != 0);
+	assert_null(strstr(outcome->out, "all"));
+}
+
+static void memory_is_limited(void **state)
+{
+	struct outcome *outcome = run_shell("head -c 1G /dev/zero | tail > /dev/null; true");
+
+	assert_true(outcome->result.out_of_memory);
+	outcome = run_shell("head -c 1G /dev/zero > /tmp/file");        /* its /tmp is memory, too */
+	assert_int_not_equal(outcome->result.exit_status, 0);
+}
+
+static void time_is_limited(void **state)
+{
+	static const char *const argv[] = { "sh", "-c", "trap '' TERM INT HUP; (setsid sleep 1000 &); while :; do sleep 1000; done", NULL };
+	struct oci_command command = command_for(0, argv);
+	static struct outcome outcome;
+
+	outcome = (struct outcome){ .cancel_fd = -1 };
+	assert_int_equal(run_command(0, &command, SECOND / 2, &outcome), 0);
+	assert_true(outcome.result.timed_out);
+	assert_false(outcome.result.cancelled);
+	assert_int_equal(outcome.result.exit_status, 137);
+	expect_nothing_left();
+}
+
+static void cancel_leaves_nothing(void **state)
+{
+	static const char *const argv[] = { "sh", "-c", "sleep 1000 & sleep 1000 & echo ready; wait", NULL };
+	struct oci_command command = command_for(0, argv);
+	static struct outcome outcome;
+
+	outcome = (struct outcome){ .cancel_fd = eventfd(0, EFD_CLOEXEC) };
+	assert_int_equal(run_command(0, &command, 60 * SECOND, &outcome), 0);
+	assert_true(outcome.result.cancelled);
+	assert_false(outcome.result.timed_out);
+	close(outcome.cancel_fd);
+	expect_nothing_left();
+}
+
+/* A host that was killed leaves its containers running: the next one ends them. */
+static void stale_containers_are_deleted(void **state)
+{
+	static const char *const argv[] = { "sleep", "1000", NULL };
+	struct oci_command command = command_for(0, argv);
+	struct oci_process *process;
+	char why[512];
+	int out, err, status;
+	bool out_of_memory;
+
+	assert_int_equal(workspace_mount(workspaces[0], why, sizeof(why)), 0);
+	if (oci_start(&process, &runtime, &command, &out, &err, why, sizeof(why)))
+		fail_msg("%s", why);
+	assert_true(count_processes() > 0);
+	oci_cleanup_bundle(&runtime, workspace_bundle_path(workspaces[1]));     /* another slot's: nothing is there */
+	assert_true(count_processes() > 0);
+	if (*state)
+		oci_cleanup_bundle(&runtime, workspace_bundle_path(workspaces[0]));
+	else
+		oci_cleanup_stale(&runtime);
+	assert_int_equal(oci_finish(process, &status, &out_of_memory), 0);
+	assert_int_equal(status, 137);
+	close(out);
+	close(err);
+	assert_int_equal(workspace_unmount(workspaces[0], why, sizeof(why)), 0);
+}
+
+/* Likewise one slot's process. */
+static void a_stale_container_of_a_slot_is_deleted(void **state)
+{
+	void *by_bundle = state;
+
+	stale_containers_are_deleted(&by_bundle);
+}
+
+static void bad_commands_are_refused(void **state)
+{
+	static const char *const argv[] = { "true", NULL }, *const bytes[] = { "echo", "\xff", NULL }, *const empty[] = { NULL };
+	static const char *const ids[] = { "", "../x", "a b", ".hidden", "-x", "a/b" };
+	struct oci_command command = command_for(0, argv);
+	struct oci_process *process;
+	char why[512];
+	int out, err;
+
+	for (size_t i = 0; i < COUNT(ids); i++) {
+		command.id = ids[i];
+		assert_int_equal(oci_start(&process, &runtime, &command, &out, &err, why, sizeof(why)), -EINVAL);
+	}
+	command = command_for(0, argv);
+	command = command_for(0, empty);
+	assert_int_equal(oci_start(&process, &runtime, &command, &out, &err, why, sizeof(why)), -EINVAL);
+	command = command_for(0, argv);
+	command.cwd = "relative";
+	assert_int_equal(oci_start(&process, &runtime, &command, &out, &err, why, sizeof(why)), -EINVAL);
+	command = command_for(0, argv);
+	command.bundle_dir = "/nonexistent/bundle";             /* our own fault is no missing program */
+	assert_int_equal(oci_start(&process, &runtime, &command, &out, &err, why, sizeof(why)), -EIO);
+	command = command_for(0, bytes);
+	assert_int_equal(oci_start(&process, &runtime, &command, &out, &err, why, sizeof(why)), -EINVAL);
+	assert_string_equal(why, "command: an argument or variable is not UTF-8 text");
+}
+
+/* A runtime may give its standard streams to the container's user: the host's /dev/null must not be among them. */
+static void the_probe_says_why(void **state)
+{
+	struct oci_runtime other;
+	struct stat stat_buffer;
+
+	assert_int_equal(oci_probe(&other, "no-such-runtime", scratch), -ENOENT);
+	assert_false(other.works);
+	assert_string_equal(other.why, "no-such-runtime: not installed");
+	assert_int_equal(oci_probe(&other, "/bin/false", scratch), -ENOENT);
+	assert_int_equal(chmod(top, 0700), 0);
+	assert_int_equal(oci_probe(&other, NULL, scratch), -ENOENT);
+	assert_non_null(strstr(other.why, "closed to others"));
+	assert_int_equal(chmod(top, 0711), 0);
+	assert_int_equal(stat("/dev/null", &stat_buffer), 0);
+	assert_int_equal(stat_buffer.st_uid, 0);
+	assert_int_equal(stat_buffer.st_mode & 07777, 0666);
+}
+
+static int run_group(void)
+{
+	const struct CMUnitTest tests[] = {
+		cmocka_unit_test_setup_teardown(streams_and_statuses, rig_setup, rig_teardown),
+		cmocka_unit_test_setup_teardown(without_init, rig_setup, rig_teardown),
+		cmocka_unit_test_setup_teardown(processes_are_limited, rig_setup, rig_teardown),
+		cmocka_unit_test_setup_teardown(memory_is_limited, rig_setup, rig_teardown),
+		cmocka_unit_test_setup_teardown(time_is_limited, rig_setup, rig_teardown),
+		cmocka_unit_test_setup_teardown(cancel_leaves_nothing, rig_setup, rig_teardown),
+		cmocka_unit_test_setup_teardown(stale_containers_are_deleted, rig_setup, rig_teardown),
+		cmocka_unit_test_setup_teardown(a_stale_container_of_a_slot_is_deleted, rig_setup, rig_teardown),
+		cmocka_unit_test_setup_teardown(bad_commands_are_refused, rig_setup, rig_teardown),
+		cmocka_unit_test_setup_teardown(the_probe_says_why, rig_setup, rig_teardown),
+	};
+
+	return cmocka_run_group_tests(tests, NULL, NULL);
+}
+
+int main(int argc, char **argv)
+{
+	return rig_main(argc, argv, run_group);
+}
