@@ -104,9 +104,14 @@ static void log_read(const char *path, char *message, size_t size)
 	}
 }
 
-/* Runtimes put it in words only. */
-static int classify(const char *message)
+/*
+ * What failed: the program (-ENOENT, -EACCES) or the runtime. Runtimes put it in words only, and these name paths that are
+ * the command's. With an init that is what they start: of the command's program it says itself, by its exit status.
+ */
+static int classify(const struct oci_command *command, const char *message)
 {
+	if (command->init_path)
+		return -EIO;
 	if (strstr(message, "executable file") && strstr(message, "not found"))
 		return -ENOENT;
 	if (strstr(message, "exec") && strstr(message, "no such file or directory"))
@@ -161,7 +166,7 @@ static int start_container(struct oci_process *process, const struct oci_command
 	else if (!r) {
 		/* The program itself may be missing: the only -ENOENT and -EACCES that leave here. */
 		log_read(log, message, sizeof(message));
-		r = classify(message);
+		r = classify(command, message);
 		why_write(why, last_name(process->runtime->path), "%s", *message ? message : "the container did not start");
 		return ERR_RAISE(r);
 	}

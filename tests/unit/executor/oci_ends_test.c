@@ -153,6 +153,56 @@ static void bad_commands_are_refused(void **state)
 	assert_string_equal(why, "command: an argument or variable is not UTF-8 text");
 }
 
+/* One that does what `script` says when it is to start a container; $4 is its log. */
+static struct oci_runtime stand_in(const char *script)
+{
+	struct oci_runtime made = runtime;
+	FILE *file;
+
+	snprintf(made.path, sizeof(made.path), "%s/stand-in", top);
+	file = fopen(made.path, "w");
+	assert_non_null(file);
+	fprintf(file, "#!/bin/sh\ncase \"$7\" in run) %s ;; esac\n", script);
+	fclose(file);
+	assert_int_equal(chmod(made.path, 0755), 0);
+	return made;
+}
+
+static int start_fails(const struct oci_runtime *failing, const struct oci_command *command)
+{
+	struct oci_process *process;
+	char why[512];
+	int out, err, r;
+
+	assert_int_equal(workspace_mount(workspaces[0], why, sizeof(why)), 0);
+	r = oci_start(&process, failing, command, &out, &err, why, sizeof(why));
+	assert_true(r < 0);
+	assert_int_equal(workspace_unmount(workspaces[0], why, sizeof(why)), 0);
+	return r;
+}
+
+/* It names a path that the client chose; what it starts is the init, which is there. */
+static void a_runtime_that_fails_is_no_exit_status(void **state)
+{
+	static const char *const argv[] = { "true", NULL };
+	static const char *const says[] = {
+		"chdir to cwd (/work/exec) set in config.json failed: permission denied",
+		"exec: mount /work/x: no such file or directory", "executable file true not found",
+	};
+	char script[256];
+
+	for (size_t i = 0; i < COUNT(says); i++) {
+		struct oci_command command = command_for(0, argv);
+		struct oci_runtime failing;
+
+		snprintf(script, sizeof(script), "echo '{\"msg\": \"%s\"}' > $4; exit 1", says[i]);
+		failing = stand_in(script);
+		assert_int_equal(start_fails(&failing, &command), -EIO);
+		command.init_path = NULL;
+		assert_int_equal(start_fails(&failing, &command), i ? -ENOENT : -EACCES);
+	}
+}
+
 /* A runtime may give its standard streams to the container's user: the host's /dev/null must not be among them. */
 static void the_probe_says_why(void **state)
 {
@@ -184,6 +234,7 @@ static int run_group(void)
 		cmocka_unit_test_setup_teardown(stale_containers_are_deleted, rig_setup, rig_teardown),
 		cmocka_unit_test_setup_teardown(a_stale_container_of_a_slot_is_deleted, rig_setup, rig_teardown),
 		cmocka_unit_test_setup_teardown(bad_commands_are_refused, rig_setup, rig_teardown),
+		cmocka_unit_test_setup_teardown(a_runtime_that_fails_is_no_exit_status, rig_setup, rig_teardown),
 		cmocka_unit_test_setup_teardown(the_probe_says_why, rig_setup, rig_teardown),
 	};
 
