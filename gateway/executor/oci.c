@@ -9,6 +9,7 @@
 #include "gateway/context/why.h"
 #include "gateway/executor/bundle.h"
 #include "gateway/executor/network.h"
+#include "gateway/executor/orphans.h"
 #include "gateway/executor/tool.h"
 
 #include <dirent.h>
@@ -36,6 +37,7 @@
 struct oci_process {
 	const struct oci_runtime *runtime;       /* borrowed */
 	char id[OCI_ID_MAX + 1];
+	pid_t start_group;               /* of the runtime that started it; 0: it did not run */
 	pid_t pid;
 	int pid_fd;
 	struct network network;          /* all zero: none */
@@ -139,16 +141,17 @@ static int read_pid(const char *path, pid_t *pid)
 }
 
 /* Detached: the runtime ends when the command runs. `status` is the runtime's. */
-static int run_detached(const struct oci_runtime *runtime, const struct oci_command *command, int stdout_fd, int stderr_fd,
+static int run_detached(struct oci_process *process, const struct oci_command *command, int stdout_fd, int stderr_fd,
                         const char *log, const char *pid_file, int *status)
 {
+	const struct oci_runtime *runtime = process->runtime;
 	const char *const argv[] = {
 		runtime->path, "--root", runtime->state_dir, "--log", log, "--log-format", "json", "run", "--detach", "--pid-file",
 		pid_file, "--bundle", command->bundle_dir, command->id, NULL,
 	};
 
 	return tool_run(&(struct tool_options){ .argv = argv, .stdout_fd = stdout_fd, .stderr_fd = stderr_fd,
-		                                .timeout_ns = START_TIMEOUT_NS }, status);
+		                                .timeout_ns = START_TIMEOUT_NS, .group = &process->start_group }, status);
 }
 
 static int start_container(struct oci_process *process, const struct oci_command *command, int stdout_fd, int stderr_fd,
@@ -160,7 +163,7 @@ static int start_container(struct oci_process *process, const struct oci_command
 	if ((size_t)snprintf(log, sizeof(log), "%s/runtime.log", command->bundle_dir) >= sizeof(log) ||
 	    (size_t)snprintf(pid_file, sizeof(pid_file), "%s/pid", command->bundle_dir) >= sizeof(pid_file))
 		return WHY_RAISE(why, -ENAMETOOLONG, "bundle", "its path is too long");
-	r = run_detached(process->runtime, command, stdout_fd, stderr_fd, log, pid_file, &status);
+	r = run_detached(process, command, stdout_fd, stderr_fd, log, pid_file, &status);
 	if (!r && status == 0)
 		r = read_pid(pid_file, &process->pid);
 	else if (!r) {
@@ -207,6 +210,7 @@ static int start_with_pipes(struct oci_process *process, const struct oci_comman
 	if (!r)
 		return 0;
 	run_delete(process->runtime, command->id);
+	orphans_end(process->start_group, command->uid_base, command->uid_count);
 	close(out[0]);
 	close(err[0]);
 	return r;

@@ -45,7 +45,7 @@ struct oci_command {
 	const char *cwd;                 /* inside; NULL: /work */
 	struct oci_limits limits;
 	bool network;                    /* a way out: network.h */
-	uint32_t uid_base, uid_count;    /* mapped to 0 … uid_count - 1 inside */
+	uint32_t uid_base, uid_count;    /* mapped to 0 … uid_count - 1 inside; of no other container at the same time */
 	uint32_t uid, gid;               /* inside */
 	const char *work_dir;            /* the merged tree; NULL: no /work */
 	const char *image_rootfs;        /* an extracted image; NULL: the host's /usr, /bin, /sbin, /lib* and a minimal /etc */

@@ -42,12 +42,15 @@ static int spawn_with(pid_t *pid, const struct tool_options *options, int stdin_
 	sigfillset(&all);
 	r = posix_spawnattr_setsigmask(attributes, &none);
 	r = r ? r : posix_spawnattr_setsigdefault(attributes, &all);
-	r = r ? r : posix_spawnattr_setflags(attributes, POSIX_SPAWN_SETSIGMASK | POSIX_SPAWN_SETSIGDEF);
+	r = r ? r : posix_spawnattr_setflags(attributes, POSIX_SPAWN_SETSIGMASK | POSIX_SPAWN_SETSIGDEF |
+	                                                 (options->group ? POSIX_SPAWN_SETPGROUP : 0));
 	r = r ? r : redirect(actions, stdin_fd, 0);
 	r = r ? r : redirect(actions, options->stdout_fd, 1);
 	r = r ? r : redirect(actions, options->stderr_fd, 2);
 	r = r ? r : posix_spawn_file_actions_addclosefrom_np(actions, 3);
 	r = r ? r : posix_spawn(pid, options->argv[0], actions, attributes, (char *const *)options->argv, environment);
+	if (!r && options->group)
+		*options->group = *pid;
 	return r ? ERR_RAISE(-r) : 0;
 }
 

@@ -15,6 +15,7 @@ struct tool_options {
 	const char *const *argv;         /* argv[0] is a path */
 	int stdout_fd, stderr_fd;        /* -1: /dev/null. Not closed */
 	uint64_t timeout_ns;             /* then it is killed; 0: none */
+	pid_t *group;                    /* out: it is in a process group of its own, of this id. NULL: in the caller's */
 };
 
 /* 0: `*status` is its exit status, or 128 + the signal that ended it. -ETIMEDOUT, or another -errno when it did not start. */

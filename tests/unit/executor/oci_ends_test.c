@@ -12,6 +12,7 @@
 #include <string.h>
 #include <sys/eventfd.h>
 #include <sys/stat.h>
+#include <sys/wait.h>
 #include <unistd.h>
 
 static void streams_and_statuses(void **state)
@@ -203,6 +204,44 @@ static void a_runtime_that_fails_is_no_exit_status(void **state)
 	}
 }
 
+static void expect_no_child(void)
+{
+	assert_int_equal(waitpid(-1, NULL, WNOHANG), -1);
+	assert_int_equal(errno, ECHILD);
+}
+
+/*
+ * Processes that nobody knows the ids of are this one's children once the runtime has gone: one of the runtime's own, which has
+ * ended or not, or one that runs as the container's user in a session of its own.
+ */
+static void a_start_that_fails_leaves_nothing(void **state)
+{
+	static const char *const scripts[] = {
+		"sleep 1000 >/dev/null 2>&1 & exit 1",
+		"(true &) ; sleep 0.1; exit 1",
+		"setpriv --reuid 1900000000 setsid sleep 1000 >/dev/null 2>&1 & until grep -q ^sleep /proc/$!/comm; do :; done; exit 1",
+		"exit 1",
+	};
+	static const char *const argv[] = { "true", NULL }, *const missing[] = { "no-such-program", NULL };
+	struct oci_command command = command_for(0, argv);
+	size_t before = count_processes();
+
+	while (waitpid(-1, NULL, WNOHANG) > 0)
+		;                                /* crun leaves one to whoever runs the first container of a machine */
+	for (size_t i = 0; i < COUNT(scripts); i++) {
+		struct oci_runtime failing = stand_in(scripts[i]);
+
+		assert_int_equal(start_fails(&failing, &command), -EIO);
+		assert_int_equal(count_processes(), before);
+		expect_no_child();
+	}
+	/* As real ones fail. */
+	command = command_for(0, missing);
+	command.init_path = NULL;
+	assert_int_equal(start_fails(&runtime, &command), -ENOENT);
+	expect_no_child();
+}
+
 /* A runtime may give its standard streams to the container's user: the host's /dev/null must not be among them. */
 static void the_probe_says_why(void **state)
 {
@@ -235,6 +274,7 @@ static int run_group(void)
 		cmocka_unit_test_setup_teardown(a_stale_container_of_a_slot_is_deleted, rig_setup, rig_teardown),
 		cmocka_unit_test_setup_teardown(bad_commands_are_refused, rig_setup, rig_teardown),
 		cmocka_unit_test_setup_teardown(a_runtime_that_fails_is_no_exit_status, rig_setup, rig_teardown),
+		cmocka_unit_test_setup_teardown(a_start_that_fails_leaves_nothing, rig_setup, rig_teardown),
 		cmocka_unit_test_setup_teardown(the_probe_says_why, rig_setup, rig_teardown),
 	};
 
