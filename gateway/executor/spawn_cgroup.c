@@ -25,7 +25,6 @@
 #define REMOVE_TRIES   250
 #define REMOVE_TRY_NS  20000000u
 #define DEPTH_MAX      16               /* containers may make cgroups of their own */
-#define LINE_MAX_BYTES 4096
 
 static int fail(struct why why, const char *path, const char *what)
 {
@@ -50,35 +49,70 @@ static int write_file(const char *path, const char *text)
 	return write(fd, text, (size_t)size) == size ? 0 : -errno;
 }
 
-/* The mount options of a version 1 hierarchy that name it: all but ro and rw. */
-static void keep_controllers(char *options)
+/* Says of the hierarchy how it was mounted, not which one it is. Only the host may name a release agent again. */
+static bool is_aside(const char *option)
 {
-	char kept[64] = "";
+	static const char *const words[] = { "rw", "ro", "xattr", "clone_children" };
+
+	for (size_t i = 0; i < sizeof(words) / sizeof(words[0]); i++)
+		if (strcmp(option, words[i]) == 0)
+			return true;
+	return strncmp(option, "release_agent=", 14) == 0;
+}
+
+/* The mount options of a version 1 hierarchy that name it. */
+static void keep_controllers(char options[static SPAWN_CGROUP_OPTIONS_MAX])
+{
+	char kept[SPAWN_CGROUP_OPTIONS_MAX] = "";
 	char *save = NULL;
 
 	for (char *word = strtok_r(options, ",", &save); word; word = strtok_r(NULL, ",", &save)) {
 		size_t used = strlen(kept);
 
-		if (strcmp(word, "rw") != 0 && strcmp(word, "ro") != 0 && strcmp(word, "xattr") != 0 && strcmp(word, "clone_children") != 0)
+		if (!is_aside(word))
 			snprintf(kept + used, sizeof(kept) - used, "%s%s", used ? "," : "", word);
 	}
-	snprintf(options, sizeof(kept), "%s", kept);
+	memcpy(options, kept, sizeof(kept));
 }
 
-/* One line of mountinfo: "... ROOT MOUNT OPTIONS - TYPE SOURCE SUPER". Only those below /sys/fs/cgroup, or that itself. */
-static bool read_hierarchy(struct spawn_hierarchy *hierarchy, const char *line)
+/* The word that begins at `text`. False: it is empty, or too long, and would be another one when cut. */
+static bool take_word(const char *text, char *word, size_t size)
 {
-	const char *rest = strstr(line, " - ");
-	char type[16], mount[128], options[64];
+	size_t length = strcspn(text, " \n");
 
-	if (!rest || sscanf(line, "%*s %*s %*s %*s %127s", mount) != 1 || sscanf(rest, " - %15s %*s %63s", type, options) != 2)
+	if (length == 0 || length >= size)
 		return false;
-	if (strncmp(mount, HOST_MOUNT, strlen(HOST_MOUNT)) != 0 || strncmp(type, "cgroup", 6) != 0)
+	memcpy(word, text, length);
+	word[length] = 0;
+	return true;
+}
+
+/* The one after `count` others. */
+static const char *skip_words(const char *text, unsigned count)
+{
+	for (; text && count; count--) {
+		text = strchr(text, ' ');
+		text += text ? 1 : 0;
+	}
+	return text;
+}
+
+bool spawn_hierarchy_read(struct spawn_hierarchy *hierarchy, const char *line)
+{
+	const char *mount = skip_words(line, 4), *rest = strstr(line, " - "), *options;
+	struct spawn_hierarchy read = { .unified = false };
+	char type[16];
+
+	options = rest ? skip_words(rest + 3, 2) : NULL;
+	if (!mount || !options || !take_word(mount, read.mount, sizeof(read.mount)) || !take_word(rest + 3, type, sizeof(type)))
 		return false;
-	*hierarchy = (struct spawn_hierarchy){ .unified = strcmp(type, "cgroup2") == 0 };
-	memcpy(hierarchy->mount, mount, sizeof(mount));
-	memcpy(hierarchy->options, options, sizeof(options));
-	keep_controllers(hierarchy->options);
+	if (strncmp(read.mount, HOST_MOUNT, strlen(HOST_MOUNT)) != 0 || strncmp(type, "cgroup", 6) != 0)
+		return false;
+	read.unified = strcmp(type, "cgroup2") == 0;
+	if (!read.unified && !take_word(options, read.options, sizeof(read.options)))
+		return false;
+	keep_controllers(read.options);
+	*hierarchy = read;
 	return true;
 }
 
@@ -86,16 +120,18 @@ int spawn_cgroup_init(struct spawn_cgroup *cgroup, const char *name, char *why_t
 {
 	struct why why = { why_text, why_size };
 	FILE *file = fopen("/proc/self/mountinfo", "re");
-	char line[LINE_MAX_BYTES];
+	char *line = NULL;
+	size_t size = 0;
 
 	*cgroup = (struct spawn_cgroup){ .count = 0 };
 	snprintf(cgroup->name, sizeof(cgroup->name), "%s", name);
-	while (file && cgroup->count < SPAWN_CGROUP_HIERARCHIES_MAX && fgets(line, sizeof(line), file)) {
+	while (file && cgroup->count < SPAWN_CGROUP_HIERARCHIES_MAX && getline(&line, &size, file) > 0) {
 		struct spawn_hierarchy *hierarchy = &cgroup->hierarchies[cgroup->count];
 
-		if (read_hierarchy(hierarchy, line) && access(hierarchy->mount, W_OK) == 0)
+		if (spawn_hierarchy_read(hierarchy, line) && access(hierarchy->mount, W_OK) == 0)
 			cgroup->count++;
 	}
+	free(line);
 	if (file)
 		fclose(file);
 	if (cgroup->count == 0)

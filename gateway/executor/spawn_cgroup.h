@@ -13,6 +13,7 @@
 
 #define SPAWN_CGROUP_HIERARCHIES_MAX 32
 #define SPAWN_CGROUP_NAME_MAX        96
+#define SPAWN_CGROUP_OPTIONS_MAX     512
 
 struct spawn_limits {
 	uint64_t memory_bytes;           /* 0: none, of each */
@@ -22,7 +23,7 @@ struct spawn_limits {
 
 struct spawn_hierarchy {
 	char mount[128];                 /* where the host has it: "/sys/fs/cgroup/memory" */
-	char options[64];                /* version 1: its controllers, as mount(2) wants them */
+	char options[SPAWN_CGROUP_OPTIONS_MAX];  /* version 1: its controllers or its name, as mount(2) wants them */
 	bool unified;                    /* version 2 */
 };
 
@@ -32,6 +33,11 @@ struct spawn_cgroup {
 	char name[SPAWN_CGROUP_NAME_MAX];
 };
 
+/*
+ * One line of mountinfo: "... ROOT MOUNT OPTIONS - TYPE SOURCE SUPER". True: it is a hierarchy at or below /sys/fs/cgroup; one
+ * whose place or options do not fit is none.
+ */
+bool spawn_hierarchy_read(struct spawn_hierarchy *hierarchy, const char *line);
 /* Finds the hierarchies. 0, or -ENOENT with `why`: none is mounted, or none can be written to. */
 int spawn_cgroup_init(struct spawn_cgroup *cgroup, const char *name, char *why, size_t why_size);
 /* Makes it anew: kills who is in there, removes it, and sets the limits. 0 or -errno. */
