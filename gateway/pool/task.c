@@ -2,6 +2,7 @@
 #include "gateway/pool/task.h"
 
 #include <stdio.h>
+#include <string.h>
 
 #include "proto/pb.h"
 #include "proto/reapi.h"
@@ -64,6 +65,11 @@ static bool span_is_any(struct span text, const char *const *words)
 	return false;
 }
 
+static bool has_nul(struct span text)
+{
+	return text.size && memchr(text.data, 0, text.size);
+}
+
 static const char *task_take_image(struct task *task, struct span value)
 {
 	static const char scheme[] = "docker://";
@@ -72,7 +78,7 @@ static const char *task_take_image(struct task *task, struct span value)
 	if (value.size >= size && memcmp(value.data, scheme, size) == 0)
 		value = span_make(value.data + size, value.size - size);
 	task->image = value;
-	return NULL;
+	return has_nul(value) ? "the name of the image has a NUL byte in it" : NULL;
 }
 
 static const char *task_take_network(struct task *task, struct span value)
@@ -180,6 +186,38 @@ static const char *task_take_platform(struct task *task, struct span bytes)
 	return fault;
 }
 
+static bool any_has_nul(const struct message_list *list)
+{
+	struct message_cursor cursor = { 0 };
+	struct span element;
+
+	while (message_list_next(list, &cursor, &element))
+		if (has_nul(element))
+			return true;
+	return false;
+}
+
+/* They end in the system's strings, which would be cut there: another command than was asked for, and cached as this one. */
+static const char *task_check_strings(const struct reapi_command *command)
+{
+	struct message_cursor cursor = { 0 };
+	struct reapi_variable variable;
+	struct span element;
+
+	while (message_list_next(&command->environment, &cursor, &element)) {
+		if (!message_decode(&reapi_variable_type, element, &variable))
+			return "an environment variable of the Command is malformed";
+		if (has_nul(variable.name) || has_nul(variable.value))
+			return "an environment variable of the Command has a NUL byte in it";
+	}
+	if (any_has_nul(&command->arguments))
+		return "an argument of the Command has a NUL byte in it";
+	if (has_nul(command->working_directory) || any_has_nul(&command->output_files) ||
+	    any_has_nul(&command->output_directories) || any_has_nul(&command->output_paths))
+		return "a path of the Command has a NUL byte in it";
+	return NULL;
+}
+
 const char *task_take_command(struct task *task, struct span bytes)
 {
 	struct message_cursor cursor = { 0 };
@@ -191,6 +229,9 @@ const char *task_take_command(struct task *task, struct span bytes)
 		return "the Command is malformed";
 	if (command.arguments.count == 0)
 		return "the Command has no arguments";
+	fault = task_check_strings(&command);
+	if (fault)
+		return fault;
 	task->arguments = command.arguments;
 	task->environment = command.environment;
 	task->working_directory = command.working_directory;

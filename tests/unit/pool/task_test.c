@@ -62,6 +62,44 @@ static void timeouts_have_bounds(void **state)
 	assert_non_null(take_timeout(&task, 1, 1000000000));
 }
 
+/* Each string of a Command in turn, with one byte of it, from the first to the last, a NUL. */
+static void strings_with_a_nul_are_refused(void **state)
+{
+	enum { ARGUMENT, NAME, VALUE, DIRECTORY, FILE_OUT, DIRECTORY_OUT, PATH_OUT, IMAGE, PLACES };
+
+	for (unsigned place = 0; place < PLACES; place++) {
+		for (unsigned nul = 0; nul <= 3; nul++) {
+			char text[4] = "abc";
+			const struct span odd = span_make(text, 3), even = span_text("x");
+			struct reapi_variable variable = { .name = place == NAME ? odd : even, .value = place == VALUE ? odd : even };
+			struct reapi_variable image = { .name = span_text("image"), .value = place == IMAGE ? odd : even };
+			uint8_t storage[512];
+			struct buffer command = buffer_over(storage, sizeof(storage));
+			struct task task;
+			const char *fault;
+			size_t mark;
+
+			text[nul] = 0;
+			pb_put_bytes_always(&command, 1, even);
+			pb_put_bytes_always(&command, 1, place == ARGUMENT ? odd : even);
+			message_nest(&reapi_variable_type, &command, 2, &variable);
+			pb_put_bytes_always(&command, 3, place == FILE_OUT ? odd : even);
+			pb_put_bytes_always(&command, 4, place == DIRECTORY_OUT ? odd : even);
+			mark = pb_begin(&command, 5);
+			message_nest(&reapi_variable_type, &command, 1, &image);
+			pb_end(&command, mark);
+			pb_put_bytes_always(&command, 6, place == DIRECTORY ? odd : even);
+			pb_put_bytes_always(&command, 7, place == PATH_OUT ? odd : even);
+			assert_null(task_take_action(&task, (struct span){ 0 }));
+			fault = task_take_command(&task, buffer_span(&command));
+			if (nul == 3)
+				assert_null(fault);
+			else
+				assert_non_null(strstr(fault ? fault : "", "NUL byte"));
+		}
+	}
+}
+
 static void everything_arrives(void **state)
 {
 	static const struct property of_command[] = {
@@ -290,6 +328,7 @@ int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(timeouts_have_bounds),
+		cmocka_unit_test(strings_with_a_nul_are_refused),
 		cmocka_unit_test(everything_arrives),
 		cmocka_unit_test(other_clients_words_are_understood),
 		cmocka_unit_test(the_machine_has_several_names),
