@@ -40,7 +40,7 @@ static const char *task_refuse(struct task *task, struct span name, const char *
 	return task->fault;
 }
 
-static bool task_number(struct span text, uint64_t *number)
+static bool task_number(struct span text, uint64_t max, uint64_t *number)
 {
 	*number = 0;
 	for (size_t i = 0; i < text.size; i++) {
@@ -48,7 +48,7 @@ static bool task_number(struct span text, uint64_t *number)
 		    __builtin_add_overflow(*number, (uint64_t)(text.data[i] - '0'), number))
 			return false;
 	}
-	return text.size > 0;
+	return text.size > 0 && *number <= max;
 }
 
 static bool task_flag(struct span text, bool *flag)
@@ -96,17 +96,19 @@ static const char *task_take_docker_network(struct task *task, struct span value
 
 static const char *task_take_memory(struct task *task, struct span value)
 {
-	return task_number(value, &task->memory_bytes) ? NULL : "the property memory-bytes is not a number";
+	return task_number(value, TASK_MEMORY_MAX_BYTES, &task->memory_bytes) ? NULL :
+	       "the property memory-bytes is not a number of at most 4611686018427387904";
 }
 
 static const char *task_take_cpu(struct task *task, struct span value)
 {
-	return task_number(value, &task->cpu_millis) ? NULL : "the property cpu-millis is not a number";
+	return task_number(value, TASK_CPU_MILLIS_MAX, &task->cpu_millis) ? NULL :
+	       "the property cpu-millis is not a number of at most 1000000";
 }
 
 static const char *task_take_pids(struct task *task, struct span value)
 {
-	return task_number(value, &task->pids) ? NULL : "the property pids is not a number";
+	return task_number(value, TASK_PIDS_MAX, &task->pids) ? NULL : "the property pids is not a number of at most 4194304";
 }
 
 static const char *task_take_family(struct task *task, struct span value)

@@ -16,6 +16,10 @@
 
 #define TASK_TIMEOUT_MAX_MS (24ull * 3600 * 1000)        /* also where the Action says nothing */
 #define TASK_OUTPUTS_MAX    4096
+/* Limits that an Action may ask for: what kernels take. A runtime is told of more by numbers that have wrapped, or refused. */
+#define TASK_MEMORY_MAX_BYTES (1ull << 62)
+#define TASK_CPU_MILLIS_MAX   1000000u                   /* a thousand cores */
+#define TASK_PIDS_MAX         4194304u
 
 struct task {
 	struct digest command_digest, root;

@@ -5,6 +5,7 @@
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
+#include <stdio.h>
 #include <string.h>
 #include <cmocka.h>
 
@@ -151,6 +152,17 @@ static void everything_arrives(void **state)
 	assert_true(span_is(got_variable.name, "CC") && span_is(got_variable.value, "gcc"));
 }
 
+static const char *take_properties(struct task *task, const struct property *platform)
+{
+	static uint8_t storage[512];
+	struct buffer command = buffer_over(storage, sizeof(storage));
+
+	pb_put_text(&command, 1, "true");
+	put_platform(&command, 5, platform);
+	task_take_action(task, (struct span){ 0 });
+	return task_take_command(task, buffer_span(&command));
+}
+
 static void a_limit_that_is_no_number_is_refused(void **state)
 {
 	static const char *const values[] = { "", "x", "-1", "1e9", "18446744073709551616", " 7" };
@@ -170,6 +182,29 @@ static void a_limit_that_is_no_number_is_refused(void **state)
 			fault = task_take_command(&task, buffer_span(&command));
 			assert_non_null(fault);
 			assert_non_null(strstr(fault, names[j]));
+		}
+}
+
+/* The most that there may be, and one more: as a quota for the runtime that would have wrapped. */
+static void limits_have_bounds(void **state)
+{
+	static const struct {
+		const char *name;
+		uint64_t most;
+	} limits[] = { { "memory-bytes", 1ull << 62 }, { "cpu-millis", 1000000 }, { "pids", 4194304 } };
+	struct task task;
+
+	for (size_t i = 0; i < 3; i++)
+		for (uint64_t more = 0; more < 2; more++) {
+			char value[32];
+			const struct property platform[] = { { limits[i].name, value }, { NULL, NULL } };
+			const char *fault;
+
+			snprintf(value, sizeof(value), "%llu", (unsigned long long)(limits[i].most + more));
+			fault = take_properties(&task, platform);
+			assert_int_equal(fault != NULL, more);
+			snprintf(value, sizeof(value), "%llu", (unsigned long long)limits[i].most);
+			assert_true(!fault || strstr(fault, value));
 		}
 }
 
@@ -207,17 +242,6 @@ static void malformed_blobs_are_refused(void **state)
 	pb_put_text(&bytes, 1, "true");
 	pb_put_text(&bytes, 5, "\x0a\x7f");              /* the platform */
 	assert_non_null(task_take_command(&task, buffer_span(&bytes)));
-}
-
-static const char *take_properties(struct task *task, const struct property *platform)
-{
-	static uint8_t storage[512];
-	struct buffer command = buffer_over(storage, sizeof(storage));
-
-	pb_put_text(&command, 1, "true");
-	put_platform(&command, 5, platform);
-	task_take_action(task, (struct span){ 0 });
-	return task_take_command(task, buffer_span(&command));
 }
 
 static void other_clients_words_are_understood(void **state)
@@ -336,6 +360,7 @@ int main(void)
 		cmocka_unit_test(an_unknown_node_property_is_refused),
 		cmocka_unit_test(outputs_have_a_bound),
 		cmocka_unit_test(a_limit_that_is_no_number_is_refused),
+		cmocka_unit_test(limits_have_bounds),
 		cmocka_unit_test(a_network_is_asked_for_or_not),
 		cmocka_unit_test(malformed_blobs_are_refused),
 	};
