@@ -21,6 +21,7 @@
 #define EXECUTE_OUTPUT_BYTES_MAX (4u << 20)      /* of each stream that is kept for the result; more: not cached */
 #define EXECUTE_COMMAND_BYTES_MAX (1u << 20)     /* an Action or a Command, or a result */
 #define EXECUTE_OPEN_MAX          2048           /* calls at a time, waiting for a slot or not; and actions */
+#define EXECUTE_TENANT_CALLS_MAX  (EXECUTE_OPEN_MAX / 2) /* of one tenant, that wait for an action */
 #define EXECUTE_LINGER_NS         30000000000u   /* that an action goes on after its last caller's connection broke */
 #define EXECUTE_ENDED_NS          300000000000u  /* that the end of an action is remembered for WaitExecution */
 #define EXECUTE_ENDED_MAX         256            /* so many, the latest */
@@ -42,6 +43,7 @@ struct execute_service {
 	unsigned open;                   /* actions under way */
 	unsigned calls, timers;
 	bool draining;
+	struct list callers;             /* Execute and WaitExecution calls */
 	struct list running, ended;      /* of struct execution; ended: oldest first */
 	unsigned ended_count;
 	unsigned readers;                /* of output (output_stream.h) */

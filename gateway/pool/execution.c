@@ -525,6 +525,7 @@ struct execution *execution_find(struct execute_service *service, const struct s
 
 void execute_init(struct execute_service *service)
 {
+	list_init(&service->callers);
 	list_init(&service->running);
 	list_init(&service->ended);
 }

@@ -131,12 +131,72 @@ static void a_drain_sends_idle_executors_home(void **state)
 	stand_in_lose(second);
 }
 
+static struct client_call *wait_silently(struct client *from)
+{
+	struct client_call *call;
+
+	assert_int_equal(client_call_open(&call, from, REAPI_EXECUTE, NULL, 0), 0);
+	return call;
+}
+
+/* Its status, which is there at once. */
+static enum grpc_status refused(struct client_call *call)
+{
+	struct span message;
+	enum grpc_status status;
+
+	assert_int_equal(client_receive(call, &message, 20000000000u), CLIENT_END);
+	status = client_call_status(call, NULL);
+	client_call_close(call);
+	return status;
+}
+
+static bool calls_are(struct gateway_parts *parts, void *context)
+{
+	return parts->execute.calls == *(unsigned *)context;
+}
+
+static void until_calls(unsigned calls)
+{
+	gateway_thread_until(gateway, calls_are, &calls);
+}
+
+/* Whoever only waits leaves room for other tenants, and for himself again once one of his has gone. */
+static void a_tenant_does_not_wait_for_all(void **state)
+{
+	enum { EACH = 256, CLIENTS = EXECUTE_TENANT_CALLS_MAX / EACH };
+	struct client *clients[CLIENTS], *other = gateway_thread_client(gateway, "token-a");
+	struct client_call *last = NULL;
+
+	for (unsigned i = 0; i < CLIENTS; i++) {
+		clients[i] = gateway_thread_client(gateway, NULL);
+		for (unsigned j = 0; j < EACH; j++)
+			last = wait_silently(clients[i]);
+		flush(clients[i]);
+	}
+	until_calls(EXECUTE_TENANT_CALLS_MAX);
+	assert_int_equal(refused(wait_silently(client)), GRPC_RESOURCE_EXHAUSTED);
+	wait_silently(other);
+	flush(other);
+	until_calls(EXECUTE_TENANT_CALLS_MAX + 1);
+	client_call_close(last);
+	flush(clients[CLIENTS - 1]);
+	until_calls(EXECUTE_TENANT_CALLS_MAX);
+	wait_silently(client);
+	flush(client);
+	until_calls(EXECUTE_TENANT_CALLS_MAX + 1);
+	for (unsigned i = 0; i < CLIENTS; i++)
+		client_close(clients[i]);
+	client_close(other);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test_setup_teardown(positions_are_told_and_told_again, rig_setup, rig_teardown),
 		cmocka_unit_test_setup_teardown(tenants_take_turns, rig_setup, rig_teardown),
 		cmocka_unit_test_setup_teardown(the_queue_has_an_end, rig_setup, rig_teardown),
+		cmocka_unit_test_setup_teardown(a_tenant_does_not_wait_for_all, rig_setup, rig_teardown),
 		cmocka_unit_test_setup_teardown(a_drain_waits_for_what_runs, rig_setup, rig_teardown),
 		cmocka_unit_test_setup_teardown(a_drain_sends_idle_executors_home, rig_setup, rig_teardown),
 	};
