@@ -163,12 +163,21 @@ static int branch_start(struct branch *branch, struct uplink *uplink)
 	                  0, FORWARD_MESSAGE_BYTES_MAX, &branch_events, branch);
 }
 
+/* Why no call could be opened; `why` when it is known already. */
+static struct span branch_why(int r, const char *why)
+{
+	if (*why)
+		return span_text(why);
+	return span_text(r == -EAGAIN ? "the connection to it has as many calls as it takes at a time; try again" :
+	                 r == -EPIPE ? "it takes no calls on a new connection" : "the gateway is out of memory; try again");
+}
+
 static void branch_open(struct fanout *fanout, struct executor *executor, struct span request)
 {
 	struct binding *binding = fanout->client->binding;
 	struct branch *branch = calloc(1, sizeof(*branch));
 	struct uplink *uplink = NULL;
-	char why[512] = "out of memory";
+	char why[512] = "";
 	int r = -ENOMEM;
 
 	if (branch) {
@@ -185,7 +194,8 @@ static void branch_open(struct fanout *fanout, struct executor *executor, struct
 		}
 	}
 	if (r < 0) {
-		fanout_fail(fanout, GRPC_UNAVAILABLE, executor_name(executor), span_text(why));
+		fanout_fail(fanout, r == -EAGAIN || r == -ENOMEM ? GRPC_RESOURCE_EXHAUSTED : GRPC_UNAVAILABLE, executor_name(executor),
+		            branch_why(r, why));
 		free(branch);
 		return;
 	}

@@ -433,6 +433,7 @@ static void *builder_run(void *context)
 	struct ring_config ring = { .engine = builder->engine };
 	struct server_config server = {
 		.methods = none, .unknown = on_request, .context = builder, .on_drained = on_drained,
+		.streams_max = builder->streams_max,
 	};
 	struct address address;
 	char why[256] = "";

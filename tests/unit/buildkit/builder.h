@@ -28,6 +28,7 @@ struct builder {
 	const char *name;                /* in what it tells: DiskUsage, workers */
 	enum ring_engine engine;
 	uint64_t prune_bytes;            /* Prune tells that many bytes, as Source does; 0: its name */
+	uint32_t streams_max;            /* a connection; 0: 256 */
 	bool sick;                       /* at the start: health says NOT_SERVING */
 	const char *refuses;             /* a method of LLBBridge ("Bridge/Solve") that fails here; NULL: none */
 	const char *hangs;               /* likewise, one that has no answer */

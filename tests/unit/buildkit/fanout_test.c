@@ -102,6 +102,36 @@ static void merging_waits_for_the_client(void **state)
 	rig_end(fixture);
 }
 
+/* The daemon's limit of streams is told as that, and no longer when it has room. */
+static void a_daemon_takes_so_many_at_a_time(void **state)
+{
+	struct fixture *fixture = rig_begin_with(state, 2, 4, 0, false);
+	unsigned none = 0, both = 2;
+	struct client_call *calls[4];
+
+	for (unsigned k = 0; k < 2; k++)
+		builder_stop(&fixture->builders[k]);
+	gateway_thread_until(fixture->gateway, rig_all_are_ready, &none);
+	for (unsigned k = 0; k < 2; k++) {
+		fixture->builders[k].streams_max = 4;
+		fixture->builders[k].prune_bytes = 8000000;
+		builder_start(&fixture->builders[k]);
+	}
+	gateway_thread_until(fixture->gateway, rig_all_are_ready, &both);
+	for (unsigned i = 0; i < 4; i++) {
+		calls[i] = ask(rig_client_of(fixture, 0), "Prune", (struct span){ 0 });
+		for (unsigned k = 0; k < 2; k++)
+			rig_wait_open(fixture, 0, k, "Prune", i + 1);
+	}
+	rig_ends(ask(rig_client_of(fixture, 0), "Prune", (struct span){ 0 }), GRPC_RESOURCE_EXHAUSTED, "as many calls as it takes");
+	for (unsigned i = 0; i < 4; i++)
+		client_call_close(calls[i]);
+	for (unsigned k = 0; k < 2; k++)
+		rig_wait_open(fixture, 0, k, "Prune", 0);
+	rig_ends(ask(rig_client_of(fixture, 0), "Prune", (struct span){ 0 }), GRPC_OK, NULL);
+	rig_end(fixture);
+}
+
 int main(void)
 {
 	static const enum ring_engine uring = RING_ENGINE_URING, epoll = RING_ENGINE_EPOLL;
@@ -109,6 +139,7 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 		BOTH(what_concerns_all_is_asked_of_all),
 		BOTH(merging_waits_for_the_client),
+		BOTH(a_daemon_takes_so_many_at_a_time),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
