@@ -71,11 +71,12 @@ static void owner_make(uint8_t owner[static CLAIMS_FILE_OWNER_BYTES], struct spa
 
 void stable_tidy(struct stable *stable)
 {
-	unsigned idle = 0, count = stable->count;
+	unsigned idle = 0, count = 0;
 
 	list_for_each_safe(link, after, &stable->lineages) {
 		struct lineage *lineage = container_of(link, struct lineage, link);
 
+		count += !lineage->over;         /* those go already, whoever asks */
 		if (lineage_is_busy(lineage) || lineage->state == LINEAGE_NAMED)
 			continue;
 		if (++idle > STABLE_IDLE_MAX)
@@ -86,7 +87,7 @@ void stable_tidy(struct stable *stable)
 		struct lineage *lineage = container_of(link, struct lineage, link);
 
 		before = link->prev;
-		if (lineage_is_busy(lineage))
+		if (lineage_is_busy(lineage) || lineage->over)
 			continue;
 		count--;
 		lineage_end(lineage);

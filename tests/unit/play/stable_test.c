@@ -1,0 +1,117 @@
+/* Shows how many lineages are kept, and that one which comes in costs no more than one of the others. Both ring engines. */
+#include "gateway/play/stable.h"
+
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <dirent.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <cmocka.h>
+
+#include "gateway/play/claims_file.h"
+
+static struct ring *ring;
+static struct stable *stable;
+static char directory[64];
+
+static int setup(void **state)
+{
+	struct ring_config config = { .engine = *(const enum ring_engine *)*state };
+
+	snprintf(directory, sizeof(directory), "/tmp/sluice-stable-XXXXXX");
+	assert_non_null(mkdtemp(directory));
+	assert_int_equal(ring_create(&ring, &config), 0);
+	assert_int_equal(stable_create(&stable, ring, directory), 0);
+	return 0;
+}
+
+static int teardown(void **state)
+{
+	char command[128];
+
+	ring_destroy(ring);
+	snprintf(command, sizeof(command), "rm -rf '%s'", directory);
+	return system(command);
+}
+
+struct asked {
+	struct stable_request request;
+	bool answered;
+};
+
+static void on_lineage(struct stable_request *request)
+{
+	container_of(request, struct asked, request)->answered = true;
+}
+
+static void ask(struct asked *asked, unsigned number)
+{
+	static const uint8_t client[STABLE_CLIENT_BYTES];
+	char name[32];
+
+	*asked = (struct asked){ .request.fn = on_lineage };
+	snprintf(name, sizeof(name), "directory %u", number);
+	assert_int_equal(stable_get(stable, &asked->request, span_text("tenant"), span_text(name), client), 0);
+}
+
+static void let_go(struct asked *asked)
+{
+	while (!asked->answered)
+		ring_run(ring, UINT64_MAX);
+	assert_non_null(asked->request.lineage);
+	lineage_unref(asked->request.lineage);
+}
+
+static void on_destroyed(void *context)
+{
+	*(bool *)context = true;
+}
+
+/* With nothing under way any more. */
+static unsigned files_in_the_end(void)
+{
+	struct dirent *entry;
+	bool destroyed = false;
+	unsigned count = 0;
+	DIR *dir;
+
+	stable_destroy(stable, on_destroyed, &destroyed);
+	while (!destroyed)
+		ring_run(ring, UINT64_MAX);
+	dir = opendir(directory);
+	while ((entry = readdir(dir)))
+		count += strlen(entry->d_name) == CLAIMS_FILE_NAME_BYTES - 1;
+	closedir(dir);
+	return count;
+}
+
+/* The next ones come while the file of the one that had to go is still being removed. */
+static void each_that_comes_costs_one(void **state)
+{
+	struct asked asked[4];
+
+	for (unsigned i = 0; i < STABLE_LINEAGES_MAX; i++) {
+		ask(&asked[0], i);
+		let_go(&asked[0]);
+	}
+	for (unsigned i = 0; i < 4; i++)
+		ask(&asked[i], STABLE_LINEAGES_MAX + i);
+	for (unsigned i = 0; i < 4; i++)
+		let_go(&asked[i]);
+	assert_int_equal(files_in_the_end(), STABLE_LINEAGES_MAX);
+}
+
+int main(void)
+{
+	static const enum ring_engine uring = RING_ENGINE_URING, epoll = RING_ENGINE_EPOLL;
+#define BOTH(test)                                                                                                             \
+	cmocka_unit_test_prestate_setup_teardown(test, setup, teardown, (void *)&uring),                                       \
+	        cmocka_unit_test_prestate_setup_teardown(test, setup, teardown, (void *)&epoll)
+	const struct CMUnitTest tests[] = {
+		BOTH(each_that_comes_costs_one),
+	};
+
+	return cmocka_run_group_tests(tests, NULL, NULL);
+}
