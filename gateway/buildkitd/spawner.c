@@ -132,6 +132,15 @@ static void tenant_failed(struct spawner *spawner, struct spawner_tenant *tenant
 
 /* ---- daemons ---- */
 
+/* It comes to its end. One that lived was a start that went well: those that failed before it are none in a row with the next. */
+static void daemon_note_life(struct daemon *daemon)
+{
+	const struct spawner *spawner = daemon->spawner;
+
+	if (now_ns(spawner) - daemon->started_ns > LIVED_RETRIES * spawner->config.retry_ns)
+		daemon->tenant->failures = 0;
+}
+
 /* A dead one has no process any more, and its root may have the next. */
 static bool daemon_counts(const struct daemon *daemon)
 {
@@ -256,6 +265,7 @@ static void daemon_drain(struct daemon *daemon, const char *reason)
 {
 	log_event(LOG_INFO, "buildkitd is to be stopped", LOG_U64("id", daemon->id), LOG_TEXT("tenant", daemon->tenant->name),
 	          LOG_TEXT("reason", reason));
+	daemon_note_life(daemon);
 	daemon_enter(daemon, DAEMON_DRAINING);
 	executor_drain(daemon->executor, daemon_on_gone, daemon);
 }
@@ -485,8 +495,7 @@ static void daemon_died(struct daemon *daemon, const char *why)
 	spawner->died_total++;
 	log_event(LOG_WARNING, "buildkitd died", LOG_U64("id", daemon->id), LOG_TEXT("tenant", daemon->tenant->name),
 	          LOG_U64("lived_ms", lived_ns / 1000000), LOG_TEXT("why", why));
-	if (lived_ns > LIVED_RETRIES * spawner->config.retry_ns)
-		daemon->tenant->failures = 0;
+	daemon_note_life(daemon);
 	tenant_failed(spawner, daemon->tenant);
 	if (!daemon->executor) {
 		daemon_free(daemon);

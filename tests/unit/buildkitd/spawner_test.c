@@ -492,6 +492,38 @@ static void what_cannot_be_started_is_tried_less_and_less(void **state)
 	end(fixture);
 }
 
+/* Two starts failed before one that lived, and was stopped in the end: one that fails then is the first in a row. */
+static void one_that_lived_breaks_the_row(void **state)
+{
+	static const char *const warm[] = { "acme" };
+	struct fixture *fixture = begin(state, (struct spawner_config){
+		.warm_tenants = warm, .warm_tenants_count = 1, .warm = 1, .tenant_max = 2, .slots = 1, .idle_ns = 20 * MS,
+		.retry_ns = 1 * MS,
+	});
+	uint64_t since_ns;
+
+	attach(fixture);
+	for (unsigned i = 0; i < 2; i++)
+		host_end(fixture, &fixture->hosted[i], "it cannot be");
+	request(fixture, 0, "acme");
+	request(fixture, 1, "acme");
+	UNTIL(fixture, fixture->holders[0].granted && fixture->holders[1].granted);
+	since_ns = ring_now_ns(fixture->ring);
+	UNTIL(fixture, ring_now_ns(fixture->ring) - since_ns > 70 * MS);
+	lease_release(&fixture->holders[0].lease);
+	lease_release(&fixture->holders[1].lease);
+	UNTIL(fixture, running(fixture, "acme") == 1);
+	assert_int_equal(status_of(fixture).idle_stopped_total, 1);
+	request(fixture, 0, "acme");
+	UNTIL(fixture, fixture->holders[0].granted);
+	fixture->idles = true;
+	request(fixture, 1, "acme");
+	UNTIL(fixture, fixture->hosted_count == 5);      /* within a second: the pool does not ask more often */
+	host_end(fixture, &fixture->hosted[4], "it cannot be");
+	assert_true(spawner_spawnable(fixture->spawner, "acme", false));
+	end(fixture);
+}
+
 static void a_host_that_starts_none_gives_no_hope(void **state)
 {
 	struct fixture *fixture = begin(state, (struct spawner_config){ 0 });
@@ -618,6 +650,7 @@ int main(void)
 		BOTH(one_that_dies_is_replaced),
 		BOTH(one_dies_while_it_drains),
 		BOTH(what_cannot_be_started_is_tried_less_and_less),
+		BOTH(one_that_lived_breaks_the_row),
 		BOTH(a_host_that_starts_none_gives_no_hope),
 		BOTH(who_waits_when_hope_ends_is_refused),
 		BOTH(a_lost_host_loses_all),
