@@ -99,9 +99,12 @@ static void probe_ask(struct health_probe *probe)
 
 static void probe_miss(struct health_probe *probe)
 {
+	bool cancelled = probe->overdue;
+
 	probe->overdue = true;
 	probe->misses++;
-	call_cancel(&probe->call);
+	if (!cancelled)
+		call_cancel(&probe->call);
 	if (probe->misses == HEALTH_PROBE_MISSES_MAX)
 		probe->on_silent(probe);
 }
@@ -114,12 +117,17 @@ static void probe_on_timer(struct op *op, int32_t res)
 		probe_join(probe);
 		return;
 	}
-	if (probe->asking && !probe->overdue)
+	if (probe->timed && probe->asking) {
+		probe->timed = false;
 		probe_miss(probe);
-	else if (!probe->asking)
-		probe_ask(probe);
+	} else {
+		/* While nothing can be sent, the last question does not end, nor can one be asked: its time is over all the same. */
+		if (!probe->asking)
+			probe_ask(probe);
+		probe->timed = probe->asking;
+	}
 	if (!probe->on_stopped)
-		ring_timer(probe->ring, op, probe->asking && !probe->overdue ? probe->timeout_ns : probe->interval_ns);
+		ring_timer(probe->ring, op, probe->timed ? probe->timeout_ns : probe->interval_ns);
 }
 
 void health_probe_start(struct health_probe *probe, struct h2 *h2)

@@ -17,7 +17,7 @@ int health_answer(struct stream *stream, const struct grpc_request *head, unsign
 
 /*
  * A probe asks in turn; each answer, whatever it says, is a sign of life. `on_silent` comes once, when PROBE_MISSES_MAX in a
- * row had none within the time.
+ * row had none within the time. One that cannot go out, behind a carrier that nobody reads, has none.
  */
 #define HEALTH_PROBE_INTERVAL_NS 10000000000u
 #define HEALTH_PROBE_TIMEOUT_NS  20000000000u
@@ -33,7 +33,8 @@ struct health_probe {
 	struct op timer;
 	struct call call;
 	bool asking;                             /* the call has not ended */
-	bool overdue;
+	bool overdue;                            /* it was cancelled */
+	bool timed;                              /* the timer is for an answer, not for the next question */
 	unsigned misses;
 	void (*on_stopped)(struct health_probe *probe);
 };
