@@ -18,10 +18,27 @@
 
 /* ---- towards the daemon ---- */
 
+/*
+ * A status comes behind whole messages only, else the call is reset, which says nothing of why. What a packet lacks whose
+ * beginning is out goes as zeros: it is a packet of a file that never gets its end, and of a call that fails.
+ */
+static void diffcopy_end_daemon(struct diffcopy *diffcopy, enum grpc_status status, const char *text)
+{
+	static const uint8_t zeros[16u << 10];
+	size_t lacks = diffcopy->passing_to == PASS_TO_DAEMON ? diffcopy->passing_left : 0;
+
+	for (size_t size; lacks; lacks -= size) {
+		size = lacks < sizeof(zeros) ? lacks : sizeof(zeros);
+		call_send_more(&diffcopy->daemon, span_make(zeros, size));
+	}
+	diffcopy->passing_to = PASS_NOWHERE;
+	call_finish(&diffcopy->daemon, status, text);
+}
+
 void diffcopy_fail(struct diffcopy *diffcopy, enum grpc_status status, const char *text)
 {
 	if (!diffcopy->daemon_closed)
-		call_finish(&diffcopy->daemon, status, text);
+		diffcopy_end_daemon(diffcopy, status, text);
 	if (!diffcopy->client_closed)
 		call_cancel(&diffcopy->client);
 }
@@ -46,7 +63,7 @@ static void diffcopy_finish_daemon(struct diffcopy *diffcopy)
 
 	if (!diffcopy->client_closed || diffcopy->daemon_closed || (waits && diffcopy->client_status == GRPC_OK))
 		return;
-	call_finish(&diffcopy->daemon, diffcopy->client_status, diffcopy->client_message);
+	diffcopy_end_daemon(diffcopy, diffcopy->client_status, diffcopy->client_message);
 }
 
 static bool diffcopy_send_front(struct diffcopy *diffcopy)

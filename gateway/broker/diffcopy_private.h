@@ -87,6 +87,7 @@ struct diffcopy {
 	struct buffer collected;         /* a packet of the client's that comes in parts, but for plain DATA */
 	struct transfer *passing;        /* whose DATA packet passes in parts */
 	enum { PASS_NOWHERE, PASS_TO_DAEMON, PASS_TO_QUEUE } passing_to;
+	size_t passing_left;             /* of it, that is still to be given to the daemon */
 	bool table_pending;
 	struct stat_request request;
 	struct stat_table *table;        /* NULL: nothing is remembered, or not yet there */

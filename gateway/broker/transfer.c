@@ -349,6 +349,7 @@ static void transfer_begin_packet(struct transfer *transfer, size_t size)
 		outcome = call_send_begin(&diffcopy->daemon, head.size + size);
 	if (outcome == CALL_SENT) {
 		diffcopy->passing_to = PASS_TO_DAEMON;
+		diffcopy->passing_left = size;
 		call_send_more(&diffcopy->daemon, head);
 	} else if (outcome == CALL_FULL && packet_queue_begin(&diffcopy->waiting, head.size + size, size) < 0) {
 		diffcopy_fail(diffcopy, GRPC_RESOURCE_EXHAUSTED, "the gateway is out of memory");
@@ -380,10 +381,12 @@ void transfer_take_part(struct diffcopy *diffcopy, struct span part, size_t left
 	if (!transfer)
 		return;                          /* there was no memory for it, and the calls end */
 	transfer_take_in(transfer, part);
-	if (diffcopy->passing_to == PASS_TO_DAEMON)
+	if (diffcopy->passing_to == PASS_TO_DAEMON) {
+		diffcopy->passing_left -= part.size;
 		call_send_more(&diffcopy->daemon, part);
-	else if (diffcopy->passing_to == PASS_TO_QUEUE)
+	} else if (diffcopy->passing_to == PASS_TO_QUEUE) {
 		packet_queue_more(&diffcopy->waiting, part);
+	}
 	if (left)
 		return;
 	diffcopy->passing = NULL;

@@ -346,6 +346,31 @@ static void a_lost_daemon_is_replaced(void **state)
 	assert_int_equal(client->status, GRPC_OK);
 }
 
+/* It is what the user reads: also when a packet of the client's is on its way in pieces, which then is made whole. */
+static void a_status_comes_in_the_middle_of_a_packet(void **state)
+{
+	uint8_t packet[FSUTIL_HEAD_BYTES_MAX];
+	struct rig_copy copy = { .careless = true };
+	struct rig_client *client;
+
+	tree.count = 1;
+	tree.files[0] = (struct rig_file){ .path = "large", .size = 3u << 20, .mtime_ns = 1, .seed = 1 };
+	client = rig_client_start(&rig, &tree, "app:1");
+	client->piece_bytes = 3u << 20;
+	rig_carry(client, rig_daemon_start(&rig));
+	rig_copy_start(&copy, &rig.daemons[0], &tree);
+	rig_wait(&rig, rig.service.counters.bytes_from_client > 0);
+	assert_true(rig.service.counters.bytes_from_client < tree.files[0].size);
+	assert_int_equal(copy.received, 0);
+	rig_copy_send(&copy, span_make(packet, fsutil_write_req(packet, 77)));
+	rig_until(&rig, &copy.closed);
+	assert_int_equal(copy.status, GRPC_INVALID_ARGUMENT);
+	assert_string_equal(copy.message, "invalid file id 77");
+	assert_int_equal(copy.ended, 0);
+	rig_copy_fini(&copy);
+	rig_client_end(client);
+}
+
 /* A client that half-closes while no executor is there has its answer; one whose executor is lost is told what it is told. */
 static void a_held_session_ends(void **state)
 {
@@ -450,6 +475,7 @@ int main(int argc, char **argv)
 		TEST(what_makes_no_sense_is_refused),
 		TEST(a_lost_client_is_replaced_by_its_sibling),
 		TEST(a_lost_daemon_is_replaced),
+		TEST(a_status_comes_in_the_middle_of_a_packet),
 		TEST(a_held_session_ends),
 		TEST(nothing_is_said_before_there_is_something_to_say),
 		TEST(a_silent_client_has_the_time_it_was_given),
