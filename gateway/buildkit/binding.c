@@ -174,13 +174,14 @@ static void lease_on_refused(struct lease *lease, const char *why)
 /*
  * buildx gives the builds of one target on several nodes the same Ref, each on a connection of its own, and a daemon
  * takes a Ref for one build at a time ("job ID … exists"; it keeps it for ten seconds more). So the second of two goes
- * to another executor, or waits for the first where there is none with room. What is replayed has left, or its daemon has.
+ * to another executor, or waits for the first where there is none with room. What is replayed has left its daemon, which may be
+ * there still, and the other may have the twin.
  */
 static bool solve_has_twin(const struct buildkit_call *solve, const char *executor)
 {
 	struct buildkit *buildkit = solve->binding->buildkit;
 
-	return !solve->has_ref && !replay_under_way(solve->replay) &&
+	return !solve->has_ref &&
 	       refs_taken(&buildkit->refs, solve->binding->tenant, solve->ref, executor, ring_now_ns(buildkit->ring));
 }
 

@@ -287,6 +287,7 @@ void replay_begin(struct replay *replay, const char *lost)
 	snprintf(replay->lost, sizeof(replay->lost), "%s", lost);
 	replay->state = REPLAY_HELD;
 	replay->count++;
+	builds_leave_ref(solve);
 	solve->build->replays++;
 	solve->build->lost_wall_ns = ring_wall_ns(solve->binding->buildkit->ring);
 	solve->binding->buildkit->replays_total++;

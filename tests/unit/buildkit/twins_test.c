@@ -1,4 +1,4 @@
-/* Shows that a Ref which a daemon still has is built elsewhere, by whomever it comes again; both ring engines. */
+/* Shows that a Ref which a daemon still has is built elsewhere, by whomever it comes again, or later; both ring engines. */
 #include "tests/unit/buildkit/binding_rig.h"
 
 #include <setjmp.h>
@@ -99,6 +99,46 @@ static void a_twin_waits_for_room_elsewhere(void **state)
 	rig_end(fixture);
 }
 
+static bool one_is_replayed(struct gateway_parts *parts, void *context)
+{
+	struct buildkit_status status;
+
+	(void)context;
+	buildkit_status(parts->buildkit, &status);
+	return status.replays_total == 1;
+}
+
+/* The only other daemon has the same Ref: it would refuse the build as one that it has. */
+static void what_is_replayed_waits_for_its_twin(void **state)
+{
+	struct fixture *fixture = rig_begin_as(state, 2, 4, 0, false, REPLAY_SAFE);
+	struct client_call *running[2], *progress;
+	struct builder *other;
+	unsigned at;
+
+	rig_build(fixture, 0, "r", &running[0]);
+	progress = rig_status(rig_client_of(fixture, 0), "r");
+	rig_says(progress, "sha256:aa");
+	client_call_close(progress);
+	at = builder_open(&fixture->builders[0], "Solve") == 1 ? 0 : 1;
+	other = &fixture->builders[1 - at];
+	rig_build(fixture, 1, "r", &running[1]);
+	rig_wait_open(fixture, 1, 1 - at, "Solve", 1);
+	builder_stop(&fixture->builders[at]);
+	gateway_thread_until(fixture->gateway, one_is_replayed, NULL);
+	for (unsigned i = 0; i < 300; i++)
+		rig_turn(rig_client_of(fixture, 0));
+	assert_int_equal(builder_count(other, "Solve"), 1);
+	builder_finish(other, "r", GRPC_OK, NULL);
+	rig_ends(running[1], GRPC_OK, NULL);
+	/* It is kept there for a while after its end. */
+	builder_until_open(other, "Solve", 1);
+	builder_finish(other, "r", GRPC_OK, NULL);
+	rig_ends(running[0], GRPC_OK, NULL);
+	assert_int_equal(builder_count(other, "Solve"), 2);
+	rig_end(fixture);
+}
+
 int main(void)
 {
 	static const enum ring_engine uring = RING_ENGINE_URING, epoll = RING_ENGINE_EPOLL;
@@ -107,6 +147,7 @@ int main(void)
 		BOTH(a_twin_goes_elsewhere),
 		BOTH(who_tries_again_goes_elsewhere),
 		BOTH(a_twin_waits_for_room_elsewhere),
+		cmocka_unit_test_prestate(what_is_replayed_waits_for_its_twin, (void *)&uring),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
