@@ -19,7 +19,7 @@
 struct ref_entry {
 	char ref[BUILD_ID_MAX];
 	char executor[EXECUTOR_NAME_MAX];
-	uint32_t takers;                 /* builds of it that run there; several: one is done again beside the other */
+	uint32_t takers;                 /* builds of it that run there */
 	uint64_t kept_until_ns;          /* after the last of them; of the ring's clock */
 	uint64_t remembered;             /* when, in refs_remember() calls */
 };

@@ -225,6 +225,7 @@ void executor_free(struct executor *executor)
 	CHECK(executor->leases_count == 0);
 	CHECK(health_ended(executor));
 	affinities_forget(&executors->affinities, executor);
+	leases_forget(executor);
 	list_remove(&executor->link);
 	executors->count--;
 	executor->tenant->executors_count--;

@@ -137,7 +137,7 @@ void executors_answers(const struct executors *executors, const char *tenant, st
 struct lease {
 	const char *tenant;              /* outlives the lease */
 	uint64_t affinity;               /* hash of (tenant, directory); 0: none */
-	const struct executor *avoid;    /* not this one, if there is another (replay); may be NULL */
+	const struct executor *avoid;    /* not this one, if there is another (replay); may be NULL, and becomes so when it goes */
 	/* Not this one, if another has room now; asked whenever it may be placed. May be NULL. */
 	bool (*suits)(const struct lease *lease, const struct executor *executor);
 	void (*on_granted)(struct lease *lease);                 /* `executor` is set */

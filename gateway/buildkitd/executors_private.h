@@ -129,6 +129,8 @@ bool health_ended(const struct executor *executor);
 
 /* Grants what can be granted to the tenant's waiting leases, tells the others where they stand. */
 void tenant_serve(struct executors_tenant *tenant);
+/* It goes: nobody avoids it any more, nor the next one that has its memory. */
+void leases_forget(const struct executor *executor);
 /* Refuses those that wait, when nothing will come for them. */
 void tenant_refuse_hopeless(struct executors_tenant *tenant);
 void executors_refuse_all(struct executors *executors, const char *why);

@@ -275,6 +275,25 @@ void executors_on_tick(struct op *op, int32_t res)
 	tick_arm(executors);
 }
 
+/* ---- who is avoided ---- */
+
+static void list_forget(const struct list *leases, const struct executor *executor)
+{
+	list_for_each(link, leases) {
+		struct lease *lease = container_of(link, struct lease, link);
+
+		if (lease->avoid == executor)
+			lease->avoid = NULL;
+	}
+}
+
+void leases_forget(const struct executor *executor)
+{
+	list_forget(&executor->tenant->waiting, executor);
+	list_for_each(link, &executor->executors->all)
+		list_forget(&container_of(link, struct executor, link)->leases, executor);
+}
+
 /* ---- hope ---- */
 
 /* Whether an executor of the tenant may ever become free. */

@@ -191,6 +191,30 @@ static void who_avoids_does_not_move_back(void **state)
 	rig_end(fixture);
 }
 
+/* A lease may be held, or wait, for hours: whatever has the memory then is somebody else. */
+static void who_was_avoided_and_went_is_forgotten(void **state)
+{
+	struct fixture *fixture = rig_begin(state);
+	struct holder *granted, *waiting;
+
+	rig_add_ready(fixture, 0, "acme", 1);
+	rig_add_ready(fixture, 1, "acme", 1);
+	granted = rig_prepare(fixture, 0, "acme", 0);
+	granted->lease.avoid = fixture->executor[0];
+	lease_request(fixture->executors, &granted->lease);
+	assert_true(rig_has(fixture, granted, 1));
+	waiting = rig_prepare(fixture, 1, "acme", 0);
+	waiting->lease.avoid = fixture->executor[0];
+	lease_request(fixture->executors, &waiting->lease);
+	assert_int_equal(waiting->granted, 0);
+	executor_drain(fixture->executor[0], rig_on_gone, fixture);
+	DAEMON_UNTIL(fixture, fixture->gone == 1);
+	fixture->executor[0] = NULL;
+	assert_null(granted->lease.avoid);
+	assert_null(waiting->lease.avoid);
+	rig_end(fixture);
+}
+
 static void slots_grow_and_shrink(void **state)
 {
 	struct fixture *fixture = rig_begin(state);
@@ -275,6 +299,7 @@ int main(void)
 		BOTH(what_suits_is_preferred),
 		BOTH(who_suits_elsewhere_warms_nothing),
 		BOTH(who_avoids_does_not_move_back),
+		BOTH(who_was_avoided_and_went_is_forgotten),
 		BOTH(slots_grow_and_shrink),
 		BOTH(a_warm_lease_is_quick),
 	};
