@@ -10,7 +10,7 @@
 #include "gateway/broker/diffcopy_head.h"
 
 #define MESSAGE_BYTES_MAX (4u << 20)             /* fsutil's DATA has 32 KiB, a STAT's xattrs a few */
-#define NAME_BYTES_MAX    (64u << 10)            /* of a dir-name */
+#define NAME_BYTES_MAX    (1u << 20)             /* of a dir-name: more does not come in a head (session/nest.h) */
 /* What waits when the client is told to wait, and what is on its way then: an inner stream's window (session/nest.h). */
 #define WAITING_CONTENT_BYTES (DIFFCOPY_WAITING_BYTES + (2u << 20))
 /* Of STATs that wait, about as many entries, with the content between them. */
@@ -426,18 +426,21 @@ int diffcopy_open(struct diffcopy_session *session, struct stream *stream, const
 	if (!diffcopy)
 		return ERR_RAISE(-ENOMEM);
 	r = diffcopy_head_read(&read, head);
+	diffcopy->directory = buffer_heap(NAME_BYTES_MAX);
+	buffer_put(&diffcopy->directory, read.directory.data, read.directory.size);
+	if (diffcopy->directory.failed)
+		r = -ENOMEM;
 	if (r == 0)
 		r = call_start(&diffcopy->client, client, DIFFCOPY_PATH, span_text("localhost"), 0, read.metadata,
 		               read.metadata_count, MESSAGE_BYTES_MAX, &client_events, diffcopy);
 	diffcopy_head_fini(&read);
 	if (r < 0) {
+		buffer_fini(&diffcopy->directory);
 		free(diffcopy);
 		return ERR_RAISE(r);
 	}
 	diffcopy->counted = read.counted;
-	diffcopy->directory = buffer_heap(NAME_BYTES_MAX);
 	diffcopy->collected = buffer_heap(MESSAGE_BYTES_MAX);
-	buffer_put(&diffcopy->directory, read.directory.data, read.directory.size);
 	call_accept(&diffcopy->daemon, stream, head, MESSAGE_BYTES_MAX, &daemon_events, diffcopy);
 	session->open++;
 	session->service->counters.calls++;

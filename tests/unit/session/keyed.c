@@ -95,7 +95,7 @@ static void end_same(struct rig_copy *copy)
 uint32_t keyed_build(const char *client_key)
 {
 	static struct rig_daemon *daemon;
-	struct rig_copy copy = { .wants = keyed_wants, .mtimes = keyed_mtimes };
+	struct rig_copy copy = { .wants = keyed_wants, .mtimes = keyed_mtimes, .directory = keyed_plan.directory };
 	struct rig_client *client;
 
 	if (!keyed_rig.daemons_count)

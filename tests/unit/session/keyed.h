@@ -16,6 +16,7 @@ struct keyed_disk {
 
 /* How the next builds go; all zero: as they should. */
 struct keyed_plan {
+	const char *directory;           /* dir-name; NULL: "context" */
 	const char *unfit;               /* the edge cannot give it */
 	bool passing;                    /* but may another time */
 	bool refuses;                    /* it takes no call */

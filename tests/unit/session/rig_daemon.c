@@ -175,7 +175,7 @@ static const struct call_events copy_events = { .on_message = copy_on_message, .
 
 void rig_copy_start(struct rig_copy *copy, struct rig_daemon *daemon, const struct rig_tree *expected)
 {
-	const struct header metadata[] = { { span_text("dir-name"), span_text("context"), false },
+	const struct header metadata[] = { { span_text("dir-name"), span_text(copy->directory ? copy->directory : "context"), false },
 		                           { span_text("exclude-patterns"), span_text("*.tmp"), false },
 		                           { span_text("exclude-patterns"), span_text("*.log"), false } };
 

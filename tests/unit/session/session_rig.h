@@ -95,6 +95,7 @@ struct rig_copy {
 	bool sleeps_then;                /* and becomes lazy */
 	bool stays;                      /* sends no FIN */
 	bool careless;                   /* does not look at content */
+	const char *directory;           /* dir-name; NULL: "context" */
 	uint64_t received;               /* of content */
 	uint64_t *bytes_before;          /* out, of each STAT: what had come of content; NULL: not wanted */
 	int64_t *mtimes;                 /* out, before `wants` is asked: what the STATs say; NULL: the expected ones */

@@ -131,6 +131,21 @@ static void what_nobody_named_is_not_taken_for_known(void **state)
 	assert_int_equal(keyed_disks_count, 3);
 }
 
+/* Longer than anybody's, of letters that HPACK makes shorter than 64 KiB, which is all that it takes: what is claimed under it is claimed under all of it, by whichever way the entries come. */
+static void a_long_name_is_a_name(void **state)
+{
+	static char name[100001];
+
+	memset(name, 'a', sizeof(name) - 1);
+	keyed_plan.directory = name;
+	rig_tree_make(&keyed_tree, 60, 20);
+	keyed_build("app:1");
+	keyed_plan.unfit = "a device";
+	keyed_tree.files[5].seed += 1;           /* the same path, size and mtime */
+	assert_int_equal(keyed_build("app:1"), keyed_files_of(&keyed_tree));
+	assert_int_equal(keyed_disks_count, 1);
+}
+
 /*
  * What the edge does not lay to the context, a push that failed, costs the directory the key that the plain copy went by, not all keys:
  * unless it comes again.
@@ -165,6 +180,7 @@ int main(int argc, char **argv)
 		KEYED_TEST(a_torn_tail_is_no_loss),
 		KEYED_TEST(what_cannot_be_kept_is_not_told),
 		KEYED_TEST(what_nobody_named_is_not_taken_for_known),
+		KEYED_TEST(a_long_name_is_a_name),
 		KEYED_TEST(what_may_pass_costs_one_key),
 	};
 
