@@ -16,10 +16,9 @@ static bool is_free(const void *entry)
 /* Its own, or the free one where it belongs. */
 static void *place_of(const struct digest_map *map, const struct digest *digest)
 {
-	uint64_t key;
+	size_t i = digest_hash(digest, &map->secret) & (map->capacity - 1);
 
-	memcpy(&key, digest->hash, sizeof(key));
-	for (size_t i = key & (map->capacity - 1);; i = (i + 1) & (map->capacity - 1)) {
+	for (;; i = (i + 1) & (map->capacity - 1)) {
 		void *entry = map->entries + i * map->entry_size;
 
 		if (is_free(entry) || digest_equal(entry, digest))
@@ -35,6 +34,8 @@ static bool grow(struct digest_map *map)
 	grown.entries = calloc(grown.capacity, map->entry_size);
 	if (!grown.entries)
 		return false;
+	if (!map->capacity)
+		grown.secret = digest_secret_make();
 	for (size_t i = 0; i < map->capacity; i++) {
 		const void *entry = map->entries + i * map->entry_size;
 

@@ -1,15 +1,16 @@
 /*
- * digest_map: entries by digest: structs whose first member is their struct digest. Open addressing, growing; SHA-256 itself is
- * the hash. The digest of size 0 and hash 0 cannot be a key: it marks what is free.
+ * digest_map: entries by digest: structs whose first member is their struct digest. Open addressing, growing; where a digest belongs
+ * is no peer's to choose (digest_hash.h). The digest of size 0 and hash 0 cannot be a key: it marks what is free.
  */
 #pragma once
 
-#include "proto/digest.h"
+#include "gateway/base/digest_hash.h"
 
 struct digest_map {                      /* all-zero but for entry_size: empty */
 	size_t entry_size;
 	uint8_t *entries;
 	size_t capacity, count;
+	struct digest_secret secret;     /* made with the first entry */
 };
 
 void digest_map_fini(struct digest_map *map);            /* and is empty then */

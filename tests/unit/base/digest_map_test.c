@@ -1,6 +1,7 @@
 /*
- * Shows that a map gives back what was put under a digest, through growing and among keys that fall on one place; that a second
- * one does not replace the first; that a digest of another size is another key, and an empty map has nothing.
+ * Shows that a map gives back what was put under a digest, through growing and among keys that begin alike; that a second
+ * one does not replace the first; that a digest of another size is another key, and an empty map has nothing; and that no choice of
+ * names makes it slow.
  */
 #include <setjmp.h>
 #include <stdarg.h>
@@ -8,18 +9,21 @@
 #include <stdint.h>
 #include <cmocka.h>
 #include <string.h>
+#include <time.h>
 
 #include "gateway/base/digest_map.h"
 #include "gateway/base/digest_set.h"
 
-#define KEYS 5000
+#define KEYS    5000
+#define HOSTILE 131072                   /* in a table by their first bits, each would be looked for among all before it: 12 s */
+#define SECONDS 3                        /* a twentieth of one is enough */
 
 struct entry {
 	struct digest digest;
 	int value;
 };
 
-/* A few begin alike, and so fall on one place whatever the capacity is. */
+/* A few begin alike. */
 static struct digest key(int i)
 {
 	struct digest digest = { .size = 1 + i % 3 };
@@ -77,11 +81,36 @@ static void a_set_has_what_was_added(void **state)
 	assert_int_equal(digest_set_count(&set), 0);
 }
 
+/* They differ in `word` of the hash, or, when that is none of it, in size. */
+static void add_hostile(size_t word)
+{
+	struct digest_set set = { 0 };
+	clock_t began = clock();
+
+	for (uint64_t i = 1; i <= HOSTILE; i++) {
+		struct digest digest = { .size = word == 4 ? i : 1 };
+
+		if (word < 4)
+			memcpy(digest.hash + 8 * word, &i, sizeof(i));
+		assert_int_equal(digest_set_add(&set, &digest), 1);
+	}
+	assert_true(clock() - began < SECONDS * CLOCKS_PER_SEC);
+	digest_set_fini(&set);
+}
+
+/* A peer names what it likes, whether there is such a blob or not. */
+static void hostile_names_cost_no_more_than_others(void **state)
+{
+	for (size_t word = 1; word <= 4; word++)
+		add_hostile(word);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(what_is_put_is_found),
 		cmocka_unit_test(a_set_has_what_was_added),
+		cmocka_unit_test(hostile_names_cost_no_more_than_others),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
