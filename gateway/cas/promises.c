@@ -2,7 +2,6 @@
 #include "gateway/cas/promises.h"
 
 #include <stdlib.h>
-#include <string.h>
 
 #include "gateway/base/check.h"
 
@@ -36,18 +35,17 @@ void promises_fini(struct promises *promises)
 
 static bool promises_make(struct promises *promises)
 {
-	if (!promises->buckets)
-		promises->buckets = calloc(BUCKETS, sizeof(*promises->buckets));
+	if (promises->buckets)
+		return true;
+	promises->buckets = calloc(BUCKETS, sizeof(*promises->buckets));
+	promises->secret = digest_secret_make();
 	return promises->buckets != NULL;
 }
 
-/* The hash is what a client says of its blob: who picks such as meet here is held up by PROMISES_MAX of them at most. */
+/* What is promised need not exist: a client that could pick names that meet here would hold all others up. */
 static struct promise **bucket_of(const struct promises *promises, const struct digest *digest)
 {
-	uint32_t key;
-
-	memcpy(&key, digest->hash, sizeof(key));
-	return &promises->buckets[key % BUCKETS];
+	return &promises->buckets[digest_hash(digest, &promises->secret) % BUCKETS];
 }
 
 static struct promise *promises_find(const struct promises *promises, enum promise_kind kind, const struct scope *scope,

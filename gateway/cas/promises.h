@@ -30,6 +30,7 @@ struct promises {
 	uint64_t stall_ns, wait_ns;      /* as above; tests are less patient, */
 	size_t count_max, awaited_max;   /* and have less room */
 	struct promise **buckets;        /* made when first needed */
+	struct digest_secret secret;     /* of these */
 	size_t count, awaited;           /* now */
 };
 

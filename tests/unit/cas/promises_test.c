@@ -3,11 +3,12 @@
  * tenant and instance await it, others do not; who waits is told when what he waits for has come, or was let go of, and not
  * of each blob before; what has not come is handed out to be looked for, in parts, and whoever claims it again promises it;
  * a promiser of whom nothing arrives stalls, one that is being served or sends a little does not; a full table promises
- * nothing and breaks nothing; and who has promised something never waits for a root.
+ * nothing and breaks nothing, and no choice of names makes it slow; and who has promised something never waits for a root.
  */
 #include <setjmp.h>
 #include <stdarg.h>
 #include <string.h>
+#include <time.h>
 #include <cmocka.h>
 
 #include "gateway/base/list.h"
@@ -189,6 +190,25 @@ static void a_full_table_breaks_nothing(void **state)
 	keep(A, 3);
 }
 
+#define HOSTILE 100000                   /* in one bucket, each would be looked for among all before it */
+#define SECONDS 3                        /* a twentieth of one is enough */
+
+/* Nobody has to have what he asks about. */
+static void hostile_names_cost_no_more_than_others(void **state)
+{
+	clock_t began = clock();
+
+	for (uint32_t i = 0; i < HOSTILE; i++) {
+		struct digest digest = { .size = 100 };
+
+		memcpy(digest.hash + 8, &i, sizeof(i));
+		assert_false(promiser_claim(&pushes[A].promiser, &digest, true));
+	}
+	assert_int_equal(promises.count, HOSTILE);
+	promiser_release(&pushes[A].promiser);
+	assert_true(clock() - began < SECONDS * CLOCKS_PER_SEC);
+}
+
 static void roots_are_waited_for_by_who_has_promised_nothing(void **state)
 {
 	struct digest root = blob(7), other = blob(8);
@@ -221,6 +241,7 @@ int main(void)
 		cmocka_unit_test_setup_teardown(what_was_let_go_of_is_promised_again, setup, teardown),
 		cmocka_unit_test_setup_teardown(who_sends_nothing_stalls, setup, teardown),
 		cmocka_unit_test_setup_teardown(a_full_table_breaks_nothing, setup, teardown),
+		cmocka_unit_test_setup_teardown(hostile_names_cost_no_more_than_others, setup, teardown),
 		cmocka_unit_test_setup_teardown(roots_are_waited_for_by_who_has_promised_nothing, setup, teardown),
 	};
 
