@@ -100,6 +100,7 @@ static struct closure_walk *walk_create(struct closure *closure)
 	walk->closure = closure;
 	walk->names = buffer_heap(256u << 20);
 	walk->rest_bytes = store_rest_bytes(closure->store);
+	walk->secret = digest_secret_make();
 	walk->digests = malloc(STORE_BATCH_MAX * sizeof(*walk->digests));
 	walk->places = malloc(STORE_BATCH_MAX * sizeof(*walk->places));
 	walk->batch_nodes = malloc(STORE_BATCH_MAX * sizeof(*walk->batch_nodes));

@@ -63,17 +63,15 @@ uint32_t closure_graph_name(struct closure_walk *walk, struct span name)
 
 /* ---- the table of the level being gathered ---- */
 
-static uint64_t digest_key(const struct digest *digest)
+/* What a directory names need not be anywhere: its digests are whatever who made it chose. */
+static size_t table_at(const struct closure_walk *walk, const struct digest *digest)
 {
-	uint64_t key;
-
-	memcpy(&key, digest->hash, sizeof(key));         /* SHA-256 is as good a hash as any table wants */
-	return key;
+	return digest_hash(digest, &walk->secret) & (walk->table_size - 1);
 }
 
 static void table_put(struct closure_walk *walk, uint32_t node)
 {
-	size_t i = digest_key(&walk->nodes[node].digest) & (walk->table_size - 1);
+	size_t i = table_at(walk, &walk->nodes[node].digest);
 
 	while (walk->table[i] != CLOSURE_NONE)
 		i = (i + 1) & (walk->table_size - 1);
@@ -102,7 +100,7 @@ static bool table_fit(struct closure_walk *walk)
 
 static uint32_t table_find(const struct closure_walk *walk, const struct digest *digest, enum store_kind kind)
 {
-	size_t i = digest_key(digest) & (walk->table_size - 1);
+	size_t i = table_at(walk, digest);
 
 	for (; walk->table[i] != CLOSURE_NONE; i = (i + 1) & (walk->table_size - 1)) {
 		const struct closure_node *node = &walk->nodes[walk->table[i]];

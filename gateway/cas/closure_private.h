@@ -5,6 +5,7 @@
  */
 #pragma once
 
+#include "gateway/base/digest_hash.h"
 #include "gateway/cas/closure.h"
 
 #define CLOSURE_READS 8
@@ -66,6 +67,7 @@ struct closure_walk {
 	size_t level_begin, level_end;
 	uint32_t *table;                 /* of the level being gathered: open addressing over nodes */
 	size_t table_size;
+	struct digest_secret secret;     /* of the table */
 
 	size_t cursor;                   /* in the present phase: next node or leaf */
 	size_t batch_begin;

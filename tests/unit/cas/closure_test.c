@@ -2,13 +2,14 @@
  * Shows what the closure walk finds, with an index that answers at once, late, and late with what was true before (run
  * once with each): a whole tree is whole, and marked at every level, so that the next walk reads nothing; a hole is named
  * with its path, and what is whole beside it is marked all the same; a directory that is damaged on disk is a hole, a
- * malformed one is named, also while other reads are in flight, and so is a device node; a tree that repeats itself costs what it holds; and there
- * is an end to depth.
+ * malformed one is named, also while other reads are in flight, and so is a device node; a tree that repeats itself costs what it holds, and one
+ * whose names were picked no more than another; and there is an end to depth.
  */
 #include "tests/unit/store/fixture.h"
 
 #include <stdio.h>
 #include <stdlib.h>
+#include <time.h>
 
 #include "chunker/sha256.h"
 #include "gateway/cas/closure.h"
@@ -240,6 +241,42 @@ static void what_repeats_itself_costs_what_it_holds(void **state)
 	blob_free(&file);
 }
 
+#define HOSTILE_PARENTS  16
+#define HOSTILE_CHILDREN 8000            /* of each; at one place of a table each would be looked for among all before it */
+#define HOSTILE_SECONDS  4               /* half of one is enough */
+
+/* Nobody has to have what his directories name. */
+static void names_that_were_picked_cost_no_more_than_others(void **state)
+{
+	static struct tree_node nodes[HOSTILE_CHILDREN];
+	static char names[HOSTILE_CHILDREN][8];
+	struct tree_node parents[HOSTILE_PARENTS];
+	char parents_names[HOSTILE_PARENTS][8];
+	struct verifying verifying;
+	struct digest parent, root;
+	clock_t began;
+
+	for (uint32_t i = 0; i < HOSTILE_PARENTS; i++) {
+		for (uint32_t j = 0; j < HOSTILE_CHILDREN; j++) {
+			struct digest child = { .size = 100 };
+			uint32_t number = i * HOSTILE_CHILDREN + j;
+
+			memcpy(child.hash + 8, &number, sizeof(number));
+			snprintf(names[j], sizeof(names[j]), "%05u", j);
+			nodes[j] = directory_node(names[j], &child);
+		}
+		parent = directory_keep(nodes, HOSTILE_CHILDREN);
+		snprintf(parents_names[i], sizeof(parents_names[i]), "%02u", i);
+		parents[i] = directory_node(parents_names[i], &parent);
+	}
+	root = directory_keep(parents, HOSTILE_PARENTS);
+	began = clock();
+	assert_int_equal(verify(&verifying, &root), CLOSURE_HOLES);
+	assert_int_equal(verifying.closure.missing_count, HOSTILE_PARENTS * HOSTILE_CHILDREN);
+	assert_true(clock() - began < HOSTILE_SECONDS * CLOCKS_PER_SEC);
+	closure_fini(&verifying.closure);
+}
+
 static void there_is_an_end_to_depth(void **state)
 {
 	struct blob file = blob_make(9, 10);
@@ -384,6 +421,7 @@ int main(int argc, char **argv)
 		cmocka_unit_test_setup_teardown(a_missing_directory_is_a_hole, setup, teardown),
 		cmocka_unit_test_setup_teardown(a_recipe_is_walked, setup, teardown),
 		cmocka_unit_test_setup_teardown(what_repeats_itself_costs_what_it_holds, setup, teardown),
+		cmocka_unit_test_setup_teardown(names_that_were_picked_cost_no_more_than_others, setup, teardown),
 		cmocka_unit_test_setup_teardown(there_is_an_end_to_depth, setup, teardown),
 		cmocka_unit_test_setup_teardown(a_malformed_directory_is_named_among_reads_in_flight, setup, teardown),
 		cmocka_unit_test_setup_teardown(devices_are_refused, setup, teardown),
