@@ -11,6 +11,8 @@
 
 #include "gateway/base/err.h"
 
+#define ROW_MAX 64                       /* longer blobs that are looked for in one go: half a millisecond */
+
 static void presence_run(struct presence *presence);
 
 static void presence_landed(struct presence *presence)
@@ -60,6 +62,19 @@ static void presence_on_pair(struct pair *pair)
 	closure_verify(&presence->closure);
 }
 
+static void presence_on_turn(struct post *post)
+{
+	presence_landed(container_of(post, struct presence, turn));
+}
+
+/* A list may name hundreds of thousands of longer ones, or one as often, and each that answers inline would keep all others waiting. */
+static void presence_pause(struct presence *presence)
+{
+	presence->row = 0;
+	presence->turn.fn = presence_on_turn;
+	ring_post(presence->cas->ring, &presence->turn);
+}
+
 /* False: there is nothing more to look at. */
 static bool presence_step(struct presence *presence)
 {
@@ -82,6 +97,10 @@ static bool presence_step(struct presence *presence)
 		presence->at++;
 	if (presence->at == presence->count)
 		return false;
+	if (presence->row++ == ROW_MAX) {
+		presence_pause(presence);
+		return true;
+	}
 	presence->pair.scope = presence->scope;
 	presence->pair.blob = presence->digests[presence->at];
 	presence->pair.fn = presence_on_pair;
@@ -112,6 +131,7 @@ void presence_look(struct presence *presence)
 
 	presence->result = 0;
 	presence->at = presence->slice = 0;
+	presence->row = 0;
 	presence->running = presence->waiting = false;
 	memset(presence->present, 0, presence->count * sizeof(*presence->present));
 	presence->places = malloc((batch ? batch : 1) * sizeof(*presence->places));

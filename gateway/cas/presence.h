@@ -21,6 +21,8 @@ struct presence {
 	size_t at;                       /* the next blob that is looked at */
 	size_t slice;                    /* of the look-up under way */
 	bool running, waiting;
+	unsigned row;                    /* of longer ones that were looked for one behind the other */
+	struct post turn;                /* the loop's, after so many */
 	struct store_lookup lookup;
 	struct pair pair;
 	struct closure closure;
