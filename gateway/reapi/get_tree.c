@@ -17,8 +17,16 @@
 #define TREE_PAGE_BYTES      (1u << 20)          /* a page ends when it has so many */
 #define TREE_SHARE_BYTES     (16u << 20)         /* a directory, a page, and the lists of the walk */
 #define TREE_REQUEST_BYTES   4096
+#define TREE_ROW_MAX         128                 /* directories that are looked at in one go: those that are missing are told inline */
 
-enum get_tree_state { TREE_WAITING, TREE_MEMORY, TREE_READING, TREE_SENDING, TREE_ANSWERED };
+enum get_tree_state {
+	TREE_WAITING,
+	TREE_MEMORY,
+	TREE_READING,
+	TREE_TURN,                       /* the loop's */
+	TREE_SENDING,
+	TREE_ANSWERED,
+};
 
 struct get_tree {
 	struct call call;
@@ -33,6 +41,8 @@ struct get_tree {
 	struct digest_set seen;
 	size_t at, skip, sent;           /* in the queue; of those found: not asked for again; told */
 	size_t page, page_max;
+	unsigned row;
+	struct post turn;
 	struct buffer out;
 	struct store_read read;
 };
@@ -158,6 +168,26 @@ static void tree_read(struct get_tree *tree)
 		tree_fail(tree, GRPC_RESOURCE_EXHAUSTED, RPC_TEXT_MEMORY);
 }
 
+static void on_turn(struct post *post)
+{
+	struct get_tree *tree = container_of(post, struct get_tree, turn);
+
+	if (tree->closed) {
+		tree_free(tree);
+		return;
+	}
+	tree->state = TREE_SENDING;
+	tree_run(tree);
+}
+
+static void tree_pause(struct get_tree *tree)
+{
+	tree->row = 0;
+	tree->state = TREE_TURN;
+	tree->turn.fn = on_turn;
+	ring_post(tree->reapi->cas->ring, &tree->turn);
+}
+
 /* False: not now. */
 static bool tree_send_page(struct get_tree *tree)
 {
@@ -198,7 +228,10 @@ static void tree_run(struct get_tree *tree)
 			if (!tree_send_page(tree))
 				break;
 		} else if (tree->at < tree->queue.count) {
-			tree_read(tree);
+			if (tree->row++ == TREE_ROW_MAX)
+				tree_pause(tree);
+			else
+				tree_read(tree);
 		} else {
 			tree->state = TREE_ANSWERED;
 			call_finish(&tree->call, GRPC_OK, NULL);
@@ -281,7 +314,7 @@ static void on_closed(struct call *call, enum grpc_status status, struct span me
 	struct get_tree *tree = container_of(call, struct get_tree, call);
 
 	tree->closed = true;
-	if (tree->state != TREE_READING)
+	if (tree->state != TREE_READING && tree->state != TREE_TURN)
 		tree_free(tree);
 }
 

@@ -1,10 +1,11 @@
 /*
- * Shows that trees come page by page, each directory once, however many paths lead to it, and end when nobody takes them. With
- * an index that answers late when started with "late".
+ * Shows that trees come page by page, each directory once, however many paths lead to it, and end when nobody takes them; and that
+ * a tree of which much is missing leaves others their turns. With an index that answers late when started with "late".
  */
 #include "tests/unit/reapi/blobs_rig.h"
 
 #include <stdio.h>
+#include <string.h>
 
 #include "gateway/reapi/sending.h"
 #include "proto/pb.h"
@@ -148,12 +149,83 @@ static void a_tree_that_nobody_takes_ends(void **state)
 	client_run_until(client, gateway, blobs_are_idle, NULL);
 }
 
+#define MISSING   6000
+#define MOST_READ 400                    /* that the store may be asked for between two turns of the loop */
+
+/* The loop's turns, and how many blobs the store was asked for in one at the most. */
+static struct turns {
+	struct post post;
+	struct gateway_parts *parts;
+	uint64_t reads, most;
+	bool end, ended;
+} turns;
+
+static uint64_t reads_so_far(void)
+{
+	struct store_status status;
+
+	store_status(turns.parts->store, &status);
+	return status.reads;
+}
+
+static void turns_on_turn(struct post *post)
+{
+	uint64_t reads = reads_so_far();
+
+	if (reads - turns.reads > turns.most)
+		turns.most = reads - turns.reads;
+	turns.reads = reads;
+	turns.ended = turns.end;
+	if (!turns.end)
+		ring_post(turns.parts->ring, post);
+}
+
+static void turns_begin(struct gateway_parts *parts, void *context)
+{
+	turns = (struct turns){ .post.fn = turns_on_turn, .parts = parts };
+	turns.reads = reads_so_far();
+	ring_post(parts->ring, &turns.post);
+}
+
+static void turns_end(struct gateway_parts *parts, void *context)
+{
+	turns.end = true;
+}
+
+static bool turns_have_ended(struct gateway_parts *parts, void *context)
+{
+	return turns.ended;
+}
+
+static void what_is_missing_keeps_nobody_waiting(void **state)
+{
+	static struct digest children[MISSING];
+	struct answer answer;
+	struct digest root;
+	size_t pages;
+
+	for (uint32_t i = 0; i < MISSING; i++) {
+		children[i] = (struct digest){ .size = 100 };
+		memcpy(children[i].hash, &i, sizeof(i));
+	}
+	root = put_directory(children, MISSING, 60);
+	gateway_thread_call(gateway, turns_begin, NULL);
+	answer = ask_method(client, REAPI_GET_TREE, request_tree(&root, 0, ""));
+	assert_int_equal(answer.status, GRPC_OK);
+	assert_int_equal(directories_of(&answer, &pages), 1);
+	answer_fini(&answer);
+	gateway_thread_call(gateway, turns_end, NULL);
+	gateway_thread_until(gateway, turns_have_ended, NULL);
+	assert_true(turns.most < MOST_READ);
+}
+
 int main(int argc, char **argv)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(a_tree_comes_in_pages_each_directory_once),
 		cmocka_unit_test(a_tree_bomb_is_as_small_as_what_it_holds),
 		cmocka_unit_test(a_tree_that_nobody_takes_ends),
+		cmocka_unit_test(what_is_missing_keeps_nobody_waiting),
 	};
 
 	return blobs_run(argc, argv, tests);
