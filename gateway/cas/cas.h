@@ -18,7 +18,7 @@
 #define CAS_PACKS_MAX    8               /* packs that are checked and written at a time, see cas.packs */
 #define CAS_DELTAS_MAX   2               /* packs with deltas among them: their bases are in memory, too */
 #define CAS_CLOSURES_MAX 8               /* trees that are verified at a time */
-#define CAS_TREES_MAX    4               /* Trees of results that are in memory at a time, of RESULT_TREE_BYTES_MAX each */
+#define CAS_TREES_MAX    4               /* results with Trees, of RESULT_TREE_BYTES_MAX each, that are looked into at a time */
 
 struct cas_counters {
 	uint64_t pushes, pushes_unchanged, pushes_joined, commits, commits_refused, packs, blobs_received, bytes_received,

@@ -32,6 +32,16 @@ static void check_miss(struct result_check *check, const struct digest *digest)
 		check->missing[check->missing_count++] = *digest;
 }
 
+static void drop_lists(struct result_check *check)
+{
+	free(check->names);
+	free(check->present);
+	free(check->trees);
+	free(check->roots);
+	check->names = check->trees = check->roots = NULL;
+	check->present = NULL;
+}
+
 static void check_landed(struct result_check *check)
 {
 	check->waiting = false;
@@ -196,7 +206,6 @@ static void take_tree(struct result_check *check, struct span bytes)
 static void on_tree(struct blob_get *get)
 {
 	struct result_check *check = container_of(get, struct result_check, get);
-	struct gate *trees = &check->cas->trees;
 
 	if (get->result == STORE_OK)
 		take_tree(check, get->blob);
@@ -207,14 +216,11 @@ static void on_tree(struct blob_get *get)
 	else
 		check_fail(check, get->result, NULL);
 	blob_get_fini(get);
-	check_landed(check);             /* it may be gone then */
-	gate_leave(trees);
+	check_landed(check);
 }
 
-static void on_turn(struct gate_pass *pass)
+static void get_tree(struct result_check *check)
 {
-	struct result_check *check = container_of(pass, struct result_check, pass);
-
 	check->get = (struct blob_get){
 		.cas = check->cas, .scope = check->scope, .digest = check->trees[check->trees_at++],
 		.bytes_max = RESULT_TREE_BYTES_MAX, .fn = on_tree,
@@ -222,9 +228,22 @@ static void on_turn(struct gate_pass *pass)
 	blob_get(&check->get);
 }
 
+static void on_turn(struct gate_pass *pass)
+{
+	struct result_check *check = container_of(pass, struct result_check, pass);
+
+	check->passed = true;
+	get_tree(check);
+}
+
+/* A Tree of 32 MiB names half a million blobs, so it is not the Tree alone that few may have in memory at a time. */
 static void read_tree(struct result_check *check)
 {
 	check->waiting = true;
+	if (check->passed) {
+		get_tree(check);
+		return;
+	}
 	check->pass.fn = on_turn;
 	gate_enter(&check->cas->trees, &check->pass);
 }
@@ -280,6 +299,18 @@ static void verify_root(struct result_check *check)
 	closure_verify(&check->closure);
 }
 
+/* The lists go before anybody is told, who may be long in hearing it. */
+static void check_end(struct result_check *check)
+{
+	struct gate *trees = check->passed ? &check->cas->trees : NULL;
+
+	drop_lists(check);
+	check->passed = false;
+	check->fn(check);                /* it may be gone then */
+	if (trees)
+		gate_leave(trees);
+}
+
 static void check_run(struct result_check *check)
 {
 	if (check->running)
@@ -299,7 +330,7 @@ static void check_run(struct result_check *check)
 	}
 	check->running = false;
 	if (!check->waiting)
-		check->fn(check);
+		check_end(check);
 }
 
 void result_check(struct result_check *check)
@@ -311,9 +342,6 @@ void result_check(struct result_check *check)
 void result_check_fini(struct result_check *check)
 {
 	store_hold_release(check->hold);
-	free(check->names);
-	free(check->present);
-	free(check->trees);
-	free(check->roots);
+	drop_lists(check);
 	*check = (struct result_check){ 0 };
 }

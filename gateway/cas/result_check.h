@@ -38,7 +38,8 @@ struct result_check {
 	size_t trees_count, trees_at, roots_count, roots_at;
 	bool running, waiting;
 	struct presence presence;
-	struct gate_pass pass;           /* of cas->trees */
+	struct gate_pass pass;           /* of cas->trees, from the first Tree on until the end: what it names is in memory */
+	bool passed;
 	struct blob_get get;
 	struct closure closure;
 };

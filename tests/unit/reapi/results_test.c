@@ -275,6 +275,67 @@ static void trees_are_looked_into_in_turn(void **state)
 	buffer_fini(&result);
 }
 
+static void closures_are_taken(struct gateway_parts *parts, void *context)
+{
+	parts->cas.closures.busy += parts->cas.closures.max;
+}
+
+static void closures_go_on(struct gateway_parts *parts, void *context)
+{
+	for (unsigned left = parts->cas.closures.max; left > 0; left--)
+		gate_leave(&parts->cas.closures);
+}
+
+/* The first is behind its Tree, the second before it. */
+static bool one_is_behind_the_other(struct gateway_parts *parts, void *context)
+{
+	return parts->cas.trees.busy == 1 && !list_empty(&parts->cas.closures.waiting) && !list_empty(&parts->cas.trees.waiting);
+}
+
+/* It names many blobs, and these stay in memory until it is known of all of them whether they are there. */
+static void a_tree_s_turn_lasts_until_all_is_found(void **state)
+{
+	struct buffer bytes = noise(5000000, 8), tree = buffer_heap(4096), result = buffer_heap(4096), request;
+	struct digest action = action_of("turn"), large = digest_made(buffer_span(&bytes)), digest;
+	size_t mark = pb_begin(&tree, 1);
+	struct client_call *calls[2];
+	char name[256], text[512];
+	unsigned max = 1;
+	struct span message;
+	int64_t committed;
+
+	put_file(&tree, 1, "large", &large);
+	pb_end(&tree, mark);
+	digest = send_blob(client, buffer_span(&tree));
+	put_tree(&result, &digest);
+	assert_int_equal(write_all(client, resource_name(name, sizeof(name), "turn", false, &large), buffer_span(&bytes), 1u << 20,
+	                           &committed, text, sizeof(text)), GRPC_OK);
+	take(&action, buffer_span(&result));
+	gateway_thread_until(gateway, is_idle, NULL);
+	gateway_thread_call(gateway, narrow, &max);
+	gateway_thread_call(gateway, closures_are_taken, NULL);
+	for (int i = 0; i < 2; i++) {
+		request = request_get(&action, false, "");
+		assert_int_equal(client_call_open(&calls[i], client, REAPI_GET_RESULT, NULL, 0), 0);
+		assert_int_equal(client_send(calls[i], buffer_span(&request), 0), CLIENT_OK);
+		client_send_end(calls[i]);
+		buffer_fini(&request);
+	}
+	client_run_until(client, gateway, one_is_behind_the_other, NULL);
+	gateway_thread_call(gateway, closures_go_on, NULL);
+	for (int i = 0; i < 2; i++) {
+		assert_int_equal(client_receive(calls[i], &message, UINT64_MAX), CLIENT_OK);
+		assert_true(span_equal(message, buffer_span(&result)));
+		client_call_close(calls[i]);
+	}
+	gateway_thread_until(gateway, is_idle, NULL);
+	max = CAS_TREES_MAX;
+	gateway_thread_call(gateway, narrow, &max);
+	buffer_fini(&bytes);
+	buffer_fini(&tree);
+	buffer_fini(&result);
+}
+
 static void what_is_no_result_is_refused(void **state)
 {
 	struct digest action = action_of("bad"), tree = send_blob(client, span_text("\xff\xff no tree"));
@@ -319,6 +380,7 @@ int main(int argc, char **argv)
 		cmocka_unit_test(a_root_is_looked_into),
 		cmocka_unit_test(a_tree_does_not_stand_for_a_root),
 		cmocka_unit_test(trees_are_looked_into_in_turn),
+		cmocka_unit_test(a_tree_s_turn_lasts_until_all_is_found),
 		cmocka_unit_test(what_is_no_result_is_refused),
 		cmocka_unit_test(the_last_result_counts),
 	};
