@@ -7,6 +7,7 @@
 #include <stdlib.h>
 
 #include "gateway/base/digest_set.h"
+#include "gateway/reapi/asking.h"
 #include "gateway/reapi/methods.h"
 #include "gateway/reapi/rpc.h"
 #include "gateway/reapi/sending.h"
@@ -36,6 +37,7 @@ struct get_tree {
 	bool closed, running;
 	struct scope scope;
 	struct budget_share share;
+	struct asking asking;
 	struct sending sending;          /* without a loan: pages are moves */
 	struct digest_vector queue;
 	struct digest_set seen;
@@ -53,6 +55,7 @@ static void tree_free(struct get_tree *tree)
 {
 	struct reapi *reapi = tree->reapi;
 
+	asking_end(&tree->asking);
 	sending_end(&tree->sending);
 	budget_leave(&reapi->downloads, &tree->share);
 	digest_vector_fini(&tree->queue);
@@ -273,6 +276,7 @@ static void on_message(struct call *call, struct span message)
 
 	if (tree->state != TREE_WAITING)
 		return;
+	asking_end(&tree->asking);
 	if (!message_decode(&reapi_get_tree_request_type, message, &request) || request.digest_function > REAPI_SHA256 ||
 	    request.page_size < 0 || !token_parse(request.page_token, &tree->skip)) {
 		tree_fail(tree, GRPC_INVALID_ARGUMENT, "malformed GetTreeRequest, not SHA-256, or a page token of somebody else's");
@@ -341,5 +345,6 @@ int reapi_get_tree(struct reapi *reapi, const struct server_request *request, ch
 	tree->reapi = reapi;
 	reapi->open++;
 	call_accept(&tree->call, request->stream, request->head, TREE_REQUEST_BYTES, &events, tree);
+	asking_begin(&tree->asking, reapi, &tree->call);
 	return 0;
 }

@@ -13,6 +13,7 @@
 #include <zstd.h>
 
 #include "gateway/base/check.h"
+#include "gateway/reapi/asking.h"
 #include "gateway/reapi/delivery.h"
 #include "gateway/reapi/follow.h"
 #include "gateway/reapi/methods.h"
@@ -46,6 +47,7 @@ struct read {
 	bool zstd;
 	uint64_t offset, end;            /* of the blob; `end`: where the limit is */
 	struct delivery *delivery;
+	struct asking asking;
 	struct sending sending;
 	struct follow follow;
 	struct span lent, piece;         /* of the delivery's, what was not sent yet; what is with the call */
@@ -59,6 +61,7 @@ static void read_free(struct read *read)
 {
 	struct reapi *reapi = read->reapi;
 
+	asking_end(&read->asking);
 	sending_end(&read->sending);
 	follow_end(&read->follow);
 	delivery_destroy(read->delivery);
@@ -314,6 +317,7 @@ static void read_on_message(struct call *call, struct span message)
 
 	if (read->state != READ_WAITING)
 		return;
+	asking_end(&read->asking);
 	if (message_decode(&bytestream_read_request_type, message, &request))
 		fault = reapi_resource_parse(&resource, request.resource_name, false);
 	if (fault) {
@@ -379,5 +383,6 @@ int bytestream_read(struct reapi *reapi, const struct server_request *request, c
 	read->reapi = reapi;
 	reapi->open++;
 	call_accept(&read->call, request->stream, request->head, READ_REQUEST_BYTES_MAX, &read_events, read);
+	asking_begin(&read->asking, reapi, &read->call);
 	return 0;
 }

@@ -4,6 +4,7 @@
 #include <stdio.h>
 
 #include "gateway/base/check.h"
+#include "gateway/reapi/asking.h"
 #include "gateway/reapi/batch_update.h"
 #include "gateway/reapi/methods.h"
 #include "gateway/reapi/sending.h"
@@ -39,6 +40,7 @@ int reapi_start(void *context, const struct server_request *request, char *why, 
 	struct reapi *reapi = context;
 
 	if (reapi->open >= REAPI_CALLS_MAX) {
+		reapi->crowded_ns = ring_now_ns(reapi->cas->ring);
 		snprintf(why, why_size, "the gateway has too many calls in progress; try again");
 		return GRPC_RESOURCE_EXHAUSTED;
 	}
@@ -58,6 +60,7 @@ void reapi_init(struct reapi *reapi)
 	reapi->key_wait_ns = REAPI_KEY_WAIT_NS;
 	list_init(&reapi->writes);
 	list_init(&reapi->batches);
+	list_init(&reapi->askings);
 	list_init(&reapi->sendings);
 	list_init(&reapi->web);
 	list_init(&reapi->orphans);
@@ -70,6 +73,7 @@ static void sweep_on_timer(struct op *op, int32_t res)
 
 	writes_sweep(reapi, now);
 	batches_sweep(reapi, now);
+	askings_sweep(reapi, now);
 	sendings_sweep(reapi, now);
 	web_sweep(reapi, now);
 	reapi_watch(reapi);
@@ -78,8 +82,8 @@ static void sweep_on_timer(struct op *op, int32_t res)
 void reapi_watch(struct reapi *reapi)
 {
 	if (op_in_flight(&reapi->sweep) || reapi->closing ||
-	    (list_empty(&reapi->writes) && list_empty(&reapi->batches) && list_empty(&reapi->sendings) && list_empty(&reapi->web) &&
-	      list_empty(&reapi->orphans)))
+	    (list_empty(&reapi->writes) && list_empty(&reapi->batches) && list_empty(&reapi->askings) &&
+	     list_empty(&reapi->sendings) && list_empty(&reapi->web) && list_empty(&reapi->orphans)))
 		return;
 	reapi->sweep.fn = sweep_on_timer;
 	ring_timer(reapi->cas->ring, &reapi->sweep, SWEEP_NS);

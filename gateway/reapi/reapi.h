@@ -20,7 +20,7 @@
 #define REAPI_WAITING_BYTES    (64u << 20)       /* of messages that wait, for that memory or for the disk */
 #define REAPI_EXPANDERS_BYTES  (512u << 20)      /* of decompressors; streaming clients' take 2 MiB, mostly untouched, up to 8 */
 #define REAPI_BATCHES_BYTES    (256u << 20)      /* of BatchUpdateBlobs calls that are in memory, most in line */
-#define REAPI_WRITE_IDLE_NS    60000000000u      /* a write in which nothing comes ends */
+#define REAPI_WRITE_IDLE_NS    60000000000u      /* a write in which nothing comes ends, as does a call whose request does not come */
 #define REAPI_CROWDED_NS       10000000000u     /* the same while others are refused for lack of memory */
 #define REAPI_READ_IDLE_NS     120000000000u     /* as does a read of which nothing is taken */
 #define REAPI_ORPHAN_NS        600000000000u     /* how long a broken write can be gone on with */
@@ -45,13 +45,14 @@ struct reapi {
 	uint64_t waiting_bytes, batches_bytes;
 	struct list writes;              /* ByteStream writes, in the order in which they began */
 	struct list batches;             /* BatchUpdateBlobs that come */
+	struct list askings;             /* calls whose request is to come (asking.h) */
 	struct list sendings;            /* what is being sent (sending.h) */
 	struct list web;                 /* requests of HTTP clients (web.h) */
 	struct list orphans;             /* uploads without a call, the one that was left longest ago first */
 	size_t orphans_count;
 	struct gate keys;
 	uint64_t key_wait_ns;
-	uint64_t crowded_ns;             /* when a write was last refused for lack of memory */
+	uint64_t crowded_ns;             /* when a call was last refused, or a write for lack of memory */
 	struct op sweep;                 /* the timer that looks for idle ones; in flight while there are any */
 	bool closing;
 };

@@ -5,6 +5,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 
+#include "gateway/reapi/asking.h"
 #include "gateway/reapi/methods.h"
 #include "gateway/reapi/rpc.h"
 #include "gateway/reapi/services.h"
@@ -17,6 +18,7 @@
 struct reflection {
 	struct call call;
 	struct reapi *reapi;
+	struct asking asking;            /* the whole call: of its next question */
 };
 
 /* One of them is there, perhaps empty; the others' `data` is NULL. */
@@ -133,6 +135,7 @@ static void reflection_on_closed(struct call *call, enum grpc_status status, str
 	struct reflection *reflection = container_of(call, struct reflection, call);
 
 	reflection->reapi->open--;
+	asking_end(&reflection->asking);
 	call_fini(call);
 	free(reflection);
 }
@@ -160,5 +163,6 @@ int reapi_reflection(struct reapi *reapi, const struct server_request *request, 
 	reflection->reapi = reapi;
 	reapi->open++;
 	call_accept(&reflection->call, request->stream, request->head, REQUEST_BYTES_MAX, &reflection_events, reflection);
+	asking_begin(&reflection->asking, reapi, &reflection->call);
 	return 0;
 }

@@ -11,6 +11,7 @@ static void rpc_on_request(struct unary *unary, struct span request)
 {
 	struct rpc *rpc = container_of(unary, struct rpc, unary);
 
+	asking_end(&rpc->asking);
 	rpc->type->on_request(rpc, request);
 }
 
@@ -18,12 +19,14 @@ static void rpc_on_part(struct unary *unary, struct span part, size_t left)
 {
 	struct rpc *rpc = container_of(unary, struct rpc, unary);
 
+	asking_end(&rpc->asking);
 	rpc->type->on_part(rpc, part, left);
 }
 
 static void rpc_free(struct rpc *rpc)
 {
 	rpc->reapi->open--;
+	asking_end(&rpc->asking);
 	if (rpc->type->fini)
 		rpc->type->fini(rpc);
 	free(rpc);
@@ -89,6 +92,7 @@ int rpc_start(struct reapi *reapi, const struct rpc_type *type, const struct ser
 	rpc->unary.on_done = rpc_on_done;
 	reapi->open++;
 	unary_accept(&rpc->unary, request, type->request_bytes_max);
+	asking_begin(&rpc->asking, reapi, &rpc->unary.call);
 	return 0;
 }
 

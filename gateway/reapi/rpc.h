@@ -6,7 +6,7 @@
 
 #include "gateway/cas/access.h"
 #include "gateway/cas/unary.h"
-#include "gateway/reapi/reapi.h"
+#include "gateway/reapi/asking.h"
 #include "proto/reapi_cas.h"
 
 struct rpc {
@@ -15,6 +15,7 @@ struct rpc {
 	struct reapi *reapi;
 	struct access_caller caller;
 	struct scope scope;              /* after rpc_enter() */
+	struct asking asking;            /* until there is a request, or the first of its parts */
 	bool held, ended;
 };
 

@@ -1,12 +1,14 @@
 /*
  * Shows what is said to be served and is, and to whom: capabilities, the services that reflection lists, no digest function but
- * SHA-256; that instances and rights are kept apart, and that a question makes no instance. With an index that answers late when started with "late".
+ * SHA-256; that instances and rights are kept apart, and that a question makes no instance; and that a request that does not come ends. With an
+ * index that answers late when started with "late".
  */
 #include "tests/unit/reapi/blobs_rig.h"
 
 #include <errno.h>
 #include <string.h>
 
+#include "gateway/reapi/asking.h"
 #include "proto/pb.h"
 
 static void capabilities_say_what_there_is(void **state)
@@ -148,6 +150,117 @@ static void services_are_listed(void **state)
 	}
 }
 
+static bool all_are_awaited(struct gateway_parts *parts, void *context)
+{
+	unsigned count = 0;
+
+	list_for_each(link, &parts->reapi.askings)
+		count += container_of(link, struct asking, link)->call->bytes_received == *(size_t *)context;
+	return count == 1;
+}
+
+static void almost_a_minute_passes(struct gateway_parts *parts, void *context)
+{
+	uint64_t now = ring_now_ns(parts->ring);
+
+	askings_sweep(&parts->reapi, now);       /* what has come until now is seen here */
+	askings_sweep(&parts->reapi, now + REAPI_WRITE_IDLE_NS - 30000000000u);
+}
+
+static void a_minute_passes(struct gateway_parts *parts, void *context)
+{
+	uint64_t now = ring_now_ns(parts->ring);
+
+	askings_sweep(&parts->reapi, now);
+	askings_sweep(&parts->reapi, now + REAPI_WRITE_IDLE_NS);
+}
+
+static void ten_seconds_pass(struct gateway_parts *parts, void *context)
+{
+	uint64_t now = ring_now_ns(parts->ring);
+
+	askings_sweep(&parts->reapi, now);
+	parts->reapi.crowded_ns = now + 1;       /* they still are */
+	askings_sweep(&parts->reapi, now + REAPI_CROWDED_NS);
+	parts->reapi.crowded_ns = 0;
+}
+
+static void others_come(struct gateway_parts *parts, void *context)
+{
+	parts->reapi.open += *(unsigned *)context;
+}
+
+struct half {
+	struct call call;
+	bool closed;
+	enum grpc_status status;
+};
+
+static void half_on_message(struct call *call, struct span message)
+{
+}
+
+static void half_on_closed(struct call *call, enum grpc_status status, struct span message)
+{
+	struct half *half = call->owner;
+
+	half->closed = true;
+	half->status = status;
+}
+
+/* What has come of it is in memory. */
+static void requests_that_do_not_come_end(void **state)
+{
+	static const char *const paths[] = { REAPI_FIND_MISSING, REAPI_BATCH_UPDATE, REAPI_CAPABILITIES, REAPI_GET_TREE, BYTESTREAM_READ,
+	                                     BYTESTREAM_QUERY, GRPC_REFLECTION };
+	static const struct call_events events = { .on_message = half_on_message, .on_closed = half_on_closed };
+	unsigned more = REAPI_CALLS_MAX - 1, fewer = 0u - more;
+	struct half half = { 0 };
+	struct client_call *call;
+	struct span message;
+	size_t received = 0;
+	const char *text;
+
+	gateway_thread_until(gateway, blobs_are_idle, NULL);
+	for (size_t i = 0; i < sizeof(paths) / sizeof(paths[0]); i++) {
+		assert_int_equal(client_call_open(&call, client, paths[i], NULL, 0), 0);
+		client_run_until(client, gateway, all_are_awaited, &received);
+		gateway_thread_call(gateway, almost_a_minute_passes, NULL);
+		client_run_until(client, gateway, all_are_awaited, &received);
+		gateway_thread_call(gateway, a_minute_passes, NULL);
+		assert_int_equal(client_receive(call, &message, UINT64_MAX), CLIENT_END);
+		assert_int_equal(client_call_status(call, &text), GRPC_DEADLINE_EXCEEDED);
+		assert_non_null(strstr(text, "did not come"));
+		client_call_close(call);
+		gateway_thread_until(gateway, blobs_are_idle, NULL);
+	}
+	assert_int_equal(client_call_start(client, &half.call, REAPI_FIND_MISSING, 1000, &events, &half), 0);
+	assert_int_equal(call_send_begin(&half.call, 1u << 20), CALL_SENT);
+	call_send_more(&half.call, span_text("only the beginning"));
+	received = 5 + strlen("only the beginning");
+	client_run_until(client, gateway, all_are_awaited, &received);
+	gateway_thread_call(gateway, a_minute_passes, NULL);
+	for (int tries = 0; !half.closed; tries++) {
+		assert_true(tries < 20000);
+		client_wait(client, NULL, 0, NULL, 1000000);
+	}
+	assert_int_equal(half.status, GRPC_DEADLINE_EXCEEDED);
+	call_fini(&half.call);
+	gateway_thread_until(gateway, blobs_are_idle, NULL);
+	/* Others are refused: it has to be quicker. */
+	received = 0;
+	gateway_thread_call(gateway, others_come, &more);
+	assert_int_equal(client_call_open(&call, client, REAPI_FIND_MISSING, NULL, 0), 0);
+	client_run_until(client, gateway, all_are_awaited, &received);
+	ask_refused(client, REAPI_CAPABILITIES, buffer_heap(1), GRPC_RESOURCE_EXHAUSTED, "too many calls");
+	gateway_thread_call(gateway, ten_seconds_pass, NULL);
+	assert_int_equal(client_receive(call, &message, UINT64_MAX), CLIENT_END);
+	assert_int_equal(client_call_status(call, &text), GRPC_DEADLINE_EXCEEDED);
+	client_call_close(call);
+	gateway_thread_call(gateway, others_come, &fewer);
+	gateway_thread_until(gateway, blobs_are_idle, NULL);
+}
+
 int main(int argc, char **argv)
 {
 	const struct CMUnitTest tests[] = {
@@ -156,6 +269,7 @@ int main(int argc, char **argv)
 		cmocka_unit_test(instances_and_rights_are_kept_apart),
 		cmocka_unit_test(a_question_makes_no_instance),
 		cmocka_unit_test(services_are_listed),
+		cmocka_unit_test(requests_that_do_not_come_end),
 	};
 
 	return blobs_run(argc, argv, tests);
