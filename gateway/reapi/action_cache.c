@@ -250,7 +250,7 @@ static void update_on_note(struct store_note *note)
 		return;
 	}
 	update->rpc.reapi->counters.results_stored++;
-	unary_reply(&update->rpc.unary, update->result);
+	rpc_reply_bytes(&update->rpc, update->result);
 }
 
 static void update_on_put(struct store_put *put)

@@ -8,7 +8,6 @@
 #include "gateway/base/check.h"
 #include "gateway/reapi/methods.h"
 #include "gateway/reapi/rpc.h"
-#include "gateway/reapi/sending.h"
 #include "proto/pb.h"
 #include "proto/zstd_message.h"
 
@@ -28,7 +27,7 @@ struct batch_one {
 struct batch_read {
 	struct rpc rpc;
 	struct budget_share share;
-	struct sending sending;
+	struct loan loan;
 	struct digest *digests;
 	size_t count, at;                /* as many as a request has room for; the next one to be read */
 	size_t bytes;                    /* of memory */
@@ -53,7 +52,6 @@ static void on_read(struct store_read *read)
 /* The memory is out of use, and others get it. May be called again. */
 static void batch_drop(struct batch_read *batch)
 {
-	sending_end(&batch->sending);
 	free(batch->memory);
 	free(batch->pieces);
 	batch->memory = NULL;
@@ -63,7 +61,7 @@ static void batch_drop(struct batch_read *batch)
 
 static void on_returned(struct loan *loan)
 {
-	batch_drop(container_of(loan, struct batch_read, sending.loan));
+	batch_drop(container_of(loan, struct batch_read, loan));
 }
 
 /* Compressed where it lies; false: it would not get smaller. */
@@ -169,9 +167,8 @@ static void batch_answer(struct batch_read *batch)
 		rpc_reply(&batch->rpc, &(struct buffer){ 0 });
 		return;
 	}
-	batch->sending.loan = (struct loan){ .pieces = batch->pieces, .count = batch->count, .returned = on_returned };
-	sending_begin(&batch->sending, batch->rpc.reapi, &batch->rpc.unary.call);
-	rpc_reply_lending(&batch->rpc, &batch->sending.loan);
+	batch->loan = (struct loan){ .pieces = batch->pieces, .count = batch->count, .returned = on_returned };
+	rpc_reply_lending(&batch->rpc, &batch->loan);
 }
 
 /* A loop and not a chain of calls: many rounds may complete inline. */

@@ -10,7 +10,6 @@
 
 #include "gateway/reapi/methods.h"
 #include "gateway/reapi/rpc.h"
-#include "gateway/reapi/sending.h"
 #include "proto/pb.h"
 #include "proto/zstd_message.h"
 
@@ -44,7 +43,6 @@ struct batch_update {
 	struct sha256_job *jobs;
 	struct store_item *items;
 	struct buffer out;               /* the answer, as far as there were lots */
-	struct sending sending;          /* of it */
 	size_t blobs_count;              /* of the batch, so far */
 	struct store_put put;
 	uint64_t idle_since_ns;          /* 0: it is we who are at work */
@@ -110,14 +108,13 @@ static void put_response(struct buffer *out, const struct batch_blob *blob)
 	pb_end(out, response);
 }
 
-/* The call has a copy of its own until it is taken, and who does not take it loses the call. */
+/* The call has a copy of its own until it is taken. */
 static void answer(struct batch_update *batch)
 {
 	struct buffer out = batch->out;
 
 	batch->out = (struct buffer){ 0 };
 	batch_let_go(batch);
-	sending_begin(&batch->sending, batch->rpc.reapi, &batch->rpc.unary.call);
 	rpc_reply(&batch->rpc, &out);
 	buffer_fini(&out);
 }
@@ -427,7 +424,6 @@ static void fini(struct rpc *rpc)
 	struct batch_update *batch = container_of(rpc, struct batch_update, rpc);
 
 	list_remove(&batch->link);
-	sending_end(&batch->sending);
 	batch_let_go(batch);
 	lot_free(batch);
 	buffer_fini(&batch->out);

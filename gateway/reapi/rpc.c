@@ -27,6 +27,7 @@ static void rpc_free(struct rpc *rpc)
 {
 	rpc->reapi->open--;
 	asking_end(&rpc->asking);
+	sending_end(&rpc->sending);
 	if (rpc->type->fini)
 		rpc->type->fini(rpc);
 	free(rpc);
@@ -118,16 +119,23 @@ bool rpc_enter(struct rpc *rpc, struct span instance, uint32_t digest_function)
 	return status == GRPC_OK;
 }
 
+void rpc_reply_bytes(struct rpc *rpc, struct span response)
+{
+	sending_begin(&rpc->sending, rpc->reapi, &rpc->unary.call);
+	unary_reply(&rpc->unary, response);
+}
+
 void rpc_reply(struct rpc *rpc, const struct buffer *response)
 {
 	if (response->failed)
 		rpc_fail_memory(rpc);
 	else
-		unary_reply(&rpc->unary, buffer_span(response));
+		rpc_reply_bytes(rpc, buffer_span(response));
 }
 
 void rpc_reply_lending(struct rpc *rpc, struct loan *loan)
 {
+	sending_begin(&rpc->sending, rpc->reapi, &rpc->unary.call);
 	unary_reply_lending(&rpc->unary, loan);
 }
 

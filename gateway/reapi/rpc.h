@@ -7,6 +7,7 @@
 #include "gateway/cas/access.h"
 #include "gateway/cas/unary.h"
 #include "gateway/reapi/asking.h"
+#include "gateway/reapi/sending.h"
 #include "proto/reapi_cas.h"
 
 struct rpc {
@@ -16,6 +17,7 @@ struct rpc {
 	struct access_caller caller;
 	struct scope scope;              /* after rpc_enter() */
 	struct asking asking;            /* until there is a request, or the first of its parts */
+	struct sending sending;          /* of the answer: who does not take it loses the call, and what the method keeps for it */
 	bool held, ended;
 };
 
@@ -51,6 +53,7 @@ bool rpc_takes_function(struct rpc *rpc, uint32_t digest_function);
 bool rpc_enter(struct rpc *rpc, struct span instance, uint32_t digest_function);
 
 void rpc_reply(struct rpc *rpc, const struct buffer *response);  /* one that has failed: out of memory */
+void rpc_reply_bytes(struct rpc *rpc, struct span response);
 void rpc_reply_lending(struct rpc *rpc, struct loan *loan);       /* as unary_reply_lending() */
 void rpc_fail(struct rpc *rpc, enum grpc_status status, const char *text);
 void rpc_fail_malformed(struct rpc *rpc);

@@ -66,6 +66,7 @@ static void split_answer(struct split *split)
 {
 	pb_put_varint(&split->out, 2, split->profile == PROFILE_REAPI ? REAPI_FAST_CDC_2020 : REAPI_CHUNKING_UNKNOWN);
 	split->rpc.reapi->counters.splits++;
+	blob_get_fini(&split->get);              /* however long the answer is not taken */
 	budget_leave(&split->rpc.reapi->downloads, &split->share);
 	rpc_reply(&split->rpc, &split->out);
 }

@@ -1,7 +1,7 @@
 /*
  * Shows what is said to be served and is, and to whom: capabilities, the services that reflection lists, no digest function but
- * SHA-256; that instances and rights are kept apart, and that a question makes no instance; and that a request that does not come ends. With an
- * index that answers late when started with "late".
+ * SHA-256; that instances and rights are kept apart, and that a question makes no instance; and that a request that does not come ends,
+ * as does an answer that nobody takes, whatever it is of. With an index that answers late when started with "late".
  */
 #include "tests/unit/reapi/blobs_rig.h"
 
@@ -9,6 +9,7 @@
 #include <string.h>
 
 #include "gateway/reapi/asking.h"
+#include "gateway/reapi/sending.h"
 #include "proto/pb.h"
 
 static void capabilities_say_what_there_is(void **state)
@@ -261,6 +262,55 @@ static void requests_that_do_not_come_end(void **state)
 	gateway_thread_until(gateway, blobs_are_idle, NULL);
 }
 
+static bool all_are_answered(struct gateway_parts *parts, void *context)
+{
+	unsigned count = 0;
+
+	list_for_each(link, &parts->reapi.sendings)
+		count++;
+	return count == FULL_CLIENT_READS + *(unsigned *)context;
+}
+
+static void after_two_minutes(struct gateway_parts *parts, void *context)
+{
+	uint64_t now = ring_now_ns(parts->ring);
+
+	sendings_sweep(&parts->reapi, now);      /* what has moved until now is seen here */
+	sendings_sweep(&parts->reapi, now + 2 * REAPI_READ_IDLE_NS);
+}
+
+/* A call that is answered is one of so many, and holds blobs or has megabytes to say. */
+static void answers_that_nobody_takes_end(void **state)
+{
+	struct digest digest = send_blob(client, span_text("a blob")), unread;
+	struct buffer bytes = noise(9000000, 71), requests[3] = { buffer_heap(64), request_find(&digest, 1, ""), buffer_heap(4096) };
+	static const char *const paths[] = { REAPI_CAPABILITIES, REAPI_FIND_MISSING, REAPI_SPLIT };
+	struct client_call *calls[3];
+	char name[512], why[256];
+	struct client *other;
+	unsigned count = 3;
+	int64_t committed;
+
+	unread = digest_made(buffer_span(&bytes));
+	message_put_digest(&requests[2], 2, &digest);
+	assert_int_equal(write_all(client, resource_name(name, sizeof(name), "w", false, &unread), buffer_span(&bytes), 3u << 20,
+	                           &committed, why, sizeof(why)), GRPC_OK);
+	gateway_thread_until(gateway, blobs_are_idle, NULL);
+	other = full_client(gateway, &unread);
+	for (unsigned i = 0; i < count; i++) {
+		assert_int_equal(client_call_open(&calls[i], other, paths[i], NULL, 0), 0);
+		assert_int_equal(client_send(calls[i], buffer_span(&requests[i]), 0), CLIENT_OK);
+		client_send_end(calls[i]);
+	}
+	client_run_until(other, gateway, all_are_answered, &count);
+	gateway_thread_call(gateway, after_two_minutes, NULL);
+	gateway_thread_until(gateway, blobs_are_idle, NULL);
+	client_close(other);
+	for (unsigned i = 0; i < count; i++)
+		buffer_fini(&requests[i]);
+	buffer_fini(&bytes);
+}
+
 int main(int argc, char **argv)
 {
 	const struct CMUnitTest tests[] = {
@@ -270,6 +320,7 @@ int main(int argc, char **argv)
 		cmocka_unit_test(a_question_makes_no_instance),
 		cmocka_unit_test(services_are_listed),
 		cmocka_unit_test(requests_that_do_not_come_end),
+		cmocka_unit_test(answers_that_nobody_takes_end),
 	};
 
 	return blobs_run(argc, argv, tests);
