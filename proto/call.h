@@ -80,6 +80,7 @@ struct call {
 	struct buffer inflated;
 	uint64_t bytes_copied;                   /* here, of messages that had to wait, either way */
 	uint64_t bytes_received, bytes_sent;     /* message bytes on the wire, with prefixes */
+	unsigned silent_looks;                   /* server: whoever looks may count here at how many looks none had come */
 	enum grpc_status status;                 /* client: from trailers, or made here; server: ours */
 	size_t status_size;
 	char status_message[CALL_STATUS_TEXT_MAX + 1];

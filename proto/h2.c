@@ -271,6 +271,16 @@ size_t h2_streams_count(const struct h2 *h2)
 	return h2->streams_count;
 }
 
+void h2_each_stream(struct h2 *h2, void (*fn)(struct stream *stream))
+{
+	assert(!h2->entered);
+	for (struct h2_stream *stream = h2->streams, *next; stream; stream = next) {
+		next = stream->next;
+		if (stream->attached && !stream->reset)
+			fn(&stream->base);
+	}
+}
+
 uint64_t h2_copied_bytes(const struct h2 *h2)
 {
 	return h2->copied_bytes;

@@ -107,6 +107,8 @@ void h2_drain(struct h2 *h2);
 
 const struct h2_fault *h2_fault(const struct h2 *h2);
 size_t h2_streams_count(const struct h2 *h2);
+/* `fn` for each open stream that has a consumer; it may end that one, and opens none. Not from inside an event. */
+void h2_each_stream(struct h2 *h2, void (*fn)(struct stream *stream));
 
 /* Bytes of payload that were copied into out-queues, and from there or from loans into frames. */
 uint64_t h2_copied_bytes(const struct h2 *h2);

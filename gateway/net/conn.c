@@ -6,6 +6,7 @@
 #include <stdlib.h>
 #include "gateway/base/check.h"
 #include "gateway/base/err.h"
+#include "gateway/net/silence.h"
 
 #define SECOND_NS            1000000000ull
 
@@ -13,6 +14,9 @@
 #define FLUSH_TIMEOUT_NS     (1 * SECOND_NS)
 #define LINGER_NS            (SECOND_NS / 4)
 #define LINGER_BODY_NS       (2 * SECOND_NS)     /* for a client that still sends a body to read that it was refused */
+
+/* For silent calls, where a stall has no limit, as behind a link. */
+#define LOOK_MOST_NS         (3600 * SECOND_NS)
 
 /* ---- states ---- */
 
@@ -214,6 +218,18 @@ static void conn_expire(struct conn *conn, uint64_t now)
 	}
 }
 
+static void conn_look(struct conn *conn, uint64_t now)
+{
+	uint64_t every = conn->stall_timeout_ns < LOOK_MOST_NS ? conn->stall_timeout_ns : LOOK_MOST_NS;
+	bool first = conn->look_ns == 0;
+
+	if (!conn->server || conn->http1 || !conn_is_ready(conn) || now < conn->look_ns)
+		return;
+	conn->look_ns = now + every;
+	if (!first)
+		silence_look(conn->h2);
+}
+
 void conn_on_timer(struct op *op, int32_t res)
 {
 	struct conn *conn = container_of(op, struct conn, timer);
@@ -229,6 +245,7 @@ void conn_on_timer(struct op *op, int32_t res)
 		conn_expire(conn, now);
 		deadline = conn_deadline(conn);
 	}
+	conn_look(conn, now);
 	if (conn->state < CONN_CLOSING && !op_in_flight(op))
 		ring_timer(conn->ring, op, deadline > now ? deadline - now : 0);
 	conn_step(conn);

@@ -62,7 +62,8 @@ struct conn_config {
 	uint64_t handshake_timeout_ns;   /* 0: 10 s. Connect + TLS + first SETTINGS */
 	uint64_t idle_timeout_ns;        /* 0: 1 h without a stream (bytes alone, PINGs say, keep nobody) -> GOAWAY */
 	uint64_t stall_timeout_ns;       /* 0: 2 min: a send of at most CONN_SEND_BYTES that does not end, or a frame (but
-	                                    for DATA) that the peer does not finish -> closed */
+	                                    for DATA) that the peer does not finish -> closed; four to five of these, or
+	                                    hours, in which nothing at all comes in a call to a server -> DEADLINE_EXCEEDED */
 };
 
 struct conn_peer {

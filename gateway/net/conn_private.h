@@ -65,6 +65,7 @@ struct conn {
 	uint64_t plain_received, received, sent, handshake_received, handshake_sent;
 	uint64_t deadline_ns;            /* of the handshake; of the flush */
 	uint64_t idle_since_ns, send_since_ns;
+	uint64_t look_ns;                /* a server's: for silent calls, next */
 	uint64_t handshake_timeout_ns, idle_timeout_ns, stall_timeout_ns;
 	enum conn_end end;
 	int error;

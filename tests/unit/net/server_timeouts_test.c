@@ -1,6 +1,7 @@
 /*
  * Shows that peers that say nothing or too slowly, read nothing, or have nothing open are cut off, and that who has is not, on
- * real sockets, over both ring engines. Time-outs are set short; the tests wait for their effect, not for time.
+ * real sockets, over both ring engines; and that a call in which nothing ever comes ends. Time-outs are set short; the tests wait for
+ * their effect, not for time.
  */
 #include "tests/unit/net/server_rig.h"
 
@@ -170,6 +171,31 @@ static void an_open_stream_is_not_idle(void **state)
 	echo_stop(&echo);
 }
 
+/* One that was asked something may take its time. */
+static void a_call_of_which_nothing_comes_ends(void **state)
+{
+	struct client_call *silent, *asked;
+	struct client *client;
+	struct span message;
+	const char *text;
+	struct echo echo;
+
+	rig_start(&echo, state, (struct echo_config){ .stall_timeout_ns = 100 * MS });
+	client = rig_client(&echo);
+	assert_int_equal(client_call_open(&asked, client, "/test.Echo/Hang", NULL, 0), 0);
+	assert_int_equal(client_send(asked, span_text("a question"), 0), CLIENT_OK);
+	assert_int_equal(client_call_open(&silent, client, "/test.Echo/Hang", NULL, 0), 0);
+	assert_int_equal(client_receive(silent, &message, 20000 * MS), CLIENT_END);
+	assert_int_equal(client_call_status(silent, &text), GRPC_DEADLINE_EXCEEDED);
+	assert_non_null(strstr(text, "nothing came"));
+	client_call_close(silent);
+	assert_int_equal(client_receive(asked, &message, 1000 * MS), CLIENT_AGAIN);
+	assert_int_equal(echo_hanging(&echo), 1);
+	client_call_close(asked);
+	client_close(client);
+	echo_stop(&echo);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -181,6 +207,7 @@ int main(void)
 		RIG_BOTH(who_never_reads_is_cut_off),
 		RIG_BOTH(pings_keep_nobody),
 		RIG_BOTH(an_open_stream_is_not_idle),
+		RIG_BOTH(a_call_of_which_nothing_comes_ends),
 	};
 
 	return cmocka_run_group_tests(tests, keys_make, keys_remove);
