@@ -160,7 +160,7 @@ struct pins_load {
 	size_t expired_count, at;
 };
 
-#define PINS_EXPIRED_MAX 256             /* rows deleted, a start */
+#define PINS_EXPIRED_MAX 256             /* rows deleted at a time, at a start */
 
 static int pin_load(void *context, const struct store_pin *pin)
 {
@@ -172,7 +172,7 @@ static int pin_load(void *context, const struct store_pin *pin)
 			load->expired[load->expired_count++] = *pin;
 		return 0;
 	}
-	if (holds->pins_count == HOLDS_PINS_MAX)
+	if (holds->pins_count == HOLDS_PINS_MAX && !pin_find(holds, pin))
 		return ERR_RAISE(-ENOSPC);
 	pin_keep(holds, pin);
 	return 0;
@@ -198,6 +198,16 @@ static bool expired_next(struct index_apply *apply, struct index_change *change)
 	return true;
 }
 
+/* One round: false: there may be more that expired. */
+static bool pins_load_some(struct store *store, struct pins_load *load, int *r)
+{
+	load->expired_count = 0;
+	*r = pins_scan(store, NULL, 0, pin_load, load);
+	if (!*r && load->expired_count > 0)
+		*r = store->engine->apply_now(store->index, &load->apply);
+	return *r || load->expired_count < PINS_EXPIRED_MAX;
+}
+
 int holds_init(struct holds *holds, struct store *store)
 {
 	struct pins_load load = { .store = store, .apply = { .prepare = expired_prepare, .next = expired_next } };
@@ -209,9 +219,8 @@ int holds_init(struct holds *holds, struct store *store)
 	if (!holds->pins || !load.expired)
 		r = ERR_RAISE(-ENOMEM);
 	else
-		r = pins_scan(store, NULL, 0, pin_load, &load);
-	if (!r && load.expired_count > 0)
-		r = store->engine->apply_now(store->index, &load.apply);
+		while (!pins_load_some(store, &load, &r))
+			;
 	free(load.expired);
 	return r;
 }
@@ -222,7 +231,27 @@ void holds_fini(struct holds *holds)
 	holds->pins = NULL;
 }
 
-/* Room for one more, if need be by forgetting one that expired; its row goes at the next start. */
+static void pin_on_forgotten(struct store_pin *pin)
+{
+	free(pin);
+}
+
+/* With its row: those of pins are not evicted, and would fill the index. */
+static bool pin_forget(struct store *store, struct store_pin *kept)
+{
+	struct store_pin *gone = malloc(sizeof(*gone));
+
+	if (!gone)
+		return false;
+	*gone = *kept;
+	gone->expires_wall_ns = 0;
+	gone->fn = pin_on_forgotten;
+	list_append(&store_open_generation(store)->pins, &gone->link);
+	pin_drop(&store->holds, gone);
+	return true;
+}
+
+/* Room for one more, if need be by forgetting one that expired. */
 static bool pins_room(struct store *store)
 {
 	struct holds *holds = &store->holds;
@@ -231,10 +260,8 @@ static bool pins_room(struct store *store)
 	if (holds->pins_count < HOLDS_PINS_MAX)
 		return true;
 	for (uint32_t i = 0; i < holds->pins_count; i++)
-		if (holds->pins[i].expires_wall_ns <= now_ns) {
-			holds->pins[i] = holds->pins[--holds->pins_count];
-			return true;
-		}
+		if (holds->pins[i].expires_wall_ns <= now_ns)
+			return pin_forget(store, &holds->pins[i]);
 	return false;
 }
 

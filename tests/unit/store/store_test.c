@@ -13,6 +13,7 @@
 #include <sys/resource.h>
 #include <sys/stat.h>
 #include <unistd.h>
+#include "gateway/store/holds.h"
 
 #define BLOBS 40
 
@@ -447,6 +448,45 @@ static void test_pins_are_kept(void **state)
 		blob_free(&blobs[i]);
 }
 
+#define PINS_MORE 300
+
+static unsigned pins_done;
+
+static void on_pin_done(struct store_pin *pin)
+{
+	assert_int_equal(pin->result, 0);
+	pins_done++;
+}
+
+/* However many come and expire, no more rows of them are in the index than there may be pins; and a start leaves none. */
+static void test_expired_pins_leave(void **state)
+{
+	static struct store_pin pins[HOLDS_PINS_MAX + PINS_MORE];
+	struct fixture *fixture = *state;
+	struct fsck_report report;
+	bool done = false;
+
+	fixture_open(fixture);
+	pins_done = 0;
+	for (size_t i = 0; i < HOLDS_PINS_MAX + PINS_MORE; i++) {
+		pins[i] = (struct store_pin){ .scope = fixture->a, .root.size = 1 + i, .expires_wall_ns = 1, .fn = on_pin_done };
+		memcpy(pins[i].root.hash, &i, sizeof(i));
+		store_pin(fixture->store, &pins[i]);
+	}
+	for (int turns = 0; !done; turns++) {
+		assert_true(turns < 20000);
+		ring_run(fixture->ring, 1000000);
+		done = pins_done == HOLDS_PINS_MAX + PINS_MORE;
+	}
+	fixture_close(fixture);
+	assert_int_equal(fsck_store(fixture, false, &report), 0);
+	assert_int_equal(report.pins, HOLDS_PINS_MAX);
+	fixture_open(fixture);
+	fixture_close(fixture);
+	assert_int_equal(fsck_store(fixture, false, &report), 0);
+	assert_int_equal(report.pins, 0);
+}
+
 struct wait_note {
 	struct store_note note;
 	bool done;
@@ -602,6 +642,7 @@ int main(int argc, char **argv)
 		cmocka_unit_test_setup_teardown(test_a_name_that_is_half_written, fixture_setup, fixture_teardown),
 		cmocka_unit_test_setup_teardown(test_notes, fixture_setup, fixture_teardown),
 		cmocka_unit_test_setup_teardown(test_pins_are_kept, fixture_setup, fixture_teardown),
+		cmocka_unit_test_setup_teardown(test_expired_pins_leave, fixture_setup, fixture_teardown),
 		cmocka_unit_test_setup_teardown(test_more_marks_than_the_index_holds, fixture_setup, fixture_teardown),
 		cmocka_unit_test_setup_teardown(test_marks, fixture_setup, fixture_teardown),
 	};
