@@ -148,7 +148,9 @@ void pending_turn_gone(struct pending *pending, struct pending_entry *blob)
 	while ((entry = pending_next(pending, blob->hash, &probe)))
 		if (entry->kind == PENDING_SIGHT)
 			entry->kind = PENDING_NOTHING;
-	blob->gone = blob->place;
+	/* One that came in place of one that was gone is in no row yet: that of the former one is what has to go. */
+	if (!blob->purge)
+		blob->gone = blob->place;
 	blob->kind = PENDING_GONE;
 }
 

@@ -156,6 +156,28 @@ static void test_pending(void **state)
 	pending_fini(&pending);
 }
 
+/* It went, came again and went again, all between two commits: the row that the index has is the first one's. */
+static void test_pending_that_goes_twice(void **state)
+{
+	struct pending pending;
+	struct scope a = { .tenant = 1, .instance = 1 };
+	struct place first = { 1, 1, 4096 }, second = { 2, 1, 8192 };
+	struct digest digest = { .size = 1, .hash = { 7 } };
+	struct pending_entry *blob;
+
+	assert_int_equal(pending_init(&pending, 42), 0);
+	blob = pending_add(&pending, PENDING_GONE, &digest, &a, first);
+	pending_turn_gone(&pending, blob);
+	assert_true(place_equal(blob->gone, first));
+	blob->kind = PENDING_BLOB;               /* as a put does */
+	blob->purge = true;
+	blob->place = second;
+	pending_turn_gone(&pending, blob);
+	assert_int_equal(blob->kind, PENDING_GONE);
+	assert_true(place_equal(blob->gone, first));
+	pending_fini(&pending);
+}
+
 static void test_fingerprints(void **state)
 {
 	struct fingerprints set = fingerprints_make(42);
@@ -197,6 +219,7 @@ int main(void)
 		cmocka_unit_test(test_payload_sum),
 		cmocka_unit_test(test_keys_sort),
 		cmocka_unit_test(test_pending),
+		cmocka_unit_test(test_pending_that_goes_twice),
 		cmocka_unit_test(test_fingerprints),
 		cmocka_unit_test(test_layout),
 	};
