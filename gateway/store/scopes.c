@@ -118,12 +118,13 @@ static int scopes_load_lines(struct scopes *scopes, FILE *file)
 
 	while (fgets(line, sizeof(line), file)) {
 		size_t size = strlen(line);
+		bool whole = size && line[size - 1] == '\n';
 		int r;
 
-		/* A line that a crash cut off was never answered for. One that is too long is none of ours. */
-		if (line[size - 1] != '\n' && !feof(file))
+		/* A line that a crash cut off, or made zeros of, was never answered for. One that is too long is none of ours. */
+		if (!whole && !feof(file))
 			return ERR_RAISE(-EUCLEAN);
-		if (line[size - 1] != '\n')
+		if (!whole)
 			return ftruncate(fileno(file), end) < 0 ? ERR_RAISE(-errno) : 0;
 		line[size - 1] = 0;
 		r = scopes_load_line(scopes, line);

@@ -405,6 +405,46 @@ static void test_a_name_that_is_half_written(void **state)
 	assert_int_equal(other.tenant, scope.tenant);
 }
 
+/* Some file systems leave zeros where a crash came between a file's length and its bytes. */
+static void test_a_name_that_became_zeros(void **state)
+{
+	static const char zeros[200];
+	struct fixture *fixture = *state;
+	struct scope scope, other;
+	struct store *store;
+	struct ring *ring;
+	char path[128];
+	FILE *file;
+
+	fixture_open(fixture);
+	assert_int_equal(store_scope(fixture->store, span_text("kept"), span_text(""), SCOPE_READ, &scope), 0);
+	fixture_close(fixture);
+	snprintf(path, sizeof(path), "%s/scopes", fixture->path);
+	file = fopen(path, "a");
+	assert_int_equal(fwrite(zeros, 1, sizeof(zeros), file), sizeof(zeros));
+	fclose(file);
+	fixture_open(fixture);
+	assert_int_equal(store_scope_find(fixture->store, span_text("kept"), span_text(""), SCOPE_READ, &other), 0);
+	assert_int_equal(other.tenant, scope.tenant);
+	assert_int_equal(store_scope(fixture->store, span_text("next"), span_text(""), SCOPE_READ, &scope), 0);
+	fixture_close(fixture);
+	fixture_open(fixture);
+	assert_int_equal(store_scope_find(fixture->store, span_text("next"), span_text(""), SCOPE_READ, &other), 0);
+	assert_int_equal(other.tenant, scope.tenant);
+	fixture_close(fixture);
+	/* Among the others a name of zeros is none of ours. */
+	file = fopen(path, "r+");
+	assert_int_equal(fwrite(zeros, 1, 1, file), 1);
+	fclose(file);
+	assert_int_equal(ring_create(&ring, &(struct ring_config){ 0 }), 0);
+	assert_int_equal(store_open(&store, ring, &fixture->config, NULL, 0), -EUCLEAN);
+	ring_destroy(ring);
+	file = fopen(path, "r+");
+	assert_int_equal(fwrite("0", 1, 1, file), 1);
+	fclose(file);
+	fixture_open(fixture);
+}
+
 static void count_pin(void *context, const struct store_pin *pin)
 {
 	assert_string_equal(pin->note, "test");
@@ -639,6 +679,7 @@ int main(int argc, char **argv)
 		cmocka_unit_test_setup_teardown(test_ceiling_lowered, fixture_setup, fixture_teardown),
 		cmocka_unit_test_setup_teardown(test_unknown_format, fixture_setup, fixture_teardown),
 		cmocka_unit_test_setup_teardown(test_scopes_are_kept, fixture_setup, fixture_teardown),
+		cmocka_unit_test_setup_teardown(test_a_name_that_became_zeros, fixture_setup, fixture_teardown),
 		cmocka_unit_test_setup_teardown(test_a_name_that_is_half_written, fixture_setup, fixture_teardown),
 		cmocka_unit_test_setup_teardown(test_notes, fixture_setup, fixture_teardown),
 		cmocka_unit_test_setup_teardown(test_pins_are_kept, fixture_setup, fixture_teardown),
