@@ -175,7 +175,8 @@ void tidy_step(struct store *store)
 		tidy_take_page(store);
 	if (tidy->state == TIDY_DELETING && tidy->applied)
 		tidy->state = TIDY_IDLE;
-	if (tidy->state != TIDY_IDLE || store->failed || store->closing)
+	/* A page in which nothing was to go is over at once: the next one has its turn, like any other. */
+	if (tidy->state != TIDY_IDLE || store->failed || store->closing || store_pauses(store, STORE_PART_TIDY))
 		return;
 	if (tidy->marks_pages > 0)
 		tidy_begin_marks(store);

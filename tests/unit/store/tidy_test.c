@@ -1,7 +1,7 @@
 /*
  * Shows that what tidies up leaves alone what was written anew since it looked: with an index in which each second row of the marks
  * and notes is, between a scan and its answer, all notes of that kind outlive a store that has too many of them, and all marks an
- * eviction that made them stale.
+ * eviction that made them stale; and that it leaves the loop to others, however often it looks in vain.
  */
 #include "tests/unit/store/fixture.h"
 
@@ -16,6 +16,7 @@
 /* ---- the index ---- */
 
 static struct index *opened;
+static unsigned scans;                   /* of notes */
 
 /* Rows that a scan has found, with other values of the same length. */
 struct rewrite {
@@ -52,6 +53,7 @@ static void rewriting_scan(struct index *index, struct index_scan *scan)
 {
 	struct rewrite rewrite = { .apply.next = rewrite_next, .scan = scan };
 
+	scans += scan->table == INDEX_NOTES;
 	scan->result = index_lmdb.scan_now(index, scan);
 	if (scan->table == INDEX_MARKS || scan->table == INDEX_NOTES)
 		assert_int_equal(index_lmdb.apply_now(index, &rewrite.apply), 0);
@@ -135,6 +137,37 @@ static void notes_that_were_written_anew_stay(void **state)
 	free(notes);
 }
 
+#define TENANTS    200                   /* of which one has notes: so often they are looked for in vain */
+#define SCANS_MOST 3                     /* a turn */
+
+static void looking_in_vain_takes_turns(void **state)
+{
+	struct fixture *fixture = *state;
+	size_t max = fixture->store->map_bytes / 8 / (2 * STORE_NOTE_VALUE_MAX), count = max + 200;
+	struct given *notes = calloc(count, sizeof(*notes));
+	unsigned before, most = 0;
+	struct scope scope;
+	char name[16];
+
+	for (int i = 0; i < TENANTS; i++) {
+		snprintf(name, sizeof(name), "tenant%d", i);
+		assert_int_equal(store_scope(fixture->store, span_text(name), span_text(""), SCOPE_ALL, &scope), 0);
+	}
+	for (size_t i = 0; i < count; i++) {
+		notes[i].note = (struct store_note){ .scope = fixture->a, .key_size = 4, .value_size = 4, .fn = on_note };
+		memcpy(notes[i].note.key, &(uint32_t){ (uint32_t)i * 2 * 2654435761u }, 4);
+		store_note_put(fixture->store, &notes[i].note);
+	}
+	while (!notes[count - 1].done || fixture->store->usage.notes > max) {
+		before = scans;
+		ring_run(fixture->ring, 1000000);
+		if (scans - before > most)
+			most = scans - before;
+	}
+	assert_true(most <= SCANS_MOST);
+	free(notes);
+}
+
 #define MARKS 40
 
 static void marks_that_were_written_anew_stay(void **state)
@@ -171,6 +204,7 @@ int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test_setup_teardown(notes_that_were_written_anew_stay, setup, fixture_teardown),
+		cmocka_unit_test_setup_teardown(looking_in_vain_takes_turns, setup, fixture_teardown),
 		cmocka_unit_test_setup_teardown(marks_that_were_written_anew_stay, setup, fixture_teardown),
 	};
 
