@@ -11,11 +11,9 @@
 #include "proto/pb.h"
 #include "proto/zstd_message.h"
 
-#define BATCH_ROUND      32              /* reads at a time */
+#define BATCH_ROUND      64              /* reads at a time */
 #define BATCH_HEAD_BYTES 192             /* of a Response besides the data; it has a text when there is none */
 #define BATCH_LEVEL      1
-
-_Static_assert(BATCH_HEAD_BYTES >= STORE_READ_EXTRA_BYTES, "a blob is read into its place in the batch");
 
 struct batch_read;
 
@@ -32,7 +30,7 @@ struct batch_read {
 	size_t count, at;                /* as many as a request has room for; the next one to be read */
 	size_t bytes;                    /* of memory */
 	bool zstd, running;
-	uint8_t *memory;                 /* a place for each blob, of its size and BATCH_HEAD_BYTES */
+	uint8_t *memory;                 /* a place for each blob */
 	size_t used;
 	struct span *pieces;             /* what goes out: a Response each */
 	struct batch_one round[BATCH_ROUND];
@@ -140,6 +138,17 @@ static void round_encode(struct batch_read *batch)
 	batch->round_count = batch->landed = 0;
 }
 
+/*
+ * What lies one behind the other in the store and here, too, is read together. Where there is no data, the head alone has to have
+ * room.
+ */
+static size_t place_bytes(const struct digest *digest)
+{
+	size_t size = (size_t)digest->size;
+
+	return size + STORE_READ_EXTRA_BYTES >= BATCH_HEAD_BYTES ? store_read_bytes(size) : BATCH_HEAD_BYTES;
+}
+
 static void round_begin(struct batch_read *batch)
 {
 	size_t left = batch->count - batch->at;
@@ -154,7 +163,7 @@ static void round_begin(struct batch_read *batch)
 			.scope = batch->rpc.scope, .digest = batch->digests[batch->at++], .fn = on_read,
 			.buffer = batch->memory + batch->used,
 		};
-		batch->used += (size_t)read->digest.size + BATCH_HEAD_BYTES;
+		batch->used += place_bytes(&read->digest);
 		store_read(batch->rpc.reapi->cas->store, read);
 	}
 	store_reads_start(batch->rpc.reapi->cas->store);

@@ -1,6 +1,6 @@
 /*
- * Shows that a batch goes out as it was asked for, each blob plain or compressed, and that one that nobody takes ends and gives
- * back its memory. With an index that answers late when started with "late".
+ * Shows that a batch goes out as it was asked for, each blob plain or compressed, that what lies in a row on the disk is read
+ * together, and that one that nobody takes ends and gives back its memory. With an index that answers late when started with "late".
  */
 #include "tests/unit/reapi/blobs_rig.h"
 
@@ -86,6 +86,53 @@ static void a_batch_goes_out_as_it_was_asked_for(void **state)
 	assert_int_equal(answer.body.size, 0);
 	answer_fini(&answer);
 	for (size_t i = 0; i < BATCH_BLOBS; i++)
+		buffer_fini(&blobs[i]);
+}
+
+#define IN_A_ROW 200
+
+static void get_store(struct gateway_parts *parts, void *context)
+{
+	store_status(parts->store, context);
+}
+
+static bool is_durable(struct gateway_parts *parts, void *context)
+{
+	get_store(parts, context);
+	return ((const struct store_status *)context)->pending_blobs == 0;
+}
+
+/* Behind as much else as there is in slots, so that the disk is asked. */
+static void a_row_on_the_disk_is_read_together(void **state)
+{
+	static struct buffer blobs[IN_A_ROW];
+	static struct span spans[IN_A_ROW];
+	static struct digest digests[IN_A_ROW];
+	struct store_status before, after;
+	struct answer answer;
+
+	for (uint32_t i = 0; i < IN_A_ROW; i++) {
+		blobs[i] = noise(96 + 10 * i, 2000 + i);
+		spans[i] = buffer_span(&blobs[i]);
+		digests[i] = digest_made(spans[i]);
+	}
+	answer = ask_method(client, REAPI_BATCH_UPDATE, request_update(digests, spans, IN_A_ROW, false));
+	assert_int_equal(answer.status, GRPC_OK);
+	answer_fini(&answer);
+	for (uint32_t i = 0; i < 12; i++) {
+		struct buffer blob = noise(1u << 20, 3000 + i);
+
+		send_blob(client, buffer_span(&blob));
+		buffer_fini(&blob);
+	}
+	gateway_thread_until(gateway, is_durable, &before);
+	answer = ask_method(client, REAPI_BATCH_READ, request_read(digests, IN_A_ROW, false));
+	assert_int_equal(answer.status, GRPC_OK);
+	gateway_thread_call(gateway, get_store, &after);
+	assert_int_equal(after.reads - before.reads, IN_A_ROW);
+	assert_in_range(after.disk_reads - before.disk_reads, 1, 20);
+	answer_fini(&answer);
+	for (size_t i = 0; i < IN_A_ROW; i++)
 		buffer_fini(&blobs[i]);
 }
 
@@ -178,6 +225,7 @@ int main(int argc, char **argv)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(a_batch_goes_out_as_it_was_asked_for),
+		cmocka_unit_test(a_row_on_the_disk_is_read_together),
 		cmocka_unit_test(a_batch_that_nobody_takes_ends),
 	};
 
