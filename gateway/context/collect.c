@@ -4,6 +4,7 @@
 #include "gateway/base/check.h"
 #include "gateway/base/cleanup.h"
 #include "gateway/context/beneath.h"
+#include "gateway/context/names.h"
 #include "gateway/context/why.h"
 #include "proto/tree.h"
 
@@ -130,31 +131,7 @@ static int enter_name(struct collect *collect, const char *name)
 	return 0;
 }
 
-/* The names are read first: white-outs are removed on the way, and few descriptors may be open in a deep tree. */
-struct names {
-	char *text;                      /* one after the other, each with its NUL */
-	size_t size, capacity;
-};
-
-static bool names_add(struct names *names, const char *name)
-{
-	size_t size = strlen(name) + 1;
-
-	if (names->capacity - names->size < size) {
-		size_t capacity = 2 * names->capacity + 4096;
-		char *grown = realloc(names->text, capacity);
-
-		if (!grown)
-			return false;
-		names->text = grown;
-		names->capacity = capacity;
-	}
-	memcpy(names->text + names->size, name, size);
-	names->size += size;
-	return true;
-}
-
-static int names_read(struct names *names, int dir_fd)
+static int read_names(struct names *names, int dir_fd)
 {
 	int fd = beneath_open(dir_fd, ".", O_RDONLY | O_DIRECTORY, 0);
 	DIR *dir = fd < 0 ? NULL : fdopendir(fd);
@@ -178,26 +155,27 @@ static int names_read(struct names *names, int dir_fd)
 	return r;
 }
 
+/* The names are read first: white-outs are removed on the way. */
 static int collect_directory(struct collect *collect, int fd, int depth)
 {
 	struct names names = { 0 };
 	size_t path_size = collect->path_size;
-	int r = names_read(&names, fd);
+	int r = read_names(&names, fd);
 
 	if (r) {
 		errno = -r;
 		r = fail(collect, "cannot read directory");
 	}
-	for (size_t at = 0; at < names.size && !r; at += strlen(names.text + at) + 1) {
-		r = enter_name(collect, names.text + at);
+	for (const char *name = names_next(&names, NULL); name && !r; name = names_next(&names, name)) {
+		r = enter_name(collect, name);
 		if (!r)
-			r = collect_entry(collect, fd, names.text + at, depth);
+			r = collect_entry(collect, fd, name, depth);
 		if (!r) {
 			collect->path_size = path_size;
 			collect->path[path_size] = 0;
 		}
 	}
-	free(names.text);
+	names_fini(&names);
 	return r;
 }
 
