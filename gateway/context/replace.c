@@ -6,6 +6,7 @@
 #include "gateway/context/beneath.h"
 #include "gateway/context/content.h"
 #include "gateway/context/file_xattrs.h"
+#include "gateway/context/names.h"
 #include "gateway/context/why.h"
 
 #include <dirent.h>
@@ -29,11 +30,15 @@ struct replacement {
 	char aside[ASIDE_BYTES];         /* the directory within it, which holds the two below, and is locked as long as we live */
 	int aside_fd, new_fd;
 	int old_fd;                      /* made when all of the tree is there */
+	struct names staying;            /* of what is there: what overlayfs will not rename, a directory of a lower layer */
+	struct names placed;             /* of the tree: in its place */
 };
 
 static int fail(const struct replacement *replacement, int r, const char *name, const char *what)
 {
-	return WHY_RAISE(replacement->why, r, name, "%s: %s", what, r == -EBUSY ? "something is mounted there" : strerror(-r));
+	return WHY_RAISE(replacement->why, r, name, "%s: %s", what,
+	                 r == -EBUSY ? "something is mounted there" :
+	                 r == -EEXIST ? "somebody made another one meanwhile" : strerror(-r));
 }
 
 static void closedir_p(DIR **dir)
@@ -66,9 +71,22 @@ static int each_entry(int dir_fd, int (*visit)(struct replacement *replacement, 
 /* Where entries move. */
 struct move {
 	int from_fd, to_fd;
-	bool stays;                      /* what cannot be renamed, as overlayfs will not a directory of a lower layer */
+	struct names *staying;           /* what cannot be renamed is noted here, and is no failure */
+	struct names *placed;            /* what was moved is noted here */
+	const struct names *awaited;     /* what has one of these names waits for it to go */
+	bool goes_on;                    /* behind what cannot be moved */
 	bool moved;
 };
+
+/* Over nothing that is there: it is somebody's who does not know of us. A file system that cannot refuse does without. */
+static int move_name(const struct move *move, const char *name)
+{
+	if (renameat2(move->from_fd, name, move->to_fd, name, RENAME_NOREPLACE) == 0)
+		return 0;
+	if (errno != EINVAL && errno != ENOSYS)
+		return -errno;
+	return renameat(move->from_fd, name, move->to_fd, name) < 0 ? -errno : 0;
+}
 
 /* A directory that is moved is written to, as its ".." changes: one that its owner may not write to has to let him. */
 static int move_open_up(const struct move *move, const char *name)
@@ -84,9 +102,33 @@ static int move_open_up(const struct move *move, const char *name)
 		return -EACCES;
 	if (fchmodat(move->from_fd, name, mode | MODE_RWX, AT_SYMLINK_NOFOLLOW) < 0)
 		return -EACCES;          /* not his own */
-	r = renameat(move->from_fd, name, move->to_fd, name) < 0 ? -errno : 0;
-	if (fchmodat(r ? move->from_fd : move->to_fd, name, mode, AT_SYMLINK_NOFOLLOW) < 0 && r == 0)
-		r = -errno;
+	r = move_name(move, name);
+	if (fchmodat(r ? move->from_fd : move->to_fd, name, mode, AT_SYMLINK_NOFOLLOW) == 0 || r)
+		return r;
+	r = -errno;
+	move_name(&(struct move){ .from_fd = move->to_fd, .to_fd = move->from_fd }, name);
+	return r;
+}
+
+static int move_one(const struct move *move, const char *name)
+{
+	int r = move_name(move, name);
+
+	return r == -EACCES ? move_open_up(move, name) : r;
+}
+
+/* Noted before it is done: what is not noted could not be taken back. */
+static int move_noted(const struct move *move, const char *name)
+{
+	int r;
+
+	if (!move->placed)
+		return move_one(move, name);
+	if (!names_add(move->placed, name))
+		return -ENOMEM;
+	r = move_one(move, name);
+	if (r)
+		names_drop(move->placed, name);
 	return r;
 }
 
@@ -97,57 +139,72 @@ static int move_entry(struct replacement *replacement, const char *name, void *c
 
 	if (strcmp(name, replacement->aside) == 0)
 		return 0;
-	r = renameat(move->from_fd, name, move->to_fd, name) < 0 ? -errno : 0;
-	if (r == -EACCES)
-		r = move_open_up(move, name);
-	if (r == -EXDEV && move->stays)  /* see entry_remove() */
-		return 0;
+	r = move_noted(move, name);
 	if (r == 0)
 		move->moved = true;
-	return r == -ENOENT || r == 0 ? 0 : fail(replacement, r, name, "cannot be moved");
+	if (r == -EXDEV && move->staying)
+		r = names_have(move->staying, name) || names_add(move->staying, name) ? 0 : -ENOMEM;
+	if (r == -EEXIST && move->awaited && names_have(move->awaited, name))
+		r = 0;
+	return r == -ENOENT || r == 0 || move->goes_on ? 0 : fail(replacement, r, name, "cannot be moved");
 }
 
 /* All entries but `aside`. Some may be skipped when a directory changes while it is read: until none is found. */
-static int move_all(struct replacement *replacement, int from_fd, int to_fd, bool stays)
+static int move_all(struct replacement *replacement, struct move move)
 {
-	struct move move = { .from_fd = from_fd, .to_fd = to_fd, .stays = stays, .moved = true };
 	int r = 0;
 
-	while (r == 0 && move.moved) {
+	do {
 		move.moved = false;
-		r = each_entry(from_fd, move_entry, replacement, &move);
-	}
+		r = each_entry(move.from_fd, move_entry, replacement, &move);
+	} while (r == 0 && move.moved);
 	return r;
 }
 
-/* What overlayfs has no way to rename is removed where it is; all of the tree is there by now. */
-static int entry_remove(struct replacement *replacement, const char *name, void *context)
+/* Where it is; all else of the tree is in its place by now. */
+static int staying_remove(const struct replacement *replacement)
 {
-	int r = strcmp(name, replacement->aside) == 0 ? 0 : beneath_remove(replacement->dir_fd, name);
+	for (const char *name = names_next(&replacement->staying, NULL); name; name = names_next(&replacement->staying, name)) {
+		int r = beneath_remove(replacement->dir_fd, name);
 
-	(void)context;
-	return r ? fail(replacement, r, name, "cannot remove all of what a lower layer has of it") : 0;
+		if (r)
+			return fail(replacement, r, name, "cannot remove all of what a lower layer has of it");
+	}
+	return 0;
+}
+
+/* What is ours, and nothing that somebody made meanwhile; then whatever was there. */
+static void put_back(const struct replacement *replacement)
+{
+	const struct move out = { .from_fd = replacement->dir_fd, .to_fd = replacement->new_fd };
+	struct replacement quiet = *replacement;
+
+	quiet.why = (struct why){ 0 };   /* the first reason is the one to tell */
+	for (const char *name = names_next(&replacement->placed, NULL); name; name = names_next(&replacement->placed, name))
+		move_one(&out, name);
+	move_all(&quiet, (struct move){ .from_fd = replacement->old_fd, .to_fd = replacement->dir_fd, .goes_on = true });
 }
 
 /*
- * Two passes of renames, so that what is there can be put back when one of its entries may not be moved: it is a mount
- * point, or somebody else's.
+ * By renames, so that what is there can be put back when one of its entries may not be moved: it is a mount point, or somebody
+ * else's. What cannot be renamed is removed, and is gone then: so that comes last, but for what takes its place.
  */
 static int exchange(struct replacement *replacement)
 {
-	struct replacement quiet = *replacement;
-	int r = move_all(replacement, replacement->dir_fd, replacement->old_fd, true);
+	struct move in = { .from_fd = replacement->new_fd, .to_fd = replacement->dir_fd, .placed = &replacement->placed };
+	int r = move_all(replacement, (struct move){ .from_fd = replacement->dir_fd, .to_fd = replacement->old_fd,
+	                                             .staying = &replacement->staying });
 
-	quiet.why = (struct why){ 0 };   /* the first reason is the one to tell */
+	in.awaited = &replacement->staying;
 	if (r == 0)
-		r = each_entry(replacement->dir_fd, entry_remove, replacement, NULL);
-	if (r == 0) {
-		r = move_all(replacement, replacement->new_fd, replacement->dir_fd, false);
-		if (r)
-			move_all(&quiet, replacement->dir_fd, replacement->new_fd, false);
-	}
+		r = move_all(replacement, in);
+	if (r == 0)
+		r = staying_remove(replacement);
+	in.awaited = NULL;
+	if (r == 0)
+		r = move_all(replacement, in);
 	if (r)
-		move_all(&quiet, replacement->old_fd, replacement->dir_fd, false);
+		put_back(replacement);
 	return r;
 }
 
@@ -332,6 +389,8 @@ int replace_directory(const struct materialise_options *options, struct material
 	if (fstat(options->dir_fd, &st) < 0)
 		return fail(&replacement, -errno, "", "cannot be read");
 	r = replace_open(&replacement, options, totals, st.st_mode & 07777);
+	names_fini(&replacement.staying);
+	names_fini(&replacement.placed);
 	fd_closep(&replacement.old_fd);
 	fd_closep(&replacement.new_fd);
 	fd_closep(&replacement.aside_fd);

@@ -1,7 +1,8 @@
 /*
  * replace: what a directory holds stays, whatever of the tree is not to be had, and when something may not be moved; in the
  * end the directory equals the tree, is the same directory, and nothing of the work is left in it. What a replacement left
- * that was killed goes with the next one. Each is done as an ordinary user, for whom modes count.
+ * that was killed goes with the next one, and what others make meanwhile stays. Each is done as an ordinary user, for whom modes
+ * count. What the kernel says of a rename is this test's where it has to be: on an overlay, on a full disk, in a race.
  */
 #include "gateway/context/beneath.h"
 #include "gateway/context/replace.h"
@@ -17,6 +18,8 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/file.h>
+#include <sys/stat.h>
+#include <sys/syscall.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -52,12 +55,64 @@ static const struct model_entry tree[] = {
 	{ .path = "big", .large = 1000000, .seed = 1 },
 };
 
+/* ---- renames ---- */
+
+/* By the name that is renamed. NULL: none. */
+static struct {
+	const char *raced;               /* just before it somebody makes a file of that name where it goes, and "theirs" */
+	const char *lower;               /* a directory of a lower layer */
+	const char *refused;             /* the disk is full */
+} kernel;
+
+static bool is_named(const char *name, const char *wanted)
+{
+	return wanted && strcmp(name, wanted) == 0;
+}
+
+static bool is_directory(int dir_fd, const char *name)
+{
+	struct stat st;
+
+	return fstatat(dir_fd, name, &st, AT_SYMLINK_NOFOLLOW) == 0 && S_ISDIR(st.st_mode);
+}
+
+static void put_file(int dir_fd, const char *name)
+{
+	int fd = openat(dir_fd, name, O_WRONLY | O_CREAT | O_EXCL, 0644);
+
+	if (fd < 0 || write(fd, name, strlen(name)) < 0 || close(fd) < 0)
+		_exit(254);
+}
+
+int renameat2(int from_fd, const char *from, int to_fd, const char *to, unsigned flags)
+{
+	int error = is_named(from, kernel.lower) && is_directory(from_fd, from) ? EXDEV : is_named(from, kernel.refused) ? ENOSPC : 0;
+
+	if (is_named(from, kernel.raced)) {
+		kernel.raced = NULL;
+		put_file(to_fd, to);
+		put_file(to_fd, "theirs");
+	}
+	if (!error)
+		return (int)syscall(SYS_renameat2, from_fd, from, to_fd, to, flags);
+	errno = error;
+	return -1;
+}
+
+int renameat(int from_fd, const char *from, int to_fd, const char *to)
+{
+	return renameat2(from_fd, from, to_fd, to, 0);
+}
+
+/* ---- set-up ---- */
+
 static int setup(void **state)
 {
 	struct fixture *fixture = calloc(1, sizeof(*fixture));
 	struct materialise_options options;
 	struct digest before;
 
+	memset(&kernel, 0, sizeof(kernel));
 	model_init(&fixture->model);
 	strcpy(fixture->path, "/tmp/replace-XXXXXX");
 	assert_non_null(mkdtemp(fixture->path));
@@ -223,6 +278,45 @@ static void left_by_a_kill(void **state)
 	model_compare(fixture->dir_fd, tree, COUNT(tree));
 }
 
+/* What is not ours is neither written over nor taken along when all is put back. */
+static void what_others_make_meanwhile_stays(void **state)
+{
+	static const char *const names[] = { "big", "theirs" };
+	struct fixture *fixture = *state;
+	char text[16] = "";
+
+	kernel.raced = "big";
+	assert_int_equal(replace(fixture), -EEXIST);
+	assert_string_equal(fixture->why, "big: cannot be moved: somebody made another one meanwhile");
+	assert_int_equal(fchmod(fixture->dir_fd, 0750), 0);
+	for (size_t i = 0; i < COUNT(names); i++) {
+		int fd = openat(fixture->dir_fd, names[i], O_RDONLY);
+
+		assert_int_equal(read(fd, text, sizeof(text)), strlen(names[i]));
+		assert_memory_equal(text, names[i], strlen(names[i]));
+		close(fd);
+		assert_int_equal(unlinkat(fixture->dir_fd, names[i], 0), 0);
+	}
+	assert_int_equal(fchmod(fixture->dir_fd, 0550), 0);
+	model_compare(fixture->dir_fd, mine, COUNT(mine));
+}
+
+/* It goes when nothing else of the tree can fail any more, and what takes its place comes then. */
+static void what_cannot_be_renamed_goes_last(void **state)
+{
+	struct fixture *fixture = *state;
+
+	kernel.lower = "mine";
+	kernel.refused = "big";
+	assert_int_equal(replace(fixture), -ENOSPC);
+	assert_string_equal(fixture->why, "big: cannot be moved: No space left on device");
+	model_compare(fixture->dir_fd, mine, COUNT(mine));
+	kernel.refused = NULL;
+	if (replace(fixture))
+		fail_msg("%s", fixture->why);
+	model_compare(fixture->dir_fd, tree, COUNT(tree));
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -231,6 +325,8 @@ int main(void)
 		cmocka_unit_test_setup_teardown(what_may_not_be_moved_keeps_all, setup, teardown),
 		cmocka_unit_test_setup_teardown(what_may_not_be_removed_is_named, setup, teardown),
 		cmocka_unit_test_setup_teardown(left_by_a_kill, setup, teardown),
+		cmocka_unit_test_setup_teardown(what_others_make_meanwhile_stays, setup, teardown),
+		cmocka_unit_test_setup_teardown(what_cannot_be_renamed_goes_last, setup, teardown),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
