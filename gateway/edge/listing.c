@@ -187,11 +187,26 @@ static bool is_behind(const struct listing *listing, uint32_t depth, struct span
 	       span_compare(listing_name(listing, listing_at(listing, before)), name) < 0;
 }
 
+/* Siblings are in the order of their names, so halves will do: a directory may have as many links as there are entries. */
 static uint32_t find_child(const struct listing *listing, uint32_t directory, struct span name)
 {
-	for (uint32_t i = listing_first(listing, directory); i != LISTING_NONE; i = listing_next(listing, directory, i))
-		if (span_equal(listing_name(listing, listing_at(listing, i)), name))
-			return i;
+	uint32_t low = directory == LISTING_NONE ? 0 : directory + 1;
+	uint32_t high = directory == LISTING_NONE ? listing->count : listing_at(listing, directory)->end;
+
+	while (low < high) {
+		uint32_t child = low + (high - low) / 2;
+		int order;
+
+		while (listing_at(listing, child)->parent != directory)
+			child = listing_at(listing, child)->parent;
+		order = span_compare(listing_name(listing, listing_at(listing, child)), name);
+		if (order == 0)
+			return child;
+		if (order < 0)
+			low = listing_at(listing, child)->end;
+		else
+			high = child;
+	}
 	return LISTING_NONE;
 }
 

@@ -1,8 +1,8 @@
 /*
  * Shows that entries in fsutil's order make the same Directory messages as the tree encoder gives for the same nodes, with
  * hard links, xattrs, symlinks and empty directories; that numbers, ends and paths are those of the walk, also when it is
- * long enough to spill; that an entry is told as it came; and that what a tree cannot hold, and what is out of order, is refused by
- * name.
+ * long enough to spill; that an entry is told as it came; that hard links find their first names, however many there are; and that
+ * what a tree cannot hold, and what is out of order, is refused by name.
  */
 #include <setjmp.h>
 #include <stdarg.h>
@@ -10,6 +10,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <sys/stat.h>
+#include <time.h>
 #include <cmocka.h>
 
 #include "gateway/edge/listing.h"
@@ -204,6 +205,66 @@ static void is_long(void **state)
 	listing_fini(&listing);
 }
 
+static void add_link(struct listing *listing, const char *path, const char *to, uint32_t first)
+{
+	struct fsutil_stat stat = file(path, 0);
+
+	stat.linkname = span_text(to);
+	add(listing, stat);
+	assert_int_equal(listing_at(listing, listing->count - 1)->hardlink, first);
+}
+
+static void add_many(struct listing *listing, char letter, uint32_t count, bool links)
+{
+	char path[32], first[32];
+
+	for (uint32_t i = 0; i < count; i++) {
+		snprintf(path, sizeof(path), "d/%c%05u", letter, i);
+		snprintf(first, sizeof(first), "d/f%05u", i);
+		if (links)
+			add_link(listing, path, first, 1 + i);
+		else
+			add(listing, file(path, 1));
+	}
+}
+
+/* In closed directories and in open ones, beside names that begin alike; as many as there may be take no longer for each. */
+static void links_are_found(void **state)
+{
+	const uint32_t count = 50000;
+	struct listing listing;
+	clock_t since;
+
+	listing_init(&listing, NULL);
+	add(&listing, directory("a"));
+	add(&listing, directory("a/b"));
+	add(&listing, file("a/b/c", 1));
+	add(&listing, file("a/b.c", 1));
+	add_link(&listing, "a/c", "a/b/c", 2);
+	add(&listing, file("a.b", 1));
+	add(&listing, directory("d"));
+	add(&listing, file("d/a", 1));
+	add(&listing, directory("d/b"));
+	add_link(&listing, "d/b/a", "d/a", 7);
+	add_link(&listing, "d/b/b", "a/b.c", 3);
+	add_link(&listing, "d/b/c", "a.b", 5);
+	for (const char *const *nowhere = (const char *const[]){ "a/b", "a/b/d", "a/a", "d/b/a", "e", NULL }; *nowhere; nowhere++) {
+		struct fsutil_stat stat = file("e", 0);
+
+		stat.linkname = span_text(*nowhere);
+		refused(&listing, stat, "hard link");
+	}
+	listing_fini(&listing);
+
+	listing_init(&listing, NULL);
+	add(&listing, directory("d"));
+	add_many(&listing, 'f', count, false);
+	since = clock();
+	add_many(&listing, 'g', count, true);
+	assert_true(clock() - since < 3 * CLOCKS_PER_SEC);
+	listing_fini(&listing);
+}
+
 static void is_refused(void **state)
 {
 	struct buffer pairs = buffer_heap(4096);
@@ -251,7 +312,7 @@ int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(is_the_tree), cmocka_unit_test(entries_are_told_as_they_came), cmocka_unit_test(is_long),
-		cmocka_unit_test(is_refused), cmocka_unit_test(is_empty),
+		cmocka_unit_test(links_are_found), cmocka_unit_test(is_refused), cmocka_unit_test(is_empty),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
