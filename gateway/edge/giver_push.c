@@ -515,6 +515,7 @@ void giver_push_restart(struct giver *giver)
 static void uploader_on_done(struct uploader *uploader, int outcome, enum grpc_status status, const char *why)
 {
 	struct giver *giver = uploader_owner(uploader);
+	const char *lost = status == GRPC_UNAVAILABLE ? pusher_lost(giver->service->pusher) : NULL;
 	char text[CALL_STATUS_TEXT_MAX + 32];
 
 	if (giver->state == GIVER_OVER)
@@ -537,9 +538,7 @@ static void uploader_on_done(struct uploader *uploader, int outcome, enum grpc_s
 		giver_push_restart(giver);
 		return;
 	}
-	if (status == GRPC_UNAVAILABLE && *giver->service->pusher->why)
-		why = giver->service->pusher->why;
-	snprintf(text, sizeof(text), "the push failed: %.400s", why);
+	snprintf(text, sizeof(text), "the push failed: %.400s", lost ? lost : why);
 	giver_unfit(giver, text);
 }
 
@@ -586,14 +585,16 @@ bool giver_push_open(struct giver *giver)
 		.level = LEVEL_AUTO, .open = uploader_open, .line_rate = uploader_line_rate,
 	};
 	char text[UPSTREAM_TEXT_MAX + 32];
+	int r;
 
 	giver->source.ops = &source_ops;
 	if (giver->uploader)
 		return true;
-	if (uploader_create(&giver->uploader, &config) == 0)
+	r = uploader_create(&giver->uploader, &config);
+	if (r == 0)
 		return true;
 	giver->uploader = NULL;
-	snprintf(text, sizeof(text), "no push: %s", giver->service->pusher->why);
+	snprintf(text, sizeof(text), "no push: %s", r == -ENOMEM ? "the edge is out of memory" : giver->service->pusher->why);
 	giver_unfit(giver, text);
 	return false;
 }

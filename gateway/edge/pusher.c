@@ -92,10 +92,23 @@ int pusher_call(struct pusher *pusher, struct call *call, const char *path, size
 {
 	int r = pusher_start(pusher, call, path, message_bytes_max, events, owner);
 
-	if (r != -EPIPE || !pusher->conn)
-		return r;
-	pusher->conn = NULL;
-	return pusher_start(pusher, call, path, message_bytes_max, events, owner);
+	if (r == -EPIPE && pusher->conn) {
+		pusher->conn = NULL;
+		r = pusher_start(pusher, call, path, message_bytes_max, events, owner);
+	}
+	/* Why there is no connection is said already. */
+	if (r < 0 && pusher->conn)
+		snprintf(pusher->why, sizeof(pusher->why), "%s", r == -EAGAIN ?
+		         "the gateway takes no more calls on the connection that contexts are pushed over" : err_text(r));
+	return r;
+}
+
+const char *pusher_lost(struct pusher *pusher)
+{
+	if (!pusher->conn || conn_end(pusher->conn) == CONN_END_NONE)
+		return NULL;
+	upstream_describe(pusher->upstream, pusher->conn, pusher->why, sizeof(pusher->why));
+	return pusher->why;
 }
 
 uint64_t pusher_line_rate(const struct pusher *pusher)

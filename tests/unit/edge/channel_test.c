@@ -1,11 +1,13 @@
 /*
  * Shows an edge's connections to its gateway (channel.c, pusher.c), between clients and a gateway that keeps each call open, all on
  * one ring: a call that the gateway has no room for is refused; where it says goodbye on a connection the calls that this has go
- * on, and the next one takes another; that others cannot reach it is no matter to who has a connection to it.
+ * on, and the next one takes another; that others cannot reach it is no matter to who has a connection to it; and a push hears why
+ * its own connection has gone, and of no other.
  */
 #include "gateway/edge/channel.h"
 #include "gateway/edge/pusher.h"
 
+#include <errno.h>
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stdio.h>
@@ -27,6 +29,7 @@ struct end {
 	bool closed;
 	enum grpc_status status;
 	char message[256];
+	char lost[256];                  /* what the pusher says of its connection then; "": nothing */
 };
 
 static struct world {
@@ -64,8 +67,10 @@ static void end_on_message(struct call *call, struct span message)
 static void end_on_closed(struct call *call, enum grpc_status status, struct span message)
 {
 	struct end *end = container_of(call, struct end, call);
+	const char *lost = pusher_lost(&world.pusher);
 
 	end->closed = true;
+	snprintf(end->lost, sizeof(end->lost), "%s", lost ? lost : "");
 	end->status = status;
 	snprintf(end->message, sizeof(end->message), "%.*s", (int)message.size, (const char *)message.data);
 	call_fini(call);
@@ -268,6 +273,43 @@ static void a_goodbye_sends_the_next_push_elsewhere(void **state)
 	gateway_ends(1, second);
 }
 
+static void a_push_too_many_is_refused(void **state)
+{
+	struct end *calls = world.made;
+	unsigned begun = 0;
+	int r;
+
+	assert_int_equal(pusher_call(&world.pusher, &calls[begun++].call, PATH, 1 << 20, &end_events, NULL), 0);
+	end_arrives(&calls[0]);                  /* and so what the gateway allows */
+	while ((r = pusher_call(&world.pusher, &calls[begun].call, PATH, 1 << 20, &end_events, NULL)) == 0)
+		end_arrives(&calls[begun++]);
+	assert_int_equal(begun, STREAMS_MAX);
+	assert_int_equal(r, -EAGAIN);
+	assert_string_equal(world.pusher.why, "the gateway takes no more calls on the connection that contexts are pushed over");
+	for (unsigned i = 0; i < begun; i++)
+		gateway_ends(i, &calls[i]);
+}
+
+/* What was wrong with an earlier connection is not said of what the gateway itself ends on the next. */
+static void a_push_is_told_of_its_own_connection(void **state)
+{
+	struct end *first = &world.made[0], *second = &world.made[1];
+
+	assert_int_equal(pusher_call(&world.pusher, &first->call, PATH, 1 << 20, &end_events, NULL), 0);
+	end_arrives(first);
+	conn_close(world.taken[0].conn, "gone");
+	WAIT(first->closed);
+	assert_int_equal(first->status, GRPC_UNAVAILABLE);
+	assert_non_null(strstr(first->lost, " lost: "));
+	WAIT(!world.pusher.conn);
+	assert_int_equal(pusher_call(&world.pusher, &second->call, PATH, 1 << 20, &end_events, NULL), 0);
+	end_arrives(second);
+	call_finish(&world.taken[1].call, GRPC_UNAVAILABLE, "not now");
+	WAIT(second->closed);
+	assert_string_equal(second->message, "not now");
+	assert_string_equal(second->lost, "");
+}
+
 /* So many of others' tries have failed, for so long, that who asks now is told. */
 static void others_failures_end_no_build(void **state)
 {
@@ -302,6 +344,8 @@ int main(void)
 		BOTH(a_call_too_many_is_refused),
 		BOTH(a_goodbye_sends_the_next_call_elsewhere),
 		BOTH(a_goodbye_sends_the_next_push_elsewhere),
+		BOTH(a_push_too_many_is_refused),
+		BOTH(a_push_is_told_of_its_own_connection),
 		BOTH(others_failures_end_no_build),
 	};
 
