@@ -1,6 +1,8 @@
 /* completion: the script for zsh: one call of _arguments for each command. */
 #include "gateway/cmd/completion.h"
 
+#include <string.h>
+
 static const char head[] =
 	"#compdef sluice\n"
 	"# zsh completion of sluice, printed by `sluice completion zsh`.\n"
@@ -30,8 +32,12 @@ static const char tail[] =
 	"	compdef _sluice sluice\n"
 	"fi\n";
 
-/* Within '…', as a part of a specification: ':', '\' and brackets have a meaning there. */
-static void put_text(FILE *file, struct span text)
+/* What has a meaning within an explanation in brackets; and in a message, where zsh would show any other backslash. */
+#define EXPLANATION ":\\[]"
+#define MESSAGE     ":"
+
+/* Within '…', as a part of a specification in which `special` characters have a meaning. */
+static void put_text(FILE *file, struct span text, const char *special)
 {
 	for (size_t i = 0; i < text.size; i++) {
 		char byte = (char)text.data[i];
@@ -40,7 +46,7 @@ static void put_text(FILE *file, struct span text)
 			fputs("'\\''", file);
 			continue;
 		}
-		if (byte == ':' || byte == '\\' || byte == '[' || byte == ']')
+		if (strchr(special, byte))
 			fputc('\\', file);
 		fputc(byte, file);
 	}
@@ -50,7 +56,7 @@ static void put_text(FILE *file, struct span text)
 static void put_offer(FILE *file, const struct completion *completion)
 {
 	fputc(':', file);
-	put_text(file, completion->title);
+	put_text(file, completion->title, MESSAGE);
 	switch (completion->kind) {
 	case COMPLETION_NONE:
 		fputs(": ", file);
@@ -94,7 +100,7 @@ static void put_option(void *context, const struct option *option)
 	if (option->kind == OPTION_FLAG && option->fallback)     /* it is on: only "=false" says anything */
 		fputs("=-", file);
 	fputc('[', file);
-	put_text(file, span_text(option->help));
+	put_text(file, span_text(option->help), EXPLANATION);
 	fputc(']', file);
 	if (option->kind != OPTION_FLAG) {
 		struct completion value = completion_of_option(option);
@@ -125,7 +131,7 @@ void completion_print_zsh(FILE *file)
 	fputs(head, file);
 	for (size_t i = 0; command_table[i]; i++) {
 		fprintf(file, "\t\t'%s:", command_table[i]->name);
-		put_text(file, span_text(command_table[i]->summary));
+		put_text(file, span_text(command_table[i]->summary), EXPLANATION);
 		fputs("'\n", file);
 	}
 	fputs(middle, file);
