@@ -41,13 +41,13 @@ static const struct option client_options[] = {
 	{ .name = "instance", .kind = OPTION_TEXT, .offset = MEMBER(instance), .argument = "NAME",
 	  .environment = "SLUICE_INSTANCE", .key = "instance", .help = "keep apart what this name pushes, inside the tenant" },
 	{ .name = "connect-timeout", .kind = OPTION_DURATION, .offset = MEMBER(connect_timeout_ns), .argument = "TIME",
-	  .environment = "SLUICE_CONNECT_TIMEOUT", .key = "connect-timeout", .fallback = "10s",
+	  .environment = "SLUICE_CONNECT_TIMEOUT", .key = "connect-timeout", .fallback = "10s", .least = 1,
 	  .help = "how long to try to reach the gateway" },
 	{ .name = "conns", .kind = OPTION_NUMBER, .offset = MEMBER(conns), .argument = "N", .environment = "SLUICE_CONNS",
 	  .key = "conns", .fallback = "0", .most = LINK_PATHS_MAX,
 	  .help = "up to N connections as one link, which lives on when they are lost; 0: a single one, without that" },
 	{ .name = "link-timeout", .kind = OPTION_DURATION, .offset = MEMBER(link_timeout_ns), .argument = "TIME",
-	  .environment = "SLUICE_LINK_TIMEOUT", .key = "link-timeout", .fallback = "1m",
+	  .environment = "SLUICE_LINK_TIMEOUT", .key = "link-timeout", .fallback = "1m", .least = 1,
 	  .help = "with --conns: how long to try to come back when all of them are lost; the gateway may allow less" },
 	{ .name = "client-engine", .kind = OPTION_CHOICE, .offset = MEMBER(engine), .choices = engine_choices,
 	  .environment = "SLUICE_CLIENT_ENGINE", .key = "client-engine", .fallback = "auto",
@@ -137,6 +137,9 @@ static bool instance_is_sendable(struct span name)
 
 static bool check(const struct client_options *options, const struct address *address, char *why, size_t why_size)
 {
+	struct address encrypted = *address;
+	char name[ADDRESS_TEXT_MAX];
+
 	if (!options->tls_certificate != !options->tls_key) {
 		snprintf(why, why_size, "--tls-cert and --tls-key go together: %s is missing",
 		         options->tls_certificate ? "--tls-key" : "--tls-cert");
@@ -147,7 +150,8 @@ static bool check(const struct client_options *options, const struct address *ad
 		return false;
 	}
 	if (options->token && !address->tls && !is_local(address)) {
-		snprintf(why, why_size, "a token is not sent unencrypted: use grpcs://%s", address->host);
+		encrypted.tls = true;
+		snprintf(why, why_size, "a token is not sent unencrypted: use %s", address_format(&encrypted, name));
 		return false;
 	}
 	return true;
