@@ -16,7 +16,7 @@ struct builds_options {
 static const struct option builds_options[] = {
 	{ .name = "limit", .letter = 'n', .kind = OPTION_NUMBER, .offset = MEMBER(limit), .argument = "N", .fallback = "50", .least = 1,
 	  .most = SLUICE_BUILDS_MAX, .help = "at most this many, the newest ones" },
-	{ .name = "since", .kind = OPTION_DURATION, .offset = MEMBER(since_ns), .argument = "TIME",
+	{ .name = "since", .kind = OPTION_DURATION, .offset = MEMBER(since_ns), .argument = "TIME", .least = 1,
 	  .help = "only builds that ended in the last so much: 30m, 1h, 7d" },
 	{ .name = "failed", .kind = OPTION_FLAG, .offset = MEMBER(failed), .help = "only builds that failed or were lost" },
 	{ .name = "json", .kind = OPTION_FLAG, .offset = MEMBER(json), .help = "print one JSON object a build" },

@@ -116,6 +116,16 @@ static bool parse_number(const struct option *option, const char *text, uint64_t
 	return true;
 }
 
+static bool parse_duration(const struct option *option, const char *text, uint64_t *value)
+{
+	uint64_t ns;
+
+	if (!units_parse_duration(text, &ns) || ns < option->least)
+		return false;
+	*value = ns;
+	return true;
+}
+
 static bool parse_choice(const struct option *option, const char *text, int *value)
 {
 	for (int i = 0; option->choices[i]; i++) {
@@ -144,7 +154,7 @@ static bool value_store(struct option_state *state, bool restart, const char *te
 		*(const char **)state->member = text;
 		return units_parse_bytes(text, 100, &bytes);
 	case OPTION_DURATION:
-		return units_parse_duration(text, state->member);
+		return parse_duration(option, text, state->member);
 	case OPTION_NUMBER:
 		return parse_number(option, text, state->member);
 	case OPTION_CHOICE:
@@ -195,7 +205,7 @@ static void describe_kind(const struct option *option, char *text, size_t size)
 		snprintf(text, size, "a size like 512MB, 1.5GiB or 10%%");
 		break;
 	case OPTION_DURATION:
-		snprintf(text, size, "a duration like 150ms, 30s, 5m or 7d");
+		snprintf(text, size, "a duration %slike 150ms, 30s, 5m or 7d", option->least ? "of more than 0, " : "");
 		break;
 	case OPTION_NUMBER:
 		if (option->most)

@@ -25,7 +25,7 @@ enum option_kind {
 	OPTION_TEXT,                     /* const char *; NULL when not set and without a default */
 	OPTION_BYTES,                    /* uint64_t: "512MB" */
 	OPTION_SHARE,                    /* const char *: "512MB" or "10%", checked; the command asks units_parse_bytes() of what */
-	OPTION_DURATION,                 /* uint64_t, nanoseconds: "150ms", "7d" */
+	OPTION_DURATION,                 /* uint64_t, nanoseconds, `least` at least: "150ms", "7d" */
 	OPTION_NUMBER,                   /* uint64_t, between `least` and `most` */
 	OPTION_CHOICE,                   /* int: index in `choices` */
 	OPTION_LIST,                     /* struct option_list: one item each time it is given; in YAML a sequence */
@@ -52,7 +52,7 @@ struct option {
 	const char *fallback;            /* as it would be typed; NULL: false, NULL, 0 or empty */
 	const char *help;                /* one sentence, no full stop */
 	const char *const *choices;      /* OPTION_CHOICE; ends with NULL */
-	uint64_t least, most;            /* OPTION_NUMBER; most 0: no bound */
+	uint64_t least, most;            /* OPTION_NUMBER; most 0: no bound. OPTION_DURATION: `least` 1 where 0 would mean nothing */
 };
 
 /* Options that belong together, and are shared by commands; one struct of values each. */

@@ -41,7 +41,7 @@ static const struct option run_options[] = {
 	  .help = "directory of the tree to run in: relative to DIR, and in it" },
 	{ .name = "image", .kind = OPTION_TEXT, .offset = MEMBER(image), .argument = "DIR",
 	  .help = "run in this OCI layout directory below the executor's --images; default: the executor's own /usr, if it allows it" },
-	{ .name = "timeout", .kind = OPTION_DURATION, .offset = MEMBER(timeout_ns), .argument = "TIME", .help = "kill it after this long" },
+	{ .name = "timeout", .kind = OPTION_DURATION, .offset = MEMBER(timeout_ns), .argument = "TIME", .least = 1, .help = "kill it after this long" },
 	{ .name = "memory", .kind = OPTION_BYTES, .offset = MEMBER(memory_bytes), .argument = "SIZE", .help = "the most that it may use; 6MiB at least" },
 	{ .name = "cpu", .kind = OPTION_NUMBER, .offset = MEMBER(cpu_millis), .argument = "MILLIS", .most = 1000000,
 	  .help = "thousandths of a CPU that it may use" },

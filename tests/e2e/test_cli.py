@@ -132,6 +132,16 @@ def test_mistakes_are_usage_errors(env):
         check(result.stdout == "", f"a mistake belongs on stderr: {result}")
 
 
+# Where it would be taken for the default, or for never.
+def test_a_time_of_0_is_refused(env):
+    for command, names in (("serve", ("idle-timeout", "link-timeout", "buildkit-queue-timeout", "spawn-idle")),
+                           ("edge", ("connect-timeout", "link-timeout")), ("push", ("connect-timeout", "link-timeout")),
+                           ("run", ("timeout",)), ("builds", ("since",)), ("pin", ("expires",))):
+        for name in names:
+            result = env.sluice(command, f"--{name}", "0", status=2)
+            check(f"--{name}: \"0\" is not a duration of more than 0" in result.stderr, str(result))
+
+
 def test_bad_operands_are_refused(env):
     gateway = ["--gateway", "grpc://127.0.0.1:1"]
     for arguments in (["pull", *gateway, "nonsense", "out"], ["pull", *gateway, "sha256:12/3", "out"],

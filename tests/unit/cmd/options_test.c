@@ -19,7 +19,7 @@
 struct values {
 	bool json;
 	const char *gateway, *ceiling;
-	uint64_t bytes, timeout_ns, slots;
+	uint64_t bytes, timeout_ns, patience_ns, slots;
 	int engine;
 	struct option_list outputs;
 };
@@ -34,6 +34,7 @@ static const struct option options_table[] = {
 	{ .name = "ceiling", .help = "h", .kind = OPTION_SHARE, .offset = MEMBER(ceiling), .key = "store.ceiling" },
 	{ .name = "bytes", .help = "h", .kind = OPTION_BYTES, .offset = MEMBER(bytes), .fallback = "1kB", .environment = "T_BYTES" },
 	{ .name = "timeout", .help = "h", .kind = OPTION_DURATION, .offset = MEMBER(timeout_ns), .fallback = "10s" },
+	{ .name = "patience", .help = "h", .kind = OPTION_DURATION, .offset = MEMBER(patience_ns), .fallback = "10s", .least = 1 },
 	{ .name = "slots", .help = "h", .kind = OPTION_NUMBER, .offset = MEMBER(slots), .least = 1, .most = 64, .key = "slots" },
 	{ .name = "engine", .help = "h", .kind = OPTION_CHOICE, .offset = MEMBER(engine), .choices = engines },
 	{ .name = "output", .help = "h", .letter = 'o', .kind = OPTION_LIST, .offset = MEMBER(outputs), .key = "outputs",
@@ -131,13 +132,14 @@ static void takes_each_kind(void **state)
 
 	assert_true(parse(&options, &command_try, &values, &status,
 	                  ARGV(A("--json"), A("--gateway=grpc://x"), A("--ceiling"), A("10%"), A("--bytes"), A("2MiB"),
-	                       A("--timeout"), A("150ms"), A("--slots=64"), A("--engine"), A("epoll"), A("-oa"), A("-o"),
+	                       A("--timeout"), A("150ms"), A("--patience=1ns"), A("--slots=64"), A("--engine"), A("epoll"), A("-oa"), A("-o"),
 	                       A("b"), A("--output=c"))));
 	assert_true(values.json);
 	assert_string_equal(values.gateway, "grpc://x");
 	assert_string_equal(values.ceiling, "10%");
 	assert_int_equal(values.bytes, 2 << 20);
 	assert_int_equal(values.timeout_ns, 150000000);
+	assert_int_equal(values.patience_ns, 1);
 	assert_int_equal(values.slots, 64);
 	assert_int_equal(values.engine, 2);
 	assert_int_equal(values.outputs.count, 3);
@@ -200,6 +202,7 @@ static void refuses_mistakes(void **state)
 	refused(ARGV(A("--bytes"), A("10%")), "--bytes: \"10%\" is not a size");
 	refused(ARGV(A("--ceiling"), A("110%")), "--ceiling: \"110%\" is not a size");
 	refused(ARGV(A("--timeout="), A("x")), "--timeout: \"\" is not a duration");
+	refused(ARGV(A("--patience"), A("0s")), "--patience: \"0s\" is not a duration of more than 0, like 150ms");
 	refused(ARGV(A("--slots"), A("0")), "a number from 1 to 64");
 	refused(ARGV(A("--slots"), A("65")), "a number from 1 to 64");
 	refused(ARGV(A("--slots"), A("-5")), "a number from 1 to 64");
