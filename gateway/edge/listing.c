@@ -1,14 +1,10 @@
-/* Entries in walk order, and the Directory messages that they make. */
-#include "gateway/edge/listing.h"
+/* Entries in walk order: taken one by one, told as they came, named. */
+#include "gateway/edge/listing_private.h"
 
 #include <errno.h>
 #include <stdlib.h>
 #include <sys/stat.h>
 #include "gateway/base/check.h"
-#include "gateway/base/err.h"
-
-#define BATCH_DIRECTORIES 256
-#define BATCH_BYTES       (4u << 20)
 
 void listing_init(struct listing *listing, const char *directory)
 {
@@ -26,7 +22,7 @@ void listing_fini(struct listing *listing)
 	listing->directories = NULL;
 }
 
-static int refuse(struct listing *listing, const char *fault)
+int listing_refuse(struct listing *listing, const char *fault)
 {
 	listing->fault = fault;
 	return -EINVAL;
@@ -39,7 +35,7 @@ static int put_text(struct listing *listing, struct span text, uint64_t *place)
 	int r;
 
 	if (listing->texts_bytes + text.size > LISTING_TEXT_MAX)
-		return refuse(listing, "its names, targets and xattrs are longer than 1 GiB");
+		return listing_refuse(listing, "its names, targets and xattrs are longer than 1 GiB");
 	r = spill_grow(&listing->texts, listing->texts_bytes + text.size);
 	if (r < 0)
 		return r;
@@ -81,18 +77,18 @@ static int add_xattrs(struct listing *listing, struct listing_entry *entry, cons
 
 	while (message_map_next(&stat->xattrs, &cursor, &pair)) {
 		if (count == TREE_XATTRS_MAX)
-			return refuse(listing, "an entry has more than 64 xattrs");
+			return listing_refuse(listing, "an entry has more than 64 xattrs");
 		if (!tree_xattr_name_valid(pair.key) || (!S_ISREG(entry->mode) && !S_ISDIR(entry->mode)))
-			return refuse(listing, "an entry has an xattr that a tree does not hold");
+			return listing_refuse(listing, "an entry has an xattr that a tree does not hold");
 		xattrs[count++] = (struct tree_xattr){ .name = pair.key, .value = pair.value };
 		bytes += pair.key.size + pair.value.size;
 	}
 	if (bytes > TREE_XATTR_BYTES_MAX)
-		return refuse(listing, "an entry has more than 64 KiB of xattrs");
+		return listing_refuse(listing, "an entry has more than 64 KiB of xattrs");
 	qsort(xattrs, count, sizeof(xattrs[0]), by_name);
 	for (size_t i = 1; i < count; i++)
 		if (span_equal(xattrs[i - 1].name, xattrs[i].name))
-			return refuse(listing, "an entry has the same xattr twice");
+			return listing_refuse(listing, "an entry has the same xattr twice");
 	entry->xattrs = listing->texts_bytes;
 	entry->xattrs_count = (uint16_t)count;
 	for (size_t i = 0; r == 0 && i < count; i++)
@@ -100,7 +96,7 @@ static int add_xattrs(struct listing *listing, struct listing_entry *entry, cons
 	return r;
 }
 
-static size_t get_xattrs(const struct listing *listing, const struct listing_entry *entry, struct tree_xattr *xattrs)
+size_t listing_get_xattrs(const struct listing *listing, const struct listing_entry *entry, struct tree_xattr *xattrs)
 {
 	const uint8_t *at = listing->texts.data + entry->xattrs;
 	struct xattr_head head;
@@ -119,7 +115,7 @@ struct span listing_xattrs(const struct listing *listing, const struct listing_e
 {
 	struct tree_xattr xattrs[TREE_XATTRS_MAX];
 	const uint8_t *first = listing->texts.data + entry->xattrs;
-	size_t count = get_xattrs(listing, entry, xattrs);
+	size_t count = listing_get_xattrs(listing, entry, xattrs);
 	struct span last = count ? xattrs[count - 1].value : span_make(first, 0);
 
 	return span_make(first, (size_t)(last.data + last.size - first));
@@ -234,7 +230,7 @@ static int add_link(struct listing *listing, struct listing_entry *entry, struct
 	uint32_t first = find_path(listing, path);
 
 	if (first == LISTING_NONE || !(listing_at(listing, first)->flags & LISTING_DATA))
-		return refuse(listing, "a hard link leads to no file before it");
+		return listing_refuse(listing, "a hard link leads to no file before it");
 	entry->hardlink = first;
 	entry->flags |= LISTING_NAMED;
 	return 0;
@@ -249,13 +245,13 @@ static int add_kind(struct listing *listing, struct listing_entry *entry, const 
 		if (stat->linkname.size)
 			return add_link(listing, entry, stat->linkname);
 		if (stat->size < 0)
-			return refuse(listing, "a file has a negative size");
+			return listing_refuse(listing, "a file has a negative size");
 		entry->size = (uint64_t)stat->size;
 		entry->flags |= LISTING_DATA;
 		return 0;
 	case S_IFLNK:
 		if (!tree_target_valid(stat->linkname))
-			return refuse(listing, "a symlink has no target that a tree can hold");
+			return listing_refuse(listing, "a symlink has no target that a tree can hold");
 		entry->target_size = (uint16_t)stat->linkname.size;
 		r = put_text(listing, stat->linkname, &entry->target);
 		break;
@@ -298,13 +294,13 @@ int listing_add(struct listing *listing, const struct fsutil_stat *stat)
 
 	CHECK(!listing->ended);
 	if (fault)
-		return refuse(listing, fault);
+		return listing_refuse(listing, fault);
 	if (listing->count == LISTING_ENTRIES_MAX)
-		return refuse(listing, "there are more than 4194304 entries");
+		return listing_refuse(listing, "there are more than 4194304 entries");
 	if (!descend(listing, stat->path, &depth, &name) || !is_behind(listing, depth, name))
-		return refuse(listing, "the entries are not in order");
+		return listing_refuse(listing, "the entries are not in order");
 	if (!tree_name_valid(name) || depth == TREE_DEPTH_MAX - 1)
-		return refuse(listing, "a name is too long for a tree, or it is too deep");
+		return listing_refuse(listing, "a name is too long for a tree, or it is too deep");
 	entry.mode = unix_mode(stat->mode);
 	entry.parent = parent_at(listing, depth);
 	entry.depth = depth;
@@ -374,7 +370,7 @@ void listing_stat(const struct listing *listing, uint32_t number, struct buffer 
 	struct buffer path = buffer_heap(TREE_PATH_MAX + 1), target = buffer_heap(TREE_PATH_MAX + 1);
 	struct buffer pairs = buffer_heap(2 * TREE_XATTR_BYTES_MAX);
 	struct tree_xattr xattrs[TREE_XATTRS_MAX];
-	size_t count = get_xattrs(listing, entry, xattrs);
+	size_t count = listing_get_xattrs(listing, entry, xattrs);
 	struct fsutil_stat stat = { .mode = go_mode(entry->mode), .mod_time_ns = entry->mtime_ns };
 
 	listing_path(listing, number, &path);
@@ -424,260 +420,4 @@ struct content_name listing_content(const struct listing_entry *entry)
 {
 	return (struct content_name){ .digest = listing_digest(entry), .size = entry->size,
 		                      .recipe = entry->flags & LISTING_RECIPE };
-}
-
-/* ---- messages ---- */
-
-struct maker {
-	struct tree_node *nodes;
-	struct tree_xattr *xattrs;
-	struct buffer paths;             /* of hard links */
-};
-
-static void fill_file(const struct listing *listing, const struct listing_entry *entry, struct tree_node *node)
-{
-	const struct listing_entry *first = entry->hardlink == LISTING_NONE ? entry : listing_at(listing, entry->hardlink);
-
-	node->kind = TREE_FILE;
-	node->digest = listing_digest(first);
-	node->recipe = first->flags & LISTING_RECIPE;
-	node->file_size = first->size;
-}
-
-static void fill_node(const struct listing *listing, const struct listing_entry *entry, struct tree_node *node)
-{
-	*node = (struct tree_node){ .name = listing_name(listing, entry), .mode = entry->mode & 07777 };
-	switch (entry->mode & S_IFMT) {
-	case S_IFREG:
-		fill_file(listing, entry, node);
-		return;
-	case S_IFDIR:
-		node->kind = TREE_DIRECTORY;
-		node->digest = listing_digest(entry);
-		return;
-	case S_IFLNK:
-		node->kind = TREE_SYMLINK;
-		node->target = span_make(listing->texts.data + entry->target, entry->target_size);
-		return;
-	}
-	CHECK(S_ISFIFO(entry->mode));
-	node->kind = TREE_FIFO;
-}
-
-static void count_below(const struct listing *listing, uint32_t directory, size_t *nodes, size_t *xattrs)
-{
-	*nodes = *xattrs = 0;
-	for (uint32_t i = listing_first(listing, directory); i != LISTING_NONE; i = listing_next(listing, directory, i)) {
-		++*nodes;
-		*xattrs += listing_at(listing, i)->xattrs_count;
-	}
-}
-
-/* Paths of hard links lie in one buffer, which may move while it grows: first all of them, then the spans. */
-static void fill_links(const struct listing *listing, uint32_t directory, struct maker *maker)
-{
-	size_t at = 0, k = 0;
-
-	for (uint32_t i = listing_first(listing, directory); i != LISTING_NONE; i = listing_next(listing, directory, i)) {
-		uint32_t first = listing_at(listing, i)->hardlink;
-
-		if (first != LISTING_NONE) {
-			listing_path(listing, first, &maker->paths);
-			maker->nodes[k].hardlink.size = maker->paths.size - at;
-			at = maker->paths.size;
-		}
-		k++;
-	}
-	at = 0;
-	for (size_t i = 0; i < k; i++) {
-		if (!maker->nodes[i].hardlink.size)
-			continue;
-		maker->nodes[i].hardlink.data = maker->paths.data + at;
-		at += maker->nodes[i].hardlink.size;
-	}
-}
-
-static int fill_nodes(const struct listing *listing, uint32_t directory, struct maker *maker)
-{
-	size_t xattrs = 0, k = 0;
-
-	for (uint32_t i = listing_first(listing, directory); i != LISTING_NONE; i = listing_next(listing, directory, i)) {
-		const struct listing_entry *entry = listing_at(listing, i);
-		struct tree_node *node = &maker->nodes[k++];
-
-		fill_node(listing, entry, node);
-		if (node->kind != TREE_FILE)     /* a directory's are in its own message */
-			continue;
-		node->xattrs = maker->xattrs + xattrs;
-		node->xattrs_count = get_xattrs(listing, entry, maker->xattrs + xattrs);
-		xattrs += node->xattrs_count;
-	}
-	fill_links(listing, directory, maker);
-	return maker->paths.failed ? -ENOMEM : 0;
-}
-
-int listing_encode(const struct listing *listing, uint32_t directory, struct buffer *out)
-{
-	struct tree_xattr own[TREE_XATTRS_MAX];
-	struct tree_directory head = { .mode = 0755, .xattrs = own };
-	struct maker maker = { .paths = buffer_heap(LISTING_TEXT_MAX) };
-	size_t nodes, xattrs;
-	int r = -ENOMEM;
-
-	if (directory != LISTING_NONE) {
-		head.mode = listing_at(listing, directory)->mode & 07777;
-		head.xattrs_count = get_xattrs(listing, listing_at(listing, directory), own);
-	}
-	count_below(listing, directory, &nodes, &xattrs);
-	maker.nodes = malloc((nodes + 1) * sizeof(*maker.nodes));
-	maker.xattrs = malloc((xattrs + 1) * sizeof(*maker.xattrs));
-	if (maker.nodes && maker.xattrs)
-		r = fill_nodes(listing, directory, &maker);
-	if (r == 0)
-		r = tree_encode(out, &head, maker.nodes, nodes);
-	free(maker.nodes);
-	free(maker.xattrs);
-	buffer_fini(&maker.paths);
-	return r;
-}
-
-/* ---- digests ---- */
-
-struct batch {
-	struct buffer bytes;
-	uint32_t numbers[BATCH_DIRECTORIES];
-	size_t starts[BATCH_DIRECTORIES + 1];
-	size_t count;
-};
-
-static void set_directory(struct listing *listing, uint32_t number, const struct sha256_job *job)
-{
-	if (number == LISTING_NONE) {
-		listing->root.size = job->size;
-		memcpy(listing->root.hash, job->digest, sizeof(listing->root.hash));
-		return;
-	}
-	listing_at(listing, number)->digest_size = job->size;
-	memcpy(listing_at(listing, number)->hash, job->digest, sizeof(job->digest));
-}
-
-static void hash_batch(struct listing *listing, const struct sha256 *hasher, struct batch *batch)
-{
-	struct sha256_job jobs[BATCH_DIRECTORIES];
-
-	for (size_t i = 0; i < batch->count; i++) {
-		jobs[i] = (struct sha256_job){ .size = batch->starts[i + 1] - batch->starts[i] };
-		if (jobs[i].size)                /* an empty one may be all there is: no bytes, no array */
-			jobs[i].data = batch->bytes.data + batch->starts[i];
-	}
-	sha256_batch(hasher, jobs, batch->count);
-	for (size_t i = 0; i < batch->count; i++)
-		set_directory(listing, batch->numbers[i], &jobs[i]);
-	batch->count = 0;
-	buffer_clear(&batch->bytes);
-}
-
-static int add_to_batch(struct listing *listing, const struct sha256 *hasher, struct batch *batch, uint32_t number)
-{
-	int r;
-
-	if (batch->count == BATCH_DIRECTORIES || batch->bytes.size >= BATCH_BYTES)
-		hash_batch(listing, hasher, batch);
-	batch->starts[batch->count] = batch->bytes.size;
-	r = listing_encode(listing, number, &batch->bytes);
-	if (r < 0)
-		return r;
-	batch->numbers[batch->count++] = number;
-	batch->starts[batch->count] = batch->bytes.size;
-	return 0;
-}
-
-/* Those of one depth can be hashed side by side: deepest first, the root last. */
-static int list_directories(struct listing *listing)
-{
-	uint32_t starts[TREE_DEPTH_MAX + 1] = { 0 }, count = 0;
-
-	for (uint32_t i = 0; i < listing->count; i++) {
-		if (!S_ISDIR(listing_at(listing, i)->mode))
-			continue;
-		starts[TREE_DEPTH_MAX - 1 - listing_at(listing, i)->depth]++;
-		count++;
-	}
-	for (uint32_t i = 0, sum = 0; i < TREE_DEPTH_MAX; i++) {
-		uint32_t here = starts[i];
-
-		starts[i] = sum;
-		sum += here;
-	}
-	listing->directories = malloc(((size_t)count + 1) * sizeof(*listing->directories));
-	if (!listing->directories)
-		return ERR_RAISE(-ENOMEM);
-	for (uint32_t i = 0; i < listing->count; i++)
-		if (S_ISDIR(listing_at(listing, i)->mode))
-			listing->directories[starts[TREE_DEPTH_MAX - 1 - listing_at(listing, i)->depth]++] = i;
-	listing->directories[count] = LISTING_NONE;
-	listing->directories_count = count + 1;
-	return 0;
-}
-
-static const uint8_t *hash_of(const struct listing *listing, uint32_t number)
-{
-	return number == LISTING_NONE ? listing->root.hash : listing_at(listing, number)->hash;
-}
-
-static int by_digest(const void *a, const void *b, void *context)
-{
-	return memcmp(hash_of(context, *(const uint32_t *)a), hash_of(context, *(const uint32_t *)b), DIGEST_HASH_BYTES);
-}
-
-static uint32_t depth_of(const struct listing *listing, uint32_t number)
-{
-	return number == LISTING_NONE ? LISTING_NONE : listing_at(listing, number)->depth;
-}
-
-int listing_seal(struct listing *listing, const struct sha256 *hasher)
-{
-	struct batch batch = { .bytes = buffer_heap(BATCH_BYTES + 2 * TREE_DIRECTORY_BYTES_MAX) };
-	int r;
-
-	CHECK(listing->ended && listing->unnamed == 0 && !listing->sealed);
-	r = list_directories(listing);
-	for (uint32_t i = 0; r == 0 && i < listing->directories_count; i++) {
-		uint32_t number = listing->directories[i];
-
-		if (i && depth_of(listing, number) != depth_of(listing, listing->directories[i - 1]))
-			hash_batch(listing, hasher, &batch);
-		r = add_to_batch(listing, hasher, &batch, number);
-	}
-	if (r == 0)
-		hash_batch(listing, hasher, &batch);
-	buffer_fini(&batch.bytes);
-	if (r == -EFBIG)
-		return refuse(listing, "a directory has too many entries for a tree");
-	if (r < 0)
-		return r == -ENOMEM ? ERR_RAISE(r) : refuse(listing, "a directory is none that a tree can hold");
-	qsort_r(listing->directories, listing->directories_count, sizeof(*listing->directories), by_digest, listing);
-	listing->sealed = true;
-	return 0;
-}
-
-bool listing_find(const struct listing *listing, const struct digest *directory, uint32_t *number)
-{
-	uint32_t low = 0, high = listing->directories_count;
-
-	CHECK(listing->sealed);
-	while (low < high) {
-		uint32_t middle = low + (high - low) / 2;
-		int order = memcmp(hash_of(listing, listing->directories[middle]), directory->hash, DIGEST_HASH_BYTES);
-
-		if (order == 0) {
-			*number = listing->directories[middle];
-			return true;
-		}
-		if (order < 0)
-			low = middle + 1;
-		else
-			high = middle;
-	}
-	return false;
 }
