@@ -196,6 +196,14 @@ static enum MHD_Result on_request(void *context, struct MHD_Connection *connecti
 
 /* ---- life ---- */
 
+/* getaddrinfo() takes 70000 for 4464, and -1 for 65535. */
+static bool is_port(const char *text)
+{
+	size_t digits = strspn(text, "0123456789");
+
+	return digits && digits <= 5 && !text[digits] && strtoul(text, NULL, 10) <= UINT16_MAX;
+}
+
 /* "host:port", "[v6]:port", ":port", "host". */
 static bool split_address(const char *text, char host[static 256], char port[static 8])
 {
@@ -212,7 +220,7 @@ static bool split_address(const char *text, char host[static 256], char port[sta
 	if (!*host)
 		snprintf(host, 256, "127.0.0.1");
 	colon = strchr(end, ':');
-	if (colon && (strlen(colon + 1) == 0 || strlen(colon + 1) > 5))
+	if (colon && !is_port(colon + 1))
 		return false;
 	snprintf(port, 8, "%s", colon ? colon + 1 : "8373");
 	return true;

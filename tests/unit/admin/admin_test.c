@@ -207,7 +207,8 @@ static void ends_with_connections_open(void **state)
 
 static void refuses_bad_addresses(void **state)
 {
-	static const char *const bad[] = { "127.0.0.1:x", "127.0.0.1:", "[::1", "::1", "a:b:1", "127.0.0.1:123456" };
+	static const char *const bad[] = { "127.0.0.1:x", "127.0.0.1:", "[::1", "::1", "a:b:1", "127.0.0.1:123456", "127.0.0.1:65536",
+		                           "127.0.0.1:-1", "127.0.0.1:+80" };
 	struct admin_config config = { .version = "", .engine = "", .now = test_now };
 	struct admin *admin = start(), *second;
 	char where[64], why[256];
@@ -216,6 +217,7 @@ static void refuses_bad_addresses(void **state)
 		config.address = bad[i];
 		assert_true(admin_create(&second, &config, where, sizeof(where), why, sizeof(why)) < 0);
 		assert_non_null(strstr(why, bad[i]));
+		assert_non_null(strstr(why, "HOST:PORT"));
 	}
 	config.address = bound;
 	assert_int_equal(admin_create(&second, &config, where, sizeof(where), why, sizeof(why)), -EADDRINUSE);
