@@ -1,11 +1,17 @@
 /* sluice pin: keeps a root from eviction. */
 #include <time.h>
 
+#include "gateway/base/check.h"
 #include "gateway/base/cleanup.h"
 #include "gateway/cmd/commands.h"
 #include "gateway/cmd/root_argument.h"
 #include "gateway/cmd/session.h"
+#include "gateway/store/store.h"
 #include "proto/sluice_v1.h"
+
+#define PIN_NOTE_BYTES_MAX 63            /* a gateway keeps no more, and says nothing */
+
+_Static_assert(PIN_NOTE_BYTES_MAX == sizeof(((struct store_pin *)NULL)->note) - 1, "one bound in two places");
 
 struct pin_options {
 	uint64_t expires_ns;
@@ -17,7 +23,7 @@ struct pin_options {
 static const struct option pin_options[] = {
 	{ .name = "expires", .kind = OPTION_DURATION, .offset = MEMBER(expires_ns), .argument = "TIME", .least = 1, .help = "keep it this long; default: until it is removed" },
 	{ .name = "remove", .kind = OPTION_FLAG, .offset = MEMBER(remove), .help = "take the pin away" },
-	{ .name = "note", .kind = OPTION_TEXT, .offset = MEMBER(note), .argument = "TEXT", .help = "a few words for `sluice status`" },
+	{ .name = "note", .kind = OPTION_TEXT, .offset = MEMBER(note), .argument = "TEXT", .help = "a few words for `sluice status`, 63 bytes at most" },
 };
 #undef MEMBER
 static const struct option_group pin_group = OPTION_GROUP("Options", pin_options);
@@ -37,8 +43,7 @@ static int pin_call(struct client *client, const struct pin_options *pin, const 
 	if (pin->expires_ns)
 		request.expires_unix_seconds = (uint64_t)time(NULL) + pin->expires_ns / 1000000000u;
 	message_encode(&pin_request_type, &bytes, &request);
-	if (bytes.failed)
-		return command_usage(&command_pin, "the note is too long");
+	CHECK(!bytes.failed);
 	r = client_unary(client, SLUICE_PIN, buffer_span(&bytes), &call, &response);
 	if (r != CLIENT_OK)
 		status = session_unary_failed(&command_pin, client, call, r);
@@ -60,6 +65,8 @@ static int pin_run(int argc, char **argv)
 		return status;
 	if (options.operand_count != 1)
 		return command_usage(&command_pin, "one root is needed");
+	if (pin.note && strlen(pin.note) > PIN_NOTE_BYTES_MAX)
+		return command_usage(&command_pin, "--note: %zu bytes are too many, %d are kept", strlen(pin.note), PIN_NOTE_BYTES_MAX);
 	status = root_argument(&command_pin, options.operands[0], &root);
 	if (status == STATUS_OK)
 		status = session_open(&client, &command_pin, &client_options);
