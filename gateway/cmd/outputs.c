@@ -163,6 +163,13 @@ static bool path_clean(const char *path, char clean[static PATH_MAX])
 	return size > 0;
 }
 
+bool outputs_path_valid(const char *path)
+{
+	char clean[PATH_MAX];
+
+	return path_clean(path, clean);
+}
+
 static int pull_one(struct output *output, const struct digest *changes)
 {
 	CLEANUP(fd_closep) int fd = -1;

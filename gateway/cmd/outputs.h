@@ -17,6 +17,9 @@
 int outputs_pull(struct client *client, const struct digest *changes, const struct option_list *paths, const char *below,
                  char *why, size_t why_size);
 
+/* It leads to something below the tree: outputs_pull() refuses any other, but only when the action has run. */
+bool outputs_path_valid(const char *path);
+
 /* Fetches one blob and hands it to `print`. */
 int outputs_print(struct client *client, const struct command *command, const struct digest *blob,
                   void (*print)(void *context, struct span blob), void *context);

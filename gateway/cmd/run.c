@@ -310,6 +310,10 @@ static int run_check(const struct run_options *options)
 	if (options->working_directory && !action_directory_valid(options->working_directory))
 		return command_usage(&command_run, "--workdir \"%s\" is not a path in the tree, such as src/app",
 		                     options->working_directory);
+	for (size_t i = 0; i < options->outputs.count; i++)
+		if (!outputs_path_valid(options->outputs.items[i]))
+			return command_usage(&command_run, "--output \"%s\" is not a path below the tree, such as build/app",
+			                     options->outputs.items[i]);
 	if (options->memory_bytes && options->memory_bytes < RUN_MEMORY_LEAST)
 		return command_usage(&command_run, "--memory is too small: a container does not start with less than 6MiB");
 	return STATUS_OK;

@@ -13,6 +13,7 @@
 #include "gateway/cmd/action.h"
 #include "gateway/cmd/clean.h"
 #include "gateway/cmd/config_file.h"
+#include "gateway/cmd/outputs.h"
 #include "gateway/cmd/suggest.h"
 #include "proto/tree.h"
 
@@ -168,6 +169,8 @@ static bool take_member(struct targets *targets, struct target *target, const ch
 		return add_need(targets, target, entry, why, why_size);
 	if (strcmp(member, "run") == 0)
 		return take_run(targets, target, entry, why, why_size);
+	if (strcmp(member, "outputs") == 0 && !outputs_path_valid(entry->value))
+		return refuse_text(why, why_size, "an output is a path below the tree, such as build/app");
 	if (strcmp(member, "outputs") == 0)
 		return add_text(targets, &target->command.outputs, entry, why, why_size);
 	if (strcmp(member, "env") == 0 && !action_variable_valid(entry->value))

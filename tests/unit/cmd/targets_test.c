@@ -113,6 +113,7 @@ static void each_fault_has_its_line(void **state)
 	             "t.yaml:4: target `a` needs `servre`, which is not there; did you mean `server`?");
 	expect_fault("targets:\n  a:\n    workdir: /work\n", "t.yaml:3: `workdir` is a path in the tree, without a slash before it");
 	expect_fault("targets:\n  a:\n    workdir: a/../..\n", "t.yaml:3: `workdir` is a path in the tree, without a slash before it");
+	expect_fault("targets:\n  a:\n    outputs: [b, ../c]\n", "t.yaml:3: an output is a path below the tree, such as build/app");
 	expect_fault("targets:\n  a:\n    env: [A=1, =x]\n", "t.yaml:3: a variable is NAME=VALUE or NAME");
 	expect_fault("targets:\n  server:\n    needs: [servre]\n", "t.yaml:3: target `server` needs `servre`, which is not there");
 	expect_fault("targets:\n  a: {needs: a}\n", "t.yaml:2: targets that need each other: `a` needs `a`");
