@@ -1,6 +1,7 @@
 /* admin: three pages from one published copy. */
 #include "gateway/admin/admin.h"
 
+#include <arpa/inet.h>
 #include <errno.h>
 #include <microhttpd.h>
 #include <netdb.h>
@@ -224,6 +225,21 @@ static bool split_address(const char *text, char host[static 256], char port[sta
 		return false;
 	snprintf(port, 8, "%s", colon ? colon + 1 : "8373");
 	return true;
+}
+
+bool admin_on_loopback(const char *address)
+{
+	struct in6_addr six;
+	struct in_addr four;
+	char host[256], port[8];
+
+	if (!split_address(address, host, port))
+		return false;
+	if (inet_pton(AF_INET, host, &four) == 1)
+		return ntohl(four.s_addr) >> 24 == 127;
+	if (inet_pton(AF_INET6, host, &six) == 1)
+		return IN6_IS_ADDR_LOOPBACK(&six) || (IN6_IS_ADDR_V4MAPPED(&six) && six.s6_addr[12] == 127);
+	return strcmp(host, "localhost") == 0;
 }
 
 static int bind_one(const struct addrinfo *found)

@@ -32,6 +32,8 @@ enum {
 	ADMIN_CONNECTION_BYTES = 16 << 10,       /* memory for a request: a longer one is refused */
 };
 
+/* No other machine, and no other network namespace, reaches it. No name is looked up: of those only "localhost" counts. */
+bool admin_on_loopback(const char *address);
 /* Binds and starts the thread. `bound` gets "127.0.0.1:8373" with the real port. 0 or -errno with `why`. */
 int admin_create(struct admin **admin, const struct admin_config *config, char *bound, size_t bound_size, char *why,
                  size_t why_size);

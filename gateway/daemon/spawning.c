@@ -1,8 +1,7 @@
 /* The spawner between the pool of executors and the host's control stream. */
 #include "gateway/daemon/spawning.h"
 
-#include <string.h>
-
+#include "gateway/admin/admin.h"
 #include "gateway/base/log.h"
 #include "gateway/buildkitd/spawner.h"
 #include "gateway/daemon/parts.h"
@@ -58,15 +57,13 @@ const struct pool_spawn_events spawning_events = {
 /* What listens on the loopback is closed to daemons and their steps; what listens elsewhere is not. */
 static void warn_of_admin(const struct daemon_config *config)
 {
-	static const char *const loopback[] = { "127.", "localhost:", "[::1]" };
-	bool own_network = config->spawning.host.network == SPAWN_NETWORK_SLIRP;
+	enum spawn_network network = config->spawning.host.network;
 
-	for (size_t i = 0; config->admin && i < sizeof(loopback) / sizeof(loopback[0]) && own_network; i++)
-		if (strncmp(config->admin, loopback[i], strlen(loopback[i])) == 0)
-			return;
-	if (config->admin && config->spawning.host.network != SPAWN_NETWORK_NONE)
+	if (!config->admin || network == SPAWN_NETWORK_NONE)
+		return;
+	if (network != SPAWN_NETWORK_SLIRP || !admin_on_loopback(config->admin))
 		log_event(LOG_WARNING, "steps of builds can reach the admin port", LOG_TEXT("admin", config->admin),
-		          LOG_TEXT("network", spawn_network_names[config->spawning.host.network]));
+		          LOG_TEXT("network", spawn_network_names[network]));
 }
 
 int spawning_start(struct daemon *daemon, char *why, size_t why_size)

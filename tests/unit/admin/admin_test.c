@@ -1,7 +1,7 @@
 /*
  * Shows the admin port over a real socket: a scrape whose every line is Prometheus text and whose numbers are the
  * published ones, health that goes bad when the loop stops publishing, readiness through start and drain, refusals,
- * and an end with connections open. The clock is the test's.
+ * an end with connections open, and which addresses stay on this machine. The clock is the test's.
  */
 #include <setjmp.h>
 #include <stdarg.h>
@@ -230,6 +230,18 @@ static void refuses_bad_addresses(void **state)
 	admin_destroy(NULL);
 }
 
+static void knows_what_stays_on_this_machine(void **state)
+{
+	static const char *const here[] = { "127.0.0.1:8373", "127.1.2.3", ":0", ":8373", "localhost", "localhost:1", "[::1]:2", "[::1]",
+		                            "[::ffff:127.0.0.1]:3" };
+	static const char *const elsewhere[] = { "0.0.0.0:8373", "127.example.org:8373", "[::]:1", "10.0.0.1", "localhost.example:1" };
+
+	for (size_t i = 0; i < sizeof(here) / sizeof(here[0]); i++)
+		assert_true(admin_on_loopback(here[i]));
+	for (size_t i = 0; i < sizeof(elsewhere) / sizeof(elsewhere[0]); i++)
+		assert_false(admin_on_loopback(elsewhere[i]));
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -239,6 +251,7 @@ int main(void)
 		cmocka_unit_test(refuses_what_it_does_not_know),
 		cmocka_unit_test(ends_with_connections_open),
 		cmocka_unit_test(refuses_bad_addresses),
+		cmocka_unit_test(knows_what_stays_on_this_machine),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
