@@ -245,6 +245,14 @@ int listing_seal(struct listing *listing, const struct sha256 *hasher)
 	return 0;
 }
 
+static bool is_directory(const struct listing *listing, uint32_t number, const struct digest *digest)
+{
+	struct digest own = number == LISTING_NONE ? listing->root : listing_digest(listing_at(listing, number));
+
+	return digest_equal(&own, digest);
+}
+
+/* Asked for what a peer names, too: with the hash of a directory and another size it is none of ours. */
 bool listing_find(const struct listing *listing, const struct digest *directory, uint32_t *number)
 {
 	uint32_t low = 0, high = listing->directories_count;
@@ -256,7 +264,7 @@ bool listing_find(const struct listing *listing, const struct digest *directory,
 
 		if (order == 0) {
 			*number = listing->directories[middle];
-			return true;
+			return is_directory(listing, *number, directory);
 		}
 		if (order < 0)
 			low = middle + 1;

@@ -116,6 +116,9 @@ static void is_the_tree(void **state)
 	assert_int_equal(number, 0);
 	assert_true(listing_find(&listing, &empty, &number));
 	assert_int_equal(number, 4);
+	below.size++;
+	assert_false(listing_find(&listing, &below, &number));
+	below.size--;
 	{
 		struct tree_node top[4] = {
 			{ .kind = TREE_DIRECTORY, .name = span_text("a"), .digest = below },
