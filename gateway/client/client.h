@@ -81,7 +81,7 @@ void client_send_end(struct client_call *call);
 int client_receive(struct client_call *call, struct span *message, uint64_t timeout_ns);
 /*
  * Valid once CLIENT_END was seen. `text` borrowed until client_call_close. When the connection broke: UNAVAILABLE, with
- * the sentence of client_error().
+ * the sentence of client_error(). Of a call that ended without a text it says that, for whom an answer was missing.
  */
 enum grpc_status client_call_status(const struct client_call *call, const char **text);
 /* Message bytes of the call on the wire so far, compressed where they are, with their prefixes. */

@@ -37,8 +37,13 @@ static void call_on_closed(struct call *base, enum grpc_status status, struct sp
 	client_note_end(client);
 	if (status == GRPC_UNAVAILABLE && client->error)
 		snprintf(call->text, sizeof(call->text), "%s", client->why);
-	else
+	else if (message.size)
 		snprintf(call->text, sizeof(call->text), "%.*s", (int)message.size, (const char *)message.data);
+	else if (status == GRPC_OK)
+		snprintf(call->text, sizeof(call->text), "the gateway ended the call without an answer");
+	else
+		snprintf(call->text, sizeof(call->text), "the gateway refused the call (%s) and said not why",
+		         grpc_status_name(status));
 	if (!call->abandoned)
 		return;
 	list_remove(&call->link);

@@ -206,7 +206,7 @@ static int run_execute(struct run *run)
 		const char *text;
 		enum grpc_status code = client_call_status(run->call, &text);
 
-		return session_failed(&command_run, 0, code ? code : GRPC_INTERNAL, *text ? text : "the gateway ended the call without a result");
+		return session_failed(&command_run, 0, code ? code : GRPC_INTERNAL, text);
 	}
 	return status;
 }

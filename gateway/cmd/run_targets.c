@@ -248,9 +248,8 @@ static int job_receive(struct run *run, struct job *job)
 			return STATUS_INTERRUPTED;
 		if (r == CLIENT_END) {
 			outcome->result = TARGET_ERROR;
-			snprintf(outcome->why, sizeof(outcome->why), "%s", grpc_status_name(client_call_status(job->call, &text)));
-			if (*text)
-				snprintf(outcome->why, sizeof(outcome->why), "%s", text);
+			client_call_status(job->call, &text);
+			snprintf(outcome->why, sizeof(outcome->why), "%s", text);
 			job_end(run, job);
 		} else if (!executing_read(&news, message)) {
 			status = session_failed(run->wish->command, 0, GRPC_INTERNAL, "the gateway sent a malformed operation");

@@ -324,7 +324,7 @@ static int loose_ended(struct client_call *call, int outcome, enum grpc_status *
 		return UPLOAD_INTERRUPTED;
 	}
 	*status = client_call_status(call, &text);
-	snprintf(why, why_size, "%s", text && *text ? text : grpc_status_name(*status));
+	snprintf(why, why_size, "%s", text);
 	return UPLOAD_REFUSED;
 }
 

@@ -186,6 +186,7 @@ static void a_name_with_several_addresses_is_tried_in_turn(void **state)
 
 static void refusals_reach_the_caller(void **state)
 {
+	const uint64_t none = 0;
 	struct client_call *call;
 	struct client *client;
 	struct span answer;
@@ -200,6 +201,11 @@ static void refusals_reach_the_caller(void **state)
 	client_call_close(call);
 	assert_int_equal(client_unary(client, "/test.Echo/No", span_text("x"), &call, &answer), CLIENT_END);
 	assert_int_equal(client_call_status(call, &text), GRPC_UNIMPLEMENTED);
+	client_call_close(call);
+	/* An end without an answer has a sentence, too: all that there is to show of it. */
+	assert_int_equal(client_unary(client, "/test.Echo/Source", span_make(&none, sizeof(none)), &call, &answer), CLIENT_END);
+	assert_int_equal(client_call_status(call, &text), GRPC_OK);
+	assert_string_equal(text, "the gateway ended the call without an answer");
 	client_call_close(call);
 	client_call_close(NULL);
 	client_close(client);
