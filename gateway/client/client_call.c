@@ -42,7 +42,7 @@ static void call_on_closed(struct call *base, enum grpc_status status, struct sp
 	else if (status == GRPC_OK)
 		snprintf(call->text, sizeof(call->text), "the gateway ended the call without an answer");
 	else
-		snprintf(call->text, sizeof(call->text), "the gateway refused the call (%s) and said not why",
+		snprintf(call->text, sizeof(call->text), "the gateway refused the call (%s) without saying why",
 		         grpc_status_name(status));
 	if (!call->abandoned)
 		return;
