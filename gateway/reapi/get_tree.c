@@ -8,6 +8,7 @@
 
 #include "gateway/base/digest_set.h"
 #include "gateway/reapi/asking.h"
+#include "gateway/reapi/callers.h"
 #include "gateway/reapi/methods.h"
 #include "gateway/reapi/rpc.h"
 #include "gateway/reapi/sending.h"
@@ -33,6 +34,7 @@ struct get_tree {
 	struct call call;
 	struct reapi *reapi;
 	struct access_caller caller;
+	struct callers_share calls;
 	enum get_tree_state state;
 	bool closed, running;
 	struct scope scope;
@@ -63,8 +65,8 @@ static void tree_free(struct get_tree *tree)
 	buffer_fini(&tree->out);
 	free(tree->read.buffer);
 	call_fini(&tree->call);
+	callers_close(reapi, &tree->calls);
 	free(tree);
-	reapi->open--;
 }
 
 static void tree_fail(struct get_tree *tree, enum grpc_status status, const char *text)
@@ -333,17 +335,21 @@ int reapi_get_tree(struct reapi *reapi, const struct server_request *request, ch
 {
 	struct get_tree *tree = calloc(1, sizeof(*tree));
 	enum grpc_status status = GRPC_RESOURCE_EXHAUSTED;
+	uint64_t tenant;
 
 	if (tree)
 		status = access_caller(&reapi->cas->access, request, SCOPE_READ, &tree->caller, why, why_size);
 	else
 		snprintf(why, why_size, RPC_TEXT_MEMORY);
+	tenant = status == GRPC_OK ? callers_tenant(&tree->caller) : 0;
+	if (!callers_admit(reapi, tenant, why, why_size))
+		status = GRPC_RESOURCE_EXHAUSTED;
 	if (status != GRPC_OK) {
 		free(tree);
 		return status;
 	}
 	tree->reapi = reapi;
-	reapi->open++;
+	callers_open(reapi, tenant, &tree->calls);
 	call_accept(&tree->call, request->stream, request->head, TREE_REQUEST_BYTES, &events, tree);
 	asking_begin(&tree->asking, reapi, &tree->call);
 	return 0;

@@ -14,6 +14,7 @@
 
 #include "gateway/base/check.h"
 #include "gateway/reapi/asking.h"
+#include "gateway/reapi/callers.h"
 #include "gateway/reapi/delivery.h"
 #include "gateway/reapi/follow.h"
 #include "gateway/reapi/methods.h"
@@ -40,6 +41,7 @@ struct read {
 	struct call call;
 	struct reapi *reapi;
 	struct access_caller caller;
+	struct callers_share share;
 	enum read_state state;
 	bool stepping;
 	struct scope scope;
@@ -68,8 +70,8 @@ static void read_free(struct read *read)
 	ZSTD_freeCCtx(read->packer);
 	free(read->packed);
 	call_fini(&read->call);
+	callers_close(reapi, &read->share);
 	free(read);
-	reapi->open--;
 }
 
 static void read_fail(struct read *read, enum grpc_status status, const char *text)
@@ -371,17 +373,21 @@ int bytestream_read(struct reapi *reapi, const struct server_request *request, c
 {
 	struct read *read = calloc(1, sizeof(*read));
 	enum grpc_status status = GRPC_RESOURCE_EXHAUSTED;
+	uint64_t tenant;
 
 	if (read)
 		status = access_caller(&reapi->cas->access, request, SCOPE_READ, &read->caller, why, why_size);
 	else
 		snprintf(why, why_size, RPC_TEXT_MEMORY);
+	tenant = status == GRPC_OK ? callers_tenant(&read->caller) : 0;
+	if (!callers_admit(reapi, tenant, why, why_size))
+		status = GRPC_RESOURCE_EXHAUSTED;
 	if (status != GRPC_OK) {
 		free(read);
 		return status;
 	}
 	read->reapi = reapi;
-	reapi->open++;
+	callers_open(reapi, tenant, &read->share);
 	call_accept(&read->call, request->stream, request->head, READ_REQUEST_BYTES_MAX, &read_events, read);
 	asking_begin(&read->asking, reapi, &read->call);
 	return 0;

@@ -9,6 +9,7 @@
 #include "gateway/reapi/budget.h"
 
 #define REAPI_CALLS_MAX        16384     /* at a time, waiting or not; more are refused, to be tried again */
+#define REAPI_TENANT_CALLS_MAX (REAPI_CALLS_MAX / 4 * 3) /* of one tenant */
 #define REAPI_BATCH_BYTES      (4u << 20)        /* of blobs in a BatchUpdateBlobs or BatchReadBlobs */
 #define REAPI_BATCH_BLOBS_MAX  (32u << 10)       /* in either: an answer has a text for each */
 #define REAPI_BATCH_ADVERTISED (REAPI_BATCH_BYTES - (256u << 10))  /* leaves room for digests in a message of 4 MiB */
@@ -45,6 +46,7 @@ struct reapi {
 	uint64_t waiting_bytes, batches_bytes;
 	struct list writes;              /* ByteStream writes, in the order in which they began */
 	struct list batches;             /* BatchUpdateBlobs that come */
+	struct list callers;             /* tenants that have calls (callers.h) */
 	struct list askings;             /* calls whose request is to come (asking.h) */
 	struct list sendings;            /* what is being sent (sending.h) */
 	struct list web;                 /* requests of HTTP clients (web.h) */

@@ -25,7 +25,7 @@ static void rpc_on_part(struct unary *unary, struct span part, size_t left)
 
 static void rpc_free(struct rpc *rpc)
 {
-	rpc->reapi->open--;
+	callers_close(rpc->reapi, &rpc->share);
 	asking_end(&rpc->asking);
 	sending_end(&rpc->sending);
 	if (rpc->type->fini)
@@ -75,6 +75,7 @@ int rpc_start(struct reapi *reapi, const struct rpc_type *type, const struct ser
 {
 	struct rpc *rpc = calloc(1, type->size);
 	enum grpc_status status = GRPC_RESOURCE_EXHAUSTED;
+	uint64_t tenant;
 
 	if (rpc && type->anybody)
 		status = GRPC_OK;
@@ -82,6 +83,9 @@ int rpc_start(struct reapi *reapi, const struct rpc_type *type, const struct ser
 		status = access_caller(&reapi->cas->access, request, type->rights, &rpc->caller, why, why_size);
 	else
 		snprintf(why, why_size, RPC_TEXT_MEMORY);
+	tenant = status == GRPC_OK && !type->anybody ? callers_tenant(&rpc->caller) : 0;
+	if (!callers_admit(reapi, tenant, why, why_size))
+		status = GRPC_RESOURCE_EXHAUSTED;
 	if (status != GRPC_OK) {
 		free(rpc);
 		return status;
@@ -91,7 +95,7 @@ int rpc_start(struct reapi *reapi, const struct rpc_type *type, const struct ser
 	rpc->unary.on_request = rpc_on_request;
 	rpc->unary.on_part = type->on_part ? rpc_on_part : NULL;
 	rpc->unary.on_done = rpc_on_done;
-	reapi->open++;
+	callers_open(reapi, tenant, &rpc->share);
 	unary_accept(&rpc->unary, request, type->request_bytes_max);
 	asking_begin(&rpc->asking, reapi, &rpc->unary.call);
 	return 0;

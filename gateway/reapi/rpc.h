@@ -7,6 +7,7 @@
 #include "gateway/cas/access.h"
 #include "gateway/cas/unary.h"
 #include "gateway/reapi/asking.h"
+#include "gateway/reapi/callers.h"
 #include "gateway/reapi/sending.h"
 #include "proto/reapi_cas.h"
 
@@ -15,6 +16,7 @@ struct rpc {
 	const struct rpc_type *type;
 	struct reapi *reapi;
 	struct access_caller caller;
+	struct callers_share share;
 	struct scope scope;              /* after rpc_enter() */
 	struct asking asking;            /* until there is a request, or the first of its parts */
 	struct sending sending;          /* of the answer: who does not take it loses the call, and what the method keeps for it */

@@ -142,7 +142,7 @@ void web_accept(struct web *web, const struct web *from, const struct stream_eve
 	web->fini = fini;
 	web->stream->events = events;
 	web->stream->owner = web;
-	web->reapi->open++;
+	callers_open(web->reapi, web->tenant, &web->share);
 	list_append(&web->reapi->web, &web->link);
 	reapi_watch(web->reapi);
 }
@@ -155,8 +155,8 @@ static void web_free(struct web *web)
 		return;
 	list_remove(&web->link);
 	web->fini(web);
+	callers_close(reapi, &web->share);
 	free(web);
-	reapi->open--;
 }
 
 void web_hold(struct web *web)
@@ -198,7 +198,8 @@ static void refused_fini(struct web *web)
 /* The sentence may have to wait for the client, which is then watched like any other. */
 void web_refuse(const struct web *web, unsigned status, const char *text)
 {
-	struct web *refused = web->reapi->open < REAPI_CALLS_MAX ? calloc(1, sizeof(*refused)) : NULL;
+	bool room = web->reapi->open < REAPI_CALLS_MAX && callers_admit(web->reapi, web->tenant, NULL, 0);
+	struct web *refused = room ? calloc(1, sizeof(*refused)) : NULL;
 
 	web->reapi->counters.web_refused++;
 	if (!refused) {
@@ -295,6 +296,7 @@ static enum grpc_status enter(struct web *web, struct conn *conn, const struct h
 	OPENSSL_cleanse(storage, sizeof(storage));
 	if (status != GRPC_OK)
 		return status;
+	web->tenant = callers_tenant(&caller);
 	/* A page's <img> may ask for anything: it leaves nothing behind. */
 	status = (web->put ? access_enter : access_find)(access, &caller, instance, &web->scope, why, why_size);
 	if (status == GRPC_OK && !web->scope.instance) {
@@ -365,6 +367,10 @@ void web_start(void *context, struct conn *conn, struct stream *stream, const st
 	}
 	if (reapi->open >= REAPI_CALLS_MAX) {
 		web_refuse(&web, 503, "the gateway has too many calls in progress; try again");
+		return;
+	}
+	if (!callers_admit(reapi, web.tenant, why, sizeof(why))) {
+		web_refuse(&web, 503, why);
 		return;
 	}
 	if (!note_body(&web, head)) {

@@ -5,6 +5,7 @@
 #pragma once
 
 #include "gateway/cas/access.h"
+#include "gateway/reapi/callers.h"
 #include "gateway/reapi/reapi.h"
 #include "proto/cache_path.h"
 
@@ -24,6 +25,8 @@ struct web {
 	struct stream *stream;           /* NULL once it has closed */
 	struct reapi *reapi;
 	struct scope scope;
+	uint64_t tenant;                 /* of callers.h; 0 before it is known */
+	struct callers_share share;
 	struct digest digest;            /* of the path: a hash or a key */
 	bool head;                       /* HEAD: no body goes out */
 	bool put;                        /* PUT, or MKCOL */

@@ -17,6 +17,7 @@
 #include "gateway/base/check.h"
 #include "gateway/base/log.h"
 #include "gateway/cas/presence.h"
+#include "gateway/reapi/callers.h"
 #include "gateway/reapi/expander.h"
 #include "gateway/reapi/methods.h"
 #include "gateway/reapi/rpc.h"
@@ -37,6 +38,7 @@ struct write {
 	struct call call;
 	struct reapi *reapi;
 	struct access_caller caller;
+	struct callers_share share;
 	enum write_state state;
 	bool closed, stepping, finish, room;
 	bool asking;                     /* `presence` is in flight: also when the write has been refused meanwhile */
@@ -69,8 +71,8 @@ static void write_free(struct write *write)
 	expander_drop(&write->expander);
 	buffer_fini(&write->message);
 	call_fini(&write->call);
+	callers_close(reapi, &write->share);
 	free(write);
-	reapi->open--;
 }
 
 /* ---- answers ---- */
@@ -618,11 +620,15 @@ int bytestream_write(struct reapi *reapi, const struct server_request *request, 
 {
 	struct write *write = calloc(1, sizeof(*write));
 	enum grpc_status status = GRPC_RESOURCE_EXHAUSTED;
+	uint64_t tenant;
 
 	if (write)
 		status = access_caller(&reapi->cas->access, request, SCOPE_WRITE, &write->caller, why, why_size);
 	else
 		snprintf(why, why_size, RPC_TEXT_MEMORY);
+	tenant = status == GRPC_OK ? callers_tenant(&write->caller) : 0;
+	if (!callers_admit(reapi, tenant, why, why_size))
+		status = GRPC_RESOURCE_EXHAUSTED;
 	if (status != GRPC_OK) {
 		free(write);
 		return status;
@@ -630,7 +636,7 @@ int bytestream_write(struct reapi *reapi, const struct server_request *request, 
 	write->reapi = reapi;
 	write->expander.budget = &reapi->expanders;
 	write->idle_since_ns = ring_now_ns(reapi->cas->ring);
-	reapi->open++;
+	callers_open(reapi, tenant, &write->share);
 	list_append(&reapi->writes, &write->link);
 	reapi_watch(reapi);
 	call_accept(&write->call, request->stream, request->head, REAPI_MESSAGE_BYTES_MAX, &write_events, write);

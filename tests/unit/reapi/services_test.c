@@ -1,7 +1,8 @@
 /*
  * Shows what is said to be served and is, and to whom: capabilities, the services that reflection lists, no digest function but
- * SHA-256; that instances and rights are kept apart, and that a question makes no instance; and that a request that does not come ends,
- * as does an answer that nobody takes, whatever it is of. With an index that answers late when started with "late".
+ * SHA-256; that instances and rights are kept apart, and that a question makes no instance; that a request that does not come ends,
+ * as does an answer that nobody takes, whatever it is of; and that a tenant leaves room for others. With an index that answers late
+ * when started with "late".
  */
 #include "tests/unit/reapi/blobs_rig.h"
 
@@ -9,6 +10,7 @@
 #include <string.h>
 
 #include "gateway/reapi/asking.h"
+#include "gateway/reapi/callers.h"
 #include "gateway/reapi/sending.h"
 #include "proto/pb.h"
 
@@ -262,6 +264,42 @@ static void requests_that_do_not_come_end(void **state)
 	gateway_thread_until(gateway, blobs_are_idle, NULL);
 }
 
+static struct callers_share tenants_calls[REAPI_TENANT_CALLS_MAX];
+
+static void a_tenant_comes(struct gateway_parts *parts, void *context)
+{
+	static const struct access_caller acme = { .identity = { .tenant = "acme" } };
+
+	for (size_t i = 0; i < REAPI_TENANT_CALLS_MAX; i++)
+		callers_open(&parts->reapi, callers_tenant(&acme), &tenants_calls[i]);
+}
+
+static void it_leaves(struct gateway_parts *parts, void *context)
+{
+	for (size_t i = 0; i < REAPI_TENANT_CALLS_MAX; i++)
+		callers_close(&parts->reapi, &tenants_calls[i]);
+	assert_true(list_empty(&parts->reapi.callers));
+}
+
+/* Whatever it asks for, and whoever asks; others get their answers. */
+static void a_tenant_leaves_room_for_others(void **state)
+{
+	static const char *const paths[] = { REAPI_FIND_MISSING, REAPI_GET_TREE, BYTESTREAM_READ, BYTESTREAM_WRITE };
+	struct client *reader = gateway_thread_client(gateway, "reader"), *writer = gateway_thread_client(gateway, "writer");
+
+	gateway_thread_until(gateway, blobs_are_idle, NULL);
+	gateway_thread_call(gateway, a_tenant_comes, NULL);
+	for (size_t i = 0; i < sizeof(paths) / sizeof(paths[0]); i++)
+		ask_refused(writer, paths[i], buffer_heap(1), GRPC_RESOURCE_EXHAUSTED, "this tenant has too many calls");
+	ask_refused(reader, REAPI_FIND_MISSING, buffer_heap(1), GRPC_RESOURCE_EXHAUSTED, "this tenant has too many calls");
+	assert_int_equal(find_missing(client, &digest_empty, 1), 0);
+	gateway_thread_call(gateway, it_leaves, NULL);
+	assert_int_equal(find_missing(writer, &digest_empty, 1), 0);
+	client_close(writer);
+	client_close(reader);
+	gateway_thread_until(gateway, blobs_are_idle, NULL);
+}
+
 static bool all_are_answered(struct gateway_parts *parts, void *context)
 {
 	unsigned count = 0;
@@ -321,6 +359,7 @@ int main(int argc, char **argv)
 		cmocka_unit_test(services_are_listed),
 		cmocka_unit_test(requests_that_do_not_come_end),
 		cmocka_unit_test(answers_that_nobody_takes_end),
+		cmocka_unit_test(a_tenant_leaves_room_for_others),
 	};
 
 	return blobs_run(argc, argv, tests);
