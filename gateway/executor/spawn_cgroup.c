@@ -90,9 +90,11 @@ static bool take_word(const char *text, char *word, size_t size)
 /* The one after `count` others. */
 static const char *skip_words(const char *text, unsigned count)
 {
-	for (; text && count; count--) {
+	for (; count; count--) {
 		text = strchr(text, ' ');
-		text += text ? 1 : 0;
+		if (!text)
+			return NULL;
+		text++;
 	}
 	return text;
 }
