@@ -11,6 +11,8 @@
 
 #define PIN_REQUEST_BYTES_MAX 4096
 
+_Static_assert(sizeof(((struct store_pin *)NULL)->note) == 64, "a sentence below says so");
+
 struct pin {
 	struct unary unary;
 	struct open_call open;
@@ -67,6 +69,10 @@ static void pin_on_request(struct unary *unary, struct span bytes)
 	if (!message_decode(&pin_request_type, bytes, &request) || digest_list_count(request.root) != 1 ||
 	    !digest_list_next(&request.root, &pin->pin.root)) {
 		unary_fail(unary, GRPC_INVALID_ARGUMENT, "malformed PinRequest");
+		return;
+	}
+	if (request.note.size >= sizeof(pin->pin.note)) {
+		unary_fail(unary, GRPC_INVALID_ARGUMENT, "the note has more than 63 bytes");
 		return;
 	}
 	pin->pin.fn = pin_on_pinned;

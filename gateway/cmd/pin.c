@@ -9,7 +9,7 @@
 #include "gateway/store/store.h"
 #include "proto/sluice_v1.h"
 
-#define PIN_NOTE_BYTES_MAX 63            /* a gateway keeps no more, and says nothing */
+#define PIN_NOTE_BYTES_MAX 63            /* a gateway takes no more */
 
 _Static_assert(PIN_NOTE_BYTES_MAX == sizeof(((struct store_pin *)NULL)->note) - 1, "one bound in two places");
 

@@ -177,14 +177,19 @@ static void a_tenant_has_a_share_of_the_calls(void **state)
 	client_close(other);
 }
 
-static void expect_pin(const struct digest *root, enum grpc_status status, const char *says)
+/* With a note of so many bytes. */
+static void expect_pin_noted(const struct digest *root, size_t note, enum grpc_status status, const char *says)
 {
 	struct buffer request = request_pin(root);
 	struct client_call *call;
 	struct span response;
 	const char *text = "";
-	int r = client_unary(client, SLUICE_PIN, buffer_span(&request), &call, &response);
+	char noted[128];
+	int r;
 
+	memset(noted, 'n', sizeof(noted));
+	pb_put_bytes(&request, 4, span_make(noted, note));
+	r = client_unary(client, SLUICE_PIN, buffer_span(&request), &call, &response);
 	if (status == GRPC_OK) {
 		assert_int_equal(r, CLIENT_OK);
 	} else {
@@ -197,7 +202,12 @@ static void expect_pin(const struct digest *root, enum grpc_status status, const
 	buffer_fini(&request);
 }
 
-static void only_what_is_whole_is_pinned(void **state)
+static void expect_pin(const struct digest *root, enum grpc_status status, const char *says)
+{
+	expect_pin_noted(root, 0, status, says);
+}
+
+static void what_is_whole_is_pinned_with_a_short_note(void **state)
 {
 	struct digest nowhere = { .size = 100 };
 	struct small_tree tree;
@@ -207,6 +217,8 @@ static void only_what_is_whole_is_pinned(void **state)
 	expect_pin(&tree.digests[3], GRPC_OK, "");
 	expect_pin(&tree.digests[1], GRPC_INVALID_ARGUMENT, "sha256:");
 	expect_pin(&nowhere, GRPC_FAILED_PRECONDITION, "1 blobs are missing");
+	expect_pin_noted(&tree.digests[3], 63, GRPC_OK, "");
+	expect_pin_noted(&tree.digests[3], 64, GRPC_INVALID_ARGUMENT, "more than 63 bytes");
 	small_tree_free(&tree);
 }
 
@@ -219,7 +231,7 @@ int main(void)
 		cmocka_unit_test_setup_teardown(thousands_of_missing_blobs_are_told, calls_setup, calls_teardown),
 		cmocka_unit_test_setup_teardown(calls_at_a_time_have_a_bound, calls_setup, calls_teardown),
 		cmocka_unit_test_setup_teardown(a_tenant_has_a_share_of_the_calls, calls_setup_tenants, calls_teardown),
-		cmocka_unit_test_setup_teardown(only_what_is_whole_is_pinned, calls_setup, calls_teardown),
+		cmocka_unit_test_setup_teardown(what_is_whole_is_pinned_with_a_short_note, calls_setup, calls_teardown),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
