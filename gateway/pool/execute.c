@@ -16,7 +16,7 @@
 struct execute_call {
 	struct call call;
 	struct execute_service *service;
-	struct list link;                /* the service's callers */
+	struct quota_place place;
 	struct waiter waiter;
 	struct access_caller caller;
 	uint64_t directory;              /* hash of tenant and directory */
@@ -137,7 +137,7 @@ static void execute_on_closed(struct call *event, enum grpc_status status, struc
 	if (call->waiter.execution)
 		execution_leave(&call->waiter, call->call.carrier_lost || call->timed);
 	call->service->calls--;
-	list_remove(&call->link);
+	quota_leave(&call->place);
 	call_fini(&call->call);
 	free(call);
 }
@@ -160,28 +160,20 @@ static uint64_t affinity_of(const struct tenant_identity *identity, struct span 
 	return hash ? hash : 1;
 }
 
-/* Those that wait are held for hours, by whoever asks: one tenant is to leave room for the others. */
-static bool tenant_has_room(const struct execute_service *service, const char *tenant)
-{
-	unsigned count = 0;
-
-	list_for_each(link, &service->callers)
-		count += strcmp(container_of(link, struct execute_call, link)->caller.identity.tenant, tenant) == 0;
-	return count < EXECUTE_TENANT_CALLS_MAX;
-}
-
 static int execute_start_either(struct execute_service *service, const struct server_request *request, bool again, char *why,
                              size_t why_size)
 {
 	struct execute_call *call = service->calls < EXECUTE_OPEN_MAX ? calloc(1, sizeof(*call)) : NULL;
 	enum grpc_status status;
+	uint64_t tenant;
 
 	if (!call) {
 		snprintf(why, why_size, "the gateway has too many actions in progress; try again");
 		return GRPC_RESOURCE_EXHAUSTED;
 	}
 	status = access_caller(&service->cas->access, request, EXECUTE_RIGHTS, &call->caller, why, why_size);
-	if (status == GRPC_OK && !tenant_has_room(service, call->caller.identity.tenant)) {
+	tenant = status == GRPC_OK ? quota_key(call->caller.identity.tenant) : 0;
+	if (!quota_has_room(&service->callers, tenant)) {
 		snprintf(why, why_size, "this tenant waits for too many actions already; try again");
 		status = GRPC_RESOURCE_EXHAUSTED;
 	}
@@ -200,7 +192,7 @@ static int execute_start_either(struct execute_service *service, const struct se
 	};
 	call->directory = affinity_of(&call->caller.identity, access_header(request->head, "sluice-directory"));
 	service->calls++;
-	list_append(&service->callers, &call->link);
+	quota_enter(&service->callers, tenant, &call->place);
 	call_accept(&call->call, request->stream, request->head, EXECUTE_REQUEST_BYTES_MAX, &execute_events, call);
 	return 0;
 }

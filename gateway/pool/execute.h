@@ -17,6 +17,7 @@
 #pragma once
 
 #include "gateway/pool/pool.h"
+#include "gateway/tenant/quota.h"
 
 #define EXECUTE_OUTPUT_BYTES_MAX (4u << 20)      /* of each stream that is kept for the result; more: not cached */
 #define EXECUTE_COMMAND_BYTES_MAX (1u << 20)     /* an Action or a Command, or a result */
@@ -43,7 +44,7 @@ struct execute_service {
 	unsigned open;                   /* actions under way */
 	unsigned calls, timers;
 	bool draining;
-	struct list callers;             /* Execute and WaitExecution calls */
+	struct quota callers;            /* of Execute and WaitExecution: those that wait are held for hours */
 	struct list running, ended;      /* of struct execution; ended: oldest first */
 	unsigned ended_count;
 	unsigned readers;                /* of output (output_stream.h) */

@@ -525,7 +525,7 @@ struct execution *execution_find(struct execute_service *service, const struct s
 
 void execute_init(struct execute_service *service)
 {
-	list_init(&service->callers);
+	quota_init(&service->callers, EXECUTE_TENANT_CALLS_MAX);
 	list_init(&service->running);
 	list_init(&service->ended);
 }

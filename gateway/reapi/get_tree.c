@@ -34,7 +34,7 @@ struct get_tree {
 	struct call call;
 	struct reapi *reapi;
 	struct access_caller caller;
-	struct callers_share calls;
+	struct quota_place place;
 	enum get_tree_state state;
 	bool closed, running;
 	struct scope scope;
@@ -65,7 +65,7 @@ static void tree_free(struct get_tree *tree)
 	buffer_fini(&tree->out);
 	free(tree->read.buffer);
 	call_fini(&tree->call);
-	callers_close(reapi, &tree->calls);
+	callers_close(reapi, &tree->place);
 	free(tree);
 }
 
@@ -349,7 +349,7 @@ int reapi_get_tree(struct reapi *reapi, const struct server_request *request, ch
 		return status;
 	}
 	tree->reapi = reapi;
-	callers_open(reapi, tenant, &tree->calls);
+	callers_open(reapi, tenant, &tree->place);
 	call_accept(&tree->call, request->stream, request->head, TREE_REQUEST_BYTES, &events, tree);
 	asking_begin(&tree->asking, reapi, &tree->call);
 	return 0;

@@ -41,7 +41,7 @@ struct read {
 	struct call call;
 	struct reapi *reapi;
 	struct access_caller caller;
-	struct callers_share share;
+	struct quota_place place;
 	enum read_state state;
 	bool stepping;
 	struct scope scope;
@@ -70,7 +70,7 @@ static void read_free(struct read *read)
 	ZSTD_freeCCtx(read->packer);
 	free(read->packed);
 	call_fini(&read->call);
-	callers_close(reapi, &read->share);
+	callers_close(reapi, &read->place);
 	free(read);
 }
 
@@ -387,7 +387,7 @@ int bytestream_read(struct reapi *reapi, const struct server_request *request, c
 		return status;
 	}
 	read->reapi = reapi;
-	callers_open(reapi, tenant, &read->share);
+	callers_open(reapi, tenant, &read->place);
 	call_accept(&read->call, request->stream, request->head, READ_REQUEST_BYTES_MAX, &read_events, read);
 	asking_begin(&read->asking, reapi, &read->call);
 	return 0;

@@ -60,7 +60,7 @@ void reapi_init(struct reapi *reapi)
 	reapi->key_wait_ns = REAPI_KEY_WAIT_NS;
 	list_init(&reapi->writes);
 	list_init(&reapi->batches);
-	list_init(&reapi->callers);
+	quota_init(&reapi->callers, REAPI_TENANT_CALLS_MAX);
 	list_init(&reapi->askings);
 	list_init(&reapi->sendings);
 	list_init(&reapi->web);

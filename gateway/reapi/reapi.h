@@ -7,6 +7,7 @@
 
 #include "gateway/pool/execute.h"
 #include "gateway/reapi/budget.h"
+#include "gateway/tenant/quota.h"
 
 #define REAPI_CALLS_MAX        16384     /* at a time, waiting or not; more are refused, to be tried again */
 #define REAPI_TENANT_CALLS_MAX (REAPI_CALLS_MAX / 4 * 3) /* of one tenant */
@@ -46,7 +47,7 @@ struct reapi {
 	uint64_t waiting_bytes, batches_bytes;
 	struct list writes;              /* ByteStream writes, in the order in which they began */
 	struct list batches;             /* BatchUpdateBlobs that come */
-	struct list callers;             /* tenants that have calls (callers.h) */
+	struct quota callers;            /* callers.h */
 	struct list askings;             /* calls whose request is to come (asking.h) */
 	struct list sendings;            /* what is being sent (sending.h) */
 	struct list web;                 /* requests of HTTP clients (web.h) */

@@ -25,7 +25,7 @@ static void rpc_on_part(struct unary *unary, struct span part, size_t left)
 
 static void rpc_free(struct rpc *rpc)
 {
-	callers_close(rpc->reapi, &rpc->share);
+	callers_close(rpc->reapi, &rpc->place);
 	asking_end(&rpc->asking);
 	sending_end(&rpc->sending);
 	if (rpc->type->fini)
@@ -95,7 +95,7 @@ int rpc_start(struct reapi *reapi, const struct rpc_type *type, const struct ser
 	rpc->unary.on_request = rpc_on_request;
 	rpc->unary.on_part = type->on_part ? rpc_on_part : NULL;
 	rpc->unary.on_done = rpc_on_done;
-	callers_open(reapi, tenant, &rpc->share);
+	callers_open(reapi, tenant, &rpc->place);
 	unary_accept(&rpc->unary, request, type->request_bytes_max);
 	asking_begin(&rpc->asking, reapi, &rpc->unary.call);
 	return 0;

@@ -16,7 +16,7 @@ struct rpc {
 	const struct rpc_type *type;
 	struct reapi *reapi;
 	struct access_caller caller;
-	struct callers_share share;
+	struct quota_place place;
 	struct scope scope;              /* after rpc_enter() */
 	struct asking asking;            /* until there is a request, or the first of its parts */
 	struct sending sending;          /* of the answer: who does not take it loses the call, and what the method keeps for it */

@@ -142,7 +142,7 @@ void web_accept(struct web *web, const struct web *from, const struct stream_eve
 	web->fini = fini;
 	web->stream->events = events;
 	web->stream->owner = web;
-	callers_open(web->reapi, web->tenant, &web->share);
+	callers_open(web->reapi, web->tenant, &web->place);
 	list_append(&web->reapi->web, &web->link);
 	reapi_watch(web->reapi);
 }
@@ -155,7 +155,7 @@ static void web_free(struct web *web)
 		return;
 	list_remove(&web->link);
 	web->fini(web);
-	callers_close(reapi, &web->share);
+	callers_close(reapi, &web->place);
 	free(web);
 }
 

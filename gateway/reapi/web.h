@@ -26,7 +26,7 @@ struct web {
 	struct reapi *reapi;
 	struct scope scope;
 	uint64_t tenant;                 /* of callers.h; 0 before it is known */
-	struct callers_share share;
+	struct quota_place place;
 	struct digest digest;            /* of the path: a hash or a key */
 	bool head;                       /* HEAD: no body goes out */
 	bool put;                        /* PUT, or MKCOL */

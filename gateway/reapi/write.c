@@ -38,7 +38,7 @@ struct write {
 	struct call call;
 	struct reapi *reapi;
 	struct access_caller caller;
-	struct callers_share share;
+	struct quota_place place;
 	enum write_state state;
 	bool closed, stepping, finish, room;
 	bool asking;                     /* `presence` is in flight: also when the write has been refused meanwhile */
@@ -71,7 +71,7 @@ static void write_free(struct write *write)
 	expander_drop(&write->expander);
 	buffer_fini(&write->message);
 	call_fini(&write->call);
-	callers_close(reapi, &write->share);
+	callers_close(reapi, &write->place);
 	free(write);
 }
 
@@ -636,7 +636,7 @@ int bytestream_write(struct reapi *reapi, const struct server_request *request, 
 	write->reapi = reapi;
 	write->expander.budget = &reapi->expanders;
 	write->idle_since_ns = ring_now_ns(reapi->cas->ring);
-	callers_open(reapi, tenant, &write->share);
+	callers_open(reapi, tenant, &write->place);
 	list_append(&reapi->writes, &write->link);
 	reapi_watch(reapi);
 	call_accept(&write->call, request->stream, request->head, REAPI_MESSAGE_BYTES_MAX, &write_events, write);

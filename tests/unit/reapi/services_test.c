@@ -264,7 +264,7 @@ static void requests_that_do_not_come_end(void **state)
 	gateway_thread_until(gateway, blobs_are_idle, NULL);
 }
 
-static struct callers_share tenants_calls[REAPI_TENANT_CALLS_MAX];
+static struct quota_place tenants_calls[REAPI_TENANT_CALLS_MAX];
 
 static void a_tenant_comes(struct gateway_parts *parts, void *context)
 {
@@ -278,7 +278,7 @@ static void it_leaves(struct gateway_parts *parts, void *context)
 {
 	for (size_t i = 0; i < REAPI_TENANT_CALLS_MAX; i++)
 		callers_close(&parts->reapi, &tenants_calls[i]);
-	assert_true(list_empty(&parts->reapi.callers));
+	assert_true(list_empty(&parts->reapi.callers.tenants));
 }
 
 /* Whatever it asks for, and whoever asks; others get their answers. */
