@@ -1,6 +1,7 @@
 /*
  * Shows that each bound of a request is refused with its code and its name: messages, lists, packs, commits, calls at a time, of all and of
- * one tenant, and pins of what is not whole; and that up to it all is taken. calls_end_test.c has how calls come to an end.
+ * one tenant, and pins of what is not whole; and that up to it all is taken. calls_leave_test.c and
+ * calls_still_test.c have how calls come to an end.
  */
 #include "calls_rig.h"
 
