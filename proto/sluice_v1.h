@@ -21,6 +21,7 @@
 #define SLUICE_MESSAGE_BYTES_MAX  (5u << 20)     /* any message, decompressed: a pack and its digests */
 #define SLUICE_MISSING_PATHS_MAX  8
 #define SLUICE_BUILDS_MAX         1000           /* lines in an answer */
+#define SLUICE_NOTE_BYTES_MAX     63             /* of a pin: a longer one is refused */
 #define SLUICE_BUILDS_DEFAULT     50
 #define LINK_ID_BYTES             16
 #define LINK_FRAME_BYTES          (32u << 10)    /* data in a frame */

@@ -11,7 +11,7 @@
 
 #define PIN_REQUEST_BYTES_MAX 4096
 
-_Static_assert(sizeof(((struct store_pin *)NULL)->note) == 64, "a sentence below says so");
+_Static_assert(sizeof(((struct store_pin *)NULL)->note) == SLUICE_NOTE_BYTES_MAX + 1, "it is kept whole");
 
 struct pin {
 	struct unary unary;
@@ -71,7 +71,7 @@ static void pin_on_request(struct unary *unary, struct span bytes)
 		unary_fail(unary, GRPC_INVALID_ARGUMENT, "malformed PinRequest");
 		return;
 	}
-	if (request.note.size >= sizeof(pin->pin.note)) {
+	if (request.note.size > SLUICE_NOTE_BYTES_MAX) {
 		unary_fail(unary, GRPC_INVALID_ARGUMENT, "the note has more than 63 bytes");
 		return;
 	}

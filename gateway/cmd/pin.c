@@ -6,12 +6,7 @@
 #include "gateway/cmd/commands.h"
 #include "gateway/cmd/root_argument.h"
 #include "gateway/cmd/session.h"
-#include "gateway/store/store.h"
 #include "proto/sluice_v1.h"
-
-#define PIN_NOTE_BYTES_MAX 63            /* a gateway takes no more */
-
-_Static_assert(PIN_NOTE_BYTES_MAX == sizeof(((struct store_pin *)NULL)->note) - 1, "one bound in two places");
 
 struct pin_options {
 	uint64_t expires_ns;
@@ -65,8 +60,8 @@ static int pin_run(int argc, char **argv)
 		return status;
 	if (options.operand_count != 1)
 		return command_usage(&command_pin, "one root is needed");
-	if (pin.note && strlen(pin.note) > PIN_NOTE_BYTES_MAX)
-		return command_usage(&command_pin, "--note: %zu bytes are too many, %d are kept", strlen(pin.note), PIN_NOTE_BYTES_MAX);
+	if (pin.note && strlen(pin.note) > SLUICE_NOTE_BYTES_MAX)
+		return command_usage(&command_pin, "--note: %zu bytes are too many, %d are kept", strlen(pin.note), SLUICE_NOTE_BYTES_MAX);
 	status = root_argument(&command_pin, options.operands[0], &root);
 	if (status == STATUS_OK)
 		status = session_open(&client, &command_pin, &client_options);
