@@ -16,7 +16,8 @@ struct pin_options {
 
 #define MEMBER(name) offsetof(struct pin_options, name)
 static const struct option pin_options[] = {
-	{ .name = "expires", .kind = OPTION_DURATION, .offset = MEMBER(expires_ns), .argument = "TIME", .least = 1, .help = "keep it this long; default: until it is removed" },
+	{ .name = "expires", .kind = OPTION_DURATION, .offset = MEMBER(expires_ns), .argument = "TIME", .least = 1,
+	  .help = "keep it this long; default: until it is removed" },
 	{ .name = "remove", .kind = OPTION_FLAG, .offset = MEMBER(remove), .help = "take the pin away" },
 	{ .name = "note", .kind = OPTION_TEXT, .offset = MEMBER(note), .argument = "TEXT", .help = "a few words for `sluice status`, 63 bytes at most" },
 };

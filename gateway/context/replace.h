@@ -12,8 +12,9 @@
 
 /*
  * As materialise(), of which `base`, `replace` and `set_owner` are not to be set. -EBUSY: somebody else is at it, or something is
- * mounted within. -EEXIST: meanwhile somebody made an entry that the tree has, too; what others make stays. After a failure the directory is as it was, unless `why` says otherwise: when what was there could not be removed,
- * or not be put back, it is in `.sluice-pull-…/old`, but that of a directory that overlayfs will not rename a part may be gone.
+ * mounted within. -EEXIST: meanwhile somebody made an entry that the tree has, too; what others make stays. After a failure the
+ * directory is as it was, unless `why` says otherwise: when what was there could not be removed, or not be put back, it is in
+ * `.sluice-pull-…/old`, but that of a directory that overlayfs will not rename a part may be gone.
  * When we are killed it is as it was, beside a `.sluice-pull-…`, or, between the first rename and the last one, in part in
  * there, as is the tree. The next replacement removes that; one that holds nothing of before, at once.
  */

@@ -136,7 +136,10 @@ static void what_nobody_named_is_not_taken_for_known(void **state)
 	assert_int_equal(keyed_disks_count, 3);
 }
 
-/* Longer than anybody's, of letters that HPACK makes shorter than 64 KiB, which is all that it takes: what is claimed under it is claimed under all of it, by whichever way the entries come. */
+/*
+ * Longer than anybody's, of letters that HPACK makes shorter than 64 KiB, which is all that it takes: what is claimed under it is
+ * claimed under all of it, by whichever way the entries come.
+ */
 static void a_long_name_is_a_name(void **state)
 {
 	static char name[100001];

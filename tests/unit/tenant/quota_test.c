@@ -1,4 +1,7 @@
-/* Shows that a tenant that has all it may leaves the others their room, that what nobody has is not bounded, and that who leaves makes room. */
+/*
+ * Shows that a tenant that has all it may leaves the others their room, that what nobody has is not bounded, and that who leaves
+ * makes room.
+ */
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
