@@ -16,20 +16,15 @@
 #include "gateway/base/cleanup.h"
 #include "gateway/base/err.h"
 #include "gateway/store/bytes.h"
-#include "gateway/store/filter.h"
+#include "gateway/store/recall.h"
 
 #define LMDB_DIR         "index"
 #define STAT_BLOCK_BYTES 512
 /* What a file system counts beside the bytes that it was asked for. */
 #define RESERVE_SLACK_BYTES (1u << 20)
 
-/* What a blob's rows take of the map, at least: the filter is made for as many as fit. */
-#define BLOB_ROWS_BYTES 160
-#define BLOB_KEY_BYTES  32
 /* Rows that a look-up takes along for the filter, until that has seen all of them: about as long as 256 look-ups. */
 #define FILL_ROWS       1024
-#define PREFETCH_AHEAD  12
-#define SIFT_MAX        1024             /* keys that are sorted at a time */
 #define SORT_LEAST      64
 
 struct index {
@@ -40,10 +35,11 @@ struct index {
 	struct list applies;             /* waiting; the first one is running when `work` is in flight */
 	struct op work;
 	struct index_usage usage;
-	struct filter filter;            /* of names in INDEX_BLOBS; set before a row is committed */
-	bool filter_done;                /* the rows that were there when the index was opened are in it, too */
-	uint8_t fill_key[INDEX_KEY_MAX]; /* where to go on with these */
+	struct recall recall;
+	struct recall_changes changes;    /* of the apply that is running */
+	uint8_t fill_key[INDEX_KEY_MAX]; /* where to go on with the rows that were there when the index was opened */
 	size_t fill_key_size;
+	bool reading;                    /* `reader` is renewed */
 };
 
 static const char *const table_names[INDEX_TABLES] = {
@@ -233,7 +229,7 @@ static void lmdb_close(struct index *index)
 		mdb_txn_abort(index->reader);
 	if (index->env)
 		mdb_env_close(index->env);
-	filter_fini(&index->filter);
+	recall_fini(&index->recall);
 	free(index);
 }
 
@@ -246,9 +242,8 @@ static int lmdb_open(struct index **out, const struct index_config *config)
 		return ERR_RAISE(-ENOMEM);
 	index->ring = config->ring;
 	list_init(&index->applies);
-	/* Without memory for it every name may be there. */
 	if (config->ring)
-		(void)filter_init(&index->filter, config->map_bytes / BLOB_ROWS_BYTES);
+		recall_init(&index->recall, config->map_bytes);
 	r = lmdb_start(index, config);
 	if (r) {
 		lmdb_close(index);
@@ -273,12 +268,12 @@ static void lmdb_fill(struct index *index)
 	r = mdb_cursor_get(cursor, &key, &value, index->fill_key_size ? MDB_SET_RANGE : MDB_FIRST);
 	/* A key that has no place here is none of ours: no round ends at one. */
 	for (unsigned row = 0; !r && (row < FILL_ROWS || key.mv_size > sizeof(index->fill_key)); row++) {
-		if (key.mv_size == BLOB_KEY_BYTES)
-			filter_add(&index->filter, key.mv_data);
+		if (key.mv_size == DIGEST_HASH_BYTES)
+			recall_add(&index->recall, key.mv_data);
 		r = mdb_cursor_get(cursor, &key, &value, MDB_NEXT);
 	}
 	if (r) {
-		index->filter_done = r == MDB_NOTFOUND;
+		index->recall.complete = r == MDB_NOTFOUND;
 	} else {
 		index->fill_key_size = key.mv_size;
 		memcpy(index->fill_key, key.mv_data, key.mv_size);
@@ -286,13 +281,19 @@ static void lmdb_fill(struct index *index)
 	mdb_cursor_close(cursor);
 }
 
-static bool lmdb_filters(struct index *index, const struct index_get *get)
+static int lmdb_read(struct index *index)
 {
-	if (get->table != INDEX_BLOBS || get->key_size != BLOB_KEY_BYTES || !index->filter.blocks)
-		return false;
-	if (!index->filter_done)
-		lmdb_fill(index);
-	return index->filter_done && !filter_full(&index->filter);
+	int r = index->reading ? 0 : mdb_txn_renew(index->reader);
+
+	index->reading = !r;
+	return lmdb_error(r);
+}
+
+static void lmdb_read_end(struct index *index)
+{
+	if (index->reading)
+		mdb_txn_reset(index->reader);
+	index->reading = false;
 }
 
 static int lmdb_get_one(struct index *index, const struct index_get *get, size_t i)
@@ -307,6 +308,8 @@ static int lmdb_get_one(struct index *index, const struct index_get *get, size_t
 	if (r)
 		return lmdb_error(r);
 	get->sizes[i] = (int32_t)value.mv_size;
+	if (recall_understand(get))
+		recall_learn(&index->recall, key.mv_data, span_make(value.mv_data, value.mv_size));
 	if (value.mv_size > get->value_stride)
 		value.mv_size = get->value_stride;
 	if (value.mv_size)
@@ -314,28 +317,10 @@ static int lmdb_get_one(struct index *index, const struct index_get *get, size_t
 	return 0;
 }
 
-/* Keys that may be there go to the front of `which`; the others are answered. */
-static size_t lmdb_sift(struct index *index, const struct index_get *get, size_t from, size_t count, uint16_t which[static SIFT_MAX])
-{
-	/* One alone is mostly asked for to be read, and so is there: the filter would only cost an access to memory. */
-	bool filters = lmdb_filters(index, get) && get->count > 1;
-	size_t kept = 0;
-
-	for (size_t i = from; i < from + count; i++) {
-		if (filters && i + PREFETCH_AHEAD < from + count)
-			filter_prefetch(&index->filter, get->keys + (i + PREFETCH_AHEAD) * get->key_stride);
-		if (filters && !filter_may(&index->filter, get->keys + i * get->key_stride))
-			get->sizes[i] = -1;
-		else
-			which[kept++] = (uint16_t)(i - from);
-	}
-	return kept;
-}
-
 /* By their first byte: neighbours share the pages that lead to them, which is all that there is to gain. */
-static void lmdb_sort(const struct index_get *get, size_t from, uint16_t which[static SIFT_MAX], size_t count)
+static void lmdb_sort(const struct index_get *get, size_t from, uint16_t which[static RECALL_SIFT_MAX], size_t count)
 {
-	uint16_t sorted[SIFT_MAX], ends[257] = { 0 };
+	uint16_t sorted[RECALL_SIFT_MAX], ends[257] = { 0 };
 
 	for (size_t i = 0; i < count; i++)
 		ends[get->keys[(from + which[i]) * get->key_stride] + 1]++;
@@ -346,32 +331,50 @@ static void lmdb_sort(const struct index_get *get, size_t from, uint16_t which[s
 	memcpy(which, sorted, count * sizeof(*which));
 }
 
-static int lmdb_get_all(struct index *index, struct index_get *get)
+/* Those of a part of the keys that have to be looked up. */
+static size_t lmdb_sift(struct index *index, const struct index_get *get, size_t from, size_t count,
+                        uint16_t which[static RECALL_SIFT_MAX])
 {
-	uint16_t which[SIFT_MAX];
+	if (recall_understand(get))
+		return recall_sift(&index->recall, get, from, count, which);
+	for (size_t i = 0; i < count; i++)
+		which[i] = (uint16_t)i;
+	return count;
+}
+
+static int lmdb_get_part(struct index *index, const struct index_get *get, size_t from, size_t count)
+{
+	uint16_t which[RECALL_SIFT_MAX];
+	size_t kept = lmdb_sift(index, get, from, count, which);
+	int r = kept ? lmdb_read(index) : 0;
+
+	if (kept >= SORT_LEAST)
+		lmdb_sort(get, from, which, kept);
+	for (size_t k = 0; k < kept && !r; k++)
+		r = lmdb_get_one(index, get, from + which[k]);
+	return r;
+}
+
+static int lmdb_get_all(struct index *index, const struct index_get *get)
+{
 	int r = 0;
 
-	for (size_t from = 0; from < get->count && !r; from += SIFT_MAX) {
-		size_t left = get->count - from, kept;
-
-		kept = lmdb_sift(index, get, from, left < SIFT_MAX ? left : SIFT_MAX, which);
-		if (kept >= SORT_LEAST)
-			lmdb_sort(get, from, which, kept);
-		for (size_t k = 0; k < kept && !r; k++)
-			r = lmdb_get_one(index, get, from + which[k]);
+	if (recall_understand(get) && !index->recall.complete && index->recall.filter.blocks) {
+		r = lmdb_read(index);
+		if (!r)
+			lmdb_fill(index);
+	}
+	for (size_t from = 0, left; from < get->count && !r; from += RECALL_SIFT_MAX) {
+		left = get->count - from;
+		r = lmdb_get_part(index, get, from, left < RECALL_SIFT_MAX ? left : RECALL_SIFT_MAX);
 	}
 	return r;
 }
 
 static void lmdb_get(struct index *index, struct index_get *get)
 {
-	int r = lmdb_error(mdb_txn_renew(index->reader));
-
-	if (!r) {
-		r = lmdb_get_all(index, get);
-		mdb_txn_reset(index->reader);
-	}
-	get->result = r;
+	get->result = lmdb_get_all(index, get);
+	lmdb_read_end(index);
 	get->fn(get);
 }
 
@@ -409,15 +412,15 @@ static int lmdb_scan_now(struct index *index, struct index_scan *scan)
 	CHECK(scan->rows_max > 0);
 	scan->rows_size = scan->count = 0;
 	scan->more = false;
-	r = mdb_txn_renew(index->reader);
+	r = lmdb_read(index);
 	if (r)
-		return lmdb_error(r);
+		return r;
 	r = mdb_cursor_open(index->reader, index->tables[scan->table], &cursor);
 	if (!r) {
 		r = lmdb_scan_rows(scan, cursor);
 		mdb_cursor_close(cursor);
 	}
-	mdb_txn_reset(index->reader);
+	lmdb_read_end(index);
 	return lmdb_error(r);
 }
 
@@ -463,39 +466,13 @@ static int lmdb_delete(MDB_cursor *cursor, const struct index_change *change)
 	return mdb_cursor_del(cursor, 0);
 }
 
-/* Names on their way into the filter: a few later each, when the memory for it has come. All are in it before their rows are committed. */
-struct adds {
-	struct filter *filter;
-	uint8_t names[PREFETCH_AHEAD][BLOB_KEY_BYTES];
-	size_t count;                    /* so far; the last PREFETCH_AHEAD of them wait */
-};
-
-static void adds_put(struct adds *adds, const uint8_t *name)
-{
-	uint8_t *slot = adds->names[adds->count % PREFETCH_AHEAD];
-
-	if (adds->count >= PREFETCH_AHEAD)
-		filter_add(adds->filter, slot);
-	memcpy(slot, name, BLOB_KEY_BYTES);
-	filter_prefetch(adds->filter, name);
-	adds->count++;
-}
-
-static void adds_end(const struct adds *adds)
-{
-	for (size_t i = 0; i < PREFETCH_AHEAD && i < adds->count; i++)
-		filter_add(adds->filter, adds->names[i]);
-}
-
-static int lmdb_change(struct adds *adds, MDB_cursor *cursor, const struct index_change *change)
+static int lmdb_change(MDB_cursor *cursor, const struct index_change *change)
 {
 	MDB_val key = { .mv_data = (void *)(uintptr_t)change->key, .mv_size = change->key_size };
 	MDB_val value = { .mv_data = (void *)(uintptr_t)change->value.data, .mv_size = change->value.size };
 
 	switch (change->kind) {
 	case INDEX_PUT:
-		if (change->table == INDEX_BLOBS && change->key_size == BLOB_KEY_BYTES)
-			adds_put(adds, change->key);
 		return mdb_cursor_put(cursor, &key, &value, 0);
 	case INDEX_DELETE:
 	case INDEX_DELETE_SAME:
@@ -506,10 +483,9 @@ static int lmdb_change(struct adds *adds, MDB_cursor *cursor, const struct index
 	return EINVAL;
 }
 
-static int lmdb_change_all(struct index *index, struct index_apply *apply, MDB_txn *txn)
+static int lmdb_change_all(struct index *index, struct index_apply *apply, struct recall_changes *changes, MDB_txn *txn)
 {
 	MDB_cursor *cursors[INDEX_TABLES] = { 0 };
-	struct adds adds = { .filter = &index->filter };
 	struct index_change change;
 	int r = 0;
 
@@ -519,16 +495,17 @@ static int lmdb_change_all(struct index *index, struct index_apply *apply, MDB_t
 		if (!cursors[change.table])
 			r = mdb_cursor_open(txn, index->tables[change.table], &cursors[change.table]);
 		if (!r)
-			r = lmdb_change(&adds, cursors[change.table], &change);
+			r = lmdb_change(cursors[change.table], &change);
+		recall_note(&index->recall, changes, &change);
 	}
-	adds_end(&adds);
+	recall_noted(&index->recall, changes);
 	for (int i = 0; i < INDEX_TABLES; i++)
 		if (cursors[i])
 			mdb_cursor_close(cursors[i]);
 	return r;
 }
 
-static int lmdb_apply_now(struct index *index, struct index_apply *apply)
+static int lmdb_commit(struct index *index, struct index_apply *apply, struct recall_changes *changes)
 {
 	MDB_txn *txn;
 	int r;
@@ -536,20 +513,30 @@ static int lmdb_apply_now(struct index *index, struct index_apply *apply)
 	r = mdb_txn_begin(index->env, NULL, 0, &txn);
 	if (r)
 		return lmdb_error(r);
-	r = lmdb_change_all(index, apply, txn);
+	r = lmdb_change_all(index, apply, changes, txn);
 	if (r)
 		mdb_txn_abort(txn);
 	else
 		r = mdb_txn_commit(txn);
+	changes->lost |= r != 0;         /* whatever became of it */
 	lmdb_measure(index, &apply->usage);
 	return lmdb_error(r);
+}
+
+static int lmdb_apply_now(struct index *index, struct index_apply *apply)
+{
+	struct recall_changes changes = { 0 };
+	int r = lmdb_commit(index, apply, &changes);
+
+	recall_take(&index->recall, &changes);
+	return r;
 }
 
 static int32_t lmdb_work(struct op *op)
 {
 	struct index *index = container_of(op, struct index, work);
 
-	return lmdb_apply_now(index, container_of(index->applies.next, struct index_apply, link));
+	return lmdb_commit(index, container_of(index->applies.next, struct index_apply, link), &index->changes);
 }
 
 static void lmdb_step(struct index *index);
@@ -559,6 +546,7 @@ static void lmdb_on_work(struct op *op, int32_t res)
 	struct index *index = container_of(op, struct index, work);
 	struct index_apply *apply = container_of(list_take(&index->applies), struct index_apply, link);
 
+	recall_take(&index->recall, &index->changes);
 	apply->result = res;
 	index->usage = apply->usage;
 	lmdb_step(index);

@@ -1,7 +1,9 @@
 /*
  * What does it cost to be asked which of 100,000 blobs are there? Half of them are. As a Query comes: digest lists of 16,384,
  * parsed, looked up in one store, answered as a bit list; the index warm, on one core. Beside it, in the same run, a table in
- * memory of the same names (open addressing, nothing else), and memcmp's bound: parsing alone.
+ * memory of the same names (open addressing, nothing else), and memcmp's bound: parsing alone. What the limit holds for is asked again
+ * and again, as builds of one tree do, so the store recalls the rows (gateway/store/recall.h). Asked for the first time they come from
+ * the database, but for those of the 500,000 that were written last, and that is shown, too.
  *
  *	index [DIRECTORY [ENTRIES]] [--json FILE]     /var/tmp, 1000000
  *
@@ -30,6 +32,7 @@
 #define TARGET_MS  40.0
 #define ENTRIES    1000000u /* that this is the target for; */
 #define GROWTH_MAX 3.0      /* beyond, so many times of what these cost */
+#define CPU_GROUP  "CPU of the store's look-ups"
 #define NAME_BYTES 260u     /* that one takes on the disk, half of them of the index */
 
 static struct ring *ring;
@@ -40,6 +43,7 @@ static struct buffer lists[ASKED / SLUICE_LIST_MAX + 1];
 static size_t lists_count;
 static uint64_t *table, table_mask;
 static size_t found;
+static double cpu_first; /* of the first of the store's runs */
 static double cpu_least; /* of the store's runs: what others do on the machine meanwhile is not in it */
 
 /*
@@ -219,6 +223,8 @@ static void run_store(const uint8_t *data, size_t size, const void *argument)
 		answer(lookup.count);
 	}
 	took = cpu_seconds() - begin;
+	if (cpu_first == 0)
+		cpu_first = took;
 	if (took < cpu_least)
 		cpu_least = took;
 }
@@ -283,6 +289,7 @@ static double measure(struct bench_report *report, const char *parent, uint64_t 
 
 	entries = count;
 	found = 0;
+	cpu_first = 0;
 	cpu_least = 1e9;
 	snprintf(directory, sizeof(directory), "%s/sluice-perf-XXXXXX", parent);
 	store_make(directory);
@@ -298,6 +305,9 @@ static double measure(struct bench_report *report, const char *parent, uint64_t 
 	faults = major_faults() - faults;
 	*in_memory = faults == 0;
 	CHECK(found);
+	printf("the store, asked for the first time: %.1f ms of CPU\n", cpu_first * 1e3);
+	snprintf(group, sizeof(group), "%llu entries, asked for the first time", (unsigned long long)entries);
+	bench_value(report, CPU_GROUP, group, cpu_first * 1e3, "ms");
 	printf("the store: %.1f ms of CPU, %.0f ns each (wall %.1f ms, median %.1f); %ld reads of the index from the disk\n\n", cpu_least * 1e3,
 	       cpu_least * 1e9 / ASKED, bench_least(&benches[2]) * 1e3, bench_median(&benches[2]) * 1e3, faults);
 	store_take_away(directory);
@@ -330,7 +340,6 @@ int main(int argc, char **argv)
 	const char *parent = argc > 1 && argv[1][0] != '-' ? argv[1] : "/var/tmp";
 	uint64_t wanted = argc > 2 && argv[1][0] != '-' && argv[2][0] != '-' ? strtoull(argv[2], NULL, 10) : ENTRIES;
 	struct bench_report report = bench_report_open(bench_option(argc, argv, "--json"));
-	const char *group = "CPU of the store's look-ups";
 	bool in_memory, good;
 	char name[64];
 	double base;
@@ -341,7 +350,7 @@ int main(int argc, char **argv)
 	base = measure(&report, parent, wanted < ENTRIES ? wanted : ENTRIES, &in_memory);
 	good = judge("ms of CPU", base, TARGET_MS, "");
 	snprintf(name, sizeof(name), "%llu entries", (unsigned long long)entries);
-	bench_value(&report, group, name, base, "ms");
+	bench_value(&report, CPU_GROUP, name, base, "ms");
 	if (wanted > ENTRIES) {
 		double large = measure(&report, parent, wanted, &in_memory);
 
@@ -349,7 +358,7 @@ int main(int argc, char **argv)
 			printf("the index was not all in memory: no limit is set for that\n");
 		good &= judge("of the CPU with 10^6 entries", large / base, GROWTH_MAX, "x") || !in_memory;
 		snprintf(name, sizeof(name), "%llu entries%s", (unsigned long long)wanted, in_memory ? "" : ", partly on disk");
-		bench_value(&report, group, name, large, "ms");
+		bench_value(&report, CPU_GROUP, name, large, "ms");
 	}
 	bench_report_close(&report);
 	return !good;
