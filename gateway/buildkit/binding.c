@@ -14,8 +14,7 @@ static void binding_enter(struct binding *binding, enum binding_state state)
 	/* A doubt is of the executor: it stays when another connection to the same one is made. */
 	if (state == BINDING_CONNECTING || state == BINDING_BOUND)
 		return;
-	binding->lost_deadline_ns = 0;
-	binding->given_up = false;
+	doubt_drop(&binding->doubt);
 }
 
 #define for_each_call(call, binding)                                                                                   \
@@ -195,11 +194,6 @@ static bool binding_suits(const struct lease *lease, const struct executor *exec
 	return true;
 }
 
-/*
- * Another one's connection broke, or its health check failed. Ours may be well, and one bad connection is to end no other's
- * builds; but a daemon that hangs says nothing at all, and its kernel still takes connections. So it gets a while to be
- * ready again, anew when it was so in between.
- */
 static void lease_on_lost(struct lease *lease, const char *why)
 {
 	struct binding *binding = container_of(lease, struct binding, lease);
@@ -207,19 +201,8 @@ static void lease_on_lost(struct lease *lease, const char *why)
 	(void)why;
 	if (binding->state != BINDING_CONNECTING && binding->state != BINDING_BOUND)
 		return;
-	binding->lost_deadline_ns = ring_now_ns(binding->buildkit->ring) + BINDING_LOST_GRACE_NS;
+	doubt_raise(&binding->doubt, ring_now_ns(binding->buildkit->ring));
 	binding_step(binding);
-}
-
-static void binding_doubt(struct binding *binding)
-{
-	if (!binding->lost_deadline_ns || binding->lost_deadline_ns > ring_now_ns(binding->buildkit->ring))
-		return;
-	binding->lost_deadline_ns = 0;
-	if (executor_reachable(binding->lease.executor))
-		return;
-	binding->given_up = true;
-	conn_close(binding->uplink->conn, executor_why(binding->lease.executor));
 }
 
 static void binding_request(struct binding *binding, uint64_t affinity, const struct executor *avoid)
@@ -385,7 +368,7 @@ void binding_on_uplink_gone(struct binding *binding, struct uplink *uplink, cons
 	} else if (binding->state == BINDING_BOUND) {
 		log_event(LOG_WARNING, "executor connection lost", LOG_TEXT("executor", uplink->executor),
 		          LOG_TEXT("reason", reason));
-		given_up = binding->given_up;
+		given_up = binding->doubt.state == DOUBT_GIVEN_UP;
 		binding_lost(binding, replaying, reason);
 		if (given_up)
 			binding_close_others(binding, uplink->executor, reason);
@@ -508,7 +491,7 @@ static void binding_bound(struct binding *binding)
 	uint64_t now = ring_now_ns(binding->buildkit->ring);
 	bool wants = binding_wants_executor(binding);
 
-	if (binding->given_up)
+	if (binding->doubt.state == DOUBT_GIVEN_UP)
 		return;                          /* no other connection to this one: the end of its own follows */
 	if (!uplink_usable(binding->uplink) && (wants || binding_may_open(binding))) {
 		/* It said goodbye: what it has goes on, the rest takes a new connection to the same executor. */
@@ -522,7 +505,8 @@ static void binding_bound(struct binding *binding)
 		binding_move(binding);
 		return;
 	}
-	binding_doubt(binding);
+	if (doubt_judge(&binding->doubt, now, executor_reachable(binding->lease.executor)))
+		conn_close(binding->uplink->conn, executor_why(binding->lease.executor));
 	for (unsigned rank = 0; rank < 3 && uplink_usable(binding->uplink); rank++)
 		if (!binding_open_rank(binding, rank))
 			break;
@@ -590,7 +574,7 @@ static void binding_arm(struct binding *binding)
 	uint64_t now = ring_now_ns(ring), next = UINT64_MAX;
 
 	note_deadline(&next, binding->idle_deadline_ns, now);
-	note_deadline(&next, binding->lost_deadline_ns, now);
+	note_deadline(&next, binding->doubt.deadline_ns, now);
 	note_deadline(&next, binding->twin_deadline_ns, now);
 	for_each_call(call, binding)
 		if (call_held(call))

@@ -24,6 +24,7 @@
 
 #include "gateway/buildkit/build.h"
 #include "gateway/buildkit/buildkit.h"
+#include "gateway/buildkit/doubt.h"
 #include "gateway/session/forward.h"
 #include "gateway/buildkit/replay.h"
 #include "gateway/buildkit/vertex.h"
@@ -39,7 +40,6 @@
 #define BINDING_ANSWER_WAIT_NS    15000000000ull /* for a first executor that can say what it can do; `ls` gives 20 s;
                                                     together no longer than a lease may wait */
 #define BINDING_KEPT_BYTES_MAX    (64u << 20)    /* of requests that wait, beyond the client's windows */
-#define BINDING_LOST_GRACE_NS     10000000000ull /* a doubted executor has to be reachable again, while our own connection stands */
 #define BINDING_PROBES_KEPT       4              /* refs of probes that were answered: late Status calls of theirs */
 #define BINDING_OVER_KEPT         32             /* refs of Solves that have gone: late LLBBridge calls of theirs */
 
@@ -116,8 +116,7 @@ struct binding {
 	const char *losing;              /* the name in the uplink that is going under its calls; NULL: none */
 	bool replaying;                  /* they are held, not ended */
 	unsigned losses;                 /* of which builds were replayed */
-	uint64_t lost_deadline_ns;       /* 0: nobody doubts the leased executor */
-	bool given_up;                   /* it was doubted for too long: the leased connection is being closed */
+	struct doubt doubt;              /* of the leased executor; given up: the leased connection is being closed */
 	uint64_t twin_deadline_ns;       /* a Solve waits for another one of its Ref to leave the executor: looked at again then */
 	uint64_t idle_deadline_ns;       /* 0: it builds, or is not bound */
 	uint64_t asked_ns;               /* when one of its calls first waited for a first executor; 0: none did */
