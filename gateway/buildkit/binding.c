@@ -6,6 +6,7 @@
 #include <stdlib.h>
 #include "gateway/base/check.h"
 #include "gateway/base/log.h"
+#include "gateway/buildkitd/executor_process.h"
 
 static void binding_enter(struct binding *binding, enum binding_state state)
 {
@@ -174,14 +175,20 @@ static void lease_on_refused(struct lease *lease, const char *why)
  * buildx gives the builds of one target on several nodes the same Ref, each on a connection of its own, and a daemon
  * takes a Ref for one build at a time ("job ID … exists"; it keeps it for ten seconds more). So the second of two goes
  * to another executor, or waits for the first where there is none with room. What is replayed has left its daemon, which may be
- * there still, and the other may have the twin.
+ * there still, and the other may have the twin. A daemon whose process has ended keeps nothing, and who is there in its place
+ * has the Ref only of builds that were brought to it since, which are counted as any.
  */
 static bool solve_has_twin(const struct buildkit_call *solve, const char *executor)
 {
 	struct buildkit *buildkit = solve->binding->buildkit;
+	const char *tenant = solve->binding->tenant;
 
-	return !solve->has_ref &&
-	       refs_taken(&buildkit->refs, solve->binding->tenant, solve->ref, executor, ring_now_ns(buildkit->ring));
+	if (solve->has_ref || !refs_taken(&buildkit->refs, tenant, solve->ref, executor, ring_now_ns(buildkit->ring)))
+		return false;
+	if (!executor_process_ended(refs_keeper(&buildkit->refs, tenant, solve->ref, executor)))
+		return true;
+	refs_let_go(&buildkit->refs, tenant, solve->ref, executor);
+	return false;
 }
 
 static bool binding_suits(const struct lease *lease, const struct executor *executor)

@@ -67,6 +67,7 @@ struct uplink {
 	struct binding *binding;
 	struct conn *conn;
 	char executor[EXECUTOR_NAME_MAX];
+	uint32_t process;                /* the executor's, once it is ready; 0: not known (executor_process.h) */
 	bool ready;
 	bool errand;                     /* may take calls that need no lease */
 	bool leaving;                    /* the other side takes no new calls */

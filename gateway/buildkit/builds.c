@@ -158,7 +158,8 @@ void builds_run(struct buildkit_call *solve)
 	builds_leave_ref(solve);
 	snprintf(build->executor, sizeof(build->executor), "%s", binding->uplink->executor);
 	refs_remember(&binding->buildkit->refs, binding->tenant, solve->ref, build->executor);
-	solve->has_ref = refs_take(&binding->buildkit->refs, binding->tenant, solve->ref, build->executor);
+	solve->has_ref = refs_take(&binding->buildkit->refs, binding->tenant, solve->ref, build->executor,
+	                           binding->uplink->process);
 	if (replay_under_way(solve->replay)) {
 		solve->replay->state = REPLAY_SENT;
 		say_replayed(solve);

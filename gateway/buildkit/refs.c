@@ -101,13 +101,15 @@ void refs_remember(struct refs *refs, const char *tenant, const char *ref, const
 	entry->remembered = ++refs->remembered;
 }
 
-bool refs_take(struct refs *refs, const char *tenant, const char *ref, const char *executor)
+bool refs_take(struct refs *refs, const char *tenant, const char *ref, const char *executor, uint32_t process)
 {
 	struct ref_entry *entry = refs_entry(refs, tenant, ref, executor);
 
-	if (entry)
-		entry->takers++;
-	return entry;
+	if (!entry)
+		return false;
+	entry->process = entry->takers == 0 || entry->process == process ? process : 0;
+	entry->takers++;
+	return true;
 }
 
 void refs_leave(struct refs *refs, const char *tenant, const char *ref, const char *executor, uint64_t kept_until_ns)
@@ -125,6 +127,22 @@ bool refs_taken(const struct refs *refs, const char *tenant, const char *ref, co
 	const struct ref_entry *entry = refs_entry(refs, tenant, ref, executor);
 
 	return entry && (entry->takers > 0 || entry->kept_until_ns > now_ns);
+}
+
+uint32_t refs_keeper(const struct refs *refs, const char *tenant, const char *ref, const char *executor)
+{
+	const struct ref_entry *entry = refs_entry(refs, tenant, ref, executor);
+
+	return entry && entry->takers == 0 ? entry->process : 0;
+}
+
+void refs_let_go(struct refs *refs, const char *tenant, const char *ref, const char *executor)
+{
+	struct ref_entry *entry = refs_entry(refs, tenant, ref, executor);
+
+	CHECK(entry);
+	CHECK(entry->takers == 0);
+	entry->kept_until_ns = 0;
 }
 
 const char *refs_find(const struct refs *refs, const char *tenant, const char *ref)

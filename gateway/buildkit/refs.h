@@ -20,6 +20,7 @@ struct ref_entry {
 	char ref[BUILD_ID_MAX];
 	char executor[EXECUTOR_NAME_MAX];
 	uint32_t takers;                 /* builds of it that run there */
+	uint32_t process;                /* the daemon's that took it last; 0: not known, or several did */
 	uint64_t kept_until_ns;          /* after the last of them; of the ring's clock */
 	uint64_t remembered;             /* when, in refs_remember() calls */
 };
@@ -41,9 +42,13 @@ void refs_remember(struct refs *refs, const char *tenant, const char *ref, const
  * followed by one refs_leave(). False: it is not remembered, and so not taken.
  */
 #define REFS_KEPT_NS 11000000000ull
-bool refs_take(struct refs *refs, const char *tenant, const char *ref, const char *executor);
+bool refs_take(struct refs *refs, const char *tenant, const char *ref, const char *executor, uint32_t process);
 void refs_leave(struct refs *refs, const char *tenant, const char *ref, const char *executor, uint64_t kept_until_ns);
 bool refs_taken(const struct refs *refs, const char *tenant, const char *ref, const char *executor, uint64_t now_ns);
+/* The process that keeps it after its last build; 0: not known, or a build of it runs there. */
+uint32_t refs_keeper(const struct refs *refs, const char *tenant, const char *ref, const char *executor);
+/* That process has ended: nobody keeps it. Only when refs_keeper() named one. */
+void refs_let_go(struct refs *refs, const char *tenant, const char *ref, const char *executor);
 /* Of the executors with that Ref the one remembered last: its name, borrowed until the next refs_remember(); NULL: none. */
 const char *refs_find(const struct refs *refs, const char *tenant, const char *ref);
 /* Of (tenant, text): never 0. */

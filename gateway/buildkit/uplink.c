@@ -7,6 +7,7 @@
 #include "gateway/base/check.h"
 #include "gateway/base/err.h"
 #include "gateway/base/log.h"
+#include "gateway/buildkitd/executor_process.h"
 
 /* buildkitd's own limits are dynamic; these let a context through at the speed of the link. */
 #define STREAM_WINDOW_BYTES     (1u << 20)
@@ -20,6 +21,7 @@ static void uplink_on_ready(struct conn *conn)
 	struct uplink *uplink = conn_owner(conn);
 
 	uplink->ready = true;
+	uplink->process = executor_process_of(conn_peer(conn));
 	log_event(LOG_DEBUG, "executor connected", LOG_U64("conn", conn_id(conn)), LOG_TEXT("executor", uplink->executor));
 	binding_on_uplink_ready(uplink->binding, uplink);
 }

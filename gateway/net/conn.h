@@ -72,7 +72,7 @@ struct conn_peer {
 	bool linked;                     /* it is a channel of a link, whose credential it has */
 	bool certificate;                /* a verified client certificate: */
 	char organisation[256], common_name[256];
-	uint32_t uid, pid;               /* unix: SO_PEERCRED; uid UINT32_MAX: not known */
+	uint32_t uid, pid;               /* unix: SO_PEERCRED, at a client of who listens; uid UINT32_MAX, pid 0: not known */
 	char address[128];               /* for logs; known by on_ready; "?" when the socket does not tell */
 };
 

@@ -151,6 +151,8 @@ static void conn_on_connect(struct op *op, int32_t res)
 	}
 	CHECK(conn->state == CONN_CONNECTING);
 	if (res >= 0) {
+		if (conn->peer.local)
+			socket_peer(conn->handle, &conn->peer);
 		conn_begin(conn);
 		return;
 	}

@@ -74,12 +74,31 @@ struct fixture *rig_begin_as(void **state, unsigned builders, uint32_t slots, ui
 	return fixture;
 }
 
+uint16_t rig_port(const struct fixture *fixture, unsigned builder)
+{
+	return (uint16_t)atoi(strrchr(fixture->builders[builder].address, ':') + 1);
+}
+
+struct fixture *rig_begin_behind_impostor(void **state, struct impostor *impostor)
+{
+	struct fixture *fixture = begin_builders(state, 2, false);
+	unsigned one = 1;
+
+	builder_set_sick(&fixture->builders[1], true);
+	impostor_serve(impostor, rig_port(fixture, 0));
+	snprintf(fixture->behind, sizeof(fixture->behind), "unix://%s", impostor->path);
+	fixture->executors[0] = fixture->behind;
+	begin_gateway(fixture, (struct gateway_thread_options){ .slots = 4, .replay = REPLAY_SAFE });
+	gateway_thread_until(fixture->gateway, rig_all_are_ready, &one);
+	return fixture;
+}
+
 struct fixture *rig_begin_behind(void **state, struct proxy *proxy)
 {
 	struct fixture *fixture = begin_builders(state, 1, false);
 	unsigned one = 1;
 
-	proxy_start(proxy, (uint16_t)atoi(strrchr(fixture->builders[0].address, ':') + 1), 1);
+	proxy_start(proxy, rig_port(fixture, 0), 1);
 	snprintf(fixture->behind, sizeof(fixture->behind), "tcp://127.0.0.1:%u", proxy->port);
 	fixture->executors[0] = fixture->behind;
 	begin_gateway(fixture, (struct gateway_thread_options){ .slots = 1, .replay = REPLAY_OFF });

@@ -5,6 +5,7 @@
 #pragma once
 
 #include "tests/unit/buildkit/builder.h"
+#include "tests/unit/buildkitd/impostor.h"
 #include "tests/unit/cas/gateway_thread.h"
 #include "tests/unit/link/proxy.h"
 
@@ -15,7 +16,7 @@
 struct fixture {
 	struct builder builders[2];
 	const char *executors[3];
-	char behind[ADDRESS_TEXT_MAX];   /* of the proxy; "": none */
+	char behind[ADDRESS_TEXT_MAX];   /* of the proxy or impostor; "": none */
 	struct gateway_thread *gateway;
 	struct client *clients[4];
 	struct buildkit *buildkit;       /* for the gateway's thread alone */
@@ -33,6 +34,13 @@ struct fixture *rig_begin_with(void **state, unsigned builders, uint32_t slots, 
 struct fixture *rig_begin(void **state);
 /* The same behind a proxy, to be stopped after rig_end(). */
 struct fixture *rig_begin_behind(void **state, struct proxy *proxy);
+/*
+ * Two daemons, the first behind an impostor that was begun, the second not ready at first and not waited for; what is lost
+ * may be replayed.
+ */
+struct fixture *rig_begin_behind_impostor(void **state, struct impostor *impostor);
+/* The port of that daemon, for an impostor. */
+uint16_t rig_port(const struct fixture *fixture, unsigned builder);
 /* Waits until nothing is left at the gateway. */
 void rig_end(struct fixture *fixture);
 

@@ -180,13 +180,13 @@ static void refs_are_taken(void **state)
 
 	(void)state;
 	assert_false(refs_taken(&refs, "acme", "r", "one", 0));
-	assert_false(refs_take(&refs, "acme", "r", "one"));
+	assert_false(refs_take(&refs, "acme", "r", "one", 0));
 	assert_false(refs_taken(&refs, "acme", "r", "one", 0));
 	refs_remember(&refs, "acme", "r", "one");
 	assert_false(refs_taken(&refs, "acme", "r", "one", 0));
-	assert_true(refs_take(&refs, "acme", "r", "one"));
+	assert_true(refs_take(&refs, "acme", "r", "one", 0));
 	refs_remember(&refs, "acme", "r", "two");
-	assert_true(refs_take(&refs, "acme", "r", "two"));
+	assert_true(refs_take(&refs, "acme", "r", "two", 0));
 	refs_leave(&refs, "acme", "r", "two", 7);
 	assert_true(refs_taken(&refs, "acme", "r", "one", 1u << 30));
 	assert_true(refs_taken(&refs, "acme", "r", "two", 6));
@@ -194,12 +194,41 @@ static void refs_are_taken(void **state)
 	assert_false(refs_taken(&refs, "other", "r", "one", 0));
 	assert_false(refs_taken(&refs, "acme", "", "one", 0));
 	refs_remember(&refs, "acme", "r", "one");
-	assert_true(refs_take(&refs, "acme", "r", "one"));
+	assert_true(refs_take(&refs, "acme", "r", "one", 0));
 	refs_leave(&refs, "acme", "r", "one", 7);
 	assert_true(refs_taken(&refs, "acme", "r", "one", 1u << 30));
 	refs_leave(&refs, "acme", "r", "one", 9);
 	assert_true(refs_taken(&refs, "acme", "r", "one", 8));
 	assert_false(refs_taken(&refs, "acme", "r", "one", 9));
+	refs_fini(&refs);
+}
+
+/* Of its last taker, when it is known of all that took it at one time. */
+static void a_ref_has_a_keeper(void **state)
+{
+	struct refs refs = { 0 };
+
+	(void)state;
+	assert_int_equal(refs_keeper(&refs, "acme", "r", "one"), 0);
+	refs_remember(&refs, "acme", "r", "one");
+	assert_true(refs_take(&refs, "acme", "r", "one", 41));
+	assert_int_equal(refs_keeper(&refs, "acme", "r", "one"), 0);
+	refs_leave(&refs, "acme", "r", "one", 7);
+	assert_int_equal(refs_keeper(&refs, "acme", "r", "one"), 41);
+	assert_true(refs_taken(&refs, "acme", "r", "one", 6));
+	refs_let_go(&refs, "acme", "r", "one");
+	assert_false(refs_taken(&refs, "acme", "r", "one", 6));
+
+	assert_true(refs_take(&refs, "acme", "r", "one", 42));
+	assert_true(refs_take(&refs, "acme", "r", "one", 43));
+	refs_leave(&refs, "acme", "r", "one", 7);
+	refs_leave(&refs, "acme", "r", "one", 7);
+	assert_int_equal(refs_keeper(&refs, "acme", "r", "one"), 0);
+	assert_true(refs_take(&refs, "acme", "r", "one", 44));
+	assert_true(refs_take(&refs, "acme", "r", "one", 44));
+	refs_leave(&refs, "acme", "r", "one", 7);
+	refs_leave(&refs, "acme", "r", "one", 7);
+	assert_int_equal(refs_keeper(&refs, "acme", "r", "one"), 44);
 	refs_fini(&refs);
 }
 
@@ -221,17 +250,17 @@ static void what_runs_is_not_forgotten(void **state)
 
 	(void)state;
 	many_are_remembered(&refs, 0, REFS_MAX);
-	assert_true(refs_take(&refs, "acme", "r1", "one"));
+	assert_true(refs_take(&refs, "acme", "r1", "one", 0));
 	many_are_remembered(&refs, REFS_MAX, 2 * REFS_MAX);
 	assert_true(refs_taken(&refs, "acme", "r1", "one", UINT64_MAX));
 	assert_null(refs_find(&refs, "acme", "r2"));
 	for (unsigned i = 2 * REFS_MAX + 1; i < 3 * REFS_MAX; i++) {
 		snprintf(ref, sizeof(ref), "r%u", i);
-		assert_true(refs_take(&refs, "acme", ref, "one"));
+		assert_true(refs_take(&refs, "acme", ref, "one", 0));
 	}
 	many_are_remembered(&refs, 3 * REFS_MAX, 1);
 	assert_null(refs_find(&refs, "acme", "r12288"));
-	assert_false(refs_take(&refs, "acme", "r12288", "one"));
+	assert_false(refs_take(&refs, "acme", "r12288", "one", 0));
 	refs_leave(&refs, "acme", "r1", "one", 0);
 	many_are_remembered(&refs, 3 * REFS_MAX, 1);
 	assert_string_equal(refs_find(&refs, "acme", "r12288"), "one");
@@ -258,7 +287,7 @@ static void executors_of_one_ref_are_told_apart(void **state)
 	for (unsigned i = 0; i < EXECUTORS; i++) {
 		snprintf(name, sizeof(name), "e%u", i);
 		refs_remember(&refs, "acme", "r", name);
-		assert_true(refs_take(&refs, "acme", "r", name));
+		assert_true(refs_take(&refs, "acme", "r", name, 0));
 		if (i % 5)
 			refs_leave(&refs, "acme", "r", name, 1);
 	}
@@ -331,6 +360,7 @@ int main(void)
 		cmocka_unit_test(steps_are_counted),
 		cmocka_unit_test(refs_are_remembered_for_a_while),
 		cmocka_unit_test(refs_are_taken),
+		cmocka_unit_test(a_ref_has_a_keeper),
 		cmocka_unit_test(what_runs_is_not_forgotten),
 		cmocka_unit_test(executors_of_one_ref_are_told_apart),
 		cmocka_unit_test(our_lines_are_read_as_vertices),

@@ -3,7 +3,11 @@
 
 #include <setjmp.h>
 #include <stdarg.h>
+#include <stdio.h>
+#include <time.h>
+#include <unistd.h>
 #include <cmocka.h>
+#include "gateway/buildkit/refs.h"
 
 static bool all_slots_are_busy(struct gateway_parts *parts, void *context)
 {
@@ -139,6 +143,54 @@ static void what_is_replayed_waits_for_its_twin(void **state)
 	rig_end(fixture);
 }
 
+static uint64_t now_ns(void)
+{
+	struct timespec now;
+
+	clock_gettime(CLOCK_MONOTONIC, &now);
+	return (uint64_t)now.tv_sec * 1000000000 + (uint64_t)now.tv_nsec;
+}
+
+/*
+ * A build whose daemon was killed, and then the one that it was replayed on, comes back to the first, which was
+ * restarted meanwhile, under its Ref: what kept that has ended.
+ */
+static void a_daemon_that_ended_keeps_nothing(void **state)
+{
+	struct impostor first, next;
+	struct fixture *fixture;
+	struct client_call *running, *progress;
+	unsigned two = 2;
+	char path[64];
+	uint64_t since;
+
+	snprintf(path, sizeof(path), "/tmp/sluice-twins-%d", getpid());
+	impostor_begin(&first, "buildkitd", path);
+	impostor_begin(&next, "buildkitd", path);
+	fixture = rig_begin_behind_impostor(state, &first);
+	rig_build(fixture, 0, "r", &running);
+	progress = rig_status(rig_client_of(fixture, 0), "r");
+	rig_wait_open(fixture, 0, 0, "Solve", 1);
+	builder_set_sick(&fixture->builders[1], false);
+	gateway_thread_until(fixture->gateway, rig_all_are_ready, &two);
+	impostor_kill(&first);
+	rig_wait_open(fixture, 0, 1, "Solve", 1);
+	since = now_ns();
+	impostor_serve(&next, rig_port(fixture, 0));
+	gateway_thread_until(fixture->gateway, rig_all_are_ready, &two);
+	builder_stop(&fixture->builders[1]);
+	while (builder_count(&fixture->builders[0], "Solve") < 2)
+		rig_turn(rig_client_of(fixture, 0));
+	assert_true(now_ns() - since < REFS_KEPT_NS * 2 / 3);
+	builder_until_open(&fixture->builders[0], "Solve", 1);
+	builder_finish(&fixture->builders[0], "r", GRPC_OK, NULL);
+	rig_ends(running, GRPC_OK, NULL);
+	client_call_close(progress);
+	builder_start(&fixture->builders[1]);
+	rig_end(fixture);
+	impostor_kill(&next);
+}
+
 int main(void)
 {
 	static const enum ring_engine uring = RING_ENGINE_URING, epoll = RING_ENGINE_EPOLL;
@@ -148,6 +200,7 @@ int main(void)
 		BOTH(who_tries_again_goes_elsewhere),
 		BOTH(a_twin_waits_for_room_elsewhere),
 		cmocka_unit_test_prestate(what_is_replayed_waits_for_its_twin, (void *)&uring),
+		BOTH(a_daemon_that_ended_keeps_nothing),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
