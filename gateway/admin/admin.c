@@ -4,7 +4,7 @@
 #include <arpa/inet.h>
 #include <errno.h>
 #include <microhttpd.h>
-#include <netdb.h>
+#include <netinet/in.h>
 #include <pthread.h>
 #include <stdlib.h>
 #include <string.h>
@@ -14,6 +14,7 @@
 #include "gateway/base/check.h"
 #include "gateway/base/cleanup.h"
 #include "gateway/base/err.h"
+#include "gateway/net/address.h"
 
 #define METRICS_TYPE "text/plain; version=0.0.4; charset=utf-8"
 #define TEXT_TYPE    "text/plain; charset=utf-8"
@@ -197,100 +198,71 @@ static enum MHD_Result on_request(void *context, struct MHD_Connection *connecti
 
 /* ---- life ---- */
 
-/* getaddrinfo() takes 70000 for 4464, and -1 for 65535. */
-static bool is_port(const char *text)
+/* Without a host: loopback. */
+static bool parse(struct address *address, const char *text)
 {
-	size_t digits = strspn(text, "0123456789");
+	char full[ADDRESS_TEXT_MAX];
 
-	return digits && digits <= 5 && !text[digits] && strtoul(text, NULL, 10) <= UINT16_MAX;
+	if (*text && *text != ':')
+		return address_parse_host(address, text, ADMIN_PORT_DEFAULT);
+	return (size_t)snprintf(full, sizeof(full), "127.0.0.1%s", text) < sizeof(full) &&
+	       address_parse_host(address, full, ADMIN_PORT_DEFAULT);
 }
 
-/* "host:port", "[v6]:port", ":port", "host". */
-static bool split_address(const char *text, char host[static 256], char port[static 8])
+bool admin_on_loopback(const char *text)
 {
-	const char *end = *text == '[' ? strchr(text, ']') : strrchr(text, ':');
-	const char *start = text + (*text == '['), *colon;
+	struct address address;
+	struct sockaddr_in6 six = { .sin6_family = AF_INET6 };
+	struct sockaddr_in four = { .sin_family = AF_INET };
 
-	if (*text == '[' && (!end || (end[1] != ':' && end[1] != '\0')))
+	if (!parse(&address, text))
 		return false;
-	if (!end)
-		end = text + strlen(text);
-	if ((size_t)(end - start) >= 256 || (*text != '[' && memchr(start, ':', (size_t)(end - start))))
-		return false;
-	snprintf(host, 256, "%.*s", (int)(end - start), start);
-	if (!*host)
-		snprintf(host, 256, "127.0.0.1");
-	colon = strchr(end, ':');
-	if (colon && !is_port(colon + 1))
-		return false;
-	snprintf(port, 8, "%s", colon ? colon + 1 : "8373");
-	return true;
+	if (inet_pton(AF_INET, address.host, &four.sin_addr) == 1)
+		return address_is_loopback((struct sockaddr *)&four);
+	if (inet_pton(AF_INET6, address.host, &six.sin6_addr) == 1)
+		return address_is_loopback((struct sockaddr *)&six);
+	return strcmp(address.host, "localhost") == 0;
 }
 
-bool admin_on_loopback(const char *address)
+static int bind_one(const struct sockaddr_storage *at, socklen_t size)
 {
-	struct in6_addr six;
-	struct in_addr four;
-	char host[256], port[8];
-
-	if (!split_address(address, host, port))
-		return false;
-	if (inet_pton(AF_INET, host, &four) == 1)
-		return ntohl(four.s_addr) >> 24 == 127;
-	if (inet_pton(AF_INET6, host, &six) == 1)
-		return IN6_IS_ADDR_LOOPBACK(&six) || (IN6_IS_ADDR_V4MAPPED(&six) && six.s6_addr[12] == 127);
-	return strcmp(host, "localhost") == 0;
-}
-
-static int bind_one(const struct addrinfo *found)
-{
-	CLEANUP(fd_closep) int fd = socket(found->ai_family, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
+	CLEANUP(fd_closep) int fd = socket(at->ss_family, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
 	int on = 1;
 
 	if (fd < 0)
 		return -errno;
 	setsockopt(fd, SOL_SOCKET, SO_REUSEADDR, &on, sizeof(on));
-	if (bind(fd, found->ai_addr, found->ai_addrlen) < 0 || listen(fd, BACKLOG) < 0)
+	if (bind(fd, (const struct sockaddr *)at, size) < 0 || listen(fd, BACKLOG) < 0)
 		return -errno;
 	return fd_take(&fd);
-}
-
-static void describe_bound(int fd, char *bound, size_t bound_size)
-{
-	struct sockaddr_storage address;
-	socklen_t size = sizeof(address);
-	char host[64], port[8];
-
-	if (getsockname(fd, (struct sockaddr *)&address, &size) < 0 ||
-	    getnameinfo((struct sockaddr *)&address, size, host, sizeof(host), port, sizeof(port),
-	                NI_NUMERICHOST | NI_NUMERICSERV) != 0)
-		snprintf(bound, bound_size, "?");
-	else
-		snprintf(bound, bound_size, strchr(host, ':') ? "[%s]:%s" : "%s:%s", host, port);
 }
 
 /* A listening socket, or -errno with `why`. */
 static int listen_at(const char *text, char *bound, size_t bound_size, char *why, size_t why_size)
 {
-	struct addrinfo hints = { .ai_socktype = SOCK_STREAM, .ai_flags = AI_PASSIVE | AI_NUMERICSERV }, *found;
-	char host[256], port[8];
+	struct sockaddr_storage at;
+	socklen_t size = sizeof(at);
+	struct address address;
+	char detail[400];
 	int fd, r;
 
-	if (!split_address(text, host, port)) {
+	if (!parse(&address, text)) {
 		snprintf(why, why_size, "admin address \"%s\": use HOST:PORT, like 127.0.0.1:8373", text);
 		return -EINVAL;
 	}
-	r = getaddrinfo(host, port, &hints, &found);
-	if (r) {
-		snprintf(why, why_size, "admin address \"%s\": %s", text, gai_strerror(r));
+	r = address_resolve(&address, true, &at, &size, detail, sizeof(detail));
+	if (r < 0) {
+		snprintf(why, why_size, "admin address \"%s\": %s", text, detail);
 		return -EADDRNOTAVAIL;
 	}
-	fd = bind_one(found);
-	freeaddrinfo(found);
+	fd = bind_one(&at, size);
+	size = sizeof(at);
 	if (fd < 0)
 		snprintf(why, why_size, "admin address %s: %s", text, strerror(-fd));
+	else if (getsockname(fd, (struct sockaddr *)&at, &size) < 0)
+		snprintf(bound, bound_size, "?");
 	else
-		describe_bound(fd, bound, bound_size);
+		address_describe((struct sockaddr *)&at, bound, bound_size);
 	return fd;
 }
 

@@ -66,14 +66,11 @@ static bool parse_unix(struct address *address, const char *path)
 	return true;
 }
 
-/* "host", "host:port", "[v6]", "[v6]:port", each with one trailing slash at most. */
-static bool parse_host_port(struct address *address, const char *text)
+static bool parse_host_port(struct address *address, struct span rest, uint16_t port_default)
 {
-	struct span rest = span_text(text), host, port = { 0 };
+	struct span host, port = { 0 };
 	const uint8_t *colon;
 
-	if (rest.size && rest.data[rest.size - 1] == '/')
-		rest.size--;
 	if (rest.size && rest.data[0] == '[') {
 		const uint8_t *end = memchr(rest.data, ']', rest.size);
 
@@ -91,11 +88,31 @@ static bool parse_host_port(struct address *address, const char *text)
 	if (!take(address->host, sizeof(address->host), host))
 		return false;
 	if (!colon) {
-		snprintf(address->port, sizeof(address->port), "%d", ADDRESS_PORT_DEFAULT);
+		snprintf(address->port, sizeof(address->port), "%u", port_default);
 		return true;
 	}
 	port = span_make(colon + 1, (size_t)(rest.data + rest.size - colon) - 1);
 	return take_port(address, port);
+}
+
+bool address_parse_host(struct address *address, const char *text, uint16_t port_default)
+{
+	struct address parsed = { 0 };
+
+	if (!parse_host_port(&parsed, span_text(text), port_default))
+		return false;
+	*address = parsed;
+	return true;
+}
+
+/* One trailing slash at most: people copy it from URLs. */
+static bool parse_authority(struct address *address, const char *text)
+{
+	struct span rest = span_text(text);
+
+	if (rest.size && rest.data[rest.size - 1] == '/')
+		rest.size--;
+	return parse_host_port(address, rest, ADDRESS_PORT_DEFAULT);
 }
 
 bool address_parse(struct address *address, const char *text, char *why, size_t why_size)
@@ -106,9 +123,9 @@ bool address_parse(struct address *address, const char *text, char *why, size_t 
 
 	if (strip(&rest, "grpcs://")) {
 		parsed.tls = true;
-		good = parse_host_port(&parsed, rest);
+		good = parse_authority(&parsed, rest);
 	} else if (strip(&rest, "grpc://")) {
-		good = parse_host_port(&parsed, rest);
+		good = parse_authority(&parsed, rest);
 	} else if (strip(&rest, "unix://")) {
 		good = parse_unix(&parsed, rest);
 	}

@@ -5,6 +5,7 @@
 
 #include <stdbool.h>
 #include <stddef.h>
+#include <stdint.h>
 #include <sys/socket.h>
 
 #define ADDRESS_PORT_DEFAULT 8372
@@ -25,6 +26,8 @@ struct address_resolved {
 
 /* False: not an address; `why` gets one sentence with the forms that are. */
 bool address_parse(struct address *address, const char *text, char *why, size_t why_size);
+/* Without a scheme: "host", "host:port", "[v6]", "[v6]:port". False: none of these. */
+bool address_parse_host(struct address *address, const char *text, uint16_t port_default);
 /* The same text again, in its full form ("grpcs://127.0.0.1:8372"). Returns `text`. */
 char *address_format(const struct address *address, char text[static ADDRESS_TEXT_MAX]);
 /* Resolves (blocking). `passive`: to listen on. 0 or -errno with `why`. */

@@ -208,7 +208,7 @@ static void ends_with_connections_open(void **state)
 static void refuses_bad_addresses(void **state)
 {
 	static const char *const bad[] = { "127.0.0.1:x", "127.0.0.1:", "[::1", "::1", "a:b:1", "127.0.0.1:123456", "127.0.0.1:65536",
-		                           "127.0.0.1:-1", "127.0.0.1:+80" };
+		                           "127.0.0.1:-1", "127.0.0.1:+80", "127.0.0.1:8373/", "grpc://127.0.0.1:1" };
 	struct admin_config config = { .version = "", .engine = "", .now = test_now };
 	struct admin *admin = start(), *second;
 	char where[64], why[256];
@@ -219,6 +219,9 @@ static void refuses_bad_addresses(void **state)
 		assert_non_null(strstr(why, bad[i]));
 		assert_non_null(strstr(why, "HOST:PORT"));
 	}
+	config.address = "no.such.host.invalid:0";
+	assert_int_equal(admin_create(&second, &config, where, sizeof(where), why, sizeof(why)), -EADDRNOTAVAIL);
+	assert_non_null(strstr(why, "admin address \"no.such.host.invalid:0\": "));
 	config.address = bound;
 	assert_int_equal(admin_create(&second, &config, where, sizeof(where), why, sizeof(why)), -EADDRINUSE);
 	assert_non_null(strstr(why, "in use"));

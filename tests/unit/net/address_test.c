@@ -45,6 +45,24 @@ static void addresses_are_taken_apart(void **state)
 	}
 }
 
+/* As the admin port is named: no scheme, no slash, a default of its own. */
+static void a_host_alone_is_taken_apart(void **state)
+{
+	static const char *const bad[] = { "", ":1", "h:", "h:65536", "::1", "[::1", "h/", "h:1/", "grpc://h", "unix:///s" };
+	struct address address = { .host = "untouched" };
+
+	for (size_t i = 0; i < sizeof(bad) / sizeof(bad[0]); i++)
+		assert_false(address_parse_host(&address, bad[i], 9));
+	assert_string_equal(address.host, "untouched");
+	assert_true(address_parse_host(&address, "h", 9));
+	assert_string_equal(address.host, "h");
+	assert_string_equal(address.port, "9");
+	assert_true(address_parse_host(&address, "[::1]:0", 9));
+	assert_string_equal(address.host, "::1");
+	assert_string_equal(address.port, "0");
+	assert_false(address.tls || address.local);
+}
+
 static void other_texts_are_refused(void **state)
 {
 	static const char *const bad[] = {
@@ -113,6 +131,7 @@ int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(addresses_are_taken_apart),
+		cmocka_unit_test(a_host_alone_is_taken_apart),
 		cmocka_unit_test(other_texts_are_refused),
 		cmocka_unit_test(loopback_is_recognised),
 	};
