@@ -38,6 +38,7 @@ struct oci_process {
 	const struct oci_runtime *runtime;       /* borrowed */
 	char id[OCI_ID_MAX + 1];
 	pid_t start_group;               /* of the runtime that started it; 0: it did not run */
+	struct orphans orphans;          /* what that leaves */
 	pid_t pid;
 	int pid_fd;
 	struct network network;          /* all zero: none */
@@ -203,14 +204,16 @@ static void process_free(struct oci_process *process)
 
 static int start_with_pipes(struct oci_process *process, const struct oci_command *command, int out[2], int err[2], struct why why)
 {
-	int r = start_container(process, command, out[1], err[1], why);
+	int r;
 
+	orphans_note(&process->orphans);
+	r = start_container(process, command, out[1], err[1], why);
 	close(out[1]);
 	close(err[1]);
 	if (!r)
 		return 0;
 	run_delete(process->runtime, command->id);
-	orphans_end(process->start_group, command->uid_base, command->uid_count);
+	orphans_end(&process->orphans, process->start_group);
 	close(out[0]);
 	close(err[0]);
 	return r;
@@ -336,6 +339,8 @@ int oci_finish(struct oci_process *process, int *exit_status, bool *out_of_memor
 	*out_of_memory = ran_out_of_memory(process->id);
 	if (run_delete(process->runtime, process->id))
 		log_event(LOG_WARNING, "container not deleted", LOG_TEXT("id", process->id));
+	/* Also one that started it well: crun's helper, whose parent has gone, ends behind it. */
+	orphans_end(&process->orphans, process->start_group);
 	process_free(process);
 	return r;
 }

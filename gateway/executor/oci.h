@@ -67,6 +67,9 @@ int oci_probe(struct oci_runtime *runtime, const char *wanted, const char *scrat
  * Starts the command. `*stdout_fd` and `*stderr_fd` are the caller's to read until their ends and to close. 0; -ENOENT,
  * -EACCES: there is no such program, or it may not be executed (a shell's 127 and 126; with an init that exits so instead);
  * -EINVAL: bad command; -ENETUNREACH: the network that it wants cannot be had; else -errno: nothing is said of the command.
+ *
+ * One container at a time in a process, and until its end nobody else may start children there: what a runtime leaves to
+ * it is told from its own by that (orphans.h).
  */
 int oci_start(struct oci_process **process, const struct oci_runtime *runtime, const struct oci_command *command,
               int *stdout_fd, int *stderr_fd, char *why, size_t why_size);

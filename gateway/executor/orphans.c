@@ -4,20 +4,17 @@
 #include <dirent.h>
 #include <errno.h>
 #include <signal.h>
-#include <stdbool.h>
 #include <stdio.h>
-#include <sys/stat.h>
 #include <sys/wait.h>
 
 #define ROUNDS_MAX 16                    /* one that is killed may leave us children in turn */
 
-static bool is_of(int pid, uint32_t uid_base, uint32_t uid_count)
+static bool is_known(const struct orphans *orphans, pid_t pid)
 {
-	struct stat stat_buffer;
-	char path[32];
-
-	snprintf(path, sizeof(path), "/proc/%d", pid);
-	return stat(path, &stat_buffer) == 0 && stat_buffer.st_uid >= uid_base && stat_buffer.st_uid - uid_base < uid_count;
+	for (unsigned i = 0; i < orphans->known_count; i++)
+		if (orphans->known[i] == pid)
+			return true;
+	return false;
 }
 
 /* It cannot be another's by now: who is not waited for keeps his id. */
@@ -31,23 +28,22 @@ static bool end(int pid)
 	return ended == pid;
 }
 
-static unsigned end_children(const char *thread, uint32_t uid_base, uint32_t uid_count)
+/* Room for one more than may be known. The ids of those that are there now. */
+static unsigned list_of_thread(const char *thread, pid_t *pids, unsigned count)
 {
 	char path[300];
-	unsigned count = 0;
 	FILE *children;
-	int pid;
 
 	snprintf(path, sizeof(path), "/proc/self/task/%s/children", thread);
 	children = fopen(path, "re");
-	while (children && fscanf(children, "%d", &pid) == 1)
-		count += is_of(pid, uid_base, uid_count) && end(pid);
+	while (children && count <= ORPHANS_KNOWN_MAX && fscanf(children, "%d", &pids[count]) == 1)
+		count++;
 	if (children)
 		fclose(children);
 	return count;
 }
 
-static unsigned end_once(uint32_t uid_base, uint32_t uid_count)
+static unsigned list_children(pid_t pids[static ORPHANS_KNOWN_MAX + 1])
 {
 	DIR *threads = opendir("/proc/self/task");
 	struct dirent *entry;
@@ -55,9 +51,19 @@ static unsigned end_once(uint32_t uid_base, uint32_t uid_count)
 
 	while (threads && (entry = readdir(threads)))
 		if (entry->d_name[0] != '.')
-			count += end_children(entry->d_name, uid_base, uid_count);
+			count = list_of_thread(entry->d_name, pids, count);
 	if (threads)
 		closedir(threads);
+	return count;
+}
+
+static unsigned end_once(const struct orphans *orphans)
+{
+	pid_t pids[ORPHANS_KNOWN_MAX + 1];
+	unsigned children = list_children(pids), count = 0;
+
+	for (unsigned i = 0; i < children; i++)
+		count += !is_known(orphans, pids[i]) && end(pids[i]);
 	return count;
 }
 
@@ -73,11 +79,21 @@ static unsigned end_group(pid_t group)
 	return count;
 }
 
-unsigned orphans_end(pid_t group, uint32_t uid_base, uint32_t uid_count)
+void orphans_note(struct orphans *orphans)
+{
+	pid_t pids[ORPHANS_KNOWN_MAX + 1];
+	unsigned count = list_children(pids);
+
+	*orphans = (struct orphans){ .known_all = count <= ORPHANS_KNOWN_MAX };
+	for (; orphans->known_all && orphans->known_count < count; orphans->known_count++)
+		orphans->known[orphans->known_count] = pids[orphans->known_count];
+}
+
+unsigned orphans_end(const struct orphans *orphans, pid_t group)
 {
 	unsigned all = group > 0 ? end_group(group) : 0, count;
 
-	for (unsigned i = 0; i < ROUNDS_MAX && (count = end_once(uid_base, uid_count)); i++)
+	for (unsigned i = 0; i < ROUNDS_MAX && orphans->known_all && (count = end_once(orphans)); i++)
 		all += count;
 	return all;
 }

@@ -1,15 +1,29 @@
 /*
- * orphans: what a runtime that failed, or was killed over its start, left to this process, which is their subreaper: a process
- * of the container's that nobody knows the id of, alive or not yet waited for.
+ * orphans: what a runtime left to this process, which is their subreaper: a process that nobody knows the id of,
+ * alive or not yet waited for. It may be a container's, of a start that failed or was killed, or a helper of the
+ * runtime's own: crun forks one into a session of its own, which does all the work, and lets go of it. So it has any
+ * user, group and name; what tells it from this process's own children is that it was not there before.
+ *
+ * From orphans_note() to orphans_end() nobody else may start a child of this process: one container at a time.
  */
 #pragma once
 
-#include <stdint.h>
+#include <stdbool.h>
 #include <sys/types.h>
 
+#define ORPHANS_KNOWN_MAX 128            /* children that this process may have; with more, nothing is ended but the group */
+
+struct orphans {
+	pid_t known[ORPHANS_KNOWN_MAX];
+	unsigned known_count;
+	bool known_all;
+};
+
+/* Before a runtime is started. */
+void orphans_note(struct orphans *orphans);
 /*
- * Kills and waits for what is left of the runtime's process group (0: it had none), and each child of this process that runs as one
- * of these users, as a container's own session is a group of its own. Only when none of them is waited for by anybody else: the range
- * belongs to one container at a time. Returns how many there were.
+ * Once it has ended, and its container, if there was one, was waited for: kills and waits for what is left of its
+ * process group (0: it had none), and for each child that this process has come to since orphans_note(). Returns how
+ * many there were.
  */
-unsigned orphans_end(pid_t group, uint32_t uid_base, uint32_t uid_count);
+unsigned orphans_end(const struct orphans *orphans, pid_t group);

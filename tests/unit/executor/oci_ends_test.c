@@ -8,12 +8,20 @@
 #include <setjmp.h>
 #include <cmocka.h>
 #include <errno.h>
+#include <limits.h>
+#include <signal.h>
 #include <stdio.h>
 #include <string.h>
 #include <sys/eventfd.h>
 #include <sys/stat.h>
 #include <sys/wait.h>
 #include <unistd.h>
+
+static void expect_no_child(void)
+{
+	assert_int_equal(waitpid(-1, NULL, WNOHANG), -1);
+	assert_int_equal(errno, ECHILD);
+}
 
 static void streams_and_statuses(void **state)
 {
@@ -154,7 +162,7 @@ static void bad_commands_are_refused(void **state)
 	assert_string_equal(why, "command: an argument or variable is not UTF-8 text");
 }
 
-/* One that does what `script` says when it is to start a container; $4 is its log. */
+/* One that does what `script` says when it is to start a container, and else nothing; $4 is its log. */
 static struct oci_runtime stand_in(const char *script)
 {
 	struct oci_runtime made = runtime;
@@ -204,12 +212,6 @@ static void a_runtime_that_fails_is_no_exit_status(void **state)
 	}
 }
 
-static void expect_no_child(void)
-{
-	assert_int_equal(waitpid(-1, NULL, WNOHANG), -1);
-	assert_int_equal(errno, ECHILD);
-}
-
 /*
  * Processes that nobody knows the ids of are this one's children once the runtime has gone: one of the runtime's own, which has
  * ended or not, or one that runs as the container's user in a session of its own.
@@ -220,14 +222,18 @@ static void a_start_that_fails_leaves_nothing(void **state)
 		"sleep 1000 >/dev/null 2>&1 & exit 1",
 		"(true &) ; sleep 0.1; exit 1",
 		"setpriv --reuid 1900000000 setsid sleep 1000 >/dev/null 2>&1 & until grep -q ^sleep /proc/$!/comm; do :; done; exit 1",
+		/* Its helpers: as root, in a session of their own, alive and ended, as crun's is. */
+		"setsid sleep 1000 >/dev/null 2>&1 & until grep -q ^sleep /proc/$!/comm; do :; done; exit 1",
+		"(setsid true &) ; sleep 0.1; exit 1",
+		"(setsid sh -c 'setsid sleep 1000 & wait' >/dev/null 2>&1 &) ; sleep 0.1; exit 1",
 		"exit 1",
 	};
 	static const char *const argv[] = { "true", NULL }, *const missing[] = { "no-such-program", NULL };
 	struct oci_command command = command_for(0, argv);
 	size_t before = count_processes();
+	pid_t ours;
 
-	while (waitpid(-1, NULL, WNOHANG) > 0)
-		;                                /* crun leaves one to whoever runs the first container of a machine */
+	expect_no_child();
 	for (size_t i = 0; i < COUNT(scripts); i++) {
 		struct oci_runtime failing = stand_in(scripts[i]);
 
@@ -240,9 +246,41 @@ static void a_start_that_fails_leaves_nothing(void **state)
 	command.init_path = NULL;
 	assert_int_equal(start_fails(&runtime, &command), -ENOENT);
 	expect_no_child();
+	/* A child of this process's own stays. */
+	ours = fork();
+	if (ours == 0) {
+		pause();
+		_exit(0);
+	}
+	assert_int_equal(start_fails(&runtime, &command), -ENOENT);
+	assert_int_equal(waitpid(-1, NULL, WNOHANG), 0);
+	kill(ours, SIGKILL);
+	assert_int_equal(waitpid(ours, NULL, 0), ours);
+	expect_no_child();
 }
 
-/* A runtime may give its standard streams to the container's user: the host's /dev/null must not be among them. */
+/* crun's helper does the work in a session of its own, and is let go of: it is our child when it ends. */
+static void a_start_that_succeeds_leaves_nothing(void **state)
+{
+	static const char *const argv[] = { "true", NULL };
+	struct oci_command command = command_for(0, argv);
+	static struct outcome outcome;
+	struct oci_runtime kept = runtime;
+	char script[2 * PATH_MAX + 128];
+
+	snprintf(script, sizeof(script), "(setsid true &) ; exec %s \"$@\" ;; *) exec %s \"$@\"", kept.path, kept.path);
+	runtime = stand_in(script);
+	outcome = (struct outcome){ .cancel_fd = -1 };
+	assert_int_equal(run_command(0, &command, 60 * SECOND, &outcome), 0);
+	runtime = kept;
+	assert_int_equal(outcome.result.exit_status, 0);
+	expect_no_child();
+}
+
+/*
+ * What is tried, and fails or not, leaves no child. A runtime may give its standard streams to the container's user: the
+ * host's /dev/null must not be among them.
+ */
 static void the_probe_says_why(void **state)
 {
 	struct oci_runtime other;
@@ -256,6 +294,8 @@ static void the_probe_says_why(void **state)
 	assert_int_equal(oci_probe(&other, NULL, scratch), -ENOENT);
 	assert_non_null(strstr(other.why, "closed to others"));
 	assert_int_equal(chmod(top, 0711), 0);
+	assert_int_equal(oci_probe(&other, NULL, scratch), 0);
+	expect_no_child();
 	assert_int_equal(stat("/dev/null", &stat_buffer), 0);
 	assert_int_equal(stat_buffer.st_uid, 0);
 	assert_int_equal(stat_buffer.st_mode & 07777, 0666);
@@ -275,6 +315,7 @@ static int run_group(void)
 		cmocka_unit_test_setup_teardown(bad_commands_are_refused, rig_setup, rig_teardown),
 		cmocka_unit_test_setup_teardown(a_runtime_that_fails_is_no_exit_status, rig_setup, rig_teardown),
 		cmocka_unit_test_setup_teardown(a_start_that_fails_leaves_nothing, rig_setup, rig_teardown),
+		cmocka_unit_test_setup_teardown(a_start_that_succeeds_leaves_nothing, rig_setup, rig_teardown),
 		cmocka_unit_test_setup_teardown(the_probe_says_why, rig_setup, rig_teardown),
 	};
 

@@ -20,8 +20,10 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/ioctl.h>
+#include <sys/mman.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
+#include <sys/wait.h>
 #include <unistd.h>
 
 static void it_builds(void **state)
@@ -233,13 +235,13 @@ static void setuid_has_no_effect(void **state)
 	expect(&outcome, 0, "1000\n1000\nNoNewPrivs:\t1\n");
 }
 
+/* Shared by the two processes, as each slot is one. */
 struct parallel {
+	pthread_barrier_t *both_run;
 	unsigned slot;
 	int r;
 	struct outcome outcome;
 };
-
-static pthread_barrier_t both_run;
 
 /* Once both run, each is told to go on, by a file that only it can see. */
 static int on_parallel_output(void *context, int stream, const uint8_t *data, size_t size)
@@ -251,16 +253,15 @@ static int on_parallel_output(void *context, int stream, const uint8_t *data, si
 	if (!was_ready && strstr(parallel->outcome.out, "ready")) {
 		char path[PATH_MAX];
 
-		pthread_barrier_wait(&both_run);
+		pthread_barrier_wait(parallel->both_run);
 		snprintf(path, sizeof(path), "%s/go", workspace_merged_path(workspaces[parallel->slot]));
 		close(open(path, O_CREAT | O_WRONLY, 0644));
 	}
 	return 0;
 }
 
-static void *run_parallel(void *argument)
+static void run_parallel(struct parallel *parallel)
 {
-	struct parallel *parallel = argument;
 	const char *const argv[] = {
 		"sh", "-c", "echo $0 > mine; echo ready; until [ -e go ]; do sleep 0.02; done; cat mine; ls; set -- /proc/[0-9]*; echo $#",
 		parallel->slot ? "one" : "zero", NULL,
@@ -275,24 +276,44 @@ static void *run_parallel(void *argument)
 	CHECK(workspace_mount(workspaces[parallel->slot], why, sizeof(parallel->outcome.why)) == 0);
 	parallel->r = oci_run(&run, &parallel->outcome.result, why, sizeof(parallel->outcome.why));
 	CHECK(workspace_unmount(workspaces[parallel->slot], why, sizeof(parallel->outcome.why)) == 0);
-	return NULL;
+}
+
+static void *shared(size_t size)
+{
+	void *memory = mmap(NULL, size, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
+
+	assert_ptr_not_equal(memory, MAP_FAILED);
+	return memory;
 }
 
 static void slots_do_not_see_each_other(void **state)
 {
-	static struct parallel parallel[2];
-	pthread_t threads[2];
+	struct parallel *parallel = shared(2 * sizeof(*parallel));
+	pthread_barrier_t *both_run = shared(sizeof(*both_run));
+	pthread_barrierattr_t attributes;
+	pid_t slot[2];
+	int status;
 
-	assert_int_equal(pthread_barrier_init(&both_run, NULL, 2), 0);
+	pthread_barrierattr_init(&attributes);
+	pthread_barrierattr_setpshared(&attributes, PTHREAD_PROCESS_SHARED);
+	assert_int_equal(pthread_barrier_init(both_run, &attributes, 2), 0);
 	for (unsigned i = 0; i < 2; i++) {
-		parallel[i] = (struct parallel){ .slot = i, .outcome.cancel_fd = -1 };
-		assert_int_equal(pthread_create(&threads[i], NULL, run_parallel, &parallel[i]), 0);
+		parallel[i] = (struct parallel){ .both_run = both_run, .slot = i, .outcome.cancel_fd = -1 };
+		slot[i] = fork();
+		if (slot[i] == 0) {
+			run_parallel(&parallel[i]);
+			_exit(0);
+		}
 	}
-	for (unsigned i = 0; i < 2; i++)
-		pthread_join(threads[i], NULL);
+	for (unsigned i = 0; i < 2; i++) {
+		assert_int_equal(waitpid(slot[i], &status, 0), slot[i]);
+		assert_int_equal(status, 0);
+	}
 	assert_int_equal(parallel[0].r | parallel[1].r, 0);
 	expect(&parallel[0].outcome, 0, "ready\nzero\ndata\ngo\nhello.c\nmine\nscript\n2\n");
 	expect(&parallel[1].outcome, 0, "ready\none\ndata\ngo\nhello.c\nmine\nscript\n2\n");
+	munmap(both_run, sizeof(*both_run));
+	munmap(parallel, 2 * sizeof(*parallel));
 }
 
 /* The root of an image: nothing of the host is there at all. */
