@@ -18,7 +18,12 @@ import (
 // put uploads messages, and the empty directory beside them.
 func put(t testing.TB, connection *grpc.ClientConn, messages ...proto.Message) []*repb.Digest {
 	t.Helper()
-	request := &repb.BatchUpdateBlobsRequest{}
+	return putIn(t, connection, "", messages...)
+}
+
+func putIn(t testing.TB, connection *grpc.ClientConn, instance string, messages ...proto.Message) []*repb.Digest {
+	t.Helper()
+	request := &repb.BatchUpdateBlobsRequest{InstanceName: instance}
 	digests := []*repb.Digest{}
 	for _, message := range messages {
 		blob := must[[]byte](t)(proto.Marshal(message))
