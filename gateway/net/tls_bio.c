@@ -120,20 +120,33 @@ static long bio_ctrl(BIO *bio, int command, long number, void *pointer)
 	}
 }
 
-static BIO_METHOD *bio_method;
-static pthread_once_t bio_once = PTHREAD_ONCE_INIT;
-
-static void bio_method_make(void)
+static BIO_METHOD *bio_method_make(int index)
 {
-	BIO_METHOD *method = BIO_meth_new(BIO_get_new_index() | BIO_TYPE_SOURCE_SINK, "span");
+	BIO_METHOD *method = BIO_meth_new(index | BIO_TYPE_SOURCE_SINK, "span");
 
-	if (!method)
-		return;
-	if (BIO_meth_set_read(method, bio_read) && BIO_meth_set_write(method, bio_write) &&
+	if (method && BIO_meth_set_read(method, bio_read) && BIO_meth_set_write(method, bio_write) &&
 	    BIO_meth_set_ctrl(method, bio_ctrl))
-		bio_method = method;
-	else
-		BIO_meth_free(method);
+		return method;
+	BIO_meth_free(method);
+	return NULL;
+}
+
+/* For all connections. What could not be made, for want of memory, is tried again by the next; OpenSSL has few indexes. */
+static const BIO_METHOD *bio_method_get(void)
+{
+	static pthread_mutex_t mutex = PTHREAD_MUTEX_INITIALIZER;
+	static BIO_METHOD *method;
+	static int index;
+	const BIO_METHOD *got;
+
+	pthread_mutex_lock(&mutex);
+	if (index <= 0)
+		index = BIO_get_new_index();
+	if (!method && index > 0)
+		method = bio_method_make(index);
+	got = method;
+	pthread_mutex_unlock(&mutex);
+	return got;
 }
 
 static int nibble(char digit)
@@ -166,12 +179,16 @@ void tls_on_secret(const SSL *ssl, const char *line)
 		secret->bytes[secret->size++] = (uint8_t)(nibble(at[0]) << 4 | nibble(at[1]));
 }
 
+bool tls_bio_prepare(void)
+{
+	return bio_method_get() != NULL;
+}
+
 bool tls_bio_attach(struct tls *tls)
 {
-	BIO *bio;
+	const BIO_METHOD *method = bio_method_get();
+	BIO *bio = method ? BIO_new(method) : NULL;
 
-	pthread_once(&bio_once, bio_method_make);
-	bio = bio_method ? BIO_new(bio_method) : NULL;
 	if (!bio)
 		return false;
 	BIO_set_data(bio, tls);

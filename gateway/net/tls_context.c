@@ -169,7 +169,9 @@ int tls_context_create(struct tls_context **context, const struct tls_config *co
 	made = calloc(1, sizeof(*made));
 	if (made)
 		made->ssl = SSL_CTX_new(config->server ? TLS_server_method() : TLS_client_method());
-	if (!made || !made->ssl || !set_policy(made->ssl, config->server, config->http1)) {
+	/* At the start, which fails then; of a connection's want of memory OpenSSL would make one for all that come after it. */
+	if (!made || !made->ssl || !set_policy(made->ssl, config->server, config->http1) || !tls_bio_prepare() ||
+	    !tls_keys_prepare()) {
 		snprintf(why, why_size, "no memory for TLS");
 		ERR_clear_error();
 		tls_context_destroy(made);

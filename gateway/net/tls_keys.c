@@ -32,18 +32,30 @@ static const struct tls_suite *suite_find(uint16_t number)
 	return NULL;
 }
 
-/* To look it up takes longer than to derive by it. */
-static EVP_KDF *kdf;
-static pthread_once_t kdf_once = PTHREAD_ONCE_INIT;
-
-static void kdf_fetch(void)
+/* To look it up takes longer than to derive by it. What could not be had, for want of memory, is looked up again by the next. */
+static EVP_KDF *kdf_get(void)
 {
-	kdf = EVP_KDF_fetch(NULL, "TLS13-KDF", NULL);
+	static pthread_mutex_t mutex = PTHREAD_MUTEX_INITIALIZER;
+	static EVP_KDF *kdf;
+	EVP_KDF *got;
+
+	pthread_mutex_lock(&mutex);
+	if (!kdf)
+		kdf = EVP_KDF_fetch(NULL, "TLS13-KDF", NULL);
+	got = kdf;
+	pthread_mutex_unlock(&mutex);
+	return got;
+}
+
+bool tls_keys_prepare(void)
+{
+	return kdf_get() != NULL;
 }
 
 /* HKDF-Expand-Label(secret, label, "", size), section 7.1. */
 static bool expand(const struct tls_keys *keys, const char *label, uint8_t *out, size_t size)
 {
+	EVP_KDF *kdf = kdf_get();
 	EVP_KDF_CTX *context;
 	int mode = EVP_KDF_HKDF_MODE_EXPAND_ONLY;
 	OSSL_PARAM params[] = {
@@ -56,7 +68,6 @@ static bool expand(const struct tls_keys *keys, const char *label, uint8_t *out,
 	};
 	bool made;
 
-	pthread_once(&kdf_once, kdf_fetch);
 	context = kdf ? EVP_KDF_CTX_new(kdf) : NULL;
 	made = context && EVP_KDF_derive(context, out, size, params) == 1;
 	EVP_KDF_CTX_free(context);

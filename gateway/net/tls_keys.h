@@ -26,6 +26,11 @@ struct tls_keys {
 };
 
 /*
+ * Has OpenSSL look up what all keys are derived by, else done by the first of them. False: no memory. OpenSSL remembers for the process'
+ * life some of what failed so: whoever cannot do without asks while it can still refuse to start.
+ */
+bool tls_keys_prepare(void);
+/*
  * `suite` as in section B.4, `secret` is client_ or server_application_traffic_secret_0 (section 7.1), copied. 0; -ENOTSUP: the suite
  * or the size of its secret is not one of those; -ENOMEM. The keys are all zero then.
  */

@@ -53,6 +53,8 @@ int tls_say(struct tls *tls, uint8_t type, const uint8_t *message, size_t size);
 int tls_say_key_update(struct tls *tls);
 
 /* tls_bio.c */
+/* Makes what all connections share. False: no memory. */
+bool tls_bio_prepare(void);
 /* False: no memory. */
 bool tls_bio_attach(struct tls *tls);
 /*
