@@ -122,8 +122,8 @@ struct conn_copies {
 struct conn_copies conn_copies(const struct conn *conn);
 
 /*
- * Starts to send what is queued now, not in the loop's next turn. Not from inside an event of the conn or of its streams,
- * which it may bring. True: a send is in flight; what is queued behind it follows from the loop.
+ * Starts to send what is queued now, not in the loop's next turn. Not from inside an event of any conn of this thread or of its
+ * streams, which it may bring. True: a send is in flight; what is queued behind it follows from the loop.
  */
 bool conn_flush(struct conn *conn);
 /* GOAWAY, present streams go on, then close. */

@@ -13,8 +13,13 @@
 #define SERVER_SETTLED_BYTES (24 + 9)
 #define CLIENT_SETTLED_BYTES 9
 
-/* The head of a TLS record, gathered from the engine's small spans and from what was left of a long one: fewer records, fewer bytes. */
+/*
+ * The head of a TLS record, gathered from the engine's small spans and from what was left of a long one: fewer records, fewer bytes.
+ * Of one conn at a time: what the engine calls meanwhile, as a loan's return, may wake another but not make it send, as its bytes
+ * would go out on this one.
+ */
 static _Thread_local uint8_t record[TLS_RECORD_BYTES];
+static _Thread_local bool record_taken;
 
 /* ---- receiving ---- */
 
@@ -198,6 +203,7 @@ static void conn_gather_tls(struct conn *conn)
 	size_t filled = 0;
 	int r = 0;
 
+	record_taken = true;
 	while (r == 0 && tls_output_bytes(conn->tls) < CONN_SEND_BYTES) {
 		span = conn_engine_output(conn);
 		if (span.size == 0)
@@ -209,6 +215,7 @@ static void conn_gather_tls(struct conn *conn)
 	}
 	if (r == 0)
 		r = tls_write(conn->tls, span_make(record, filled), (struct span){ 0 });
+	record_taken = false;
 	if (r < 0)
 		conn_end_now(conn, CONN_END_ERROR, r, tls_error(conn->tls));
 }
@@ -243,6 +250,7 @@ void conn_send_more(struct conn *conn)
 {
 	struct span span;
 
+	CHECK(!record_taken);            /* also where it would have sent nothing just now: next time it might */
 	if (op_in_flight(&conn->send) || conn->send_error)
 		return;
 	conn->busy = true;
