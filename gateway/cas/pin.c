@@ -22,6 +22,15 @@ struct pin {
 	struct store_pin pin;
 };
 
+static void pin_refuse_more(struct pin *pin, const char *who, unsigned max)
+{
+	char text[160];
+
+	snprintf(text, sizeof(text), "%s %u pins, which is the most there may be: remove some (sluice pin --remove ROOT), or let "
+	                             "them expire", who, max);
+	unary_fail(&pin->unary, GRPC_RESOURCE_EXHAUSTED, text);
+}
+
 static void pin_on_pinned(struct store_pin *done)
 {
 	struct pin *pin = container_of(done, struct pin, pin);
@@ -30,8 +39,12 @@ static void pin_on_pinned(struct store_pin *done)
 		unary_reply(&pin->unary, (struct span){ 0 });
 	else if (done->result == STORE_MISSING)
 		unary_fail(&pin->unary, GRPC_NOT_FOUND, "this root is not pinned");
+	else if (done->result == -EDQUOT)
+		pin_refuse_more(pin, "this tenant has", STORE_TENANT_PINS_MAX);
 	else if (done->result == -ENOSPC)
-		unary_fail(&pin->unary, GRPC_RESOURCE_EXHAUSTED, "there are too many pins: remove some");
+		pin_refuse_more(pin, "all tenants together have", STORE_PINS_MAX);
+	else if (done->result == -ENOMEM)
+		unary_fail(&pin->unary, GRPC_RESOURCE_EXHAUSTED, "the gateway is out of memory; try again");
 	else
 		unary_fail(&pin->unary, GRPC_UNAVAILABLE, "the gateway's disk failed; see its log");
 }

@@ -106,7 +106,7 @@ static void pin_keep(struct holds *holds, const struct store_pin *pin)
 
 	if (!kept)
 		kept = &holds->pins[holds->pins_count++];
-	CHECK(holds->pins_count <= HOLDS_PINS_MAX);
+	CHECK(holds->pins_count <= STORE_PINS_MAX);
 	*kept = *pin;
 	kept->link = (struct list){ 0 };
 }
@@ -172,7 +172,7 @@ static int pin_load(void *context, const struct store_pin *pin)
 			load->expired[load->expired_count++] = *pin;
 		return 0;
 	}
-	if (holds->pins_count == HOLDS_PINS_MAX && !pin_find(holds, pin))
+	if (holds->pins_count == STORE_PINS_MAX && !pin_find(holds, pin))
 		return ERR_RAISE(-ENOSPC);
 	pin_keep(holds, pin);
 	return 0;
@@ -214,7 +214,7 @@ int holds_init(struct holds *holds, struct store *store)
 	int r;
 
 	list_init(&holds->list);
-	holds->pins = calloc(HOLDS_PINS_MAX, sizeof(*holds->pins));
+	holds->pins = calloc(STORE_PINS_MAX, sizeof(*holds->pins));
 	load.expired = calloc(PINS_EXPIRED_MAX, sizeof(*load.expired));
 	if (!holds->pins || !load.expired)
 		r = ERR_RAISE(-ENOMEM);
@@ -251,36 +251,53 @@ static bool pin_forget(struct store *store, struct store_pin *kept)
 	return true;
 }
 
-/* Room for one more, if need be by forgetting one that expired. */
-static bool pins_room(struct store *store)
+/* In force: those that expired and lie here still are nobody's. */
+static uint32_t pins_of(const struct holds *holds, uint32_t tenant, uint64_t now_ns)
+{
+	uint32_t count = 0;
+
+	for (uint32_t i = 0; i < holds->pins_count; i++)
+		count += holds->pins[i].scope.tenant == tenant && holds->pins[i].expires_wall_ns > now_ns;
+	return count;
+}
+
+/* Room for one more of the tenant's, if need be by forgetting one that expired. */
+static int pins_room(struct store *store, uint32_t tenant)
 {
 	struct holds *holds = &store->holds;
 	uint64_t now_ns = ring_wall_ns(store->ring);
 
-	if (holds->pins_count < HOLDS_PINS_MAX)
-		return true;
+	if (pins_of(holds, tenant, now_ns) >= STORE_TENANT_PINS_MAX)
+		return ERR_RAISE(-EDQUOT);
+	if (holds->pins_count < STORE_PINS_MAX)
+		return 0;
 	for (uint32_t i = 0; i < holds->pins_count; i++)
 		if (holds->pins[i].expires_wall_ns <= now_ns)
-			return pin_forget(store, &holds->pins[i]);
-	return false;
+			return pin_forget(store, &holds->pins[i]) ? 0 : ERR_RAISE(-ENOMEM);
+	return ERR_RAISE(-ENOSPC);
 }
 
 void store_pin(struct store *store, struct store_pin *pin)
 {
+	int r = 0;
+
 	if (pin->expires_wall_ns == 0 && !pin_find(&store->holds, pin)) {
 		pin->result = STORE_MISSING;
 		pin->fn(pin);
 		return;
 	}
-	if (pin->expires_wall_ns == 0) {
-		pin_drop(&store->holds, pin);
-	} else if (pin_find(&store->holds, pin) || pins_room(store)) {
-		pin_keep(&store->holds, pin);
-		evict_pinned_root(store, &pin->root);
-	} else {
-		pin->result = ERR_RAISE(-ENOSPC);
+	if (pin->expires_wall_ns && !pin_find(&store->holds, pin))
+		r = pins_room(store, pin->scope.tenant);
+	if (r < 0) {
+		pin->result = r;
 		pin->fn(pin);
 		return;
+	}
+	if (pin->expires_wall_ns == 0) {
+		pin_drop(&store->holds, pin);
+	} else {
+		pin_keep(&store->holds, pin);
+		evict_pinned_root(store, &pin->root);
 	}
 	list_append(&store_open_generation(store)->pins, &pin->link);
 	commit_want(store);

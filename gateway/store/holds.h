@@ -5,8 +5,6 @@
 #include "gateway/store/fingerprints.h"
 #include "gateway/store/store.h"
 
-#define HOLDS_PINS_MAX 4096
-
 struct store_hold {
 	struct store *store;
 	struct scope scope;

@@ -13,7 +13,6 @@
 #include <sys/resource.h>
 #include <sys/stat.h>
 #include <unistd.h>
-#include "gateway/store/holds.h"
 
 #define BLOBS 40
 
@@ -498,17 +497,22 @@ static void on_pin_done(struct store_pin *pin)
 	pins_done++;
 }
 
+static void on_any_pin_done(struct store_pin *pin)
+{
+	pins_done++;
+}
+
 /* However many come and expire, no more rows of them are in the index than there may be pins; and a start leaves none. */
 static void test_expired_pins_leave(void **state)
 {
-	static struct store_pin pins[HOLDS_PINS_MAX + PINS_MORE];
+	static struct store_pin pins[STORE_PINS_MAX + PINS_MORE];
 	struct fixture *fixture = *state;
 	struct fsck_report report;
 	bool done = false;
 
 	fixture_open(fixture);
 	pins_done = 0;
-	for (size_t i = 0; i < HOLDS_PINS_MAX + PINS_MORE; i++) {
+	for (size_t i = 0; i < STORE_PINS_MAX + PINS_MORE; i++) {
 		pins[i] = (struct store_pin){ .scope = fixture->a, .root.size = 1 + i, .expires_wall_ns = 1, .fn = on_pin_done };
 		memcpy(pins[i].root.hash, &i, sizeof(i));
 		store_pin(fixture->store, &pins[i]);
@@ -516,15 +520,47 @@ static void test_expired_pins_leave(void **state)
 	for (int turns = 0; !done; turns++) {
 		assert_true(turns < 20000);
 		ring_run(fixture->ring, 1000000);
-		done = pins_done == HOLDS_PINS_MAX + PINS_MORE;
+		done = pins_done == STORE_PINS_MAX + PINS_MORE;
 	}
 	fixture_close(fixture);
 	assert_int_equal(fsck_store(fixture, false, &report), 0);
-	assert_int_equal(report.pins, HOLDS_PINS_MAX);
+	assert_int_equal(report.pins, STORE_PINS_MAX);
 	fixture_open(fixture);
 	fixture_close(fixture);
 	assert_int_equal(fsck_store(fixture, false, &report), 0);
 	assert_int_equal(report.pins, 0);
+}
+
+static int pin_number(struct fixture *fixture, struct store_pin *pin, const struct scope *scope, size_t number, uint64_t expires)
+{
+	*pin = (struct store_pin){ .scope = *scope, .root.size = 1 + number, .expires_wall_ns = expires, .fn = on_any_pin_done };
+	memcpy(pin->root.hash, &number, sizeof(number));
+	store_pin(fixture->store, pin);
+	return pin->result;
+}
+
+/* One tenant cannot have all: the others find room, until there is none; what is pinned can be pinned for longer. */
+static void test_a_tenant_has_a_share_of_the_pins(void **state)
+{
+	static struct store_pin pins[STORE_PINS_MAX + 16];
+	struct fixture *fixture = *state;
+	struct store_pin *pin = pins;
+	size_t number = 0;
+
+	fixture_open(fixture);
+	pins_done = 0;
+	while (number < STORE_TENANT_PINS_MAX)
+		assert_int_equal(pin_number(fixture, pin++, &fixture->a, number++, UINT64_MAX), 0);
+	assert_int_equal(pin_number(fixture, pin++, &fixture->a, number, UINT64_MAX), -EDQUOT);
+	while (number < STORE_PINS_MAX)
+		assert_int_equal(pin_number(fixture, pin++, &fixture->b, number++, UINT64_MAX), 0);
+	assert_int_equal(pin_number(fixture, pin++, &fixture->b, number, UINT64_MAX), -ENOSPC);
+	assert_int_equal(pin_number(fixture, pin++, &fixture->a, 0, UINT64_MAX - 1), 0);
+	assert_int_equal(pin_number(fixture, pin++, &fixture->a, 1, 0), 0);
+	assert_int_equal(pin_number(fixture, pin++, &fixture->a, number, UINT64_MAX), 0);
+	while (pins_done < (size_t)(pin - pins))
+		ring_run(fixture->ring, 1000000);
+	fixture_close(fixture);
 }
 
 struct wait_note {
@@ -684,6 +720,7 @@ int main(int argc, char **argv)
 		cmocka_unit_test_setup_teardown(test_notes, fixture_setup, fixture_teardown),
 		cmocka_unit_test_setup_teardown(test_pins_are_kept, fixture_setup, fixture_teardown),
 		cmocka_unit_test_setup_teardown(test_expired_pins_leave, fixture_setup, fixture_teardown),
+		cmocka_unit_test_setup_teardown(test_a_tenant_has_a_share_of_the_pins, fixture_setup, fixture_teardown),
 		cmocka_unit_test_setup_teardown(test_more_marks_than_the_index_holds, fixture_setup, fixture_teardown),
 		cmocka_unit_test_setup_teardown(test_marks, fixture_setup, fixture_teardown),
 	};
