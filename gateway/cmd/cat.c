@@ -27,7 +27,8 @@ static int cat_file(struct client *client, const struct digest *root, const char
 		return session_failed(&command_cat, r, GRPC_OK, why);
 	r = browse_find(download_source(download), root, path, &node, NULL, why, sizeof(why));
 	if (r == 0 && node.kind != TREE_FILE) {
-		snprintf(why, sizeof(why), "%s is not a file", path);
+		snprintf(why, sizeof(why), "%s is %s", *path ? path : "the root itself",
+		         node.kind == TREE_DIRECTORY ? "a directory: `sluice ls` shows what is in it" : "not a file");
 		r = -EISDIR;
 	}
 	if (r == 0)

@@ -295,6 +295,8 @@ def test_ls_cat_diff_see_the_tree(env):
     for arguments in (("ls", root, "no/such"), ("cat", root, "src"), ("cat", root, "src/link2"),
                       ("ls", "sha256:" + "0" * 64 + "/10")):
         client.run(*arguments, status=1)
+    said = client.run("cat", root, "", status=1).stderr
+    check("the root itself is a directory: `sluice ls` shows what is in it" in said, said)
     gateway.stop()
 
 
