@@ -64,6 +64,7 @@ struct known_set *known_get(struct known *known, const uint8_t key[static KNOWN_
 		if (!set)
 			return NULL;
 		memcpy(set->key, key, KNOWN_KEY_BYTES);
+		set->secret = digest_secret_make();
 		known->count++;
 	}
 	set->users++;
@@ -80,12 +81,11 @@ void known_put(struct known_set *set)
 	set->users--;
 }
 
-/* Digests are spread evenly by themselves. */
-static uint64_t shorten(const struct digest *digest)
+/* Never 0, which is a free slot. */
+static uint64_t shorten(const struct known_set *set, const struct digest *digest)
 {
-	uint64_t value;
+	uint64_t value = digest_hash(digest, &set->secret);
 
-	memcpy(&value, digest->hash, sizeof(value));
 	return value ? value : 1;
 }
 
@@ -100,7 +100,7 @@ static uint64_t *slot_of(uint64_t *slots, size_t capacity, uint64_t value)
 
 bool known_has(const struct known_set *set, const struct digest *digest)
 {
-	uint64_t value = shorten(digest);
+	uint64_t value = shorten(set, digest);
 
 	return set->capacity && *slot_of(set->slots, set->capacity, value) == value;
 }
@@ -123,7 +123,7 @@ static bool grow(struct known_set *set)
 
 void known_add(struct known_set *set, const struct digest *digest)
 {
-	uint64_t value = shorten(digest), *slot;
+	uint64_t value = shorten(set, digest), *slot;
 
 	if (set->count == KNOWN_BLOBS_MAX)
 		known_forget(set);

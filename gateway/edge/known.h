@@ -1,14 +1,15 @@
 /*
  * known: which blobs the gateway has had whole, by what this edge committed there: a set a trust key, shared by all filter
  * sets of a directory. Only what is not in it has to be asked about. It is a hint: what the gateway lost all the same shows
- * as a hole in a commit, and then known_forget() and a walk along closure marks. So eight bytes of a digest are kept of each.
+ * as a hole in a commit, and then known_forget() and a walk along closure marks. So eight bytes are kept of each: of its digest's keyed
+ * hash, as whoever writes the files has a hand in their digests.
  *
  * In memory only, of the KNOWN_SETS_MAX directories used last: an edge that was restarted walks once. Pure; one thread.
  */
 #pragma once
 
+#include "gateway/base/digest_hash.h"
 #include "gateway/base/list.h"
-#include "proto/digest.h"
 
 #define KNOWN_SETS_MAX    64
 #define KNOWN_BLOBS_MAX   (1u << 21)     /* of a set; beyond, it begins anew */
@@ -17,6 +18,7 @@
 struct known_set {
 	uint64_t *slots;                 /* 0: free */
 	size_t capacity, count;
+	struct digest_secret secret;
 	/* The rest is known's. */
 	uint8_t key[KNOWN_KEY_BYTES];
 	unsigned users;

@@ -8,12 +8,9 @@
 
 #define BUCKETS_MIN 256u
 
-static size_t bucket_of(const struct digest *digest, size_t count)
+static size_t bucket_of(const struct recipes *recipes, const struct digest *digest, size_t count)
 {
-	uint64_t value;
-
-	memcpy(&value, digest->hash, sizeof(value));
-	return (size_t)value & (count - 1);
+	return (size_t)digest_hash(digest, &recipes->secret) & (count - 1);
 }
 
 static void record_free(struct recipe_record *record)
@@ -44,7 +41,7 @@ const struct recipe_record *recipes_find(const struct recipes *recipes, const st
 
 	if (!recipes->buckets_count)
 		return NULL;
-	record = recipes->buckets[bucket_of(digest, recipes->buckets_count)];
+	record = recipes->buckets[bucket_of(recipes, digest, recipes->buckets_count)];
 	while (record && !digest_equal(&record->digest, digest))
 		record = record->next;
 	return record;
@@ -57,12 +54,14 @@ static int grow(struct recipes *recipes)
 
 	if (!buckets)
 		return ERR_RAISE(-ENOMEM);
+	if (!recipes->buckets_count)
+		recipes->secret = digest_secret_make();
 	for (size_t i = 0; i < recipes->buckets_count; i++) {
 		struct recipe_record *record = recipes->buckets[i];
 
 		while (record) {
 			struct recipe_record *next = record->next;
-			size_t to = bucket_of(&record->digest, count);
+			size_t to = bucket_of(recipes, &record->digest, count);
 
 			record->next = buckets[to];
 			buckets[to] = record;
@@ -114,7 +113,7 @@ int recipes_add(struct recipes *recipes, const struct digest *digest, struct spa
 		record_free(record);
 		return ERR_RAISE(r);
 	}
-	to = bucket_of(digest, recipes->buckets_count);
+	to = bucket_of(recipes, digest, recipes->buckets_count);
 	record->next = recipes->buckets[to];
 	recipes->buckets[to] = record;
 	recipes->count++;

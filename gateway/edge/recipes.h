@@ -3,7 +3,7 @@
  */
 #pragma once
 
-#include "proto/digest.h"
+#include "gateway/base/digest_hash.h"
 
 #define RECIPES_BLOBS_MAX (1u << 22)     /* chunks and parts, of all: 256 GiB of content */
 
@@ -18,6 +18,7 @@ struct recipe_record {
 struct recipes {
 	struct recipe_record **buckets;
 	size_t buckets_count, count, blobs;
+	struct digest_secret secret;     /* made with the first buckets */
 };
 
 void recipes_fini(struct recipes *recipes);              /* all-zero is accepted, and has none */

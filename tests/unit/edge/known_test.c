@@ -1,17 +1,22 @@
 /*
  * Shows that a set knows what was added and nothing else, that it outlives its users until others need the room, and that
- * recipes are found again with what they name, while what is no recipe is refused.
+ * recipes are found again with what they name, while what is no recipe is refused; and that no choice of names makes either slow.
  */
 #include <setjmp.h>
 #include <stdarg.h>
 #include <errno.h>
 #include <stdlib.h>
+#include <string.h>
+#include <time.h>
 #include <cmocka.h>
 
 #include "chunker/sha256.h"
 #include "gateway/edge/known.h"
 #include "gateway/edge/recipes.h"
 #include "proto/recipe.h"
+
+#define HOSTILE 131072                   /* all of one place by their first bits: each would be looked for among all before it */
+#define SECONDS 3                        /* a tenth of one is enough */
 
 static struct digest numbered(uint64_t number)
 {
@@ -104,10 +109,63 @@ static void recipes_are_found(void **state)
 	assert_null(recipes_find(&recipes, &top));
 }
 
+/* Their low bits are the same, in which they would have their place. */
+static struct digest hostile(uint64_t number)
+{
+	struct digest digest = { .size = 100 };
+
+	number <<= 40;
+	memcpy(digest.hash, &number, sizeof(number));
+	return digest;
+}
+
+static void hostile_blobs_are_known_as_fast(void **state)
+{
+	uint8_t key[KNOWN_KEY_BYTES] = { 1 };
+	clock_t began = clock();
+	struct known_set *set;
+	struct known known;
+
+	known_init(&known);
+	set = known_get(&known, key);
+	for (uint64_t i = 1; i <= HOSTILE; i++) {
+		struct digest digest = hostile(i);
+
+		known_add(set, &digest);
+	}
+	assert_int_equal(set->count, HOSTILE);
+	assert_true(clock() - began < SECONDS * CLOCKS_PER_SEC);
+	known_put(set);
+	known_fini(&known);
+}
+
+static void hostile_recipes_are_found_as_fast(void **state)
+{
+	struct recipe_head head = { .file_size = 100 };
+	struct buffer blob = buffer_heap(RECIPE_BYTES_MAX);
+	struct digest chunk = numbered(1);
+	struct recipes recipes = { 0 };
+	clock_t began = clock();
+
+	recipe_begin(&blob, &head);
+	recipe_add(&blob, &chunk);
+	for (uint64_t i = 1; i <= HOSTILE; i++) {
+		struct digest digest = hostile(i);
+
+		assert_int_equal(recipes_add(&recipes, &digest, buffer_span(&blob)), 0);
+	}
+	assert_true(clock() - began < SECONDS * CLOCKS_PER_SEC);
+	recipes_fini(&recipes);
+	buffer_fini(&blob);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		cmocka_unit_test(knows_what_was_added), cmocka_unit_test(recipes_are_found),
+		cmocka_unit_test(knows_what_was_added),
+		cmocka_unit_test(recipes_are_found),
+		cmocka_unit_test(hostile_blobs_are_known_as_fast),
+		cmocka_unit_test(hostile_recipes_are_found_as_fast),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
