@@ -95,17 +95,38 @@ int blob_reader_find_content(struct blob_reader *reader, const struct digest *di
 	return find(reader, &reader->contents, LOOKUP_CONTENTS, digest, place);
 }
 
-/* The sentence of a file that is no longer what it was. */
-static int stale(struct blob_reader *reader, uint32_t row, struct why why)
+/* The sentence of a file that cannot be had; the next try opens it again. */
+static int refuse(struct blob_reader *reader, uint32_t row, int r, const char *text, struct why why)
 {
 	struct buffer path = buffer_heap(TABLE_PATH_BYTES_MAX + 1);
 
 	table_path(reader->table, row, &path);
 	buffer_put(&path, "", 1);
-	why_write(why, path.failed ? "" : (const char *)path.data, "has changed since it was scanned");
+	why_write(why, path.failed ? "" : (const char *)path.data, "%s", text);
 	buffer_fini(&path);
 	close_open(reader);
-	return ERR_RAISE(-ESTALE);
+	return ERR_RAISE(r);
+}
+
+static int stale(struct blob_reader *reader, uint32_t row, struct why why)
+{
+	return refuse(reader, row, -ESTALE, "has changed since it was scanned", why);
+}
+
+/* Whatever else an open or a read may say of a file that was read by the scan is a change. */
+static int read_failed(struct blob_reader *reader, uint32_t row, int r, struct why why)
+{
+	switch (r) {
+	case -EMFILE:
+	case -ENFILE:
+	case -ENOMEM:
+		return ERR_RAISE(r);
+	case -EIO:
+	case -EUCLEAN:                   /* a file system's own "corrupted" */
+		return refuse(reader, row, r, "cannot be read: the disk failed", why);
+	default:
+		return stale(reader, row, why);
+	}
 }
 
 static int open_name(int dir_fd, const struct table *table, uint32_t row, int flags)
@@ -165,10 +186,8 @@ static int read_file(struct blob_reader *reader, const struct lookup_place *plac
 	uint64_t offset = 0, have = 0;
 	int r = open_row(reader, place->number);
 
-	if (r == -EMFILE || r == -ENFILE || r == -ENOMEM)
-		return ERR_RAISE(r);
 	if (r)
-		return stale(reader, place->number, why);
+		return read_failed(reader, place->number, r, why);
 	if (place->kind == LOOKUP_CHUNK)
 		offset = table_chunks(reader->table, &reader->table->recipes[row->link])[place->index].offset;
 	while (have < size) {
@@ -177,7 +196,9 @@ static int read_file(struct blob_reader *reader, const struct lookup_place *plac
 
 		if (got < 0 && errno == EINTR)
 			continue;
-		if (got <= 0)
+		if (got < 0)
+			return read_failed(reader, place->number, -errno, why);
+		if (got == 0)
 			return stale(reader, place->number, why);
 		have += (uint64_t)got;
 	}

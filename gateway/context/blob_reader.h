@@ -30,7 +30,7 @@ int blob_reader_find_content(struct blob_reader *reader, const struct digest *di
 
 /*
  * Reads all, or ends at the first that fails: -ENOENT no such blob; -ESTALE with `why`: its file has changed since the
- * scan; -EBADMSG: the table's digest of it is wrong; -errno.
+ * scan; -EIO, -EUCLEAN with `why`: the disk failed; -EBADMSG: the table's digest of it is wrong; -errno.
  */
 int blob_reader_read(struct blob_reader *reader, const struct blob_piece *pieces, size_t count, struct why why);
 

@@ -53,6 +53,10 @@ static int download_ended(struct download *download, int outcome, char *why, siz
 		return -EINTR;
 	}
 	download->status = client_call_status(download->call, &text);
+	if (download->status == GRPC_OK) {       /* in the middle of what was asked for */
+		snprintf(why, why_size, "%s", text);
+		return ERR_RAISE(-EPROTO);
+	}
 	snprintf(why, why_size, "%s: %s", grpc_status_name(download->status), text);
 	return download->status == GRPC_UNAVAILABLE ? -ECONNRESET : -EREMOTEIO;
 }

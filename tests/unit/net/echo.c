@@ -189,6 +189,15 @@ static void hang_on_closed(struct call *call, enum grpc_status status, struct sp
 
 static const struct call_events hang_events = { .on_message = ignore_message, .on_closed = hang_on_closed };
 
+/* ---- Fetch ---- */
+
+static void fetch_on_message(struct call *call, struct span message)
+{
+	call_finish(call, GRPC_OK, NULL);
+}
+
+static const struct call_events fetch_events = { .on_message = fetch_on_message, .on_closed = on_closed };
+
 /* ---- starts ---- */
 
 static struct echo_call *begin(void *context, const struct server_request *request, const struct call_events *events)
@@ -279,11 +288,17 @@ static int start_refuse(void *context, const struct server_request *request, cha
 	return GRPC_PERMISSION_DENIED;
 }
 
+static int start_fetch(void *context, const struct server_request *request, char *why, size_t why_size)
+{
+	begin(context, request, &fetch_events);
+	return 0;
+}
+
 static const struct server_method methods[] = {
 	{ "/test.Echo/Unary", start_unary },   { "/test.Echo/Stream", start_stream }, { "/test.Echo/Sink", start_sink },
 	{ "/test.Echo/Source", start_source }, { "/test.Echo/Peer", start_peer },     { "/test.Echo/Hang", start_hang },
 	{ "/test.Echo/Refuse", start_refuse }, { "/test.Echo/Headers", start_headers }, { "/test.Echo/Hold", start_hold },
-	{ "/test.Echo/Release", start_release }, { 0 },
+	{ "/test.Echo/Release", start_release }, { "/sluice.v1.Store/Fetch", start_fetch }, { 0 },
 };
 
 /* ---- what is no gRPC ---- */

@@ -11,6 +11,7 @@
  *	/test.Echo/Release  releases it; one message back
  *	/test.Echo/Hang     never answers; ends when the client goes
  *	/test.Echo/Refuse   start() refuses: PERMISSION_DENIED "not you, 100 % sure"
+ *	/sluice.v1.Store/Fetch      ends well at the first message, without an answer
  *
  * With `web`, what is no gRPC is answered with how many bytes its body had, which are taken a window at a time, a turn later.
  */
