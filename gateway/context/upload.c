@@ -16,7 +16,8 @@
 
 struct upload {
 	const struct upload_options *options;
-	struct manifest *manifest;       /* NULL: it is being built */
+	struct manifest *manifest;       /* NULL: it is being built, or its source is not there yet */
+	struct manifest *built;          /* a worker's, until `building` has landed */
 	struct manifest_source source;   /* of the manifest, when it is there */
 	struct ahead *ahead;             /* NULL: the manifest was there from the beginning */
 	struct uploader *uploader;
@@ -182,7 +183,7 @@ static int32_t upload_build(struct op *op)
 	struct upload *upload = container_of(op, struct upload, building);
 	const struct digester_taker taker = ahead_taker(upload->ahead);
 
-	upload->manifest = upload->options->build(upload->options->context, &taker);
+	upload->built = upload->options->build(upload->options->context, &taker);
 	return 0;
 }
 
@@ -190,7 +191,7 @@ static void upload_on_built(struct op *op, int32_t res)
 {
 	struct upload *upload = container_of(op, struct upload, building);
 
-	if (!upload->manifest)
+	if (!upload->built)
 		upload_note(upload, UPLOAD_UNBUILT, GRPC_OK, "");
 }
 
@@ -254,12 +255,13 @@ static bool upload_may_assume(const struct upload_options *options, struct manif
 	       (!options->predict || upload_former_is_whole(options, manifest));
 }
 
-static void upload_source(struct upload *upload)
+static void upload_source(struct upload *upload, struct manifest *manifest)
 {
 	const struct upload_options *options = upload->options;
 
-	manifest_source_init(&upload->source, client_ring(options->client), upload->manifest, options->gateway_id,
-	                     upload_may_assume(options, upload->manifest));
+	manifest_source_init(&upload->source, client_ring(options->client), manifest, options->gateway_id,
+	                     upload_may_assume(options, manifest));
+	upload->manifest = manifest;
 }
 
 static int upload_open_uploader(struct upload *upload)
@@ -277,9 +279,9 @@ static int upload_open_uploader(struct upload *upload)
 static void upload_take_built(struct upload *upload)
 {
 	upload_meanwhile(upload);
-	if (!upload->manifest)
+	if (!upload->built)
 		return;
-	upload_source(upload);
+	upload_source(upload, upload->built);
 	ahead_scanned(upload->ahead, &upload->source);
 	uploader_retry(upload->uploader);
 }
@@ -287,13 +289,13 @@ static void upload_take_built(struct upload *upload)
 int upload(const struct upload_options *options, struct upload_totals *totals, enum grpc_status *status, char *why,
            size_t why_size)
 {
-	struct upload upload = { .options = options, .manifest = options->manifest, .why = why, .why_size = why_size };
+	struct upload upload = { .options = options, .why = why, .why_size = why_size };
 	int r = 0;
 
 	*totals = (struct upload_totals){ 0 };
 	*status = GRPC_OK;
-	if (upload.manifest)
-		upload_source(&upload);
+	if (options->manifest)
+		upload_source(&upload, options->manifest);
 	else
 		r = ahead_create(&upload.ahead, client_ring(options->client), upload_feed, &upload);
 	if (r == 0)
