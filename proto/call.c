@@ -56,6 +56,9 @@ void call_deliver_closed(struct call *call)
 	call->closing = false;
 	call->stream = NULL;
 	call_go_deaf(call);                      /* a release that comes late finds nothing to deliver */
+	if (call->metered)
+		call->meter->kept(call->meter, call, 0);
+	call->meter = NULL;
 	call->events->on_closed(call, call->status, span_make(call->status_message, call->status_size));
 }
 

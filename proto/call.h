@@ -38,6 +38,20 @@ struct call_events {
 	void (*on_closed)(struct call *call, enum grpc_status status, struct span message);
 };
 
+/*
+ * Counts what calls keep of messages that are being put together: the window does not bound it, as it opens for what has come, or
+ * no message longer than it would ever come whole.
+ */
+struct call_meter {
+	/*
+	 * The call keeps so many bytes now, above CALL_UNMETERED_BYTES; 0: no longer. False: there is no room for them, and the call ends
+	 * with RESOURCE_EXHAUSTED. Not from inside an event of the call; other calls may be ended, or trimmed, from here.
+	 */
+	bool (*kept)(struct call_meter *meter, struct call *call, size_t bytes);
+};
+
+#define CALL_UNMETERED_BYTES (64u << 10)
+
 enum call_outcome {
 	CALL_SENT = 0,
 	CALL_FULL = 1,                           /* nothing was taken; wait for on_writable */
@@ -78,6 +92,8 @@ struct call {
 	size_t unsent;                           /* of the message that call_send_begin() began */
 	struct loan *lent;                       /* waits for `pending` to go out; NULL: none */
 	struct buffer inflated;
+	struct call_meter *meter;                /* NULL, or set behind call_accept(): until on_closed */
+	void *metered;                           /* the meter's own; NULL: the call keeps nothing that counts */
 	uint64_t bytes_copied;                   /* here, of messages that had to wait, either way */
 	uint64_t bytes_received, bytes_sent;     /* message bytes on the wire, with prefixes */
 	unsigned silent_looks;                   /* server: whoever looks may count here at how many looks none had come */
@@ -185,6 +201,9 @@ struct buffer call_take_message(struct call *call);
  * piece, and so was never put together.
  */
 struct buffer call_keep_message(struct call *call, struct span message);
+
+/* Gives back what a call keeps between messages for the next one. In the middle of one, or from inside an event: nothing. */
+void call_trim(struct call *call);
 
 /* Frees buffers. Only after on_closed, or before call_accept/call_start. All-zero is accepted. */
 void call_fini(struct call *call);

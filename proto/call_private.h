@@ -29,6 +29,8 @@ void call_status_set(struct call *call, enum grpc_status status, struct span tex
 void call_break(struct call *call, enum grpc_status status, const char *text);
 /* From now on nothing that arrives matters; what waits already opens the peer's window again. May be called again. */
 void call_go_deaf(struct call *call);
+/* Tells the meter what the call keeps. A server's call may be finished by it. Inside an event it does nothing: again behind that. */
+void call_measure(struct call *call);
 /* The last event, with the status that is known; a loan that waits goes back first. The call may be freed by then. */
 void call_deliver_closed(struct call *call);
 

@@ -29,6 +29,46 @@ static void give_withheld(struct call *call)
 	call->withheld = 0;
 }
 
+/* ---- the memory of messages ---- */
+
+/* What counts of it: 0, or more than CALL_UNMETERED_BYTES. */
+static size_t kept_bytes(const struct call *call)
+{
+	size_t bytes = call->reader.body.capacity + call->inflated.capacity;
+
+	return bytes > CALL_UNMETERED_BYTES ? bytes : 0;
+}
+
+static void drop_kept(struct call *call)
+{
+	buffer_fini(&call->reader.body);
+	call->reader.body = buffer_heap(call->message_bytes_max);
+	buffer_fini(&call->inflated);
+}
+
+void call_measure(struct call *call)
+{
+	size_t bytes;
+
+	if (!call->meter || call->delivering)
+		return;
+	if (call->deaf && kept_bytes(call))
+		drop_kept(call);
+	bytes = kept_bytes(call);
+	if (!bytes && !call->metered)
+		return;
+	if (!call->meter->kept(call->meter, call, bytes))
+		call_break(call, GRPC_RESOURCE_EXHAUSTED, "too many long messages are on their way at a time; try again");
+}
+
+void call_trim(struct call *call)
+{
+	if (call->delivering || !grpc_reader_idle(&call->reader) || !kept_bytes(call))
+		return;
+	drop_kept(call);
+	call_measure(call);
+}
+
 void call_go_deaf(struct call *call)
 {
 	call->deaf = true;
@@ -38,6 +78,7 @@ void call_go_deaf(struct call *call)
 	buffer_fini(&call->backlog);
 	call->backlog_taken = 0;
 	call->end_pending = false;
+	call_measure(call);
 }
 
 /* ---- messages ---- */
@@ -123,6 +164,7 @@ void call_on_data(struct stream *stream, struct span data)
 	if (call->backlog.size == call->backlog_taken)
 		deliver_messages(call, &rest);
 	call->delivering = false;
+	call_measure(call);
 	if (call->deaf) {
 		consumed(call, data.size);
 		return;
@@ -271,6 +313,7 @@ void call_release(struct call *call)
 	call->delivering = true;
 	deliver_backlog(call);
 	call->delivering = false;
+	call_measure(call);
 	if (!call->held && call->end_pending)
 		deliver_end(call);
 	if (call->closing && (!call->held || call->deaf))

@@ -8,10 +8,12 @@
 #include "gateway/base/err.h"
 #include "gateway/base/log.h"
 #include "gateway/net/dispatch.h"
+#include "gateway/net/gathering.h"
 #include "gateway/net/listener.h"
 
 #define CONNECTIONS_MAX         1024
 #define STREAMS_MAX             256
+#define GATHERED_BYTES_MAX      (1ull << 30)
 #define STREAM_WINDOW_BYTES     (4u << 20)       /* a whole packed batch may be under way */
 #define CONNECTION_WINDOW_BYTES (16u << 20)
 
@@ -24,6 +26,7 @@ struct parked {
 struct server_conn {
 	struct server *server;
 	struct conn *conn;
+	struct gathering_conn gathering;
 	struct list link;
 };
 
@@ -43,6 +46,7 @@ struct server {
 	struct list listeners, conns;
 	size_t listeners_open;
 	uint64_t connections;
+	struct gathering gathering;
 	struct op drain;
 	struct parked parked[SERVER_PARKED_MAX];
 	size_t parked_first, parked_count;
@@ -108,9 +112,15 @@ void server_drain(struct server *server, uint64_t timeout_ns)
 static int server_on_stream(void *owner, struct stream *stream, const struct h2_request *head)
 {
 	struct server_conn *each = owner;
+	struct call *call;
+	int r;
 
 	each->server->closed.streams_total++;
-	return dispatch_request(&each->server->config, each->server->ring, each->conn, stream, head);
+	r = dispatch_request(&each->server->config, each->server->ring, each->conn, stream, head);
+	call = call_of(stream);
+	if (call)
+		gathering_watch(&each->gathering, call);
+	return r;
 }
 
 static const struct h2_events server_h2_events = { .on_stream = server_on_stream };
@@ -205,6 +215,7 @@ static const struct conn_events server_conn_events = {
 
 static void server_add(struct server *server, struct server_conn *each)
 {
+	gathering_conn_init(&each->gathering, &server->gathering);
 	list_append(&server->conns, &each->link);
 	server->connections++;
 	server->closed.connections_total++;
@@ -359,6 +370,7 @@ int server_create(struct server **out, struct ring *ring, const struct server_co
 	if (!server->config.streams_max)
 		server->config.streams_max = STREAMS_MAX;
 	server->drain.fn = server_on_drain_timer;
+	gathering_init(&server->gathering, config->gathered_bytes_max ? config->gathered_bytes_max : GATHERED_BYTES_MAX);
 	list_init(&server->listeners);
 	list_init(&server->conns);
 	*out = server;
@@ -410,6 +422,8 @@ void server_status(const struct server *server, struct server_status *status)
 {
 	*status = server->closed;
 	status->connections = server->connections;
+	status->gathered_bytes = server->gathering.bytes;
+	status->refused_messages = server->gathering.refused;
 	list_for_each(link, &server->conns) {
 		struct conn *conn = container_of(link, struct server_conn, link)->conn;
 

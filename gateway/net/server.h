@@ -45,6 +45,8 @@ struct server_config {
 	 */
 	uint32_t connections_max;
 	uint32_t streams_max;                            /* a connection; 0: 256 */
+	/* 0: 1 GiB; of each connection a quarter of it: what its calls keep of messages that have not come whole, see gathering.h. */
+	uint64_t gathered_bytes_max;
 	uint32_t unix_mode;                              /* of unix sockets: who may connect; 0: 0660 */
 	uint64_t handshake_timeout_ns, idle_timeout_ns, stall_timeout_ns;        /* 0: conn's defaults */
 	/* Called when the last connection has gone after server_drain(). */
@@ -76,8 +78,8 @@ void server_drain(struct server *server, uint64_t timeout_ns);
 void server_destroy(struct server *server);              /* only when drained or never listened */
 
 struct server_status {
-	uint64_t connections, connections_total, streams, streams_total, refused_connections, handshake_failures,
-	         handshake_timeouts, idle_closed, stalls, protocol_faults, bytes_received, bytes_sent, copied_bytes_tls_received, copied_bytes_tls_sent,
+	uint64_t connections, connections_total, streams, streams_total, gathered_bytes, refused_messages, refused_connections,
+	         handshake_failures, handshake_timeouts, idle_closed, stalls, protocol_faults, bytes_received, bytes_sent, copied_bytes_tls_received, copied_bytes_tls_sent,
 	         copied_bytes_gathered, copied_bytes_queued;
 };
 void server_status(const struct server *server, struct server_status *status);

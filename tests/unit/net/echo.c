@@ -434,6 +434,7 @@ static bool listen_here(struct echo *echo)
 	const char *text = echo->config.address ? echo->config.address : "grpc://127.0.0.1:0";
 	struct server_config config = {
 		.methods = methods, .web = echo->config.web ? start_web : NULL, .context = echo, .connections_max = echo->config.connections_max,
+		.gathered_bytes_max = echo->config.gathered_bytes_max,
 		.handshake_timeout_ns = echo->config.handshake_timeout_ns,
 		.idle_timeout_ns = echo->config.idle_timeout_ns,
 		.stall_timeout_ns = echo->config.stall_timeout_ns, .on_drained = on_drained,

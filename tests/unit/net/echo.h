@@ -26,6 +26,7 @@ struct echo_config {
 	const struct tls_config *tls;    /* NULL: none */
 	bool web;
 	uint32_t connections_max;
+	uint64_t gathered_bytes_max;
 	uint64_t handshake_timeout_ns, idle_timeout_ns, stall_timeout_ns;
 };
 
