@@ -7,6 +7,7 @@
 #include <string.h>
 #include "gateway/cmd/clean.h"
 #include "gateway/cmd/options.h"
+#include "gateway/cmd/progress.h"
 #include "gateway/cmd/suggest.h"
 
 enum {
@@ -164,6 +165,7 @@ static void complain(const struct command *command, const char *format, va_list 
 	vsnprintf(text, sizeof(text), format, arguments);
 	clean_text(text);                /* it may quote a peer, or the name of a file */
 	fflush(stdout);
+	progress_make_way();
 	fprintf(stderr, "sluice %s: %s\n", command->name, text);
 }
 

@@ -4,6 +4,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <sys/ioctl.h>
+#include <sys/stat.h>
 #include <time.h>
 #include <unistd.h>
 #include "gateway/base/check.h"
@@ -28,6 +29,9 @@ static const struct option progress_options[] = {
 };
 
 const struct option_group progress_options_group = OPTION_GROUP("Progress", progress_options);
+
+/* Whose steps stand on the terminal: whoever prints something there knows of no progress. NULL: nobody's. */
+static struct progress *standing;
 
 bool progress_for_people(enum progress_mode mode)
 {
@@ -82,7 +86,32 @@ struct progress *progress_create(const struct progress_config *config)
 	if (no_color && *no_color)
 		progress->color = false;
 	progress->started_ns = progress->now();
+	standing = progress;
 	return progress;
+}
+
+static bool same_file(int a, int b)
+{
+	struct stat one, other;
+
+	return fstat(a, &one) == 0 && fstat(b, &other) == 0 && one.st_dev == other.st_dev && one.st_ino == other.st_ino;
+}
+
+/* What an action wrote last has no newline: what we say next begins with one, where it would stand on that line. */
+static void end_line(struct progress *progress)
+{
+	if (progress->mid_line && same_file(progress->mid_line, progress->fd))
+		(void)progress_write(progress->fd, "\n", 1, false);
+	progress->mid_line = 0;
+}
+
+void progress_make_way(void)
+{
+	if (!standing)
+		return;
+	end_line(standing);
+	if (standing->mode == PROGRESS_TTY)
+		progress_draw_clear(standing);
 }
 
 /* ---- when something is shown ---- */
@@ -180,6 +209,8 @@ void progress_end(struct progress_vertex *vertex, enum progress_outcome outcome,
 	vertex->outcome = outcome;
 	vertex->ended_ns = progress->now();
 	snprintf(vertex->text, sizeof(vertex->text), "%s", text ? text : "");
+	if (progress_for_people(progress->mode))
+		end_line(progress);
 	if (progress->mode == PROGRESS_PLAIN) {
 		progress_draw_end(vertex);
 	} else if (progress->mode == PROGRESS_RAWJSON) {
@@ -197,7 +228,7 @@ static int log_through(struct progress *progress, int stream, struct span output
 	if (progress->mode == PROGRESS_TTY)
 		progress_draw_clear(progress);
 	r = progress_write(stream, output.data, output.size, true);
-	progress->mid_line = output.data[output.size - 1] != '\n';
+	progress->mid_line = output.data[output.size - 1] == '\n' ? 0 : stream;
 	redraw_now(progress);
 	return r;
 }
@@ -225,5 +256,7 @@ void progress_destroy(struct progress *progress)
 	if (!progress)
 		return;
 	redraw_now(progress);
+	if (standing == progress)
+		standing = NULL;
 	free(progress);
 }

@@ -47,6 +47,11 @@ struct progress_config {
 struct progress *progress_create(const struct progress_config *config);
 /* Draws the last state and leaves it standing; vertices that have not ended are marked as such. NULL is accepted. */
 void progress_destroy(struct progress *progress);
+/*
+ * Before anything else is printed to the terminal: steps that stand there are taken off, and drawn again below what is printed,
+ * which the next frame, drawn in place, would cover. It begins on a line of its own.
+ */
+void progress_make_way(void);
 
 /*
  * A step starts. `name` is copied. The vertex belongs to `progress`. Never NULL: steps beyond PROGRESS_VERTICES_MAX

@@ -19,7 +19,8 @@ struct progress {
 	const char *title;
 	unsigned steps, columns, rows, lines; /* `lines`: how many of the terminal's are ours now */
 	int fd;
-	bool color, fixed_size, mid_line;
+	bool color, fixed_size;
+	int mid_line;                    /* the stream of output that ended without a newline; 0: none */
 	uint64_t (*now)(void);
 	uint64_t started_ns, drawn_ns;
 	int log_error;                   /* the first one of an action's output; 0: none */

@@ -211,8 +211,8 @@ static void push_remember(struct pushing_state *state, struct manifest *manifest
 	r = *state->snapshot ? manifest_save(manifest) : 0;
 	pushing->save_ns = clock_now_ns() - begin;
 	if (r < 0)
-		fprintf(stderr, "sluice: the snapshot %s could not be kept (%s): the next push reads every file again\n",
-		        state->snapshot, strerror(-r));
+		command_fail(pushing->command, "the snapshot %s could not be kept (%s): the next push reads every file again",
+		             state->snapshot, strerror(-r));
 }
 
 static int push_finish(struct pushing_state *state)

@@ -233,6 +233,58 @@ static void passes_output_through(void **state)
 	progress_destroy(progress);
 }
 
+static void assert_begins(const char *text, const char *with)
+{
+	assert_ptr_equal(strstr(text, with), text);
+}
+
+/* A sentence that is printed while steps stand is not drawn over. */
+static void makes_way_for_what_is_said(void **state)
+{
+	struct progress *progress = start(PROGRESS_TTY, 50);
+	struct progress_vertex *vertex = progress_begin(progress, "scan");
+
+	progress_end(vertex, PROGRESS_ERROR, "no such directory");
+	heard();
+	progress_make_way();
+	assert_string_equal(heard(), "\x1b[2A\r\x1b[J");
+	progress_make_way();
+	assert_string_equal(heard(), "");
+	progress_destroy(progress);
+	assert_begins(heard(), "\x1b[2K[+] sluice push");
+	progress_make_way();
+	assert_string_equal(heard(), "");
+}
+
+static const char *unfinished(enum progress_mode mode, int into)
+{
+	struct progress *progress = start(mode, mode == PROGRESS_TTY ? 50 : 0);
+	struct progress_vertex *vertex = progress_begin(progress, "run");
+	int saved = dup(STDOUT_FILENO);
+
+	fflush(stdout);
+	assert_int_equal(dup2(into, STDOUT_FILENO), STDOUT_FILENO);
+	heard();
+	progress_log(vertex, 1, span_text("x"));
+	progress_end(vertex, PROGRESS_DONE, NULL);
+	progress_destroy(progress);
+	assert_int_equal(dup2(saved, STDOUT_FILENO), STDOUT_FILENO);
+	close(saved);
+	return heard();
+}
+
+static void begins_on_a_line_of_its_own(void **state)
+{
+	int elsewhere = open("/dev/null", O_WRONLY);
+
+	assert_true(elsewhere >= 0);
+	assert_string_equal(unfinished(PROGRESS_PLAIN, pipe_fds[1]), "x\n#1 DONE 0.00s\n");
+	assert_string_equal(unfinished(PROGRESS_PLAIN, elsewhere), "#1 DONE 0.00s\n");
+	assert_string_equal(unfinished(PROGRESS_QUIET, pipe_fds[1]), "x");
+	assert_begins(unfinished(PROGRESS_TTY, pipe_fds[1]), "\x1b[2A\r\x1b[Jx\n\x1b[2K[+] sluice push");
+	close(elsewhere);
+}
+
 static int log_error(enum progress_mode mode, int fd, const char *text)
 {
 	struct progress *progress = progress_create(&(struct progress_config){ .mode = mode, .fd = fd, .now = test_now });
@@ -320,6 +372,8 @@ int main(void)
 		cmocka_unit_test(survives_too_many_steps),
 		cmocka_unit_test(writes_json),
 		cmocka_unit_test(passes_output_through),
+		cmocka_unit_test(makes_way_for_what_is_said),
+		cmocka_unit_test(begins_on_a_line_of_its_own),
 		cmocka_unit_test(output_that_is_lost_is_told),
 		cmocka_unit_test(waits_for_a_reader),
 		cmocka_unit_test(colours_only_when_wanted),
