@@ -63,7 +63,8 @@ static const struct option run_options[] = {
 	  .help = "with --targets: write a JUnit report to FILE" },
 	{ .name = "json", .kind = OPTION_FLAG, .offset = MEMBER(json),
 	  .help = "print one JSON object at the end: on stderr; with --targets on stdout, instead of the table" },
-	{ .name = "metadata-file", .kind = OPTION_TEXT, .offset = MEMBER(metadata_file), .argument = "FILE", .help = "write that object to FILE" },
+	{ .name = "metadata-file", .kind = OPTION_TEXT, .offset = MEMBER(metadata_file), .argument = "FILE",
+	  .help = "write that object to FILE, also when something goes wrong" },
 };
 #undef MEMBER
 static const struct option_group run_group = OPTION_GROUP("Options", run_options);
@@ -77,7 +78,7 @@ struct run {
 	const char *directory;           /* NULL with --root */
 	struct digest root, action;
 	struct client_call *call;
-	bool finished, cached;
+	bool finished, cached;           /* `finished`: the command ran to its end, or the cache knew how it ended */
 	int exit_code;
 	struct digest changes;           /* size 0: nothing changed */
 	bool changed;
@@ -214,14 +215,17 @@ static int run_execute(struct run *run)
 
 /* ---- after ---- */
 
+/* As far as it came: only a command that ended has an exit_code. */
 static json_t *run_json(const struct run *run)
 {
+	static const struct digest none;
 	json_t *object = json_object();
 	char text[DIGEST_TEXT_MAX];
 
-	json_set_text(object, "root", digest_text(&run->root, text));
-	json_set_text(object, "action", digest_text(&run->action, text));
-	json_object_set_new(object, "exit_code", json_integer(run->exit_code));
+	json_set_text(object, "root", digest_equal(&run->root, &none) ? NULL : digest_text(&run->root, text));
+	json_set_text(object, "action", digest_equal(&run->action, &none) ? NULL : digest_text(&run->action, text));
+	if (run->finished)
+		json_object_set_new(object, "exit_code", json_integer(run->exit_code));
 	json_object_set_new(object, "cached", json_boolean(run->cached));
 	json_set_text(object, "changes", run->changed ? digest_text(&run->changes, text) : NULL);
 	json_set_seconds(object, "seconds", run->run_ns);
@@ -238,10 +242,13 @@ static int run_report(struct run *run, enum progress_mode mode)
 		json_dumpf(object, stderr, JSON_COMPACT | JSON_ENSURE_ASCII);
 	if (run->options.json)
 		fputc('\n', stderr);
-	if (run->options.metadata_file && json_dump_file(object, run->options.metadata_file, JSON_INDENT(2)) < 0)
-		status = command_fail(&command_run, "%s cannot be written", run->options.metadata_file);
+	errno = 0;
+	if (run->options.metadata_file && json_dump_file(object, run->options.metadata_file, JSON_INDENT(2)) < 0) {
+		status = command_status_errno(errno ? errno : EIO);
+		command_fail(&command_run, "%s cannot be written: %s", run->options.metadata_file, strerror(errno ? errno : EIO));
+	}
 	json_decref(object);
-	if (!progress_for_people(mode) || run->options.json)
+	if (!run->finished || !progress_for_people(mode) || run->options.json)
 		return status;
 	fprintf(stderr, "exit %d %s in %s", run->exit_code, run->cached ? "from the cache" : "run",
 	        units_format_duration(run->run_ns, seconds));
@@ -352,6 +359,22 @@ static int run_exit_status(int exit_code)
 	return exit_code > 0 && exit_code <= UINT8_MAX ? exit_code : UINT8_MAX;
 }
 
+/* The report is made whatever goes wrong: one of a former run, in the same file, must not pass for ours. */
+static int run_one(struct run *run, struct options *options, struct client_options *client_options, enum progress_mode mode)
+{
+	int status = session_open(&run->client, &command_run, client_options), reported;
+
+	if (status == STATUS_OK) {
+		run->progress = progress_create(&(struct progress_config){ .mode = mode, .title = "sluice run" });
+		status = run_action(run, options, client_options);
+		progress_destroy(run->progress);
+	}
+	reported = run_report(run, mode);
+	client_call_close(run->call);
+	session_close(run->client);
+	return status ? status : reported;
+}
+
 static int run_run(int argc, char **argv)
 {
 	CLEANUP(options_fini) struct options options;
@@ -378,19 +401,7 @@ static int run_run(int argc, char **argv)
 		run.directory = options.separator ? options.operands[0] : ".";
 	else if ((status = root_argument(&command_run, run.options.root, &run.root)))
 		return status;
-	status = session_open(&run.client, &command_run, &client_options);
-	if (status)
-		return status;
-	run.progress = progress_create(&(struct progress_config){ .mode = (enum progress_mode)progress.mode, .title = "sluice run" });
-	status = run_action(&run, &options, &client_options);
-	progress_destroy(run.progress);
-	if (run.finished) {
-		int reported = run_report(&run, (enum progress_mode)progress.mode);
-
-		status = status ? status : reported;
-	}
-	client_call_close(run.call);
-	session_close(run.client);
+	status = run_one(&run, &options, &client_options, (enum progress_mode)progress.mode);
 	/* What the command ended with says more than what it led to: of a failed one an output is seldom there. */
 	return run.exit_code ? run_exit_status(run.exit_code) : status;
 }
@@ -415,7 +426,7 @@ const struct command command_run = {
 	        "  100  a bug, here or at the gateway\n"
 	        "  102  --memory, the store, a disk, the queue or a quota is too small\n"
 	        "  130  interrupted, by SIGINT or SIGTERM\n\n"
-	        "--json and --metadata-file tell 1 from 1: there is an exit_code if COMMAND did.\n\n"
+	        "--json and --metadata-file tell 1 from 1: their object has an exit_code if COMMAND ran to its end.\n\n"
 	        "  sluice run -- make test\n"
 	        "  sluice run --env CC=gcc --output build/app . -- make -j8 build/app\n"
 	        "  sluice run --root sha256:HEX/SIZE -- sh -c 'cc -o t t.c && ./t'\n"

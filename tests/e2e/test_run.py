@@ -355,6 +355,31 @@ def test_json_report(env):
     gateway.stop()
 
 
+def test_a_report_is_of_this_run(env):
+    """Also when it did not come to an end: what a former one left in the file must not be taken for it."""
+    gateway, client = runner(env)
+    tree, path = work_tree(env), env.path("metadata")
+
+    def report(*arguments, status, address=None):
+        result = env.client(gateway, address=address).run("run", "--metadata-file", path, "--json", "--progress", "quiet", *arguments,
+                                                          status=status)
+        with open(path, encoding="utf-8") as file:
+            said = json.load(file)
+        check(json.loads(result.stderr.strip().splitlines()[-1]) == said, f"two reports: {said} {result}")
+        return said
+
+    said = report(tree, "--", "true", status=0)
+    check(said["exit_code"] == 0 and said["root"], f"{said}")
+    for arguments, root in ((["--timeout", "100ms", tree, "--", "sleep", "60"], True), ([tree, "--image", "none", "--", "true"], True),
+                            ([env.path("missing"), "--", "true"], False)):
+        said = report(*arguments, status=1)
+        check("exit_code" not in said and bool(said["root"]) == root, f"{arguments}: {said}")
+    check("exit_code" not in report(tree, "--", "true", status=1, address="grpc://127.0.0.1:1"), "nobody ran it")
+    result = client.run("run", "--metadata-file", path + "/no", tree, "--", "true", status=1)
+    check(f"{path}/no cannot be written: Not a directory" in result.stderr, f"{result}")
+    gateway.stop()
+
+
 def test_setuid_is_powerless_inside(env):
     gateway, client = runner(env)
     tree = work_tree(env)
