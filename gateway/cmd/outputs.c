@@ -170,16 +170,28 @@ bool outputs_path_valid(const char *path)
 	return path_clean(path, clean);
 }
 
-static int pull_one(struct output *output, const struct digest *changes)
+/* What was pulled by a former run is pushed with all else: a make that finds it makes nothing. */
+static void say_missing(struct output *output, const struct digest *pushed)
+{
+	struct tree_node node;
+
+	if (pushed && browse_find(output->source, pushed, output->path, &node, NULL, output->why, output->why_size) == 0)
+		snprintf(output->why, output->why_size, "the command did not change \"%s\", which was pushed with the tree: when "
+		         ".dockerignore leaves it out, it is made each time", output->path);
+	else
+		snprintf(output->why, output->why_size, "the command did not make or change \"%s\"", output->path);
+}
+
+static int pull_one(struct output *output, const struct outputs *outputs)
 {
 	CLEANUP(fd_closep) int fd = -1;
 	const char *name;
 	int r = -ENOENT;
 
-	if (changes)
-		r = browse_find(output->source, changes, output->path, &output->node, NULL, output->why, output->why_size);
+	if (outputs->changes)
+		r = browse_find(output->source, outputs->changes, output->path, &output->node, NULL, output->why, output->why_size);
 	if (r == -ENOENT)
-		snprintf(output->why, output->why_size, "the command did not make or change \"%s\"", output->path);
+		say_missing(output, outputs->pushed);
 	if (r == 0)
 		r = make_parents(output);
 	if (r)
@@ -195,7 +207,7 @@ static int pull_one(struct output *output, const struct digest *changes)
 	return -EINVAL;
 }
 
-static int pull_path(struct output *output, const struct digest *changes, const char *path)
+static int pull_path(struct output *output, const struct outputs *outputs, const char *path)
 {
 	char clean[PATH_MAX];
 
@@ -204,7 +216,7 @@ static int pull_path(struct output *output, const struct digest *changes, const 
 		return -EINVAL;
 	}
 	output->path = clean;
-	return pull_one(output, changes);
+	return pull_one(output, outputs);
 }
 
 static int open_below(const char *below)
@@ -225,15 +237,15 @@ static void append_why(char *why, size_t why_size, const char *more)
 }
 
 /* Each by itself: one that is not there keeps none of the others from coming. But a connection that is gone is so for all. */
-static int pull_paths(struct download *download, struct output *output, const struct digest *changes,
-                      const struct option_list *paths, char *why, size_t why_size)
+static int pull_paths(struct download *download, struct output *output, const struct outputs *outputs, char *why, size_t why_size)
 {
+	const struct option_list *paths = outputs->paths;
 	int r = 0, status = STATUS_OK;
 
 	*why = 0;
 	for (size_t i = 0; r != -EINTR && download_status(download) == GRPC_OK && i < paths->count; i++) {
 		*output->why = 0;
-		r = pull_path(output, changes, paths->items[i]);
+		r = pull_path(output, outputs, paths->items[i]);
 		if (r == 0)
 			continue;
 		append_why(why, why_size, *output->why ? output->why : err_text(r));
@@ -243,17 +255,16 @@ static int pull_paths(struct download *download, struct output *output, const st
 	return status;
 }
 
-int outputs_pull(struct client *client, const struct digest *changes, const struct option_list *paths, const char *below,
-                 char *why, size_t why_size)
+int outputs_pull(struct client *client, const struct outputs *outputs, char *why, size_t why_size)
 {
-	CLEANUP(fd_closep) int below_fd = open_below(below);
+	CLEANUP(fd_closep) int below_fd = open_below(outputs->below);
 	struct download *download;
 	struct output output;
 	char one[5000];
 	int r;
 
 	if (below_fd < 0) {
-		snprintf(why, why_size, "%s: %s", below, strerror(-below_fd));
+		snprintf(why, why_size, "%s: %s", outputs->below, strerror(-below_fd));
 		return command_status_errno(below_fd);
 	}
 	r = download_create(&download, client, why, why_size);
@@ -262,7 +273,7 @@ int outputs_pull(struct client *client, const struct digest *changes, const stru
 	output = (struct output){
 		.source = download_source(download), .below_fd = below_fd, .why = one, .why_size = sizeof(one),
 	};
-	r = pull_paths(download, &output, changes, paths, why, why_size);
+	r = pull_paths(download, &output, outputs, why, why_size);
 	download_destroy(download);
 	return r;
 }

@@ -6,16 +6,22 @@
 #include "gateway/cmd/options.h"
 #include "proto/digest.h"
 
+struct outputs {
+	const struct digest *changes;    /* the tree of what the action made and changed; NULL: nothing */
+	const struct digest *pushed;     /* the one that it began with, for a better word of what is missing; NULL: not known */
+	const struct option_list *paths;
+	const char *below;
+};
+
 /*
- * Writes each of `paths`, as the tree `changes` (NULL: nothing changed) has it, below the directory `below` (made when
- * missing). A file replaces what has its name; a directory goes over the one that is there, of which all that `changes` does
- * not have stays; where it meets something of another kind it is in place in part. Nothing is touched before all of a path has come. Below `below` no symlink is followed, whoever made it.
+ * Writes each of `paths`, as `changes` has it, below the directory `below` (made when missing). A file replaces what has its
+ * name; a directory goes over the one that is there, of which all that `changes` does not have stays; where it meets something
+ * of another kind it is in place in part. Nothing is touched before all of a path has come. Below `below` no symlink is
+ * followed, whoever made it.
  * STATUS_OK; or the exit status of the first that is missing or failed, when all others have been tried, as long as there is a
- * connection: `why` says so of each;
- * or STATUS_INTERRUPTED.
+ * connection: `why` says so of each; or STATUS_INTERRUPTED.
  */
-int outputs_pull(struct client *client, const struct digest *changes, const struct option_list *paths, const char *below,
-                 char *why, size_t why_size);
+int outputs_pull(struct client *client, const struct outputs *outputs, char *why, size_t why_size);
 
 /* It leads to something below the tree: outputs_pull() refuses any other, but only when the action has run. */
 bool outputs_path_valid(const char *path);

@@ -260,12 +260,15 @@ static int run_report(struct run *run, enum progress_mode mode)
 
 static int run_pull_outputs(struct run *run)
 {
-	const char *below = run->options.output_directory ? run->options.output_directory : run->directory ? run->directory : ".";
+	const struct outputs outputs = {
+		.changes = run->changed ? &run->changes : NULL, .pushed = &run->root, .paths = &run->options.outputs,
+		.below = run->options.output_directory ? run->options.output_directory : run->directory ? run->directory : ".",
+	};
 	char why[5000];
 	int status = STATUS_OK;
 
 	if (run->options.outputs.count)
-		status = outputs_pull(run->client, run->changed ? &run->changes : NULL, &run->options.outputs, below, why, sizeof(why));
+		status = outputs_pull(run->client, &outputs, why, sizeof(why));
 	if (status && status != STATUS_INTERRUPTED)
 		command_fail(&command_run, "%s", why);
 	return status;
@@ -413,14 +416,15 @@ const struct command command_run = {
 	        "is that tree. It sees the tree, the variables named with --env, and nothing else. Output is streamed, the exit\n"
 	        "status is the command's. What it changes below /work is kept as a tree whose root is printed; --output\n"
 	        "also pulls a path back: files one by one over what is there, so that what COMMAND left alone stays, as does what it\n"
-	        "deleted. A command that ended with 0 answers from the cache the next time, for everybody of the\n"
+	        "deleted. What is pulled into DIR belongs into its .dockerignore: else the next run begins with it made.\n"
+	        "A command that ended with 0 answers from the cache the next time, for everybody of the\n"
 	        "tenant, while tree, command, variables and environment stay the same.\n\n"
 	        "With --targets it runs what a file says instead (see `sluice help affected`): each target that has `run:`, on\n"
 	        "the tree of its own paths and of those of all that it needs, and nothing else. So a target whose inputs did\n"
 	        "not change answers from the cache. Ends with a table, and with 1 when a target did not pass.\n\n"
 	        "Exits with the status of COMMAND: 128 + N when signal N ended it, 126 when it cannot be executed, 127 when there\n"
-	        "is none of that name; when that is 0, with 1 if an --output is not there, and with 102 or 1 if the output cannot be\n"
-	        "written here. When COMMAND did not run to its end:\n\n"
+	        "is none of that name; when that is 0, with 1 if it did not make or change an --output, and with 102 or 1 if the output\n"
+	        "cannot be written here. When COMMAND did not run to its end:\n\n"
 	        "    1  the gateway cannot be reached or refuses, or --timeout was over\n"
 	        "    2  sluice was called wrongly\n"
 	        "  100  a bug, here or at the gateway\n"

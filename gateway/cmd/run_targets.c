@@ -380,14 +380,16 @@ static int prepare(struct run *run)
 
 static int pull_outputs_of(const struct run *run, size_t at)
 {
-	const struct option_list *outputs = &targets_command(run->targets, run->jobs[at].index)->outputs;
 	struct target_outcome *outcome = &run->outcomes[at];
+	const struct outputs outputs = {
+		.changes = outcome->changed ? &outcome->changes : NULL, .pushed = &run->root,
+		.paths = &targets_command(run->targets, run->jobs[at].index)->outputs, .below = run->wish->output_directory,
+	};
 	int status;
 
-	if (outcome->result != TARGET_PASSED || outputs->count == 0)
+	if (outcome->result != TARGET_PASSED || outputs.paths->count == 0)
 		return STATUS_OK;
-	status = outputs_pull(run->wish->client, outcome->changed ? &outcome->changes : NULL, outputs, run->wish->output_directory,
-	                      outcome->why, sizeof(outcome->why));
+	status = outputs_pull(run->wish->client, &outputs, outcome->why, sizeof(outcome->why));
 	if (status)
 		outcome->result = TARGET_ERROR;
 	return status;

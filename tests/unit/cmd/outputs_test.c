@@ -118,7 +118,7 @@ static int pull(const char *path)
 	const char *items[1] = { path };
 	struct option_list paths = { .items = items, .count = 1 };
 
-	return outputs_pull(client, &root, &paths, below, why, sizeof(why));
+	return outputs_pull(client, &(struct outputs){ .changes = &root, .paths = &paths, .below = below }, why, sizeof(why));
 }
 
 /* Each is tried, and of each that did not come is said why. */
@@ -127,12 +127,20 @@ static void one_that_is_missing_hinders_no_other(void **state)
 	const char *items[] = { "deep/nothing", "program", "..", "deep/er/file" };
 	struct option_list paths = { .items = items, .count = 4 };
 
-	assert_int_equal(outputs_pull(client, &root, &paths, below, why, sizeof(why)), STATUS_FAILURE);
+	struct outputs outputs = { .changes = &root, .paths = &paths, .below = below };
+
+	assert_int_equal(outputs_pull(client, &outputs, why, sizeof(why)), STATUS_FAILURE);
 	assert_string_equal(why, "the command did not make or change \"deep/nothing\"; --output .. is not a path below the tree");
 	expect_text(path_of(below, "program"), "program");
 	expect_text(path_of(below, "deep/er/file"), "file");
-	assert_int_equal(outputs_pull(client, NULL, &paths, below, why, sizeof(why)), STATUS_FAILURE);
+	outputs.changes = NULL;
+	assert_int_equal(outputs_pull(client, &outputs, why, sizeof(why)), STATUS_FAILURE);
 	assert_non_null(strstr(why, "did not make or change \"deep/er/file\""));
+	/* What the tree had before is no riddle. */
+	outputs.pushed = &root;
+	assert_int_equal(outputs_pull(client, &outputs, why, sizeof(why)), STATUS_FAILURE);
+	assert_non_null(strstr(why, "did not make or change \"deep/nothing\""));
+	assert_non_null(strstr(why, "did not change \"deep/er/file\", which was pushed with the tree"));
 }
 
 static void outputs_arrive_as_they_are(void **state)
