@@ -1,6 +1,9 @@
 /* sluice: finds the command and runs it. */
+#include <errno.h>
+#include <poll.h>
 #include <stdio.h>
 #include <string.h>
+#include <unistd.h>
 #include "gateway/cmd/commands.h"
 
 const struct command *const command_table[] = {
@@ -38,13 +41,24 @@ static int refuse(const char *name)
 	return STATUS_USAGE;
 }
 
-/* Output that did not reach the disk or the pipe is a failure, also when it is only seen at the end. */
+/* Whoever read it has gone, as `head` does when it has enough. */
+static bool nobody_reads(int fd)
+{
+	struct pollfd poll_fd = { .fd = fd, .events = POLLOUT };
+
+	return poll(&poll_fd, 1, 0) == 1 && (poll_fd.revents & POLLERR);
+}
+
+/* Output that did not reach the disk or the pipe is a failure, also when it is only seen at the end. Of a pipe nobody needs to be told. */
 static int finish(int status)
 {
 	if (fflush(stdout) == 0 && !ferror(stdout))
 		return status;
+	if (nobody_reads(STDOUT_FILENO))
+		return status ? status : STATUS_FAILURE;
+	status = status ? status : command_status_errno(errno ? errno : EIO);
 	perror("sluice: standard output");
-	return status ? status : STATUS_FAILURE;
+	return status;
 }
 
 int main(int argc, char **argv)

@@ -292,6 +292,18 @@ def test_ls_cat_diff_see_the_tree(env):
             result = subprocess.run([env.binary, "diff", *client.options, *options, root, tree], stdout=full, stderr=subprocess.PIPE,
                                     check=False, env=env.environment(client.home))
             check(result.returncode == 2 and result.stderr == b"sluice: standard output: No space left on device\n", f"{result}")
+        for command, path in (("ls", ()), ("cat", ("src/deep/large",)), ("status", None)):
+            operands = () if path is None else (root, *path)
+            result = subprocess.run([env.binary, command, *client.options, *operands], stdout=full, stderr=subprocess.PIPE, check=False,
+                                    env=env.environment(client.home))
+            check(result.returncode == 102 and result.stderr == b"sluice: standard output: No space left on device\n", f"{result}")
+    for arguments in (("ls", root), ("ls", "--json", root), ("cat", root, "src/deep/large")):
+        reader, writer = os.pipe()
+        os.close(reader)
+        result = subprocess.run([env.binary, arguments[0], *client.options, *arguments[1:]], stdout=writer, stderr=subprocess.PIPE,
+                                check=False, env=env.environment(client.home))
+        os.close(writer)
+        check(result.returncode == 1 and result.stderr == b"", f"of `| head` nobody needs to be told: {result}")
     for arguments in (("ls", root, "no/such"), ("cat", root, "src"), ("cat", root, "src/link2"),
                       ("ls", "sha256:" + "0" * 64 + "/10")):
         client.run(*arguments, status=1)
