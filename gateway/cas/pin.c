@@ -59,8 +59,8 @@ static void pin_on_closure(struct closure *closure)
 		store_pin(pin->cas->store, &pin->pin);
 		break;
 	case CLOSURE_HOLES:
-		snprintf(text, sizeof(text), "the root is not whole here (%llu blobs are missing): push it first",
-		         (unsigned long long)closure->missing_count);
+		snprintf(text, sizeof(text), "the root is not whole here (%llu %s missing): push it first",
+		         (unsigned long long)closure->missing_count, closure->missing_count == 1 ? "blob is" : "blobs are");
 		unary_fail(&pin->unary, GRPC_FAILED_PRECONDITION, text);
 		break;
 	case CLOSURE_MALFORMED:

@@ -217,7 +217,7 @@ static void what_is_whole_is_pinned_with_a_short_note(void **state)
 	commit_whole(client, &tree);
 	expect_pin(&tree.digests[3], GRPC_OK, "");
 	expect_pin(&tree.digests[1], GRPC_INVALID_ARGUMENT, "sha256:");
-	expect_pin(&nowhere, GRPC_FAILED_PRECONDITION, "1 blobs are missing");
+	expect_pin(&nowhere, GRPC_FAILED_PRECONDITION, "1 blob is missing");
 	expect_pin_noted(&tree.digests[3], 63, GRPC_OK, "");
 	expect_pin_noted(&tree.digests[3], 64, GRPC_INVALID_ARGUMENT, "more than 63 bytes");
 	small_tree_free(&tree);
