@@ -15,6 +15,8 @@ static int help_run(int argc, char **argv)
 		command_print_list(stdout);
 		return STATUS_OK;
 	}
+	if (options.operand_count > 1)
+		return command_usage(&command_help, "one command at a time, not %zu", options.operand_count);
 	command = command_find(options.operands[0]);
 	if (!command) {
 		const struct command *near = command_suggest(options.operands[0]);

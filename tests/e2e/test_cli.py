@@ -127,6 +127,7 @@ def test_mistakes_are_usage_errors(env):
             (["completion"], "one shell is needed"),
             (["completion", "csh"], "none of bash, zsh and fish"),
             (["help", "psuh"], "did you mean push?\n`sluice help` lists"),
+            (["help", "push", "pull"], "one command at a time"),
             ([], "Commands:")):
         result = env.sluice(*arguments, status=2)
         check(words in result.stderr, f"\"{words}\" wanted: {result}")
