@@ -239,11 +239,11 @@ static int run_report(struct run *run, enum progress_mode mode)
 	int status = STATUS_OK;
 
 	if (run->options.json)
-		json_dumpf(object, stderr, JSON_COMPACT | JSON_ENSURE_ASCII);
+		json_dumpf(object, stderr, JSON_COMPACT | JSON_ENSURE_ASCII | JSON_REAL_PRECISION(15));
 	if (run->options.json)
 		fputc('\n', stderr);
 	errno = 0;
-	if (run->options.metadata_file && json_dump_file(object, run->options.metadata_file, JSON_INDENT(2)) < 0) {
+	if (run->options.metadata_file && json_dump_file(object, run->options.metadata_file, JSON_INDENT(2) | JSON_REAL_PRECISION(15)) < 0) {
 		status = command_status_errno(errno ? errno : EIO);
 		command_fail(&command_run, "%s cannot be written: %s", run->options.metadata_file, strerror(errno ? errno : EIO));
 	}
