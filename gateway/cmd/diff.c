@@ -81,8 +81,8 @@ static int diff_run(int argc, char **argv)
 			after = *manifest_root(manifest);
 	} else if (status == STATUS_OK && (diff.ignore_file || diff.no_ignore)) {
 		return command_usage(&command_diff, "--ignore-file and --no-ignore are for a directory, and %s is none", options.operands[1]);
-	} else if (status == STATUS_OK) {
-		status = root_argument(&command_diff, options.operands[1], &after);
+	} else if (status == STATUS_OK && !digest_from_text(&after, span_text(options.operands[1]))) {
+		return command_usage(&command_diff, "%s is neither a directory nor a root, like sha256:HEX/SIZE", options.operands[1]);
 	}
 	if (status == STATUS_OK)
 		status = session_open(&client, &command_diff, &client_options);

@@ -304,6 +304,8 @@ def test_ls_cat_diff_see_the_tree(env):
                                 check=False, env=env.environment(client.home))
         os.close(writer)
         check(result.returncode == 1 and result.stderr == b"", f"of `| head` nobody needs to be told: {result}")
+    for other in (tree + "/no/such", tree + "/src/small"):
+        check(f"{other} is neither a directory nor a root" in client.run("diff", root, other, status=2).stderr, other)
     for arguments in (("ls", root, "no/such"), ("cat", root, "src"), ("cat", root, "src/link2"),
                       ("ls", "sha256:" + "0" * 64 + "/10")):
         client.run(*arguments, status=1)
