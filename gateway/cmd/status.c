@@ -105,7 +105,8 @@ static void print_text(const struct status_response *status)
 		if (pin.expires_unix_seconds && gmtime_r(&expires, &tm))
 			strftime(when, sizeof(when), "until %Y-%m-%dT%H:%MZ", &tm);
 		printf("pinned     %s %s", root, when);
-		print_span(" ", pin.note);
+		if (pin.note.size)
+			print_span(" ", pin.note);
 		putchar('\n');
 	}
 }
