@@ -301,7 +301,8 @@ static int run_action(struct run *run, struct options *parsed, const struct clie
 	run->vertex = progress_begin(run->progress, arguments[0]);
 	status = run_execute(run);
 	run->run_ns = clock_now_ns() - begin;
-	progress_end(run->vertex, status ? PROGRESS_ERROR : run->cached ? PROGRESS_CACHED : PROGRESS_DONE, NULL);
+	progress_end(run->vertex, status ? PROGRESS_ERROR : run->cached ? PROGRESS_CACHED : PROGRESS_DONE,
+	             status == STATUS_INTERRUPTED ? "interrupted" : NULL);
 	if (status == STATUS_OK) {
 		int pulled = run_pull_outputs(run);
 

@@ -266,12 +266,12 @@ def test_limits(env):
 def test_interrupt_cancels_the_action(env):
     gateway, client = runner(env)
     tree = work_tree(env)
-    process = env.start("run", *client.options, "--progress", "quiet", tree, "--", "sh", "-c",
-                        "echo started; while :; do sleep 1; done", home=client.home)
+    process = env.start("run", *client.options, tree, "--", "sh", "-c", "echo started; while :; do sleep 1; done", home=client.home)
     check(process.stdout.readline() == b"started\n", "the action did not start")
     process.send_signal(signal.SIGINT)
     _, error = process.communicate(timeout=60)
     check(process.returncode == 130, f"status {process.returncode}: {error.decode()}")
+    check(error.endswith(b"\n#3 ERROR: interrupted\n"), error.decode())
     gateway.wait_metric(lambda m: m["sluice_slots_busy"] == 0, "the executor has let go of it", 30)
     gateway.stop()
 
