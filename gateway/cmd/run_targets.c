@@ -198,6 +198,16 @@ static int take_output(struct run *run, struct target_outcome *outcome, const st
 	return status;
 }
 
+/* Whole lines: another target's, and the next stream's, do not begin behind them. */
+static void show_stream(struct run *run, struct span output)
+{
+	if (output.size == 0)
+		return;
+	progress_log(run->vertex, 2, output);
+	if (output.data[output.size - 1] != '\n')
+		progress_log(run->vertex, 2, span_text("\n"));
+}
+
 static void show_output(struct run *run, const struct target_outcome *outcome)
 {
 	char line[400];
@@ -205,8 +215,7 @@ static void show_output(struct run *run, const struct target_outcome *outcome)
 	snprintf(line, sizeof(line), "---- %.300s: exit %d\n", outcome->name, outcome->exit_code);
 	progress_log(run->vertex, 2, span_text(line));
 	for (int i = 0; i < 2; i++)
-		if (outcome->output[i].size)
-			progress_log(run->vertex, 2, buffer_span(&outcome->output[i]));
+		show_stream(run, buffer_span(&outcome->output[i]));
 }
 
 static int job_on_end(struct run *run, struct job *job, const struct executing_news *news)
@@ -302,7 +311,7 @@ static int run_jobs(struct run *run)
 		    client_wait(run->wish->client, NULL, 0, NULL, tick ? tick : 1) == CLIENT_INTERRUPTED)
 			status = STATUS_INTERRUPTED;
 	}
-	progress_end(run->vertex, status ? PROGRESS_ERROR : PROGRESS_DONE, NULL);
+	progress_end(run->vertex, status ? PROGRESS_ERROR : PROGRESS_DONE, status == STATUS_INTERRUPTED ? "interrupted" : NULL);
 	return status;
 }
 

@@ -90,6 +90,9 @@ def test_failures_are_reported(env):
         check(file.read() == "release\n", "an output was not pulled")
     report, _ = it.report(status=1)
     check(report["cached"] == 1 and report["failed"] == 1 and report["errors"] == 1, f"{report}")
+    it.write("targets.yaml", "targets: { tools: { paths: tools, run: \"printf one; printf two >&2; exit 3\" } }\n")
+    result = it.run(status=1)
+    check("---- tools: exit 3\none\ntwo\n#3 DONE" in result.stderr, f"what has no newline is a line all the same: {result}")
     gateway.stop()
 
 
@@ -138,7 +141,8 @@ def test_an_interrupt_loses_no_report(env):
         if line == b"---- server: exit 3\n":
             break
     process.send_signal(signal.SIGINT)
-    output, _ = process.communicate(timeout=60)
+    output, error = process.communicate(timeout=60)
+    check(b"\n#3 ERROR: interrupted\n" in b"\n" + error, f"{error}")
     lines = output.decode().splitlines()
     check(process.returncode == 130, f"{process.returncode}: {output}")
     check([line.split()[:2] for line in lines[1:3]] == [["server", "failed"], ["tools", "error"]], f"{output}")
