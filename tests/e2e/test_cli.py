@@ -22,6 +22,37 @@ def test_help_names_every_command(env):
         check(f"\n  sluice {name}" in long.stdout, f"`sluice help {name}` has no example:\n{long.stdout}")
 
 
+def document(name):
+    with open(os.path.join(os.path.dirname(os.path.abspath(__file__)), "../..", name), encoding="utf-8") as file:
+        return file.read()
+
+
+def test_the_manual_knows_no_more_than_help(env):
+    """Commands, options, variables, default values of edge.md's table: a name that is gone from one of them is gone from all."""
+    named = {name: options_in_help(env, name) for name in COMMANDS}
+    said = {name: " ".join(env.sluice("help", name).stdout.split()) for name in COMMANDS}
+    variables = {word for text in said.values() for word in re.findall(r"SLUICE_[A-Z_]+", text)}
+    manual = document("docs/man/sluice.1")
+    commands = [name for line in re.findall(r"^\.It (Cm .*)$", manual, re.MULTILINE) for name in re.findall(r"Cm (\w+)", line)[:1]]
+    check(set(commands) == set(COMMANDS), f"the man page has other commands: {set(commands) ^ set(COMMANDS)}")
+    for line in re.findall(r"\bFl (-[^\n]*)", manual):
+        for option in re.findall(r"(?<![\w-])-([a-z][a-z-]*)", line):
+            check(any("--" + option in options for options in named.values()), f"the man page has an option of its own: {option}")
+    for names, values in re.findall(r"^\| ([^|]*`--[^|]*) \| ([^|]+) \|", document("docs/edge.md"), re.MULTILINE):
+        for option, value in zip(re.findall(r"`(--[a-z-]+)`", names), (value.strip("` ") for value in values.split(","))):
+            found = re.search(rf" {option} [A-Z].*?default ([^)]*)\)", said["edge"])
+            check(value in ("", "none") or found[1] == value.replace(" ", ""), f"edge.md: {option} {value}: {found}")
+    for name in ("README.md", "docs/man/sluice.1", *(f"docs/{page}.md" for page in (
+            "affected", "buildx", "credentials", "edge", "execution", "ledger", "spawn", "store", "systemd"))):
+        text = document(name)
+        unknown = set(re.findall(r"SLUICE_[A-Z_]+", text)) - variables
+        check(not unknown, f"{name}: {unknown}")
+        for command, rest in re.findall(r"^ {4}.*?\bsluice (\w+)((?:[^\n;&|#]|\\\n)*)", text, re.MULTILINE):
+            if command in named:
+                unknown = set(re.findall(r"(?<![\w-])--[a-z][a-z-]*", rest.partition(" -- ")[0])) - set(named[command])
+                check(not unknown, f"{name}: sluice {command} has no {unknown}")
+
+
 def completion_script(env, shell):
     path = env.path(f"completion.{shell}")
     with open(path, "w", encoding="utf-8") as file:
