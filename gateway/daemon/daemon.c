@@ -267,10 +267,18 @@ static struct tenant_config daemon_tenants(const struct daemon_config *config)
 	};
 }
 
+/* Before a store is made, at a size that stays: a start that fails for a word in a file leaves nothing behind. */
+static int daemon_read_credentials(struct daemon *daemon, char *why, size_t why_size)
+{
+	struct tenant_config tenants = daemon_tenants(daemon->config);
+	int r = daemon_open_tls(daemon, why, why_size);
+
+	return r ? r : tenant_registry_create(&daemon->tenants, &tenants, why, why_size);
+}
+
 static int daemon_make_services(struct daemon *daemon, char *why, size_t why_size)
 {
 	const struct daemon_config *config = daemon->config;
-	struct tenant_config tenants = daemon_tenants(config);
 	struct server_config server = {
 		.methods = daemon_methods, .context = daemon, .connections_max = config->connections_max,
 		.idle_timeout_ns = config->idle_timeout_ns,
@@ -281,10 +289,8 @@ static int daemon_make_services(struct daemon *daemon, char *why, size_t why_siz
 		.cas = &daemon->cas, .executor_uid = 0, .enabled = daemon->host_pid > 0, .disabled_why = daemon->no_executors,
 		.spawn_events = config->spawning.host.enabled ? &spawning_events : NULL, .spawn_context = daemon,
 	};
-	int r = tenant_registry_create(&daemon->tenants, &tenants, why, why_size);
+	int r;
 
-	if (r < 0)
-		return r;
 	sha256_init(&daemon->hasher, SHA256_AUTO);
 	sha256_calibrate(&daemon->hasher);
 	r = pool_create(&daemon->pool, &pool);
@@ -530,11 +536,11 @@ static int daemon_start(struct daemon *daemon, char *why, size_t why_size)
 
 	heap_keep();
 	if (r == 0)
+		r = daemon_read_credentials(daemon, why, why_size);
+	if (r == 0)
 		r = daemon_open_store(daemon, why, why_size);
 	if (r == 0)
 		r = daemon_open_ledger(daemon, why, why_size);
-	if (r == 0)
-		r = daemon_open_tls(daemon, why, why_size);
 	if (r == 0)
 		r = daemon_make_services(daemon, why, why_size);
 	if (r == 0)

@@ -71,9 +71,10 @@ def test_tokens(env):
             file.write(f"{hashlib.sha256(token.encode()).hexdigest()} {tenant} {rights}\n")
     os.chmod(path, 0o644)
     more = ["--user", env.user] if os.geteuid() == 0 else []
-    open_to_all = env.sluice("serve", "--listen", "grpc://127.0.0.1:0", "--store", env.path("store"), "--slots", "0",
-                             "--tokens", path, *more, status=1)
+    store = env.path("store")
+    open_to_all = env.sluice("serve", "--listen", "grpc://127.0.0.1:0", "--store", store, "--slots", "0", "--tokens", path, *more, status=1)
     check(f"chmod 600 {path}" in open_to_all.stderr, f"a tokens file that others may read: {open_to_all}")
+    check(not os.path.exists(store + "/format"), "a start that failed has made a store, at a size that stays")
     os.chmod(path, 0o600)
     env.give(path)
     gateway = env.gateway(tls=True, arguments=["--tokens", path])
