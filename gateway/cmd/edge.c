@@ -8,6 +8,7 @@
 #include "gateway/cmd/client_options.h"
 #include "gateway/cmd/commands.h"
 #include "gateway/link/link.h"
+#include "gateway/net/address.h"
 
 struct edge_options {
 	const char *upstream, *listen, *store, *admin;
@@ -109,6 +110,7 @@ static int edge_command_run(int argc, char **argv)
 	struct edge_options edge;
 	void *const values[] = { &edge };
 	struct edge_config config;
+	struct address address;
 	char why[1024] = "";
 	int status, r;
 
@@ -118,6 +120,11 @@ static int edge_command_run(int argc, char **argv)
 		return command_usage(&command_edge, "\"%s\" is no option", options.operands[0]);
 	if (!edge.upstream)
 		return command_usage(&command_edge, "no gateway named: use --upstream grpcs://HOST or SLUICE_UPSTREAM");
+	if (!address_parse(&address, edge.listen, why, sizeof(why)))
+		return command_usage(&command_edge, "--listen: %s", why);
+	if (!address.local)
+		return command_usage(&command_edge, "--listen: an edge listens on unix:///PATH only, not on %s: whoever reaches it has "
+		                     "its credential", edge.listen);
 	config = (struct edge_config){
 		.listen = edge.listen,
 		.unix_mode = edge.socket_mode == 0 ? 0600 : 0660,

@@ -4,9 +4,11 @@
 
 #include "gateway/base/cleanup.h"
 #include "gateway/base/log.h"
+#include "gateway/buildkitd/executor_address.h"
 #include "gateway/cmd/commands.h"
 #include "gateway/cmd/options.h"
 #include "gateway/daemon/daemon.h"
+#include "gateway/net/address.h"
 
 struct serve_options {
 	struct option_list listen, buildkit, spawn_tenants;
@@ -158,6 +160,22 @@ static struct spawning_config serve_spawning(const struct serve_options *serve)
 	};
 }
 
+/* What is no address is a mistake of the caller's, whatever the machine is like. */
+static int serve_check(const struct serve_options *serve)
+{
+	struct executor_address executor;
+	struct address address;
+	char why[1024];
+
+	for (size_t i = 0; i < serve->listen.count; i++)
+		if (!address_parse(&address, serve->listen.items[i], why, sizeof(why)))
+			return command_usage(&command_serve, "--listen: %s", why);
+	for (size_t i = 0; i < serve->buildkit.count; i++)
+		if (!executor_address_parse(&executor, serve->buildkit.items[i], why, sizeof(why)))
+			return command_usage(&command_serve, "--buildkit: %s", why);
+	return STATUS_OK;
+}
+
 static int serve_run(int argc, char **argv)
 {
 	static const char *const listen_default[] = { LISTEN_DEFAULT };
@@ -176,6 +194,9 @@ static int serve_run(int argc, char **argv)
 		return command_usage(&command_serve, "--anonymous-rights goes with --anonymous");
 	if (!serve.tls_certificate != !serve.tls_key)
 		return command_usage(&command_serve, "--tls-cert and --tls-key go together");
+	status = serve_check(&serve);
+	if (status)
+		return status;
 	log_setup(STDERR_FILENO, (enum log_level)serve.log_level, serve.log_format == 1);
 	config = (struct daemon_config){
 		.listen = serve.listen.count ? serve.listen.items : (const char *const *)listen_default,
