@@ -282,8 +282,7 @@ static int daemon_make_services(struct daemon *daemon, char *why, size_t why_siz
 	struct server_config server = {
 		.methods = daemon_methods, .context = daemon, .connections_max = config->connections_max,
 		.idle_timeout_ns = config->idle_timeout_ns,
-		.unknown = config->buildkit_count || config->spawning.host.enabled ? daemon_unknown : NULL,
-		.web = daemon_web, .on_drained = daemon_on_drained, .on_conn_closed = daemon_on_conn_closed,
+		.unknown = daemon_unknown, .web = daemon_web, .on_drained = daemon_on_drained, .on_conn_closed = daemon_on_conn_closed,
 	};
 	struct pool_config pool = {
 		.cas = &daemon->cas, .executor_uid = 0, .enabled = daemon->host_pid > 0, .disabled_why = daemon->no_executors,

@@ -2,6 +2,7 @@
 #include <errno.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <string.h>
 
 #include "gateway/cas/unary.h"
 #include "gateway/daemon/parts.h"
@@ -100,7 +101,18 @@ int daemon_execute_cancel(void *context, const struct server_request *request, c
 /* BuildKit's services, and whatever an executor may know that we do not. */
 int daemon_unknown(void *context, const struct server_request *request, char *why, size_t why_size)
 {
-	return buildkit_start(((struct daemon *)context)->buildkit, request, why, why_size);
+	static const char builder[] = "/moby.buildkit.";
+	const struct daemon *daemon = context;
+	struct span path = request->head->path;
+
+	if (daemon->buildkit)
+		return buildkit_start(daemon->buildkit, request, why, why_size);
+	if (path.size >= strlen(builder) && memcmp(path.data, builder, strlen(builder)) == 0) {
+		snprintf(why, why_size, "this gateway has no buildkitd: `sluice serve --buildkit` names some, `--spawn` starts them");
+		return GRPC_FAILED_PRECONDITION;
+	}
+	snprintf(why, why_size, "unknown method %.*s", (int)(path.size < 200 ? path.size : 200), (const char *)path.data);
+	return GRPC_UNIMPLEMENTED;
 }
 
 /* ---- Status ---- */

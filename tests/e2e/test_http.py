@@ -466,3 +466,17 @@ def test_long_values(env):
     connection.close()
     gateway.wait_metric(lambda m: m["sluice_connections"] == 0, "all is let go")
     gateway.stop()
+
+
+def test_a_gateway_without_buildkitd_says_so(env):
+    """What buildx shows its user: not the name of a method. No body: curl 7.88 loses an answer that comes before it has sent all."""
+    gateway = env.gateway()
+    curl, headers = Curl(env, gateway), env.path("headers")
+    for path, status, words in (("/moby.buildkit.v1.Control/ListWorkers", 9, "this gateway has no buildkitd"),
+                                ("/moby.other/Thing", 12, "unknown method /moby.other/Thing")):
+        _, _, ended = curl.run(path, "--request", "POST", "--header", "content-type: application/grpc", "--header", "te: trailers",
+                               "--dump-header", headers, http="--http2-prior-knowledge")
+        with open(headers, encoding="ascii") as file:
+            said = file.read()
+        check(f"grpc-status: {status}" in said and words in said, f"{path}: {ended} {said}")
+    gateway.stop()
