@@ -63,6 +63,8 @@ static int pin_run(int argc, char **argv)
 		return command_usage(&command_pin, "one root is needed");
 	if (pin.note && strlen(pin.note) > SLUICE_NOTE_BYTES_MAX)
 		return command_usage(&command_pin, "--note: %zu bytes are too many, %d are kept", strlen(pin.note), SLUICE_NOTE_BYTES_MAX);
+	if (pin.remove && (pin.expires_ns || pin.note))
+		return command_usage(&command_pin, "--remove takes the pin away, so neither --expires nor --note goes with it");
 	status = root_argument(&command_pin, options.operands[0], &root);
 	if (status == STATUS_OK)
 		status = session_open(&client, &command_pin, &client_options);

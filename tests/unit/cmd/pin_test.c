@@ -36,6 +36,8 @@ static void a_pin_lasts_as_it_is_told(void **state)
 {
 	ends_with(STATUS_FAILURE, "--expires", "1s");
 	ends_with(STATUS_USAGE, "--expires", "0");
+	ends_with(STATUS_USAGE, "--remove", "--expires=1s");
+	ends_with(STATUS_USAGE, "--remove", "--note=x");
 }
 
 int main(void)
