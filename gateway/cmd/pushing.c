@@ -257,6 +257,8 @@ int pushing_run(struct pushing *pushing)
 	bool again = true;
 	int status = STATUS_OK;
 
+	if (!*pushing->directory)        /* "$DIR" of a script, and DIR was never set */
+		return command_usage(pushing->command, "the name of the directory is empty");
 	if (pushing->no_snapshot || !pushing_snapshot_path(pushing->directory, state.snapshot, sizeof(state.snapshot)))
 		*state.snapshot = 0;
 	for (unsigned attempt = 1; status == STATUS_OK && again; attempt++)

@@ -18,6 +18,8 @@ int two_trees_scan(const struct command *command, const char *directory, const c
 	struct manifest_options options = { .path = directory, .ignore_path = ignore_path, .use_ignore = !no_ignore };
 	int r;
 
+	if (!*directory)
+		return command_usage(command, "the name of the directory is empty");
 	if (pushing_snapshot_path(directory, snapshot, sizeof(snapshot)))
 		options.snapshot_path = snapshot;
 	r = manifest_build(manifest, &options, why, sizeof(why));

@@ -84,6 +84,7 @@ def test_unreadable_and_missing_directories(env):
     gateway = env.gateway()
     client = env.client(gateway)
     missing = env.path("missing")
+    check("the name of the directory is empty" in client.run("push", "", status=2).stderr, "of \"$DIR\" without a DIR")
     result = client.run("push", missing, status=1)
     check(missing in result.stderr, str(result))
     path = env.path("file")
