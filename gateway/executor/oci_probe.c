@@ -34,10 +34,13 @@ static int on_output(void *context, int stream, const uint8_t *data, size_t size
 	return 0;
 }
 
+/* A program's complaint begins with its name mostly: it is not said twice. */
 static void add_why(struct oci_runtime *runtime, const char *name, const char *text)
 {
-	size_t used = strlen(runtime->why);
+	size_t used = strlen(runtime->why), size = strlen(name);
 
+	if (strncmp(text, name, size) == 0 && strncmp(text + size, ": ", 2) == 0)
+		text += size + 2;
 	snprintf(runtime->why + used, sizeof(runtime->why) - used, "%s%s: %s", used ? "; " : "", name, text);
 }
 

@@ -186,6 +186,11 @@ def test_a_runtime_that_is_named_must_work(env):
     for runtime, words in (("nosuch", "nosuch: not installed"), ("/bin/true", "/bin/true: ")):
         result = env.sluice(*arguments, "--runtime", runtime, status=1)
         check(f"--runtime: no action can run by it: {words}" in result.stderr, f"{result}")
+    programs = env.path("programs")
+    os.makedirs(programs)
+    os.symlink("/bin/false", programs + "/crumb")
+    result = env.sluice(*arguments, "--runtime", "crumb", status=1, environment={"PATH": f"{programs}:{os.environ['PATH']}"})
+    check("by it: crumb: " in result.stderr and "crumb: crumb" not in result.stderr, f"its name is said once: {result}")
 
 
 def test_what_the_operator_did_not_allow_is_refused(env):
