@@ -232,8 +232,8 @@ void progress_draw_update(const struct progress_vertex *vertex)
 	char amount[96], duration[24];
 
 	format_amount(vertex, amount, sizeof(amount));
-	plain(vertex->progress, "#%u %s %s%s%s %s", vertex->index, vertex->name, amount, *vertex->detail ? " " : "",
-	      vertex->detail, units_format_duration(vertex->shown_ns - vertex->started_ns, duration));
+	plain(vertex->progress, "#%u %s%s%s%s%s %s", vertex->index, vertex->name, *amount ? " " : "", amount,
+	      *vertex->detail ? " " : "", vertex->detail, units_format_duration(vertex->shown_ns - vertex->started_ns, duration));
 }
 
 void progress_draw_end(const struct progress_vertex *vertex)

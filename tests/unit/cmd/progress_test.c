@@ -71,6 +71,9 @@ static void draws_plain_lines(void **state)
 	clock_ns += 2000 * MS;
 	progress_update(send, 41000, 1100000000, PROGRESS_BYTES, NULL);
 	assert_string_equal(heard(), "#2 send\n#2 send 41 kB of 1.1 GB 2.0s\n");
+	clock_ns += 2000 * MS;
+	progress_update(send, 0, 0, PROGRESS_NONE, "waiting");
+	assert_string_equal(heard(), "#2 send waiting 4.0s\n");
 	progress_end(send, PROGRESS_ERROR, "connection lost");
 	assert_string_equal(heard(), "#2 ERROR: connection lost\n");
 	progress_end(progress_begin(progress, "run"), PROGRESS_CACHED, NULL);
