@@ -1,5 +1,7 @@
 """Hostile trees and bad input: refused by name, nothing lost, nothing outside touched."""
 import os
+import pty
+import re
 import socket
 import stat
 import threading
@@ -165,4 +167,41 @@ def test_an_interrupted_push_leaves_nothing_open(env):
     check(process.returncode in (130, -2, 0), f"status {process.returncode}")
     gateway.wait_metric(lambda m: m["sluice_connections"] == 0 and m["sluice_streams"] == 0, "its connection is gone")
     client.push(tree)
+    gateway.stop()
+
+
+def screen(env, *arguments):
+    """(status, what stands on a terminal at the end): escapes that move and erase are followed, colours are not."""
+    pid, terminal = pty.fork()
+    if pid == 0:
+        os.execve(env.binary, [env.binary, *arguments], env.environment(env.home("terminal"), TERM="xterm", NO_COLOR="1"))
+    text = b""
+    try:
+        while piece := os.read(terminal, 65536):
+            text += piece
+    except OSError:              # Linux says so when the last writer has gone
+        pass
+    os.close(terminal)
+    lines, row = [""], 0
+    for token in re.findall(r"\x1b\[\d*[A-Z]|\r|\n|[^\x1b\r\n]+", text.decode()):
+        if token == "\n":
+            row += 1
+            lines += [""] * (row == len(lines))
+        elif token.endswith("A"):
+            row -= int(token[2:-1])
+        elif token == "\x1b[J":
+            lines[row:] = [""]
+        elif token == "\x1b[2K":
+            lines[row] = ""
+        elif token != "\r":
+            lines[row] += token
+    return os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]), [line.rstrip() for line in lines if line.rstrip()]
+
+
+def test_a_terminal_keeps_what_went_wrong(env):
+    gateway = env.gateway()
+    missing = env.path("a-name-that-makes-the-reason-too-long-for-the-line-of-its-step")
+    status, lines = screen(env, "push", "--gateway", gateway.address, missing)
+    check(status == 1 and any(line.startswith(f"sluice push: {missing}: ") for line in lines), f"{status}: {lines}")
+    check(sum(line.startswith("[+] sluice push") for line in lines) == 1, f"a frame is left behind: {lines}")
     gateway.stop()

@@ -1,7 +1,6 @@
 """The command line itself: help, versions, mistakes, and the commands that need no gateway."""
 import hashlib
 import os
-import pty
 import random
 import re
 import shutil
@@ -220,43 +219,6 @@ def test_no_gateway_says_what_to_do(env):
     check("sluice serve" in result.stderr, f"a refused connection should ask whether the daemon runs: {result}")
     result = env.sluice("status", "--gateway", "http://x", status=2)
     check("grpcs://" in result.stderr, f"a bad address should name the good forms: {result}")
-
-
-def screen(env, *arguments):
-    """(status, what stands on a terminal at the end): escapes that move and erase are followed, colours are not."""
-    pid, terminal = pty.fork()
-    if pid == 0:
-        os.execve(env.binary, [env.binary, *arguments], env.environment(env.home("terminal"), TERM="xterm", NO_COLOR="1"))
-    text = b""
-    try:
-        while piece := os.read(terminal, 65536):
-            text += piece
-    except OSError:              # Linux says so when the last writer has gone
-        pass
-    os.close(terminal)
-    lines, row = [""], 0
-    for token in re.findall(r"\x1b\[\d*[A-Z]|\r|\n|[^\x1b\r\n]+", text.decode()):
-        if token == "\n":
-            row += 1
-            lines += [""] * (row == len(lines))
-        elif token.endswith("A"):
-            row -= int(token[2:-1])
-        elif token == "\x1b[J":
-            lines[row:] = [""]
-        elif token == "\x1b[2K":
-            lines[row] = ""
-        elif token != "\r":
-            lines[row] += token
-    return os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]), [line.rstrip() for line in lines if line.rstrip()]
-
-
-def test_a_terminal_keeps_what_went_wrong(env):
-    gateway = env.gateway()
-    missing = env.path("a-name-that-makes-the-reason-too-long-for-the-line-of-its-step")
-    status, lines = screen(env, "push", "--gateway", gateway.address, missing)
-    check(status == 1 and any(line.startswith(f"sluice push: {missing}: ") for line in lines), f"{status}: {lines}")
-    check(sum(line.startswith("[+] sluice push") for line in lines) == 1, f"a frame is left behind: {lines}")
-    gateway.stop()
 
 
 def test_tokens_do_not_leak(env):
