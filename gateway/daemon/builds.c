@@ -4,7 +4,6 @@
 #include <stdio.h>
 #include <stdlib.h>
 
-#include "gateway/cas/unary.h"
 #include "proto/sluice_v1.h"
 
 #define BUILDS_REQUEST_BYTES_MAX  64
@@ -14,7 +13,7 @@
 _Static_assert(SLUICE_BUILDS_MAX <= LEDGER_LIST_MAX, "the ledger gives as many as may be asked for");
 
 struct builds_call {
-	struct unary unary;
+	struct question question;
 	struct builds_service *service;
 	struct ledger_list list;
 };
@@ -52,7 +51,7 @@ static void builds_reply(struct builds_call *call)
 {
 	struct ledger_build *lines = call->list.builds;
 	struct buffer builds = buffer_heap(BUILDS_RESPONSE_BYTES_MAX), out = buffer_heap(BUILDS_RESPONSE_BYTES_MAX);
-	struct builds_response response = { .now_unix_ns = ring_wall_ns(call->service->ring) };
+	struct builds_response response = { .now_unix_ns = ring_wall_ns(call->service->questions->cas->ring) };
 
 	call->list.builds = NULL;
 	for (size_t i = 0; i < call->list.count; i++)
@@ -61,9 +60,9 @@ static void builds_reply(struct builds_call *call)
 	response.builds.message = buffer_span(&builds);
 	message_encode(&builds_response_type, &out, &response);
 	if (builds.failed || out.failed)
-		unary_fail(&call->unary, GRPC_RESOURCE_EXHAUSTED, "the gateway is out of memory; try again");
+		unary_fail(&call->question.unary, GRPC_RESOURCE_EXHAUSTED, "the gateway is out of memory; try again");
 	else
-		unary_reply(&call->unary, buffer_span(&out));
+		unary_reply(&call->question.unary, buffer_span(&out));
 	buffer_fini(&builds);
 	buffer_fini(&out);
 }
@@ -75,16 +74,16 @@ static void builds_on_list(struct ledger_list *list)
 	if (list->result == LEDGER_OK)
 		builds_reply(call);
 	else if (list->result == LEDGER_BUSY)
-		unary_fail(&call->unary, GRPC_RESOURCE_EXHAUSTED, "too many lists of builds at a time; try again");
+		unary_fail(&call->question.unary, GRPC_RESOURCE_EXHAUSTED, "too many lists of builds at a time; try again");
 	else
-		unary_fail(&call->unary, GRPC_UNAVAILABLE, "the gateway's ledger failed; see its log");
+		unary_fail(&call->question.unary, GRPC_UNAVAILABLE, "the gateway's ledger failed; see its log");
 }
 
 static void builds_on_request(struct unary *unary, struct span bytes)
 {
-	struct builds_call *call = container_of(unary, struct builds_call, unary);
+	struct builds_call *call = container_of(unary, struct builds_call, question.unary);
 	struct ledger_list *list = &call->list;
-	uint64_t now = ring_wall_ns(call->service->ring);
+	uint64_t now = ring_wall_ns(call->service->questions->cas->ring);
 	struct builds_request request;
 	char text[128];
 
@@ -110,27 +109,28 @@ static void builds_on_request(struct unary *unary, struct span bytes)
 
 static void builds_on_done(struct unary *unary)
 {
-	struct builds_call *call = container_of(unary, struct builds_call, unary);
+	struct builds_call *call = container_of(unary, struct builds_call, question.unary);
 
-	call->service->open--;
+	question_end(&call->question);
 	free(call->list.builds);
 	free(call);
 }
 
 /* Whose lines may be listed: the tenant is in the credential. An executor has none of its own. */
-static enum grpc_status builds_tenant(struct builds_call *call, const struct access *access,
-                                      const struct server_request *request, char *why, size_t why_size)
+static enum grpc_status builds_begin(struct builds_call *call, struct builds_service *service,
+                                     const struct server_request *request, char *why, size_t why_size)
 {
-	struct access_caller caller;
-	enum grpc_status status = access_caller(access, request, SCOPE_READ, &caller, why, why_size);
+	const struct access_caller *caller = &call->question.caller;
+	enum grpc_status status = question_begin(&call->question, service->questions, request, why, why_size);
 
 	if (status != GRPC_OK)
 		return status;
-	if (caller.executor) {
+	if (caller->executor) {
+		question_end(&call->question);
 		snprintf(why, why_size, "executors do not list builds");
 		return GRPC_PERMISSION_DENIED;
 	}
-	ledger_text(call->list.tenant, sizeof(call->list.tenant), span_text(caller.identity.tenant));
+	ledger_text(call->list.tenant, sizeof(call->list.tenant), span_text(caller->identity.tenant));
 	return GRPC_OK;
 }
 
@@ -140,7 +140,7 @@ int builds_start(struct builds_service *service, const struct server_request *re
 	enum grpc_status status = GRPC_RESOURCE_EXHAUSTED;
 
 	if (call)
-		status = builds_tenant(call, service->access, request, why, why_size);
+		status = builds_begin(call, service, request, why, why_size);
 	else
 		snprintf(why, why_size, "the gateway is out of memory; try again");
 	if (status != GRPC_OK) {
@@ -148,9 +148,8 @@ int builds_start(struct builds_service *service, const struct server_request *re
 		return status;
 	}
 	call->service = service;
-	service->open++;
-	call->unary.on_request = builds_on_request;
-	call->unary.on_done = builds_on_done;
-	unary_accept(&call->unary, request, BUILDS_REQUEST_BYTES_MAX);
+	call->question.unary.on_request = builds_on_request;
+	call->question.unary.on_done = builds_on_done;
+	question_accept(&call->question, request, BUILDS_REQUEST_BYTES_MAX);
 	return 0;
 }

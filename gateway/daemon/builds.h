@@ -4,15 +4,13 @@
  */
 #pragma once
 
-#include "gateway/cas/access.h"
+#include "gateway/daemon/question.h"
 #include "gateway/ledger/ledger.h"
 
 struct builds_service {
-	struct ring *ring;
 	struct ledger *ledger;
-	const struct access *access;
-	unsigned open;                   /* calls; only with none the ledger may be closed */
+	struct questions *questions;     /* only with none open the ledger may be closed */
 };
 
-/* As server_method.start. Refusals: those of access_caller(); PERMISSION_DENIED for executors; RESOURCE_EXHAUSTED. */
+/* As server_method.start. Refusals: those of question_begin(); PERMISSION_DENIED for executors; RESOURCE_EXHAUSTED. */
 int builds_start(struct builds_service *service, const struct server_request *request, char *why, size_t why_size);

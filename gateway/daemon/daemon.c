@@ -316,9 +316,8 @@ static int daemon_make_services(struct daemon *daemon, char *why, size_t why_siz
 		            .executor_scope = pool_executor_scope },
 	};
 	cas_init(&daemon->cas);
-	daemon->builds = (struct builds_service){
-		.ring = daemon->ring, .ledger = daemon->ledger, .access = &daemon->cas.access,
-	};
+	questions_init(&daemon->questions, &daemon->cas);
+	daemon->builds = (struct builds_service){ .ledger = daemon->ledger, .questions = &daemon->questions };
 	daemon->execute = (struct execute_service){
 		.cas = &daemon->cas, .pool = daemon->pool, .allow_host_root = config->allow_host_root,
 		.allow_network = config->allow_network, .linger_ns = EXECUTE_LINGER_NS,
@@ -468,7 +467,7 @@ static void daemon_on_signal(void *context, int number)
 /* No caller is left, but what callers began may still be in the hands of store, ledger or an executor. */
 static bool daemon_idle(const struct daemon *daemon)
 {
-	return cas_idle(&daemon->cas) && reapi_idle(&daemon->reapi) && execute_idle(&daemon->execute) && !daemon->builds.open &&
+	return cas_idle(&daemon->cas) && reapi_idle(&daemon->reapi) && execute_idle(&daemon->execute) && !daemon->questions.open &&
 	       (!daemon->links || link_service_idle(daemon->links)) &&
 	       (!daemon->buildkit || buildkit_idle(daemon->buildkit));
 }

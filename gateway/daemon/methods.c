@@ -4,7 +4,6 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "gateway/cas/unary.h"
 #include "gateway/daemon/parts.h"
 #include "gateway/reapi/web.h"
 #include "proto/pb.h"
@@ -118,10 +117,8 @@ int daemon_unknown(void *context, const struct server_request *request, char *wh
 /* ---- Status ---- */
 
 struct status_call {
-	struct unary unary;
+	struct question question;
 	struct daemon *daemon;
-	struct scope scope;
-	struct tenant_identity identity;
 	bool local;                      /* the caller is on this machine */
 };
 
@@ -141,8 +138,9 @@ static void status_add_pin(void *context, const struct store_pin *pin)
 
 static void status_on_request(struct unary *unary, struct span bytes)
 {
-	struct status_call *call = container_of(unary, struct status_call, unary);
+	struct status_call *call = container_of(unary, struct status_call, question.unary);
 	const struct daemon *daemon = call->daemon;
+	const struct tenant_identity *identity = &call->question.caller.identity;
 	struct buffer pins = buffer_heap(STATUS_RESPONSE_BYTES_MAX), out = buffer_heap(STATUS_RESPONSE_BYTES_MAX);
 	struct server_status server;
 	struct store_status store;
@@ -152,12 +150,12 @@ static void status_on_request(struct unary *unary, struct span bytes)
 	server_status(daemon->server, &server);
 	store_status(daemon->store, &store);
 	pool_status(daemon->pool, &pool);
-	store_pins_list(daemon->store, &call->scope, status_add_pin, &pins);
+	store_pins_list(daemon->store, &call->question.scope, status_add_pin, &pins);
 	response = (struct status_response){
 		.version = span_text(SLUICE_VERSION),
 		.engine = span_text(ring_engine_name(daemon->ring)),
-		.tenant = span_text(call->identity.tenant),
-		.subject = span_text(call->identity.subject),
+		.tenant = span_text(identity->tenant),
+		.subject = span_text(identity->subject),
 		.uptime_seconds = (ring_now_ns(daemon->ring) - daemon->started_ns) / 1000000000u,
 		.slots = pool.slots,
 		.slots_busy = pool.slots_busy,
@@ -181,21 +179,10 @@ static void status_on_request(struct unary *unary, struct span bytes)
 
 static void status_on_done(struct unary *unary)
 {
-	free(container_of(unary, struct status_call, unary));
-}
+	struct status_call *call = container_of(unary, struct status_call, question.unary);
 
-/* Whose pins they are. An executor has no identity. */
-static enum grpc_status status_caller(struct status_call *call, const struct access *access, const struct server_request *request,
-                                      char *why, size_t why_size)
-{
-	struct access_caller caller;
-	enum grpc_status status = access_caller(access, request, SCOPE_READ, &caller, why, why_size);
-
-	if (status == GRPC_OK)
-		status = access_find(access, &caller, (struct span){ 0 }, &call->scope, why, why_size);
-	if (status == GRPC_OK && !caller.executor)
-		call->identity = caller.identity;
-	return status;
+	question_end(&call->question);
+	free(call);
 }
 
 int daemon_status(void *context, const struct server_request *request, char *why, size_t why_size)
@@ -205,7 +192,7 @@ int daemon_status(void *context, const struct server_request *request, char *why
 	enum grpc_status status = GRPC_RESOURCE_EXHAUSTED;
 
 	if (call)
-		status = status_caller(call, &daemon->cas.access, request, why, why_size);
+		status = question_begin(&call->question, &daemon->questions, request, why, why_size);
 	else
 		snprintf(why, why_size, "the gateway is out of memory; try again");
 	if (status != GRPC_OK) {
@@ -214,8 +201,8 @@ int daemon_status(void *context, const struct server_request *request, char *why
 	}
 	call->daemon = daemon;
 	call->local = conn_peer(request->conn)->local || conn_peer(request->conn)->loopback;
-	call->unary.on_request = status_on_request;
-	call->unary.on_done = status_on_done;
-	unary_accept(&call->unary, request, STATUS_REQUEST_BYTES_MAX);
+	call->question.unary.on_request = status_on_request;
+	call->question.unary.on_done = status_on_done;
+	question_accept(&call->question, request, STATUS_REQUEST_BYTES_MAX);
 	return 0;
 }

@@ -26,6 +26,7 @@ struct daemon {
 	struct ring *ring;
 	struct store *store;
 	struct ledger *ledger;
+	struct questions questions;
 	struct builds_service builds;
 	struct tls_context *tls;
 	struct tenant_registry *tenants;

@@ -1,7 +1,8 @@
 /*
  * Shows Builds over a real connection to a small gateway: a tenant's lines with every member, newest first, filtered and
  * bounded; nobody else's, whatever is asked; the right to read is needed; malformed requests are refused; callers that go
- * away are waited out. With an engine that answers late, so that something is always in flight.
+ * away are waited out; a tenant has a few calls at a time, and those end that ask nothing, or do not take their answer. With an
+ * engine that answers late, so that something is always in flight.
  */
 #include <errno.h>
 #include <setjmp.h>
@@ -25,7 +26,8 @@ static const char tokens[] =
 	"a70bf50e531ce1a817561f2f5d5b6645d4e806becf58ccc5e8cf6b8045a090a8 other all\n";
 
 static struct gateway_thread *gateway;
-static struct builds_service service;    /* of the gateway's thread */
+static struct questions questions;       /* of the gateway's thread */
+static struct builds_service service;    /* likewise */
 static bool ledger_closed;
 
 static int start_builds(void *context, const struct server_request *request, char *why, size_t why_size)
@@ -38,7 +40,8 @@ static void open_ledger(struct gateway_parts *parts, void *context)
 	struct ledger_config config = { .ring = parts->ring, .directory = context, .engine = &ledger_slow };
 	char why[512];
 
-	service = (struct builds_service){ .ring = parts->ring, .access = &parts->cas.access };
+	questions_init(&questions, &parts->cas);
+	service = (struct builds_service){ .questions = &questions };
 	if (ledger_open(&service.ledger, &config, why, sizeof(why)))
 		fail_msg("%s", why);
 }
@@ -55,7 +58,7 @@ static void close_ledger(struct gateway_parts *parts, void *context)
 
 static bool no_call_is_open(struct gateway_parts *parts, void *context)
 {
-	return service.open == 0;
+	return questions.open == 0;
 }
 
 static bool is_closed(struct gateway_parts *parts, void *context)
@@ -289,6 +292,111 @@ static void callers_may_go_away(void **state)
 	client_close(client);
 }
 
+static bool all_are_open(struct gateway_parts *parts, void *context)
+{
+	return questions.open == QUESTIONS_TENANT_MAX;
+}
+
+static void open_all(struct client *client, struct client_call *calls[static QUESTIONS_TENANT_MAX])
+{
+	for (int i = 0; i < QUESTIONS_TENANT_MAX; i++)
+		assert_int_equal(client_call_open(&calls[i], client, SLUICE_BUILDS, NULL, 0), 0);
+	while (client_wait(client, NULL, 0, NULL, 1000000) != CLIENT_AGAIN)
+		continue;                        /* they go out */
+	gateway_thread_until(gateway, all_are_open, NULL);
+}
+
+/* Also of calls that ask nothing: an answer is kept until it is taken, and nobody says when that is. */
+static void a_tenant_leaves_room_to_others(void **state)
+{
+	struct client *acme = gateway_thread_client(gateway, "token-r"), *other = gateway_thread_client(gateway, "token-a");
+	struct client_call *calls[QUESTIONS_TENANT_MAX];
+
+	append("other", 3);
+	open_all(acme, calls);
+	expect_refused(ask(acme, &(struct builds_request){ 0 }), GRPC_RESOURCE_EXHAUSTED, "this tenant asks for too much at a time");
+	hang_up();
+	assert_int_equal(count(other, (struct builds_request){ 0 }), 3);
+	hang_up();
+	for (int i = 0; i < QUESTIONS_TENANT_MAX; i++)
+		client_call_close(calls[i]);
+	gateway_thread_until(gateway, no_call_is_open, NULL);
+	assert_int_equal(count(acme, (struct builds_request){ 0 }), 0);
+	hang_up();
+	client_close(acme);
+	client_close(other);
+}
+
+static void time_goes_by(struct gateway_parts *parts, void *context)
+{
+	open_calls_sweep(&parts->cas, ring_now_ns(parts->ring) + QUESTION_IDLE_NS);
+}
+
+static void calls_that_ask_nothing_end(void **state)
+{
+	struct client *client = gateway_thread_client(gateway, "token-r");
+	struct client_call *calls[QUESTIONS_TENANT_MAX];
+	struct span message;
+
+	open_all(client, calls);
+	gateway_thread_call(gateway, time_goes_by, NULL);
+	for (int i = 0; i < QUESTIONS_TENANT_MAX; i++) {
+		call = calls[i];
+		expect_refused(client_receive(call, &message, UINT64_MAX), GRPC_DEADLINE_EXCEEDED, "did not come for too long");
+		hang_up();
+	}
+	gateway_thread_until(gateway, no_call_is_open, NULL);
+	client_close(client);
+}
+
+static void append_long_lines(struct gateway_parts *parts, void *context)
+{
+	for (int i = 0; i < SLUICE_BUILDS_MAX; i++) {
+		struct ledger_append *append = calloc(1, sizeof(*append));
+
+		append->build = line_make("acme", 1);
+		append->build.ended_wall_ns = ring_wall_ns(parts->ring);
+		memset(append->build.error, 'e', sizeof(append->build.error) - 1);
+		memset(append->build.executor, 'x', sizeof(append->build.executor) - 1);
+		append->fn = free_append;
+		ledger_append(service.ledger, append);
+	}
+}
+
+static bool is_answered(struct gateway_parts *parts, void *context)
+{
+	const struct list *first = parts->cas.calls.next;
+
+	return first != &parts->cas.calls && container_of(first, struct question, open.link)->unary.answered;
+}
+
+static void time_goes_by_without_moving(struct gateway_parts *parts, void *context)
+{
+	open_calls_sweep(&parts->cas, ring_now_ns(parts->ring));
+	time_goes_by(parts, context);
+}
+
+/* A client that was stopped: what waits for it is more than sockets take. */
+static void an_answer_that_nobody_takes_is_dropped(void **state)
+{
+	struct client *client = gateway_thread_client(gateway, "token-r");
+	struct builds_request request = { .limit = SLUICE_BUILDS_MAX };
+	uint8_t storage[64];
+	struct buffer out = buffer_over(storage, sizeof(storage));
+	struct span message;
+
+	gateway_thread_call(gateway, append_long_lines, NULL);
+	message_encode(&builds_request_type, &out, &request);
+	assert_int_equal(client_call_open(&call, client, SLUICE_BUILDS, NULL, 0), 0);
+	assert_int_equal(client_send(call, buffer_span(&out), 0), CLIENT_OK);
+	gateway_thread_until(gateway, is_answered, NULL);
+	gateway_thread_call(gateway, time_goes_by_without_moving, NULL);
+	assert_int_equal(client_receive(call, &message, UINT64_MAX), CLIENT_END);
+	assert_int_equal(client_call_status(call, NULL), GRPC_CANCELLED);
+	hang_up();
+	client_close(client);
+}
+
 static void find_name(struct gateway_parts *parts, void *context)
 {
 	struct scope scope;
@@ -321,6 +429,9 @@ int main(void)
 		TEST(a_list_makes_no_instance),
 		TEST(malformed_requests_are_refused),
 		TEST(callers_may_go_away),
+		TEST(a_tenant_leaves_room_to_others),
+		TEST(calls_that_ask_nothing_end),
+		TEST(an_answer_that_nobody_takes_is_dropped),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

@@ -245,6 +245,32 @@ static void it_answers_and_ends(void **state)
 	assert_string_equal(why, "");
 }
 
+/* An answer may be long, and is kept until it is taken. */
+static void a_tenant_asks_for_its_status_a_few_times_at_a_time(void **state)
+{
+	const char *listen[] = { socket_address };
+	struct daemon_config config = config_make(listen);
+	struct child child = child_start(&config);
+	struct client *client = connect_to();
+	struct client_call *calls[8], *more;
+	struct span response;
+	const char *text;
+	char why[1024];
+
+	for (int i = 0; i < 8; i++)
+		assert_int_equal(client_call_open(&calls[i], client, SLUICE_STATUS, NULL, 0), 0);
+	assert_int_equal(client_unary(client, SLUICE_STATUS, (struct span){ 0 }, &more, &response), CLIENT_END);
+	assert_int_equal(client_call_status(more, &text), GRPC_RESOURCE_EXHAUSTED);
+	assert_non_null(strstr(text, "this tenant asks for too much at a time"));
+	client_call_close(more);
+	client_call_close(calls[0]);
+	/* The end of that one comes before the next. */
+	assert_int_equal(client_unary(client, SLUICE_STATUS, (struct span){ 0 }, &more, &response), CLIENT_OK);
+	client_close(client);
+	kill(child.pid, SIGTERM);
+	assert_int_equal(child_end(child, why), 0);
+}
+
 static void one_store_has_one_daemon(void **state)
 {
 	const char *listen[] = { socket_address };
@@ -446,6 +472,7 @@ int main(void)
 		cmocka_unit_test_setup_teardown(what_cannot_start_says_why, setup, teardown),
 		cmocka_unit_test_setup_teardown(what_root_cannot_start_says_why, setup, teardown),
 		cmocka_unit_test_setup_teardown(it_answers_and_ends, setup, teardown),
+		cmocka_unit_test_setup_teardown(a_tenant_asks_for_its_status_a_few_times_at_a_time, setup, teardown),
 		cmocka_unit_test_setup_teardown(one_store_has_one_daemon, setup, teardown),
 		cmocka_unit_test_setup_teardown(the_second_signal_ends_it_at_once, setup, teardown),
 		cmocka_unit_test_setup_teardown(a_host_that_dies_at_once_lets_nobody_wait, setup, teardown),
