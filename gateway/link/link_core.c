@@ -20,7 +20,7 @@ static struct link_frame *kept(struct list *all)
 
 void link_core_init(struct link_core *core, int (*deliver)(struct link_core *core, const struct link_message *frame))
 {
-	*core = (struct link_core){ .deliver = deliver, .sequence = 1, .expected = 1 };
+	*core = (struct link_core){ .deliver = deliver, .sequence = 1, .fresh = 1, .expected = 1 };
 	list_init(&core->frames);
 	list_init(&core->pending);
 	list_init(&core->ahead);
@@ -110,12 +110,14 @@ const struct link_frame *link_core_next(struct link_core *core, unsigned number,
 	frame->state = LINK_FRAME_UNDER_WAY;
 	path->given++;
 	frame->mark = link_window_sent(&path->window, frame->size + LINK_FRAME_OVERHEAD, now_ns);
-	if (frame->sent_before) {
+	if (frame->sequence < core->fresh) {
 		core->counters.bytes_resent += frame->size;
-	} else {
-		core->counters.frames_sent++;
-		core->counters.bytes_sent += frame->size;
+		return frame;
 	}
+	CHECK(frame->sequence == core->fresh);   /* what was on a path goes before what was not */
+	core->fresh++;
+	core->counters.frames_sent++;
+	core->counters.bytes_sent += frame->size;
 	return frame;
 }
 
@@ -130,7 +132,6 @@ static void make_pending(struct link_core *core, struct link_frame *frame)
 		at = at->next;
 	list_insert_before(at, &frame->where);
 	frame->state = LINK_FRAME_PENDING;
-	frame->sent_before = true;
 }
 
 static bool path_release(struct link_core *core, struct link_core_path *path)
@@ -198,7 +199,7 @@ static void take_from_path(struct link_core_path *path, uint64_t now_ns)
 /* Everything before `received` has arrived. What is under way on some path all the same stays in its list, for the count. */
 static int forget_received(struct link_core *core, uint64_t received)
 {
-	if (received > core->sequence)
+	if (received > core->fresh)
 		return ERR_RAISE(-EPROTO);
 	while (!list_empty(&core->frames) && kept(core->frames.next)->sequence < received) {
 		struct link_frame *frame = kept(core->frames.next);
@@ -249,7 +250,7 @@ int link_core_resume(struct link_core *core, uint64_t received, struct span ahea
 
 	link_core_release(core);
 	for (unsigned runs = 0; r == 0 && link_run_next(&ahead, &missing, &there); runs++) {
-		if (runs == LINK_RUNS_MAX || missing > core->sequence - at || there > core->sequence - at - missing)
+		if (runs == LINK_RUNS_MAX || missing > core->fresh - at || there > core->fresh - at - missing)
 			return ERR_RAISE(-EPROTO);
 		arrived(core, at + missing, at + missing + there);
 		at += missing + there;

@@ -33,7 +33,6 @@ struct link_frame {
 	enum link_frame_state state;
 	uint64_t sequence, credit;
 	uint32_t channel, kind;
-	bool sent_before;                        /* on a path that was lost */
 	struct link_window_mark mark;
 	size_t size, capacity;
 	uint8_t data[];
@@ -57,6 +56,7 @@ struct link_core {
 	int (*deliver)(struct link_core *core, const struct link_message *frame);
 	struct list frames, pending;
 	uint64_t sequence;                       /* of the next new frame */
+	uint64_t fresh;                          /* of the next one that no path has had yet */
 	uint64_t kept_bytes;
 	uint32_t kept_frames;
 	struct list ahead;                       /* frames of the peer's that wait for earlier ones */

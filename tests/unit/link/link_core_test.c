@@ -278,6 +278,11 @@ static void test_lies_are_refused(void **state)
 	link_core_next(core, 0, 1);
 	assert_int_equal(link_core_acknowledge(core, 0, 0, 2, 1), -EPROTO);      /* one was given to it */
 	assert_int_equal(link_core_acknowledge(core, 0, 4, 0, 1), -EPROTO);      /* there is no third */
+	assert_int_equal(link_core_acknowledge(core, 0, 3, 0, 1), -EPROTO);      /* the second waits for a path */
+	assert_int_equal(link_core_resume(core, 3, (struct span){ 0 }), -EPROTO);
+	link_run_put(&ahead, 1, 1);
+	assert_int_equal(link_core_resume(core, 1, buffer_span(&ahead)), -EPROTO);
+	buffer_clear(&ahead);
 	assert_int_equal(link_core_acknowledge(core, 0, 2, 1, 1), 0);
 	link_core_next(core, 0, 1);
 	assert_int_equal(link_core_acknowledge(core, 0, 0, 2, 1), 0);
