@@ -434,7 +434,7 @@ int session_accept(struct session **out, const struct session_config *config, st
 		return ERR_RAISE(-ENOMEM);
 	session->config = *config;
 	session->config.tenant = session->config.subject = (struct span){ 0 };
-	spool_owner_init(&session->spools, config->spools);
+	spool_owner_init(&session->spools, config->spools, config->scope.tenant);
 	relay_owner_init(&session->relays, relays_lost_text);
 	session->relays.account.bytes_max = SESSION_KEPT_BYTES_MAX;
 	r = session_keep_headers(session, head);

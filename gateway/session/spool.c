@@ -55,9 +55,26 @@ struct reader {
 
 /* ---- room ---- */
 
+/* A tenant leaves room to others, whose builds go on at another executor only if what they say was kept. */
+static bool has_room(const struct spool_owner *owner, uint64_t more)
+{
+	const struct spool_room *room = owner->room;
+	uint64_t bytes = more;
+
+	if (room->bytes + more > room->bytes_max)
+		return false;
+	list_for_each(link, &room->owners) {
+		const struct spool_owner *each = container_of(link, struct spool_owner, link);
+
+		bytes += each->tenant == owner->tenant ? each->bytes : 0;
+	}
+	return bytes <= room->bytes_max / 2;
+}
+
 static void spool_release(struct spool *spool)
 {
-	CHECK(spool->owner->room->bytes >= spool->bytes.capacity);
+	CHECK(spool->owner->bytes >= spool->bytes.capacity);
+	spool->owner->bytes -= spool->bytes.capacity;
 	spool->owner->room->bytes -= spool->bytes.capacity;
 	spill_fini(&spool->bytes);
 	spool->size = 0;
@@ -77,12 +94,13 @@ static bool spool_grow(struct spool *spool, size_t size)
 	if (wanted > bytes_max / 2)
 		wanted = bytes_max;              /* a spill grows by half at least */
 	wanted = wanted < size ? size : wanted;
-	if (room->bytes + (wanted - before) > room->bytes_max)
+	if (!has_room(spool->owner, wanted - before))
 		return false;
 	r = spill_grow(&spool->bytes, wanted);
 	if (r < 0)
 		log_event(LOG_WARNING, "upload not kept", LOG_TEXT("cause", strerror(-r)), LOG_U64("bytes", spool->size));
 	room->bytes += spool->bytes.capacity - before;
+	spool->owner->bytes += spool->bytes.capacity - before;
 	return r == 0;
 }
 
@@ -432,10 +450,15 @@ int spool_open(struct spool_owner *owner, struct h2 *client, struct stream *from
 	return 0;
 }
 
-void spool_owner_init(struct spool_owner *owner, struct spool_room *room)
+void spool_owner_init(struct spool_owner *owner, struct spool_room *room, uint32_t tenant)
 {
-	*owner = (struct spool_owner){ .room = room };
+	*owner = (struct spool_owner){ .room = room, .tenant = tenant };
 	list_init(&owner->spools);
+	if (!room)
+		return;
+	if (!list_linked(&room->owners))
+		list_init(&room->owners);
+	list_append(&room->owners, &owner->link);
 }
 
 void spool_owner_fini(struct spool_owner *owner)
@@ -444,6 +467,7 @@ void spool_owner_fini(struct spool_owner *owner)
 		list_remove(link);
 		spool_free(container_of(link, struct spool, link));
 	}
+	list_remove(&owner->link);
 }
 
 bool spool_owner_can_repeat(const struct spool_owner *owner)

@@ -20,7 +20,7 @@
 
 #define SPOOL_PATH          "/moby.upload.v1.Upload/Pull"
 #define SPOOL_BYTES_MAX     (64u << 20)          /* of one */
-#define SPOOL_ALL_BYTES_MAX (1u << 30)           /* of all sessions together */
+#define SPOOL_ALL_BYTES_MAX (1u << 30)           /* of all sessions together; half of it one tenant's */
 #define SPOOLS_MAX          64                   /* a session */
 
 /* What the spools of all sessions share. */
@@ -28,11 +28,15 @@ struct spool_room {
 	const char *directory;           /* where long ones go; outlives them. NULL: they stay in memory */
 	uint64_t bytes;                  /* taken now */
 	uint64_t bytes_max, spool_bytes_max;
+	struct list owners;              /* the spools'; all-zero at first */
 };
 
 /* Those of one session. */
 struct spool_owner {
 	struct spool_room *room;         /* NULL: nothing is kept */
+	struct list link;                /* room.owners */
+	uint32_t tenant;
+	uint64_t bytes;                  /* of room.bytes */
 	struct list spools;
 	size_t count;
 };
@@ -41,7 +45,7 @@ enum spool_outcome {
 	SPOOL_UNKEPT = 1,                /* not taken: it goes to the client, who may answer that it came already */
 };
 
-void spool_owner_init(struct spool_owner *owner, struct spool_room *room);
+void spool_owner_init(struct spool_owner *owner, struct spool_room *room, uint32_t tenant);
 /* After the streams of both sides have closed. */
 void spool_owner_fini(struct spool_owner *owner);
 /*

@@ -122,8 +122,9 @@ static int gateway_on_stream(void *owner, struct stream *stream, const struct h2
 {
 	struct rig_client *client = owner;
 	struct session_config config = {
-		.ring = client->rig->fixture.ring, .broker = &client->rig->service, .play = &client->rig->play, .scope = client->rig->fixture.a,
-		.tenant = span_text("a"), .subject = span_text("someone"), .events = &rig_session_events, .owner = client,
+		.ring = client->rig->fixture.ring, .broker = &client->rig->service, .play = &client->rig->play,
+		.scope = client->rig->other ? client->rig->fixture.b : client->rig->fixture.a,
+		.tenant = span_text(client->rig->other ? "b" : "a"), .subject = span_text("someone"), .events = &rig_session_events, .owner = client,
 		.spools = &client->rig->spools, .probe_interval_ns = client->rig->probe_interval_ns,
 		.probe_timeout_ns = client->rig->probe_timeout_ns,
 	};

@@ -126,6 +126,7 @@ struct rig {
 	void *giver;
 	uint64_t probe_interval_ns, probe_timeout_ns;    /* of their sessions; 0: the defaults */
 	bool stable;                     /* they would have stable keys */
+	bool other;                      /* they are another tenant's */
 	struct rig_client clients[RIG_SESSIONS_MAX];
 	struct rig_daemon daemons[RIG_SESSIONS_MAX];
 	unsigned clients_count, daemons_count;

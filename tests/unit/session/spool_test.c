@@ -2,7 +2,8 @@
  * Shows what becomes of a stream that a client says once (Upload/Pull), over real nested sessions: a second executor gets all of
  * it without the client being asked, whether the first was lost after it, in the middle of it, or before it read a byte; what is
  * longer than a spool goes through whole, no faster than its executor reads, and then cannot be repeated; an executor that
- * gives it up gives it up for the client; the client's own refusal arrives as it is, and nothing stays behind.
+ * gives it up gives it up for the client; the client's own refusal arrives as it is, no tenant takes all the room, and nothing
+ * stays behind.
  */
 #include "tests/unit/session/session_rig.h"
 
@@ -167,6 +168,26 @@ static void without_room_it_is_carried(void **state)
 	rig_client_end(client);
 }
 
+static bool is_kept(uint64_t bytes)
+{
+	struct rig_client *client = client_with(bytes);
+	struct rig_daemon *daemon = rig_daemon_start(&rig);
+
+	rig_carry(client, daemon);
+	pull_all(client, daemon);
+	return session_can_repeat(client->session);
+}
+
+/* What one tenant's clients have said stays until their sessions end, which may be never: half of the room is others'. */
+static void a_tenant_leaves_room_to_others(void **state)
+{
+	rig.spools.bytes_max = 40u << 20;        /* of 16 MiB each, as these grow */
+	assert_true(is_kept(6u << 20));
+	assert_false(is_kept(6u << 20));
+	rig.other = true;
+	assert_true(is_kept(6u << 20));
+}
+
 static void who_gives_it_up_gives_it_up_for_the_client(void **state)
 {
 	struct rig_client *client = client_with(9u << 20);
@@ -259,6 +280,7 @@ int main(int argc, char **argv)
 		TEST(what_is_too_long_goes_through),
 		TEST(what_passes_ends_with_its_executor),
 		TEST(without_room_it_is_carried),
+		TEST(a_tenant_leaves_room_to_others),
 		TEST(who_gives_it_up_gives_it_up_for_the_client),
 		TEST(two_readers_get_the_same),
 		TEST(a_refusal_arrives_as_it_is),
