@@ -403,6 +403,7 @@ static void daemon_drain(struct daemon *daemon)
 		return;
 	}
 	daemon->draining = true;
+	observe_draining(daemon);
 	notify_send(&daemon->notify, "STOPPING=1");
 	log_event(LOG_INFO, "draining", LOG_U64("timeout_s", daemon->config->drain_timeout_ns / 1000000000u));
 	spawning_close(daemon);

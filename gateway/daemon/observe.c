@@ -57,8 +57,6 @@ static void observe_publish(struct daemon *daemon)
 	counters_read(&values, COUNTERS_LINKS, &links);
 	counters_read(&values, COUNTERS_PROCESS, &process);
 	admin_publish(daemon->admin, &values);
-	if (daemon->draining)
-		admin_set_ready(daemon->admin, false, "draining");
 }
 
 static void observe_on_timer(struct op *op, int32_t res)
@@ -95,6 +93,12 @@ void observe_ready(struct daemon *daemon)
 {
 	if (daemon->admin)
 		admin_set_ready(daemon->admin, true, NULL);
+}
+
+void observe_draining(struct daemon *daemon)
+{
+	if (daemon->admin)
+		admin_set_ready(daemon->admin, false, "draining");
 }
 
 void observe_stop(struct daemon *daemon)

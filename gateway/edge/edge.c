@@ -125,6 +125,7 @@ static void edge_drain(struct edge *edge)
 		return;
 	}
 	edge->draining = true;
+	edge_observe_draining(edge);
 	notify_send(&edge->notify, "STOPPING=1");
 	log_event(LOG_INFO, "draining", LOG_U64("timeout_s", edge->config->drain_timeout_ns / 1000000000u));
 	server_drain(edge->server, edge->config->drain_timeout_ns);

@@ -59,13 +59,16 @@ static void observe_on_timer(struct op *op, int32_t res)
 
 	if (res < 0)
 		return;
-	if (edge->draining)
-		edge_set_ready(edge, false, "draining");
-	else
+	if (!edge->draining)
 		edge_reach(edge);
 	if (edge->admin)
 		edge_publish(edge);
 	ring_timer(edge->ring, op, OBSERVE_INTERVAL_NS);
+}
+
+void edge_observe_draining(struct edge *edge)
+{
+	edge_set_ready(edge, false, "draining");
 }
 
 static int edge_open_admin(struct edge *edge, char *why, size_t why_size)

@@ -36,5 +36,7 @@ void edge_store_close(struct edge *edge);
  * within reach. 0 or -errno with `why`.
  */
 int edge_observe_start(struct edge *edge, char *why, size_t why_size);
+/* No more builds are to come: /readyz says so at once. */
+void edge_observe_draining(struct edge *edge);
 /* Runs the ring until nothing of it is in flight. */
 void edge_observe_stop(struct edge *edge);

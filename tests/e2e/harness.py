@@ -178,11 +178,15 @@ class Gateway:
         """SIGTERM, and the orderly end that must follow."""
         if self.process.poll() is None:
             self.process.send_signal(signal.SIGTERM)
-            try:
-                self.process.wait(STOP_SECONDS)
-            except subprocess.TimeoutExpired:
-                self.kill()
-                raise Failure(f"no end {STOP_SECONDS} s after SIGTERM:\n{self.log()}") from None
+        self.join()
+
+    def join(self):
+        """The orderly end of one that was told."""
+        try:
+            self.process.wait(STOP_SECONDS)
+        except subprocess.TimeoutExpired:
+            self.kill()
+            raise Failure(f"no end {STOP_SECONDS} s after SIGTERM:\n{self.log()}") from None
         self._ended()
         check(self.process.returncode == 0, f"serve ended with {self.process.returncode}:\n{self.log()}")
 

@@ -1,6 +1,7 @@
 """Which engine runs, that its parts are really used, and what happens where io_uring is refused."""
 import json
 import os
+import signal
 import subprocess
 
 import harness
@@ -90,7 +91,11 @@ def test_sigterm_finishes_what_is_in_progress(env):
     client = env.client(gateway, address=f"grpc://127.0.0.1:{proxy.port}")
     pusher = env.start("push", *client.options, "--json", tree, home=client.home)
     harness.poll(lambda: proxy.sent > 3_000_000 or pusher.poll() is not None, "a push in progress")
-    gateway.stop()
+    gateway.process.send_signal(signal.SIGTERM)
+    harness.poll(lambda: "draining" in gateway.log(), "the drain")
+    # At once: whoever looks for a gateway would come here.
+    check(gateway.page("/readyz") == (503, "draining\n"), str(gateway.page("/readyz")))
+    gateway.join()
     out, error = pusher.communicate(timeout=120)
     check(pusher.returncode == 0, f"a push in progress was cut by SIGTERM: {error.decode()}\n{gateway.log()}")
     check(json.loads(out)["root"], "no root")
