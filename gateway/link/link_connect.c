@@ -112,6 +112,15 @@ static void on_conn_ready(struct conn *conn)
 	at->ready_ns = ring_now_ns(at->link->ring);
 }
 
+/* A path was lost. One after the other, as of a balancer that takes each connection and drops it, they would keep both ends busy. */
+static void count_brief(struct link *link, const struct link_conn *at)
+{
+	if (ring_now_ns(link->ring) - at->ready_ns >= LINK_BRIEF_NS)
+		link->brief = 0;
+	else if (++link->brief >= 2)
+		retry_later(link);
+}
+
 static bool refused(const struct link_conn *at)
 {
 	switch (at->status) {
@@ -149,7 +158,9 @@ static void conn_gone(struct link_conn *at, enum conn_end end, int error, const 
 	}
 	if (!link_mux_paths(&link->mux))
 		link_note(link, end, error, at->text[0] ? at->text : reason);
-	if (!at->path.greeted)
+	if (at->path.greeted)
+		count_brief(link, at);
+	else
 		count_failure(link);
 	link_wake(link);
 }

@@ -6,6 +6,7 @@
 
 #define LINK_RETRY_NS_FIRST 50000000ull          /* after a second failure in a row; doubles */
 #define LINK_RETRY_NS_MAX   1000000000ull
+#define LINK_BRIEF_NS       1000000000ull        /* a path that was lost sooner; behind a second one in a row LINK_RETRY_NS_FIRST pass */
 #define LINK_FAREWELL_NS    1000000000ull        /* for a goodbye to get into the socket; behind what filled the call, to the gateway */
 #define LINK_FAREWELL_STEP_NS 1000000ull
 #define LINK_WIDEN_BYTES    (4u << 20)           /* traffic that is worth another conn, each */
@@ -48,6 +49,7 @@ struct link {
 	struct link_conn conns[LINK_PATHS_MAX];
 	unsigned wanted;                         /* conns, by the traffic so far */
 	unsigned failures;                       /* attempts in a row that came to nothing */
+	unsigned brief;                          /* paths in a row that were */
 	uint64_t down_since_ns, timeout_ns, farewell_ns;
 	struct op step, retry, resolve;
 	struct address_resolved resolved[ADDRESS_RESOLVED_MAX], resolving[ADDRESS_RESOLVED_MAX];

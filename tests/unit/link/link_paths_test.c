@@ -201,6 +201,30 @@ static void test_a_socket_cannot_be_made(void **state)
 	world_end(world);
 }
 
+/* Who takes each connection and soon drops it is not asked as fast as that goes, which was hundreds of times a second. */
+static void test_paths_that_do_not_last_are_not_stormed(void **state)
+{
+	struct world *world = world_make(state, false);
+	struct link_config config = world_link_config(world);
+	struct user *user;
+	uint64_t since_ns;
+	unsigned before;
+
+	world->proxy.cut_bytes = 40000;
+	world_open_link(world, &config);
+	user = world_open_channel(world, 1u << 30, false);
+	WAIT(world, world->ups == 1);
+	world->proxy.cuts_wanted = UINT32_MAX;
+	WAIT(world, world->ups > 3);
+	before = world->proxy.opened;
+	for (since_ns = ring_now_ns(world->ring); ring_now_ns(world->ring) - since_ns < SECOND_NS;)
+		ring_run(world->ring, SECOND_NS / 100);
+	assert_in_range(world->proxy.opened - before, 1, SECOND_NS / LINK_RETRY_NS_FIRST + 1);
+	assert_false(world->lost);
+	user_destroy(user);
+	world_end(world);
+}
+
 /* A hello may ask for any time: what is looked at more and more often would keep the gateway from everything else. */
 static void test_time_is_looked_at_now_and_then(void **state)
 {
@@ -220,6 +244,7 @@ int main(int argc, char **argv)
 		WORLD_BOTH(test_calls_without_a_hello_are_bounded),
 		WORLD_BOTH(test_a_hole_is_noticed),
 		WORLD_BOTH(test_a_socket_cannot_be_made),
+		WORLD_BOTH(test_paths_that_do_not_last_are_not_stormed),
 		cmocka_unit_test(test_time_is_looked_at_now_and_then),
 	};
 
