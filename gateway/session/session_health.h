@@ -39,7 +39,7 @@ struct health_probe {
 	void (*on_stopped)(struct health_probe *probe);
 };
 
-/* `h2` is a client engine and lives until health_probe_forget() or its carrier's end. */
+/* `h2` is a client engine, and lives until the probe has stopped or its carrier has ended. */
 void health_probe_start(struct health_probe *probe, struct h2 *h2);
 /* Asks no more; `on_stopped` comes once nothing is in flight, perhaps inline. */
 void health_probe_stop(struct health_probe *probe, void (*on_stopped)(struct health_probe *probe));
