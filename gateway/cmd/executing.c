@@ -2,6 +2,7 @@
 #include "gateway/cmd/executing.h"
 
 #include <errno.h>
+#include <limits.h>
 #include <stdio.h>
 #include <unistd.h>
 
@@ -40,20 +41,38 @@ int executing_upload(struct client *client, const struct command *command_of, co
 	return status;
 }
 
+/* A path has any bytes, a header field has not, nor a space at its end: what is no plain character, and `%`, is `%XX`. */
+static void put_field(struct buffer *out, const char *text)
+{
+	char escaped[4];
+
+	for (; *text; text++) {
+		if (*text > ' ' && *text < 0x7f && *text != '%') {
+			buffer_put(out, text, 1);
+		} else {
+			snprintf(escaped, sizeof(escaped), "%%%02X", (unsigned char)*text);
+			buffer_put_text(out, escaped);
+		}
+	}
+}
+
 int executing_open(struct client_call **call, struct client *client, const struct command *command, const struct executing_wish *wish)
 {
 	struct reapi_execute_request request = { .action_digest = wish->action, .skip_cache_lookup = wish->skip_cache };
 	struct header metadata[2];
 	size_t count = 0;
-	uint8_t storage[256];
+	uint8_t storage[256], directory_storage[3 * PATH_MAX];
 	struct buffer bytes = buffer_over(storage, sizeof(storage));
+	struct buffer directory = buffer_over(directory_storage, sizeof(directory_storage));
 	int r;
 
 	message_encode(&reapi_execute_request_type, &bytes, &request);
 	if (wish->stream)
 		metadata[count++] = (struct header){ .name = span_text("sluice-output"), .value = span_text("stream") };
-	if (wish->directory)
-		metadata[count++] = (struct header){ .name = span_text("sluice-directory"), .value = span_text(wish->directory) };
+	if (wish->directory) {
+		put_field(&directory, wish->directory);
+		metadata[count++] = (struct header){ .name = span_text("sluice-directory"), .value = buffer_span(&directory) };
+	}
 	r = client_call_open(call, client, REAPI_EXECUTE, metadata, count);
 	if (r < 0)
 		return session_failed(command, r, GRPC_OK, client_error(client));

@@ -268,6 +268,19 @@ def test_limits(env):
     gateway.stop()
 
 
+def test_a_directory_may_have_any_name(env):
+    """The gateway is told it in a header field, which may not have any byte."""
+    gateway, client = runner(env)
+    for name in (b"\x1b[31m", b"a\nb", b"\xff", b"at its end ", b"100%", b"/".join([b"\xfe" * 250] * 14)):
+        tree = os.fsencode(env.path("tree")) + b"/" + name
+        os.makedirs(tree)
+        client.run("run", tree, "--", "true")
+        with open(tree + b"/targets.yaml", "w", encoding="ascii") as file:
+            file.write("targets: { all: { paths: '**', run: 'true' } }\n")
+        client.run("run", "--targets", tree + b"/targets.yaml", tree)
+    gateway.stop()
+
+
 def test_interrupt_cancels_the_action(env):
     gateway, client = runner(env)
     tree = work_tree(env)
