@@ -219,7 +219,8 @@ static void action_execute(struct action *action)
 		.env = (const char *const *)action->environment,
 		.cwd = action->directory,
 		.limits = { .memory_bytes = action->wanted.memory_bytes, .cpu_millis = action->wanted.cpu_millis,
-		            .pids_max = action->wanted.pids ? action->wanted.pids : SLOT_PIDS_DEFAULT },
+		            /* The first process is ours: sluice-init. */
+		            .pids_max = 1 + (action->wanted.pids ? action->wanted.pids : SLOT_PIDS_DEFAULT) },
 		.network = action->wanted.network,
 		.uid_base = workspace_uid_base(slot->workspace),
 		.uid_count = workspace_uid_count(slot->workspace),

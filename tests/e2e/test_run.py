@@ -268,6 +268,16 @@ def test_limits(env):
     gateway.stop()
 
 
+def test_processes_are_counted_without_ours(env):
+    gateway, client = runner(env)
+    tree = work_tree(env)
+    client.run("run", "--pids", "1", tree, "--", "true")
+    for pids, said in (("1", ""), ("2", "3\n")):
+        result = client.run("run", "--pids", pids, tree, "--", "sh", "-c", "(exit 3); echo $?", status=None)
+        check(result.stdout == said and (result.returncode == 0) == bool(said), f"{pids}: {result}")
+    gateway.stop()
+
+
 def test_a_directory_may_have_any_name(env):
     """The gateway is told it in a header field, which may not have any byte."""
     gateway, client = runner(env)
