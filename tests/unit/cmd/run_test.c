@@ -33,7 +33,7 @@ static void outputs_lie_below_the_tree(void **state)
 
 static void the_others_are_what_they_are_called(void **state)
 {
-	static const char *const bad[] = { "--env==x", "--workdir=/a", "--workdir=a/..", "--memory=5MiB", "--timeout=0" };
+	static const char *const bad[] = { "--env==x", "--workdir=/a", "--workdir=a/..", "--memory=5MiB", "--timeout=0", "--cpu=0", "--pids=0" };
 
 	for (size_t i = 0; i < COUNT(bad); i++)
 		ends_with(STATUS_USAGE, bad[i]);
