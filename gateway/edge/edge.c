@@ -38,12 +38,8 @@ static int edge_open_ring(struct edge *edge, char *why, size_t why_size)
 	struct ring_config ring = { .engine = edge->config->engine, .gather = true };
 	int r = ring_create(&edge->ring, &ring);
 
-	if (r < 0) {
-		enum ring_refusal refusal = ring_refusal(r);
-
-		snprintf(why, why_size, "no event loop: %s, cause: %s: %s; or take --engine epoll", err_text(r),
-		         ring_refusal_name(refusal), ring_refusal_remedy(refusal));
-	}
+	if (r < 0)
+		ring_refusal_tell(r, ring.engine, why, why_size);
 	return r;
 }
 

@@ -89,7 +89,7 @@ enum ring_refusal ring_refusal_judge(int error, const struct ring_refusal_facts 
 	case -EACCES:
 		if (facts->sysctl == 2 || (facts->sysctl == 1 && !facts->privileged))
 			return RING_REFUSAL_SYSCTL;
-		return filtered ? RING_REFUSAL_SECCOMP : RING_REFUSAL_OTHER;
+		return filtered ? RING_REFUSAL_SECCOMP : RING_REFUSAL_MODULE;
 	case -ENOSYS:
 		/* Some profiles answer ENOSYS; a kernel that has the switch has io_uring. */
 		return filtered && facts->sysctl >= 0 ? RING_REFUSAL_SECCOMP : RING_REFUSAL_KERNEL;
@@ -97,6 +97,9 @@ enum ring_refusal ring_refusal_judge(int error, const struct ring_refusal_facts 
 		return RING_REFUSAL_KERNEL;
 	case -ENOMEM:
 		return facts->memlock_limited ? RING_REFUSAL_MEMLOCK : RING_REFUSAL_OTHER;
+	case -EMFILE:
+	case -ENFILE:
+		return RING_REFUSAL_DESCRIPTORS;
 	default:
 		return RING_REFUSAL_OTHER;
 	}
@@ -111,7 +114,7 @@ enum ring_refusal ring_refusal(int error)
 
 const char *ring_refusal_name(enum ring_refusal refusal)
 {
-	static const char *const names[] = { "none", "sysctl", "seccomp", "kernel", "memlock", "other" };
+	static const char *const names[] = { "none", "sysctl", "seccomp", "kernel", "memlock", "module", "descriptors", "other" };
 
 	return names[refusal];
 }
@@ -126,11 +129,28 @@ const char *ring_refusal_remedy(enum ring_refusal refusal)
 			"docs/seccomp/sluice-seccomp.md says",
 		[RING_REFUSAL_KERNEL] = "the kernel cannot: Linux 6.1 or later with CONFIG_IO_URING=y",
 		[RING_REFUSAL_MEMLOCK] = "too little lockable memory: LimitMEMLOCK=256M in the unit, or ulimit -l 262144",
-		[RING_REFUSAL_OTHER] = "neither kernel.io_uring_disabled nor seccomp; look for a security module's "
-		                       "denial in the kernel log (dmesg, ausearch -m AVC)",
+		[RING_REFUSAL_MODULE] = "neither kernel.io_uring_disabled nor seccomp; look for a security module's "
+		                        "denial in the kernel log (dmesg, ausearch -m AVC)",
+		[RING_REFUSAL_DESCRIPTORS] = "too few file descriptors: LimitNOFILE=65536 in the unit, or ulimit -n 65536",
+		[RING_REFUSAL_OTHER] = "no limit or policy that is known; the kernel log may say more (dmesg)",
 	};
 
 	return remedies[refusal];
+}
+
+/* With another engine asked for, the error is epoll's: what forbids io_uring is no cause of it. */
+void ring_refusal_tell(int error, enum ring_engine engine, char *why, size_t why_size)
+{
+	enum ring_refusal refusal = ring_refusal(error);
+	const char *remedy = ring_refusal_remedy(refusal);
+
+	if (refusal == RING_REFUSAL_DESCRIPTORS)
+		snprintf(why, why_size, "no event loop: %s: %s", err_text(error), remedy);
+	else if (engine == RING_ENGINE_URING)
+		snprintf(why, why_size, "no event loop: %s, cause: %s: %s; or take --engine epoll", err_text(error),
+		         ring_refusal_name(refusal), remedy);
+	else
+		snprintf(why, why_size, "no event loop: %s", err_text(error));
 }
 
 /* Features. */

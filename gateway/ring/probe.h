@@ -4,8 +4,7 @@
  */
 #pragma once
 
-#include <stdbool.h>
-#include <stddef.h>
+#include "gateway/ring/ring.h"
 
 enum ring_refusal {
 	RING_REFUSAL_NONE,
@@ -13,6 +12,8 @@ enum ring_refusal {
 	RING_REFUSAL_SECCOMP,            /* a filter (container runtime's default profile) */
 	RING_REFUSAL_KERNEL,             /* built without, or too old for what the engine needs */
 	RING_REFUSAL_MEMLOCK,            /* RLIMIT_MEMLOCK */
+	RING_REFUSAL_MODULE,             /* forbidden, and by none of these: a security module */
+	RING_REFUSAL_DESCRIPTORS,        /* RLIMIT_NOFILE; the epoll engine would want some, too */
 	RING_REFUSAL_OTHER,
 };
 
@@ -31,6 +32,9 @@ enum ring_refusal ring_refusal(int error);
 const char *ring_refusal_name(enum ring_refusal refusal);
 /* The exact remedy for a cause: one sentence with the command. */
 const char *ring_refusal_remedy(enum ring_refusal refusal);
+
+/* What to tell who asked for `engine` and got `error` of ring_create(): one sentence, with what helps where that is known. */
+void ring_refusal_tell(int error, enum ring_engine engine, char *why, size_t why_size);
 
 /* What ring_refusal() judges by. */
 struct ring_refusal_facts {

@@ -220,20 +220,42 @@ static void test_judge(void **state)
 		{ -EPERM, { .sysctl = 1, .privileged = true, .seccomp = 2 }, RING_REFUSAL_SECCOMP },
 		{ -EPERM, { .sysctl = 0, .seccomp = 2 }, RING_REFUSAL_SECCOMP },
 		{ -EPERM, { .sysctl = -1, .seccomp = 2 }, RING_REFUSAL_SECCOMP },
-		{ -EPERM, { .sysctl = 0 }, RING_REFUSAL_OTHER },
-		{ -EACCES, { .sysctl = 0 }, RING_REFUSAL_OTHER },
+		{ -EPERM, { .sysctl = 0 }, RING_REFUSAL_MODULE },
+		{ -EACCES, { .sysctl = 0 }, RING_REFUSAL_MODULE },
 		{ -ENOSYS, { .sysctl = -1 }, RING_REFUSAL_KERNEL },
 		{ -ENOSYS, { .sysctl = 0, .seccomp = 2 }, RING_REFUSAL_SECCOMP },
 		{ -EINVAL, { .sysctl = 0 }, RING_REFUSAL_KERNEL },
 		{ -ENOMEM, { .memlock_limited = true }, RING_REFUSAL_MEMLOCK },
 		{ -ENOMEM, { .memlock_limited = false }, RING_REFUSAL_OTHER },
+		{ -EMFILE, { .sysctl = 2, .seccomp = 2, .memlock_limited = true }, RING_REFUSAL_DESCRIPTORS },
+		{ -ENFILE, { .sysctl = 0 }, RING_REFUSAL_DESCRIPTORS },
 	};
 
 	for (size_t i = 0; i < sizeof(cases) / sizeof(cases[0]); i++)
 		assert_int_equal(ring_refusal_judge(cases[i].error, &cases[i].facts), cases[i].refusal);
 	assert_non_null(strstr(ring_refusal_remedy(RING_REFUSAL_SYSCTL), "sysctl -w kernel.io_uring_disabled=0"));
 	assert_non_null(strstr(ring_refusal_remedy(RING_REFUSAL_MEMLOCK), "LimitMEMLOCK"));
+	assert_non_null(strstr(ring_refusal_remedy(RING_REFUSAL_MODULE), "security module"));
+	assert_null(strstr(ring_refusal_remedy(RING_REFUSAL_OTHER), "security module"));
 	assert_string_equal(ring_refusal_name(RING_REFUSAL_OTHER), "other");
+}
+
+/* Of io_uring it is said what forbids it, of any engine what is lacking; and epoll is no help against itself. */
+static void test_tell(void **state)
+{
+	char why[256];
+
+	ring_refusal_tell(-ENOSYS, RING_ENGINE_URING, why, sizeof(why));
+	assert_non_null(strstr(why, "ENOSYS"));
+	assert_non_null(strstr(why, "cause: "));
+	assert_non_null(strstr(why, "or take --engine epoll"));
+	ring_refusal_tell(-ENOMEM, RING_ENGINE_EPOLL, why, sizeof(why));
+	assert_string_equal(why, "no event loop: ENOMEM (Cannot allocate memory)");
+	for (enum ring_engine engine = RING_ENGINE_AUTO; engine <= RING_ENGINE_EPOLL; engine++) {
+		ring_refusal_tell(-EMFILE, engine, why, sizeof(why));
+		assert_non_null(strstr(why, "LimitNOFILE="));
+		assert_null(strstr(why, "epoll"));
+	}
 }
 
 static void test_probe(void **state)
@@ -257,6 +279,7 @@ int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(test_judge),
+		cmocka_unit_test(test_tell),
 		cmocka_unit_test(test_probe),
 		cmocka_unit_test(test_seccomp),
 		cmocka_unit_test(test_memlock_for_ring),
