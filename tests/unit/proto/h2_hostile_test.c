@@ -368,6 +368,22 @@ static void test_pings_over_time(void **state)
 	end_server();
 }
 
+/* One that lets some of them leave, and never all, has what one has that lets none. */
+static void test_pings_while_output_waits(void **state)
+{
+	begin_server(NULL);
+	for (size_t i = 0; i < 600; i++) {
+		struct span piece;
+
+		frame(PING, 0, 0, BYTES("12345678"));
+		frame(PING, 0, 0, BYTES("12345678"));
+		feed();
+		piece = h2_output(h2);
+		buffer_put(&out, piece.data, piece.size);
+	}
+	expect_dead(ENHANCE_YOUR_CALM);
+}
+
 static void test_rapid_reset(void **state)
 {
 	begin_server(NULL);
@@ -553,6 +569,7 @@ int main(void)
 		cmocka_unit_test(test_flow_control_abuse),
 		cmocka_unit_test(test_control_floods),
 		cmocka_unit_test(test_pings_over_time),
+		cmocka_unit_test(test_pings_while_output_waits),
 		cmocka_unit_test(test_rapid_reset),
 		cmocka_unit_test(test_resets_beside_work),
 		cmocka_unit_test(test_header_limits),

@@ -437,6 +437,61 @@ static void test_output_is_announced(void **state)
 	probe_fini(&probe);
 }
 
+static void loan_is_back(struct loan *loan)
+{
+	loan->count = 0;
+}
+
+static void assert_announced(void)
+{
+	assert_int_equal(pair.outputs, 1);
+	h2_pair_pump(&pair);
+	pair.outputs = 0;
+}
+
+/* Whatever a consumer does while nothing else goes on: the owner has nobody else to learn it from. */
+static void test_each_operation_is_announced(void **state)
+{
+	const struct h2_config small = { .stream_window_bytes = 65535 };
+	const struct span piece = span_text("lent");
+	struct loan loan = { .pieces = &piece, .count = 1, .returned = loan_is_back };
+	uint8_t *body = pattern(40000);
+	struct probe probe = { 0 }, other = { 0 };
+	struct probe *peer = &pair.accepted[0];
+
+	h2_pair_init(&pair, NULL, &small);
+	pair.hold = true;
+	h2_pair_pump(&pair);
+	pair.outputs = 0;
+	assert_int_equal(probe_open(&pair, &probe, "/a/b", false), 0);
+	assert_announced();
+	assert_int_equal(stream_write(probe.stream, span_make(body, 40000)), 40000);
+	assert_announced();
+	assert_true(stream_lend(probe.stream, &loan));
+	assert_announced();
+	assert_int_equal(loan.count, 0);
+	assert_int_equal(peer->size, 40004);
+	probe_consume(peer, 40004);
+	assert_announced();
+	assert_int_equal(stream_headers(peer->stream, ok_headers, 2, false), 0);
+	assert_announced();
+	stream_end(probe.stream);
+	assert_announced();
+	assert_int_equal(stream_trailers(peer->stream, ok_trailers, 1), 0);
+	assert_announced();
+	assert_string_equal(probe.log, "HTEC0");
+	assert_int_equal(probe_open(&pair, &other, "/a/b", true), 0);
+	assert_announced();
+	assert_int_equal(stream_write(other.stream, span_text("x")), 0);         /* our side has ended */
+	stream_reset(other.stream, 8);
+	assert_announced();
+	h2_drain(pair.server);
+	assert_announced();
+	h2_pair_fini(&pair);
+	probe_fini(&probe);
+	free(body);
+}
+
 static void test_bad_arguments(void **state)
 {
 	const struct h2_config nothing = { 0 };
@@ -595,6 +650,7 @@ int main(void)
 		cmocka_unit_test(test_request_crosses_goaway),
 		cmocka_unit_test(test_carrier_closed),
 		cmocka_unit_test(test_output_is_announced),
+		cmocka_unit_test(test_each_operation_is_announced),
 		cmocka_unit_test(test_bad_arguments),
 		cmocka_unit_test(test_long_blocks),
 		cmocka_unit_test(test_calls_from_inside_events),

@@ -1,6 +1,6 @@
 /*
  * Shows what a HTTP/1.1 engine takes and what it refuses, with which status; that the split of what arrives changes nothing; and
- * how it stops a peer, keeps a connection and ends it. Also which paths name something of the cache.
+ * how it stops a peer, sends more than it has room for, keeps a connection and ends it. Also which paths name something of the cache.
  */
 #include <setjmp.h>
 #include <stdarg.h>
@@ -23,6 +23,7 @@ struct peer {
 	struct buffer answer;
 	size_t opened, closed, outputs;
 	bool keeps;                      /* does not consume */
+	bool resets;                     /* gives up at the first data */
 	size_t kept;
 	uint32_t code;
 	struct stream *stream;
@@ -32,8 +33,11 @@ static void on_data(struct stream *stream, struct span data)
 {
 	struct peer *peer = stream->owner;
 
+	assert_false(peer->resets && peer->kept);
 	buffer_put(&peer->answer, data.data, data.size);
-	if (peer->keeps)
+	if (peer->resets)
+		stream_reset(stream, 8);
+	if (peer->keeps || peer->resets)
 		peer->kept += data.size;
 	else
 		stream_consumed(stream, data.size);
@@ -46,6 +50,7 @@ static void on_end(struct stream *stream)
 	struct header headers[] = { { .name = span_text(":status"), .value = span_text("200") },
 	                            { .name = span_text("content-length") } };
 
+	assert_false(peer->resets);
 	snprintf(length, sizeof(length), "%zu", peer->answer.size);
 	headers[1].value = span_text(length);
 	assert_int_equal(stream_headers(stream, headers, 2, false), 0);
@@ -129,6 +134,11 @@ static void good_heads_are_taken(void **state)
 		{ "GET /a HTTP/1.0\r\n\r\n", "connection: close\r\n\r\nGET/a" },
 		{ "PUT /a HTTP/1.1\r\nHOST:x\r\nContent-length: \t2 \r\n\r\nbc", "\r\n\r\nPUT/abc" },
 		{ "PUT /a HTTP/1.1\r\n" HOST "Transfer-Encoding: Chunked\r\n\r\n2;x\r\nbc\r\n01\r\nd\r\n0\r\n\r\n", "\r\n\r\nPUT/abcd" },
+		{ "PUT /a HTTP/1.1\r\n" HOST "Content-Length: 10\r\n\r\n0123456789", "\r\n\r\nPUT/a0123456789" },
+		{ "PUT /a HTTP/1.1\r\n" HOST "Transfer-Encoding: chunked\r\n\r\na\r\n0123456789\r\nB ;x\r\n0123456789A\r\n1F\r\n"
+		  "0123456789ABCDEF0123456789ABCDE\r\n0\r\n\r\n",
+		  "\r\n\r\nPUT/a01234567890123456789A0123456789ABCDEF0123456789ABCDE" },
+		{ "0123456789ABCDEF /a HTTP/1.1\r\n" HOST "\r\n", "\r\n\r\n0123456789ABCDEF/a" },
 		{ "GET /a HTTP/1.1\r\n" HOST "Connection: keep-alive, Close\r\n\r\n", "connection: close\r\n\r\nGET/a" },
 	};
 
@@ -150,7 +160,8 @@ static void bad_ones_are_refused_with_their_status(void **state)
 		const char *request;
 		const char *status;
 	} rows[] = {
-		{ "GET /\r\n\r\n", "400" }, { "GET / HTTP/1.1\r\n\r\n", "400" }, { "GET / HTTP/1.1\n\n\r\n\r\n", "400" },
+		{ "GET /\r\n\r\n", "400 Bad Request\r\n" }, { "GET / HTTP/1.1\r\n\r\n", "400" }, { "GET / HTTP/1.1\n\n\r\n\r\n", "400" },
+		{ "0123456789ABCDEFG / HTTP/1.1\r\n" HOST "\r\n", "400" },
 		{ "G\x01T / HTTP/1.1\r\n" HOST "\r\n", "400" }, { "GET a HTTP/1.1\r\n" HOST "\r\n", "400" },
 		{ "GET / HTTP/1.2\r\n" HOST "\r\n", "505" }, { "GET / http/1.1\r\n" HOST "\r\n", "400" },
 		{ "GET /\x80 HTTP/1.1\r\n" HOST "\r\n", "400" }, { "GET / HTTP/1.1 \r\n" HOST "\r\n", "400" },
@@ -164,25 +175,33 @@ static void bad_ones_are_refused_with_their_status(void **state)
 		{ "PUT / HTTP/1.1\r\n" HOST "Content-Length: 1\r\nTransfer-Encoding: chunked\r\n\r\n", "400" },
 		{ "PUT / HTTP/1.0\r\nTransfer-Encoding: chunked\r\n\r\n", "400" },
 		{ "PUT / HTTP/1.1\r\n" HOST "Transfer-Encoding: gzip, chunked\r\n\r\n", "501" },
-		{ "PUT / HTTP/1.1\r\n" HOST "Expect: more\r\n\r\n", "417" },
+		{ "PUT / HTTP/1.1\r\n" HOST "Transfer-Encoding: chunk\r\n\r\n0\r\n\r\n", "501 Not Implemented\r\n" },
+		{ "PUT / HTTP/1.1\r\n" HOST "Transfer-Encoding: chunkedd\r\n\r\n0\r\n\r\n", "501" },
+		{ "PUT / HTTP/1.1\r\n" HOST "Expect: more\r\n\r\n", "417 Expectation Failed\r\n" },
 		{ "PUT / HTTP/1.1\r\n" HOST "Transfer-Encoding: chunked\r\n\r\nx\r\n", "400" },
+		{ "PUT / HTTP/1.1\r\n" HOST "Transfer-Encoding: chunked\r\n\r\n\r\n", "400" },
+		{ "PUT / HTTP/1.1\r\n" HOST "Transfer-Encoding: chunked\r\n\r\n;x\r\n", "400" },
+		{ "PUT / HTTP/1.1\r\n" HOST "Transfer-Encoding: chunked\r\n\r\n1x\r\n", "400" },
 		{ "PUT / HTTP/1.1\r\n" HOST "Transfer-Encoding: chunked\r\n\r\n1 2\r\n\rx", "400" },
 		{ "PUT / HTTP/1.1\r\n" HOST "Transfer-Encoding: chunked\r\n\r\n1\nx", "400" },
+		{ "PUT / HTTP/1.1\r\n" HOST "Transfer-Encoding: chunked\r\n\r\n1;\n\r\nx\r\n0\r\n\r\n", "400" },
+		{ "PUT / HTTP/1.1\r\n" HOST "Transfer-Encoding: chunked\r\n\r\n1;\rx\r\ny\r\n0\r\n\r\n", "400" },
 		{ "PUT / HTTP/1.1\r\n" HOST "Transfer-Encoding: chunked\r\n\r\n1000000000000000\r\n", "400" },
 		{ "PUT / HTTP/1.1\r\n" HOST "Transfer-Encoding: chunked\r\n\r\n1\r\nxy", "400" },
 		{ "PUT / HTTP/1.1\r\n" HOST "Transfer-Encoding: chunked\r\n\r\n0\r\na\n", "400" },
 	};
 
 	for (size_t i = 0; i < sizeof(rows) / sizeof(rows[0]); i++) {
-		char wanted[24];
+		char wanted[48];
 		struct peer peer;
 
 		peer_begin(&peer);
-		snprintf(wanted, sizeof(wanted), "HTTP/1.1 %s ", rows[i].status);
+		snprintf(wanted, sizeof(wanted), "HTTP/1.1 %s", rows[i].status);
 		if (say(&peer, rows[i].request) != -71 || !heard(&peer, wanted))
 			fail_msg("%s wanted for %s: %.*s", rows[i].status, rows[i].request, (int)peer.out.size, (char *)peer.out.data);
 		assert_false(http1_alive(peer.http1));
 		assert_non_null(http1_fault(peer.http1)->reason);
+		assert_int_equal(peer.closed, peer.opened);
 		peer_end(&peer);
 	}
 }
@@ -316,6 +335,98 @@ static void any_split_is_the_same(void **state)
 	buffer_fini(&first);
 }
 
+/* ---- an answer that is longer than the out-queue ---- */
+
+struct writer {
+	struct stream *stream;
+	uint64_t left;
+	unsigned turns;
+	size_t bytes_max;                /* offered at once */
+};
+
+static uint8_t written[3 * HTTP1_OUT_BYTES + 1];
+
+static void writer_step(struct stream *stream)
+{
+	struct writer *writer = stream->owner;
+	size_t offered, taken;
+
+	writer->turns++;
+	do {
+		offered = writer->left < writer->bytes_max ? writer->left : writer->bytes_max;
+		taken = stream_write(stream, span_make(written + sizeof(written) - writer->left, offered));
+		assert_true(taken <= offered && stream_untaken(stream) <= HTTP1_OUT_BYTES);
+		writer->left -= taken;
+	} while (writer->left && taken == offered);
+	if (writer->left == 0)
+		stream_end(stream);
+}
+
+static void writer_on_end(struct stream *stream)
+{
+	char length[16];
+	struct header headers[] = { { .name = span_text(":status"), .value = span_text("200") },
+	                            { .name = span_text("content-length"), .value = { (uint8_t *)length, 0 } } };
+
+	headers[1].value.size = (size_t)snprintf(length, sizeof(length), "%zu", sizeof(written));
+	assert_int_equal(stream_headers(stream, headers, 2, false), 0);
+	assert_int_equal(stream_write(stream, span_make(written, 0)), 0);
+	writer_step(stream);
+}
+
+static void writer_on_close(struct stream *stream, uint32_t code)
+{
+	struct writer *writer = stream->owner;
+
+	assert_int_equal(code, 0);
+	writer->stream = NULL;
+}
+
+static int writer_on_stream(void *owner, struct stream *stream, const struct h2_request *head)
+{
+	static const struct stream_events writer_events = {
+		.on_end = writer_on_end, .on_writable = writer_step, .on_close = writer_on_close,
+	};
+	struct writer *writer = owner;
+
+	(void)head;
+	writer->stream = stream;
+	writer->left = sizeof(written);
+	stream->events = &writer_events;
+	stream->owner = writer;
+	return 0;
+}
+
+/* It waits for the owner to fetch, is told, and goes on; all arrives, and the next request is answered as well. */
+static void a_long_answer_waits_for_room(void **state)
+{
+	static const struct h2_events writer_h2_events = { .on_stream = writer_on_stream };
+	static const size_t offers[] = { sizeof(written), HTTP1_OUT_BYTES, 1000 };
+
+	for (size_t i = 0; i < sizeof(written); i++)
+		written[i] = (uint8_t)(i * 2654435761u >> 13);
+	for (size_t i = 0; i < sizeof(offers) / sizeof(offers[0]); i++) {
+		struct writer writer = { .bytes_max = offers[i] };
+		struct http1 *http1 = http1_create(&writer_h2_events, &writer);
+
+		for (int request = 0; request < 2; request++) {
+			struct buffer out = buffer_heap(2 * sizeof(written));
+			struct span span;
+
+			writer.turns = 0;
+			assert_int_equal(http1_feed(http1, span_text("GET / HTTP/1.1\r\n" HOST "\r\n")), 0);
+			while ((span = http1_output(http1)).size)
+				buffer_put(&out, span.data, span.size);
+			assert_true(writer.turns >= 3 && !writer.stream && http1_alive(http1));
+			assert_true(out.size > sizeof(written));
+			assert_memory_equal(out.data + out.size - sizeof(written), written, sizeof(written));
+			buffer_fini(&out);
+		}
+		assert_true(http1_copied_bytes(http1) == 2 * sizeof(written));
+		http1_destroy(http1);
+	}
+}
+
 static void a_body_that_nobody_takes_stops_the_peer(void **state)
 {
 	static uint8_t body[HTTP1_WINDOW_BYTES];
@@ -360,6 +471,12 @@ static void who_waits_is_told_to_go_on(void **state)
 	assert_true(span_is(buffer_span(&peer.out), "HTTP/1.1 100 Continue\r\n\r\n"));
 	say(&peer, "x");
 	assert_true(heard(&peer, "PUT/x") && http1_alive(peer.http1));
+	/* So is the next one. */
+	peer.out.size = 0;
+	say(&peer, "PUT / HTTP/1.1\r\n" HOST "Expect: 100-continue\r\nContent-Length: 1\r\n\r\n");
+	stream_consumed(peer.stream, 0);
+	fetch(&peer);
+	assert_true(span_is(buffer_span(&peer.out), "HTTP/1.1 100 Continue\r\n\r\n"));
 	peer_end(&peer);
 	/* Who is answered first is told that nothing is read any more. */
 	peer_begin(&peer);
@@ -367,6 +484,62 @@ static void who_waits_is_told_to_go_on(void **state)
 	on_end(peer.stream);
 	fetch(&peer);
 	assert_true(heard(&peer, "connection: close\r\n") && !http1_alive(peer.http1) && peer.closed == 1);
+	peer_end(&peer);
+}
+
+/* One without a body says so; and nothing follows one that has begun, not even what is wrong with the rest of the request. */
+static void an_answer_is_one_answer(void **state)
+{
+	const struct header gone[] = { { .name = span_text(":status"), .value = span_text("404") } };
+	struct peer peer;
+
+	peer_begin(&peer);
+	say(&peer, "PUT / HTTP/1.1\r\n" HOST "Transfer-Encoding: chunked\r\n\r\n");
+	assert_int_equal(stream_headers(peer.stream, gone, 1, true), 0);
+	assert_true(stream_headers(peer.stream, gone, 1, true) < 0);
+	assert_int_equal(stream_write(peer.stream, span_text("x")), 0);
+	assert_true(http1_feed(peer.http1, span_text("no size\r\n")) < 0);
+	fetch(&peer);
+	assert_true(span_is(buffer_span(&peer.out), "HTTP/1.1 404 Not Found\r\ncontent-length: 0\r\nconnection: close\r\n\r\n"));
+	assert_false(http1_alive(peer.http1));
+	peer_end(&peer);
+}
+
+static bool announced(struct peer *peer)
+{
+	size_t outputs = peer->outputs;
+
+	fetch(peer);
+	peer->outputs = 0;
+	return outputs == 1;
+}
+
+/* Whatever a consumer does while nothing else goes on: the owner has nobody else to learn it from. */
+static void each_operation_is_announced(void **state)
+{
+	struct header headers[] = { { .name = span_text(":status"), .value = span_text("200") },
+	                            { .name = span_text("content-length"), .value = span_text("1") } };
+	struct peer peer;
+
+	peer_begin(&peer);
+	say(&peer, "PUT / HTTP/1.1\r\n" HOST "Expect: 100-continue\r\nContent-Length: 1\r\n\r\n");
+	stream_consumed(peer.stream, 0);
+	assert_true(announced(&peer));
+	assert_int_equal(stream_headers(peer.stream, headers, 2, false), 0);
+	assert_true(announced(&peer));
+	assert_int_equal(stream_write(peer.stream, span_text("x")), 1);
+	assert_true(announced(&peer));
+	stream_end(peer.stream);
+	assert_true(announced(&peer) && peer.closed == 1);
+	peer_end(&peer);
+	peer_begin(&peer);
+	say(&peer, "PUT / HTTP/1.1\r\n" HOST "Content-Length: 1\r\n\r\n");
+	stream_reset(peer.stream, 8);
+	assert_true(announced(&peer) && peer.closed == 1);
+	peer_end(&peer);
+	peer_begin(&peer);
+	http1_drain(peer.http1);
+	assert_true(announced(&peer) && !http1_alive(peer.http1));
 	peer_end(&peer);
 }
 
@@ -395,6 +568,12 @@ static void it_ends_when_it_should(void **state)
 	assert_int_equal(peer.closed, 0);
 	fetch(&peer);
 	assert_true(peer.closed == 1 && peer.code == 8 && !http1_alive(peer.http1) && peer.out.size == 0);
+	peer_end(&peer);
+	/* Then it hears of nothing else, whatever came with what made it give up. */
+	peer_begin(&peer);
+	peer.resets = true;
+	say(&peer, "PUT /1 HTTP/1.1\r\n" HOST "Transfer-Encoding: chunked\r\n\r\n1\r\nx\r\n1\r\ny\r\n0\r\n\r\n");
+	assert_true(peer.kept == 1 && peer.closed == 1 && peer.code == 8 && !http1_alive(peer.http1));
 	peer_end(&peer);
 	peer_begin(&peer);
 	say(&peer, "PUT /1 HTTP/1.1\r\n" HOST "Content-Length: 1\r\n\r\n");
@@ -456,8 +635,11 @@ int main(void)
 		cmocka_unit_test(many_requests_ahead_are_answered_in_order),
 		cmocka_unit_test(an_answer_without_a_length_is_none),
 		cmocka_unit_test(any_split_is_the_same),
+		cmocka_unit_test(a_long_answer_waits_for_room),
 		cmocka_unit_test(a_body_that_nobody_takes_stops_the_peer),
 		cmocka_unit_test(who_waits_is_told_to_go_on),
+		cmocka_unit_test(an_answer_is_one_answer),
+		cmocka_unit_test(each_operation_is_announced),
 		cmocka_unit_test(it_ends_when_it_should),
 		cmocka_unit_test(paths_of_the_cache),
 	};
