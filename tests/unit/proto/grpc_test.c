@@ -203,6 +203,7 @@ static void test_requests(void **state)
 	} types[] = {
 		{ "application/grpc", true }, { "application/grpc+proto", true }, { "application/grpc;charset=x", true },
 		{ "application/grpc-web", false }, { "application/grp", false }, { "text/plain", false }, { "", false },
+		{ "application/json", false }, { "application/gr+c+proto", false },
 	};
 	const struct header full[] = {
 		HEADER("content-type", "application/grpc"), HEADER("grpc-timeout", "1S"), HEADER("grpc-encoding", "zstd"),
@@ -231,9 +232,25 @@ static void test_requests(void **state)
 	assert_int_equal(request.timeout_ns, 0);
 }
 
+static void test_status_numbers(void **state)
+{
+	static const struct {
+		const char *text;
+		enum grpc_status status;
+	} rows[] = {
+		{ "0", GRPC_OK }, { "00", GRPC_OK }, { "5", GRPC_NOT_FOUND }, { "05", GRPC_NOT_FOUND }, { "10", GRPC_ABORTED },
+		{ "16", GRPC_UNAUTHENTICATED }, { "17", GRPC_UNKNOWN }, { "99", GRPC_UNKNOWN }, { "", GRPC_UNKNOWN },
+		{ "000", GRPC_UNKNOWN }, { "1x", GRPC_UNKNOWN }, { "/", GRPC_UNKNOWN }, { "0:", GRPC_UNKNOWN }, { " 0", GRPC_UNKNOWN },
+	};
+
+	for (size_t i = 0; i < sizeof(rows) / sizeof(rows[0]); i++)
+		assert_int_equal(grpc_status_parse(span_text(rows[i].text)), rows[i].status);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
+		cmocka_unit_test(test_status_numbers),
 		cmocka_unit_test(test_reader_in_every_split),
 		cmocka_unit_test(test_reader_refuses),
 		cmocka_unit_test(test_timeouts),
