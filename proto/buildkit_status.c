@@ -5,7 +5,7 @@
 
 #define SECOND_NS 1000000000
 
-enum { RESPONSE_FIELD_VERTEX = 1, RESPONSE_FIELD_STATUS = 2, RESPONSE_FIELD_LOG = 3 };
+enum { RESPONSE_FIELD_VERTEX = 1, RESPONSE_FIELD_LOG = 3 };
 enum {
 	VERTEX_FIELD_DIGEST = 1,
 	VERTEX_FIELD_NAME = 3,
@@ -13,16 +13,6 @@ enum {
 	VERTEX_FIELD_STARTED = 5,
 	VERTEX_FIELD_COMPLETED = 6,
 	VERTEX_FIELD_ERROR = 7,
-};
-enum {
-	STATUS_FIELD_ID = 1,
-	STATUS_FIELD_VERTEX = 2,
-	STATUS_FIELD_NAME = 3,
-	STATUS_FIELD_CURRENT = 4,
-	STATUS_FIELD_TOTAL = 5,
-	STATUS_FIELD_TIMESTAMP = 6,
-	STATUS_FIELD_STARTED = 7,
-	STATUS_FIELD_COMPLETED = 8,
 };
 enum { LOG_FIELD_VERTEX = 1, LOG_FIELD_TIMESTAMP = 2, LOG_FIELD_STREAM = 3, LOG_FIELD_MESSAGE = 4 };
 enum { TIMESTAMP_FIELD_SECONDS = 1, TIMESTAMP_FIELD_NANOS = 2 };
@@ -136,24 +126,7 @@ void buildkit_status_put_vertex(struct buffer *out, const struct buildkit_vertex
 	pb_end(out, mark);
 }
 
-/* The timestamp of a status and of a log is always written: buildx reads it without asking whether it is there. */
-void buildkit_status_put_status(struct buffer *out, const struct buildkit_vertex_status *status)
-{
-	size_t mark = pb_begin(out, RESPONSE_FIELD_STATUS);
-
-	pb_put_bytes(out, STATUS_FIELD_ID, status->id);
-	pb_put_bytes(out, STATUS_FIELD_VERTEX, status->vertex);
-	pb_put_bytes(out, STATUS_FIELD_NAME, status->name);
-	pb_put_int64(out, STATUS_FIELD_CURRENT, status->current);
-	pb_put_int64(out, STATUS_FIELD_TOTAL, status->total);
-	put_timestamp(out, STATUS_FIELD_TIMESTAMP, status->timestamp_ns);
-	if (status->started)
-		put_timestamp(out, STATUS_FIELD_STARTED, status->started_ns);
-	if (status->completed)
-		put_timestamp(out, STATUS_FIELD_COMPLETED, status->completed_ns);
-	pb_end(out, mark);
-}
-
+/* The timestamp of a log is always written: buildx reads it without asking whether it is there. */
 void buildkit_status_put_log(struct buffer *out, const struct buildkit_vertex_log *log)
 {
 	size_t mark = pb_begin(out, RESPONSE_FIELD_LOG);

@@ -23,14 +23,6 @@ struct buildkit_vertex {
 	int64_t started_ns, completed_ns;
 };
 
-/* A line of a vertex: a transfer, a layer. Shown with `current` as bytes. */
-struct buildkit_vertex_status {
-	struct span id, vertex, name;
-	int64_t current, total;
-	bool started, completed;
-	int64_t timestamp_ns, started_ns, completed_ns;
-};
-
 enum buildkit_log_stream { BUILDKIT_LOG_STDOUT = 1, BUILDKIT_LOG_STDERR = 2 };
 
 struct buildkit_vertex_log {
@@ -52,5 +44,4 @@ bool buildkit_vertex_next(struct span *rest, struct buildkit_vertex *vertex, boo
  * strict reader refuses the whole message else.
  */
 void buildkit_status_put_vertex(struct buffer *out, const struct buildkit_vertex *vertex);
-void buildkit_status_put_status(struct buffer *out, const struct buildkit_vertex_status *status);
 void buildkit_status_put_log(struct buffer *out, const struct buildkit_vertex_log *log);

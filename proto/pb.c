@@ -230,28 +230,6 @@ void pb_put_bool(struct buffer *buffer, uint32_t number, bool value)
 	pb_put_varint(buffer, number, value);
 }
 
-static void put_fixed(struct buffer *buffer, uint32_t number, enum pb_wire wire, uint64_t value, size_t bytes)
-{
-	uint8_t field[PB_VARINT_BYTES_MAX + 8];
-	uint8_t *p = write_tag(field, number, wire);
-
-	for (size_t i = 0; i < bytes; i++)
-		*p++ = (uint8_t)(value >> (8 * i));
-	buffer_put(buffer, field, (size_t)(p - field));
-}
-
-void pb_put_fixed64(struct buffer *buffer, uint32_t number, uint64_t value)
-{
-	if (value)
-		put_fixed(buffer, number, PB_FIXED64, value, 8);
-}
-
-void pb_put_fixed32(struct buffer *buffer, uint32_t number, uint32_t value)
-{
-	if (value)
-		put_fixed(buffer, number, PB_FIXED32, value, 4);
-}
-
 void pb_put_bytes_always(struct buffer *buffer, uint32_t number, struct span bytes)
 {
 	uint8_t head[2 * PB_VARINT_BYTES_MAX];

@@ -67,8 +67,6 @@ bool pb_as_bytes(struct pb_reader *reader, const struct pb_field *field, struct 
 void pb_put_varint(struct buffer *buffer, uint32_t number, uint64_t value);
 void pb_put_int64(struct buffer *buffer, uint32_t number, int64_t value);       /* negative: ten bytes */
 void pb_put_bool(struct buffer *buffer, uint32_t number, bool value);
-void pb_put_fixed64(struct buffer *buffer, uint32_t number, uint64_t value);
-void pb_put_fixed32(struct buffer *buffer, uint32_t number, uint32_t value);
 void pb_put_bytes(struct buffer *buffer, uint32_t number, struct span bytes);
 void pb_put_text(struct buffer *buffer, uint32_t number, const char *text);
 

@@ -99,14 +99,3 @@ void queue_drop(struct queue *queue, size_t size)
 		queue->size_max = size_max;
 	}
 }
-
-size_t queue_read(struct queue *queue, void *to, size_t room)
-{
-	size_t size = queue->size < room ? queue->size : room;
-
-	if (size == 0)
-		return 0;
-	queue_peek(queue, to, size);
-	queue_drop(queue, size);
-	return size;
-}

@@ -25,6 +25,3 @@ struct span queue_front(const struct queue *queue);
 
 /* Takes `size` of the oldest bytes away, which are there. */
 void queue_drop(struct queue *queue, size_t size);
-
-/* Moves up to `room` of the oldest bytes to `to`; returns how many. */
-size_t queue_read(struct queue *queue, void *to, size_t room);
