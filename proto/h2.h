@@ -114,7 +114,8 @@ void h2_each_stream(struct h2 *h2, void (*fn)(struct stream *stream));
 uint64_t h2_copied_bytes(const struct h2 *h2);
 
 /*
- * Client: open a stream. `end`: no body follows. 0, -EAGAIN (peer's stream limit reached), -EPIPE (GOAWAY), -ENOMEM.
+ * Client: open a stream. `end`: no body follows. 0, -EAGAIN (peer's stream limit reached), -EPIPE (GOAWAY), -ENOMEM, -EINVAL
+ * (more fields, or longer ones, than the config allows).
  * `events` and `owner` are put into the new stream.
  */
 int h2_open(struct h2 *h2, struct stream **stream, const struct h2_request *request, bool end,

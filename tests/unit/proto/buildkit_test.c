@@ -23,6 +23,7 @@
 	"01710a110a016220ffffffffffffffffff012a016f"
 #define HISTORY        "0801120172180122016628ffffffffffffffffff01"
 #define UPDATE_HISTORY "0a0172100118012001"
+#define LETTERS        "6162636465666768696a6b6c6d"
 
 static void bytes_messages(void **state)
 {
@@ -44,6 +45,49 @@ static void bytes_messages(void **state)
 		assert_true(span_is(data, cases[i].data));
 		buffer_fini(&message);
 	}
+}
+
+/* In three parts, cut anywhere: together they bring what the whole brings, and the next message is read as the first was. */
+static void bytes_messages_in_parts(void **state)
+{
+	static const char *const cases[] = {
+		"0a0d" LETTERS, "0a8d00" LETTERS, "0a0d" LETTERS "1005", "1005" "0a0d" LETTERS, "0a03616263", "", "0a00",
+		"0a0161" "0a026263", "1005" "0a0161" "1a0162",
+	};
+	struct bytes_message_reader reader = { 0 };
+
+	for (size_t i = 0; i < sizeof(cases) / sizeof(cases[0]); i++) {
+		struct buffer message = from_hex(cases[i]);
+		struct span whole;
+
+		assert_true(bytes_message_decode(buffer_span(&message), &whole));
+		for (size_t first = 0; first <= message.size; first++) {
+			for (size_t second = first; second <= message.size; second++) {
+				const size_t ends[] = { first, second, message.size };
+				struct buffer got = buffer_heap(100);
+				size_t at = 0;
+
+				for (size_t part = 0; part < 3; at = ends[part++]) {
+					size_t size = ends[part] - at, left = message.size - ends[part];
+					uint8_t *exact = malloc(size ? size : 1);
+					struct span data;
+
+					if (size)
+						memcpy(exact, message.data + at, size);
+					/* What ended the message was its last part. */
+					if (part == 0 || at < message.size) {
+						assert_true(bytes_message_part(&reader, span_make(exact, size), left, &data));
+						buffer_put(&got, data.data, data.size);
+					}
+					free(exact);
+				}
+				assert_true(span_equal(buffer_span(&got), whole) && !reader.passing);
+				buffer_fini(&got);
+			}
+		}
+		buffer_fini(&message);
+	}
+	bytes_message_reader_fini(&reader);
 }
 
 static void malformed_bytes_messages(void **state)
@@ -296,6 +340,7 @@ int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(bytes_messages),
+		cmocka_unit_test(bytes_messages_in_parts),
 		cmocka_unit_test(malformed_bytes_messages),
 		cmocka_unit_test(heads_of_bytes_messages),
 		cmocka_unit_test(workers),

@@ -315,6 +315,61 @@ static void every_cut(void **state)
 	}
 }
 
+/* Content may be passed on as it comes, once the head is there whole; and only what is content in the whole message, too. */
+static void content_that_begins(void **state)
+{
+	static const uint32_t ids[] = { 0, 1, 127, 128, 300, UINT32_MAX };
+	static const size_t sizes[] = { 1, 127, 128, FSUTIL_DATA_BYTES_MAX };
+
+	for (size_t i = 0; i < sizeof(ids) / sizeof(ids[0]) * sizeof(sizes) / sizeof(sizes[0]); i++) {
+		const uint32_t id = ids[i % (sizeof(ids) / sizeof(ids[0]))];
+		const size_t bytes = sizes[i / (sizeof(ids) / sizeof(ids[0]))];
+		uint8_t *message = calloc(1, FSUTIL_HEAD_BYTES_MAX + bytes);
+		size_t head = fsutil_write_data_head(message, id, bytes), size = head + bytes;
+
+		for (size_t cut = 0; cut <= size; cut += cut < head + 3 || cut >= size - 3 ? 1 : 61) {
+			struct span data;
+			uint32_t read;
+			uint8_t *exact = malloc(cut ? cut : 1);
+
+			memcpy(exact, message, cut);
+			assert_int_equal(fsutil_data_begins(span_make(exact, cut), size - cut, &read, &data), cut >= head);
+			if (cut >= head)
+				assert_true(read == id && data.data == exact + head && data.size == cut - head);
+			/* Another length than the message has: more follows its content, or less. */
+			assert_false(fsutil_data_begins(span_make(exact, cut), size - cut + 1, &read, &data));
+			assert_false(cut < size && fsutil_data_begins(span_make(exact, cut), size - cut - 1, &read, &data));
+			free(exact);
+		}
+		free(message);
+	}
+}
+
+static void no_content_begins(void **state)
+{
+	static const char *const others[] = {
+		PACKET_STAT_FILE, PACKET_STAT_END, PACKET_REQ, PACKET_DATA_END, PACKET_FIN, PACKET_ERR,
+		"08021801" "2200",                       /* the end, told at length */
+		"18ac02" "0802" "220568656c6c6f",        /* another order */
+		"0802" "18ac02" "18ac02" "220568656c6c6f",
+		"0802" "18ffffffff10" "220161",          /* an id that is longer than it may be */
+		"0802" "18ffffffffff00" "220161",
+		"0803" "18ac02" "220568656c6c6f",        /* content of what is none */
+		"0802" "18ac02" "2a0568656c6c6f",
+	};
+
+	for (size_t i = 0; i < sizeof(others) / sizeof(others[0]); i++) {
+		struct buffer message = from_hex(others[i]);
+		struct span data;
+		uint32_t id;
+
+		for (size_t cut = 0; cut <= message.size; cut++)
+			if (fsutil_data_begins(span_make(message.data, cut), message.size - cut, &id, &data))
+				fail_msg("%s at %zu", others[i], cut);
+		buffer_fini(&message);
+	}
+}
+
 static void clean_paths(void **state)
 {
 	static const char *const clean[] = { "a", "a/b", ".a", "..a/b..", "a/.../b", "a b/\xff" };
@@ -360,6 +415,8 @@ int main(void)
 		cmocka_unit_test(refused_packets),
 		cmocka_unit_test(refused_stats),
 		cmocka_unit_test(every_cut),
+		cmocka_unit_test(content_that_begins),
+		cmocka_unit_test(no_content_begins),
 		cmocka_unit_test(clean_paths),
 		cmocka_unit_test(the_order_of_paths),
 	};

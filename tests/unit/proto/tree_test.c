@@ -183,6 +183,17 @@ static void test_encode_refuses(void **state)
 	static const struct tree_xattr trusted[] = { { TEXT("trusted.overlay.opaque"), TEXT("y") } };
 	static const struct tree_xattr overlay[] = { { TEXT("user.overlay.opaque"), TEXT("y") } };
 	static const struct tree_xattr unsorted[] = { { TEXT("user.b"), TEXT("") }, { TEXT("user.a"), TEXT("") } };
+	static const uint8_t value[TREE_XATTR_BYTES_MAX];
+	static const struct tree_xattr fitting[] = { { TEXT("user.a"), { value, sizeof(value) - 12 } },
+	                                             { TEXT("user.b"), TEXT("") } };
+	static const struct tree_xattr too_long[] = { { TEXT("user.a"), { value, sizeof(value) - 12 } },
+	                                              { TEXT("user.b"), TEXT("x") } };
+	static const struct tree_directory bad_directories[] = {
+		{ .mode = 010000 }, { .mode = 0755, .xattrs = trusted, .xattrs_count = 1 },
+		{ .mode = 0755, .xattrs = too_long, .xattrs_count = 2 },
+	};
+	static const struct tree_directory largest = { .mode = 07777, .xattrs = fitting, .xattrs_count = 2 };
+	struct tree_node most = file("f", 07777);
 	static const char long_name[] = { [0 ... 255] = 'n', 0 };
 	struct tree_node bad[] = {
 		file("", 0644), file(".", 0644), file("..", 0644), file("a/b", 0644), file(long_name, 0644),
@@ -200,6 +211,7 @@ static void test_encode_refuses(void **state)
 		{ .kind = TREE_FILE, .name = span_text("f"), .mode = 0644, .xattrs = trusted, .xattrs_count = 1 },
 		{ .kind = TREE_FILE, .name = span_text("f"), .mode = 0644, .xattrs = overlay, .xattrs_count = 1 },
 		{ .kind = TREE_FILE, .name = span_text("f"), .mode = 0644, .xattrs = unsorted, .xattrs_count = 2 },
+		{ .kind = TREE_FILE, .name = span_text("f"), .mode = 0644, .xattrs = too_long, .xattrs_count = 2 },
 	};
 	struct tree_node twice[] = {file("a", 0644),
 				    {.kind = TREE_DIRECTORY, .name = span_text("a"), .digest = digest_empty}};
@@ -212,6 +224,11 @@ static void test_encode_refuses(void **state)
 		assert_int_equal(blob.size, 4);
 		buffer_clear(&blob);
 	}
+	most.xattrs = fitting;
+	most.xattrs_count = 2;
+	for (size_t i = 0; i < COUNT(bad_directories); i++)
+		assert_int_equal(tree_encode(&blob, &bad_directories[i], NULL, 0), -EINVAL);
+	assert_int_equal(tree_encode(&blob, &largest, &most, 1), 0);
 	assert_int_equal(tree_encode(&blob, &plain, twice, 2), -EEXIST);
 	buffer_fini(&blob);
 	blob = buffer_heap(64);
@@ -458,6 +475,11 @@ static void test_properties_refused(void **state)
 		{ "other.client", "", NULL },
 		{ "", "x", "malformed property" },
 	};
+	static const char *const of_files[][2] = {
+		{ "sluice.recipe", "1:65537" }, { "sluice.hardlink", "a" }, { "sluice.type", "fifo" },
+		{ "sluice.xattr.user.a", "eQ==" },
+	};
+	static char value[TREE_XATTR_BYTES_MAX * 2];
 	struct hostile h = { .blob = buffer_heap(1 << 20) };
 
 	for (size_t i = 0; i < COUNT(rows); i++) {
@@ -477,6 +499,36 @@ static void test_properties_refused(void **state)
 	expect(&h, "malformed digest");
 	put_symlink(&h, "l", "");
 	expect(&h, "bad target of a symlink");
+	for (size_t i = 0; i < COUNT(of_files); i++) {
+		enter(&h, 3);
+		pb_put_text(&h.blob, 1, "l");
+		pb_put_text(&h.blob, 2, "t");
+		put_property_at(&h, 4, of_files[i][0], of_files[i][1]);
+		leave(&h);
+		expect(&h, "symlink with properties of a file");
+	}
+	/* Twice the same, with two meanings. */
+	enter(&h, 1);
+	pb_put_text(&h.blob, 1, "f");
+	put_digest_text(&h, HELLO_HEX, 5);
+	enter(&h, 6);
+	for (int i = 0; i < 2; i++) {
+		enter(&h, 1);
+		pb_put_text(&h.blob, 1, "sluice.hardlink");
+		pb_put_text(&h.blob, 2, i ? "b" : "a");
+		leave(&h);
+	}
+	leave(&h);
+	leave(&h);
+	expect(&h, "properties not sorted");
+	/* Base64 of all that an entry's xattrs may have together, and of three bytes more. */
+	memset(value, 'A', sizeof(value));
+	for (size_t over = 0; over < 2; over++) {
+		value[TREE_XATTR_BYTES_MAX / 3 * 4 + 4 * over - 8] = 0;
+		put_file(&h, "f", "sluice.xattr.user.a", value);
+		expect(&h, over ? "xattrs too long" : NULL);
+		memset(value, 'A', sizeof(value));
+	}
 	buffer_fini(&h.blob);
 }
 

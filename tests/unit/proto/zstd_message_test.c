@@ -121,6 +121,31 @@ static void test_foreign_bytes(void **state)
 	buffer_fini(&out);
 }
 
+/* A frame names the window that its reader has to keep: as much as a message may have bytes, or what encoders ask for anyway. */
+static void test_windows(void **state)
+{
+	static const struct {
+		unsigned log;
+		size_t size_max;
+		enum zstd_message outcome;
+	} rows[] = {
+		{ 23, 1000, ZSTD_MESSAGE_OK }, { 24, 1000, ZSTD_MESSAGE_CORRUPT }, { 24, 8u << 20, ZSTD_MESSAGE_CORRUPT },
+		{ 24, (8u << 20) + 1, ZSTD_MESSAGE_OK }, { 27, 64u << 20, ZSTD_MESSAGE_CORRUPT },
+		{ 27, (64u << 20) + 1, ZSTD_MESSAGE_OK }, { 28, (size_t)1 << 30, ZSTD_MESSAGE_CORRUPT },
+	};
+
+	for (size_t i = 0; i < sizeof(rows) / sizeof(rows[0]); i++) {
+		/* Magic number, no size and no checksum, the window; the last block, raw, of one byte. */
+		const uint8_t frame[] = { 0x28, 0xb5, 0x2f, 0xfd, 0, (uint8_t)((rows[i].log - 10) << 3), 9, 0, 0, 'x' };
+		struct buffer out = buffer_heap(rows[i].size_max);
+
+		assert_int_equal(zstd_message_inflate(&out, span_make(frame, sizeof(frame))), rows[i].outcome);
+		if (rows[i].outcome == ZSTD_MESSAGE_OK)
+			assert_true(span_is(buffer_span(&out), "x"));
+		buffer_fini(&out);
+	}
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -128,6 +153,7 @@ int main(void)
 		cmocka_unit_test(test_two_frames),
 		cmocka_unit_test(test_what_does_not_pay),
 		cmocka_unit_test(test_foreign_bytes),
+		cmocka_unit_test(test_windows),
 	};
 	return cmocka_run_group_tests(tests, NULL, NULL);
 }
