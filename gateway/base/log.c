@@ -8,6 +8,7 @@
 #include <time.h>
 #include <unistd.h>
 #include "gateway/base/check.h"
+#include "gateway/base/visible.h"
 
 enum {
 	LOG_LINE_MAX = 16384,
@@ -56,48 +57,19 @@ static __attribute__((format(printf, 2, 3))) void line_format(struct line *line,
 	line_put(line, text, (size_t)n);
 }
 
-static size_t utf8_wanted(uint8_t lead)
-{
-	if (lead < 0x80)
-		return 1;
-	if (lead >= 0xc2 && lead <= 0xdf)
-		return 2;
-	if ((lead & 0xf0) == 0xe0)
-		return 3;
-	if (lead >= 0xf0 && lead <= 0xf4)
-		return 4;
-	return 0;
-}
-
-/* Length of the well-formed UTF-8 character that `bytes` start with; 0 when they do not (RFC 3629). */
-static size_t utf8_length(const uint8_t *bytes, size_t size)
-{
-	size_t wanted = utf8_wanted(bytes[0]);
-
-	if (wanted == 0 || wanted > size)
-		return 0;
-	for (size_t i = 1; i < wanted; i++)
-		if ((bytes[i] & 0xc0) != 0x80)
-			return 0;
-	if ((bytes[0] == 0xe0 && bytes[1] < 0xa0) || (bytes[0] == 0xed && bytes[1] > 0x9f) ||
-	    (bytes[0] == 0xf0 && bytes[1] < 0x90) || (bytes[0] == 0xf4 && bytes[1] > 0x8f))
-		return 0;
-	return wanted;
-}
-
 /*
- * Inside quotes. A byte that is no text becomes \xNN; in JSON its backslash is itself escaped, so that the line stays
+ * Inside quotes. A byte that may not be shown becomes \xNN; in JSON its backslash is itself escaped, so that the line stays
  * valid JSON and the reader sees the same spelling.
  */
 static void line_put_escaped(struct line *line, struct span text)
 {
 	for (size_t i = 0; i < text.size;) {
-		size_t length = utf8_length(text.data + i, text.size - i);
+		size_t length = visible_length(span_make(text.data + i, text.size - i));
 		uint8_t byte = text.data[i];
 
 		if (byte == '"' || byte == '\\')
 			line_format(line, "\\%c", byte);
-		else if (length == 0 || byte < 0x20 || byte == 0x7f)
+		else if (length == 0)
 			line_format(line, setup.json ? "\\\\x%02x" : "\\x%02x", byte);
 		else
 			line_put(line, (const char *)text.data + i, length);

@@ -1,7 +1,7 @@
 /*
  * log: one line a state change or refusal, by its owner: a fixed event name, then key=value pairs; or the same as one
  * JSON object. Lines go to stderr (or the file given) in one write(2) each, from any thread. Values with blanks or
- * quotes are quoted; bytes that are no UTF-8 text are escaped. Never log a header value, a token or a key.
+ * quotes are quoted; what may not be shown (visible.h) is escaped, byte by byte. Never log a header value, a token or a key.
  *
  *	log_event(LOG_WARNING, "stream reset", LOG_U64("conn", 17), LOG_TEXT("code", "FLOW_CONTROL"));
  */

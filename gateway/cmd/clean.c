@@ -1,35 +1,16 @@
-/* clean: one character at a time, as proto/escape.h finds them. */
+/* clean: one character at a time. */
 #include "gateway/cmd/clean.h"
 
-#include <stdbool.h>
-#include <stdint.h>
-
+#include "gateway/base/visible.h"
 #include "proto/escape.h"
-
-static uint32_t code_point(const uint8_t *bytes, size_t size)
-{
-	uint32_t code = size == 1 ? bytes[0] : bytes[0] & (0x7fu >> size);
-
-	for (size_t i = 1; i < size; i++)
-		code = code << 6 | (bytes[i] & 0x3fu);
-	return code;
-}
-
-static bool is_harmless(uint32_t code)
-{
-	if (code < 0x20 || (code >= 0x7f && code < 0xa0))
-		return false;
-	/* Separators of lines and paragraphs, embeddings and overrides of the direction; and isolates. */
-	return !(code >= 0x2028 && code <= 0x202e) && !(code >= 0x2066 && code <= 0x2069);
-}
 
 size_t clean_take(struct span *text, char shown[static 4])
 {
 	const uint8_t *bytes = text->data;
-	size_t size = utf8_sequence(*text), taken = size ? size : 1;
+	size_t size = visible_length(*text), whole = size ? size : utf8_sequence(*text), taken = whole ? whole : 1;
 
 	*text = span_make(bytes + taken, text->size - taken);
-	if (size == 0 || !is_harmless(code_point(bytes, size))) {
+	if (size == 0) {
 		shown[0] = '?';
 		return 1;
 	}

@@ -1,8 +1,6 @@
 /*
- * clean: texts of others (names in trees, notes, reasons that a gateway gives) as a terminal may show them. Each control
- * character (also those above U+007F, which begin escape sequences just as ESC does), each that ends a line or turns the
- * direction of what follows, and each byte that is no UTF-8 becomes one `?`. So a text stays on its line, and what is
- * seen is what is there.
+ * clean: texts of others (names in trees, notes, reasons that a gateway gives) as a terminal may show them. Each character that
+ * may not be shown (gateway/base/visible.h), and each byte that is no UTF-8, becomes one `?`.
  */
 #pragma once
 

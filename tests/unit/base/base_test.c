@@ -148,6 +148,13 @@ static void log_hostile(void)
 	          LOG_TEXT("empty", ""), LOG_TEXT("forged", "x level=info"));
 }
 
+/* U+009B begins an escape sequence, U+2028 a line, U+202E and U+2066 turn what follows. U+00A0 is only a blank. */
+static void log_unseen(void)
+{
+	log_event(LOG_ERROR, "path refused", LOG_TEXT("escape", "a\xc2\x9b" "2Jb"), LOG_TEXT("line", "a\xe2\x80\xa8level=info"),
+	          LOG_TEXT("turn", "\xe2\x80\xae\xe2\x81\xa6x"), LOG_TEXT("blank", "a\xc2\xa0z\xe2\x80\xa7"));
+}
+
 static void log_long(void)
 {
 	static char text[12000];
@@ -168,6 +175,9 @@ static void test_log_text(void **state)
 	text = logged(false, LOG_INFO, log_hostile);
 	assert_non_null(strstr(text, "path=\"a b\\\"\\\\\\x0a\\x00\\xff\xc3\xa9\\xed\\xa0\\x80\" empty=\"\" forged=\"x level=info\"\n"));
 	assert_ptr_equal(strchr(text, '\n'), text + strlen(text) - 1);
+	text = logged(false, LOG_INFO, log_unseen);
+	assert_non_null(strstr(text, " escape=\"a\\xc2\\x9b2Jb\" line=\"a\\xe2\\x80\\xa8level=info\" "
+	                             "turn=\"\\xe2\\x80\\xae\\xe2\\x81\\xa6x\" blank=\"a\xc2\xa0z\xe2\x80\xa7\"\n"));
 }
 
 static void test_log_json(void **state)
@@ -179,6 +189,12 @@ static void test_log_json(void **state)
 	assert_string_equal(json_string_value(json_object_get(line, "event")), "path refused");
 	assert_string_equal(json_string_value(json_object_get(line, "level")), "error");
 	assert_string_equal(json_string_value(json_object_get(line, "path")), "a b\"\\\\x0a\\x00\\xff\xc3\xa9\\xed\\xa0\\x80");
+	json_decref(line);
+	line = json_loads(logged(true, LOG_INFO, log_unseen), 0, &error);
+	assert_non_null(line);
+	assert_string_equal(json_string_value(json_object_get(line, "escape")), "a\\xc2\\x9b" "2Jb");
+	assert_string_equal(json_string_value(json_object_get(line, "line")), "a\\xe2\\x80\\xa8level=info");
+	assert_string_equal(json_string_value(json_object_get(line, "blank")), "a\xc2\xa0z\xe2\x80\xa7");
 	json_decref(line);
 	line = json_loads(logged(true, LOG_INFO, log_long), 0, &error);
 	assert_non_null(line);
