@@ -1,6 +1,8 @@
 /* A call's life: how it begins, what breaks it, how it ends. */
 #include "proto/call_private.h"
 
+#include "proto/escape.h"
+
 #include <assert.h>
 #include <errno.h>
 #include <stdio.h>
@@ -10,18 +12,18 @@
 
 /* ---- status ---- */
 
+/* A status is text: who hears it may put it into a message, which strict readers refuse as a whole when a string is none. */
 void call_status_set(struct call *call, enum grpc_status status, struct span text)
 {
-	size_t size = text.size < CALL_STATUS_TEXT_MAX ? text.size : CALL_STATUS_TEXT_MAX;
+	struct buffer message = buffer_over(call->status_message, CALL_STATUS_TEXT_MAX);
 
 	if (call->status_known)
 		return;                          /* the first reason is the reason */
 	call->status_known = true;
 	call->status = status;
-	if (size)
-		memcpy(call->status_message, text.data, size);
-	call->status_message[size] = 0;
-	call->status_size = size;
+	utf8_put(&message, text);
+	call->status_message[message.size] = 0;
+	call->status_size = message.size;
 }
 
 /* The server thinks that all went well, and it did not arrive so: then it did not go well. */

@@ -58,7 +58,7 @@ enum call_outcome {
 	CALL_CLOSED = 2,                         /* the call has ended; nothing was taken */
 };
 
-#define CALL_STATUS_TEXT_MAX   511               /* longer status texts are cut */
+#define CALL_STATUS_TEXT_MAX   511               /* longer status texts are cut; what is no UTF-8 in them is '?' */
 #define CALL_SEND_BYTES_MAX    (64u << 20)       /* of one message that we send */
 
 struct call {

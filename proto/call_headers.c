@@ -86,7 +86,7 @@ void call_send_status(struct call *call)
 static void read_status(struct call *call, const struct header *headers, size_t count)
 {
 	struct span status = call_field_find(headers, count, "grpc-status");
-	uint8_t text[CALL_STATUS_TEXT_MAX];
+	uint8_t text[CALL_STATUS_TEXT_ROOM];
 	struct buffer message = buffer_over(text, sizeof(text));
 
 	if (status.size == 0)

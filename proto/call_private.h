@@ -23,7 +23,10 @@ void call_on_trailers(struct stream *stream, const struct header *headers, size_
 void call_on_end(struct stream *stream);
 void call_on_writable(struct stream *stream);
 
-/* Notes how the call ends, a long text cut, unless that is known already. */
+/* Of a text that may be longer than CALL_STATUS_TEXT_MAX: so much has all of the character that does not fit. */
+#define CALL_STATUS_TEXT_ROOM (CALL_STATUS_TEXT_MAX + 3)
+
+/* Notes how the call ends, a long text cut between two characters, unless that is known already. */
 void call_status_set(struct call *call, enum grpc_status status, struct span text);
 /* The peer broke the rules of messages: a server says so with the status, a client takes note of it and hangs up. */
 void call_break(struct call *call, enum grpc_status status, const char *text);

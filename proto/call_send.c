@@ -255,7 +255,7 @@ void call_finish_details(struct call *call, enum grpc_status status, const char 
 
 void call_finishf(struct call *call, enum grpc_status status, const char *format, ...)
 {
-	char text[CALL_STATUS_TEXT_MAX + 1];
+	char text[CALL_STATUS_TEXT_ROOM + 1];
 	va_list arguments;
 
 	va_start(arguments, format);

@@ -67,6 +67,19 @@ bool utf8_valid(struct span text)
 	return true;
 }
 
+void utf8_put(struct buffer *out, struct span text)
+{
+	while (text.size && !out->failed) {
+		size_t length = utf8_sequence(text);
+
+		if (length)
+			buffer_put(out, text.data, length);
+		else
+			buffer_put_text(out, "?");
+		text = after(text, length ? length : 1);
+	}
+}
+
 /* Upper-case only, so that a byte has one escaped form. */
 static int hex_value(uint8_t c)
 {

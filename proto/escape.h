@@ -15,6 +15,11 @@
 /* Length of the valid UTF-8 sequence (RFC 3629) at the start of `text`: 1 to 4, or 0 when there is none. */
 size_t utf8_sequence(struct span text);
 bool utf8_valid(struct span text);
+/*
+ * Appends `text` as the string fields of protobuf want it: '?' for each byte that belongs to no valid sequence. What does not fit
+ * is cut off between two characters; `out` has failed then.
+ */
+void utf8_put(struct buffer *out, struct span text);
 
 /* The wire form of `bytes` is another text than `bytes`. */
 bool escape_needed(struct span bytes);

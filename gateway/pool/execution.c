@@ -8,6 +8,7 @@
 #include "gateway/base/check.h"
 #include "gateway/base/log.h"
 #include "gateway/pool/output_stream.h"
+#include "proto/escape.h"
 #include "proto/reapi_cas.h"
 
 #define EXECUTE_MESSAGE_BYTES_MAX (3u << 20)     /* of an Operation: output, or a result, as long as the host may send them */
@@ -268,11 +269,12 @@ static void execution_fail_with(struct execution *execution, struct span status)
 /* A Status in `storage`. */
 static struct span status_of(uint8_t storage[static STATUS_BYTES_MAX], enum grpc_status code, const char *text)
 {
-	struct reapi_status status = { .code = code, .message = span_text(text) };
-	struct buffer buffer = buffer_over(storage, STATUS_BYTES_MAX);
+	uint8_t message[CALL_STATUS_TEXT_MAX];
+	struct buffer buffer = buffer_over(storage, STATUS_BYTES_MAX), cut = buffer_over(message, sizeof(message));
+	struct reapi_status status = { .code = code };
 
-	if (status.message.size > CALL_STATUS_TEXT_MAX)
-		status.message.size = CALL_STATUS_TEXT_MAX;
+	utf8_put(&cut, span_text(text));         /* an executor names files as they are */
+	status.message = buffer_span(&cut);
 	message_encode(&reapi_status_type, &buffer, &status);
 	return buffer_span(&buffer);
 }

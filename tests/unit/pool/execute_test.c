@@ -71,6 +71,14 @@ static void the_executor_may_refuse(void **state)
 	caller_finish(&caller);
 	assert_int_equal(caller.status, GRPC_DEADLINE_EXCEEDED);
 	assert_string_equal(caller.why, "ran longer");
+	/* A file that the action made is called as it is; a string of a message has to be UTF-8. */
+	caller = caller_ask(client, &action);
+	stand_in_resolve(control, 1, NULL);
+	job = stand_in_take(slot);
+	stand_in_refuse(slot, job.id, GRPC_FAILED_PRECONDITION, "caf\xe9 is too long");
+	caller_finish(&caller);
+	assert_int_equal(caller.status, GRPC_FAILED_PRECONDITION);
+	assert_string_equal(caller.why, "caf? is too long");
 	rig_until((struct gauges){ .slots = 1 });
 }
 

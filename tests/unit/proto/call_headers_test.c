@@ -96,6 +96,54 @@ static void test_long_status_text_is_cut(void **state)
 	finish(&end);
 }
 
+/* 510 bytes, and a character that would be cut. */
+static const char *text_at_the_edge(void)
+{
+	static char text[CALL_STATUS_TEXT_MAX + 10];
+
+	memset(text, 'a', CALL_STATUS_TEXT_MAX - 1);
+	memcpy(text + CALL_STATUS_TEXT_MAX - 1, "\xf0\x9f\x98\x80z", 6);
+	return text;
+}
+
+static void server_text_at_the_edge(struct end *end, char event, struct span message)
+{
+	if (event == 'E')
+		call_finish(&end->call, GRPC_ABORTED, text_at_the_edge());
+}
+
+static void server_format_at_the_edge(struct end *end, char event, struct span message)
+{
+	if (event == 'E')
+		call_finishf(&end->call, GRPC_ABORTED, "%s", text_at_the_edge());
+}
+
+static void server_no_text(struct end *end, char event, struct span message)
+{
+	if (event == 'E')
+		call_finishf(&end->call, GRPC_ABORTED, "a file called %s", "gr\xc3\xbc\xdf" "e");
+}
+
+/* A status may end up in a string of a message, which strict readers refuse when it is no UTF-8: it always is. */
+static void test_status_text_is_text(void **state)
+{
+	static const end_event servers[] = { server_text_at_the_edge, server_format_at_the_edge, server_no_text };
+
+	for (size_t i = 0; i < sizeof(servers) / sizeof(servers[0]); i++) {
+		struct end end;
+
+		start(&end, servers[i], NULL);
+		call_end(&end.call);
+		h2_pair_pump(&pair);
+		assert_int_equal(end.status, GRPC_ABORTED);
+		if (i == 2)
+			assert_string_equal(end.status_text, "a file called gr\xc3\xbc?e");
+		else
+			assert_int_equal(strlen(end.status_text), CALL_STATUS_TEXT_MAX - 1);
+		finish(&end);
+	}
+}
+
 static void server_refuse_at_length(struct end *end, char event, struct span message)
 {
 	char text[CALL_STATUS_TEXT_MAX + 1];
@@ -179,6 +227,9 @@ static void test_foreign_answers(void **state)
 		                              HEADER("grpc-status", "5"), HEADER("grpc-message", "a%20b%zz%") };
 	static const struct header gzip[] = { HEADER(":status", "200"), HEADER("content-type", "application/grpc"),
 		                              HEADER("grpc-encoding", "gzip") };
+	static const struct header bytes[] = { HEADER("grpc-status", "9"), HEADER("grpc-message", "%FFx%C3%BC") };
+	const struct header edge[] = { HEADER("grpc-status", "9"), { span_text("grpc-message"), span_text(text_at_the_edge()) } };
+	char cut[CALL_STATUS_TEXT_MAX] = "";
 	static const struct header strange[] = { HEADER("grpc-status", "99") };
 	static const struct header wrong[] = { HEADER("grpc-status", "x") };
 	static const struct header ok[] = { HEADER("grpc-status", "0") };
@@ -187,6 +238,9 @@ static void test_foreign_answers(void **state)
 	foreign_case(denied, 1, NULL, NULL, 0, GRPC_PERMISSION_DENIED, "the server answered HTTP 403");
 	foreign_case(html, 2, "<p>", NULL, 0, GRPC_UNKNOWN, "the answer is not application/grpc");
 	foreign_case(only, 4, NULL, NULL, 0, GRPC_NOT_FOUND, "a b%zz%");
+	foreign_case(grpc, 2, NULL, bytes, 2, GRPC_FAILED_PRECONDITION, "?x\xc3\xbc");
+	memcpy(cut, text_at_the_edge(), CALL_STATUS_TEXT_MAX - 1);
+	foreign_case(grpc, 2, NULL, edge, 2, GRPC_FAILED_PRECONDITION, cut);
 	foreign_case(grpc, 2, NULL, strange, 1, GRPC_UNKNOWN, "");
 	foreign_case(grpc, 2, NULL, wrong, 1, GRPC_UNKNOWN, "");
 	foreign_case(grpc, 2, NULL, NULL, 0, GRPC_INTERNAL, "stream ended without a status");
@@ -235,6 +289,7 @@ int main(void)
 		cmocka_unit_test(test_unknown_compressor),
 		cmocka_unit_test(test_status_text),
 		cmocka_unit_test(test_long_status_text_is_cut),
+		cmocka_unit_test(test_status_text_is_text),
 		cmocka_unit_test(test_status_that_does_not_fit),
 		cmocka_unit_test(test_foreign_answers),
 		cmocka_unit_test(test_ok_before_the_end_is_no_ok),

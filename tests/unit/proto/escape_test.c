@@ -34,6 +34,28 @@ static void test_utf8(void **state)
 		assert_false(utf8_valid(span_text(invalid[i])));
 }
 
+/* What is no UTF-8 is seen to be none, byte by byte; what does not fit ends between two characters. */
+static void test_put_utf8(void **state)
+{
+	static const struct {
+		const char *text, *put;
+		size_t room;
+	} rows[] = {
+		{ "", "", 0 }, { "a\xc3\xa9", "a\xc3\xa9", 3 }, { "a\xc3\xa9", "a", 2 }, { "a\xc3\xa9z", "a", 2 },
+		{ "\xff", "?", 1 }, { "a\xc3", "a?", 9 }, { "\xe2\x82z", "??z", 9 }, { "\xed\xa0\x80", "???", 9 },
+		{ "\xf0\x9f\x98\x80", "", 3 }, { "\xf0\x9f\x98\x80", "\xf0\x9f\x98\x80", 4 },
+	};
+
+	for (size_t i = 0; i < COUNT(rows); i++) {
+		char storage[16];
+		struct buffer out = buffer_over(storage, rows[i].room);
+
+		utf8_put(&out, span_text(rows[i].text));
+		assert_true(span_is(buffer_span(&out), rows[i].put));
+		assert_true(utf8_valid(buffer_span(&out)));
+	}
+}
+
 static void test_wire_forms(void **state)
 {
 	static const struct {
@@ -141,6 +163,7 @@ int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(test_utf8),
+		cmocka_unit_test(test_put_utf8),
 		cmocka_unit_test(test_wire_forms),
 		cmocka_unit_test(test_not_wire_forms),
 		cmocka_unit_test(test_injective),
