@@ -14,6 +14,7 @@
 #include "gateway/context/why.h"
 #include "gateway/executor/blob_box.h"
 #include "gateway/executor/outputs_tree.h"
+#include "proto/escape.h"
 #include "proto/pb.h"
 #include "proto/reapi.h"
 #include "proto/tree.h"
@@ -174,6 +175,8 @@ static int collect_symlink(struct collection *collection, int dir_fd, const char
 		return WHY_RAISE(collection->why, -EFBIG, output, "its target is longer than %d bytes", TREE_TARGET_MAX);
 	target[size] = 0;
 	said.target = span_make(target, (size_t)size);
+	if (!utf8_valid(said.target))            /* whoever reads the result would refuse all of it */
+		return WHY_RAISE(collection->why, -EINVAL, output, "its target is no UTF-8, which a result cannot say");
 	if (wanted == WANTED_ANY) {
 		message_nest(&reapi_output_symlink_type, collection->fields, 12, &said);
 		fd = beneath_open(dir_fd, target, O_PATH | O_DIRECTORY, 0);

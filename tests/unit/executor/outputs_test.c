@@ -328,7 +328,7 @@ static void a_long_file_goes_whole(void **state)
 
 static void what_is_another_thing_is_refused(void **state)
 {
-	const char *const one[] = { "dir", NULL }, *const other[] = { "file", NULL };
+	const char *const one[] = { "dir", NULL }, *const other[] = { "file", NULL }, *const link[] = { "link", NULL };
 	struct buffer fields = buffer_heap(1 << 16);
 
 	mkdir(place("work"), 0755);
@@ -338,6 +338,10 @@ static void what_is_another_thing_is_refused(void **state)
 	assert_string_equal(why, "dir: is a directory, not a file");
 	assert_int_equal(collect(nothing, other, nothing, false, &fields), -ENOTDIR);
 	assert_int_equal(collect(nothing, nothing, nothing, false, &fields), 0);
+	/* A result's strings are UTF-8, and whoever reads one with a string that is not reads nothing of it. */
+	assert_int_equal(symlink("caf\xe9", place("work/link")), 0);
+	assert_int_equal(collect(link, nothing, nothing, false, &fields), -EINVAL);
+	assert_string_equal(why, "link: its target is no UTF-8, which a result cannot say");
 	assert_int_equal(fields.size, 0);
 	buffer_fini(&fields);
 }
