@@ -29,6 +29,7 @@ static const char tail[] =
 	"if [[ $funcstack[1] == _sluice ]]; then\n"
 	"	_sluice \"$@\"\n"
 	"else\n"
+	"	(( $+functions[compdef] )) || { autoload -Uz compinit && compinit -i }\n"
 	"	compdef _sluice sluice\n"
 	"fi\n";
 

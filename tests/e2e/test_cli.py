@@ -126,9 +126,9 @@ def test_zsh_takes_its_script(env):
     env.need(shutil.which("zsh"), "zsh")
     script = completion_script(env, "zsh")
     shell_says(env, "zsh", "-n", script)
-    said = shell_says(env, "zsh", "-fc", "autoload -Uz compinit; compinit -u -D; source $1; whence -w _sluice; print $_comps[sluice]",
-                      "zsh", script)
-    check(said.split() == ["_sluice:", "function", "_sluice"], said)
+    for before in ("autoload -Uz compinit; compinit -u -D;", ""):
+        said = shell_says(env, "zsh", "-fc", before + "source $1; whence -w _sluice; print $_comps[sluice]", "zsh", script)
+        check(said.split() == ["_sluice:", "function", "_sluice"], f"{before}: {said}")
 
 
 def test_fish_completes(env):
