@@ -80,11 +80,13 @@ void builds_collect_all(struct binding *binding)
 
 void builds_end(struct buildkit *buildkit, struct build *build)
 {
+	uint64_t until = build->begun_wall_ns ? build->begun_wall_ns : build->ended_wall_ns;
+
 	log_event(LOG_INFO, "build ended", LOG_TEXT("tenant", build->tenant), LOG_TEXT("ref", build->ref),
 	          LOG_TEXT("directory", build->directory), LOG_TEXT("executor", build->executor),
 	          LOG_TEXT("result", build_result_name(build->result)),
-	          LOG_U64("waited_ms", ((build->begun_wall_ns ? build->begun_wall_ns : build->ended_wall_ns) -
-	                                build->asked_wall_ns) / 1000000u),
+	          /* The clock may have been set back meanwhile. */
+	          LOG_U64("waited_ms", until > build->asked_wall_ns ? (until - build->asked_wall_ns) / 1000000u : 0),
 	          LOG_U64("steps", build->steps), LOG_U64("cached", build->steps_cached));
 	if (buildkit->events.on_ended)
 		buildkit->events.on_ended(buildkit->events.context, build);

@@ -125,12 +125,19 @@ int conn_adopt(struct conn **out, struct ring *ring, int fd, const struct conn_c
 
 /* ---- connecting ---- */
 
+/* One that there can be no socket for is passed over: a name may lead to IPv6, too, and the machine have none. */
 static int conn_try_next(struct conn *conn)
 {
-	struct address_resolved *at = &conn->candidates->resolved[conn->candidates->next++];
-	const struct sockaddr *sockaddr = (const struct sockaddr *)&at->sockaddr;
-	int fd = socket_create(sockaddr->sa_family);
+	struct conn_candidates *candidates = conn->candidates;
+	const struct address_resolved *at;
+	const struct sockaddr *sockaddr;
+	int fd;
 
+	do {
+		at = &candidates->resolved[candidates->next++];
+		sockaddr = (const struct sockaddr *)&at->sockaddr;
+		fd = socket_create(sockaddr->sa_family);
+	} while (fd < 0 && candidates->next < candidates->count);
 	if (fd < 0)
 		return ERR_RAISE(fd);
 	conn->handle = fd;
