@@ -28,7 +28,7 @@ type bench struct {
 }
 
 func main() {
-	b := &bench{scope: &rig.Main{}}
+	b := &bench{scope: rig.NewMain()}
 	rows := flag.String("rows", "cold,other,same,parallel,latency,lease,memory", "which rows, by name")
 	most := flag.Int("files", 0, "take a copy of only about so many files of the tree; 0: all, where it is")
 	flag.StringVar(&b.before, "before", "", "another gateway, which the cold row measures beside this one")

@@ -30,7 +30,7 @@ type bench struct {
 }
 
 func main() {
-	b := &bench{scope: &rig.Main{}}
+	b := &bench{scope: rig.NewMain()}
 	rows := flag.String("rows", "many,burst,fair", "which rows, by name")
 	results := flag.String("results", "", "where the rows are kept as JSON; empty: nowhere")
 	flag.IntVar(&b.builds, "builds", 1000, "at once")

@@ -61,7 +61,7 @@ var rows = []struct {
 }
 
 func main() {
-	b := &bench{scope: &rig.Main{}}
+	b := &bench{scope: rig.NewMain()}
 	names := []string{}
 	for _, row := range rows {
 		names = append(names, row.name)

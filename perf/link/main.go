@@ -30,7 +30,7 @@ func main() {
 		fmt.Fprintln(os.Stderr, "usage: link [FLAG]... HOST:PORT COMMAND [ARGUMENT]...")
 		os.Exit(2)
 	}
-	scope := &rig.Main{}
+	scope := rig.NewMain()
 	line := rig.NewLink(scope, shape)
 	proxy := line.To(scope, flag.Arg(0))
 	if *every > 0 {

@@ -52,7 +52,7 @@ var shapes = map[string]rig.Shape{
 }
 
 func main() {
-	b := &bench{scope: &rig.Main{}}
+	b := &bench{scope: rig.NewMain()}
 	rows := flag.String("rows", "cold,same,ten,insert,version", "which rows, by name")
 	names := flag.String("ways", allWays, "which ways, by name")
 	shape := flag.String("shape", "loopback", "of the line: loopback, fast (100 Mbit/s + 20 ms), slow (20 Mbit/s + 80 ms)")

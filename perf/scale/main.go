@@ -38,7 +38,7 @@ type bench struct {
 }
 
 func main() {
-	b := &bench{scope: &rig.Main{}}
+	b := &bench{scope: rig.NewMain()}
 	rows := flag.String("rows", "files,builds", "which rows, by name")
 	results := flag.String("results", "", "where the rows are kept as JSON; empty: nowhere")
 	flag.IntVar(&b.least, "least", 3, "files of the smallest tree, as a power of ten")

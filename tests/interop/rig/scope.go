@@ -7,7 +7,9 @@ package rig
 import (
 	"fmt"
 	"os"
+	"os/signal"
 	"sync"
+	"syscall"
 	"time"
 )
 
@@ -32,9 +34,26 @@ type Scope interface {
 
 // Main owns what all tests of a run share.
 type Main struct {
-	mutex    sync.Mutex
-	cleanups []func()
-	failed   bool
+	mutex               sync.Mutex
+	cleanups            []func()
+	failed, interrupted bool
+}
+
+// NewMain is one of a program of its own, which undoes all before it ends, also when it is interrupted.
+func NewMain() *Main {
+	m := &Main{}
+	signals := make(chan os.Signal, 1)
+	signal.Notify(signals, os.Interrupt, syscall.SIGTERM)
+	go func() {
+		<-signals
+		m.Logf("interrupted: stopping what was started")
+		m.mutex.Lock()
+		m.interrupted = true
+		m.mutex.Unlock()
+		m.Close()
+		os.Exit(130)
+	}()
+	return m
 }
 
 func (m *Main) Helper() {}
@@ -53,6 +72,12 @@ func (m *Main) Errorf(format string, arguments ...any) {
 
 // Fatalf ends the run: without what is shared no test can say anything.
 func (m *Main) Fatalf(format string, arguments ...any) {
+	m.mutex.Lock()
+	interrupted := m.interrupted
+	m.mutex.Unlock()
+	if interrupted { // what it was about is being stopped: whoever stops it ends the program, too
+		select {}
+	}
 	m.Logf(format, arguments...)
 	m.Close()
 	os.Exit(1)
