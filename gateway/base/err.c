@@ -17,8 +17,8 @@ static _Thread_local struct {
 	int r;
 	unsigned count;                  /* sites passed; beyond ERR_SITES_MAX only the newest is kept */
 	struct site sites[ERR_SITES_MAX];
-	char trace[ERR_SITES_MAX * 48];
 	char text[128];
+	char report[128 + ERR_SITES_MAX * 48];
 } record;
 
 static const char *base_name(const char *file)
@@ -53,24 +53,6 @@ int err_raise(int r, const char *file, int line)
 	return r;
 }
 
-const char *err_trace(void)
-{
-	unsigned count = record.count < ERR_SITES_MAX ? record.count : ERR_SITES_MAX;
-	size_t used = 0;
-
-	record.trace[0] = '\0';
-	for (unsigned i = 0; i < count && used < sizeof(record.trace); i++) {
-		const char *between = i == 0 ? "" : i == ERR_SITES_MAX - 1 && record.count > count ? " < ... < " : " < ";
-		int n = snprintf(record.trace + used, sizeof(record.trace) - used, "%s%s:%d", between,
-		                 base_name(record.sites[i].file), record.sites[i].line);
-
-		used += n > 0 ? (size_t)n : 0;
-	}
-	record.count = 0;
-	record.r = 0;
-	return record.trace;
-}
-
 const char *err_text(int r)
 {
 	int number = r < 0 ? -r : r;
@@ -81,4 +63,29 @@ const char *err_text(int r)
 	else
 		snprintf(record.text, sizeof(record.text), "%s (%s)", name, description);
 	return record.text;
+}
+
+/* Appends the sites, the newest last. */
+static void report_sites(size_t used)
+{
+	unsigned count = record.count < ERR_SITES_MAX ? record.count : ERR_SITES_MAX;
+
+	for (unsigned i = 0; i < count && used < sizeof(record.report); i++) {
+		const char *between = i == 0 ? " from " : i == ERR_SITES_MAX - 1 && record.count > count ? " < ... < " : " < ";
+		int n = snprintf(record.report + used, sizeof(record.report) - used, "%s%s:%d", between,
+		                 base_name(record.sites[i].file), record.sites[i].line);
+
+		used += n > 0 ? (size_t)n : 0;
+	}
+}
+
+const char *err_report(int r)
+{
+	int n = snprintf(record.report, sizeof(record.report), "%s", err_text(r));
+
+	if (r == record.r && n > 0)
+		report_sites((size_t)n);
+	record.count = 0;
+	record.r = 0;
+	return record.report;
 }

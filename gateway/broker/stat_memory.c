@@ -99,7 +99,7 @@ void stat_memory_log(const struct stat_table *table, enum log_level level, const
 	char name[STAT_FILE_NAME_BYTES];
 
 	stat_file_name(table->key, name);
-	log_event(level, event, LOG_TEXT("table", name), LOG_TEXT("error", err_text(r)));
+	log_event(level, event, LOG_TEXT("table", name), LOG_TEXT("error", err_report(r)));
 }
 
 static void table_drop(struct stat_table *table)

@@ -69,7 +69,7 @@ static void ledger_task_landed(struct ledger *ledger, bool said_before)
 	CHECK(ledger->task.result < 0);
 	ledger->status.errors++;
 	if (!said_before)
-		log_event(LOG_ERROR, "ledger failed", LOG_TEXT("error", err_text(ledger->task.result)),
+		log_event(LOG_ERROR, "ledger failed", LOG_TEXT("error", err_report(ledger->task.result)),
 		          LOG_TEXT("why", ledger->task.why));
 }
 
@@ -93,7 +93,7 @@ static void ledger_settle(struct ledger *ledger, struct list *appends, int resul
 static void ledger_give_up(struct ledger *ledger, int result)
 {
 	log_event(LOG_ERROR, "ledger lost lines", LOG_U64("lines", ledger->status.lines_waiting),
-	          LOG_TEXT("error", err_text(result)));
+	          LOG_TEXT("error", err_report(result)));
 	ledger_settle(ledger, &ledger->waiting, result);
 }
 

@@ -271,7 +271,7 @@ static int sqlite_open(struct ledger_backend **out, const struct ledger_config *
 	else
 		snprintf(why, why_size, "out of memory");
 	if (sqlite_may_wait(r)) {
-		log_event(LOG_ERROR, "ledger not open yet", LOG_TEXT("error", err_text(r)), LOG_TEXT("why", why));
+		log_event(LOG_ERROR, "ledger not open yet", LOG_TEXT("error", err_report(r)), LOG_TEXT("why", why));
 		r = 0;
 	}
 	if (r < 0) {

@@ -44,7 +44,7 @@ static void listener_join(struct listener *listener)
 
 static void listener_wait(struct listener *listener, int error)
 {
-	log_event(LOG_WARNING, "accept failed", LOG_TEXT("listener", listener->bound), LOG_TEXT("error", err_text(error)));
+	log_event(LOG_WARNING, "accept failed", LOG_TEXT("listener", listener->bound), LOG_TEXT("error", err_report(error)));
 	listener->state = LISTENER_PAUSED;
 	ring_timer(listener->ring, &listener->pause, PAUSE_NS);
 }

@@ -260,7 +260,7 @@ static void server_start_conn(struct server *server, struct listener *listener, 
 		r = conn_accept(&each->conn, server->ring, handle, &peer, listener->tls, &config);
 	}
 	if (r < 0) {
-		log_event(LOG_WARNING, "connection refused", LOG_TEXT("error", err_text(r)));
+		log_event(LOG_WARNING, "connection refused", LOG_TEXT("error", err_report(r)));
 		server_refuse(server, handle);
 		free(each);
 		return;

@@ -77,7 +77,7 @@ static void warn_refused(int error)
 {
 	enum ring_refusal refusal = ring_refusal(error);
 
-	log_event(LOG_WARNING, "io_uring refused", LOG_TEXT("error", err_text(error)), LOG_TEXT("engine", "epoll"),
+	log_event(LOG_WARNING, "io_uring refused", LOG_TEXT("error", err_report(error)), LOG_TEXT("engine", "epoll"),
 	          LOG_TEXT("remedy", ring_refusal_remedy(refusal)));
 }
 

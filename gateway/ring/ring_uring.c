@@ -341,7 +341,7 @@ static void uring_slots(struct ring *ring)
 
 	uring->slots_registered = r == 0;
 	if (r < 0)
-		log_event(LOG_WARNING, "write memory not registered", LOG_TEXT("error", err_text(r)),
+		log_event(LOG_WARNING, "write memory not registered", LOG_TEXT("error", err_report(r)),
 		          LOG_U64("bytes", ring->slots_bytes),
 		          LOG_TEXT("remedy", r == -ENOMEM ? "raise RLIMIT_MEMLOCK (LimitMEMLOCK=)" : ""));
 }

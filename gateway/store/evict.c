@@ -222,7 +222,7 @@ static void evict_spare(struct store *store)
 	struct evict *evict = &store->evict;
 
 	log_event(LOG_ERROR, "segment not evicted: what is held of it cannot be read", LOG_U64("segment", evict->victim->number),
-	          LOG_TEXT("error", err_text(evict->read.result)));
+	          LOG_TEXT("error", err_report(evict->read.result)));
 	evict->victim->pinned_part = EVICT_WHOLE;
 	evict->victim = evict->candidate = NULL;
 	evict->read_done = evict->scanned = evict->late = false;

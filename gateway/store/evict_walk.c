@@ -93,7 +93,7 @@ void evict_walk(struct store *store)
 		evict->read_done = false;
 		/* What is below it is not known, and may not be given up. Tried again a little later. */
 		if (evict->read.result < 0) {
-			log_event(LOG_ERROR, "nothing is evicted: what is held cannot be read", LOG_TEXT("error", err_text(evict->read.result)));
+			log_event(LOG_ERROR, "nothing is evicted: what is held cannot be read", LOG_TEXT("error", err_report(evict->read.result)));
 			evict_full(store);
 			return;
 		}

@@ -78,7 +78,7 @@ void store_fail(struct store *store, int error, const char *what, uint32_t segme
 	CHECK(error < 0);
 	if (!store->failed) {
 		store->failed = error;
-		log_event(LOG_ERROR, "store failed", LOG_TEXT("what", what), LOG_TEXT("error", err_text(error)),
+		log_event(LOG_ERROR, "store failed", LOG_TEXT("what", what), LOG_TEXT("error", err_report(error)),
 		          LOG_I64("segment", segment == UINT32_MAX ? -1 : (int64_t)segment),
 		          LOG_TEXT("remedy", "nothing is accepted until a restart; check the disk, then run sluice fsck"));
 	}

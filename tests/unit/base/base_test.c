@@ -223,18 +223,20 @@ static int recursive(int depth)
 
 static void test_err(void **state)
 {
-	const char *trace;
+	const char *report;
 	int line_inner, line_outer, n = 0;
 
 	assert_int_equal(outer(-ENOENT), -ENOENT);
 	assert_int_equal(outer(-ENOSPC), -ENOSPC);      /* the first was dealt with: only the newest is told */
-	trace = err_trace();
-	assert_int_equal(sscanf(trace, "base_test.c:%d < base_test.c:%d%n", &line_inner, &line_outer, &n), 2);
-	assert_int_equal((size_t)n, strlen(trace));
+	report = err_report(-ENOSPC);
+	assert_int_equal(sscanf(report, "ENOSPC (No space left on device) from base_test.c:%d < base_test.c:%d%n", &line_inner, &line_outer, &n), 2);
+	assert_int_equal((size_t)n, strlen(report));
 	assert_true(line_inner < line_outer);
-	assert_string_equal(err_trace(), "");
+	assert_string_equal(err_report(-ENOSPC), "ENOSPC (No space left on device)");
 	assert_int_equal(recursive(20), -EIO);
-	assert_non_null(strstr(err_trace(), "base_test.c:"));
+	assert_non_null(strstr(err_report(-EIO), "from base_test.c:"));
+	assert_int_equal(outer(-ENOENT), -ENOENT);      /* dealt with; what is told came from elsewhere, another thread say */
+	assert_string_equal(err_report(-EIO), "EIO (Input/output error)");
 	assert_string_equal(err_text(-ENOSPC), "ENOSPC (No space left on device)");
 	assert_string_equal(err_text(ENOSPC), "ENOSPC (No space left on device)");
 	assert_string_equal(err_text(-99999), "error 99999");
