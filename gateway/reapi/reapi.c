@@ -56,6 +56,7 @@ void reapi_init(struct reapi *reapi)
 	budget_init(&reapi->uploads, REAPI_UPLOAD_BYTES);
 	budget_init(&reapi->downloads, REAPI_DOWNLOAD_BYTES);
 	budget_init(&reapi->expanders, REAPI_EXPANDERS_BYTES);
+	verifier_init(&reapi->verifier, reapi->cas->ring, reapi->cas->hasher);
 	gate_init(&reapi->keys, REAPI_KEYS_MAX);
 	reapi->key_wait_ns = REAPI_KEY_WAIT_NS;
 	list_init(&reapi->writes);

@@ -7,6 +7,7 @@
 
 #include "gateway/pool/execute.h"
 #include "gateway/reapi/budget.h"
+#include "gateway/reapi/verifier.h"
 #include "gateway/tenant/quota.h"
 
 #define REAPI_CALLS_MAX        16384     /* at a time, waiting or not; more are refused, to be tried again */
@@ -44,6 +45,7 @@ struct reapi {
 	struct reapi_counters counters;
 	unsigned open;                   /* calls, and what goes on after them */
 	struct budget uploads, downloads, expanders;
+	struct verifier verifier;        /* of uploads that are not cut */
 	uint64_t waiting_bytes, batches_bytes;
 	struct list writes;              /* ByteStream writes, in the order in which they began */
 	struct list batches;             /* BatchUpdateBlobs that come */

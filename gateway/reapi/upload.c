@@ -286,15 +286,33 @@ static void upload_put_recipe(struct upload *upload)
 	upload_put(upload, count);
 }
 
+static void upload_on_hash(struct verification *verification)
+{
+	struct upload *upload = container_of(verification, struct upload, verification);
+
+	upload->busy = false;
+	memcpy(upload->actual.hash, verification->hash, sizeof(upload->actual.hash));
+	upload_step(upload);
+}
+
+static void upload_hash(struct upload *upload)
+{
+	upload->stage = UPLOAD_HASHED;
+	upload->actual.size = upload->bytes;
+	if (is_cut(upload)) {
+		sha256_stream_final(&upload->whole, upload->actual.hash);
+		return;
+	}
+	upload->verification.bytes = span_make(upload->data, upload->have);
+	upload->verification.fn = upload_on_hash;
+	upload->busy = true;
+	verifier_add(&upload->reapi->verifier, &upload->verification);
+}
+
 /* Everything has come: is it what was said? */
 static void upload_verify(struct upload *upload)
 {
 	upload->stage = UPLOAD_VERIFIED;
-	upload->actual.size = upload->bytes;
-	if (is_cut(upload))
-		sha256_stream_final(&upload->whole, upload->actual.hash);
-	else
-		sha256_once(upload->data, upload->have, upload->actual.hash);
 	if (upload->unnamed && upload->actual.size == upload->digest.size)
 		upload->digest = upload->actual;
 	if (!digest_equal(&upload->actual, &upload->digest))
@@ -312,6 +330,8 @@ static void upload_put_small(struct upload *upload)
 static void upload_conclude(struct upload *upload)
 {
 	if (upload->stage == UPLOAD_COMING)
+		upload_hash(upload);
+	else if (upload->stage == UPLOAD_HASHED)
 		upload_verify(upload);
 	else if (!is_cut(upload))
 		upload_put_small(upload);

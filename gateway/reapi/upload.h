@@ -25,6 +25,7 @@ enum { UPLOAD_WRONG = 64, UPLOAD_TOO_LONG = 65, UPLOAD_CROWDED = 66 };   /* the 
 
 enum upload_stage {
 	UPLOAD_COMING,
+	UPLOAD_HASHED,                   /* `actual` is known */
 	UPLOAD_VERIFIED,                 /* all chunks are put, and its digest is the one that was said */
 	UPLOAD_LISTED,                   /* its recipe is put */
 	UPLOAD_KEPT,                     /* the pair, or the whole blob */
@@ -58,6 +59,7 @@ struct upload {
 	uint32_t lengths[UPLOAD_CHUNKS_MAX];
 	size_t cut;
 	struct recipe_maker maker;
+	struct verification verification;        /* of one that is not cut */
 	struct store_hold *hold;         /* chunks stay until the pair is there */
 	struct store_item items[2 * UPLOAD_CHUNKS_MAX];
 	struct buffer parts[UPLOAD_CHUNKS_MAX];

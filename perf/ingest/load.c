@@ -306,7 +306,7 @@ static uint64_t option_number(int argc, char **argv, const char *name, uint64_t 
 
 static const struct way *find_way(const char *name)
 {
-	static const struct way *const ways[] = { &push, &fetch, &put, &get, &batch_put, &batch_get, &stream_put, &stream_get };
+	static const struct way *const ways[] = { &push, &fetch, &put, &get, &batch_put, &batch_get, &stream_put, &stream_get, &small_put };
 
 	for (size_t i = 0; i < sizeof(ways) / sizeof(ways[0]); i++)
 		if (strcmp(name, ways[i]->name) == 0)

@@ -65,4 +65,4 @@ void make_bodies(const char *tree);
 /* The next one that nobody has taken; NULL: none is left. */
 struct body *next_body(void);
 
-extern const struct way batch_put, batch_get, stream_put, stream_get;
+extern const struct way batch_put, batch_get, stream_put, stream_get, small_put;

@@ -1,6 +1,7 @@
 /*
  * REAPI's ways to carry the same bytes: batch-put and batch-get with a message of up to 1 MiB of small blobs a call, stream-put
- * and stream-get with a large blob a call, whose data is that of several packs. As many calls at a time as load.streams says.
+ * and stream-get with a large blob a call, whose data is that of several packs, small-put with one of the packs' blobs a call. As
+ * many calls at a time as load.streams says.
  */
 #include "gateway/base/check.h"
 #include "perf/bench.h"
@@ -147,9 +148,14 @@ static void write_more(struct exchange *exchange)
 	}
 }
 
+static bool is_write(void)
+{
+	return load.way == &stream_put || load.way == &small_put;
+}
+
 static void on_writable(struct call *call)
 {
-	if (load.way == &stream_put)
+	if (is_write())
 		write_more(call->owner);
 }
 
@@ -175,7 +181,7 @@ static const char *method(void)
 		return REAPI_BATCH_UPDATE;
 	if (load.way == &batch_get)
 		return REAPI_BATCH_READ;
-	return load.way == &stream_put ? BYTESTREAM_WRITE : BYTESTREAM_READ;
+	return is_write() ? BYTESTREAM_WRITE : BYTESTREAM_READ;
 }
 
 static void start(struct exchange *exchange)
@@ -191,7 +197,7 @@ static void start(struct exchange *exchange)
 	exchange->sent = exchange->received = 0;
 	CHECK(call_start(&exchange->call, conn_h2(exchange->end->conn), method(), span_text("127.0.0.1"), 0, NULL, 0, ANSWER_BYTES_MAX,
 	                 &events, exchange) == 0);
-	if (load.way == &stream_put)
+	if (is_write())
 		write_more(exchange);
 	else if (load.way == &stream_get)
 		send_read(exchange);
@@ -212,4 +218,5 @@ static bool step(void)
 const struct way batch_put = { "batch-put", BATCH_BYTES, encode_batch_update, NULL, step };
 const struct way batch_get = { "batch-get", BATCH_BYTES, encode_batch_read, NULL, step };
 const struct way stream_put = { "stream-put", BLOB_BYTES, encode_blob, NULL, step };
+const struct way small_put = { "small-put", 1, encode_blob, NULL, step };
 const struct way stream_get = { "stream-get", BLOB_BYTES, encode_blob, NULL, step };
