@@ -3,53 +3,6 @@
 
 static const char hex_digits[] = "0123456789ABCDEF";
 
-static bool is_continuation(struct span text, size_t at, uint8_t low, uint8_t high)
-{
-	return at < text.size && text.data[at] >= low && text.data[at] <= high;
-}
-
-/* The second byte's range keeps out over-long forms, surrogates and what lies beyond U+10FFFF (RFC 3629, section 4). */
-static bool second_is_valid(struct span text)
-{
-	uint8_t low = 0x80, high = 0xbf;
-
-	switch (text.data[0]) {
-	case 0xe0:
-		low = 0xa0;
-		break;
-	case 0xed:
-		high = 0x9f;
-		break;
-	case 0xf0:
-		low = 0x90;
-		break;
-	case 0xf4:
-		high = 0x8f;
-		break;
-	}
-	return is_continuation(text, 1, low, high);
-}
-
-size_t utf8_sequence(struct span text)
-{
-	size_t length;
-
-	if (text.size == 0)
-		return 0;
-	if (text.data[0] < 0x80)
-		return 1;
-	if (text.data[0] < 0xc2 || text.data[0] > 0xf4)
-		return 0;
-	length = text.data[0] < 0xe0 ? 2 : text.data[0] < 0xf0 ? 3 : 4;
-	if (!second_is_valid(text))
-		return 0;
-	for (size_t i = 2; i < length; i++) {
-		if (!is_continuation(text, i, 0x80, 0xbf))
-			return 0;
-	}
-	return length;
-}
-
 static struct span after(struct span text, size_t count)
 {
 	return span_make(text.data + count, text.size - count);

@@ -9,11 +9,10 @@
 #pragma once
 
 #include "proto/buffer.h"
+#include "proto/utf8.h"
 
 #define ESCAPE_GROWTH 3                  /* a wire form is at most this many times as long */
 
-/* Length of the valid UTF-8 sequence (RFC 3629) at the start of `text`: 1 to 4, or 0 when there is none. */
-size_t utf8_sequence(struct span text);
 bool utf8_valid(struct span text);
 /*
  * Appends `text` as the string fields of protobuf want it: '?' for each byte that belongs to no valid sequence. What does not fit

@@ -116,6 +116,13 @@ static void until_closed(struct ring *ring, const struct sender *sender)
 		ring_run(ring, UINT64_MAX);
 }
 
+static void ends_well(struct ring *ring, const struct sender *sender)
+{
+	until_closed(ring, sender);
+	assert_int_equal(sender->status, GRPC_OK);
+	assert_int_equal(sender->answered, MESSAGE_BYTES);
+}
+
 static void leave(struct ring *ring, struct peer *peer)
 {
 	conn_close(peer->conn, "the test is over");
@@ -141,9 +148,7 @@ static void a_connection_has_its_part(void **state)
 	until(&echo, ring, CALLS, 1);
 	for (unsigned i = 0; i < CALLS; i++) {
 		send_rest(&peer.senders[i]);
-		until_closed(ring, &peer.senders[i]);
-		assert_int_equal(peer.senders[i].status, GRPC_OK);
-		assert_int_equal(peer.senders[i].answered, MESSAGE_BYTES);
+		ends_well(ring, &peer.senders[i]);
 	}
 	until(&echo, ring, 0, 1);
 	leave(ring, &peer);
@@ -171,11 +176,8 @@ static void between_messages_it_is_given_back(void **state)
 	send_rest(&peer.senders[CALLS]);
 	for (unsigned i = 0; i < CALLS; i++)
 		call_end(&peer.senders[i].call);
-	for (unsigned i = 0; i <= CALLS; i++) {
-		until_closed(ring, &peer.senders[i]);
-		assert_int_equal(peer.senders[i].status, GRPC_OK);
-		assert_int_equal(peer.senders[i].answered, MESSAGE_BYTES);
-	}
+	for (unsigned i = 0; i <= CALLS; i++)
+		ends_well(ring, &peer.senders[i]);
 	until(&echo, ring, 0, 0);
 	leave(ring, &peer);
 	ring_destroy(ring);
@@ -204,9 +206,7 @@ static void who_stands_still_goes_first(void **state)
 		assert_int_equal(peers[0].senders[i].status, GRPC_RESOURCE_EXHAUSTED);
 	}
 	send_rest(last);
-	until_closed(ring, last);
-	assert_int_equal(last->status, GRPC_OK);
-	assert_int_equal(last->answered, MESSAGE_BYTES);
+	ends_well(ring, last);
 	for (unsigned i = 0; i < CONNS; i++)
 		leave(ring, &peers[i]);
 	until(&echo, ring, 0, CALLS);

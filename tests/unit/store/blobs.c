@@ -14,6 +14,17 @@ void blob_digest(struct blob *blob, size_t size)
 	CHECK(EVP_Digest(blob->data, size, blob->digest.hash, NULL, EVP_sha256(), NULL));
 }
 
+void blob_name(uint8_t hash[static DIGEST_HASH_BYTES], uint64_t number)
+{
+	uint64_t state = (number + 1) * 0x9e3779b97f4a7c15ull;
+
+	for (size_t i = 0; i < DIGEST_HASH_BYTES / 8; i++) {
+		state = (state ^ state >> 30) * 0xbf58476d1ce4e5b9ull;
+		state = (state ^ state >> 27) * 0x94d049bb133111ebull;
+		memcpy(hash + 8 * i, &state, 8);
+	}
+}
+
 struct blob blob_make(uint64_t number, size_t size)
 {
 	struct blob blob = { .data = malloc(size ? size : 1) };

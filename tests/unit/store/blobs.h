@@ -8,6 +8,8 @@ struct blob {
 	uint8_t *data;
 };
 
+/* A name that no other number has, and that is no blob's. */
+void blob_name(uint8_t hash[static DIGEST_HASH_BYTES], uint64_t number);
 /* A blob of `size` bytes, the same for the same number. */
 struct blob blob_make(uint64_t number, size_t size);
 /* Sets the digest of its first `size` bytes. */

@@ -7,36 +7,25 @@
 #include <cmocka.h>
 
 #include "gateway/store/filter.h"
+#include "tests/unit/store/blobs.h"
 
 #define KEYS       8192u
-#define KEY_BYTES  32u
-
-static void make_key(uint8_t key[static KEY_BYTES], uint64_t number)
-{
-	uint64_t state = (number + 1) * 0x9e3779b97f4a7c15ull;
-
-	for (size_t i = 0; i < KEY_BYTES / 8; i++) {
-		state = (state ^ state >> 30) * 0xbf58476d1ce4e5b9ull;
-		state = (state ^ state >> 27) * 0x94d049bb133111ebull;
-		memcpy(key + 8 * i, &state, 8);
-	}
-}
 
 static void a_filter_never_forgets(void **state)
 {
-	uint8_t key[KEY_BYTES];
+	uint8_t key[DIGEST_HASH_BYTES];
 	struct filter filter;
 	unsigned wrong = 0;
 
 	assert_int_equal(filter_init(&filter, KEYS), 0);
 	for (uint64_t i = 0; i < KEYS; i++) {
-		make_key(key, i);
+		blob_name(key, i);
 		filter_prefetch(&filter, key);
 		filter_add(&filter, key);
 		assert_true(filter_may(&filter, key));
 	}
 	for (uint64_t i = 0; i < 2 * KEYS; i++) {
-		make_key(key, i);
+		blob_name(key, i);
 		if (i < KEYS)
 			assert_true(filter_may(&filter, key));
 		else
@@ -46,12 +35,12 @@ static void a_filter_never_forgets(void **state)
 	assert_false(filter_full(&filter));
 	/* Adding the same again fills nothing. */
 	for (uint64_t i = 0; i < 3 * KEYS; i++) {
-		make_key(key, i % KEYS);
+		blob_name(key, i % KEYS);
 		filter_add(&filter, key);
 	}
 	assert_false(filter_full(&filter));
 	for (uint64_t i = KEYS; i < 4 * KEYS; i++) {
-		make_key(key, i);
+		blob_name(key, i);
 		filter_add(&filter, key);
 	}
 	assert_true(filter_full(&filter));
@@ -61,7 +50,7 @@ static void a_filter_never_forgets(void **state)
 static void one_that_knows_nothing_says_may(void **state)
 {
 	struct filter filter = { 0 };
-	uint8_t key[KEY_BYTES] = { 0 };
+	uint8_t key[DIGEST_HASH_BYTES] = { 0 };
 
 	assert_true(filter_may(&filter, key));
 	filter_add(&filter, key);

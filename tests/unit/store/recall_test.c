@@ -14,6 +14,7 @@
 
 #include "gateway/ring/ring.h"
 #include "gateway/store/recall.h"
+#include "tests/unit/store/blobs.h"
 
 #define NAMES 5000u                      /* more than the filter takes in at a time */
 #define ASKED 700u
@@ -22,17 +23,6 @@
 static char directory[64];
 static struct index_config config;
 static struct index *opened;
-
-static void make_hash(uint8_t hash[static DIGEST_HASH_BYTES], uint64_t number)
-{
-	uint64_t state = (number + 1) * 0x9e3779b97f4a7c15ull;
-
-	for (size_t i = 0; i < DIGEST_HASH_BYTES / 8; i++) {
-		state = (state ^ state >> 30) * 0xbf58476d1ce4e5b9ull;
-		state = (state ^ state >> 27) * 0x94d049bb133111ebull;
-		memcpy(hash + 8 * i, &state, 8);
-	}
-}
 
 static int set_up(void **state)
 {
@@ -83,7 +73,7 @@ static bool changes_next(struct index_apply *apply, struct index_change *change)
 	if (changes->next == changes->end)
 		change->key_size = 0;    /* LMDB refuses this one, and all that was before it */
 	else
-		make_hash(change->key, changes->next++);
+		blob_name(change->key, changes->next++);
 	memset(change->storage, changes->value, ROW_BLOB_BYTES);
 	change->value = span_make(change->storage, ROW_BLOB_BYTES);
 	return true;
@@ -167,7 +157,7 @@ static void expect_asked(uint64_t from, uint8_t value, bool together)
 	};
 
 	for (uint64_t i = 0; i < ASKED; i++)
-		make_hash(keys + i * DIGEST_HASH_BYTES, i % 2 ? 1000000 + from + i : from + i);
+		blob_name(keys + i * DIGEST_HASH_BYTES, i % 2 ? 1000000 + from + i : from + i);
 	memset(values, GONE, sizeof(values));
 	memset(sizes, 0, sizeof(sizes));
 	memset(row, value, sizeof(row));
@@ -274,7 +264,7 @@ static void questions_beside_a_commit_leave_nothing_old(void **state)
 
 		begin(&changes);
 		for (uint64_t i = 0; !changes.done; i++) {
-			make_hash(hash, i * 7 % NAMES);
+			blob_name(hash, i * 7 % NAMES);
 			index_lmdb.get(opened, &get);
 			assert_int_equal(get.result, 0);
 			assert_int_equal(size, ROW_BLOB_BYTES);
