@@ -12,6 +12,8 @@
 #include "gateway/base/err.h"
 
 static void upload_step(struct upload *upload);
+static size_t upload_jobs(struct verification *verification, struct sha256_job *jobs);
+static void upload_on_hash(struct verification *verification, const struct sha256_job *jobs);
 
 static void upload_free(struct upload *upload)
 {
@@ -58,6 +60,8 @@ struct upload *upload_create(struct reapi *reapi, const struct scope *scope, con
 	upload->owner = owner;
 	upload->capacity_max = upload_memory(digest, true);
 	upload->share.fn = upload_on_memory;
+	upload->verification.jobs = upload_jobs;
+	upload->verification.fn = upload_on_hash;
 	if (is_cut(upload)) {
 		upload->hold = store_hold_create(reapi->cas->store, scope);
 		if (!upload->hold) {
@@ -83,8 +87,29 @@ void upload_destroy(struct upload *upload)
 	if (!upload)
 		return;
 	upload->destroyed = true;
+	verifier_drop(&upload->reapi->verifier, &upload->verification);
 	if (!upload->busy && !upload->stepping)
 		upload_free(upload);
+}
+
+/* Where what is cut, or being cut, ends. */
+static size_t upload_fed(const struct upload *upload)
+{
+	return upload->cut_bytes + upload->fed;
+}
+
+/* All that there are digests of, as far as it has come. */
+static bool upload_is_hashed(const struct upload *upload)
+{
+	if (!is_cut(upload))
+		return upload->stage >= UPLOAD_HASHED;
+	return upload->named == upload->cut && upload->hashed == upload_fed(upload);
+}
+
+/* Bytes that have come in wait for their digests. */
+static void upload_ask(struct upload *upload, size_t bytes, bool urgent)
+{
+	verifier_add(&upload->reapi->verifier, &upload->verification, bytes, urgent);
 }
 
 /* ---- cutting ---- */
@@ -153,9 +178,74 @@ size_t upload_write(struct upload *upload, struct span data)
 	upload->refused = size < data.size;
 	if (is_cut(upload)) {
 		upload_cut(upload);
+		if (!upload_is_hashed(upload))
+			upload_ask(upload, size, upload->refused);
 		upload_step(upload);
 	}
 	return size;
+}
+
+/* ---- digests ---- */
+
+/*
+ * The blob's own digest goes on over the same bytes, in a lane beside them. Behind it comes a job for each chunk that has ended, and one
+ * for the chunk that has not.
+ */
+static size_t upload_jobs(struct verification *verification, struct sha256_job *jobs)
+{
+	struct upload *upload = container_of(verification, struct upload, verification);
+	size_t end = upload_fed(upload), at = upload->named_bytes, from = upload->hashed, count = 1;
+	const uint8_t *data = upload->data;
+
+	if (!is_cut(upload)) {
+		jobs[0] = (struct sha256_job){ .data = data, .size = upload->have };
+		return 1;
+	}
+	jobs[0] = (struct sha256_job){ .data = data + from, .size = end - from, .stream = &upload->whole };
+	for (size_t i = upload->named; i < upload->cut; i++) {
+		struct sha256_stream *stream = from > at ? &upload->parts_open[upload->part_open] : NULL;
+
+		at += upload->lengths[i];
+		jobs[count++] = (struct sha256_job){ .data = data + from, .size = at - from, .stream = stream };
+		from = at;
+	}
+	if (from == end)
+		return count;
+	if (from == at)
+		sha256_stream_init(&upload->parts_open[upload->part_open ^= count > 1]);
+	jobs[count++] = (struct sha256_job){
+		.data = data + from, .size = end - from, .stream = &upload->parts_open[upload->part_open],
+	};
+	return count;
+}
+
+/* `jobs` are those of the chunks. */
+static void upload_name_chunks(struct upload *upload, const struct sha256_job *jobs)
+{
+	for (; upload->named < upload->cut; upload->named++, jobs++) {
+		uint8_t *name = upload->names[upload->named];
+
+		if (jobs->stream)
+			sha256_stream_final(jobs->stream, name);
+		else
+			memcpy(name, jobs->digest, SHA256_BYTES);
+		upload->named_bytes += upload->lengths[upload->named];
+	}
+	upload->hashed = upload_fed(upload);
+}
+
+static void upload_on_hash(struct verification *verification, const struct sha256_job *jobs)
+{
+	struct upload *upload = container_of(verification, struct upload, verification);
+
+	if (is_cut(upload)) {
+		upload_name_chunks(upload, jobs + 1);
+	} else {
+		memcpy(upload->actual.hash, jobs[0].digest, sizeof(upload->actual.hash));
+		upload->hashed = upload->have;
+		upload->stage = UPLOAD_HASHED;
+	}
+	upload_step(upload);
 }
 
 /* ---- putting ---- */
@@ -166,8 +256,12 @@ static void upload_drop_put(struct upload *upload)
 	memmove(upload->data, upload->data + upload->putting_bytes, upload->have - upload->putting_bytes);
 	upload->have -= upload->putting_bytes;
 	upload->cut_bytes -= upload->putting_bytes;
+	upload->hashed -= upload->putting_bytes;
+	upload->named_bytes -= upload->putting_bytes;
 	upload->cut -= upload->putting;
+	upload->named -= upload->putting;
 	memmove(upload->lengths, upload->lengths + upload->putting, upload->cut * sizeof(*upload->lengths));
+	memmove(upload->names, upload->names + upload->putting, upload->named * sizeof(*upload->names));
 	for (size_t i = 0; i < upload->parts_count; i++)
 		buffer_fini(&upload->parts[i]);
 	upload->parts_count = upload->putting = upload->putting_bytes = 0;
@@ -211,30 +305,21 @@ static void upload_add_blob(struct upload *upload, size_t *count, const struct b
 	upload->items[(*count)++] = (struct store_item){ .digest = *digest, .data = buffer_span(blob) };
 }
 
-/* The blob's own digest goes on over the same bytes, in a lane beside them. */
 static void upload_put_chunks(struct upload *upload)
 {
-	struct sha256_job jobs[1 + UPLOAD_CHUNKS_MAX] = {
-		{ .data = upload->data, .size = upload->cut_bytes, .stream = &upload->whole },
-	};
-	struct sha256_job *job = jobs + 1;
 	const uint8_t *at = upload->data;
 	size_t count = 0;
 
-	upload->putting = upload->cut;
-	upload->putting_bytes = upload->cut_bytes;
+	upload->putting = upload->named;
+	upload->putting_bytes = upload->named_bytes;
 	for (size_t i = 0; i < upload->putting; i++) {
-		job[i] = (struct sha256_job){ .data = at, .size = upload->lengths[i] };
-		at += upload->lengths[i];
-	}
-	sha256_batch(upload->reapi->cas->hasher, jobs, 1 + upload->putting);
-	for (size_t i = 0; i < upload->putting; i++, job++) {
-		struct store_item item = { .digest.size = job->size, .data = span_make(job->data, job->size) };
+		struct store_item item = { .digest.size = upload->lengths[i], .data = span_make(at, upload->lengths[i]) };
 		struct digest part_digest;
 		struct buffer part;
 		int r;
 
-		memcpy(item.digest.hash, job->digest, sizeof(item.digest.hash));
+		at += upload->lengths[i];
+		memcpy(item.digest.hash, upload->names[i], sizeof(item.digest.hash));
 		upload->items[count++] = item;
 		r = recipe_maker_add(&upload->maker, &item.digest, &part, &part_digest);
 		if (r == RECIPE_MAKER_PART)
@@ -286,32 +371,12 @@ static void upload_put_recipe(struct upload *upload)
 	upload_put(upload, count);
 }
 
-static void upload_on_hash(struct verification *verification)
-{
-	struct upload *upload = container_of(verification, struct upload, verification);
-
-	upload->busy = false;
-	memcpy(upload->actual.hash, verification->hash, sizeof(upload->actual.hash));
-	upload_step(upload);
-}
-
-static void upload_hash(struct upload *upload)
-{
-	upload->stage = UPLOAD_HASHED;
-	upload->actual.size = upload->bytes;
-	if (is_cut(upload)) {
-		sha256_stream_final(&upload->whole, upload->actual.hash);
-		return;
-	}
-	upload->verification.bytes = span_make(upload->data, upload->have);
-	upload->verification.fn = upload_on_hash;
-	upload->busy = true;
-	verifier_add(&upload->reapi->verifier, &upload->verification);
-}
-
-/* Everything has come: is it what was said? */
+/* Everything has come and is hashed: is it what was said? */
 static void upload_verify(struct upload *upload)
 {
+	if (is_cut(upload))
+		sha256_stream_final(&upload->whole, upload->actual.hash);
+	upload->actual.size = upload->bytes;
 	upload->stage = UPLOAD_VERIFIED;
 	if (upload->unnamed && upload->actual.size == upload->digest.size)
 		upload->digest = upload->actual;
@@ -329,9 +394,7 @@ static void upload_put_small(struct upload *upload)
 /* All chunks are put; what is next? */
 static void upload_conclude(struct upload *upload)
 {
-	if (upload->stage == UPLOAD_COMING)
-		upload_hash(upload);
-	else if (upload->stage == UPLOAD_HASHED)
+	if (upload->stage < UPLOAD_VERIFIED)
 		upload_verify(upload);
 	else if (!is_cut(upload))
 		upload_put_small(upload);
@@ -341,17 +404,24 @@ static void upload_conclude(struct upload *upload)
 		upload_keep_pair(upload);
 }
 
+/* Are there chunks to put, and enough of them? */
+static bool upload_can_put(const struct upload *upload)
+{
+	return upload->named && (upload->named_bytes >= UPLOAD_BATCH_BYTES || upload->refused ||
+	                         (upload->finishing && upload_is_hashed(upload)));
+}
+
 /* False: there is nothing to do now. */
 static bool upload_go_on(struct upload *upload)
 {
 	bool good = upload->result == STORE_OK;
 
-	if (good && upload->cut && (upload->finishing || upload->cut_bytes >= UPLOAD_BATCH_BYTES)) {
+	if (good && upload_can_put(upload)) {
 		upload_put_chunks(upload);
 	} else if (upload->refused && (!good || upload->have < upload->capacity || upload->capacity < upload->capacity_max)) {
 		upload->refused = false;
 		upload->on_room(upload);
-	} else if (!upload->finishing) {
+	} else if (!upload->finishing || (good && !upload_is_hashed(upload))) {
 		return false;
 	} else if (good && upload->stage != UPLOAD_KEPT) {
 		upload_conclude(upload);
@@ -389,5 +459,7 @@ void upload_finish(struct upload *upload)
 			upload->fed = 0;
 		}
 	}
+	if (upload->result == STORE_OK && !upload_is_hashed(upload))
+		upload_ask(upload, is_cut(upload) ? 0 : upload->have, true);
 	upload_step(upload);
 }

@@ -1,7 +1,7 @@
 /*
  * upload: one blob that comes in, in any split, until it is verified and in the store. A blob of one record is kept in
- * memory until it is whole; a longer one is cut as REAPI's clients cut, its chunks are hashed and put as they come, and at
- * its end, when its own digest is right, the pair (gateway/cas/pair.h) makes it visible. Nothing of a wrong one ever is.
+ * memory until it is whole; a longer one is cut as REAPI's clients cut, its bytes are hashed together with those of others
+ * (verifier.h), its chunks put as they come, and at its end, when its own digest is right, the pair (gateway/cas/pair.h) makes it visible. Nothing of a wrong one ever is.
  *
  *	upload_create -> on_room -> upload_write ... -> upload_finish -> on_done
  *
@@ -16,7 +16,7 @@
 
 #define UPLOAD_BUFFER_BYTES (4u << 20)           /* of a blob that is cut: two of the longest chunks */
 #define UPLOAD_FIRST_BYTES  (64u << 10)          /* of memory, until more than that has come */
-#define UPLOAD_BATCH_BYTES  (1u << 20)           /* of chunks that are hashed and put together, if there are as many */
+#define UPLOAD_BATCH_BYTES  (1u << 20)           /* of chunks that are put together, if there are as many */
 #define UPLOAD_CHUNKS_MAX   33                   /* in the buffer: none but the last is shorter than 128 KiB */
 #define UPLOAD_UUID_BYTES_MAX 128
 
@@ -25,7 +25,7 @@ enum { UPLOAD_WRONG = 64, UPLOAD_TOO_LONG = 65, UPLOAD_CROWDED = 66 };   /* the 
 
 enum upload_stage {
 	UPLOAD_COMING,
-	UPLOAD_HASHED,                   /* `actual` is known */
+	UPLOAD_HASHED,                   /* of one that is not cut: its digest is known */
 	UPLOAD_VERIFIED,                 /* all chunks are put, and its digest is the one that was said */
 	UPLOAD_LISTED,                   /* its recipe is put */
 	UPLOAD_KEPT,                     /* the pair, or the whole blob */
@@ -50,7 +50,8 @@ struct upload {
 	/* The rest is upload's. */
 	struct budget_share share;
 	enum upload_stage stage;
-	bool granted, refused, finishing, destroyed, stepping, busy;
+	bool granted, refused, finishing, destroyed, stepping;
+	bool busy;                       /* the store is at work for it */
 	uint8_t *data;
 	size_t have, capacity, capacity_max;
 	struct sha256_stream whole;
@@ -59,7 +60,12 @@ struct upload {
 	uint32_t lengths[UPLOAD_CHUNKS_MAX];
 	size_t cut;
 	struct recipe_maker maker;
-	struct verification verification;        /* of one that is not cut */
+	struct verification verification;
+	/* Of one that is cut: bytes that both digests have seen; chunks among them, of how many bytes; the one that has not ended. */
+	size_t hashed, named, named_bytes;
+	uint8_t names[UPLOAD_CHUNKS_MAX][SHA256_BYTES];
+	struct sha256_stream parts_open[2];      /* a chunk may end and the next one begin in one turn of the verifier */
+	unsigned part_open;
 	struct store_hold *hold;         /* chunks stay until the pair is there */
 	struct store_item items[2 * UPLOAD_CHUNKS_MAX];
 	struct buffer parts[UPLOAD_CHUNKS_MAX];

@@ -1,34 +1,46 @@
 /*
- * verifier: digests of blobs that came whole. Many small ones come at a time, each by a call of its own: those that end in one turn
- * of the loop are hashed together, in as many lanes as the hasher has, where one by one they would all be single streams. On the
- * ring's thread.
+ * verifier: digests of blobs that come in, each by a call of its own. One SHA-256 is a serial chain, and a hasher has several
+ * lanes: what many calls have received is hashed side by side, once it is a lot, or once somebody can't go on without it. Small
+ * blobs are whole by then; of long ones it is the next bytes. On the ring's thread.
  */
 #pragma once
 
 #include "chunker/sha256.h"
 #include "gateway/base/list.h"
 #include "gateway/ring/ring.h"
-#include "proto/span.h"
 
-#define VERIFIER_JOBS_MAX  64
-#define VERIFIER_LOT_BYTES (512u << 10)  /* of blobs that are hashed in one turn, if it is more than one */
+#define VERIFIER_JOBS_MAX  160
+#define VERIFIER_SHARE_MAX 40            /* jobs of one verification in a turn */
+#define VERIFIER_OWN_BYTES (1u << 20)    /* of one: enough to be hashed, whoever else is there */
+#define VERIFIER_LOT_BYTES (2u << 20)    /* of all: the same; a turn begins nothing more behind them. Eight calls' fill 16 lanes */
 
 struct verifier {
 	struct ring *ring;
 	const struct sha256 *hasher;
-	struct list waiting;
+	struct list urgent, waiting;
+	size_t lot_bytes;                /* no more than VERIFIER_LOT_BYTES: with two lanes one call's are enough */
+	size_t bytes;                    /* of those in both lists */
 	struct post turn;
 	bool posted;
 };
 
-/* Embedded in its owner, who keeps it and the bytes until `fn`, which comes once, from the loop. */
+/* Embedded in its owner, zeroed at first, who sets the two functions. */
 struct verification {
-	struct span bytes;
-	uint8_t hash[SHA256_BYTES];      /* out */
-	void (*fn)(struct verification *verification);
+	/* In a turn: writes what is to be hashed now; at most VERIFIER_SHARE_MAX jobs. Returns how many. */
+	size_t (*jobs)(struct verification *verification, struct sha256_job *jobs);
+	/* Behind that, in the same turn: they are done. It may be added again, others may be dropped, its owner may go. */
+	void (*fn)(struct verification *verification, const struct sha256_job *jobs);
+	/* The rest is the verifier's. */
 	struct list link;
+	bool is_urgent, in_turn;
+	size_t bytes, first_job;
 };
 
 void verifier_init(struct verifier *verifier, struct ring *ring, const struct sha256 *hasher);
-/* Never refused: whoever has bytes that wait here has had memory for them. */
-void verifier_add(struct verifier *verifier, struct verification *verification);
+/*
+ * `bytes` more can be hashed; `fn` comes from the loop, never from in here. `urgent`: the owner waits for it; otherwise they wait
+ * for as many as are worth a turn, perhaps for ever. Never refused: whoever has bytes that wait here has had memory for them.
+ */
+void verifier_add(struct verifier *verifier, struct verification *verification, size_t bytes, bool urgent);
+/* Nothing comes any more. What was never added may be dropped, too. */
+void verifier_drop(struct verifier *verifier, struct verification *verification);
