@@ -82,19 +82,42 @@ bool number_list_next(struct span *rest, uint64_t *previous)
 
 /* ---- times ---- */
 
-void time_list_put(struct buffer *out, int64_t *previous, int64_t time_ns)
+uint64_t time_list_unit(uint64_t unit_ns, int64_t time_ns)
 {
-	put_varint(out, zigzag((uint64_t)time_ns - (uint64_t)*previous));
-	*previous = time_ns;
+	while (time_ns % (int64_t)unit_ns)
+		unit_ns /= 1000;
+	return unit_ns;
 }
 
-bool time_list_next(struct span *rest, int64_t *previous)
+void time_list_begin(struct buffer *out, struct time_list *list, uint64_t unit_ns)
 {
-	uint64_t value;
+	put_varint(out, unit_ns);
+	*list = (struct time_list){ .unit_ns = unit_ns };
+}
 
+void time_list_put(struct buffer *out, struct time_list *list, int64_t time_ns)
+{
+	uint64_t time = (uint64_t)(time_ns / (int64_t)list->unit_ns);
+
+	put_varint(out, zigzag(time - list->previous));
+	list->previous = time;
+}
+
+bool time_list_next(struct span *rest, struct time_list *list, int64_t *time_ns)
+{
+	struct span after = *rest;
+	uint64_t unit, value;
+
+	if (!list->unit_ns) {
+		if (!take_varint(&after, &unit) || unit == 0)
+			return false;
+		list->unit_ns = unit;
+		*rest = after;
+	}
 	if (!take_varint(rest, &value))
 		return false;
-	*previous = (int64_t)((uint64_t)*previous + unzigzag(value));
+	list->previous += unzigzag(value);
+	*time_ns = (int64_t)(list->previous * list->unit_ns);
 	return true;
 }
 

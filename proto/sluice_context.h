@@ -46,10 +46,23 @@ void number_list_put(struct buffer *out, uint64_t *previous, uint64_t number);
 /* Takes one from the front into `previous`. False at the end, and (with `rest` not empty) on malformed input. */
 bool number_list_next(struct span *rest, uint64_t *previous);
 
-/* A *time list*: zigzag varint differences of nanoseconds, each to the one before; `previous` starts at 0. */
-void time_list_put(struct buffer *out, int64_t *previous, int64_t time_ns);
-/* As number_list_next(). Differences wrap around: every list of varints is one of times. */
-bool time_list_next(struct span *rest, int64_t *previous);
+/*
+ * A *time list*: a varint that says how many nanoseconds a unit is, at least 1, and then zigzag varint differences in units, each to
+ * the time before (the first: to 0). What unpacked an archive set whole seconds; what copies may have set microseconds.
+ */
+struct time_list {                       /* zeroed at first; goes along */
+	uint64_t unit_ns;                /* 0: the unit was not put or taken yet */
+	uint64_t previous;               /* in units */
+};
+/* The longest unit, up to `unit_ns` (TIME_UNIT_MOST_NS at first), that this time is whole units of as well. */
+#define TIME_UNIT_MOST_NS UINT64_C(1000000000)
+uint64_t time_list_unit(uint64_t unit_ns, int64_t time_ns);
+/* Begins the list. */
+void time_list_begin(struct buffer *out, struct time_list *list, uint64_t unit_ns);
+/* `time_ns` is whole units. */
+void time_list_put(struct buffer *out, struct time_list *list, int64_t time_ns);
+/* As number_list_next(). Sums and products wrap around: every list of varints is one of times, unless its unit is 0. */
+bool time_list_next(struct span *rest, struct time_list *list, int64_t *time_ns);
 
 /* An *entry list*: a Stat as fsutil writes it (proto/fsutil.h) behind its length as a varint; size and mtime are real. */
 void entry_list_put(struct buffer *out, struct span stat);

@@ -31,17 +31,24 @@ static void numbers(struct span bytes)
 static void times(struct span bytes)
 {
 	struct buffer again = buffer_heap(SIZE_MAX);
-	int64_t time = 0, put = 0;
+	uint64_t unit_ns = TIME_UNIT_MOST_NS;
+	struct time_list list = { 0 }, other = { 0 };
 	struct span rest = bytes, second;
+	int64_t time, put;
 
-	while (time_list_next(&rest, &time))
-		time_list_put(&again, &put, time);
-	second = buffer_span(&again);
-	put = time = 0;
+	while (time_list_next(&rest, &list, &time))
+		unit_ns = time_list_unit(unit_ns, time);
+	time_list_begin(&again, &other, unit_ns);
+	list = (struct time_list){ 0 };
 	rest = bytes;
-	while (time_list_next(&second, &put))
-		assert(time_list_next(&rest, &time) && time == put);
-	assert(second.size == 0 && !time_list_next(&rest, &time));
+	while (time_list_next(&rest, &list, &time))
+		time_list_put(&again, &other, time);
+	second = buffer_span(&again);
+	list = other = (struct time_list){ 0 };
+	rest = bytes;
+	while (time_list_next(&second, &other, &put))
+		assert(time_list_next(&rest, &list, &time) && time == put);
+	assert(second.size == 0 && !time_list_next(&rest, &list, &time));
 	buffer_fini(&again);
 }
 

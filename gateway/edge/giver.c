@@ -11,8 +11,6 @@
 #include "proto/sluice_v1.h"
 
 #define ANSWER_LEVEL      3              /* zstd, of what is long */
-#define TIMES_BYTES       (1u << 20)     /* a message */
-#define ANSWER_BYTES_MAX  (TIMES_BYTES + 65536)
 
 /* ---- answers ---- */
 
@@ -29,7 +27,7 @@ static void giver_flush(struct giver *giver)
 
 void giver_answer(struct giver *giver, const struct context_response *response)
 {
-	struct buffer out = buffer_heap(ANSWER_BYTES_MAX);
+	struct buffer out = buffer_heap(GIVER_ANSWER_BYTES_MAX);
 	struct span message;
 	int r = -ENOMEM;
 
@@ -88,46 +86,7 @@ void giver_leave(struct giver *giver, const char *why)
 	giver_close(giver);
 }
 
-/* ---- the root, and times ---- */
-
-static void giver_send_times(struct giver *giver, struct buffer *times)
-{
-	struct context_response response = { .times = buffer_span(times) };
-
-	giver_answer(giver, &response);
-	buffer_clear(times);
-}
-
-struct times_writer {
-	struct giver *giver;
-	struct buffer bytes;
-	int64_t previous;
-};
-
-static void times_put(struct times_writer *times, uint32_t number)
-{
-	time_list_put(&times->bytes, &times->previous, listing_at(&times->giver->listing, number)->mtime_ns);
-	if (times->bytes.size >= TIMES_BYTES)
-		giver_send_times(times->giver, &times->bytes);
-}
-
-static void times_end(struct times_writer *times)
-{
-	if (times->bytes.failed)
-		call_finish(&times->giver->gateway, GRPC_RESOURCE_EXHAUSTED, "the edge is out of memory");
-	else if (times->bytes.size)
-		giver_send_times(times->giver, &times->bytes);
-	buffer_fini(&times->bytes);
-}
-
-static void giver_tell_all_times(struct giver *giver)
-{
-	struct times_writer times = { .giver = giver, .bytes = buffer_heap(2 * TIMES_BYTES) };
-
-	for (uint32_t i = 0; i < giver->listing.count; i++)
-		times_put(&times, i);
-	times_end(&times);
-}
+/* ---- the root ---- */
 
 static void giver_tell_root(struct giver *giver)
 {
@@ -303,24 +262,10 @@ static void giver_take_ask(struct giver *giver, struct span message)
 	giver_step(giver);
 }
 
-/* All numbers are looked at before any is answered: a list that is no good gets no answer. */
 static void giver_take_times(struct giver *giver, struct span numbers)
 {
-	struct times_writer times = { .giver = giver, .bytes = buffer_heap(2 * TIMES_BYTES) };
-	uint64_t number = ENTRY_NUMBER_BEFORE;
-	struct span rest = numbers;
-
-	while (number_list_next(&rest, &number) && number < giver->listing.count)
-		;
-	if (giver->state != GIVER_GIVEN || rest.size ||
-	    (number != ENTRY_NUMBER_BEFORE && number >= giver->listing.count)) {
+	if (giver->state != GIVER_GIVEN || !giver_tell_times(giver, numbers))
 		giver_malformed(giver);
-		return;
-	}
-	number = ENTRY_NUMBER_BEFORE;
-	while (number_list_next(&numbers, &number))
-		times_put(&times, (uint32_t)number);
-	times_end(&times);
 }
 
 /* What it once had is not to be relied on: all is gone through along its closure marks. */

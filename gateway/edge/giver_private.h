@@ -183,6 +183,8 @@ struct giver {
 
 /* ---- giver.c ---- */
 
+#define GIVER_ANSWER_BYTES_MAX (1u << 20)
+
 /* Behind what waits for the gateway. */
 void giver_answer(struct giver *giver, const struct context_response *response);
 /* Decides what comes next. From inside any event of the giver's parts. */
@@ -198,6 +200,13 @@ void giver_on_committed(struct giver *giver);
 /* The push has to begin again, with what it lacked. */
 void giver_load_again(struct giver *giver);
 void giver_join(struct giver *giver);
+
+/* ---- giver_times.c: for the gateway; without memory its call ends ---- */
+
+/* Of all entries. */
+void giver_tell_all_times(struct giver *giver);
+/* Of those in a number list. False: it is malformed, or names what there is not; nothing was told. */
+bool giver_tell_times(struct giver *giver, struct span numbers);
 
 /* ---- giver_read.c ---- */
 

@@ -14,7 +14,8 @@
 #define MESSAGE_BYTES_MAX  (1u << 20)    /* the daemon's: REQ, FIN, ERR */
 #define TIMES_MEMORY_BYTES (1u << 20)    /* of lists that wait; beyond, they are the page cache's */
 #define STAT_BYTES_MAX     (8u << 20)    /* an entry's path, target and xattrs */
-#define TIME_BYTES_MAX     (PB_VARINT_BYTES_MAX + 8u)    /* one, and what a list of it alone costs in the queue */
+#define TIMES_EXTRA_BYTES  8u             /* what a list costs in the queue besides its bytes */
+#define TIME_BYTES_MAX     (2 * PB_VARINT_BYTES_MAX + TIMES_EXTRA_BYTES) /* a list of one */
 
 /* ---- the end ---- */
 
@@ -104,9 +105,8 @@ bool play_take_time(struct play *play, int64_t *time)
 
 	while (packet_queue_front(&play->times, &list)) {
 		rest = span_make(list.data + play->times_taken, list.size - play->times_taken);
-		if (time_list_next(&rest, &play->time)) {
+		if (time_list_next(&rest, &play->time_list, time)) {
 			play->times_taken = list.size - rest.size;
-			*time = play->time;
 			return true;
 		}
 		if (rest.size) {
@@ -115,7 +115,7 @@ bool play_take_time(struct play *play, int64_t *time)
 		}
 		packet_queue_pop(&play->times);
 		play->times_taken = 0;
-		play->time = 0;
+		play->time_list = (struct time_list){ 0 };
 	}
 	if (play->asker.state == ASKER_FAILED)
 		play_fail(play, GRPC_UNAVAILABLE, "the edge was lost before it had told all times: start the build again");
@@ -312,7 +312,7 @@ static bool times_are_too_many(struct play *play, struct span times)
 {
 	const uint64_t entries = play->asker.told.entries < DIFFCOPY_ENTRIES_MAX ? play->asker.told.entries : DIFFCOPY_ENTRIES_MAX;
 
-	play->times_bytes += times.size + TIME_BYTES_MAX - PB_VARINT_BYTES_MAX;
+	play->times_bytes += times.size + TIMES_EXTRA_BYTES;
 	return play->times_bytes > entries * TIME_BYTES_MAX;
 }
 

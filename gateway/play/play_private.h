@@ -105,7 +105,7 @@ struct play {
 	struct packet_queue times;       /* time lists */
 	uint64_t times_bytes;            /* of all that came */
 	size_t times_taken;              /* of the first one: bytes */
-	int64_t time;
+	struct time_list time_list;      /* of the first one */
 	struct spill entries;
 	uint32_t entries_count;
 	uint32_t asked_first, asked_last;

@@ -56,7 +56,9 @@ static void give_on_message(struct call *call, struct span message)
 {
 	struct give *give = container_of(call, struct give, call);
 	struct context_response response;
+	struct time_list list = { 0 };
 	struct span root;
+	int64_t time;
 
 	assert_true(message_decode(&context_response_type, message, &response));
 	if (response.root.data) {
@@ -76,8 +78,11 @@ static void give_on_message(struct call *call, struct span message)
 		give->passing = response.passing;
 		give->rooted = true;
 	}
-	while (response.times.size && time_list_next(&response.times, &give->time))
-		give->times[give->times_count++] = give->time;
+	while (response.times.size && time_list_next(&response.times, &list, &time)) {
+		assert_true(give->times_count < RIG_FILES_MAX);
+		give->times[give->times_count++] = time;
+	}
+	assert_int_equal(response.times.size, 0);
 }
 
 static void give_on_closed(struct call *call, enum grpc_status status, struct span message)

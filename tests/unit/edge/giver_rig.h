@@ -28,7 +28,6 @@ struct give {
 	bool passing;
 	int64_t times[RIG_FILES_MAX];
 	size_t times_count;
-	int64_t time;
 	bool ahead;                      /* to be asked for */
 	uint32_t entries, names;         /* that came ahead of the root */
 	bool entries_ended;

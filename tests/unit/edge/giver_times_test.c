@@ -36,6 +36,25 @@ static void times_of_some(void **state)
 	rig_client_end(client);
 }
 
+/* More than a message holds; what they are whole numbers of is the messages' unit, but for one time that is of none. */
+static void times_of_all(void **state)
+{
+	static const int64_t units[] = { 1, 1000, 1000000000 };
+	static struct give give;
+	uint64_t sent;
+
+	rig_tree_make(&tree, 4000, 4);
+	for (size_t u = 0; u < sizeof(units) / sizeof(*units); u++) {
+		for (uint32_t i = 0; i < tree.count; i++)
+			tree.files[i].mtime_ns = units[u] * (int64_t)(1700000000 + i * 7919 % 100003);
+		tree.files[5].mtime_ns = -1700000001;
+		give = give_once(&tree, NULL, &sent);
+		assert_int_equal(give.times_count, tree.count);
+		for (uint32_t i = 0; i < tree.count; i++)
+			assert_true(give.times[i] == tree.files[i].mtime_ns);
+	}
+}
+
 /* Other bytes under the same size and time: only who distrusts times sees them. */
 static void times_may_be_distrusted(void **state)
 {
@@ -62,6 +81,7 @@ int main(int argc, char **argv)
 {
 	const struct CMUnitTest tests[] = {
 		GIVER_TEST(times_of_some),
+		GIVER_TEST(times_of_all),
 		GIVER_TEST(times_may_be_distrusted),
 	};
 

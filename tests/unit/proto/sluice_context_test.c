@@ -76,27 +76,64 @@ static void numbers_refused(void **state)
 
 static void times(void **state)
 {
-	static const int64_t wanted[] = { 1, -1, INT64_MAX, INT64_MIN, 0 };
+	static const struct {
+		int64_t times[5];
+		uint64_t unit_ns;
+		uint8_t begins[8];       /* the list's bytes */
+	} cases[] = {
+		{ { 1, -1, INT64_MAX, INT64_MIN, 0 }, 1, { 1, 2, 3 } },
+		{ { -3000, 0, 5000, 1000000, 2000 }, 1000, { 0xe8, 7, 5, 6, 10 } },
+		{ { 4000000, 7000000000, -1000000, 0, 0 }, 1000000, { 0xc0, 0x84, 0x3d, 8 } },
+		{ { 2000000000, 1000000000, 0, 9000000000, -1000000000 }, 1000000000, { 0x80, 0x94, 0xeb, 0xdc, 3, 4, 1, 1 } },
+		{ { 0, 0, 0, 0, 0 }, 1000000000, { 0x80, 0x94, 0xeb, 0xdc, 3, 0, 0, 0 } },
+	};
 	struct buffer bytes = buffer_heap(4096);
-	int64_t previous = 0;
+	struct time_list list;
 	struct span rest;
+	int64_t time;
 
-	for (size_t i = 0; i < 5; i++)
-		time_list_put(&bytes, &previous, wanted[i]);
-	assert_int_equal(bytes.data[0], 2);
-	assert_int_equal(bytes.data[1], 3);
-	rest = buffer_span(&bytes);
-	previous = 0;
-	for (size_t i = 0; i < 5; i++) {
-		assert_true(time_list_next(&rest, &previous));
-		assert_true(previous == wanted[i]);
+	for (size_t c = 0; c < sizeof(cases) / sizeof(*cases); c++) {
+		uint64_t unit_ns = TIME_UNIT_MOST_NS;
+		size_t begins = c == 0 ? 3 : c == 1 ? 5 : c == 2 ? 4 : 8;
+
+		for (size_t i = 0; i < 5; i++)
+			unit_ns = time_list_unit(unit_ns, cases[c].times[i]);
+		assert_int_equal(unit_ns, cases[c].unit_ns);
+		buffer_clear(&bytes);
+		time_list_begin(&bytes, &list, unit_ns);
+		for (size_t i = 0; i < 5; i++)
+			time_list_put(&bytes, &list, cases[c].times[i]);
+		assert_memory_equal(bytes.data, cases[c].begins, begins);
+		rest = buffer_span(&bytes);
+		list = (struct time_list){ 0 };
+		for (size_t i = 0; i < 5; i++) {
+			assert_true(time_list_next(&rest, &list, &time));
+			assert_true(time == cases[c].times[i]);
+		}
+		assert_false(time_list_next(&rest, &list, &time));
+		assert_int_equal(rest.size, 0);
 	}
-	assert_false(time_list_next(&rest, &previous));
-	assert_int_equal(rest.size, 0);
-	rest = span_text("\x80");
-	assert_false(time_list_next(&rest, &previous));
-	assert_int_equal(rest.size, 1);
 	buffer_fini(&bytes);
+}
+
+static void malformed_times(void **state)
+{
+	static const struct {
+		const char *bytes;
+		size_t size, good;
+	} cases[] = { { "\x80", 1, 0 }, { "\0\2", 2, 0 }, { "\1\2\x80", 3, 1 } };
+
+	for (size_t i = 0; i < sizeof(cases) / sizeof(*cases); i++) {
+		struct span rest = span_make(cases[i].bytes, cases[i].size);
+		struct time_list list = { 0 };
+		size_t good = 0;
+		int64_t time;
+
+		while (time_list_next(&rest, &list, &time))
+			good++;
+		assert_int_equal(good, cases[i].good);
+		assert_true(rest.size > 0);
+	}
 }
 
 static void entries(void **state)
@@ -158,6 +195,7 @@ int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(parts), cmocka_unit_test(numbers), cmocka_unit_test(numbers_refused), cmocka_unit_test(times),
+		cmocka_unit_test(malformed_times),
 		cmocka_unit_test(entries), cmocka_unit_test(names),
 	};
 

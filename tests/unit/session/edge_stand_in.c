@@ -163,15 +163,16 @@ void stand_in_say_root(struct stand_in *edge)
 void stand_in_say_times(struct stand_in *edge)
 {
 	struct buffer list = buffer_heap(CONTEXT_MESSAGE_BYTES_MAX);
-	int64_t previous = 0;
+	struct time_list times;
 
 	for (uint32_t i = 0; i < edge->tree->count; i++) {
-		time_list_put(&list, &previous, edge->tree->files[i].mtime_ns);
+		if (i % TIMES_A_MESSAGE == 0)
+			time_list_begin(&list, &times, 1);
+		time_list_put(&list, &times, edge->tree->files[i].mtime_ns);
 		if ((i + 1) % TIMES_A_MESSAGE && i + 1 < edge->tree->count)
 			continue;
 		say(edge, &(struct context_response){ .times = buffer_span(&list) });
 		buffer_clear(&list);
-		previous = 0;
 	}
 	buffer_fini(&list);
 }
@@ -256,11 +257,12 @@ static void take_wanted(struct stand_in *edge, struct span numbers)
 {
 	struct buffer list = buffer_heap(CONTEXT_MESSAGE_BYTES_MAX);
 	uint64_t number = ENTRY_NUMBER_BEFORE;
-	int64_t previous = 0;
+	struct time_list times;
 
+	time_list_begin(&list, &times, 1);
 	while (number_list_next(&numbers, &number)) {
 		assert_true(number < edge->tree->count);
-		time_list_put(&list, &previous, edge->tree->files[number].mtime_ns);
+		time_list_put(&list, &times, edge->tree->files[number].mtime_ns);
 		edge->wanted++;
 	}
 	assert_int_equal(numbers.size, 0);
