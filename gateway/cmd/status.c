@@ -58,11 +58,11 @@ static int print_json(const struct status_response *status)
 	if (status->ceiling_bytes) {             /* told to callers on the gateway's own machine */
 		json_set_u64(object, "ceiling_bytes", status->ceiling_bytes);
 		json_set_u64(object, "used_bytes", status->used_bytes);
+		json_set_u64(object, "connections", status->connections);
 	}
 	json_set_u64(object, "slots", status->slots);
 	json_set_u64(object, "slots_busy", status->slots_busy);
 	json_set_u64(object, "queued", status->queued);
-	json_set_u64(object, "connections", status->connections);
 	while (next_pin(&status->pins, &cursor, &pin, root)) {
 		json_t *entry = json_object();
 
@@ -149,7 +149,8 @@ static int status_run(int argc, char **argv)
 const struct command command_status = {
 	.name = "status",
 	.summary = "show the gateway's state and what it takes you for",
-	.help = "Prints the gateway's version and event engine, your tenant, how full the store is, executors, and your pins.\n\n"
+	.help = "Prints the gateway's version and event engine, your tenant, how full the store is, executors, and your pins.\n"
+	        "From another machine than the gateway's, what is busy and queued is your tenant's own.\n\n"
 	        "  sluice status --gateway grpc://127.0.0.1:8372 --json",
 	.run = status_run,
 	.groups = status_groups,

@@ -149,7 +149,11 @@ static void status_on_request(struct unary *unary, struct span bytes)
 
 	server_status(daemon->server, &server);
 	store_status(daemon->store, &store);
-	pool_status(daemon->pool, &pool);
+	/* What others have, the store's fill and the pool's load among it, is told to those on this machine alone. */
+	if (call->local)
+		pool_status(daemon->pool, &pool);
+	else
+		pool_tenant_status(daemon->pool, call->question.scope.tenant, &pool);
 	store_pins_list(daemon->store, &call->question.scope, status_add_pin, &pins);
 	response = (struct status_response){
 		.version = span_text(SLUICE_VERSION),
@@ -160,11 +164,10 @@ static void status_on_request(struct unary *unary, struct span bytes)
 		.slots = pool.slots,
 		.slots_busy = pool.slots_busy,
 		.queued = pool.queued,
-		.connections = server.connections,
 		.pins.message = buffer_span(&pins),
 	};
-	/* How full the store is would tell a tenant whether what it sent was there already, from another one. */
 	if (call->local) {
+		response.connections = server.connections;
 		response.ceiling_bytes = store.ceiling_bytes;
 		response.used_bytes = store.segments_used * store.segment_bytes + store.index_bytes;
 	}

@@ -20,7 +20,7 @@ void fair_queue_fini(struct fair_queue *queue)
 	queue->count = queue->tenants_count = 0;
 }
 
-static struct fair_queue_tenant *fair_queue_find(struct fair_queue *queue, uint32_t tenant)
+static struct fair_queue_tenant *fair_queue_find(const struct fair_queue *queue, uint32_t tenant)
 {
 	list_for_each(link, &queue->turns) {
 		struct fair_queue_tenant *found = container_of(link, struct fair_queue_tenant, link);
@@ -29,6 +29,13 @@ static struct fair_queue_tenant *fair_queue_find(struct fair_queue *queue, uint3
 			return found;
 	}
 	return NULL;
+}
+
+uint32_t fair_queue_count(const struct fair_queue *queue, uint32_t tenant)
+{
+	const struct fair_queue_tenant *turn = fair_queue_find(queue, tenant);
+
+	return turn ? turn->count : 0;
 }
 
 int fair_queue_add(struct fair_queue *queue, uint32_t tenant, struct list *job)

@@ -32,6 +32,8 @@ int fair_queue_add(struct fair_queue *queue, uint32_t tenant, struct list *job);
 struct list *fair_queue_take(struct fair_queue *queue);
 /* Takes a job out that was added for `tenant`. */
 void fair_queue_remove(struct fair_queue *queue, uint32_t tenant, struct list *job);
+/* Jobs of a tenant. */
+uint32_t fair_queue_count(const struct fair_queue *queue, uint32_t tenant);
 /*
  * Calls `visit` for each job in the order in which fair_queue_take() would yield them if nothing were added; the next one
  * has position 1. The queue must not change meanwhile.

@@ -606,3 +606,16 @@ void pool_status(const struct pool *pool, struct pool_status *status)
 	};
 	snprintf(status->runtime, sizeof(status->runtime), "%s", pool->runtime);
 }
+
+void pool_tenant_status(const struct pool *pool, uint32_t tenant, struct pool_status *status)
+{
+	pool_status(pool, status);
+	status->slots_busy = 0;
+	status->queued = fair_queue_count(&pool->queue, tenant);
+	status->jobs_total = status->jobs_lost = 0;
+	list_for_each(link, &pool->slots) {
+		const struct slot *slot = container_of(link, struct slot, link);
+
+		status->slots_busy += slot->state == SLOT_BUSY && slot->job && slot->job->scope.tenant == tenant;
+	}
+}

@@ -118,3 +118,5 @@ struct pool_status {
 	char runtime[128];
 };
 void pool_status(const struct pool *pool, struct pool_status *status);
+/* The same, but what is busy and queued is a tenant's own, and totals are 0. */
+void pool_tenant_status(const struct pool *pool, uint32_t tenant, struct pool_status *status);

@@ -1,6 +1,6 @@
 /*
- * Shows who waits for a slot: places are told, tenants take turns, and the queue has an end. And that a gateway which is told
- * to stop waits for what runs and what is queued.
+ * Shows who waits for a slot: places are told, tenants take turns and are counted apart, and the queue has an end. And that a
+ * gateway which is told to stop waits for what runs and what is queued.
  */
 #include "tests/unit/pool/execute_rig.h"
 
@@ -40,6 +40,27 @@ static void positions_are_told_and_told_again(void **state)
 	}
 }
 
+/* Two tenants, one with a job that runs and three that wait, one with a job that waits. */
+static void count_of_tenants(struct gateway_parts *parts, void *context)
+{
+	unsigned firsts = 0, others = 0;
+	struct pool_status status;
+
+	for (uint32_t tenant = 0; tenant < 16; tenant++) {
+		pool_tenant_status(parts->pool, tenant, &status);
+		assert_int_equal(status.slots, 1);
+		assert_int_equal(status.jobs_total, 0);
+		if (status.slots_busy == 1 && status.queued == 3)
+			firsts++;
+		else if (status.slots_busy == 0 && status.queued == 1)
+			others++;
+		else
+			assert_int_equal(status.slots_busy + status.queued, 0);
+	}
+	assert_int_equal(firsts, 1);
+	assert_int_equal(others, 1);
+}
+
 static void tenants_take_turns(void **state)
 {
 	struct client *other = gateway_thread_client(gateway, "token-a");
@@ -57,6 +78,7 @@ static void tenants_take_turns(void **state)
 		if (i)
 			caller_until_position(&callers[i], i == 4 ? 2 : (uint32_t)i);
 	}
+	gateway_thread_call(gateway, count_of_tenants, NULL);
 	for (int i = 0; i < 5; i++) {
 		struct assignment job = stand_in_take(slot);
 
