@@ -147,6 +147,7 @@ static void lineage_replace(struct lineage *lineage)
 			request->fn(request);
 	}
 	if (other) {
+		other->tenant = lineage->tenant;
 		memcpy(other->name, lineage->name, sizeof(other->name));
 		lineage_make_key(other);
 		other->make = true;

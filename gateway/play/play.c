@@ -262,7 +262,7 @@ static void play_begin(struct play *play, enum play_state before)
 	struct diffcopy_session *session = play->session;
 	int r;
 
-	recent_remember(&play->service->roots, play->key, &play->asker.root, sizeof(play->asker.root));
+	recent_remember(&play->service->roots, session->scope.tenant, play->key, &play->asker.root, sizeof(play->asker.root));
 	if (before != PLAY_ASKING)
 		return;
 	r = walk_create(&play->walk, session->service->cas, &session->scope, &play->asker.root, play_on_more, play);

@@ -10,7 +10,7 @@
 struct recent_row {
 	alignas(max_align_t) uint8_t value[RECENT_VALUE_BYTES_MAX];
 	uint8_t key[RECENT_KEY_BYTES];
-	uint64_t used;
+	uint64_t used, owner;
 };
 
 static struct recent_row *recent_row(const struct recent *recent, const uint8_t *key)
@@ -21,14 +21,24 @@ static struct recent_row *recent_row(const struct recent *recent, const uint8_t 
 	return NULL;
 }
 
-static struct recent_row *recent_oldest(const struct recent *recent)
+/* The one that makes room for one more of this owner. */
+static struct recent_row *recent_oldest(const struct recent *recent, uint64_t owner)
 {
-	struct recent_row *oldest = recent->rows;
+	struct recent_row *oldest = NULL, *own = NULL;
+	uint32_t owned = 0;
 
-	for (uint32_t i = 1; i < recent->count; i++)
-		if (recent->rows[i].used < oldest->used)
-			oldest = &recent->rows[i];
-	return oldest;
+	for (uint32_t i = 0; i < recent->count; i++) {
+		struct recent_row *row = &recent->rows[i];
+
+		if (!oldest || row->used < oldest->used)
+			oldest = row;
+		if (row->owner != owner)
+			continue;
+		owned++;
+		if (!own || row->used < own->used)
+			own = row;
+	}
+	return owned >= RECENT_SHARE ? own : oldest;
 }
 
 const void *recent_find(struct recent *recent, const uint8_t key[static RECENT_KEY_BYTES])
@@ -41,7 +51,8 @@ const void *recent_find(struct recent *recent, const uint8_t key[static RECENT_K
 	return row->value;
 }
 
-void recent_remember(struct recent *recent, const uint8_t key[static RECENT_KEY_BYTES], const void *value, size_t bytes)
+void recent_remember(struct recent *recent, uint64_t owner, const uint8_t key[static RECENT_KEY_BYTES], const void *value,
+                     size_t bytes)
 {
 	struct recent_row *row = recent_row(recent, key);
 
@@ -51,8 +62,9 @@ void recent_remember(struct recent *recent, const uint8_t key[static RECENT_KEY_
 	if (!recent->rows)
 		return;
 	if (!row)
-		row = recent->count < RECENT_MAX ? &recent->rows[recent->count++] : recent_oldest(recent);
+		row = recent->count < RECENT_MAX ? &recent->rows[recent->count++] : recent_oldest(recent, owner);
 	row->used = ++recent->clock;
+	row->owner = owner;
 	memcpy(row->key, key, RECENT_KEY_BYTES);
 	memcpy(row->value, value, bytes);
 }

@@ -67,7 +67,43 @@ static void owner_make(uint8_t owner[static CLAIMS_FILE_OWNER_BYTES], struct spa
 	sha256_stream_final(&hash, owner);
 }
 
+static uint64_t tenant_tag(struct span tenant)
+{
+	uint8_t owner[CLAIMS_FILE_OWNER_BYTES];
+	uint64_t tag;
+
+	owner_make(owner, tenant, (struct span){ 0 });
+	memcpy(&tag, owner, sizeof(tag));
+	return tag;
+}
+
 /* ---- what goes ---- */
+
+/* The longest unused one, of a tenant or (0) of all. NULL: all are in use. */
+static struct lineage *lineage_to_end(struct stable *stable, uint64_t tenant)
+{
+	for (struct list *link = stable->lineages.prev; link != &stable->lineages; link = link->prev) {
+		struct lineage *lineage = container_of(link, struct lineage, link);
+
+		if (!lineage_is_busy(lineage) && !lineage->over && (!tenant || lineage->tenant == tenant))
+			return lineage;
+	}
+	return NULL;
+}
+
+/* Who makes room for the one that was used last: its tenant, if he has more than his share, or (0) anybody. */
+static uint64_t tenant_to_yield(const struct stable *stable)
+{
+	const struct lineage *last = container_of(stable->lineages.next, struct lineage, link);
+	unsigned count = 0;
+
+	list_for_each(link, &stable->lineages) {
+		const struct lineage *lineage = container_of(link, struct lineage, link);
+
+		count += !lineage->over && lineage->tenant == last->tenant;
+	}
+	return count > STABLE_SHARE ? last->tenant : 0;
+}
 
 void stable_tidy(struct stable *stable)
 {
@@ -82,14 +118,11 @@ void stable_tidy(struct stable *stable)
 		if (++idle > STABLE_IDLE_MAX)
 			lineage_unload(lineage);
 	}
-	for (struct list *link = stable->lineages.prev, *before; count > STABLE_LINEAGES_MAX && link != &stable->lineages;
-	     link = before) {
-		struct lineage *lineage = container_of(link, struct lineage, link);
+	for (; count > STABLE_LINEAGES_MAX; count--) {
+		struct lineage *lineage = lineage_to_end(stable, tenant_to_yield(stable));
 
-		before = link->prev;
-		if (lineage_is_busy(lineage) || lineage->over)
-			continue;
-		count--;
+		if (!lineage)
+			return;
 		lineage_end(lineage);
 	}
 }
@@ -200,7 +233,8 @@ int stable_get(struct stable *stable, struct stable_request *request, struct spa
 	request->asked = lineage;
 	if (!lineage)
 		return ERR_RAISE(-ENOMEM);
-	recent_remember(&stable->clients, client, lineage->head.id, CLAIMS_FILE_ID_BYTES);
+	lineage->tenant = tenant_tag(tenant);
+	recent_remember(&stable->clients, lineage->tenant, client, lineage->head.id, CLAIMS_FILE_ID_BYTES);
 	snprintf(lineage->name, sizeof(lineage->name), "%.*s", (int)(name.size < NAME_BYTES_MAX ? name.size : NAME_BYTES_MAX),
 	         (const char *)name.data);
 	lineage_make_key(lineage);

@@ -19,6 +19,7 @@
 #include "gateway/ring/ring.h"
 
 #define STABLE_LINEAGES_MAX 1024         /* on disk; the longest unused go, with their keys */
+#define STABLE_SHARE        (STABLE_LINEAGES_MAX / 4)    /* a tenant who has used more since the start makes room with his own */
 #define STABLE_NAMESAKES    4            /* lineages of one directory */
 #define STABLE_IDLE_MAX     8            /* tables in memory that nobody uses */
 #define STABLE_UNFIT_MAX    256          /* directories that do not go by stable keys for a while */

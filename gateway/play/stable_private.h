@@ -30,6 +30,7 @@ struct lineage {
 	bool failed;                     /* its file cannot be written */
 	bool given_up, removed;          /* given_up: its file is to go at once; and has */
 	unsigned refs;
+	uint64_t tenant;                 /* who has used it since the start; 0: nobody */
 	struct claims_file_head head;
 	char name[NAME_BYTES_MAX + 1], key[STABLE_KEY_BYTES];
 	struct claims claims;
@@ -73,7 +74,7 @@ void lineage_make_key(struct lineage *lineage);
 uint64_t lineage_seed(const struct lineage *lineage);
 /* Of lineages of this owner: for a while there are none any more; `passing`: only when it is said again meanwhile. */
 void stable_note_unfit(struct stable *stable, const uint8_t *owner, bool passing);
-/* The longest unused leave the memory, or the disk. */
+/* The longest unused leave the memory, or the disk: to make room for the one that was used last. */
 void stable_tidy(struct stable *stable);
 /* When it is being closed and nothing is under way: the end, by which `stable` is freed. */
 void stable_close_join(struct stable *stable);

@@ -1,4 +1,7 @@
-/* Shows that of the keys used last each has its value, that a look counts as a use, and that what is forgotten is gone. */
+/*
+ * Shows that of the keys used last each has its value, that a look counts as a use, that who has many makes room with his own, and
+ * that what is forgotten is gone.
+ */
 #include "gateway/play/recent.h"
 
 #include <setjmp.h>
@@ -18,7 +21,7 @@ static const uint8_t *key_of(uint32_t number)
 
 static void remember(struct recent *recent, uint32_t number, uint64_t value)
 {
-	recent_remember(recent, key_of(number), &value, sizeof(value));
+	recent_remember(recent, number, key_of(number), &value, sizeof(value));
 }
 
 static uint64_t value_of(struct recent *recent, uint32_t number)
@@ -45,6 +48,26 @@ static void those_used_last_stay(void **state)
 	recent_fini(&recent);
 }
 
+static void who_has_many_makes_room_with_his_own(void **state)
+{
+	struct recent recent = { 0 };
+	uint64_t value = 1;
+
+	for (uint32_t i = 1; i <= 10; i++)
+		recent_remember(&recent, 1, key_of(i), &value, sizeof(value));
+	for (uint32_t i = 11; i <= 3 * RECENT_MAX; i++)
+		recent_remember(&recent, 2, key_of(i), &value, sizeof(value));
+	for (uint32_t i = 1; i <= 10; i++)
+		assert_int_equal(value_of(&recent, i), 1);
+	/* Others take from him, as long as they have less than their share. */
+	for (uint32_t i = 1; i <= RECENT_SHARE + 100; i++)
+		recent_remember(&recent, 3, key_of(100000 + i), &value, sizeof(value));
+	assert_int_equal(value_of(&recent, 100000 + 100), 0);
+	assert_int_equal(value_of(&recent, 100000 + 101), 1);
+	assert_int_equal(value_of(&recent, 3 * RECENT_MAX), 1);
+	recent_fini(&recent);
+}
+
 static void what_is_forgotten_is_gone(void **state)
 {
 	struct recent recent = { 0 };
@@ -66,6 +89,7 @@ int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(those_used_last_stay),
+		cmocka_unit_test(who_has_many_makes_room_with_his_own),
 		cmocka_unit_test(what_is_forgotten_is_gone),
 	};
 

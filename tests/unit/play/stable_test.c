@@ -1,4 +1,7 @@
-/* Shows how many lineages are kept, and that one which comes in costs no more than one of the others. Both ring engines. */
+/*
+ * Shows how many lineages are kept, that one which comes in costs no more than one of the others, and that of a tenant with many it
+ * costs one of his own. Both ring engines.
+ */
 #include "gateway/play/stable.h"
 
 #include <setjmp.h>
@@ -46,14 +49,19 @@ static void on_lineage(struct stable_request *request)
 	container_of(request, struct asked, request)->answered = true;
 }
 
-static void ask(struct asked *asked, unsigned number)
+static void ask_for(struct asked *asked, const char *tenant, unsigned number)
 {
 	static const uint8_t client[STABLE_CLIENT_BYTES];
 	char name[32];
 
 	*asked = (struct asked){ .request.fn = on_lineage };
 	snprintf(name, sizeof(name), "directory %u", number);
-	assert_int_equal(stable_get(stable, &asked->request, span_text("tenant"), span_text(name), client), 0);
+	assert_int_equal(stable_get(stable, &asked->request, span_text(tenant), span_text(name), client), 0);
+}
+
+static void ask(struct asked *asked, unsigned number)
+{
+	ask_for(asked, "tenant", number);
 }
 
 static void let_go(struct asked *asked)
@@ -103,6 +111,29 @@ static void each_that_comes_costs_one(void **state)
 	assert_int_equal(files_in_the_end(), STABLE_LINEAGES_MAX);
 }
 
+/* One tenant's directory is where it was after another one has built in more directories than there is room for. */
+static void a_tenant_has_its_share(void **state)
+{
+	struct asked asked;
+	char key[STABLE_KEY_BYTES];
+
+	ask_for(&asked, "quiet", 0);
+	while (!asked.answered)
+		ring_run(ring, UINT64_MAX);
+	snprintf(key, sizeof(key), "%s", lineage_key(asked.request.lineage));
+	let_go(&asked);
+	for (unsigned i = 0; i < STABLE_LINEAGES_MAX + 10; i++) {
+		ask_for(&asked, "busy", i);
+		let_go(&asked);
+	}
+	ask_for(&asked, "quiet", 0);
+	while (!asked.answered)
+		ring_run(ring, UINT64_MAX);
+	assert_string_equal(lineage_key(asked.request.lineage), key);
+	let_go(&asked);
+	assert_int_equal(files_in_the_end(), STABLE_LINEAGES_MAX);
+}
+
 int main(void)
 {
 	static const enum ring_engine uring = RING_ENGINE_URING, epoll = RING_ENGINE_EPOLL;
@@ -111,6 +142,7 @@ int main(void)
 	        cmocka_unit_test_prestate_setup_teardown(test, setup, teardown, (void *)&epoll)
 	const struct CMUnitTest tests[] = {
 		BOTH(each_that_comes_costs_one),
+		BOTH(a_tenant_has_its_share),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
