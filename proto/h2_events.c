@@ -4,8 +4,11 @@
 #include <assert.h>
 #include <stdlib.h>
 
-/* Resets by the peer that are more than its completed streams: CVE-2023-44487. */
-#define RESETS_EXCESS_MAX         100
+/*
+ * Resets by the peer that are more than its completed streams (CVE-2023-44487), for each stream that it may have at a time: who gives
+ * up all that it has, and all that it begins behind that, is no attacker yet.
+ */
+#define RESETS_EXCESS_PER_STREAM  2
 
 /* See H2_CONTROL_CREDIT. */
 #define CONTROL_CREDIT_MAX        65536
@@ -42,7 +45,7 @@ static void charge_control(struct h2 *h2)
 
 static void charge_reset(struct h2 *h2)
 {
-	if (++h2->resets > h2->completed + RESETS_EXCESS_MAX && h2->config.server)
+	if (++h2->resets > h2->completed + RESETS_EXCESS_PER_STREAM * (uint64_t)h2->config.streams_max && h2->config.server)
 		h2_fail(h2, NGHTTP2_ENHANCE_YOUR_CALM, "rapid reset");
 }
 

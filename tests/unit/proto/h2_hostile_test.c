@@ -386,7 +386,9 @@ static void test_pings_while_output_waits(void **state)
 
 static void test_rapid_reset(void **state)
 {
-	begin_server(NULL);
+	struct h2_config config = { .streams_max = 50 };
+
+	begin_server(&config);
 	for (uint32_t i = 0; i < 102; i++) {
 		request(2 * i + 1, 0);
 		frame32(RST_STREAM, 2 * i + 1, CANCEL);
@@ -396,7 +398,7 @@ static void test_rapid_reset(void **state)
 	expect_dead(ENHANCE_YOUR_CALM);
 
 	/* Made to reset them ourselves, which is no cheaper (a window that overflows). */
-	begin_server(NULL);
+	begin_server(&config);
 	for (uint32_t i = 0; i < 102; i++) {
 		request(2 * i + 1, 0);
 		frame32(WINDOW_UPDATE, 2 * i + 1, 0x7fffffff);
@@ -412,6 +414,27 @@ static void answer(struct probe *probe, const struct h2_request *head)
 
 	if (head->ended)
 		assert_int_equal(stream_headers(probe->stream, ok, 1, true), 0);
+}
+
+/* Whoever gives up all calls that he may have at a time, twice, keeps his connection. */
+static void test_all_given_up(void **state)
+{
+	uint32_t id = 1;
+
+	begin_server(NULL);
+	for (uint32_t round = 0; round < 2; round++) {
+		uint32_t first = id;
+
+		for (uint32_t i = 0; i < 256; i++, id += 2)
+			request(id, 0);
+		for (; first < id; first += 2)
+			frame32(RST_STREAM, first, CANCEL);
+		assert_int_equal(feed(), 0);
+		fetch();
+	}
+	assert_true(h2_alive(h2));
+	assert_int_equal(h2_streams_count(h2), 0);
+	end_server();
 }
 
 /* Resets that are balanced by finished work are an honest client's. */
@@ -571,6 +594,7 @@ int main(void)
 		cmocka_unit_test(test_pings_over_time),
 		cmocka_unit_test(test_pings_while_output_waits),
 		cmocka_unit_test(test_rapid_reset),
+		cmocka_unit_test(test_all_given_up),
 		cmocka_unit_test(test_resets_beside_work),
 		cmocka_unit_test(test_header_limits),
 		cmocka_unit_test(test_too_many_streams),
