@@ -98,6 +98,41 @@ func TestFreshCheckoutThroughAnEdge(t *testing.T) {
 	}
 }
 
+// A tree of more entries than fit one message of any kind, from a fresh checkout; with the client's mtimes each has its own.
+func TestManyEntriesThroughAnEdge(t *testing.T) {
+	t.Parallel()
+	needs(t, rig.Give)
+	count := 10_000
+	if rig.Soak() {
+		count = 300_000
+	}
+	for _, mtime := range mtimes {
+		t.Run(mtime, func(t *testing.T) {
+			t.Parallel()
+			needsMtime(t, mtime)
+			daemon := newKeyed(t)
+			gateway := rig.NewGateway(t, rig.GatewayOptions{Executors: []string{rig.Executor(daemon.Address, 4)}})
+			tree := bulk(count, 40)
+			for i, identity := range []string{"one", "two"} {
+				if i > 0 {
+					tree.Touch(rand.New(rand.NewPCG(1, 2)))
+				}
+				edge := rig.NewEdge(t, rig.EdgeOptions{Upstream: gateway.Address, Mtime: mtime})
+				c := connect(t, edge.Address())
+				c.SharedKey = "tree:" + identity
+				got := daemon.build(t, c, tree)
+				wanted, _ := fake.Listing(tree, false)
+				if mtime == "stable" {
+					got, wanted = timeless(got), timeless(wanted)
+				}
+				if got != wanted {
+					t.Error(fake.FirstDifference(got, wanted))
+				}
+			}
+		})
+	}
+}
+
 // Of oddBulk, three quarters: a file of it takes two.
 const oddBulkReads = 300
 
