@@ -188,8 +188,8 @@ size_t upload_write(struct upload *upload, struct span data)
 /* ---- digests ---- */
 
 /*
- * The blob's own digest goes on over the same bytes, in a lane beside them. Behind it comes a job for each chunk that has ended, and one
- * for the chunk that has not.
+ * The blob's own digest goes on over the same bytes, in a lane beside them. Behind it comes a job for each chunk that has
+ * ended, and one for the chunk that has not.
  */
 static size_t upload_jobs(struct verification *verification, struct sha256_job *jobs)
 {

@@ -1,7 +1,8 @@
 /*
  * upload: one blob that comes in, in any split, until it is verified and in the store. A blob of one record is kept in
  * memory until it is whole; a longer one is cut as REAPI's clients cut, its bytes are hashed together with those of others
- * (verifier.h), its chunks put as they come, and at its end, when its own digest is right, the pair (gateway/cas/pair.h) makes it visible. Nothing of a wrong one ever is.
+ * (verifier.h), its chunks put as they come, and at its end, when its own digest is right, the pair (gateway/cas/pair.h)
+ * makes it visible. Nothing of a wrong one ever is.
  *
  *	upload_create -> on_room -> upload_write ... -> upload_finish -> on_done
  *
