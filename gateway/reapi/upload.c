@@ -92,10 +92,10 @@ void upload_destroy(struct upload *upload)
 		upload_free(upload);
 }
 
-/* Where what is cut, or being cut, ends. */
-static size_t upload_fed(const struct upload *upload)
+/* Where what can be hashed ends: the chunk that has not ended may yet end one byte before what the cutter has seen. */
+static size_t upload_settled(const struct upload *upload)
 {
-	return upload->cut_bytes + upload->fed;
+	return upload->cut_bytes + (upload->fed ? upload->fed - 1 : 0);
 }
 
 /* All that there are digests of, as far as it has come. */
@@ -103,7 +103,7 @@ static bool upload_is_hashed(const struct upload *upload)
 {
 	if (!is_cut(upload))
 		return upload->stage >= UPLOAD_HASHED;
-	return upload->named == upload->cut && upload->hashed == upload_fed(upload);
+	return upload->named == upload->cut && upload->hashed == upload_settled(upload);
 }
 
 /* Bytes that have come in wait for their digests. */
@@ -194,9 +194,11 @@ size_t upload_write(struct upload *upload, struct span data)
 static size_t upload_jobs(struct verification *verification, struct sha256_job *jobs)
 {
 	struct upload *upload = container_of(verification, struct upload, verification);
-	size_t end = upload_fed(upload), at = upload->named_bytes, from = upload->hashed, count = 1;
+	size_t end = upload_settled(upload), at = upload->named_bytes, from = upload->hashed, count = 1;
 	const uint8_t *data = upload->data;
 
+	upload->hashing = end;
+	upload->naming = upload->cut;
 	if (!is_cut(upload)) {
 		jobs[0] = (struct sha256_job){ .data = data, .size = upload->have };
 		return 1;
@@ -206,6 +208,7 @@ static size_t upload_jobs(struct verification *verification, struct sha256_job *
 		struct sha256_stream *stream = from > at ? &upload->parts_open[upload->part_open] : NULL;
 
 		at += upload->lengths[i];
+		CHECK(at >= from);
 		jobs[count++] = (struct sha256_job){ .data = data + from, .size = at - from, .stream = stream };
 		from = at;
 	}
@@ -222,7 +225,7 @@ static size_t upload_jobs(struct verification *verification, struct sha256_job *
 /* `jobs` are those of the chunks. */
 static void upload_name_chunks(struct upload *upload, const struct sha256_job *jobs)
 {
-	for (; upload->named < upload->cut; upload->named++, jobs++) {
+	for (; upload->named < upload->naming; upload->named++, jobs++) {
 		uint8_t *name = upload->names[upload->named];
 
 		if (jobs->stream)
@@ -231,7 +234,7 @@ static void upload_name_chunks(struct upload *upload, const struct sha256_job *j
 			memcpy(name, jobs->digest, SHA256_BYTES);
 		upload->named_bytes += upload->lengths[upload->named];
 	}
-	upload->hashed = upload_fed(upload);
+	upload->hashed = upload->hashing;
 }
 
 static void upload_on_hash(struct verification *verification, const struct sha256_job *jobs)

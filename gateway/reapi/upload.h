@@ -64,6 +64,7 @@ struct upload {
 	struct verification verification;
 	/* Of one that is cut: bytes that both digests have seen; chunks among them, of how many bytes; the one that has not ended. */
 	size_t hashed, named, named_bytes;
+	size_t hashing, naming;          /* what the first two will be behind the verifier's turn */
 	uint8_t names[UPLOAD_CHUNKS_MAX][SHA256_BYTES];
 	struct sha256_stream parts_open[2];      /* a chunk may end and the next one begin in one turn of the verifier */
 	unsigned part_open;

@@ -9,6 +9,7 @@
 #include <stdlib.h>
 #include <cmocka.h>
 
+#include "chunker/profile.h"
 #include "gateway/reapi/sending.h"
 #include "gateway/reapi/upload.h"
 #include "gateway/reapi/write.h"
@@ -104,6 +105,39 @@ static void blobs_of_any_length_go_round(void **state)
 	goes_round(4u << 20, 1u << 20, 3);
 	goes_round((4u << 20) + 1, 100000, 4);
 	goes_round(LONG_BYTES, 3u << 20, 5);
+}
+
+/* That a chunk has ended is known one byte, or two, behind its end: here what comes first ends there, and is hashed. */
+static void what_comes_first_ends_behind_a_chunk(void **state)
+{
+	const struct fastcdc *fastcdc = profile_fastcdc(PROFILE_REAPI);
+
+	for (uint32_t seed = 100; seed < 116; seed++) {
+		struct buffer blob = noise(6u << 20, seed), message;
+		struct digest digest = digest_made(buffer_span(&blob));
+		size_t first = 0, rest;
+		struct client_call *call;
+		struct span answer;
+		bool complete;
+
+		while (first + 1 < UPLOAD_BATCH_BYTES)
+			first += fastcdc_cut(fastcdc, blob.data + first, blob.size - first);
+		first += 1;
+		rest = blob.size - first;
+		resource_name(name, sizeof(name), "behind", false, &digest);
+		call = begin(client, name, buffer_span(&blob), 0, first);
+		while (query_committed(client, name, &complete) < (int64_t)first)
+			;
+		assert_int_equal(query_committed(client, name, &complete), first);
+		assert_false(complete);
+		message = write_message("", (int64_t)first, span_make(blob.data + first, rest), true);
+		assert_int_equal(client_send(call, buffer_span(&message), 0), CLIENT_OK);
+		assert_int_equal(client_receive(call, &answer, UINT64_MAX), CLIENT_OK);
+		client_call_close(call);
+		assert_reads(&digest, buffer_span(&blob), 0, 0);
+		buffer_fini(&message);
+		buffer_fini(&blob);
+	}
 }
 
 static void compressed_ones_too(void **state)
@@ -596,6 +630,7 @@ int main(int argc, char **argv)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(blobs_of_any_length_go_round),
+		cmocka_unit_test(what_comes_first_ends_behind_a_chunk),
 		cmocka_unit_test(compressed_ones_too),
 		cmocka_unit_test(what_is_known_ends_early),
 		cmocka_unit_test(lies_are_named_and_leave_nothing),
