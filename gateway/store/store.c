@@ -285,6 +285,19 @@ static void say_too_low(const struct store_config *config, const struct layout *
 	         mebibytes(layout->segment_bytes), create ? "" : ", the size that it was made with");
 }
 
+/* There are so many segments at most, of the size that the store was made with. */
+static void store_lower_ceiling(struct store *store)
+{
+	uint64_t most = layout_ceiling_least(store->segment_bytes, STORE_SEGMENTS_MAX);
+
+	if (store->config.ceiling_bytes <= most)
+		return;
+	log_event(LOG_WARNING, "the store can't be as large as its ceiling", LOG_TEXT("path", store->config.path),
+	          LOG_U64("ceiling_bytes", store->config.ceiling_bytes), LOG_U64("most_bytes", most),
+	          LOG_U64("segment_bytes", store->segment_bytes));
+	store->config.ceiling_bytes = most;
+}
+
 /* Reads the format, or decides on one for a new store. */
 static int store_open_layout(struct store *store, struct layout *layout, bool *create, char *why, size_t why_size)
 {
@@ -304,6 +317,7 @@ static int store_open_layout(struct store *store, struct layout *layout, bool *c
 		return r;
 	store->secret = layout->secret;
 	store->segment_bytes = layout->segment_bytes;
+	store_lower_ceiling(store);
 	store->map_bytes = layout_map_bytes(config->ceiling_bytes);
 	store->segments_max = layout_segments_max(config->ceiling_bytes, layout->segment_bytes);
 	if (store->segments_max < STORE_SEGMENTS_LEAST) {

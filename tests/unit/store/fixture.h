@@ -10,6 +10,7 @@
 #include <cmocka.h>
 #include "gateway/ring/ring.h"
 #include "gateway/store/fsck.h"
+#include "gateway/store/layout.h"
 #include "gateway/store/store.h"
 #include "tests/unit/store/blobs.h"
 

@@ -207,6 +207,7 @@ static void test_layout(void **state)
 		assert_true(count >= 4 && count <= STORE_SEGMENTS_MAX);
 		assert_true(layout_map_bytes(ceiling) + count * segment <= ceiling);
 		assert_true(layout_segments_max(layout_ceiling_least(segment, 4), segment) >= 4);
+		assert_int_equal(layout_segments_max(layout_ceiling_least(segment, STORE_SEGMENTS_MAX), segment), STORE_SEGMENTS_MAX);
 	}
 }
 

@@ -12,6 +12,7 @@
 #include <stdlib.h>
 #include <sys/resource.h>
 #include <sys/stat.h>
+#include <sys/statvfs.h>
 #include <unistd.h>
 
 #define BLOBS 40
@@ -302,18 +303,27 @@ static void test_ceiling_above_the_disk(void **state)
 {
 	struct fixture *fixture = *state;
 	struct ring_config config = { 0 };
+	struct statvfs disk;
 	struct store *store;
 	struct ring *ring;
+	uint64_t before;
 	char why[256];
 
+	/* The largest store there can be, whose index alone is 280 GB. */
+	assert_int_equal(statvfs(fixture->path, &disk), 0);
+	if ((uint64_t)disk.f_bavail * disk.f_frsize > 250ull << 30)
+		skip();
+	fixture->config.segment_bytes = 1u << 30;
+	fixture->config.ceiling_bytes = 8ull << 30;
 	fixture_open(fixture);
 	fixture_close(fixture);
+	before = index_blocks(fixture);
 	fixture->config.ceiling_bytes = 1ull << 50;
 	assert_int_equal(ring_create(&ring, &config), 0);
 	assert_int_equal(store_open(&store, ring, &fixture->config, why, sizeof(why)), -ENOSPC);
 	ring_destroy(ring);
 	assert_non_null(strstr(why, "lower --ceiling"));
-	assert_true(index_blocks(fixture) < 64 << 20);
+	assert_true(index_blocks(fixture) <= before);
 }
 
 static void test_ceiling_lowered(void **state)
@@ -333,6 +343,24 @@ static void test_ceiling_lowered(void **state)
 	fixture_open(fixture);
 	fixture_close(fixture);
 	assert_true(index_blocks(fixture) <= before + (1 << 20));
+}
+
+/* A store that was made small has small segments, and so many of them at most: that is its ceiling, and is told. */
+static void test_ceiling_raised_far(void **state)
+{
+	struct fixture *fixture = *state;
+	struct store_status status;
+
+	fixture->config.segment_bytes = 8 << 20;
+	fixture->config.ceiling_bytes = 64 << 20;
+	fixture_open(fixture);
+	fixture_close(fixture);
+	fixture->config.ceiling_bytes = 1ull << 40;
+	fixture_open(fixture);
+	store_status(fixture->store, &status);
+	assert_int_equal(status.segments_max, STORE_SEGMENTS_MAX);
+	assert_int_equal(status.ceiling_bytes, layout_ceiling_least(8 << 20, STORE_SEGMENTS_MAX));
+	fixture_close(fixture);
 }
 
 static void test_unknown_format(void **state)
@@ -713,6 +741,7 @@ int main(int argc, char **argv)
 		cmocka_unit_test_setup_teardown(test_one_daemon_a_store, fixture_setup, fixture_teardown),
 		cmocka_unit_test_setup_teardown(test_ceiling_above_the_disk, fixture_setup, fixture_teardown),
 		cmocka_unit_test_setup_teardown(test_ceiling_lowered, fixture_setup, fixture_teardown),
+		cmocka_unit_test_setup_teardown(test_ceiling_raised_far, fixture_setup, fixture_teardown),
 		cmocka_unit_test_setup_teardown(test_unknown_format, fixture_setup, fixture_teardown),
 		cmocka_unit_test_setup_teardown(test_scopes_are_kept, fixture_setup, fixture_teardown),
 		cmocka_unit_test_setup_teardown(test_a_name_that_became_zeros, fixture_setup, fixture_teardown),
