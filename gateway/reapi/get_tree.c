@@ -16,7 +16,7 @@
 
 #define TREE_DIRECTORIES_MAX (1u << 17)
 #define TREE_PAGE_MAX        1000
-#define TREE_PAGE_BYTES      (1u << 20)          /* a page ends when it has so many */
+#define TREE_PAGE_BYTES      (1u << 20)          /* a page has no more, if it has more than one directory */
 #define TREE_SHARE_BYTES     (16u << 20)         /* a directory, a page, and the lists of the walk */
 #define TREE_REQUEST_BYTES   4096
 #define TREE_ROW_MAX         128                 /* directories that are looked at in one go: those that are missing are told inline */
@@ -218,8 +218,8 @@ static bool tree_send_page(struct get_tree *tree)
 
 static bool page_full(const struct get_tree *tree)
 {
-	return tree->page && (tree->page >= tree->page_max || tree->out.size >= TREE_PAGE_BYTES ||
-	                      tree->at == tree->queue.count);
+	return tree->page && (tree->page >= tree->page_max || tree->at == tree->queue.count ||
+	                      tree->out.size + tree->queue.items[tree->at].size > TREE_PAGE_BYTES);
 }
 
 /* A loop and not a chain of calls: reads may complete inline. */

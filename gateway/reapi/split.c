@@ -16,6 +16,7 @@
 #include "proto/recipe.h"
 
 #define SPLIT_OUT_BYTES  (16u << 20)
+#define SPLIT_ANSWER_BYTES_MAX (4u << 20)        /* what clients take by default; whoever reads the blob needs no list */
 #define SPLIT_CHUNKS_MAX 33              /* of a blob that is one record: none but the last is shorter than 128 KiB */
 
 struct split {
@@ -65,6 +66,10 @@ static void split_refuse(struct split *split)
 static void split_answer(struct split *split)
 {
 	pb_put_varint(&split->out, 2, split->profile == PROFILE_REAPI ? REAPI_FAST_CDC_2020 : REAPI_CHUNKING_UNKNOWN);
+	if (split->out.size > SPLIT_ANSWER_BYTES_MAX) {
+		split_refuse(split);
+		return;
+	}
 	split->rpc.reapi->counters.splits++;
 	blob_get_fini(&split->get);              /* however long the answer is not taken */
 	budget_leave(&split->rpc.reapi->downloads, &split->share);

@@ -5,6 +5,7 @@
  */
 #include "tests/unit/reapi/blobs_rig.h"
 
+#include <stdlib.h>
 #include <string.h>
 
 #include "chunker/profile.h"
@@ -40,7 +41,7 @@ static size_t split(const struct digest *digest, struct digest *chunks)
 
 static struct buffer splice(const struct digest *digest, const struct digest *chunks, size_t count)
 {
-	struct buffer request = buffer_heap(1u << 20);
+	struct buffer request = buffer_heap(5u << 20);
 
 	message_put_digest(&request, 2, digest);
 	for (size_t i = 0; i < count; i++)
@@ -169,6 +170,30 @@ static void longer_chunks_are_not_told(void **state)
 	message_put_digest(&request, 2, &digest);
 	ask_refused(client, REAPI_SPLIT, request, GRPC_NOT_FOUND, "no split information");
 	assert_blob(&digest, buffer_span(&blob));
+	buffer_fini(&blob);
+}
+
+/* A list that is longer than what clients take is not sent: they would end the call. */
+static void longer_lists_are_not_told(void **state)
+{
+	enum { PIECES = 60000, PIECE_BYTES = 100 };
+	struct buffer blob = buffer_heap(PIECES * PIECE_BYTES), request = buffer_heap(4096), piece = noise(PIECE_BYTES, 71);
+	struct digest digest, chunk = send_blob(client, buffer_span(&piece)), *chunks = malloc(PIECES * sizeof(*chunks));
+	struct answer answer;
+
+	for (size_t i = 0; i < PIECES; i++) {
+		buffer_put(&blob, piece.data, piece.size);
+		chunks[i] = chunk;
+	}
+	digest = digest_made(buffer_span(&blob));
+	answer = ask_method(client, REAPI_SPLICE, splice(&digest, chunks, PIECES));
+	assert_int_equal(answer.status, GRPC_OK);
+	answer_fini(&answer);
+	message_put_digest(&request, 2, &digest);
+	ask_refused(client, REAPI_SPLIT, request, GRPC_NOT_FOUND, "no split information");
+	assert_blob(&digest, buffer_span(&blob));
+	free(chunks);
+	buffer_fini(&piece);
 	buffer_fini(&blob);
 }
 
@@ -369,6 +394,7 @@ int main(int argc, char **argv)
 		cmocka_unit_test(a_blob_is_split_as_clients_cut),
 		cmocka_unit_test(a_reader_is_told_what_is_known),
 		cmocka_unit_test(longer_chunks_are_not_told),
+		cmocka_unit_test(longer_lists_are_not_told),
 		cmocka_unit_test(a_change_costs_a_few_chunks),
 		cmocka_unit_test(a_splice_that_lies_is_refused),
 		cmocka_unit_test(an_answer_that_nobody_takes_keeps_no_memory),
