@@ -110,7 +110,8 @@ void giver_ahead_tell_one(struct giver *giver, uint32_t number)
 
 void giver_ahead_step(struct giver *giver)
 {
-	if (!giver->ahead && giver->ask_ahead && giver->feed == GIVER_FEED_ALL && giver->listing.ended && giver->state == GIVER_LISTING)
+	if (!giver->ahead && giver->ask_ahead && giver->feed == GIVER_FEED_ALL && giver->state == GIVER_LISTING &&
+	    giver->listing.ended && !giver->listing.broad)
 		tell_entries(giver);
 	/* Not while a helper thread looks at the entries. */
 	if (giver->ahead && giver->state < GIVER_GIVEN && giver->state != GIVER_SEALING)

@@ -5,6 +5,7 @@
 #include <stdlib.h>
 #include <sys/stat.h>
 #include "gateway/base/check.h"
+#include "proto/escape.h"
 
 void listing_init(struct listing *listing, const char *directory)
 {
@@ -284,6 +285,22 @@ static void settle(struct listing *listing, uint32_t number)
 		listing->open[listing->open_count++] = number;
 }
 
+/*
+ * What an entry takes of its directory's message is not known before its content is: this is more. 144: a digest in hex, mode and
+ * recipe as properties, and what is around them (docs/tree.md).
+ */
+static void count_bytes(struct listing *listing, const struct listing_entry *entry, const struct fsutil_stat *stat)
+{
+	uint64_t most = 144 + (utf8_valid(stat->path) ? 1 : 6) * (uint64_t)entry->name_size + 2 * stat->linkname.size +
+	                2 * listing_xattrs(listing, entry).size + 40ull * entry->xattrs_count;
+	uint32_t *within = &listing->within[entry->depth];
+
+	*within = most < TREE_DIRECTORY_BYTES_MAX - *within ? *within + (uint32_t)most : TREE_DIRECTORY_BYTES_MAX;
+	listing->broad |= *within == TREE_DIRECTORY_BYTES_MAX;
+	if (S_ISDIR(entry->mode))
+		listing->within[entry->depth + 1] = 0;
+}
+
 int listing_add(struct listing *listing, const struct fsutil_stat *stat)
 {
 	struct listing_entry entry = { .hardlink = LISTING_NONE, .next = LISTING_NONE, .mtime_ns = stat->mod_time_ns };
@@ -316,6 +333,7 @@ int listing_add(struct listing *listing, const struct fsutil_stat *stat)
 	if (r < 0)
 		return r;
 	*listing_at(listing, listing->count) = entry;
+	count_bytes(listing, &entry, stat);
 	settle(listing, listing->count);
 	listing->count++;
 	return 0;

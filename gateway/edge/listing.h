@@ -50,6 +50,8 @@ struct listing {
 	uint64_t texts_bytes;
 	uint32_t open[TREE_DEPTH_MAX];   /* the directories that the last entry lies in */
 	uint32_t open_count;
+	uint32_t within[TREE_DEPTH_MAX]; /* what the entries at each depth of these may take of a message, at most */
+	bool broad;                      /* so much that a directory's may be longer than a tree's may be */
 	bool ended, sealed;
 	struct digest root;              /* sealed */
 	uint32_t *directories;           /* sealed: entry numbers of directories, by digest; LISTING_NONE is the root */

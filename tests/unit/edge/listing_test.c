@@ -1,7 +1,7 @@
 /*
  * Shows that entries in fsutil's order make the same Directory messages as the tree encoder gives for the same nodes, with
  * hard links, xattrs, symlinks and empty directories; that numbers, ends and paths are those of the walk, also when it is
- * long enough to spill; that an entry is told as it came; that hard links find their first names, however many there are; and that
+ * long enough to spill; that a directory which may be too much for a tree is told from others; that an entry is told as it came; that hard links find their first names, however many there are; and that
  * what a tree cannot hold, and what is out of order, is refused by name.
  */
 #include <setjmp.h>
@@ -208,6 +208,53 @@ static void is_long(void **state)
 	listing_fini(&listing);
 }
 
+/* Files in a directory `d`, with names of so many bytes more. Whether it is too much for a tree. */
+static bool is_too_broad(int files, size_t extra, char filler, bool *broad)
+{
+	char text[300], more[256] = { 0 };
+	struct listing listing;
+	struct sha256 hasher;
+	bool refused;
+
+	sha256_init(&hasher, SHA256_AUTO);
+	memset(more, filler, extra);
+	listing_init(&listing, "/var/tmp");
+	add(&listing, file("a", 7));
+	listing_set_content(&listing, 0, &(struct content_name){ .size = 7, .digest.size = 7 });
+	for (int d = 0; d < 2; d++) {
+		snprintf(text, sizeof(text), "d%d", d);
+		add(&listing, directory(text));
+		for (int i = 0; i < files; i++) {
+			struct content_name name = content((uint8_t)i, 1u << 20);
+
+			name.recipe = true;
+			snprintf(text, sizeof(text), "d%d/f%07d%s", d, i, more);
+			add(&listing, file(text, 1 << 20));
+			listing_set_content(&listing, listing.count - 1, &name);
+		}
+	}
+	listing_end(&listing);
+	*broad = listing.broad;
+	refused = listing_seal(&listing, &hasher) < 0;
+	listing_fini(&listing);
+	return refused;
+}
+
+/* What would turn out to be too much once all contents are known is known before. */
+static void is_broad(void **state)
+{
+	bool broad;
+
+	assert_true(is_too_broad(60000, 0, 0, &broad));
+	assert_true(broad);
+	assert_true(is_too_broad(14000, 200, 'x', &broad));
+	assert_true(broad);
+	assert_true(is_too_broad(6000, 200, '\xff', &broad));
+	assert_true(broad);
+	assert_false(is_too_broad(20000, 0, 0, &broad));
+	assert_false(broad);
+}
+
 static void add_link(struct listing *listing, const char *path, const char *to, uint32_t first)
 {
 	struct fsutil_stat stat = file(path, 0);
@@ -315,7 +362,7 @@ int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(is_the_tree), cmocka_unit_test(entries_are_told_as_they_came), cmocka_unit_test(is_long),
-		cmocka_unit_test(links_are_found), cmocka_unit_test(is_refused), cmocka_unit_test(is_empty),
+		cmocka_unit_test(is_broad), cmocka_unit_test(links_are_found), cmocka_unit_test(is_refused), cmocka_unit_test(is_empty),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
