@@ -171,9 +171,10 @@ bool claims_latest(const struct claims *claims, const struct claim_hash *path, i
 int claims_replay(struct claims *claims, const struct claim *claim)
 {
 	struct claim *row;
+	bool told;
 	int r;
 
-	if (claims->count == CLAIMS_MAX)
+	if (claims->count == CLAIMS_MAX || claims->records == CLAIMS_RECORDS_MAX)
 		return CLAIMS_FULL;
 	r = rows_grow(claims);
 	if (r == 0)
@@ -182,9 +183,11 @@ int claims_replay(struct claims *claims, const struct claim *claim)
 		return ERR_RAISE(r);
 	row = row_find(rows_of(claims), claims->rows_capacity, &claim->path);
 	claims->rows_count += memcmp(&row->path, &nobody, sizeof(nobody)) == 0;
+	told = memcmp(&row->path, &claim->path, sizeof(row->path)) == 0 && row->size == claim->size && row->mtime_ns == claim->mtime_ns;
 	*row = *claim;
 	use_add(claims, use_hash(claims, claim, claim->mtime_ns));
-	claims->count++;
+	claims->count += !told;
+	claims->records++;
 	return CLAIMS_MADE;
 }
 

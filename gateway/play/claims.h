@@ -12,11 +12,12 @@
 #include "gateway/base/spill.h"
 #include "proto/span.h"
 
-#define CLAIMS_MAX         (1u << 21)    /* made under one key; then it is over, and another key begins */
+#define CLAIMS_MAX         (1u << 23)    /* made under one key; then it is over, and another key begins */
+#define CLAIMS_RECORDS_MAX (2 * CLAIMS_MAX)      /* with those that only say a content */
 #define CLAIMS_MEMORY_ROWS 100000u
 #define CLAIM_HASH_BYTES   16
 #define CLAIMS_IN_A_ROW    64            /* mtimes that are tried one after the other, when the wanted one was used; */
-#define CLAIMS_SPREAD_NS   1000000000u   /* then any that is less far behind it: CLAIMS_MAX use up one of 476 */
+#define CLAIMS_SPREAD_NS   1000000000u   /* then any that is less far behind it: CLAIMS_MAX use up one of 119 */
 #define CLAIMS_TRIES_MAX   80            /* of both together */
 
 struct claim_hash {
@@ -37,7 +38,7 @@ struct claims {
 	struct spill rows, used;
 	uint32_t rows_capacity, rows_count;
 	uint32_t used_capacity, used_count;
-	uint32_t count;                  /* ever made */
+	uint32_t count, records;         /* ever made; with those that only said what content a path has that was told already */
 };
 
 /* `directory`: where large tables go. */
@@ -57,7 +58,7 @@ bool claims_latest(const struct claims *claims, const struct claim_hash *path, i
 enum claims_outcome {
 	CLAIMS_KNOWN = 0,                /* claim->mtime_ns is what was said already */
 	CLAIMS_MADE = 1,                 /* it is new: to be durable before anybody hears of it */
-	CLAIMS_FULL = 2,                 /* CLAIMS_MAX, or no mtime was found: nothing was made */
+	CLAIMS_FULL = 2,                 /* CLAIMS_MAX or CLAIMS_RECORDS_MAX, or no mtime was found: nothing was made */
 };                                       /* -ENOMEM, or errno of the disk */
 /* `claim->mtime_ns` is the wanted one; out: what it is. */
 int claims_make(struct claims *claims, struct claim *claim);

@@ -130,7 +130,7 @@ static int read_all(int fd, uint64_t size, const struct claims_file_head *head, 
 	void *memory;
 	int r;
 
-	if (size < CLAIMS_FILE_HEAD_BYTES || size > CLAIMS_FILE_HEAD_BYTES + (CLAIMS_MAX + 1ull) * CLAIMS_FILE_RECORD_BYTES)
+	if (size < CLAIMS_FILE_HEAD_BYTES || size > CLAIMS_FILE_HEAD_BYTES + (CLAIMS_RECORDS_MAX + 1ull) * CLAIMS_FILE_RECORD_BYTES)
 		return CLAIMS_FILE_DAMAGED;
 	memory = mmap(NULL, (size_t)size, PROT_READ, MAP_PRIVATE | MAP_POPULATE, fd, 0);
 	if (memory == MAP_FAILED)

@@ -9,7 +9,7 @@
 #include "gateway/base/check.h"
 #include "gateway/base/log.h"
 
-#define PENDING_BYTES_MAX (CLAIMS_MAX * (size_t)CLAIM_BYTES)
+#define PENDING_BYTES_MAX (CLAIMS_RECORDS_MAX * (size_t)CLAIM_BYTES)
 
 /* ---- a lineage's memory ---- */
 
@@ -174,6 +174,9 @@ static void lineage_on_opened(struct op *op, int32_t res)
 		log_event(LOG_WARNING, "claims refused", LOG_TEXT("directory", lineage->name), LOG_TEXT("cause", strerror(-res)));
 		lineage_unload(lineage);
 		lineage->failed = true;
+	} else if (lineage->claims.count >= lineage->stable->full_enough) {
+		lineage_unload(lineage);
+		lineage_replace(lineage);
 	} else {
 		lineage->make = false;
 	}

@@ -17,7 +17,7 @@
 #include "gateway/base/err.h"
 
 #define SECRET_NAME      "secret"
-#define FULL_ENOUGH      (CLAIMS_MAX / 4 * 3)    /* no build begins under a key that has so many */
+#define FULL_ENOUGH      (CLAIMS_MAX / 2)        /* what is left is enough for any context of an edge */
 
 /* ---- keys ---- */
 
@@ -159,7 +159,7 @@ static bool lineage_goes_on(const struct lineage *lineage)
 {
 	if (lineage->over || lineage->failed)
 		return false;
-	return lineage->state == LINEAGE_OPENING || lineage->claims.count < FULL_ENOUGH;
+	return lineage->state == LINEAGE_OPENING || lineage->claims.count < lineage->stable->full_enough;
 }
 
 /* The client's own; else the one used last; none when that is of another tree, unless there are enough already. */
@@ -172,8 +172,13 @@ static struct lineage *stable_find(struct stable *stable, const uint8_t *owner, 
 	list_for_each(link, &stable->lineages) {
 		struct lineage *lineage = container_of(link, struct lineage, link);
 
-		if (memcmp(lineage->head.owner, owner, CLAIMS_FILE_OWNER_BYTES) != 0 || !lineage_goes_on(lineage))
+		if (memcmp(lineage->head.owner, owner, CLAIMS_FILE_OWNER_BYTES) != 0)
 			continue;
+		if (!lineage_goes_on(lineage)) {
+			lineage->over = true;    /* full, if it was not already */
+			lineage_schedule(lineage);
+			continue;
+		}
 		namesakes++;
 		if (last && memcmp(lineage->head.id, last, CLAIMS_FILE_ID_BYTES) == 0)
 			had = lineage;
@@ -375,6 +380,7 @@ int stable_create(struct stable **out, struct ring *ring, const char *directory)
 		return ERR_RAISE(-ENOMEM);
 	stable->ring = ring;
 	stable->dir_fd = -1;
+	stable->full_enough = FULL_ENOUGH;
 	list_init(&stable->lineages);
 	r = stable_begin(stable, directory);
 	if (r < 0) {

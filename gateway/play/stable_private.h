@@ -59,6 +59,7 @@ struct stable {
 	struct recent clients;           /* the id of the lineage that each had last */
 	struct unfit unfit[STABLE_UNFIT_MAX];
 	unsigned unfit_next;
+	uint32_t full_enough;            /* claims: no build begins under a key that has so many */
 	unsigned count, busy;            /* busy: ops and posts under way */
 	uint64_t damaged, writes_failed;
 	void (*closed)(void *context);

@@ -63,7 +63,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 	put_right(bytes, size);
 	claims_init(&claims, 1, NULL);
 	if (claims_file_parse(&claims, span_make(bytes, size), &head, &end) == CLAIMS_FILE_OK) {
-		REQUIRE(end <= size && claims.count == (end - CLAIMS_FILE_HEAD_BYTES) / CLAIMS_FILE_RECORD_BYTES);
+		REQUIRE(end <= size && claims.records == (end - CLAIMS_FILE_HEAD_BYTES) / CLAIMS_FILE_RECORD_BYTES);
 		make_again(&claims, bytes, end);
 	}
 	claims_fini(&claims);

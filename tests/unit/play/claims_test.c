@@ -251,6 +251,30 @@ static void a_file_is_what_was_written(void **state)
 	claims_fini(&made);
 }
 
+/* What a path was told has its content said later, and that is no claim more, nor when it is read from a file again. */
+static void a_content_said_later_is_no_other_claim(void **state)
+{
+	struct claims claims, again;
+
+	claims_init(&claims, 7, NULL);
+	claims_init(&again, 7, NULL);
+	for (unsigned i = 0; i < 100; i++) {
+		struct claim unnamed = claim_of(&claims, i, 1000 + i, 5, 3), named = claim_of(&claims, i, i, 5, 3);
+
+		assert_int_equal(claims_make(&claims, &unnamed), CLAIMS_MADE);
+		named.mtime_ns = unnamed.mtime_ns;
+		assert_int_equal(claims_name(&claims, &named), CLAIMS_MADE);
+		assert_int_equal(claims_replay(&again, &unnamed), CLAIMS_MADE);
+		assert_int_equal(claims_replay(&again, &named), CLAIMS_MADE);
+	}
+	assert_int_equal(claims.count, 100);
+	assert_int_equal(claims.records, 200);
+	assert_int_equal(again.count, 100);
+	assert_int_equal(again.records, 200);
+	claims_fini(&claims);
+	claims_fini(&again);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -258,6 +282,7 @@ int main(void)
 		cmocka_unit_test(many_are_kept_apart),
 		cmocka_unit_test(one_mtime_wanted_again_and_again),
 		cmocka_unit_test(a_further_name_follows),
+		cmocka_unit_test(a_content_said_later_is_no_other_claim),
 		cmocka_unit_test(the_last_instant_is_the_last),
 		cmocka_unit_test(a_file_is_what_was_written),
 	};

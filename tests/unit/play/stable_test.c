@@ -2,7 +2,7 @@
  * Shows how many lineages are kept, that one which comes in costs no more than one of the others, and that of a tenant with many it
  * costs one of his own. Both ring engines.
  */
-#include "gateway/play/stable.h"
+#include "gateway/play/stable_private.h"
 
 #include <setjmp.h>
 #include <stdarg.h>
@@ -134,6 +134,57 @@ static void a_tenant_has_its_share(void **state)
 	assert_int_equal(files_in_the_end(), STABLE_LINEAGES_MAX);
 }
 
+static void on_sync(struct lineage_sync *sync)
+{
+	sync->made = UINT64_MAX;
+}
+
+/* Whether the next build of a directory goes by the key of the one before it. */
+static bool goes_on(unsigned claims, unsigned others)
+{
+	static unsigned number;
+	struct lineage_sync sync = { .fn = on_sync };
+	char key[STABLE_KEY_BYTES];
+	struct asked asked;
+	bool same;
+
+	ask(&asked, 0);
+	while (!asked.answered)
+		ring_run(ring, UINT64_MAX);
+	snprintf(key, sizeof(key), "%s", lineage_key(asked.request.lineage));
+	for (unsigned i = 0; i < claims; i++, number++) {
+		struct claim claim = { .path.bytes = { 1 }, .content.bytes = { 1 }, .mtime_ns = i };
+
+		memcpy(claim.path.bytes + 1, &number, sizeof(number));
+		assert_int_equal(lineage_claim(asked.request.lineage, &claim), CLAIMS_MADE);
+	}
+	lineage_sync(asked.request.lineage, &sync);
+	while (sync.made != UINT64_MAX)
+		ring_run(ring, UINT64_MAX);
+	assert_int_equal(sync.result, 0);
+	let_go(&asked);
+	for (unsigned i = 1; i <= others; i++) {
+		ask(&asked, i);
+		let_go(&asked);
+	}
+	ask(&asked, 0);
+	while (!asked.answered)
+		ring_run(ring, UINT64_MAX);
+	same = strcmp(lineage_key(asked.request.lineage), key) == 0;
+	let_go(&asked);
+	return same;
+}
+
+/* Neither from memory nor from its file; and the file goes. */
+static void what_is_full_is_not_gone_on_with(void **state)
+{
+	stable->full_enough = 100;
+	assert_true(goes_on(99, 0));
+	assert_false(goes_on(1 + 100, 0));
+	assert_false(goes_on(100, STABLE_IDLE_MAX + 2));
+	assert_int_equal(files_in_the_end(), 1 + STABLE_IDLE_MAX + 2);
+}
+
 int main(void)
 {
 	static const enum ring_engine uring = RING_ENGINE_URING, epoll = RING_ENGINE_EPOLL;
@@ -143,6 +194,7 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 		BOTH(each_that_comes_costs_one),
 		BOTH(a_tenant_has_its_share),
+		BOTH(what_is_full_is_not_gone_on_with),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
