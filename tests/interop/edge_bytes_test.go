@@ -133,6 +133,43 @@ func TestManyEntriesThroughAnEdge(t *testing.T) {
 	}
 }
 
+// A directory that is too long for a tree goes file by file, as without an edge, though nobody has any of it.
+func TestFlatDirectoryThroughAnEdge(t *testing.T) {
+	t.Parallel()
+	needs(t, rig.Give)
+	for _, mtime := range mtimes {
+		t.Run(mtime, func(t *testing.T) {
+			t.Parallel()
+			needsMtime(t, mtime)
+			daemon := newKeyed(t)
+			gateway := rig.NewGateway(t, rig.GatewayOptions{Executors: []string{rig.Executor(daemon.Address, 4)}})
+			edge := rig.NewEdge(t, rig.EdgeOptions{Upstream: gateway.Address, Mtime: mtime})
+			tree := fake.NewTree()
+			for i := range 60_000 {
+				tree.File(fmt.Sprintf("d/f%d", i), 1000, uint64(i), int64(i))
+			}
+			// The last reads wait until something would have gone ahead of the root, if it does.
+			reads, waits := atomic.Int64{}, sync.OnceFunc(func() {
+				for end := time.Now().Add(3 * time.Second); time.Now().Before(end) && gateway.Metrics(t)["sluice_plays_ahead_total"] == 0; {
+					time.Sleep(100 * time.Millisecond)
+				}
+			})
+			tree.Gate = func() {
+				if reads.Add(1) > 40_000 {
+					waits()
+				}
+			}
+			c := connect(t, edge.Address())
+			c.SharedKey = "tree:one"
+			got := daemon.build(t, c, tree)
+			wanted, _ := fake.Listing(tree, false)
+			if timeless(got) != timeless(wanted) {
+				t.Error(fake.FirstDifference(timeless(got), timeless(wanted)))
+			}
+		})
+	}
+}
+
 // Of oddBulk, three quarters: a file of it takes two.
 const oddBulkReads = 300
 
