@@ -9,19 +9,25 @@
 #include <stdlib.h>
 #include "gateway/base/check.h"
 
+/* Of a file, brought forward at a time: more than go into the packs under way. With each that is there it is looked at again. */
+#define URGED_BLOBS 256u
+
 static bool is_there(const struct giver *giver, const struct digest *blob)
 {
 	return (giver->known && known_has(giver->known, blob)) || digest_set_has(&giver->stored, blob);
 }
 
-/* What is not there yet of a content: recipes and blobs, as far as its recipes are known here. */
-static int put_lacking(const struct giver *giver, const struct digest *digest, bool recipe, struct digest_vector *lacking)
+/*
+ * What is not there yet of a content, the first of it up to `most` in all: recipes and blobs, as far as its recipes are known here.
+ */
+static int put_lacking(const struct giver *giver, const struct digest *digest, bool recipe, struct digest_vector *lacking,
+                       size_t most)
 {
 	const struct recipe_record *record = recipe ? recipes_find(&giver->recipes, digest) : NULL;
 	int r = digest->size == 0 || is_there(giver, digest) ? 0 : digest_vector_add(lacking, digest);
 
-	for (uint32_t i = 0; r == 0 && record && i < record->count; i++)
-		r = put_lacking(giver, &record->blobs[i], record->are_recipes, lacking);
+	for (uint32_t i = 0; r == 0 && record && i < record->count && lacking->count < most; i++)
+		r = put_lacking(giver, &record->blobs[i], record->are_recipes, lacking, most);
 	return r;
 }
 
@@ -50,7 +56,7 @@ static bool urge_one(struct giver *giver, uint32_t number, struct digest_vector 
 		return true;
 	if ((entry->flags & LISTING_RECIPE) && !giver_push_has_recipe(giver, number))
 		return true;
-	if (put_lacking(giver, &digest, entry->flags & LISTING_RECIPE, lacking) < 0)
+	if (put_lacking(giver, &digest, entry->flags & LISTING_RECIPE, lacking, before + URGED_BLOBS) < 0)
 		return true;                     /* it comes in its turn */
 	note_lacking(giver, lacking, before);
 	if (lacking->count > before)

@@ -66,7 +66,8 @@ static uint32_t last_file(void)
 
 /*
  * What the executor waits for: a file at the end of the directory, which is read before others; and one whose content the edge
- * has from an earlier build, and would have sent last, with the root. The gateway has nothing of either.
+ * has from an earlier build, and would have sent last, with the root: a large one, of which a part at a time is brought forward. The
+ * gateway has nothing of either.
  */
 static void what_is_waited_for_comes_first(void **state)
 {
@@ -77,6 +78,9 @@ static void what_is_waited_for_comes_first(void **state)
 	uint64_t sent;
 
 	rig_tree_make(&tree, 1000, 14);
+	while (tree.files[urgent[0]].directory || tree.files[urgent[0]].size == 0)
+		urgent[0]++;
+	tree.files[urgent[0]].size = 24u << 20;
 	(void)give_once(&tree, NULL, &sent);
 	pusher_close(&pusher);
 	rig_wait(&rig, pusher_idle(&pusher));
@@ -93,8 +97,6 @@ static void what_is_waited_for_comes_first(void **state)
 			tree.files[i].seed += 77777;
 			tree.files[i].mtime_ns++;
 		}
-	while (tree.files[urgent[0]].directory || tree.files[urgent[0]].size == 0)
-		urgent[0]++;
 	urgent[1] = last_file();
 	give.ahead = true;
 	client = rig_client_start(&rig, &tree, "app:1");
