@@ -1,6 +1,6 @@
 /*
  * tidy: keeps marks and notes within bounds, a few rows at a time: stale marks are deleted after evictions made them
- * so; when there are more notes than their share, ones picked at random go.
+ * so; when there are more notes than their share, some go, and others the next time, in the order of their keys and round again.
  */
 #pragma once
 
@@ -22,10 +22,13 @@ struct tidy {
 	uint32_t marks_pages;            /* still to be looked through */
 	uint8_t next[INDEX_KEY_MAX];     /* where the round through the marks goes on */
 	size_t next_size;
+	uint8_t next_note[INDEX_KEY_MAX];        /* where the next notes go; size 0: the first ones */
+	size_t next_note_size;
 	struct index_scan scan;
 	struct index_apply apply;
 	uint8_t *rows;
 	size_t at;
+	bool started;                    /* with notes */
 	bool scanned, applied;
 };
 

@@ -1,7 +1,8 @@
 /*
  * Shows that what tidies up leaves alone what was written anew since it looked: with an index in which each second row of the marks
  * and notes is, between a scan and its answer, all notes of that kind outlive a store that has too many of them, and all marks an
- * eviction that made them stale; and that it leaves the loop to others, however often it looks in vain.
+ * eviction that made them stale; that notes which go are no newer than others; and that it leaves the loop to others, however often
+ * it looks in vain.
  */
 #include "tests/unit/store/fixture.h"
 
@@ -137,6 +138,64 @@ static void notes_that_were_written_anew_stay(void **state)
 	free(notes);
 }
 
+#define KEY_BYTES 14                     /* as of results: a tag, a hash, and behind it the number; even, so that nothing is written anew */
+
+static void write_notes(struct fixture *fixture, const struct scope *scope, uint32_t first, uint32_t count)
+{
+	struct given *notes = calloc(count, sizeof(*notes));
+
+	for (uint32_t i = 0; i < count; i++) {
+		uint64_t hash = (first + i + 1) * UINT64_C(0x9e3779b97f4a7c15);
+		struct store_note *note = &notes[i].note;
+
+		*note = (struct store_note){ .scope = *scope, .key_size = KEY_BYTES, .value_size = 4, .fn = on_note, .key = { 'a' } };
+		hash = (hash ^ hash >> 29) * UINT64_C(0xbf58476d1ce4e5b9);
+		memcpy(note->key + 1, &hash, sizeof(hash));
+		memcpy(note->key + 9, &(uint32_t){ first + i }, 4);
+		store_note_put(fixture->store, note);
+	}
+	for (uint32_t i = 0; i < count; i++)
+		run_until(fixture, &notes[i].done);
+	free(notes);
+}
+
+static uint32_t count_notes_from(uint32_t first)
+{
+	static uint8_t rows[64 * INDEX_SCAN_ROW_MAX];
+	struct index_scan scan = { .table = INDEX_NOTES, .rows = rows, .rows_capacity = sizeof(rows), .rows_max = 64 };
+	struct index_row row;
+	uint32_t count = 0, number;
+
+	do {
+		size_t at = 0;
+
+		assert_int_equal(index_lmdb.scan_now(opened, &scan), 0);
+		while (index_scan_next(&scan, &at, &row)) {
+			memcpy(&number, row.key.data + row.key.size - KEY_BYTES + 9, sizeof(number));
+			count += number >= first;
+		}
+	} while (scan.more);
+	return count;
+}
+
+/* However many were written since: most of the last ones are there. Of another instance than the first. */
+static void new_notes_are_as_good_as_old_ones(void **state)
+{
+	struct fixture *fixture = *state;
+	uint32_t max = (uint32_t)(fixture->store->map_bytes / 8 / (2 * STORE_NOTE_VALUE_MAX)), kept;
+	struct scope scope;
+
+	assert_int_equal(store_scope(fixture->store, span_text("a"), span_text("other"), SCOPE_ALL, &scope), 0);
+	for (uint32_t i = 0; i < 6 * max; i += 64) {
+		write_notes(fixture, &scope, i, 64);
+		while (fixture->store->usage.notes > max)
+			ring_run(fixture->ring, 1000000);
+	}
+	kept = count_notes_from(6 * max - max / 2);
+	if (kept < max / 2 * 6 / 10)
+		fail_msg("%u of the last %u notes are left", kept, max / 2);
+}
+
 #define TENANTS    200                   /* of which one has notes: so often they are looked for in vain */
 #define SCANS_MOST 3                     /* a turn */
 
@@ -204,6 +263,7 @@ int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test_setup_teardown(notes_that_were_written_anew_stay, setup, fixture_teardown),
+		cmocka_unit_test_setup_teardown(new_notes_are_as_good_as_old_ones, setup, fixture_teardown),
 		cmocka_unit_test_setup_teardown(looking_in_vain_takes_turns, setup, fixture_teardown),
 		cmocka_unit_test_setup_teardown(marks_that_were_written_anew_stay, setup, fixture_teardown),
 	};
