@@ -39,6 +39,7 @@ struct side {
 	bool open;
 	struct tree_node *nodes;         /* sorted by name */
 	size_t count, capacity;
+	uint64_t entries;                /* of all its directories */
 };
 
 struct walk {
@@ -165,7 +166,8 @@ static int side_read(struct walk *walk, struct side *side, const char *path, str
 	side->open = true;
 	side->count = 0;
 	while (good && tree_next(&side->reader, &node)) {
-		if (++walk->totals->entries > DIFFERENCE_ENTRIES_MAX)
+		walk->totals->entries++;
+		if (++side->entries > DIFFERENCE_ENTRIES_MAX)
 			return WHY_RAISE(walk->why, -E2BIG, path, "the tree has more than %d entries", DIFFERENCE_ENTRIES_MAX);
 		if (side_add(walk, side, &node))
 			return ERR_RAISE(-ENOMEM);

@@ -350,7 +350,8 @@ static int process_entry(struct unpacking *unpacking, struct archive *archive, s
 	if (!given || !clean_path(given, path))
 		return WHY_RAISE(unpacking->why, -EBADMSG, unpacking->layer->name, "a path leads out of the image: %.150s",
 		                 given ? given : "(none)");
-	if (++*unpacking->layer->entries > IMAGE_ENTRIES_MAX)
+	/* In the first pass, before anything is written. */
+	if (unpacking->pass == PASS_WHITEOUTS && ++*unpacking->layer->entries > IMAGE_ENTRIES_MAX)
 		return fail(unpacking, path, -E2BIG);
 	if (!*path)
 		return process_root(unpacking, entry);

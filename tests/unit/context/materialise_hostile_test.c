@@ -188,6 +188,39 @@ static void repeated_directories_are_bounded(void **state)
 	assert_true(totals.entries <= DIFFERENCE_ENTRIES_MAX + 1);
 }
 
+/* A directory with so many directories of one kind. */
+static struct digest many_of(struct rig *rig, struct digest digest, int count)
+{
+	static struct tree_node nodes[2000];
+	static char names[2000][8];
+	struct tree_directory directory = { .mode = 0755 };
+	struct buffer out = buffer_heap(2 * TREE_DIRECTORY_BYTES_MAX);
+
+	for (int i = 0; i < count; i++) {
+		snprintf(names[i], sizeof(names[i]), "%d", i);
+		nodes[i] = (struct tree_node){ .kind = TREE_DIRECTORY, .name = span_text(names[i]), .digest = digest };
+	}
+	assert_int_equal(tree_encode(&out, &directory, nodes, (size_t)count), 0);
+	digest = model_add(&rig->model, out.data, out.size);
+	buffer_fini(&out);
+	return digest;
+}
+
+/* The bound is of a tree, not of two that are compared. */
+static void two_large_trees_are_compared(void **state)
+{
+	struct rig *rig = *state;
+	struct digest before = many_of(rig, many_of(rig, digest_empty, 2000), 1100);
+	struct digest after = many_of(rig, many_of(rig, digest_empty, 1900), 1100);
+	uint64_t visited = 0;
+	struct difference_options options = { .source = &rig->model.source, .visit = visit_nothing, .before = &before, .after = &after,
+	                                      .context = &visited };
+	struct difference_totals totals;
+
+	assert_int_equal(difference_walk(&options, &totals, rig->why, sizeof(rig->why)), 0);
+	assert_true(totals.entries > DIFFERENCE_ENTRIES_MAX && visited >= 1100 * 100);
+}
+
 /* What is deeper than descriptors reach is removed all the same. */
 static void any_depth_is_removed(void **state)
 {
@@ -218,6 +251,7 @@ int main(void)
 		RIG_TEST(malformed_recipes_are_refused),
 		RIG_TEST(malformed_directories_are_refused),
 		RIG_TEST(repeated_directories_are_bounded),
+		RIG_TEST(two_large_trees_are_compared),
 		RIG_TEST(any_depth_is_removed),
 	};
 

@@ -6,6 +6,7 @@
 #include "chunker/sha256.h"
 #include "gateway/context/beneath.h"
 #include "gateway/executor/image.h"
+#include "gateway/executor/image_layer.h"
 #include "proto/digest.h"
 
 #include <stdarg.h>
@@ -354,6 +355,27 @@ static void wrong_bytes_are_refused(void **state)
 	assert_int_equal(image_digest("/nonexistent", digest, why, sizeof(why)), -ENOENT);
 }
 
+/* A layer is read twice; what is in it counts once. */
+static void entries_are_counted_once(void **state)
+{
+	static const struct layer layer = { PLAIN, { { "d", S_IFDIR }, { "d/f", .text = "f" }, { "d/.wh.gone" } } };
+	static uint8_t bytes[LAYER_MAX];
+	size_t size = make_layer(&layer, bytes);
+	uint64_t entries = 0, written = 0;
+	struct image_layer unpacked = { .name = "layer", .uid_base = UID_BASE, .uid_count = 65536, .entries = &entries, .bytes = &written };
+
+	put_file("blob", bytes, size);
+	sha256_once(bytes, size, unpacked.hash);
+	assert_int_equal(mkdir("root", 0755), 0);
+	unpacked.root_fd = open("root", O_RDONLY | O_DIRECTORY);
+	unpacked.blob_fd = open("blob", O_RDONLY);
+	assert_int_equal(image_layer_unpack(&unpacked, (struct why){ why, sizeof(why) }), 0);
+	assert_int_equal(entries, 3);
+	assert_int_equal(written, 1);
+	close(unpacked.root_fd);
+	close(unpacked.blob_fd);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -361,6 +383,7 @@ int main(void)
 		cmocka_unit_test_setup_teardown(nothing_outside_is_touched, setup, teardown),
 		cmocka_unit_test_setup_teardown(hostile_layers_are_refused, setup, teardown),
 		cmocka_unit_test_setup_teardown(wrong_bytes_are_refused, setup, teardown),
+		cmocka_unit_test_setup_teardown(entries_are_counted_once, setup, teardown),
 	};
 
 	if (geteuid() != 0) {
