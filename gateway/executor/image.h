@@ -1,6 +1,7 @@
 /*
  * image: an OCI image layout directory as a container's root. Each blob that is read is checked against its digest. The layers
- * are unpacked once for each range of ids, into CACHE/HEX-UIDBASE/rootfs, appearing there only when whole. Blocking; as root.
+ * are unpacked once for each range of ids, into CACHE/HEX-UIDBASE/rootfs, appearing there only when whole; of a range of ids the
+ * IMAGES_KEPT that were opened last stay there. Blocking; as root.
  */
 #pragma once
 
@@ -10,6 +11,7 @@
 
 #define IMAGE_DIGEST_TEXT (7 + 64 + 1)   /* "sha256:HEX" and a NUL */
 #define IMAGE_LAYERS_MAX  256
+#define IMAGES_KEPT       8              /* unpacked; another one that is opened makes room by the one opened longest ago */
 #define IMAGE_ENV_MAX     1024
 #define IMAGE_JSON_MAX    (4u << 20)
 
@@ -31,7 +33,7 @@ struct image_options {
 int image_digest(const char *layout, char digest[static IMAGE_DIGEST_TEXT], char *why, size_t why_size);
 
 /*
- * 0; -ENOENT: no layout, or nothing in it for this machine; -EBADMSG: malformed, or bytes that do not match their digest;
+ * Of this range of ids no other image may be in use. 0; -ENOENT: no layout, or nothing in it for this machine; -EBADMSG: malformed, or bytes that do not match their digest;
  * -E2BIG: a bound; else -errno. With `why`.
  */
 int image_open(struct image *image, const struct image_options *options, char *why, size_t why_size);

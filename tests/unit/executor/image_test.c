@@ -14,6 +14,7 @@
 #include <cmocka.h>
 #include <archive.h>
 #include <archive_entry.h>
+#include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <stdio.h>
@@ -376,6 +377,60 @@ static void entries_are_counted_once(void **state)
 	close(unpacked.blob_fd);
 }
 
+static unsigned count_cached(void)
+{
+	DIR *dir = opendir("cache");
+	struct dirent *entry;
+	unsigned count = 0;
+
+	assert_non_null(dir);
+	while ((entry = readdir(dir)))
+		count += entry->d_name[0] != '.';
+	closedir(dir);
+	return count;
+}
+
+/* Another image than the last one. */
+static void open_numbered(int number)
+{
+	char text[16];
+	const struct layer layer = { PLAIN, { { "f", .text = text } } };
+	struct image image;
+	int fd = open("layout", O_RDONLY | O_DIRECTORY);
+
+	if (fd >= 0) {
+		assert_int_equal(beneath_clear(fd) | rmdir("layout"), 0);
+		close(fd);
+	}
+	snprintf(text, sizeof(text), "%d", number);
+	make_layout(&layer, 1, "{}");
+	assert_int_equal(open_image(&image), 0);
+	expect_text(&image, "f", text);
+	image_fini(&image);
+}
+
+/* One that is opened again and again stays, others make room for each other. */
+static void what_is_not_used_goes(void **state)
+{
+	struct stat before, after;
+	char first[PATH_MAX];
+	struct image image;
+
+	open_numbered(0);
+	assert_int_equal(open_image(&image), 0);
+	snprintf(first, sizeof(first), "%s", image.rootfs);
+	image_fini(&image);
+	assert_int_equal(stat(first, &before), 0);
+	for (int i = 1; i < 2 * IMAGES_KEPT; i++) {
+		open_numbered(i);
+		assert_true(count_cached() <= IMAGES_KEPT);
+		open_numbered(0);
+		assert_int_equal(stat(first, &after), 0);
+		assert_int_equal(after.st_ino, before.st_ino);
+	}
+	assert_int_equal(count_cached(), IMAGES_KEPT);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -384,6 +439,7 @@ int main(void)
 		cmocka_unit_test_setup_teardown(hostile_layers_are_refused, setup, teardown),
 		cmocka_unit_test_setup_teardown(wrong_bytes_are_refused, setup, teardown),
 		cmocka_unit_test_setup_teardown(entries_are_counted_once, setup, teardown),
+		cmocka_unit_test_setup_teardown(what_is_not_used_goes, setup, teardown),
 	};
 
 	if (geteuid() != 0) {
