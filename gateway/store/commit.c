@@ -383,25 +383,29 @@ static void commit_collect_segments(struct store *store)
 static void commit_collect_rows(struct store *store)
 {
 	struct commit *commit = &store->commit;
-	uint32_t used = 0;
+	uint32_t used = 0, next = commit->used_from;
 
 	for (uint32_t i = 0; i < commit->segments_count; i++) {
 		commit->segments[i]->row.durable = commit->durable[i];
 		commit->segments[i]->row_changed = true;
 	}
 	commit->rows_count = 0;
-	for (uint32_t i = 0; i < store->segments_max; i++) {
+	for (uint32_t k = 0; k < store->segments_max; k++) {
+		uint32_t i = (commit->used_from + k) % store->segments_max;
 		struct segment *segment = &store->segments[i];
 		bool use_changed = segment->row.used != segment->used_saved;
 
 		if (segment->row.state == SEGMENT_ABSENT || !(segment->row_changed || use_changed))
 			continue;
-		if (!segment->row_changed && used++ >= COMMIT_USED_ROWS_MAX)
+		if (!segment->row_changed && used == COMMIT_USED_ROWS_MAX)
 			continue;
+		if (!segment->row_changed && ++used == COMMIT_USED_ROWS_MAX)
+			next = (i + 1) % store->segments_max;
 		segment->row_changed = false;
 		segment->used_saved = segment->row.used;
 		commit->rows[commit->rows_count++] = (struct commit_row){ .number = i, .row = segment->row };
 	}
+	commit->used_from = next;
 }
 
 static void commit_on_apply(struct index_apply *apply)

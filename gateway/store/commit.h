@@ -49,6 +49,7 @@ struct commit {
 	uint32_t segments_count;
 	struct commit_row *rows;
 	uint32_t rows_count;
+	uint32_t used_from;              /* the segment from which on uses are noted next: all have their turns */
 	uint64_t sequence;
 	struct index_apply apply;
 	bool applied;                    /* the index has answered */

@@ -3,6 +3,7 @@
  * reopening and a crash; tenants see only what they brought while bytes are kept once; damage is found and mended by
  * bringing the blob again; one daemon has a store; and all of it with a single write slot, too.
  */
+#include "gateway/store/state.h"
 #include "tests/unit/store/fixture.h"
 
 #include <errno.h>
@@ -360,6 +361,38 @@ static void test_ceiling_raised_far(void **state)
 	store_status(fixture->store, &status);
 	assert_int_equal(status.segments_max, STORE_SEGMENTS_MAX);
 	assert_int_equal(status.ceiling_bytes, layout_ceiling_least(8 << 20, STORE_SEGMENTS_MAX));
+	fixture_close(fixture);
+}
+
+/* A commit notes some segments' use; of many that are used before each one all have their turns. */
+static void test_uses_are_noted_in_turns(void **state)
+{
+	enum { SEGMENTS = 100 };
+	struct fixture *fixture = *state;
+	struct segment *segments;
+	struct blob blob;
+
+	fixture->config.segment_bytes = 8 << 20;
+	fixture->config.ceiling_bytes = 2ull << 30;
+	fixture_open(fixture);
+	segments = fixture->store->segments;
+	assert_true(fixture->store->segments_max >= 1 + SEGMENTS);
+	for (unsigned commit = 0; commit < 3; commit++) {
+		/* As if they were there: only their rows are looked at. */
+		for (unsigned i = fixture->store->segments_max - SEGMENTS; i < fixture->store->segments_max; i++) {
+			assert_true(commit || segments[i].row.state == SEGMENT_ABSENT);
+			segments[i].row.state = SEGMENT_SEALED;
+			segments[i].row.used += 1000;
+		}
+		blob = blob_make(5000 + commit, 1000);
+		assert_int_equal(put_blob(fixture, &fixture->a, &blob), STORE_OK);
+		blob_free(&blob);
+		assert_int_equal(sync_store(fixture), STORE_OK);
+	}
+	for (unsigned i = fixture->store->segments_max - SEGMENTS; i < fixture->store->segments_max; i++) {
+		assert_true(segments[i].used_saved >= 1000);
+		segments[i].row.state = SEGMENT_ABSENT;
+	}
 	fixture_close(fixture);
 }
 
@@ -742,6 +775,7 @@ int main(int argc, char **argv)
 		cmocka_unit_test_setup_teardown(test_ceiling_above_the_disk, fixture_setup, fixture_teardown),
 		cmocka_unit_test_setup_teardown(test_ceiling_lowered, fixture_setup, fixture_teardown),
 		cmocka_unit_test_setup_teardown(test_ceiling_raised_far, fixture_setup, fixture_teardown),
+		cmocka_unit_test_setup_teardown(test_uses_are_noted_in_turns, fixture_setup, fixture_teardown),
 		cmocka_unit_test_setup_teardown(test_unknown_format, fixture_setup, fixture_teardown),
 		cmocka_unit_test_setup_teardown(test_scopes_are_kept, fixture_setup, fixture_teardown),
 		cmocka_unit_test_setup_teardown(test_a_name_that_became_zeros, fixture_setup, fixture_teardown),
