@@ -15,6 +15,6 @@ struct token_row {
 
 /*
  * Rows of `text`, on the heap, the caller's to free. 0; -EINVAL with `why` ("line 3: …"), -ENOMEM. At most
- * TENANT_TOKENS_MAX rows; twice the same hash is refused.
+ * TENANT_TOKENS_MAX rows, in the order of their hashes; twice the same hash is refused.
  */
 int tokens_parse(struct token_row **rows, size_t *count, struct span text, char *why, size_t why_size);

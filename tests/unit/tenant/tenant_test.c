@@ -112,6 +112,31 @@ static void wrong_tokens_are_refused(void **state)
 	tenant_registry_destroy(registry);
 }
 
+static void each_of_many_tokens_is_found(void **state)
+{
+	enum { TOKENS = 1000 };
+	char *text = malloc(TOKENS * 100), token[32], tenant[32];
+	struct tenant_identity identity;
+	struct tenant_registry *registry;
+	size_t size = 0;
+
+	for (int i = 0; i < TOKENS; i++) {
+		snprintf(token, sizeof(token), "token-%d", i);
+		size += (size_t)sprintf(text + size, "%s tenant-%d all\n", hash_of(token), i);
+	}
+	registry = registry_of(text, NULL, NULL);
+	for (int i = 0; i < TOKENS; i++) {
+		snprintf(token, sizeof(token), "Bearer token-%d", i);
+		snprintf(tenant, sizeof(tenant), "tenant-%d", i);
+		assert_int_equal(identify(registry, token, &identity), 0);
+		assert_string_equal(identity.tenant, tenant);
+		snprintf(token, sizeof(token), "Bearer token-%d", TOKENS + i);
+		assert_int_not_equal(identify(registry, token, &identity), 0);
+	}
+	tenant_registry_destroy(registry);
+	free(text);
+}
+
 static void certificates_name_tenant_and_subject(void **state)
 {
 	struct tenant_credential credential = {
@@ -266,6 +291,7 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(tokens_name_tenant_and_rights),
 		cmocka_unit_test(wrong_tokens_are_refused),
+		cmocka_unit_test(each_of_many_tokens_is_found),
 		cmocka_unit_test(certificates_name_tenant_and_subject),
 		cmocka_unit_test(a_token_stays_within_its_certificates_tenant),
 		cmocka_unit_test(nobody_is_default_only_when_local),
