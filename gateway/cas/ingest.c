@@ -209,6 +209,7 @@ void ingest_destroy(struct ingest *ingest)
 	ingest_block_leave(ingest);
 	ingest_batches_discard(ingest);
 	ingest->closing = true;
+	ingest->hold = NULL;             /* its owner may let go of it, and the store be at work still */
 	ring_cancel(ingest->cas->ring, &ingest->timer);
 	ring_cancel(ingest->cas->ring, &ingest->again);
 	ingest_close_join(ingest);

@@ -543,13 +543,15 @@ static void patience_ends(void **state)
 	store_hold_release(filling);
 }
 
-/* Writes `steps` pieces of files of all sizes, with turns between, then ends it all somehow. */
+/* Writes `steps` pieces of files of all sizes, with turns between, then ends it all somehow, and with it what it is held by. */
 static void leave_after(unsigned steps, bool destroy)
 {
 	static struct writing writings[OPEN * 3];
+	struct store_hold *hold = store_hold_create(fixture.store, &fixture.a), *last = store_hold_create(fixture.store, &fixture.a);
 	struct ingest *ingest = ingest_new();
 	uint64_t random = steps;
 
+	ingest_set_hold(ingest, hold);
 	for (unsigned i = 0; i < OPEN * 3; i++) {
 		size_t size = sizes[content_random(&random) % SIZES];
 
@@ -564,8 +566,12 @@ static void leave_after(unsigned steps, bool destroy)
 		ingest_file_abandon(&writings[i].file);
 		ingest_file_abandon(&writings[i].file);
 	}
-	if (destroy)
+	ingest_set_hold(ingest, last);
+	store_hold_release(hold);
+	if (destroy) {
 		ingest_destroy(ingest);
+		store_hold_release(last);
+	}
 	named_hook = NULL;
 	for (unsigned i = 0, before = named; i < 5; i++) {
 		ring_run(fixture.ring, INGEST_DELAY_NS);
@@ -576,8 +582,10 @@ static void leave_after(unsigned steps, bool destroy)
 		memset(&writings[i].file, 0xa5, sizeof(writings[i].file));
 		content_free(&writings[i].content);
 	}
-	if (!destroy)
+	if (!destroy) {
 		ingest_destroy(ingest);
+		store_hold_release(last);
+	}
 }
 
 static void files_are_abandoned_in_every_state(void **state)
