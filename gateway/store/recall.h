@@ -2,8 +2,9 @@
  * recall: what is kept in memory of the names in INDEX_BLOBS, so that few questions reach the database: which may be there at all
  * (filter.h), and the rows of those that were lately written or asked for (row_cache.h).
  *
- * On the ring's thread, but for recall_note() and recall_noted(), which are the writer's. Rows are known as of the last change that was taken in: so one
- * that has just been committed may be answered with what it was before, until recall_take() has had the commit's changes.
+ * On the ring's thread, but for recall_note() and recall_noted(), which are the writer's. Rows are known as of the last change
+ * that was taken in: so one that has just been committed may be answered with what it was before, until recall_take() has had the
+ * commit's changes.
  */
 #pragma once
 

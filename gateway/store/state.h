@@ -23,6 +23,7 @@ struct store {
 	struct store_config config;
 	int dir_fd, lock_fd;
 	uint64_t secret;                 /* of this store: seeds its checksums and tables */
+	uint64_t ceiling_bytes;          /* as far as segments can fill it */
 	uint64_t segment_bytes, map_bytes;
 	uint32_t segments_max;
 	struct segment *segments;

@@ -285,17 +285,16 @@ static void say_too_low(const struct store_config *config, const struct layout *
 	         mebibytes(layout->segment_bytes), create ? "" : ", the size that it was made with");
 }
 
-/* There are so many segments at most, of the size that the store was made with. */
-static void store_lower_ceiling(struct store *store)
+/* There are STORE_SEGMENTS_MAX segments at most, of the size that the store was made with. */
+static uint64_t usable_ceiling(const struct store *store)
 {
-	uint64_t most = layout_ceiling_least(store->segment_bytes, STORE_SEGMENTS_MAX);
+	uint64_t ceiling = store->config.ceiling_bytes, most = layout_ceiling_least(store->segment_bytes, STORE_SEGMENTS_MAX);
 
-	if (store->config.ceiling_bytes <= most)
-		return;
+	if (ceiling <= most)
+		return ceiling;
 	log_event(LOG_WARNING, "the store can't be as large as its ceiling", LOG_TEXT("path", store->config.path),
-	          LOG_U64("ceiling_bytes", store->config.ceiling_bytes), LOG_U64("most_bytes", most),
-	          LOG_U64("segment_bytes", store->segment_bytes));
-	store->config.ceiling_bytes = most;
+	          LOG_U64("ceiling_bytes", ceiling), LOG_U64("most_bytes", most), LOG_U64("segment_bytes", store->segment_bytes));
+	return most;
 }
 
 /* Reads the format, or decides on one for a new store. */
@@ -317,7 +316,7 @@ static int store_open_layout(struct store *store, struct layout *layout, bool *c
 		return r;
 	store->secret = layout->secret;
 	store->segment_bytes = layout->segment_bytes;
-	store_lower_ceiling(store);
+	store->ceiling_bytes = usable_ceiling(store);
 	store->map_bytes = layout_map_bytes(config->ceiling_bytes);
 	store->segments_max = layout_segments_max(config->ceiling_bytes, layout->segment_bytes);
 	if (store->segments_max < STORE_SEGMENTS_LEAST) {
@@ -503,7 +502,7 @@ void store_close(struct store *store, void (*fn)(void *context), void *context)
 void store_status(const struct store *store, struct store_status *status)
 {
 	*status = store->status;
-	status->ceiling_bytes = store->config.ceiling_bytes;
+	status->ceiling_bytes = store->ceiling_bytes;
 	status->segment_bytes = store->segment_bytes;
 	status->segments_max = store->segments_max;
 	status->segments_used = 0;

@@ -39,8 +39,8 @@ struct store_reference {
 
 struct store_config {
 	const char *path;                /* directory; made (0700) when missing */
-	uint64_t ceiling_bytes;          /* segments + index together; at least 64 MiB. Later ones may not be lower. Above what
-	                                    STORE_SEGMENTS_MAX segments take, of the size that it was made with: that, and a warning */
+	uint64_t ceiling_bytes;          /* segments + index together; at least 64 MiB. Later ones may not be lower. More than
+	                                    STORE_SEGMENTS_MAX segments take, of the size that it was made with, is not used: a warning */
 	uint64_t segment_bytes;          /* 0: ceiling/64 within 8 MiB..1 GiB */
 	uint64_t commit_interval_ns;     /* accepted blobs are durable after this at the latest; 0: 250 ms */
 	uint32_t slots;                  /* 1 MiB write slots; 0: 8 */

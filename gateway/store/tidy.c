@@ -47,10 +47,12 @@ static void tidy_on_scan(struct index_scan *scan)
 	store_step(store);
 }
 
-static void tidy_scan(struct store *store)
+static void tidy_scan(struct store *store, const struct tidy_place *from)
 {
 	struct tidy *tidy = &store->tidy;
 
+	memcpy(tidy->scan.key, from->key, from->size);
+	tidy->scan.key_size = from->size;
 	tidy->state = TIDY_SCANNING;
 	tidy->scanned = false;
 	tidy->scan.table = tidy->notes ? INDEX_NOTES : INDEX_MARKS;
@@ -67,7 +69,7 @@ static void tidy_scan(struct store *store)
 static void tidy_start_notes(struct store *store)
 {
 	struct tidy *tidy = &store->tidy;
-	uint8_t *key = tidy->next_note;
+	uint8_t *key = tidy->notes_next.key;
 	uint32_t tenant;
 
 	ring_random(store->ring, key, NOTE_START_BYTES);
@@ -75,14 +77,14 @@ static void tidy_start_notes(struct store *store)
 	bytes_put32_key(key, store->scopes.tenants ? tenant % store->scopes.tenants + 1 : 0);
 	bytes_put32_key(key + 4, 1);
 	key[8] = 'a' + key[8] % 8;       /* as what they are about: gateway/cas/note_key.h */
-	tidy->next_note_size = NOTE_START_BYTES;
+	tidy->notes_next.size = NOTE_START_BYTES;
 	tidy->started = true;
 }
 
 /*
- * Which notes go has to do with their keys, which are digests, and not with their use: nothing needs to be written at each use then,
- * and a lost one is run again. One that is new is there until the round has come to its place: no longer than it takes to write as many
- * as there may be, half as long on average.
+ * Which notes go has to do with their keys, which are digests, and not with their use: nothing needs to be written at each
+ * use then, and a lost one is run again. One that is new is there until the round has come to its place: no longer than it
+ * takes to write as many as there may be, half as long on average.
  */
 static void tidy_begin_notes(struct store *store)
 {
@@ -91,9 +93,7 @@ static void tidy_begin_notes(struct store *store)
 	if (!tidy->started)
 		tidy_start_notes(store);
 	tidy->notes = true;
-	memcpy(tidy->scan.key, tidy->next_note, tidy->next_note_size);
-	tidy->scan.key_size = tidy->next_note_size;
-	tidy_scan(store);
+	tidy_scan(store, &tidy->notes_next);
 }
 
 static void tidy_begin_marks(struct store *store)
@@ -102,9 +102,7 @@ static void tidy_begin_marks(struct store *store)
 
 	tidy->notes = false;
 	tidy->marks_pages--;
-	memcpy(tidy->scan.key, tidy->next, tidy->next_size);
-	tidy->scan.key_size = tidy->next_size;
-	tidy_scan(store);
+	tidy_scan(store, &tidy->marks_next);
 }
 
 static void tidy_prepare(struct index_apply *apply)
@@ -162,6 +160,7 @@ static size_t tidy_pick_stale(struct store *store)
 static void tidy_take_page(struct store *store)
 {
 	struct tidy *tidy = &store->tidy;
+	struct tidy_place *next = tidy->notes ? &tidy->notes_next : &tidy->marks_next;
 	size_t count = tidy->scan.count;
 
 	tidy->state = TIDY_IDLE;
@@ -169,12 +168,9 @@ static void tidy_take_page(struct store *store)
 		store_fail(store, tidy->scan.result, "index scan", UINT32_MAX);
 		return;
 	}
-	if (tidy->notes) {
-		tidy->next_note_size = tidy->scan.more ? tidy->scan.key_size : 0;
-		memcpy(tidy->next_note, tidy->scan.key, tidy->next_note_size);
-	} else {
-		tidy->next_size = tidy->scan.more ? tidy->scan.key_size : 0;
-		memcpy(tidy->next, tidy->scan.key, tidy->next_size);
+	next->size = tidy->scan.more ? tidy->scan.key_size : 0;
+	memcpy(next->key, tidy->scan.key, next->size);
+	if (!tidy->notes) {
 		if (!tidy->scan.more)
 			tidy->marks_pages = 0;
 		count = tidy_pick_stale(store);

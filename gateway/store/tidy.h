@@ -20,10 +20,10 @@ struct tidy {
 	enum tidy_state state;
 	bool notes;                      /* this round is about notes, not marks */
 	uint32_t marks_pages;            /* still to be looked through */
-	uint8_t next[INDEX_KEY_MAX];     /* where the round through the marks goes on */
-	size_t next_size;
-	uint8_t next_note[INDEX_KEY_MAX];        /* where the next notes go; size 0: the first ones */
-	size_t next_note_size;
+	struct tidy_place {              /* where a round goes on; size 0: at the beginning */
+		uint8_t key[INDEX_KEY_MAX];
+		size_t size;
+	} marks_next, notes_next;
 	struct index_scan scan;
 	struct index_apply apply;
 	uint8_t *rows;
