@@ -84,8 +84,8 @@ void h2_destroy(struct h2 *h2);
 /*
  * Received bytes, in any split. 0, or -EPROTO when the connection must end: h2_fault() says why, h2_output() still
  * yields the GOAWAY. Control-frame floods (more than 1,000 frames that carry nothing between two moments when all our
- * output was fetched), rapid reset (resets by the peer in excess of completed streams, more than twice streams_max), oversize header
- * lists and unasked CONTINUATION are such faults. What nghttp2 itself refuses may show one step later, when h2_output()
+ * output was fetched), rapid reset (resets by the peer in excess of completed streams, more than twice streams_max), oversize
+ * header lists and unasked CONTINUATION are such faults. What nghttp2 itself refuses may show one step later, when h2_output()
  * has yielded the GOAWAY: h2_alive() is false then. So: always fetch output after a feed, then ask h2_alive().
  */
 int h2_feed(struct h2 *h2, struct span data);

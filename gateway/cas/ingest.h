@@ -82,8 +82,8 @@ void *ingest_owner(const struct ingest *ingest);
 /*
  * From now on every blob that is put is held as well, before it is visible to others: what was named stays until the
  * hold ends. What is on its way into the store is held by both the former hold and this one, also when the former one ends
- * meanwhile. `hold` is the owner's until ingest_destroy() or the next call of this has returned; NULL: not (the start). A hold that is
- * full makes files fail with -ENOSPC.
+ * meanwhile. `hold` has to last until ingest_destroy() or the next call of this has returned; NULL: not (the start). A hold
+ * that is full makes files fail with -ENOSPC.
  */
 void ingest_set_hold(struct ingest *ingest, struct store_hold *hold);
 

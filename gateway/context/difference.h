@@ -12,7 +12,7 @@
 
 #define DIFFERENCE_BATCH_BYTES   (4u << 20)      /* of Directory messages in one fetch, unless a single pair is longer */
 #define DIFFERENCE_BATCH_COUNT   512             /* directories in one fetch */
-#define DIFFERENCE_ENTRIES_MAX   4000000         /* entries looked at, of either tree: what repeats one digest many times over is refused */
+#define DIFFERENCE_ENTRIES_MAX   4000000         /* entries looked at, of either tree: few bytes can name very many */
 #define DIFFERENCE_WAITING_BYTES_MAX (64u << 20) /* directories found and not yet read, their paths included */
 
 /* A change has one or more of these. */

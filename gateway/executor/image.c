@@ -297,8 +297,8 @@ static int unpack_into(const struct loading *loading, json_t *manifest, int cach
 	return r;
 }
 
-/* How many images of this slot there are in the cache; the one that was used longest ago, but for `name`, or "". */
-static unsigned find_oldest(DIR *cache, const struct image_options *options, const char *name, char oldest[static NAME_MAX + 1])
+/* How many images of this slot there are in the cache; the one that was used longest ago, or "". */
+static unsigned find_oldest(DIR *cache, const struct image_options *options, char oldest[static NAME_MAX + 1])
 {
 	struct timespec used = { 0 };
 	const struct dirent *entry;
@@ -315,7 +315,7 @@ static unsigned find_oldest(DIR *cache, const struct image_options *options, con
 		if (size <= strlen(suffix) || strcmp(entry->d_name + size - strlen(suffix), suffix) != 0)
 			continue;
 		count++;
-		if (strcmp(entry->d_name, name) == 0 || fstatat(dirfd(cache), entry->d_name, &st, AT_SYMLINK_NOFOLLOW))
+		if (fstatat(dirfd(cache), entry->d_name, &st, AT_SYMLINK_NOFOLLOW))
 			continue;
 		if (*oldest && (st.st_mtim.tv_sec > used.tv_sec ||
 		                (st.st_mtim.tv_sec == used.tv_sec && st.st_mtim.tv_nsec >= used.tv_nsec)))
@@ -327,7 +327,7 @@ static unsigned find_oldest(DIR *cache, const struct image_options *options, con
 }
 
 /* For one more image of this slot, which has no other in use now. */
-static void remove_unused(int cache_fd, const struct image_options *options, const char *name)
+static void remove_unused(int cache_fd, const struct image_options *options)
 {
 	int fd = beneath_open(cache_fd, ".", O_RDONLY | O_DIRECTORY, 0);
 	DIR *cache = fd < 0 ? NULL : fdopendir(fd);
@@ -338,7 +338,7 @@ static void remove_unused(int cache_fd, const struct image_options *options, con
 			close(fd);
 		return;
 	}
-	while (find_oldest(cache, options, name, oldest) >= IMAGES_KEPT && *oldest)
+	while (find_oldest(cache, options, oldest) >= IMAGES_KEPT && *oldest)
 		if (beneath_remove(cache_fd, oldest))
 			break;
 	closedir(cache);
@@ -358,9 +358,11 @@ static int unpack_once(const struct loading *loading, json_t *manifest, struct i
 	snprintf(name, sizeof(name), "%s-%u", image->digest + 7, options->uid_base);
 	if ((size_t)snprintf(image->rootfs, sizeof(image->rootfs), "%s/%s/rootfs", options->cache, name) >= sizeof(image->rootfs))
 		return fail(loading, options->cache, -ENAMETOOLONG);
-	if (utimensat(cache_fd, name, NULL, AT_SYMLINK_NOFOLLOW) == 0)
-		return 0;                /* it is there, and was used now */
-	remove_unused(cache_fd, options, name);
+	if (faccessat(cache_fd, name, F_OK, AT_SYMLINK_NOFOLLOW) == 0) {
+		(void)utimensat(cache_fd, name, NULL, AT_SYMLINK_NOFOLLOW);      /* when it was used */
+		return 0;
+	}
+	remove_unused(cache_fd, options);
 	return unpack_into(loading, manifest, cache_fd, name);
 }
 

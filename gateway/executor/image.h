@@ -33,7 +33,8 @@ struct image_options {
 int image_digest(const char *layout, char digest[static IMAGE_DIGEST_TEXT], char *why, size_t why_size);
 
 /*
- * Of this range of ids no other image may be in use. 0; -ENOENT: no layout, or nothing in it for this machine; -EBADMSG: malformed, or bytes that do not match their digest;
+ * Of this range of ids no other image may be in use. 0; -ENOENT: no layout, or nothing in it for this machine; -EBADMSG:
+ * malformed, or bytes that do not match their digest;
  * -E2BIG: a bound; else -errno. With `why`.
  */
 int image_open(struct image *image, const struct image_options *options, char *why, size_t why_size);

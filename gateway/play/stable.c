@@ -122,6 +122,8 @@ void stable_tidy(struct stable *stable)
 		struct lineage *lineage = lineage_to_end(stable, tenant_to_yield(stable));
 
 		if (!lineage)
+			lineage = lineage_to_end(stable, 0);
+		if (!lineage)
 			return;
 		lineage_end(lineage);
 	}

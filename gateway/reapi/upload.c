@@ -245,7 +245,6 @@ static void upload_on_hash(struct verification *verification, const struct sha25
 		upload_name_chunks(upload, jobs + 1);
 	} else {
 		memcpy(upload->actual.hash, jobs[0].digest, sizeof(upload->actual.hash));
-		upload->hashed = upload->have;
 		upload->stage = UPLOAD_HASHED;
 	}
 	upload_step(upload);

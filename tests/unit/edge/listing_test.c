@@ -1,8 +1,9 @@
 /*
  * Shows that entries in fsutil's order make the same Directory messages as the tree encoder gives for the same nodes, with
  * hard links, xattrs, symlinks and empty directories; that numbers, ends and paths are those of the walk, also when it is
- * long enough to spill; that a directory which may be too much for a tree is told from others; that an entry is told as it came; that hard links find their first names, however many there are; and that
- * what a tree cannot hold, and what is out of order, is refused by name.
+ * long enough to spill; that a directory which may be too much for a tree is told from others; that an entry is told as it
+ * came; that hard links find their first names, however many there are; and that what a tree cannot hold, and what is out of
+ * order, is refused by name.
  */
 #include <setjmp.h>
 #include <stdarg.h>
