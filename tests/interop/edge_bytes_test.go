@@ -70,23 +70,13 @@ func TestFreshCheckoutThroughAnEdge(t *testing.T) {
 			gateway := rig.NewGateway(t, rig.GatewayOptions{Executors: []string{rig.Executor(daemon.Address, 4)}})
 			wire := rig.NewProxy(t, nil, gateway.Address, 0)
 			tree := oddBulk()
-			wanted, _ := fake.Listing(tree, false)
-			build := func(identity string) {
-				t.Helper()
-				edge := rig.NewEdge(t, rig.EdgeOptions{Upstream: wire.Address, Mtime: mtime})
-				c := connect(t, edge.Address())
-				c.SharedKey = "tree:" + identity
-				if got := daemon.build(t, c, tree); timeless(got) != timeless(wanted) {
-					t.Error(fake.FirstDifference(timeless(got), timeless(wanted)))
-				}
-			}
 			tree.Gate = begunAhead(t, gateway, oddBulkReads)
-			build("one")
+			daemon.buildByNewEdge(t, wire.Address, mtime, "one", tree)
 			tree.Gate = nil
 			tree.Touch(rand.New(rand.NewPCG(1, 2)))
 			gateway.Gauges(t) // numbers from after the first build
 			before, played := wire.Counts(), gateway.Metrics(t)["sluice_context_bytes_from_store_total"]
-			build("two")
+			daemon.buildByNewEdge(t, wire.Address, mtime, "two", tree)
 			if up := wire.Counts().Since(before).Up; up > 64<<10 {
 				t.Errorf("%d bytes went up", up)
 			}
@@ -113,22 +103,9 @@ func TestManyEntriesThroughAnEdge(t *testing.T) {
 			daemon := newKeyed(t)
 			gateway := rig.NewGateway(t, rig.GatewayOptions{Executors: []string{rig.Executor(daemon.Address, 4)}})
 			tree := bulk(count, 40)
-			for i, identity := range []string{"one", "two"} {
-				if i > 0 {
-					tree.Touch(rand.New(rand.NewPCG(1, 2)))
-				}
-				edge := rig.NewEdge(t, rig.EdgeOptions{Upstream: gateway.Address, Mtime: mtime})
-				c := connect(t, edge.Address())
-				c.SharedKey = "tree:" + identity
-				got := daemon.build(t, c, tree)
-				wanted, _ := fake.Listing(tree, false)
-				if mtime == "stable" {
-					got, wanted = timeless(got), timeless(wanted)
-				}
-				if got != wanted {
-					t.Error(fake.FirstDifference(got, wanted))
-				}
-			}
+			daemon.buildByNewEdge(t, gateway.Address, mtime, "one", tree)
+			tree.Touch(rand.New(rand.NewPCG(1, 2)))
+			daemon.buildByNewEdge(t, gateway.Address, mtime, "two", tree)
 		})
 	}
 }
@@ -143,7 +120,6 @@ func TestFlatDirectoryThroughAnEdge(t *testing.T) {
 			needsMtime(t, mtime)
 			daemon := newKeyed(t)
 			gateway := rig.NewGateway(t, rig.GatewayOptions{Executors: []string{rig.Executor(daemon.Address, 4)}})
-			edge := rig.NewEdge(t, rig.EdgeOptions{Upstream: gateway.Address, Mtime: mtime})
 			tree := fake.NewTree()
 			for i := range 60_000 {
 				tree.File(fmt.Sprintf("d/f%d", i), 1000, uint64(i), int64(i))
@@ -159,13 +135,7 @@ func TestFlatDirectoryThroughAnEdge(t *testing.T) {
 					waits()
 				}
 			}
-			c := connect(t, edge.Address())
-			c.SharedKey = "tree:one"
-			got := daemon.build(t, c, tree)
-			wanted, _ := fake.Listing(tree, false)
-			if timeless(got) != timeless(wanted) {
-				t.Error(fake.FirstDifference(timeless(got), timeless(wanted)))
-			}
+			daemon.buildByNewEdge(t, gateway.Address, mtime, "one", tree)
 		})
 	}
 }

@@ -79,6 +79,22 @@ func (k *keyed) build(t *testing.T, c *fake.Client, tree *fake.Tree) string {
 	return k.lists[number]
 }
 
+// buildByNewEdge sends a tree from a machine that knows nothing, and shows that the daemon has it then: with the client's mtimes its own.
+func (k *keyed) buildByNewEdge(t *testing.T, upstream, mtime, identity string, tree *fake.Tree) {
+	t.Helper()
+	edge := rig.NewEdge(t, rig.EdgeOptions{Upstream: upstream, Mtime: mtime})
+	c := connect(t, edge.Address())
+	c.SharedKey = "tree:" + identity
+	got := k.build(t, c, tree)
+	wanted, _ := fake.Listing(tree, false)
+	if mtime == "stable" {
+		got, wanted = timeless(got), timeless(wanted)
+	}
+	if got != wanted {
+		t.Error(fake.FirstDifference(got, wanted))
+	}
+}
+
 var listedTime = regexp.MustCompile(`(?m)^("(?:[^"\\]|\\.)*" [^d ]\S*) \d+`)
 
 func timeless(list string) string { return listedTime.ReplaceAllString(list, "$1 -") }
