@@ -50,6 +50,7 @@ struct http1 {
 	bool last;                               /* nothing follows the present answer */
 	bool cut;                                /* which began before all of the request had come */
 	bool draining;
+	bool input_ended;                        /* nothing more comes */
 	bool broken;                             /* the stream was reset */
 	uint32_t broken_code;
 	bool owed;                               /* on_writable */
@@ -573,6 +574,12 @@ static void next_request(struct http1 *http1)
 	http1->ahead_at = 0;
 }
 
+/* Is a request that has come whole being answered? */
+static bool is_whole(const struct http1 *http1)
+{
+	return http1->open && http1->state == HTTP1_ANSWERING;
+}
+
 static void drop_buffers(struct http1 *http1)
 {
 	buffer_fini(&http1->queue);
@@ -616,6 +623,8 @@ struct span http1_output(struct http1 *http1)
 			http1->dead = true;
 		else
 			next_request(http1);
+		if (http1->input_ended && !is_whole(http1))
+			http1->dead = true;
 	}
 	if (!http1->open)
 		drop_buffers(http1);
@@ -656,6 +665,14 @@ void http1_drain(struct http1 *http1)
 	else
 		http1->dead = true;
 	tell(http1);
+}
+
+bool http1_input_ended(struct http1 *http1)
+{
+	http1->input_ended = true;
+	if (!is_whole(http1))
+		http1->dead = true;
+	return !http1->dead;
 }
 
 const struct h2_fault *http1_fault(const struct http1 *http1)

@@ -41,6 +41,11 @@ bool http1_unfinished(const struct http1 *http1);
 bool http1_cut(const struct http1 *http1);
 /* The present request is answered, then it ends. */
 void http1_drain(struct http1 *http1);
+/*
+ * The client sends no more (RFC 9112 section 9.6): what has come whole, ahead of answers too, is answered, then it ends. False: there is
+ * nothing to answer, it has ended.
+ */
+bool http1_input_ended(struct http1 *http1);
 const struct h2_fault *http1_fault(const struct http1 *http1);
 size_t http1_streams_count(const struct http1 *http1);
 uint64_t http1_copied_bytes(const struct http1 *http1);

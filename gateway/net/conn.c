@@ -14,6 +14,7 @@
 #define FLUSH_TIMEOUT_NS     (1 * SECOND_NS)
 #define LINGER_NS            (SECOND_NS / 4)
 #define LINGER_BODY_NS       (2 * SECOND_NS)     /* for a client that still sends a body to read that it was refused */
+#define LINGER_TAIL_NS       (5 * SECOND_NS)     /* for one that gives windows to read what the socket still has of its last answers */
 
 /* For silent calls, where a stall has no limit, as behind a link. */
 #define LOOK_MOST_NS         (3600 * SECOND_NS)
@@ -75,7 +76,16 @@ void conn_end_flush(struct conn *conn, enum conn_end end, int error, const char 
 	if (conn_ending(conn))
 		return;
 	conn_note(conn, end, error, reason);
+	conn->answer_leaves = conn->state >= CONN_OPEN && op_in_flight(&conn->send);
 	conn_enter(conn, CONN_FLUSHING);
+	conn->deadline_ns = ring_now_ns(conn->ring) + FLUSH_TIMEOUT_NS;
+	conn_retime(conn);
+}
+
+/* The farewell's time begins. */
+void conn_answer_left(struct conn *conn)
+{
+	conn->answer_leaves = false;
 	conn->deadline_ns = ring_now_ns(conn->ring) + FLUSH_TIMEOUT_NS;
 	conn_retime(conn);
 }
@@ -120,15 +130,26 @@ static void conn_end_engine(struct conn *conn)
 		               "the connection was drained (GOAWAY)");
 }
 
-/* A server lets the client close first, so that unread bytes do not turn the farewell into a reset. */
+static uint64_t linger_ns(const struct conn *conn)
+{
+	if (conn->http1)
+		return http1_cut(conn->http1) ? LINGER_BODY_NS : LINGER_NS;
+	if (conn->end == CONN_END_DRAINED && ring_now_ns(conn->ring) < conn->idle_since_ns + LINGER_TAIL_NS)
+		return LINGER_TAIL_NS;
+	return LINGER_NS;
+}
+
+/*
+ * A server lets the client close first: bytes that nobody reads turn the farewell, and what the socket has not sent yet, into a
+ * reset. A client of HTTP/2 that reads a last answer sends windows; when it has all, it closes, as GOAWAY asks it to.
+ */
 static void conn_linger(struct conn *conn)
 {
-	if (!conn->server) {
+	if (!conn->server || conn->input_ended) {
 		conn_end_now(conn, conn->end, 0, "");
 	} else if (!conn->lingering) {
 		conn->lingering = true;
-		conn->deadline_ns = ring_now_ns(conn->ring) +
-		                    (conn->http1 && http1_cut(conn->http1) ? LINGER_BODY_NS : LINGER_NS);
+		conn->deadline_ns = ring_now_ns(conn->ring) + linger_ns(conn);
 		conn_retime(conn);
 	}
 }
@@ -136,7 +157,7 @@ static void conn_linger(struct conn *conn)
 /* HTTP/1.1 has no windows: what stops a client whose bytes nobody takes is that nobody reads them. */
 static void conn_receive(struct conn *conn)
 {
-	bool wants = conn_ending(conn) || conn_engine_wants(conn);
+	bool wants = !conn->input_ended && (conn_ending(conn) || conn_engine_wants(conn));
 
 	if (!op_in_flight(&conn->recv)) {
 		conn->recv_stopped = false;
@@ -186,6 +207,8 @@ static uint64_t conn_deadline(const struct conn *conn)
 {
 	uint64_t stall = conn->stall_timeout_ns, idle = conn->idle_timeout_ns, deadline;
 
+	if (conn->answer_leaves && !conn->send_error)
+		return conn->send_since_ns + stall;
 	if (conn->state < CONN_OPEN || conn->state == CONN_FLUSHING || conn->send_error)
 		return conn->deadline_ns;
 	deadline = ring_now_ns(conn->ring) + (stall < idle ? stall : idle);
@@ -198,6 +221,13 @@ static uint64_t conn_deadline(const struct conn *conn)
 	return deadline;
 }
 
+static void conn_end_unread(struct conn *conn)
+{
+	if (conn->end == CONN_END_DRAINED || conn->end == CONN_END_IDLE)
+		conn->end = CONN_END_NONE;       /* which all was well for */
+	conn_end_now(conn, CONN_END_STALL, -ETIMEDOUT, "the peer takes no more bytes");
+}
+
 static void conn_expire(struct conn *conn, uint64_t now)
 {
 	if (conn->send_error)
@@ -206,10 +236,12 @@ static void conn_expire(struct conn *conn, uint64_t now)
 		conn_end_now(conn, CONN_END_CONNECT, -ETIMEDOUT, "connecting timed out");
 	else if (conn->state == CONN_HANDSHAKING)
 		conn_end_now(conn, CONN_END_HANDSHAKE_TIMEOUT, -ETIMEDOUT, "the handshake timed out");
+	else if (conn->state == CONN_FLUSHING && conn->answer_leaves)
+		conn_end_unread(conn);
 	else if (conn->state == CONN_FLUSHING)
 		conn_end_now(conn, conn->end, 0, "");
 	else if (op_in_flight(&conn->send) && now >= conn->send_since_ns + conn->stall_timeout_ns)
-		conn_end_now(conn, CONN_END_STALL, -ETIMEDOUT, "the peer takes no more bytes");
+		conn_end_unread(conn);
 	else if (conn->unfinished_since_ns && now >= conn->unfinished_since_ns + conn->stall_timeout_ns)
 		conn_end_flush(conn, CONN_END_STALL, -ETIMEDOUT, conn->http1 ? "the peer does not finish a head" : "the peer does not finish a frame");
 	else if (conn->state == CONN_OPEN && !conn->streams_seen && now >= conn->idle_since_ns + conn->idle_timeout_ns) {

@@ -86,6 +86,11 @@ bool conn_engine_unfinished(const struct conn *conn)
 	return conn->http1 ? http1_unfinished(conn->http1) : frame_watch_unfinished(&conn->watch);
 }
 
+bool conn_engine_input_ended(struct conn *conn)
+{
+	return conn->http1 && http1_input_ended(conn->http1);
+}
+
 bool conn_engine_wants(const struct conn *conn)
 {
 	return !conn->http1 || http1_wants(conn->http1);

@@ -45,11 +45,13 @@ struct conn {
 	bool streams_seen;               /* there was one since the last step */
 	bool handshaken;                 /* TLS is done, or there is none */
 	bool shutdown_queued, lingering;
+	bool answer_leaves;              /* FLUSHING, and what is being sent began before: it has the time of any send */
 	int send_error;                  /* nothing more can be sent; what still arrives may explain why */
 	struct h2 *h2;
 	bool recv_stopped;               /* its cancel is under way */
 	bool undecided;                  /* nothing is said before the client has shown what it speaks */
 	struct http1 *http1;             /* NULL: HTTP/2 */
+	bool input_ended;                /* a client of HTTP/1.1 has closed its side, and still gets its answers */
 	uint8_t sniffed[CONN_SNIFF_BYTES];
 	size_t sniffed_size;
 	struct tls *tls;
@@ -80,6 +82,7 @@ void conn_opened(struct conn *conn);
 void conn_end_now(struct conn *conn, enum conn_end end, int error, const char *reason);
 /* Say farewell, then close. */
 void conn_end_flush(struct conn *conn, enum conn_end end, int error, const char *reason);
+void conn_answer_left(struct conn *conn);
 /* The output is gone, the input may have more to say: for a moment. */
 void conn_send_failed(struct conn *conn, int error);
 void conn_step(struct conn *conn);
@@ -103,6 +106,8 @@ void conn_engine_drain(struct conn *conn);
 void conn_engine_carrier_closed(struct conn *conn);
 /* The peer has begun something short that it has to end. */
 bool conn_engine_unfinished(const struct conn *conn);
+/* False: nothing is left to answer. */
+bool conn_engine_input_ended(struct conn *conn);
 /* False: no more is to be read before the engine says so. */
 bool conn_engine_wants(const struct conn *conn);
 

@@ -66,6 +66,25 @@ static void conn_on_decrypted(void *context, struct span data)
 	conn_take_plain(conn, data);
 }
 
+/*
+ * An HTTP/1.1 client that has closed its side of TCP, or of TLS (RFC 8446 section 6.1), may still read what it asked for. With HTTP/2
+ * nothing more can be asked or allowed then: that is the end.
+ */
+static void conn_take_close(struct conn *conn)
+{
+	bool open = conn->http1 && conn_is_ready(conn);
+	bool answers = (open && op_in_flight(&conn->send)) || (conn->http1 && conn->answer_leaves);
+
+	if (conn->input_ended)
+		return;
+	if (open)
+		answers |= conn_engine_input_ended(conn);
+	if (answers)
+		conn->input_ended = true;
+	else
+		conn_end_now(conn, CONN_END_PEER, 0, "the peer closed the connection");
+}
+
 static void conn_take_tls(struct conn *conn, struct span data)
 {
 	int r = tls_feed(conn->tls, data, conn_on_decrypted, conn);
@@ -76,7 +95,7 @@ static void conn_take_tls(struct conn *conn, struct span data)
 		conn_end_flush(conn, conn->state == CONN_HANDSHAKING ? CONN_END_HANDSHAKE : CONN_END_PROTOCOL, r,
 		               tls_error(conn->tls));
 	else if (r == TLS_CLOSED)
-		conn_end_now(conn, CONN_END_PEER, 0, "the peer closed the connection");
+		conn_take_close(conn);
 }
 
 /* A TLS record (RFC 8446 section 5.1) where HTTP/2 in the clear was expected: an alert at a client, a hello at a server. */
@@ -103,7 +122,7 @@ static void conn_note_unfinished(struct conn *conn)
 static void conn_take(struct conn *conn, struct span data)
 {
 	conn->received += data.size;
-	if (conn_ending(conn))
+	if (conn_ending(conn) || conn->input_ended)
 		return;
 	if (conn_meets_tls(conn, data))
 		conn_end_flush(conn, CONN_END_HANDSHAKE, -EPROTO, conn->server ?
@@ -133,7 +152,7 @@ static void conn_take_end(struct conn *conn, int error)
 	} else if (early) {
 		conn_end_now(conn, CONN_END_HANDSHAKE, -ECONNRESET, "the other side closed the connection during the handshake");
 	} else {
-		conn_end_now(conn, CONN_END_PEER, 0, "the peer closed the connection");
+		conn_take_close(conn);
 	}
 }
 
@@ -281,5 +300,7 @@ void conn_on_send(struct op *op, int32_t res)
 		tls_sent(conn->tls, conn->send_bytes);
 	else
 		buffer_clear(&conn->out);
+	if (conn->answer_leaves)
+		conn_answer_left(conn);
 	conn_step(conn);
 }

@@ -308,7 +308,7 @@ struct web {
 	struct stream *stream;           /* NULL: it has closed */
 	struct op later;
 	size_t bytes, unconsumed;
-	bool ended;
+	size_t left;                     /* of a GET's answer */
 };
 
 static void web_answer(struct web *web)
@@ -325,12 +325,36 @@ static void web_answer(struct web *web)
 	stream_end(web->stream);
 }
 
+static void web_give(struct web *web)
+{
+	static const uint8_t zeros[65536];
+	size_t n, taken;
+
+	do {
+		n = web->left < sizeof(zeros) ? web->left : sizeof(zeros);
+		taken = stream_write(web->stream, span_make(zeros, n));
+		web->left -= taken;
+	} while (web->left && taken == n);
+	if (!web->left)
+		stream_end(web->stream);
+}
+
 static void web_on_later(struct op *op, int32_t res)
 {
 	struct web *web = container_of(op, struct web, later);
+	char length[24];
+	struct header headers[2] = { { .name = span_text(":status"), .value = span_text("200") },
+	                             { .name = span_text("content-length") } };
 
 	if (!web->stream) {
 		free(web);
+		return;
+	}
+	if (web->left) {
+		snprintf(length, sizeof(length), "%zu", web->left);
+		headers[1].value = span_text(length);
+		stream_headers(web->stream, headers, 2, false);
+		web_give(web);
 		return;
 	}
 	stream_consumed(web->stream, web->unconsumed);
@@ -349,7 +373,17 @@ static void web_on_data(struct stream *stream, struct span data)
 
 static void web_on_end(struct stream *stream)
 {
-	web_answer(stream->owner);
+	struct web *web = stream->owner;
+
+	if (web->left)
+		ring_timer(web->ring, &web->later, 10000000);
+	else
+		web_answer(web);
+}
+
+static void web_on_writable(struct stream *stream)
+{
+	web_give(stream->owner);
 }
 
 static void web_on_close(struct stream *stream, uint32_t code)
@@ -361,15 +395,22 @@ static void web_on_close(struct stream *stream, uint32_t code)
 		free(web);
 }
 
-static const struct stream_events web_events = { .on_data = web_on_data, .on_end = web_on_end, .on_close = web_on_close };
+static const struct stream_events web_events = {
+	.on_data = web_on_data, .on_end = web_on_end, .on_writable = web_on_writable, .on_close = web_on_close,
+};
 
 static void start_web(void *context, struct conn *conn, struct stream *stream, const struct h2_request *head)
 {
 	struct web *web = calloc(1, sizeof(*web));
+	char path[24];
 
 	web->ring = ((struct echo *)context)->ring;
 	web->stream = stream;
 	web->later.fn = web_on_later;
+	if (span_is(head->method, "GET")) {
+		snprintf(path, sizeof(path), "%.*s", (int)head->path.size, (const char *)head->path.data);
+		web->left = strtoul(path + 1, NULL, 10);
+	}
 	stream->events = &web_events;
 	stream->owner = web;
 }

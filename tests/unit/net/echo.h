@@ -13,7 +13,8 @@
  *	/test.Echo/Refuse   start() refuses: PERMISSION_DENIED "not you, 100 % sure"
  *	/sluice.v1.Store/Fetch      ends well at the first message, without an answer
  *
- * With `web`, what is no gRPC is answered with how many bytes its body had, which are taken a window at a time, a turn later.
+ * With `web`, what is no gRPC is answered with how many bytes its body had, which are taken a window at a time, a turn later; a
+ * GET of /BYTES gets so many, a hundredth of a second later.
  */
 #pragma once
 

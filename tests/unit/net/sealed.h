@@ -18,6 +18,7 @@ struct sealed {
 void sealed_begin(struct sealed *sealed, int fd);
 void sealed_end(struct sealed *sealed);
 
+#define SEALED_ALERT       21
 #define SEALED_HANDSHAKE   22
 #define SEALED_APPLICATION 23
 /* Sends one record of that content type (section 5.2), of at most 256 bytes. */
