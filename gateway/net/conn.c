@@ -43,8 +43,8 @@ static void conn_wake(struct conn *conn)
 		ring_timer(conn->ring, &conn->step, 0);
 }
 
-/* A deadline has moved: the timer's handler looks at it and arms the timer again. */
-static void conn_retime(struct conn *conn)
+/* The timer's handler looks at the deadlines and arms the timer again. */
+void conn_retime(struct conn *conn)
 {
 	if (op_in_flight(&conn->timer))
 		ring_cancel(conn->ring, &conn->timer);
@@ -199,6 +199,18 @@ void conn_on_step(struct op *op, int32_t res)
 
 /* ---- time-outs ---- */
 
+static bool conn_has_next(const struct conn *conn)
+{
+	return conn->candidates && conn->candidates->next < conn->candidates->count;
+}
+
+/* This address has had its time: conn_on_connect() goes on to the next. */
+static void conn_give_up_address(struct conn *conn)
+{
+	conn->candidates->until_ns = UINT64_MAX;
+	conn_cancel(conn, &conn->connect);
+}
+
 /*
  * When to look next. A send that starts after the look is seen at the following one, so a stall is noticed after one to
  * two times its limit; in return, time costs nothing a message.
@@ -207,6 +219,8 @@ static uint64_t conn_deadline(const struct conn *conn)
 {
 	uint64_t stall = conn->stall_timeout_ns, idle = conn->idle_timeout_ns, deadline;
 
+	if (conn->state == CONN_CONNECTING && conn_has_next(conn))
+		return conn->candidates->until_ns < conn->deadline_ns ? conn->candidates->until_ns : conn->deadline_ns;
 	if (conn->answer_leaves && !conn->send_error)
 		return conn->send_since_ns + stall;
 	if (conn->state < CONN_OPEN || conn->state == CONN_FLUSHING || conn->send_error)
@@ -232,6 +246,8 @@ static void conn_expire(struct conn *conn, uint64_t now)
 {
 	if (conn->send_error)
 		conn_end_now(conn, CONN_END_ERROR, conn->send_error, strerror(-conn->send_error));
+	else if (conn->state == CONN_CONNECTING && conn_has_next(conn) && now < conn->deadline_ns)
+		conn_give_up_address(conn);
 	else if (conn->state == CONN_CONNECTING)
 		conn_end_now(conn, CONN_END_CONNECT, -ETIMEDOUT, "connecting timed out");
 	else if (conn->state == CONN_HANDSHAKING)

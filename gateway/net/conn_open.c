@@ -125,6 +125,14 @@ int conn_adopt(struct conn **out, struct ring *ring, int fd, const struct conn_c
 
 /* ---- connecting ---- */
 
+/* So that one that drops what it gets does not use up the time of all. */
+static uint64_t share_of_time(const struct conn *conn)
+{
+	uint64_t now = ring_now_ns(conn->ring), left = conn->deadline_ns > now ? conn->deadline_ns - now : 0;
+
+	return now + left / (uint64_t)(conn->candidates->count - conn->candidates->next + 1);
+}
+
 /* One that there can be no socket for is passed over: a name may lead to IPv6, too, and the machine have none. */
 static int conn_try_next(struct conn *conn)
 {
@@ -143,7 +151,9 @@ static int conn_try_next(struct conn *conn)
 	conn->handle = fd;
 	conn->peer.loopback = address_is_loopback(sockaddr);
 	address_describe(sockaddr, conn->peer.address, sizeof(conn->peer.address));
+	candidates->until_ns = share_of_time(conn);
 	ring_connect(conn->ring, &conn->connect, fd, sockaddr, at->size);
+	conn_retime(conn);
 	return 0;
 }
 
@@ -208,7 +218,6 @@ int conn_connect(struct conn **out, struct ring *ring, const struct address *add
 		conn_destroy(conn);
 		return ERR_RAISE(r);
 	}
-	ring_timer(ring, &conn->timer, conn->handshake_timeout_ns);
 	*out = conn;
 	return 0;
 }

@@ -28,6 +28,7 @@ enum conn_state {
 /* Where to connect, and what is left to try. */
 struct conn_candidates {
 	int count, next;
+	uint64_t until_ns;               /* the time of the present one, if it is not the last */
 	struct address_resolved resolved[ADDRESS_RESOLVED_MAX];
 };
 
@@ -85,6 +86,8 @@ void conn_end_flush(struct conn *conn, enum conn_end end, int error, const char 
 void conn_answer_left(struct conn *conn);
 /* The output is gone, the input may have more to say: for a moment. */
 void conn_send_failed(struct conn *conn, int error);
+/* A deadline has moved. */
+void conn_retime(struct conn *conn);
 void conn_step(struct conn *conn);
 void conn_join(struct conn *conn);
 void conn_destroy(struct conn *conn);    /* no op in flight */
