@@ -35,7 +35,7 @@
 
 #define DAEMON_USER          "sluice"
 #define DAEMON_EXECUTOR_PATH "/var/lib/sluice-executor"
-#define SOCKETS_SPARE        256u             /* beyond the connections and those that wait: executor slots */
+#define SOCKETS_SPARE        (SERVER_OWN_MAX + 64u) /* beyond the connections and those that wait: executor slots, listeners */
 
 static const struct server_method daemon_methods[] = {
 	{ SLUICE_PUSH, daemon_push },
@@ -377,7 +377,7 @@ static int daemon_listen_executors(struct daemon *daemon, char *why, size_t why_
 		snprintf(why, why_size, "the store's path is too long for a unix socket in it: %s", daemon->config->store_path);
 		return ERR_RAISE(-ENAMETOOLONG);
 	}
-	r = server_listen(daemon->server, &address, NULL, bound, sizeof(bound), why, why_size);
+	r = server_listen_own(daemon->server, &address, bound, sizeof(bound), why, why_size);
 	if (r < 0)
 		return r;
 	if (send(daemon->host_fd, address.host, strlen(address.host), MSG_NOSIGNAL) < 0)

@@ -28,6 +28,7 @@ struct listener {
 	struct address address;
 	mode_t unix_mode;                /* of a unix socket; 0: owner and group may connect */
 	bool loopback;                   /* only local callers can reach it */
+	bool own;                        /* the owner's mark: for the program's own helpers */
 	struct tls_context *tls;         /* borrowed; NULL: plain */
 	char bound[ADDRESS_TEXT_MAX];
 	uint64_t path_device, path_inode;        /* of a unix socket, to remove no other's */

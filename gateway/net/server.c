@@ -27,6 +27,7 @@ struct server_conn {
 	struct server *server;
 	struct conn *conn;
 	struct gathering_conn gathering;
+	bool own;
 	struct list link;
 };
 
@@ -45,7 +46,8 @@ struct server {
 	struct server_config config;
 	struct list listeners, conns;
 	size_t listeners_open;
-	uint64_t connections;
+	uint64_t connections;            /* all; own_connections of them are no clients' */
+	uint64_t own_connections;
 	struct gathering gathering;
 	struct op drain;
 	struct parked parked[SERVER_PARKED_MAX];
@@ -101,8 +103,12 @@ void server_drain(struct server *server, uint64_t timeout_ns)
 		server_start_parked(server);
 	list_for_each(link, &server->listeners)
 		listener_stop(container_of(link, struct listener, link));
-	list_for_each(link, &server->conns)
-		conn_drain(container_of(link, struct server_conn, link)->conn);
+	list_for_each(link, &server->conns) {
+		struct server_conn *each = container_of(link, struct server_conn, link);
+
+		if (!each->own)
+			conn_drain(each->conn);
+	}
 	ring_timer(server->ring, &server->drain, timeout_ns);
 	server_join(server);
 }
@@ -184,6 +190,11 @@ static void count_bytes(struct server_status *status, const struct conn *conn)
 	status->copied_bytes_queued += copies.queued;
 }
 
+static bool is_full(const struct server *server)
+{
+	return server->connections - server->own_connections >= server->config.connections_max;
+}
+
 static void server_on_conn_closed(struct conn *conn, const char *reason)
 {
 	struct server_conn *each = conn_owner(conn);
@@ -195,10 +206,11 @@ static void server_on_conn_closed(struct conn *conn, const char *reason)
 	if (server->config.on_conn_closed)
 		server->config.on_conn_closed(server->config.context, conn);
 	list_remove(&each->link);
-	free(each);
 	CHECK(server->connections > 0);
 	server->connections--;
-	if (server->state == SERVER_RUNNING && server->connections < server->config.connections_max)
+	server->own_connections -= each->own;
+	free(each);
+	if (server->state == SERVER_RUNNING && server->parked_count && !is_full(server))
 		server_start_parked(server);
 	server_join(server);
 }
@@ -218,6 +230,7 @@ static void server_add(struct server *server, struct server_conn *each)
 	gathering_conn_init(&each->gathering, &server->gathering);
 	list_append(&server->conns, &each->link);
 	server->connections++;
+	server->own_connections += each->own;
 	server->closed.connections_total++;
 }
 
@@ -255,6 +268,7 @@ static void server_start_conn(struct server *server, struct listener *listener, 
 
 	if (each) {
 		each->server = server;
+		each->own = listener->own;
 		config = conn_config(each);
 		listener_peer(listener, handle, &peer);
 		r = conn_accept(&each->conn, server->ring, handle, &peer, listener->tls, &config);
@@ -272,8 +286,6 @@ static void server_start_parked(struct server *server)
 {
 	struct parked parked = server->parked[server->parked_first];
 
-	if (server->parked_count == 0)
-		return;
 	server->parked_first = (server->parked_first + 1) % SERVER_PARKED_MAX;
 	server->parked_count--;
 	if (server->state == SERVER_RUNNING)
@@ -296,7 +308,9 @@ static void server_on_accepted(struct listener *listener, int handle)
 {
 	struct server *server = listener->owner;
 
-	if (server->connections < server->config.connections_max)
+	if (listener->own && server->own_connections >= SERVER_OWN_MAX)
+		server_refuse(server, handle);
+	else if (listener->own || !is_full(server))
 		server_start_conn(server, listener, handle);
 	else
 		server_park(server, listener, handle);
@@ -313,17 +327,13 @@ static void server_on_listener_closed(struct listener *listener)
 	server_join(server);
 }
 
-int server_listen(struct server *server, const struct address *address, struct tls_context *tls, char *bound,
-                  size_t bound_size, char *why, size_t why_size)
+static int server_start_listener(struct server *server, const struct address *address, struct tls_context *tls, bool own,
+                                 char *bound, size_t bound_size, char *why, size_t why_size)
 {
 	struct listener *listener;
 	int r;
 
 	CHECK(server->state == SERVER_RUNNING);
-	if (address->tls && !tls) {
-		snprintf(why, why_size, "a grpcs:// listener needs a certificate and a key (`sluice cert issue` makes them)");
-		return ERR_RAISE(-EINVAL);
-	}
 	listener = calloc(1, sizeof(*listener));
 	if (!listener)
 		return ERR_RAISE(-ENOMEM);
@@ -331,6 +341,7 @@ int server_listen(struct server *server, const struct address *address, struct t
 	listener->address = *address;
 	listener->tls = address->tls ? tls : NULL;
 	listener->unix_mode = server->config.unix_mode;
+	listener->own = own;
 	listener->owner = server;
 	listener->accepted = server_on_accepted;
 	listener->closed = server_on_listener_closed;
@@ -343,6 +354,23 @@ int server_listen(struct server *server, const struct address *address, struct t
 	server->listeners_open++;
 	snprintf(bound, bound_size, "%s", listener->bound);
 	return 0;
+}
+
+int server_listen(struct server *server, const struct address *address, struct tls_context *tls, char *bound,
+                  size_t bound_size, char *why, size_t why_size)
+{
+	if (address->tls && !tls) {
+		snprintf(why, why_size, "a grpcs:// listener needs a certificate and a key (`sluice cert issue` makes them)");
+		return ERR_RAISE(-EINVAL);
+	}
+	return server_start_listener(server, address, tls, false, bound, bound_size, why, why_size);
+}
+
+int server_listen_own(struct server *server, const struct address *address, char *bound, size_t bound_size, char *why,
+                      size_t why_size)
+{
+	CHECK(address->local);
+	return server_start_listener(server, address, NULL, true, bound, bound_size, why, why_size);
 }
 
 void server_set_tls(struct server *server, struct tls_context *tls)
@@ -385,7 +413,7 @@ int server_adopt(struct server *server, int fd, const struct conn_peer *peer)
 
 	if (server->state != SERVER_RUNNING)
 		return ERR_RAISE(-ESHUTDOWN);
-	if (server->connections >= server->config.connections_max)
+	if (is_full(server))
 		return ERR_RAISE(-EMFILE);
 	each = calloc(1, sizeof(*each));
 	if (!each)

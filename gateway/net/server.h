@@ -8,6 +8,7 @@
 #include "proto/call.h"
 
 #define SERVER_PARKED_MAX 1024u          /* connections beyond the limit that wait as bare sockets */
+#define SERVER_OWN_MAX    192u           /* connections of the program's own helpers */
 
 struct server;
 
@@ -61,6 +62,13 @@ int server_create(struct server **server, struct ring *ring, const struct server
 int server_listen(struct server *server, const struct address *address, struct tls_context *tls,
                   char *bound, size_t bound_size, char *why, size_t why_size);
 /*
+ * The same for the program's own helpers, which come over a unix socket that nobody else can reach: SERVER_OWN_MAX of their
+ * connections are taken beside connections_max, and more refused. A drain leaves them alone until its time-out: they may have to
+ * call to end what they do, and close by themselves.
+ */
+int server_listen_own(struct server *server, const struct address *address, char *bound, size_t bound_size, char *why,
+                      size_t why_size);
+/*
  * New connections get other keys from now on (all TLS listeners). A context is the caller's and has to live until it is
  * replaced or the server is drained; present connections do not need it.
  */
@@ -71,7 +79,7 @@ void server_set_tls(struct server *server, struct tls_context *tls);
  */
 int server_adopt(struct server *server, int fd, const struct conn_peer *peer);
 /*
- * Stop listening, GOAWAY everywhere, wait for the streams; after `timeout_ns` close what is left. Again with 0: close it
+ * Stop listening, GOAWAY to all but the program's own helpers, wait for the streams; after `timeout_ns` close what is left. Again with 0: close it
  * now; again with another time: nothing.
  */
 void server_drain(struct server *server, uint64_t timeout_ns);

@@ -408,6 +408,24 @@ def test_a_report_is_of_this_run(env):
     gateway.stop()
 
 
+def test_a_drain_lets_an_action_keep_what_it_made(env):
+    """Its outputs, one of them longer than goes in a batch, are sent while the gateway goes, and its result is known to the next."""
+    store = env.path("drained")
+    gateway, client = runner(env, store=store)
+    tree = work_tree(env)
+    command = ["sh", "-c", "echo begun; sleep 2; head -c 5000000 /dev/urandom >out; seq 9 >more"]
+    process = env.start("run", *client.options, "--output", "out", "--output", "more", tree, "--", *command, home=client.home)
+    check(process.stdout.readline() == b"begun\n", "it has not begun")
+    gateway.stop()
+    process.communicate(timeout=60)
+    gateway = env.gateway(store=store, slots=1)
+    client = env.client(gateway, "after")
+    out = env.path("out")
+    _, report = client.action(command, "--output", "out", "--output", "more", "--output-dir", out, directory=tree)
+    check(report["cached"] and os.path.getsize(f"{out}/out") == 5000000, f"what it had made is gone: {report}")
+    gateway.stop()
+
+
 def test_setuid_is_powerless_inside(env):
     gateway, client = runner(env)
     tree = work_tree(env)

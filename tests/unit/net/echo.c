@@ -480,9 +480,14 @@ static bool listen_here(struct echo *echo)
 		.idle_timeout_ns = echo->config.idle_timeout_ns,
 		.stall_timeout_ns = echo->config.stall_timeout_ns, .on_drained = on_drained,
 	};
-	struct address address;
+	struct address address, own = { .local = true };
+	char bound[ADDRESS_TEXT_MAX];
 
 	if (server_create(&echo->server, echo->ring, &config) < 0)
+		return false;
+	snprintf(own.host, sizeof(own.host), "%s", echo->config.own_path ? echo->config.own_path : "");
+	if (echo->config.own_path &&
+	    server_listen_own(echo->server, &own, bound, sizeof(bound), echo->why, sizeof(echo->why)) < 0)
 		return false;
 	if (echo->config.tls && tls_context_create(&echo->tls, echo->config.tls, echo->why, sizeof(echo->why)) < 0)
 		return false;
@@ -494,7 +499,7 @@ static bool listen_here(struct echo *echo)
 static void *run(void *context)
 {
 	struct echo *echo = context;
-	struct ring_config config = { .engine = echo->config.engine };
+	struct ring_config config = { .engine = echo->config.engine, .sockets_max = 4096 };
 
 	CHECK(ring_create(&echo->ring, &config) == 0);
 	pthread_mutex_lock(&echo->mutex);

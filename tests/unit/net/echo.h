@@ -24,6 +24,7 @@
 struct echo_config {
 	enum ring_engine engine;
 	const char *address;             /* NULL: grpc://127.0.0.1:0 */
+	const char *own_path;            /* of a socket for the program's own helpers; NULL: none */
 	const struct tls_config *tls;    /* NULL: none */
 	bool web;
 	uint32_t connections_max;

@@ -5,6 +5,7 @@
 #include "tests/unit/net/server_rig.h"
 
 #include <errno.h>
+#include <stdio.h>
 #include <string.h>
 #include <unistd.h>
 
@@ -31,6 +32,44 @@ static void beyond_the_limit_they_wait(void **state)
 	echo_until(&echo, rig_connections_are, 0);
 	assert_int_equal(echo_status(&echo).refused_connections, 0);
 	assert_int_equal(echo_status(&echo).connections_total, 3);
+	echo_stop(&echo);
+}
+
+static struct client *own_client(const struct echo *echo, const char *path)
+{
+	struct client_config config = { .fd = -1, .engine = (int)echo->config.engine, .address.local = true };
+	struct client *client;
+	char why[256];
+
+	snprintf(config.address.host, sizeof(config.address.host), "%s", path);
+	if (client_open(&client, &config, why, sizeof(why)) < 0)
+		fail_msg("%s", why);
+	return client;
+}
+
+/* They get in where no client does, and a drain lets them call to the end. */
+static void helpers_have_a_door_of_their_own(void **state)
+{
+	struct client *client, *helper;
+	struct client_call *call;
+	struct span answer;
+	struct echo echo;
+	char path[64];
+
+	snprintf(path, sizeof(path), "/tmp/sluice-server-%d.sock", (int)getpid());
+	rig_start(&echo, state, (struct echo_config){ .connections_max = 1, .own_path = path });
+	client = rig_client(&echo);
+	helper = own_client(&echo, path);
+	echo_drain(&echo, 60000 * MS);
+	client_wait(client, NULL, 0, NULL, 20000 * MS);
+	client_close(client);
+	echo_until(&echo, rig_connections_are, 1);
+	for (int i = 0; i < 3; i++) {
+		assert_int_equal(client_unary(helper, "/test.Echo/Unary", span_text("x"), &call, &answer), CLIENT_OK);
+		client_call_close(call);
+	}
+	client_close(helper);
+	echo_wait_drained(&echo);
 	echo_stop(&echo);
 }
 
@@ -183,6 +222,7 @@ int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		RIG_BOTH(beyond_the_limit_they_wait),
+		RIG_BOTH(helpers_have_a_door_of_their_own),
 		RIG_BOTH(a_vanished_peer_is_cleaned_up),
 		RIG_BOTH(a_peer_that_vanishes_in_mid_stream_is_cleaned_up),
 		RIG_BOTH(a_drain_lets_streams_finish),
