@@ -61,7 +61,7 @@ static void listener_on_accept(struct op *op, int32_t res)
 			listener_join(listener);
 		return;
 	}
-	CHECK(listener->state == LISTENER_LISTENING);
+	CHECK(listener->state == LISTENER_LISTENING || listener->state == LISTENER_FULL);
 	if (res >= 0)
 		listener->accepted(listener, res);
 	if (more || listener->state != LISTENER_LISTENING)
@@ -106,6 +106,25 @@ int listener_start(struct listener *listener, char *why, size_t why_size)
 	return 0;
 }
 
+void listener_hold(struct listener *listener)
+{
+	if (listener->state != LISTENER_LISTENING)
+		return;
+	listener->state = LISTENER_FULL;
+	if (op_in_flight(&listener->accept))
+		ring_cancel(listener->ring, &listener->accept);
+}
+
+/* Where the cancel has not landed yet, its landing arms it again. */
+void listener_resume(struct listener *listener)
+{
+	if (listener->state != LISTENER_FULL)
+		return;
+	listener->state = LISTENER_LISTENING;
+	if (!op_in_flight(&listener->accept))
+		listener_arm(listener);
+}
+
 void listener_stop(struct listener *listener)
 {
 	if (listener->state >= LISTENER_CLOSING)
@@ -115,6 +134,8 @@ void listener_stop(struct listener *listener)
 		ring_cancel(listener->ring, &listener->accept);
 	if (op_in_flight(&listener->pause))
 		ring_cancel(listener->ring, &listener->pause);
+	else if (!op_in_flight(&listener->accept))
+		ring_timer(listener->ring, &listener->pause, 0); /* it was FULL: what ends it comes from the loop all the same */
 }
 
 void listener_peer(const struct listener *listener, int handle, struct conn_peer *peer)

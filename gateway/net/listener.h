@@ -1,8 +1,9 @@
 /*
  * listener: one listening socket on a ring. Hands each accepted socket to its owner; goes on after errors that pass
- * (out of descriptors), after a pause.
+ * (out of descriptors), after a pause; and leaves callers to the kernel's backlog while its owner has no room for them.
  *
  *	LISTENING <-> PAUSED, -> CLOSING -> CLOSED
+ *	LISTENING -> FULL -> LISTENING
  */
 #pragma once
 
@@ -16,6 +17,7 @@ typedef void listener_closed_fn(struct listener *listener);
 enum listener_state {
 	LISTENER_LISTENING,              /* an accept is armed */
 	LISTENER_PAUSED,                 /* waits a moment after an error */
+	LISTENER_FULL,                   /* waits for listener_resume(); the accept is cancelled, and may still hand on some */
 	LISTENER_CLOSING,                /* ops are cancelled */
 	LISTENER_CLOSED,                 /* the socket is closed; `closed` was called */
 };
@@ -40,6 +42,9 @@ struct listener {
 
 /* `ring`, `address`, `tls`, `unix_mode`, `owner` and the two functions are set. 0 or -errno with `why`. */
 int listener_start(struct listener *listener, char *why, size_t why_size);
+/* No more are accepted, but those that the kernel has handed over; in any state. */
+void listener_hold(struct listener *listener);
+void listener_resume(struct listener *listener);
 /* Stops; `closed` follows from the loop, once. Idempotent. */
 void listener_stop(struct listener *listener);
 /* Who a freshly accepted socket belongs to, as far as the socket tells. */

@@ -16,8 +16,9 @@
 #define GATHERED_BYTES_MAX      (1ull << 30)
 #define STREAM_WINDOW_BYTES     (4u << 20)       /* a whole packed batch may be under way */
 #define CONNECTION_WINDOW_BYTES (16u << 20)
+#define FULL_TOLD_NS            (60ull * 1000000000) /* a warning a minute */
 
-/* Accepted by the kernel before accepting could pause: they wait as bare sockets. Beyond, they are closed. */
+/* Accepted by the kernel before accepting paused: they wait as bare sockets. Beyond, they are closed. */
 struct parked {
 	struct listener *listener;
 	int handle;
@@ -48,6 +49,7 @@ struct server {
 	size_t listeners_open;
 	uint64_t connections;            /* all; own_connections of them are no clients' */
 	uint64_t own_connections;
+	uint64_t full_told_ns;           /* 0: never */
 	struct gathering gathering;
 	struct op drain;
 	struct parked parked[SERVER_PARKED_MAX];
@@ -210,7 +212,7 @@ static void server_on_conn_closed(struct conn *conn, const char *reason)
 	server->connections--;
 	server->own_connections -= each->own;
 	free(each);
-	if (server->state == SERVER_RUNNING && server->parked_count && !is_full(server))
+	while (server->state == SERVER_RUNNING && server->parked_count && !is_full(server))
 		server_start_parked(server);
 	server_join(server);
 }
@@ -288,20 +290,45 @@ static void server_start_parked(struct server *server)
 
 	server->parked_first = (server->parked_first + 1) % SERVER_PARKED_MAX;
 	server->parked_count--;
-	if (server->state == SERVER_RUNNING)
-		server_start_conn(server, parked.listener, parked.handle);
-	else
+	if (server->state != SERVER_RUNNING) {
 		server_refuse(server, parked.handle);
+		return;
+	}
+	server_start_conn(server, parked.listener, parked.handle);
+	if (server->parked_count > 0)
+		return;
+	list_for_each(link, &server->listeners)
+		listener_resume(container_of(link, struct listener, link));
+}
+
+static void tell_full(struct server *server)
+{
+	uint64_t now = ring_now_ns(server->ring);
+
+	if (server->full_told_ns && now < server->full_told_ns + FULL_TOLD_NS)
+		return;
+	server->full_told_ns = now;
+	log_event(LOG_WARNING, "all connections are taken, others wait for one to end: raise --connections, or find out who holds so many",
+	          LOG_U64("connections", server->config.connections_max));
 }
 
 static void server_park(struct server *server, struct listener *listener, int handle)
 {
+	tell_full(server);
 	if (server->parked_count == SERVER_PARKED_MAX) {
 		server_refuse(server, handle);
 		return;
 	}
 	server->parked[(server->parked_first + server->parked_count++) % SERVER_PARKED_MAX] =
 		(struct parked){ .listener = listener, .handle = handle };
+	if (server->parked_count < SERVER_PARKED_MAX / 2)
+		return;
+	list_for_each(link, &server->listeners) {
+		struct listener *each = container_of(link, struct listener, link);
+
+		if (!each->own)
+			listener_hold(each);
+	}
 }
 
 static void server_on_accepted(struct listener *listener, int handle)

@@ -41,8 +41,8 @@ struct server_config {
 	void (*web)(void *context, struct conn *conn, struct stream *stream, const struct h2_request *head);
 	void *context;                                   /* handed to start */
 	/*
-	 * 0: 1,024. Beyond, connections wait for their turn: up to 1,024 as bare sockets here (the kernel may have accepted
-	 * them in one go), then those that still come are closed.
+	 * 0: 1,024. Beyond, connections wait for their turn: up to 1,024 as bare sockets here (the kernel accepts many in one go; from
+	 * the half of it on nothing more is accepted), then in the listeners' backlogs.
 	 */
 	uint32_t connections_max;
 	uint32_t streams_max;                            /* a connection; 0: 256 */

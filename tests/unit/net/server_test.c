@@ -7,6 +7,8 @@
 #include <errno.h>
 #include <stdio.h>
 #include <string.h>
+#include <sys/resource.h>
+#include <sys/socket.h>
 #include <unistd.h>
 
 static void beyond_the_limit_they_wait(void **state)
@@ -32,6 +34,61 @@ static void beyond_the_limit_they_wait(void **state)
 	echo_until(&echo, rig_connections_are, 0);
 	assert_int_equal(echo_status(&echo).refused_connections, 0);
 	assert_int_equal(echo_status(&echo).connections_total, 3);
+	echo_stop(&echo);
+}
+
+/* They wait where they cost nothing, and are all served. */
+static void beyond_those_that_wait_nothing_is_accepted(void **state)
+{
+	enum { COUNT = SERVER_PARKED_MAX + 100 };
+	struct rlimit limit;
+	static int fds[COUNT];
+	struct client *client;
+	struct echo echo;
+	uint8_t byte;
+	ssize_t n;
+
+	getrlimit(RLIMIT_NOFILE, &limit);
+	limit.rlim_cur = limit.rlim_max;
+	setrlimit(RLIMIT_NOFILE, &limit);
+	rig_start(&echo, state, (struct echo_config){ .connections_max = 1 });
+	client = rig_client(&echo);
+	for (int i = 0; i < COUNT; i++) {
+		fds[i] = wire_connect(echo.bound);
+		if (i % 64 == 0)
+			echo_status(&echo);      /* so that it has had a turn */
+	}
+	client_close(client);
+	for (int i = 0; i < COUNT; i++) {
+		wire_send(fds[i], wire_preface);
+		do {
+			n = recv(fds[i], &byte, 1, 0);
+		} while (n < 0 && errno == EINTR);       /* as wire.c */
+		assert_int_equal(n, 1);
+		close(fds[i]);
+	}
+	echo_until(&echo, rig_connections_are, 0);
+	assert_int_equal(echo_status(&echo).refused_connections, 0);
+	assert_int_equal(echo_status(&echo).connections_total, COUNT + 1);
+	echo_stop(&echo);
+}
+
+static void a_server_that_is_full_ends(void **state)
+{
+	enum { COUNT = SERVER_PARKED_MAX / 2 + 64 };
+	static int fds[COUNT];
+	struct echo echo;
+
+	rig_start(&echo, state, (struct echo_config){ .connections_max = 1 });
+	for (int i = 0; i < COUNT; i++) {
+		fds[i] = wire_connect(echo.bound);
+		if (i % 64 == 0)
+			echo_status(&echo);
+	}
+	echo_drain(&echo, 100 * MS);
+	echo_wait_drained(&echo);
+	for (int i = 0; i < COUNT; i++)
+		close(fds[i]);
 	echo_stop(&echo);
 }
 
@@ -222,6 +279,8 @@ int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		RIG_BOTH(beyond_the_limit_they_wait),
+		RIG_BOTH(beyond_those_that_wait_nothing_is_accepted),
+		RIG_BOTH(a_server_that_is_full_ends),
 		RIG_BOTH(helpers_have_a_door_of_their_own),
 		RIG_BOTH(a_vanished_peer_is_cleaned_up),
 		RIG_BOTH(a_peer_that_vanishes_in_mid_stream_is_cleaned_up),
