@@ -326,6 +326,17 @@ static unsigned find_oldest(DIR *cache, const struct image_options *options, cha
 	return count;
 }
 
+/* Of another name first: one that is removed in part is not whole. */
+static int remove_image(int cache_fd, const char *name)
+{
+	char gone[NAME_MAX + 8];
+
+	snprintf(gone, sizeof(gone), "%s.gone", name);
+	if (renameat2(cache_fd, name, cache_fd, gone, RENAME_NOREPLACE))
+		return -errno;
+	return beneath_remove(cache_fd, gone);
+}
+
 /* For one more image of this slot, which has no other in use now. */
 static void remove_unused(int cache_fd, const struct image_options *options)
 {
@@ -339,7 +350,7 @@ static void remove_unused(int cache_fd, const struct image_options *options)
 		return;
 	}
 	while (find_oldest(cache, options, oldest) >= IMAGES_KEPT && *oldest)
-		if (beneath_remove(cache_fd, oldest))
+		if (remove_image(cache_fd, oldest))
 			break;
 	closedir(cache);
 }

@@ -20,6 +20,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/resource.h>
 #include <sys/stat.h>
 #include <sys/utsname.h>
 #include <unistd.h>
@@ -390,18 +391,24 @@ static unsigned count_cached(void)
 	return count;
 }
 
-/* Another image than the last one. */
-static void open_numbered(int number)
+static void remove_layout(void)
 {
-	char text[16];
-	const struct layer layer = { PLAIN, { { "f", .text = text } } };
-	struct image image;
 	int fd = open("layout", O_RDONLY | O_DIRECTORY);
 
 	if (fd >= 0) {
 		assert_int_equal(beneath_clear(fd) | rmdir("layout"), 0);
 		close(fd);
 	}
+}
+
+/* Another image than the last one. */
+static void open_numbered(int number)
+{
+	char text[16];
+	const struct layer layer = { PLAIN, { { "f", .text = text } } };
+	struct image image;
+
+	remove_layout();
 	snprintf(text, sizeof(text), "%d", number);
 	make_layout(&layer, 1, "{}");
 	assert_int_equal(open_image(&image), 0);
@@ -431,6 +438,47 @@ static void what_is_not_used_goes(void **state)
 	assert_int_equal(count_cached(), IMAGES_KEPT);
 }
 
+/* So few descriptors that a removal fails where it gets deep. */
+static void limit_descriptors(struct rlimit *before)
+{
+	struct rlimit few;
+	int fd = open("/", O_RDONLY);
+
+	assert_true(fd >= 0);
+	close(fd);
+	assert_int_equal(getrlimit(RLIMIT_NOFILE, before), 0);
+	few = (struct rlimit){ .rlim_cur = (rlim_t)fd + 14, .rlim_max = before->rlim_max };
+	assert_int_equal(setrlimit(RLIMIT_NOFILE, &few), 0);
+}
+
+static void what_is_removed_in_part_is_unpacked_again(void **state)
+{
+	static const struct layer layer = { PLAIN, {
+		{ .path = "a", .text = "a" },
+		{ .path = "b", .text = "b" },
+		{ .path = "d/d/d/d/d/d/d/d/d/d/d/d/f", .text = "deep" },
+		{ .path = "x", .text = "x" },
+	} };
+	struct rlimit before;
+	struct image image;
+
+	make_layout(&layer, 1, "{}");
+	assert_int_equal(open_image(&image), 0);
+	image_fini(&image);
+	for (int i = 1; i < IMAGES_KEPT; i++)
+		open_numbered(i);
+	limit_descriptors(&before);
+	open_numbered(IMAGES_KEPT);
+	assert_int_equal(setrlimit(RLIMIT_NOFILE, &before), 0);
+	assert_int_equal(count_cached(), IMAGES_KEPT + 1);      /* the rest of the first, too */
+	remove_layout();
+	make_layout(&layer, 1, "{}");
+	assert_int_equal(open_image(&image), 0);
+	for (const struct entry *entry = layer.entries; entry->path; entry++)
+		expect_text(&image, entry->path, entry->text);
+	image_fini(&image);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -440,6 +488,7 @@ int main(void)
 		cmocka_unit_test_setup_teardown(wrong_bytes_are_refused, setup, teardown),
 		cmocka_unit_test_setup_teardown(entries_are_counted_once, setup, teardown),
 		cmocka_unit_test_setup_teardown(what_is_not_used_goes, setup, teardown),
+		cmocka_unit_test_setup_teardown(what_is_removed_in_part_is_unpacked_again, setup, teardown),
 	};
 
 	if (geteuid() != 0) {
