@@ -297,22 +297,38 @@ static int unpack_into(const struct loading *loading, json_t *manifest, int cach
 	return r;
 }
 
+/* "HEX-UIDBASE" of this slot, with `end` behind it. */
+static bool is_ours(const struct image_options *options, const char *name, const char *end)
+{
+	char suffix[32];
+	size_t name_size = strlen(name), size = (size_t)snprintf(suffix, sizeof(suffix), "-%u%s", options->uid_base, end);
+
+	return name_size > size && strcmp(name + name_size - size, suffix) == 0;
+}
+
+/* What a process of this slot that died had begun to unpack or to remove. */
+static void remove_remains(DIR *cache, const struct image_options *options)
+{
+	const struct dirent *entry;
+
+	rewinddir(cache);
+	while ((entry = readdir(cache)))
+		if (is_ours(options, entry->d_name, ".part") || is_ours(options, entry->d_name, ".gone"))
+			beneath_remove(dirfd(cache), entry->d_name);
+}
+
 /* How many images of this slot there are in the cache; the one that was used longest ago, or "". */
 static unsigned find_oldest(DIR *cache, const struct image_options *options, char oldest[static NAME_MAX + 1])
 {
 	struct timespec used = { 0 };
 	const struct dirent *entry;
 	unsigned count = 0;
-	char suffix[16];
 	struct stat st;
 
-	snprintf(suffix, sizeof(suffix), "-%u", options->uid_base);
 	*oldest = 0;
 	rewinddir(cache);
 	while ((entry = readdir(cache))) {
-		size_t size = strlen(entry->d_name);
-
-		if (size <= strlen(suffix) || strcmp(entry->d_name + size - strlen(suffix), suffix) != 0)
+		if (!is_ours(options, entry->d_name, ""))
 			continue;
 		count++;
 		if (fstatat(dirfd(cache), entry->d_name, &st, AT_SYMLINK_NOFOLLOW))
@@ -321,7 +337,7 @@ static unsigned find_oldest(DIR *cache, const struct image_options *options, cha
 		                (st.st_mtim.tv_sec == used.tv_sec && st.st_mtim.tv_nsec >= used.tv_nsec)))
 			continue;
 		used = st.st_mtim;
-		memcpy(oldest, entry->d_name, size + 1);
+		strcpy(oldest, entry->d_name);
 	}
 	return count;
 }
@@ -349,6 +365,7 @@ static void remove_unused(int cache_fd, const struct image_options *options)
 			close(fd);
 		return;
 	}
+	remove_remains(cache, options);
 	while (find_oldest(cache, options, oldest) >= IMAGES_KEPT && *oldest)
 		if (remove_image(cache_fd, oldest))
 			break;

@@ -1,7 +1,8 @@
 /*
  * image: an OCI image layout directory as a container's root. Each blob that is read is checked against its digest. The layers
  * are unpacked once for each range of ids, into CACHE/HEX-UIDBASE/rootfs, appearing there only when whole; of a range of ids the
- * IMAGES_KEPT that were opened last stay there. Blocking; as root.
+ * IMAGES_KEPT that were opened last stay there. What a process that died left half unpacked or half removed (.part, .gone) goes when
+ * the next one is unpacked. Blocking; as root.
  */
 #pragma once
 

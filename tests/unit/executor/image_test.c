@@ -479,6 +479,25 @@ static void what_is_removed_in_part_is_unpacked_again(void **state)
 	image_fini(&image);
 }
 
+/* Of this range of ids; another slot may be at work on its own. */
+static void what_was_left_halfway_goes(void **state)
+{
+	static const char *const left[] = { "cache/%064d-1900000000.part", "cache/%064d-1900000000.gone", "cache/%064d-900000000.part" };
+	char path[128], inner[160];
+
+	assert_int_equal(mkdir("cache", 0711), 0);
+	for (size_t i = 0; i < 3; i++) {
+		snprintf(path, sizeof(path), left[i], 7);
+		snprintf(inner, sizeof(inner), "%s/rootfs", path);
+		assert_int_equal(mkdir(path, 0710) | mkdir(inner, 0755), 0);
+		snprintf(inner, sizeof(inner), "%s/rootfs/f", path);
+		put_file(inner, "x", 1);
+	}
+	open_numbered(0);
+	assert_int_equal(count_cached(), 2);
+	assert_int_equal(access(inner, F_OK), 0);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -489,6 +508,7 @@ int main(void)
 		cmocka_unit_test_setup_teardown(entries_are_counted_once, setup, teardown),
 		cmocka_unit_test_setup_teardown(what_is_not_used_goes, setup, teardown),
 		cmocka_unit_test_setup_teardown(what_is_removed_in_part_is_unpacked_again, setup, teardown),
+		cmocka_unit_test_setup_teardown(what_was_left_halfway_goes, setup, teardown),
 	};
 
 	if (geteuid() != 0) {
