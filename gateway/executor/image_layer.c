@@ -151,15 +151,26 @@ static int open_parent(const struct unpacking *unpacking, char *path, const char
 	return image_layer_make_directory(layer->root_fd, path, layer->uid_base, layer->uid_base);
 }
 
-static int apply_whiteout(int parent_fd, const char *name)
+/*
+ * Below a directory that is not there, or that this layer puts in the place of something else, there is nothing to hide. A
+ * mark of opaqueness means the layer's own directory, not where a symlink leads that it replaces.
+ */
+static int apply_whiteout(const struct unpacking *unpacking, char *path)
 {
-	const char *hidden = name + strlen(WHITEOUT_PREFIX);
+	char *slash = strrchr(path, '/');
+	const char *name = slash ? slash + 1 : path, *hidden = name + strlen(WHITEOUT_PREFIX), *directory = slash ? path : ".";
+	bool opaque = strcmp(name, WHITEOUT_OPAQUE) == 0;
+	CLEANUP(fd_closep) int fd = -1;
 
-	if (strcmp(name, WHITEOUT_OPAQUE) == 0)
-		return beneath_clear(parent_fd);
 	if (!*hidden || strcmp(hidden, ".") == 0 || strcmp(hidden, "..") == 0)
 		return -EINVAL;
-	return beneath_remove(parent_fd, hidden);
+	if (slash)
+		*slash = 0;
+	fd = opaque ? beneath_open(unpacking->layer->root_fd, directory, O_RDONLY | O_DIRECTORY, 0) :
+	              open_in_root(unpacking->layer->root_fd, directory, O_RDONLY | O_DIRECTORY);
+	if (fd < 0)
+		return fd == -ENOENT || fd == -ENOTDIR || fd == -ELOOP ? 0 : fd;
+	return opaque ? beneath_clear(fd) : beneath_remove(fd, hidden);
 }
 
 static void set_xattrs(int fd, struct archive_entry *entry)
@@ -359,9 +370,9 @@ static int process_entry(struct unpacking *unpacking, struct archive *archive, s
 	whiteout = strncmp(name ? name + 1 : path, WHITEOUT_PREFIX, strlen(WHITEOUT_PREFIX)) == 0;
 	if (whiteout != (unpacking->pass == PASS_WHITEOUTS))
 		return 0;
-	parent_fd = open_parent(unpacking, path, &name);
-	r = parent_fd < 0 ? parent_fd :
-	    whiteout ? apply_whiteout(parent_fd, name) : put_entry(unpacking, archive, entry, parent_fd, name);
+	parent_fd = whiteout ? -1 : open_parent(unpacking, path, &name);
+	r = whiteout ? apply_whiteout(unpacking, path) :
+	    parent_fd < 0 ? parent_fd : put_entry(unpacking, archive, entry, parent_fd, name);
 	return r && r != -EBADMSG ? fail(unpacking, given, r) : r;
 }
 

@@ -249,6 +249,49 @@ static void layers_lie_over_each_other(void **state)
 	image_fini(&image);
 }
 
+/* A mark in what was no directory below: what is replaced has nothing to hide, and where it led is not meant. */
+static void marks_are_of_the_layers_own_directories(void **state)
+{
+	static const struct layer layers[] = {
+		{ PLAIN, {
+			{ .path = "run/keep", .text = "kept" },
+			{ .path = "run/in/keep", .text = "kept, too" },
+			{ .path = "var/run", .type = S_IFLNK, .text = "/run" },
+			{ .path = "dangling", .type = S_IFLNK, .text = "nowhere" },
+			{ .path = "self", .type = S_IFLNK, .text = "self" },
+			{ .path = "f", .text = "x" },
+		} },
+		{ PLAIN, {
+			{ .path = "var/run/", .type = S_IFDIR },
+			{ .path = "var/run/.wh..wh..opq" },
+			{ .path = "var/run/in/", .type = S_IFDIR },
+			{ .path = "var/run/in/.wh..wh..opq" },
+			{ .path = "dangling/", .type = S_IFDIR },
+			{ .path = "dangling/.wh..wh..opq" },
+			{ .path = "self/", .type = S_IFDIR },
+			{ .path = "self/.wh.gone" },
+			{ .path = "f/", .type = S_IFDIR },
+			{ .path = "f/.wh..wh..opq" },
+			{ .path = "f/.wh.gone" },
+			{ .path = "f/new", .text = "new" },
+			{ .path = "missing/.wh.gone" },
+		} },
+	};
+	static const char *const directories[] = { "var/run", "var/run/in", "dangling", "self", "f" };
+	struct stat stat_buffer;
+	struct image image;
+
+	make_layout(layers, 2, "{}");
+	if (open_image(&image))
+		fail_msg("%s", why);
+	expect_text(&image, "run/keep", "kept");
+	expect_text(&image, "run/in/keep", "kept, too");
+	expect_text(&image, "f/new", "new");
+	for (size_t i = 0; i < sizeof(directories) / sizeof(directories[0]); i++)
+		assert_true(is_there(&image, directories[i], &stat_buffer) && S_ISDIR(stat_buffer.st_mode));
+	image_fini(&image);
+}
+
 static void nothing_outside_is_touched(void **state)
 {
 	static const struct layer layers[] = { { PLAIN, {
@@ -502,6 +545,7 @@ int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test_setup_teardown(layers_lie_over_each_other, setup, teardown),
+		cmocka_unit_test_setup_teardown(marks_are_of_the_layers_own_directories, setup, teardown),
 		cmocka_unit_test_setup_teardown(nothing_outside_is_touched, setup, teardown),
 		cmocka_unit_test_setup_teardown(hostile_layers_are_refused, setup, teardown),
 		cmocka_unit_test_setup_teardown(wrong_bytes_are_refused, setup, teardown),
