@@ -37,7 +37,7 @@
 struct oci_process {
 	const struct oci_runtime *runtime;       /* borrowed */
 	char id[OCI_ID_MAX + 1];
-	pid_t start_group;               /* of the runtime that started it; 0: it did not run */
+	pid_t start_group;               /* of the runtime that started it; 0: it did not run, or nobody is left in it */
 	struct orphans orphans;          /* what that leaves */
 	pid_t pid;
 	int pid_fd;
@@ -202,6 +202,13 @@ static void process_free(struct oci_process *process)
 	free(process);
 }
 
+/* Nobody is left in it, as a rule, and then its number may be another's long before the container ends. */
+static void forget_empty_group(struct oci_process *process)
+{
+	if (kill(-process->start_group, 0) && errno == ESRCH)
+		process->start_group = 0;
+}
+
 static int start_with_pipes(struct oci_process *process, const struct oci_command *command, int out[2], int err[2], struct why why)
 {
 	int r;
@@ -210,8 +217,10 @@ static int start_with_pipes(struct oci_process *process, const struct oci_comman
 	r = start_container(process, command, out[1], err[1], why);
 	close(out[1]);
 	close(err[1]);
-	if (!r)
+	if (!r) {
+		forget_empty_group(process);
 		return 0;
+	}
 	run_delete(process->runtime, command->id);
 	orphans_end(&process->orphans, process->start_group);
 	close(out[0]);

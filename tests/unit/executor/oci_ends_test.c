@@ -9,11 +9,13 @@
 #include <cmocka.h>
 #include <errno.h>
 #include <limits.h>
+#include <linux/sched.h>
 #include <signal.h>
 #include <stdio.h>
 #include <string.h>
 #include <sys/eventfd.h>
 #include <sys/stat.h>
+#include <sys/syscall.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -277,6 +279,94 @@ static void a_start_that_succeeds_leaves_nothing(void **state)
 	expect_no_child();
 }
 
+/* The runtime, which says its id first. */
+static struct oci_runtime runtime_that_says_its_id(void)
+{
+	char script[2 * PATH_MAX + 128];
+
+	snprintf(script, sizeof(script), "echo $$ > %s/id; exec %s \"$@\" ;; *) exec %s \"$@\"", top, runtime.path, runtime.path);
+	return stand_in(script);
+}
+
+static pid_t id_of_runtime(void)
+{
+	char path[PATH_MAX];
+	FILE *file;
+	int id = 0;
+
+	snprintf(path, sizeof(path), "%s/id", top);
+	file = fopen(path, "r");
+	assert_non_null(file);
+	assert_int_equal(fscanf(file, "%d", &id), 1);
+	fclose(file);
+	return id;
+}
+
+/* A process that waits for an id, leads a group of that id by a child of its own, and ends with that one's status. */
+static pid_t fork_stranger(int *ask, int *answer)
+{
+	int ids[2], answers[2];
+	pid_t pid;
+
+	assert_int_equal(pipe(ids) | pipe(answers), 0);
+	pid = fork();
+	if (pid == 0) {
+		pid_t id = 0;
+		struct clone_args args = { .exit_signal = SIGCHLD, .set_tid = (uintptr_t)&id, .set_tid_size = 1 };
+		int status = 1;
+		long child;
+
+		close(ids[1]);
+		if (read(ids[0], &id, sizeof(id)) != sizeof(id))
+			_exit(1);
+		child = syscall(SYS_clone3, &args, sizeof(args));
+		if (child == 0) {
+			if (setpgid(0, 0) || write(answers[1], "", 1) != 1)
+				_exit(1);
+			_exit(read(ids[0], &id, 1) != 0);
+		}
+		close(answers[1]);
+		if (child > 0)
+			waitpid((pid_t)child, &status, 0);
+		_exit(status != 0);
+	}
+	close(ids[0]);
+	close(answers[1]);
+	*ask = ids[1];
+	*answer = answers[0];
+	return pid;
+}
+
+/* The runtime's id is free while its container runs. */
+static void a_group_of_another_is_left_alone(void **state)
+{
+	static const char *const argv[] = { "sleep", "1000", NULL };
+	struct oci_command command = command_for(0, argv);
+	struct oci_runtime saying = runtime_that_says_its_id();
+	int out, err, status, ask, answer;
+	pid_t stranger = fork_stranger(&ask, &answer), id;
+	struct oci_process *process;
+	bool out_of_memory;
+	char why[512], byte;
+
+	assert_int_equal(workspace_mount(workspaces[0], why, sizeof(why)), 0);
+	if (oci_start(&process, &saying, &command, &out, &err, why, sizeof(why)))
+		fail_msg("%s", why);
+	id = id_of_runtime();
+	assert_int_equal(write(ask, &id, sizeof(id)), sizeof(id));
+	assert_int_equal(read(answer, &byte, 1), 1);
+	oci_kill(process);
+	assert_int_equal(oci_finish(process, &status, &out_of_memory), 0);
+	close(ask);
+	assert_int_equal(waitpid(stranger, &status, 0), stranger);
+	assert_int_equal(status, 0);
+	close(answer);
+	close(out);
+	close(err);
+	assert_int_equal(workspace_unmount(workspaces[0], why, sizeof(why)), 0);
+	expect_no_child();
+}
+
 /*
  * What is tried, and fails or not, leaves no child. A runtime may give its standard streams to the container's user: the
  * host's /dev/null must not be among them.
@@ -316,6 +406,7 @@ static int run_group(void)
 		cmocka_unit_test_setup_teardown(a_runtime_that_fails_is_no_exit_status, rig_setup, rig_teardown),
 		cmocka_unit_test_setup_teardown(a_start_that_fails_leaves_nothing, rig_setup, rig_teardown),
 		cmocka_unit_test_setup_teardown(a_start_that_succeeds_leaves_nothing, rig_setup, rig_teardown),
+		cmocka_unit_test_setup_teardown(a_group_of_another_is_left_alone, rig_setup, rig_teardown),
 		cmocka_unit_test_setup_teardown(the_probe_says_why, rig_setup, rig_teardown),
 	};
 
