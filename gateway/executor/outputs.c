@@ -246,7 +246,8 @@ int outputs_collect(const struct outputs *outputs, struct buffer *fields, enum g
 	if (!r)
 		r = blob_box_flush(collection.box);
 	if (!r && fields->failed)
-		r = WHY_RAISE(collection.why, -EFBIG, "", "what is said of the outputs is longer than 1 MiB");
+		r = WHY_RAISE(collection.why, -EFBIG, "", "what is said of the outputs is longer than %u KiB",
+		              OUTPUTS_FIELDS_BYTES_MAX >> 10);
 	if (r && !*why)
 		snprintf(why, why_size, "the outputs cannot be collected: %s", strerror(-r));
 	blob_box_destroy(collection.box);

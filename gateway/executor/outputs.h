@@ -11,7 +11,8 @@
 #include "gateway/client/client.h"
 #include "proto/message.h"
 
-#define OUTPUTS_FIELDS_BYTES_MAX (1u << 20)      /* of all that is said of them */
+/* Of all that is said of them. A result is up to 1 MiB, and what else is in one, short output among it, is less than the rest. */
+#define OUTPUTS_FIELDS_BYTES_MAX ((1u << 20) - (16u << 10))
 
 struct outputs {
 	int root_fd;                     /* the action's /work */

@@ -7,6 +7,7 @@
 #include "gateway/cas/closure.h"
 #include "gateway/context/upload.h"
 #include "gateway/context/whole_blob.h"
+#include "gateway/executor/outputs.h"
 #include "proto/pb.h"
 #include "tests/unit/pool/execute_rig.h"
 
@@ -52,6 +53,34 @@ static void output_comes_and_then_the_result(void **state)
 	assert_int_equal(caller.exit_code, 7);
 	assert_int_equal(caller.positions_count, 0);
 	rig_until((struct gauges){ .slots = 1 });
+}
+
+/* As much as an executor says of outputs, and as much as goes into the result of what it put out. */
+static void long_outputs_leave_room_for_the_rest(void **state)
+{
+	struct buffer outputs = buffer_heap(OUTPUTS_FIELDS_BYTES_MAX);
+	struct digest action = action_upload(client, "cc", NULL);
+	char path[200], text[4096];
+	struct reapi_output_file file = { .path = span_make(path, sizeof(path)), .digest.size = 1 };
+	struct assignment job;
+	struct caller caller;
+
+	memset(path, 'p', sizeof(path));
+	memset(text, 't', sizeof(text));
+	while (outputs.size + sizeof(path) + 64 < OUTPUTS_FIELDS_BYTES_MAX)
+		message_nest(&reapi_output_file_type, &outputs, 2, &file);
+	assert_false(outputs.failed);
+	caller = caller_ask(client, &action);
+	stand_in_resolve(control, 1, NULL);
+	job = stand_in_take(slot);
+	stand_in_output_bytes(slot, job.id, 1, span_make(text, sizeof(text)));
+	stand_in_output_bytes(slot, job.id, 2, span_make(text, sizeof(text)));
+	stand_in_finish_outputs(slot, job.id, 3, buffer_span(&outputs));
+	caller_finish(&caller);
+	if (caller.status)
+		fail_msg("%s", caller.why);
+	assert_int_equal(caller.exit_code, 3);
+	buffer_fini(&outputs);
 }
 
 static void the_executor_may_refuse(void **state)
@@ -362,6 +391,7 @@ int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test_setup_teardown(output_comes_and_then_the_result, rig_setup, rig_teardown),
+		cmocka_unit_test_setup_teardown(long_outputs_leave_room_for_the_rest, rig_setup, rig_teardown),
 		cmocka_unit_test_setup_teardown(the_executor_may_refuse, rig_setup, rig_teardown),
 		cmocka_unit_test_setup_teardown(a_slot_may_die_at_any_moment, rig_setup, rig_teardown),
 		cmocka_unit_test_setup_teardown(who_waits_is_told_when_the_host_dies, rig_setup, rig_teardown),

@@ -173,6 +173,24 @@ void stand_in_finish(struct stand_in *slot, uint64_t id, int exit_code, const st
 	stand_in_send(slot, 4, &executor_finished_type, &finished);
 }
 
+static void count_busy(struct gateway_parts *parts, void *context)
+{
+	struct pool_status status;
+
+	pool_status(parts->pool, &status);
+	*(uint32_t *)context = status.slots_busy;
+}
+
+void stand_in_finish_outputs(struct stand_in *slot, uint64_t id, int exit_code, struct span outputs)
+{
+	uint32_t busy;
+
+	stand_in_send(slot, 4, &executor_finished_type,
+	              &(struct executor_finished){ .id = id, .exit_code = exit_code, .outputs = outputs });
+	for (busy = 1; busy; gateway_thread_call(slot->gateway, count_busy, &busy))
+		flush(slot->client);
+}
+
 void stand_in_refuse(struct stand_in *slot, uint64_t id, enum grpc_status status, const char *why)
 {
 	stand_in_send(slot, 4, &executor_finished_type,

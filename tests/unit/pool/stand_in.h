@@ -41,6 +41,8 @@ void stand_in_output(struct stand_in *slot, uint64_t id, uint32_t stream, const 
 void stand_in_output_bytes(struct stand_in *slot, uint64_t id, uint32_t stream, struct span data);
 /* `changes` NULL: none. */
 void stand_in_finish(struct stand_in *slot, uint64_t id, int exit_code, const struct digest *changes);
+/* `outputs`: fields of an ActionResult. Waits until no slot is busy: so much does not go out at once. */
+void stand_in_finish_outputs(struct stand_in *slot, uint64_t id, int exit_code, struct span outputs);
 void stand_in_refuse(struct stand_in *slot, uint64_t id, enum grpc_status status, const char *why);
 /* Waits for the gateway to end the call; its status. */
 enum grpc_status stand_in_ended(struct stand_in *stand_in);
