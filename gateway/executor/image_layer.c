@@ -99,6 +99,12 @@ static int fail(const struct unpacking *unpacking, const char *path, int r)
 	return WHY_RAISE(unpacking->why, r, unpacking->layer->name, "%.150s: %s", path, strerror(-r));
 }
 
+/* Whoever returns -EBADMSG has said why. */
+static int malformed(const struct unpacking *unpacking, const char *path, const char *what)
+{
+	return WHY_RAISE(unpacking->why, -EBADMSG, unpacking->layer->name, "%.150s: %s", path, what);
+}
+
 static int archive_fault(const struct unpacking *unpacking, struct archive *archive)
 {
 	const char *text = archive_error_string(archive);
@@ -271,29 +277,32 @@ static int put_symlink(struct unpacking *unpacking, struct archive_entry *entry,
 
 	if (!r)
 		r = owner_of(unpacking, archive_entry_gid(entry), &gid);
-	if (r || !target || !*target)
-		return r ? r : -EBADMSG;
+	if (r)
+		return r;
+	if (!target || !*target)
+		return malformed(unpacking, archive_entry_pathname(entry), "a symlink to nothing");
 	if (symlinkat(target, parent_fd, name) || fchownat(parent_fd, name, uid, gid, AT_SYMLINK_NOFOLLOW))
 		return -errno;
 	return 0;
 }
 
-static int put_hardlink(struct unpacking *unpacking, const char *target, int parent_fd, const char *name)
+static int put_hardlink(struct unpacking *unpacking, struct archive_entry *entry, int parent_fd, const char *name)
 {
+	const char *given = archive_entry_pathname(entry);
 	CLEANUP(fd_closep) int target_fd = -1;
 	char path[PATH_MAX];
 	const char *target_name;
 	struct stat stat;
 
-	if (!clean_path(target, path) || !*path)
-		return -EBADMSG;
+	if (!clean_path(archive_entry_hardlink(entry), path) || !*path)
+		return malformed(unpacking, given, "a hard link out of the image, or to nothing");
 	target_fd = open_parent(unpacking, path, &target_name);
 	if (target_fd < 0)
 		return target_fd;
 	if (fstatat(target_fd, target_name, &stat, AT_SYMLINK_NOFOLLOW))
 		return -errno;
 	if (S_ISDIR(stat.st_mode))
-		return -EBADMSG;
+		return malformed(unpacking, given, "a hard link to a directory");
 	return linkat(target_fd, target_name, parent_fd, name, 0) ? -errno : 0;
 }
 
@@ -327,7 +336,7 @@ static int put_entry(struct unpacking *unpacking, struct archive *archive, struc
 	if (r)
 		return r;
 	if (target)
-		return put_hardlink(unpacking, target, parent_fd, name);
+		return put_hardlink(unpacking, entry, parent_fd, name);
 	switch (type) {
 	case AE_IFREG:
 		return put_file(unpacking, archive, entry, parent_fd, name);

@@ -322,6 +322,7 @@ static void expect_refused(const struct layer *layer, int error, const char *tex
 	int fd;
 
 	make_layout(layer, 1, "{}");
+	*why = 0;
 	assert_int_equal(open_image(&image), error);
 	if (!strstr(why, text))
 		fail_msg("another reason: %s", why);
@@ -337,12 +338,16 @@ static void hostile_layers_are_refused(void **state)
 {
 	static const struct layer dots = { PLAIN, { { .path = "a/../../b", .text = "x" } } };
 	static const struct layer link = { PLAIN, { { .path = "a", .hardlink = "../../etc/passwd" } } };
+	static const struct layer directory = { PLAIN, { { .path = "a", .type = S_IFDIR }, { .path = "b", .hardlink = "a" } } };
+	static const struct layer nowhere = { PLAIN, { { .path = "a", .type = S_IFLNK, .text = "" } } };
 	static const struct layer missing = { PLAIN, { { .path = "a", .hardlink = "etc/passwd" } } };
 	static const struct layer whiteout = { PLAIN, { { .path = "a/.wh...", .text = "" } } };
 	static const struct layer owner = { PLAIN, { { .path = "a", .text = "x", .uid = 70000 } } };
 
 	expect_refused(&dots, -EBADMSG, "leads out of the image");
-	expect_refused(&link, -EBADMSG, "");
+	expect_refused(&link, -EBADMSG, ": a: a hard link out of the image");
+	expect_refused(&directory, -EBADMSG, ": b: a hard link to a directory");
+	expect_refused(&nowhere, -EBADMSG, ": a: a symlink to nothing");
 	expect_refused(&missing, -ENOENT, "a: ");
 	expect_refused(&whiteout, -EINVAL, "a/.wh...");
 	expect_refused(&owner, -EOVERFLOW, "a: ");
