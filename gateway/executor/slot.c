@@ -457,28 +457,36 @@ static void action_check_directory(struct action *action)
 	action_fault(action, fd == -ENOENT || fd == -ENOTDIR || fd == -ELOOP ? GRPC_INVALID_ARGUMENT : GRPC_INTERNAL, action->why);
 }
 
+/* Asked before each step: a cancel may have come during the one before. */
+static bool action_goes_on(struct action *action)
+{
+	if (!action->finished.status && action_listen(action))
+		action_fault(action, GRPC_CANCELLED, "cancelled");
+	return !action->finished.status;
+}
+
 /* Up to what there is to be told: cleaning up is nobody's time but the slot's. */
 static void action_run(struct action *action)
 {
 	struct slot_process *slot = action->slot;
 
-	if (*action->image_name && action_open_image(action) < 0)
+	if (action_goes_on(action) && *action->image_name && action_open_image(action) < 0)
 		action_fault(action, GRPC_FAILED_PRECONDITION, action->why);
-	if (!action->finished.status)
+	if (action_goes_on(action))
 		action_materialise(action);
-	if (!action->finished.status && workspace_mount(slot->workspace, action->why, sizeof(action->why)) < 0)
+	if (action_goes_on(action) && workspace_mount(slot->workspace, action->why, sizeof(action->why)) < 0)
 		action_fault(action, GRPC_INTERNAL, action->why);
-	if (!action->finished.status && !action->wanted.changes)
+	if (action_goes_on(action) && !action->wanted.changes)
 		action_prepare_outputs(action);
-	if (!action->finished.status)
+	if (action_goes_on(action))
 		action_check_directory(action);
-	if (!action->finished.status)
+	if (action_goes_on(action))
 		action_execute(action);
-	if (!action->finished.status && !action->wanted.changes)
+	if (action_goes_on(action) && !action->wanted.changes)
 		action_collect_outputs(action);
-	if (!action->finished.status && action->wanted.changes && workspace_unmount(slot->workspace, action->why, sizeof(action->why)) < 0)
+	if (action_goes_on(action) && action->wanted.changes && workspace_unmount(slot->workspace, action->why, sizeof(action->why)) < 0)
 		action_fault(action, GRPC_INTERNAL, action->why);
-	if (!action->finished.status && action->wanted.changes)
+	if (action_goes_on(action) && action->wanted.changes)
 		action_collect(action);
 }
 
