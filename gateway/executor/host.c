@@ -15,6 +15,7 @@
 #include <time.h>
 #include <unistd.h>
 
+#include "gateway/base/clock.h"
 #include "gateway/base/err.h"
 #include "gateway/base/log.h"
 #include "gateway/executor/attach.h"
@@ -24,7 +25,7 @@
 #include "gateway/executor/workspace.h"
 
 #define HOST_TICK_NS         1000000000u         /* between looks at the slots */
-#define HOST_RESPAWN_SECONDS 2                   /* a slot that dies is started again no sooner */
+#define HOST_RESPAWN_NS      2000000000u         /* a slot that dies is started again no sooner */
 #define HOST_END_SECONDS     15                  /* for slots to end once the gateway is gone */
 
 struct host {
@@ -38,7 +39,7 @@ struct host {
 	struct spawn_probe probe;
 	struct attach control;
 	pid_t slots[HOST_SLOTS_MAX + 1];         /* by number; 0: not running */
-	time_t started[HOST_SLOTS_MAX + 1];
+	uint64_t started_ns[HOST_SLOTS_MAX + 1];
 };
 
 static bool host_read_socket_path(struct host *host)
@@ -84,7 +85,7 @@ static void host_start_slot(struct host *host, uint32_t number)
 	if (pid == 0)
 		_exit(host_slot(host, number));
 	host->slots[number] = pid > 0 ? pid : 0;
-	host->started[number] = time(NULL);
+	host->started_ns[number] = clock_now_ns();
 }
 
 /* Slots that died are cleaned up after and started again. */
@@ -103,7 +104,7 @@ static void host_tend(struct host *host)
 			}
 	}
 	for (uint32_t number = 1; host->runtime.works && number <= host->config->slots; number++)
-		if (!host->slots[number] && time(NULL) >= host->started[number] + HOST_RESPAWN_SECONDS)
+		if (!host->slots[number] && clock_now_ns() >= host->started_ns[number] + HOST_RESPAWN_NS)
 			host_start_slot(host, number);
 }
 
