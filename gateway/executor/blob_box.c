@@ -18,24 +18,33 @@
 
 #define BOX_BYTES SLUICE_PACK_BYTES      /* and the longest blob that goes into it */
 #define BOX_BLOBS 1024
+#define PAUSE_MIN_NS 50000000u           /* twice as long each time */
+#define PAUSE_MAX_NS 2000000000u
 
 struct blob_box {
 	struct client *client;
 	enum grpc_status *status;
 	struct why why;
+	blob_box_cancelled_fn *cancelled;
+	void *context;
+	uint64_t pause_ns, waited_ns;
 	uint8_t *bytes;
 	size_t size, count;
 	struct span blobs[BOX_BLOBS];
 	struct digest digests[BOX_BLOBS];
 };
 
-struct blob_box *blob_box_create(struct client *client, enum grpc_status *status, struct why why)
+struct blob_box *blob_box_create(struct client *client, enum grpc_status *status, struct why why, blob_box_cancelled_fn *cancelled,
+                                 void *context)
 {
 	struct blob_box *box = calloc(1, sizeof(*box));
 
 	if (!box)
 		return NULL;
-	*box = (struct blob_box){ .client = client, .status = status, .why = why, .bytes = malloc(BOX_BYTES) };
+	*box = (struct blob_box){
+		.client = client, .status = status, .why = why, .cancelled = cancelled, .context = context, .pause_ns = PAUSE_MIN_NS,
+		.bytes = malloc(BOX_BYTES),
+	};
 	if (box->bytes)
 		return box;
 	free(box);
@@ -64,17 +73,60 @@ static int refused(struct blob_box *box, int r)
 	return r > 0 ? ERR_RAISE(-EREMOTEIO) : r;
 }
 
+static bool is_cancelled(struct blob_box *box)
+{
+	return box->cancelled && box->cancelled(box->context);
+}
+
+/* Where it pays to try again the gateway says so; not when its store is full. */
+static bool is_crowded(const struct blob_box *box)
+{
+	return *box->status == GRPC_RESOURCE_EXHAUSTED && strstr(box->why.text, "try again");
+}
+
+/* Whether what ended with `*r` is to be sent again, some time later. */
+static bool box_waits(struct blob_box *box, int *r)
+{
+	if (*r != -EREMOTEIO || !is_crowded(box) || box->waited_ns >= BLOB_BOX_WAIT_NS) {
+		box->pause_ns = PAUSE_MIN_NS;
+		return false;
+	}
+	client_wait(box->client, NULL, 0, NULL, box->pause_ns);
+	box->waited_ns += box->pause_ns;
+	box->pause_ns = 2 * box->pause_ns < PAUSE_MAX_NS ? 2 * box->pause_ns : PAUSE_MAX_NS;
+	*box->status = GRPC_OK;
+	*box->why.text = 0;
+	if (!is_cancelled(box))
+		return true;
+	*r = -ECANCELED;
+	return false;
+}
+
 int blob_box_flush(struct blob_box *box)
 {
 	size_t count = box->count;
 	int r;
 
+	if (is_cancelled(box))
+		return -ECANCELED;
 	if (count == 0)
 		return 0;
 	box->size = box->count = 0;
-	r = upload_hashed_blobs(box->client, box->blobs, box->digests, count, box->status,
-	                        box->why.text, box->why.size);
-	return refused(box, r);
+	do
+		r = refused(box, upload_hashed_blobs(box->client, box->blobs, box->digests, count, box->status, box->why.text,
+		                                     box->why.size));
+	while (box_waits(box, &r));
+	return r;
+}
+
+static int write_whole(struct blob_box *box, const struct digest *digest, int fd)
+{
+	int r;
+
+	do
+		r = whole_blob_write(box->client, digest, fd, box->status, box->why.text, box->why.size);
+	while (box_waits(box, &r));
+	return r;
 }
 
 /* Room for `size` bytes, at most BOX_BYTES, that box_take() then counts in. */
@@ -169,10 +221,7 @@ int blob_box_put_file(struct blob_box *box, int dir_fd, const char *name, const 
 	if (stat->st_size <= (off_t)BOX_BYTES)
 		return read_small(box, fd, path, (size_t)stat->st_size, digest);
 	r = hash_file(box, fd, path, digest);
-	if (!r)
-		r = whole_blob_write(box->client, digest, fd, box->status, box->why.text,
-		                     box->why.size);
-	return r;
+	return r ? r : write_whole(box, digest, fd);
 }
 
 /* Longer than a record they go out from a file without a name. */
@@ -195,6 +244,5 @@ int blob_box_put_bytes(struct blob_box *box, const char *path, struct span bytes
 		return fail(box, path, "no room for what is said of it");
 	digest->size = bytes.size;
 	sha256_once(bytes.data, bytes.size, digest->hash);
-	return whole_blob_write(box->client, digest, fd, box->status, box->why.text,
-	                        box->why.size);
+	return write_whole(box, digest, fd);
 }

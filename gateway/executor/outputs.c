@@ -233,7 +233,7 @@ int outputs_collect(const struct outputs *outputs, struct buffer *fields, enum g
 	*why = 0;
 	if (!*outputs->files && !*outputs->directories && !*outputs->paths)
 		return 0;
-	collection.box = blob_box_create(outputs->client, status, collection.why);
+	collection.box = blob_box_create(outputs->client, status, collection.why, outputs->cancelled, outputs->context);
 	if (!collection.box) {
 		snprintf(why, why_size, "out of memory");
 		return ERR_RAISE(-ENOMEM);

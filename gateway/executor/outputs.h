@@ -21,6 +21,8 @@ struct outputs {
 	bool unix_modes;                 /* say modes, not only what is executable */
 	uint32_t uid, gid;               /* whose the directories are that are made */
 	struct client *client;
+	bool (*cancelled)(void *context);        /* as blob_box's; NULL: it is not asked */
+	void *context;
 };
 
 /* 0; -EINVAL: a path that leads out, or through a symlink; else -errno. `why` names the path. */
@@ -28,6 +30,6 @@ int outputs_prepare(const struct outputs *outputs, char *why, size_t why_size);
 
 /*
  * Appends the fields. 0; -EINVAL as above; -EISDIR, -ENOTDIR: it is there as something else than the Command says; -EFBIG:
- * a bound; -EREMOTEIO: the gateway refused something, with `status`; else -errno.
+ * a bound; -EREMOTEIO: the gateway refused something, with `status`; -ECANCELED; else -errno.
  */
 int outputs_collect(const struct outputs *outputs, struct buffer *fields, enum grpc_status *status, char *why, size_t why_size);

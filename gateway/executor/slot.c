@@ -331,7 +331,7 @@ static int action_open_outputs(struct action *action, struct outputs *outputs)
 		.files = (const char *const *)action->output_files, .directories = (const char *const *)action->output_directories,
 		.paths = (const char *const *)action->output_paths,
 		.unix_modes = action->wanted.unix_modes, .uid = workspace_uid_base(workspace), .gid = workspace_uid_base(workspace),
-		.client = action->slot->attach.client,
+		.client = action->slot->attach.client, .cancelled = action_listen, .context = action,
 	};
 	if (outputs->root_fd >= 0)
 		return 0;
@@ -350,6 +350,8 @@ static enum grpc_status outputs_status(int r)
 	case -ENOTDIR:
 	case -EFBIG:
 		return GRPC_FAILED_PRECONDITION;
+	case -ECANCELED:
+		return GRPC_CANCELLED;
 	default:
 		return GRPC_INTERNAL;
 	}

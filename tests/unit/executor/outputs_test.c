@@ -326,6 +326,80 @@ static void a_long_file_goes_whole(void **state)
 	free(data);
 }
 
+/* All of the memory that there is for writes. */
+struct crowd {
+	struct budget_share share;
+	struct op timer;
+	struct reapi *reapi;
+	uint64_t crowded_ns;             /* when somebody was refused for it */
+	unsigned asked;
+};
+
+static void crowd_on_room(struct budget_share *share)
+{
+}
+
+static void crowd_look(struct op *op, int32_t res)
+{
+	struct crowd *crowd = container_of(op, struct crowd, timer);
+
+	crowd->crowded_ns = crowd->reapi->crowded_ns;
+	if (crowd->crowded_ns)
+		budget_leave(&crowd->reapi->uploads, &crowd->share);
+	else
+		ring_timer(crowd->reapi->cas->ring, op, 1000000);
+}
+
+static void crowd_enter(struct gateway_parts *parts, void *context)
+{
+	struct crowd *crowd = context;
+
+	*crowd = (struct crowd){ .share.fn = crowd_on_room, .timer.fn = crowd_look, .reapi = &parts->reapi };
+	budget_enter(&parts->reapi.uploads, &crowd->share, parts->reapi.uploads.max);
+}
+
+/* As soon as one more is refused. */
+static void crowd_leave(struct gateway_parts *parts, void *context)
+{
+	parts->reapi.crowded_ns = 0;
+	crowd_look(&((struct crowd *)context)->timer, 0);
+}
+
+static bool crowd_is_cancelled(void *context)
+{
+	struct crowd *crowd = context;
+
+	return ++crowd->asked > 3;
+}
+
+/* The command has run: what it made is sent again, until there is room for it or nobody wants it. */
+static void a_crowded_gateway_is_asked_again(void **state)
+{
+	const char *const files[] = { "long", NULL };
+	struct outputs outputs = outputs_of(files, nothing, nothing);
+	struct buffer fields = buffer_heap(1 << 16);
+	enum grpc_status status;
+	struct crowd crowd;
+
+	mkdir(place("work"), 0755);
+	write_file("work/long", "", 0644);
+	assert_int_equal(truncate(place("work/long"), 9 << 20), 0);
+	gateway_thread_call(gateway, crowd_enter, &crowd);
+	outputs.cancelled = crowd_is_cancelled;
+	outputs.context = &crowd;
+	assert_int_equal(outputs_collect(&outputs, &fields, &status, why, sizeof(why)), -ECANCELED);
+	assert_int_equal(status, GRPC_OK);
+	assert_int_equal(crowd.asked, 4);
+	outputs.cancelled = NULL;
+	gateway_thread_call(gateway, crowd_leave, &crowd);
+	if (outputs_collect(&outputs, &fields, &status, why, sizeof(why)))
+		fail_msg("%s", why);
+	assert_true(crowd.crowded_ns > 0);
+	assert_true(fields.size > 0);
+	close(outputs.root_fd);
+	buffer_fini(&fields);
+}
+
 static void what_is_another_thing_is_refused(void **state)
 {
 	const char *const one[] = { "dir", NULL }, *const other[] = { "file", NULL }, *const link[] = { "link", NULL };
@@ -370,6 +444,7 @@ int main(void)
 		cmocka_unit_test_setup_teardown(a_directory_is_a_tree, setup, teardown),
 		cmocka_unit_test_setup_teardown(a_tree_is_the_same_each_time, setup, teardown),
 		cmocka_unit_test_setup_teardown(a_long_file_goes_whole, setup, teardown),
+		cmocka_unit_test_setup_teardown(a_crowded_gateway_is_asked_again, setup, teardown),
 		cmocka_unit_test_setup_teardown(what_is_another_thing_is_refused, setup, teardown),
 		cmocka_unit_test_setup_teardown(what_cannot_be_looked_for_is_an_error, setup, teardown),
 	};
