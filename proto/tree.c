@@ -163,11 +163,15 @@ static void put_xattrs(struct buffer *out, const struct tree_xattr *xattrs, size
 	}
 }
 
-static void put_escaped(struct buffer *out, uint32_t number, struct span bytes)
+/* Names and targets. Plain: as they are, since who reads that does not undo escapes. */
+static void put_text(struct buffer *out, uint32_t number, struct span bytes, bool plain)
 {
 	size_t mark = pb_begin(out, number);
 
-	escape_put(out, bytes);
+	if (plain)
+		buffer_put(out, bytes.data, bytes.size);
+	else
+		escape_put(out, bytes);
 	pb_end(out, mark);
 }
 
@@ -229,7 +233,7 @@ static void put_mode(struct buffer *out, uint32_t mode, uint32_t mode_default)
 }
 
 /* Properties are sorted by name: hardlink, name, recipe, target, type, xattr. */
-static void put_properties(struct buffer *out, uint32_t number, const struct tree_node *node, uint32_t mode_default)
+static void put_properties(struct buffer *out, uint32_t number, const struct tree_node *node, uint32_t mode_default, bool plain)
 {
 	size_t before = out->size;
 	size_t mark = pb_begin(out, number);
@@ -237,11 +241,11 @@ static void put_properties(struct buffer *out, uint32_t number, const struct tre
 
 	if (node->hardlink.size)
 		put_hardlink(out, node->hardlink);
-	if (escape_needed(node->name))
+	if (!plain && escape_needed(node->name))
 		put_property_base64(out, span_text(TREE_PROPERTY_NAME), node->name);
 	if (node->recipe)
 		put_recipe(out, node->file_size);
-	if (node->kind == TREE_SYMLINK && escape_needed(node->target))
+	if (!plain && node->kind == TREE_SYMLINK && escape_needed(node->target))
 		put_property_base64(out, span_text(TREE_PROPERTY_TARGET), node->target);
 	put_type(out, node);
 	put_xattrs(out, node->xattrs, node->xattrs_count);
@@ -255,32 +259,32 @@ static void put_properties(struct buffer *out, uint32_t number, const struct tre
 		pb_end(out, mark);
 }
 
-static void put_file(struct buffer *out, const struct tree_node *node)
+static void put_file(struct buffer *out, const struct tree_node *node, bool plain)
 {
 	bool executable = node->mode & TREE_MODE_EXECUTABLE;
 
-	put_escaped(out, FILE_NAME, node->name);
+	put_text(out, FILE_NAME, node->name, plain);
 	put_digest(out, FILE_DIGEST, node->kind == TREE_FILE ? &node->digest : &digest_empty);
 	pb_put_bool(out, FILE_EXECUTABLE, executable);
-	put_properties(out, FILE_PROPERTIES, node, executable ? TREE_MODE_DIRECTORY : TREE_MODE_FILE);
+	put_properties(out, FILE_PROPERTIES, node, executable ? TREE_MODE_DIRECTORY : TREE_MODE_FILE, plain);
 }
 
-static void put_node(struct buffer *out, const struct tree_node *node)
+static void put_node(struct buffer *out, const struct tree_node *node, bool plain)
 {
 	size_t mark = pb_begin(out, tree_list_of(node->kind));
 
 	switch (tree_list_of(node->kind)) {
 	case DIRECTORY_FILES:
-		put_file(out, node);
+		put_file(out, node, plain);
 		break;
 	case DIRECTORY_DIRECTORIES:
-		put_escaped(out, DIRECTORY_NODE_NAME, node->name);
+		put_text(out, DIRECTORY_NODE_NAME, node->name, plain);
 		put_digest(out, DIRECTORY_NODE_DIGEST, &node->digest);
 		break;
 	case DIRECTORY_SYMLINKS:
-		put_escaped(out, SYMLINK_NAME, node->name);
-		put_escaped(out, SYMLINK_TARGET, node->target);
-		put_properties(out, SYMLINK_PROPERTIES, node, 0);
+		put_text(out, SYMLINK_NAME, node->name, plain);
+		put_text(out, SYMLINK_TARGET, node->target, plain);
+		put_properties(out, SYMLINK_PROPERTIES, node, 0, plain);
 		break;
 	}
 	pb_end(out, mark);
@@ -330,7 +334,7 @@ static int sort_nodes(struct tree_node *nodes, size_t count, bool escaped)
 	return 0;
 }
 
-static int put_lists(struct buffer *out, size_t start, const struct tree_node *nodes, size_t count)
+static int put_lists(struct buffer *out, size_t start, const struct tree_node *nodes, size_t count, bool plain)
 {
 	static const uint32_t lists[] = { DIRECTORY_FILES, DIRECTORY_DIRECTORIES, DIRECTORY_SYMLINKS };
 
@@ -338,7 +342,7 @@ static int put_lists(struct buffer *out, size_t start, const struct tree_node *n
 		for (size_t i = 0; i < count; i++) {
 			if (tree_list_of(nodes[i].kind) != lists[list])
 				continue;
-			put_node(out, &nodes[i]);
+			put_node(out, &nodes[i], plain);
 			if (!out->failed && out->size - start > TREE_DIRECTORY_BYTES_MAX)
 				return -EFBIG;
 		}
@@ -352,9 +356,26 @@ static int put_failure(const struct buffer *out, size_t start)
 	return out->size_max > start + TREE_DIRECTORY_BYTES_MAX ? -ENOMEM : -EFBIG;
 }
 
-int tree_encode(struct buffer *out, const struct tree_directory *directory, struct tree_node *nodes, size_t count)
+static int put_directory(struct buffer *out, const struct tree_directory *directory, const struct tree_node *nodes, size_t count,
+                         bool escaped, bool plain)
 {
 	size_t start = out->size;
+	int r = put_lists(out, start, nodes, count, plain);
+
+	put_head(out, directory, escaped);
+	if (!r && out->failed)
+		r = put_failure(out, start);
+	if (!r && out->size - start > TREE_DIRECTORY_BYTES_MAX)
+		r = -EFBIG;
+	if (r) {
+		out->size = start;
+		out->failed = false;
+	}
+	return r;
+}
+
+int tree_encode(struct buffer *out, const struct tree_directory *directory, struct tree_node *nodes, size_t count)
+{
 	bool escaped = false;
 	int r;
 
@@ -366,17 +387,27 @@ int tree_encode(struct buffer *out, const struct tree_directory *directory, stru
 		escaped = escaped || escape_needed(nodes[i].name);
 	}
 	r = sort_nodes(nodes, count, escaped);
-	if (r)
-		return r;
-	r = put_lists(out, start, nodes, count);
-	put_head(out, directory, escaped);
-	if (!r && out->failed)
-		r = put_failure(out, start);
-	if (!r && out->size - start > TREE_DIRECTORY_BYTES_MAX)
-		r = -EFBIG;
-	if (r) {
-		out->size = start;
-		out->failed = false;
+	return r ? r : put_directory(out, directory, nodes, count, escaped, false);
+}
+
+static bool node_plain(const struct tree_node *node)
+{
+	return tree_list_of(node->kind) != DIRECTORY_FILES ||
+	       (node->kind == TREE_FILE && !node->recipe && !node->hardlink.size && !node->xattrs_count);
+}
+
+int tree_encode_plain(struct buffer *out, uint32_t mode, struct tree_node *nodes, size_t count)
+{
+	int r;
+
+	if (mode > TREE_MODE_MAX)
+		return -EINVAL;
+	for (size_t i = 0; i < count; i++) {
+		if (!node_valid(&nodes[i]) || !node_plain(&nodes[i]))
+			return -EINVAL;
+		if (!utf8_valid(nodes[i].name) || (nodes[i].kind == TREE_SYMLINK && !utf8_valid(nodes[i].target)))
+			return -EILSEQ;
 	}
-	return r;
+	r = sort_nodes(nodes, count, false);
+	return r ? r : put_directory(out, &(struct tree_directory){ .mode = mode }, nodes, count, false, true);
 }

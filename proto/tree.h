@@ -65,6 +65,12 @@ struct tree_directory {                  /* what a directory says of itself */
 int tree_encode(struct buffer *out, const struct tree_directory *directory, struct tree_node *nodes, size_t count);
 
 /*
+ * The same for readers who know nothing of sluice.*: names and targets as they are, nothing in properties but modes. -EILSEQ: one
+ * of them is not UTF-8; -EINVAL also: a node that REAPI has no field for.
+ */
+int tree_encode_plain(struct buffer *out, uint32_t mode, struct tree_node *nodes, size_t count);
+
+/*
  * Reads one directory, in canonical order (files and specials, directories, symlinks; each sorted by wire name).
  * Decoded names, targets and xattr values are borrowed from the blob, or from the reader's own scratch until the next
  * call.

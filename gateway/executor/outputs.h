@@ -4,7 +4,8 @@
  * become Tree messages, plain REAPI that any client reads: no recipes. Blocking.
  *
  * Paths are the Command's, relative to the working directory; they may go up, but not out of the tree. Nothing is read
- * through a symlink; one that is named itself is an output_symlink. FIFOs, devices and sockets are left out.
+ * through a symlink; one that is named itself is an output_symlink. FIFOs, devices and sockets are left out. A name or
+ * target that is no UTF-8, which no result can say, is refused (-EINVAL).
  */
 #pragma once
 

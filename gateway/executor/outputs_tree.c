@@ -15,6 +15,7 @@
 #include "gateway/base/cleanup.h"
 #include "gateway/base/err.h"
 #include "gateway/context/beneath.h"
+#include "proto/escape.h"
 #include "proto/pb.h"
 #include "proto/tree.h"
 
@@ -120,6 +121,19 @@ static uint32_t mode_of(const struct tree_walk *walk, const struct stat *stat)
 	return S_ISDIR(stat->st_mode) || (stat->st_mode & 0100) ? 0755 : 0644;
 }
 
+/* Whoever reads the Tree would refuse all of it, or make files of other names. */
+static int check_texts(const struct tree_walk *walk, const char *name, struct span target)
+{
+	char text[TREE_NAME_MAX + 1] = "";
+	struct buffer shown = buffer_over(text, TREE_NAME_MAX);
+
+	if (utf8_valid(span_text(name)) && utf8_valid(target))
+		return 0;
+	utf8_put(&shown, span_text(name));
+	return WHY_RAISE(walk->why, -EINVAL, walk->path, "%s \"%s\" in it is no UTF-8, which a Tree cannot say",
+	                 target.size ? "the name or target of" : "the name of", text);
+}
+
 static int walk_entry(struct tree_walk *walk, int dir_fd, const char *name, struct level *level)
 {
 	struct tree_node node = { .kind = TREE_FILE };
@@ -155,6 +169,8 @@ static int walk_entry(struct tree_walk *walk, int dir_fd, const char *name, stru
 	default:
 		return 0;
 	}
+	if (!r)
+		r = check_texts(walk, name, node.target);
 	if (!r && !level_add(level, &node, name))
 		r = WHY_RAISE(walk->why, -ENOMEM, walk->path, "out of memory for a directory in it");
 	return r;
@@ -221,14 +237,12 @@ static int walk_entries(struct tree_walk *walk, int fd, struct level *level)
 static int walk_directory(struct tree_walk *walk, int fd, struct buffer *encoded)
 {
 	struct level level = { .texts = buffer_heap(TREE_DIRECTORY_BYTES_MAX) };
-	struct tree_directory directory = { .mode = 0755 };
 	struct stat stat;
 	int r = fstat(fd, &stat) ? fail(walk, "cannot stat a directory in it") : walk_entries(walk, fd, &level);
 
 	if (!r) {
-		directory.mode = mode_of(walk, &stat);
 		level_settle(&level);
-		r = tree_encode(encoded, &directory, level.nodes, level.count);
+		r = tree_encode_plain(encoded, mode_of(walk, &stat), level.nodes, level.count);
 		if (r)
 			r = WHY_RAISE(walk->why, r, walk->path, "a directory in it cannot be said: %s", strerror(-r));
 	}

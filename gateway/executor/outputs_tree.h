@@ -1,6 +1,6 @@
 /*
- * outputs_tree: a directory that an action made, as a REAPI Tree: plain SHA-256 for every file, no recipes. FIFOs, devices and
- * sockets are left out. Blocking.
+ * outputs_tree: a directory that an action made, as a REAPI Tree: plain SHA-256 for every file, no recipes; names as they are.
+ * FIFOs, devices and sockets are left out. Blocking.
  */
 #pragma once
 
@@ -17,5 +17,8 @@ struct outputs_tree {
 	bool unix_modes;                 /* say modes, not only what is executable */
 };
 
-/* 0; -EFBIG: a bound; -EREMOTEIO: the gateway refused something; else -errno. `digest`: the Tree's. */
+/*
+ * 0; -EINVAL: a name or target that is no UTF-8; -EFBIG: a bound; -EREMOTEIO: the gateway refused something; else -errno. `digest`: the
+ * Tree's.
+ */
 int outputs_tree_put(const struct outputs_tree *tree, struct digest *digest);

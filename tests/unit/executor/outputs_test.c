@@ -1,7 +1,8 @@
 /*
  * Shows what becomes of named outputs, in a directory and with a gateway in a thread: directories that lead to them are
  * made; files, directories and symlinks are said as REAPI has it, and what they name is at the gateway; what is not there is
- * left out; a path that leads out of the tree, or through a symlink, is refused, and a directory in place of a file.
+ * left out; a path that leads out of the tree, or through a symlink, is refused, and a directory in place of a file; and a name
+ * that is no UTF-8, while others are said as they are.
  */
 #include <setjmp.h>
 #include <stdarg.h>
@@ -272,6 +273,66 @@ static void a_directory_is_a_tree(void **state)
 	buffer_fini(&fields);
 }
 
+/* Readers of a Tree undo no escapes and know no properties of ours. */
+static void names_in_a_tree_are_as_they_are(void **state)
+{
+	const char *const paths[] = { "out", NULL };
+	struct buffer fields = buffer_heap(1 << 16), blob;
+	struct tree_reader *reader = calloc(1, sizeof(*reader));
+	struct reapi_output_directory directory;
+	struct message_cursor cursor = { 0 };
+	struct reapi_action_result result;
+	struct tree_node node;
+	struct reapi_tree tree;
+	struct span element;
+
+	mkdir(place("work"), 0755);
+	mkdir(place("work/out"), 0755);
+	mkdir(place("work/out/d%FF"), 0755);
+	write_file("work/out/a%C3%A9", "a", 0644);
+	write_file("work/out/a%B", "b", 0644);
+	assert_int_equal(symlink("%E4", place("work/out/to%25FF")), 0);
+	assert_int_equal(collect(nothing, nothing, paths, false, &fields), 0);
+	assert_true(message_decode(&reapi_action_result_type, buffer_span(&fields), &result));
+	assert_true(message_list_next(&result.output_directories, &cursor, &element));
+	assert_true(message_decode(&reapi_output_directory_type, element, &directory));
+	blob = fetch(&directory.tree_digest);
+	assert_null(memmem(blob.data, blob.size, "sluice.", strlen("sluice.")));
+	assert_true(message_decode(&reapi_tree_type, buffer_span(&blob), &tree));
+	assert_true(tree_open(reader, tree.root));
+	assert_true(tree_next(reader, &node) && span_is(node.name, "a%B"));
+	assert_true(tree_next(reader, &node) && span_is(node.name, "a%C3%A9"));
+	assert_true(tree_next(reader, &node) && span_is(node.name, "d%FF"));
+	assert_true(tree_next(reader, &node) && span_is(node.name, "to%25FF") && span_is(node.target, "%E4"));
+	assert_false(tree_next(reader, &node) || reader->failed);
+	tree_close(reader);
+	free(reader);
+	buffer_fini(&blob);
+	buffer_fini(&fields);
+}
+
+static void what_a_tree_cannot_say_is_refused(void **state)
+{
+	const char *const paths[] = { "out", NULL };
+	struct buffer fields = buffer_heap(1 << 16);
+
+	mkdir(place("work"), 0755);
+	mkdir(place("work/out"), 0755);
+	assert_int_equal(mkfifo(place("work/out/\xff"), 0644), 0);       /* left out */
+	assert_int_equal(collect(nothing, nothing, paths, false, &fields), 0);
+	buffer_clear(&fields);
+	write_file("work/out/caf\xe9", "x", 0644);
+	assert_int_equal(collect(nothing, nothing, paths, false, &fields), -EINVAL);
+	assert_string_equal(why, "out: the name of \"caf?\" in it is no UTF-8, which a Tree cannot say");
+	assert_int_equal(unlink(place("work/out/caf\xe9")), 0);
+	mkdir(place("work/out/in"), 0755);
+	assert_int_equal(symlink("caf\xe9", place("work/out/in/link")), 0);
+	assert_int_equal(collect(nothing, nothing, paths, false, &fields), -EINVAL);
+	assert_string_equal(why, "out: the name or target of \"link\" in it is no UTF-8, which a Tree cannot say");
+	assert_int_equal(fields.size, 0);
+	buffer_fini(&fields);
+}
+
 struct long_read {
 	uint64_t next;
 	bool wrong;
@@ -443,6 +504,8 @@ int main(void)
 		cmocka_unit_test_setup_teardown(files_are_said_and_sent, setup, teardown),
 		cmocka_unit_test_setup_teardown(a_directory_is_a_tree, setup, teardown),
 		cmocka_unit_test_setup_teardown(a_tree_is_the_same_each_time, setup, teardown),
+		cmocka_unit_test_setup_teardown(names_in_a_tree_are_as_they_are, setup, teardown),
+		cmocka_unit_test_setup_teardown(what_a_tree_cannot_say_is_refused, setup, teardown),
 		cmocka_unit_test_setup_teardown(a_long_file_goes_whole, setup, teardown),
 		cmocka_unit_test_setup_teardown(a_crowded_gateway_is_asked_again, setup, teardown),
 		cmocka_unit_test_setup_teardown(what_is_another_thing_is_refused, setup, teardown),

@@ -1,7 +1,7 @@
 /*
  * Shows that each kind of node survives the way to bytes and back, that the bytes do not depend on the order of the
- * nodes and are those of docs/tree.md, that every hostile directory is refused with its reason, and that what other
- * REAPI clients write is read.
+ * nodes and are those of docs/tree.md, that every hostile directory is refused with its reason, that what other REAPI
+ * clients write is read, and that they are told names as these are.
  */
 #include "proto/escape.h"
 #include "proto/pb.h"
@@ -441,6 +441,41 @@ static void test_escaped_names(void **state)
 	buffer_fini(&h.blob);
 }
 
+/* For other clients: no escapes, and nothing that only sluice reads. */
+static void test_plain(void **state)
+{
+	struct tree_node nodes[] = {
+		{ .kind = TREE_SYMLINK, .name = span_text("to%FF"), .target = span_text("%E4") }, file("%FF", 0700), file("%25FF", 0644),
+		{ .kind = TREE_DIRECTORY, .name = span_text("d%C3%A9"), .digest = digest_of('d', 9) },
+	};
+	static const char *const sorted[] = { "%25FF", "%FF", "d%C3%A9", "to%FF" };
+	struct tree_node refused[] = { file("caf\xe9", 0644) };
+	struct buffer blob = buffer_heap(1 << 16);
+	struct tree_reader reader;
+	struct tree_node node;
+
+	assert_int_equal(tree_encode_plain(&blob, 0700, nodes, COUNT(nodes)), 0);
+	assert_null(memmem(blob.data, blob.size, "sluice.", strlen("sluice.")));
+	assert_true(tree_open(&reader, buffer_span(&blob)));
+	assert_int_equal(reader.directory.mode, 0700);
+	for (size_t i = 0; i < COUNT(sorted); i++)
+		assert_true(tree_next(&reader, &node) && span_is(node.name, sorted[i]));
+	assert_true(span_is(node.target, "%E4"));
+	assert_false(tree_next(&reader, &node) || reader.failed);
+	tree_close(&reader);
+	buffer_clear(&blob);
+	assert_int_equal(tree_encode_plain(&blob, 0755, refused, 1), -EILSEQ);
+	refused[0] = (struct tree_node){ .kind = TREE_SYMLINK, .name = span_text("s"), .target = span_text("\xff") };
+	assert_int_equal(tree_encode_plain(&blob, 0755, refused, 1), -EILSEQ);
+	refused[0] = (struct tree_node){ .kind = TREE_FIFO, .name = span_text("p"), .mode = 0644 };
+	assert_int_equal(tree_encode_plain(&blob, 0755, refused, 1), -EINVAL);
+	refused[0] = file("h", 0644);
+	refused[0].hardlink = span_text("g");
+	assert_int_equal(tree_encode_plain(&blob, 0755, refused, 1), -EINVAL);
+	assert_int_equal(blob.size, 0);
+	buffer_fini(&blob);
+}
+
 static void test_properties_refused(void **state)
 {
 	static const struct {
@@ -652,6 +687,7 @@ int main(void)
 		cmocka_unit_test(test_names_refused),
 		cmocka_unit_test(test_order_refused),
 		cmocka_unit_test(test_escaped_names),
+		cmocka_unit_test(test_plain),
 		cmocka_unit_test(test_properties_refused),
 		cmocka_unit_test(test_other_clients),
 		cmocka_unit_test(test_truncated),
