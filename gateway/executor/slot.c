@@ -16,6 +16,7 @@
 #include "gateway/context/upload.h"
 #include "gateway/executor/attach.h"
 #include "gateway/executor/image.h"
+#include "gateway/executor/inputs_status.h"
 #include "gateway/executor/outputs.h"
 #include "gateway/executor/rootfs.h"
 #include "gateway/executor/watch.h"
@@ -161,7 +162,7 @@ static void action_materialise(struct action *action)
 	r = workspace_materialise(slot->workspace, &action->root, download_source(download), &totals, action->why,
 	                          sizeof(action->why));
 	if (r < 0)
-		action_fault(action, r == -ENOSPC ? GRPC_RESOURCE_EXHAUSTED : GRPC_FAILED_PRECONDITION, action->why);
+		action_fault(action, inputs_status(r), action->why);
 	action->finished.fetched_bytes = download_bytes(download);
 	download_destroy(download);
 	action->finished.materialise_ms = (clock_now_ns() - begin) / 1000000u;

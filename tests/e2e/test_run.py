@@ -8,6 +8,7 @@ import subprocess
 import shared
 import trees
 from harness import check
+from test_store import damage
 
 PROGRAM = """#include <stdio.h>
 int main(int argc, char **argv)
@@ -98,6 +99,25 @@ def test_outputs_come_back(env):
     os.makedirs(again)
     _, report = client.action(command, "--output", "build", "--output-dir", again, directory=tree)
     check(report["cached"] and not trees.differences(out, again), f"{report}")
+    gateway.stop()
+
+
+def test_an_input_that_was_lost_is_worth_another_try(env):
+    """Damage shows when the executor fetches it. UNAVAILABLE brings clients back, who then hear that it is missing, and push it."""
+    env.need_executor()
+    store, tree = env.path("store"), work_tree(env)
+    trees.write_random(tree + "/src/data", 1 << 20, "data")
+    gateway = env.gateway(store=store, slots=1)
+    root = env.client(gateway).push(tree)["root"]
+    gateway.stop()
+    damage(store, tree + "/src/data")
+    gateway = env.gateway(store=store, slots=1)
+    client = env.client(gateway, "another")
+    result, _ = client.action(["true"], "--root", root, status=1)
+    check("push again" in result.stderr and gateway.wait_event("action")["status"] == "UNAVAILABLE", f"{result}")
+    result, _ = client.action(["true"], "--root", root, status=1)
+    check("upload them" in result.stderr, f"{result}")
+    client.action(["true"], directory=tree)
     gateway.stop()
 
 
