@@ -159,6 +159,7 @@ static void action_materialise(struct action *action)
 		action_fault(action, GRPC_UNAVAILABLE, action->why);
 		return;
 	}
+	workspace_set_owner(slot->workspace, action->image.uid, action->image.gid);
 	r = workspace_materialise(slot->workspace, &action->root, download_source(download), &totals, action->why,
 	                          sizeof(action->why));
 	if (r < 0)
@@ -331,8 +332,9 @@ static int action_open_outputs(struct action *action, struct outputs *outputs)
 		.working_directory = action->directory + strlen("/work/"),
 		.files = (const char *const *)action->output_files, .directories = (const char *const *)action->output_directories,
 		.paths = (const char *const *)action->output_paths,
-		.unix_modes = action->wanted.unix_modes, .uid = workspace_uid_base(workspace), .gid = workspace_uid_base(workspace),
-		.client = action->slot->attach.client, .cancelled = action_listen, .context = action,
+		.unix_modes = action->wanted.unix_modes, .uid = workspace_uid_base(workspace) + action->image.uid,
+		.gid = workspace_uid_base(workspace) + action->image.gid, .client = action->slot->attach.client,
+		.cancelled = action_listen, .context = action,
 	};
 	if (outputs->root_fd >= 0)
 		return 0;

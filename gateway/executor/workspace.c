@@ -19,6 +19,7 @@
 
 #define BASE_FILE       "tree.base"
 #define BOOT_ID_BYTES   36
+#define OWNER_TEXT_MAX  24               /* " UID:GID\n" */
 #define MOUNTS_MAX      1024             /* left by a former host */
 
 struct workspace {
@@ -26,6 +27,7 @@ struct workspace {
 	int slot_fd;
 	bool has_base, mounted;
 	struct digest base;
+	uint32_t owner[2], base_owner[2];        /* uid and gid inside: of the next tree, and of the one that is there */
 	char boot_id[BOOT_ID_BYTES + 1];
 	char path[PATH_MAX / 2];
 	char merged[PATH_MAX], upper[PATH_MAX], bundle[PATH_MAX];
@@ -180,11 +182,11 @@ static void read_boot_id(char boot_id[static BOOT_ID_BYTES + 1])
 		boot_id[0] = 0;          /* then no base is believed */
 }
 
-/* "sha256:HEX/SIZE BOOTID\n": of another boot, what was written may not have reached the disk. */
+/* "sha256:HEX/SIZE BOOTID UID:GID\n": of another boot, what was written may not have reached the disk. */
 static void base_read(struct workspace *workspace)
 {
 	CLEANUP(fd_closep) int fd = beneath_open(workspace->slot_fd, BASE_FILE, O_RDONLY, 0);
-	char text[DIGEST_TEXT_MAX + BOOT_ID_BYTES + 2];
+	char text[DIGEST_TEXT_MAX + BOOT_ID_BYTES + OWNER_TEXT_MAX + 2];
 	ssize_t got = fd < 0 ? -1 : read(fd, text, sizeof(text) - 1);
 	char *blank;
 
@@ -193,7 +195,7 @@ static void base_read(struct workspace *workspace)
 	text[got] = 0;
 	blank = strchr(text, ' ');
 	if (!blank || !workspace->boot_id[0] || strncmp(blank + 1, workspace->boot_id, BOOT_ID_BYTES) != 0 ||
-	    blank[1 + BOOT_ID_BYTES] != '\n')
+	    sscanf(blank + 1 + BOOT_ID_BYTES, " %u:%u", &workspace->base_owner[0], &workspace->base_owner[1]) != 2)
 		return;
 	workspace->has_base = digest_from_text(&workspace->base, span_make(text, (size_t)(blank - text)));
 }
@@ -210,11 +212,13 @@ static int base_forget(struct workspace *workspace, struct why why)
 static void base_write(struct workspace *workspace, const struct digest *root)
 {
 	CLEANUP(fd_closep) int fd = beneath_open(workspace->slot_fd, BASE_FILE ".new", O_CREAT | O_TRUNC | O_WRONLY, 0600);
-	char digest[DIGEST_TEXT_MAX], text[DIGEST_TEXT_MAX + BOOT_ID_BYTES + 3];
-	int size = snprintf(text, sizeof(text), "%s %s\n", digest_text(root, digest), workspace->boot_id);
+	char digest[DIGEST_TEXT_MAX], text[DIGEST_TEXT_MAX + BOOT_ID_BYTES + OWNER_TEXT_MAX + 2];
+	int size = snprintf(text, sizeof(text), "%s %s %u:%u\n", digest_text(root, digest), workspace->boot_id, workspace->owner[0],
+	                    workspace->owner[1]);
 
 	workspace->has_base = true;
 	workspace->base = *root;
+	memcpy(workspace->base_owner, workspace->owner, sizeof(workspace->base_owner));
 	if (fd >= 0 && write(fd, text, (size_t)size) == size)
 		renameat(workspace->slot_fd, BASE_FILE ".new", workspace->slot_fd, BASE_FILE);
 }
@@ -348,12 +352,19 @@ bool workspace_bundle_of(const char *root, uint32_t slot, char *path, size_t pat
 	return (size_t)snprintf(path, path_size, "%s/slot-%u/bundle", root, slot) < path_size;
 }
 
+void workspace_set_owner(struct workspace *workspace, uint32_t uid, uint32_t gid)
+{
+	CHECK(uid < workspace->uid_count && gid < workspace->uid_count);
+	workspace->owner[0] = uid;
+	workspace->owner[1] = gid;
+}
+
 int workspace_materialise(struct workspace *workspace, const struct digest *root, struct source *source,
                           struct materialise_totals *totals, char *why_text, size_t why_size)
 {
 	struct why why = { why_text, why_size };
 	CLEANUP(fd_closep) int tree_fd = beneath_open(workspace->slot_fd, "tree", O_RDONLY | O_DIRECTORY, 0);
-	bool had_base = workspace->has_base;
+	bool had_base = workspace->has_base && memcmp(workspace->base_owner, workspace->owner, sizeof(workspace->owner)) == 0;
 	struct digest base = workspace->base;
 	int r;
 
@@ -370,21 +381,22 @@ int workspace_materialise(struct workspace *workspace, const struct digest *root
 		return r;
 	r = materialise(&(struct materialise_options){
 		.dir_fd = tree_fd, .base = had_base ? &base : NULL, .root = *root, .source = source, .replace = true,
-		.set_owner = true, .uid = workspace->uid_base, .gid = workspace->uid_base,
+		.set_owner = true, .uid = workspace->uid_base + workspace->owner[0], .gid = workspace->uid_base + workspace->owner[1],
 	}, totals, why_text, why_size);
 	if (!r)
 		base_write(workspace, root);
 	return r;
 }
 
-/* The merged root shows the upper directory's own mode: that of the tree's root. */
+/* The merged root shows the upper directory's own mode and owner: those of the tree's root. */
 static int copy_root_mode(struct workspace *workspace, struct why why)
 {
 	struct stat stat;
 
 	if (fstatat(workspace->slot_fd, "tree", &stat, AT_SYMLINK_NOFOLLOW) ||
+	    fchownat(workspace->slot_fd, "upper", stat.st_uid, stat.st_gid, AT_SYMLINK_NOFOLLOW) ||
 	    fchmodat(workspace->slot_fd, "upper", stat.st_mode & 0777, 0))
-		return fail(why, "upper", "cannot set its mode");
+		return fail(why, "upper", "cannot set its owner and mode");
 	return 0;
 }
 

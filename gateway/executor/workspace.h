@@ -1,14 +1,14 @@
 /*
  * workspace: a slot's directories on disk, all in ROOT/slot-N:
  *
- *	tree/     the last tree that was materialised here, owned by the slot's mapped ids; `tree.base` names it
+ *	tree/     the last tree that was materialised here, owned by one of the slot's mapped ids; `tree.base` names it
  *	upper/    what the action at hand changes; work/ is the overlay's own
  *	merged/   the two together, mounted nosuid and nodev: the action's /work
  *	bundle/   the container's
  *
  * ROOT is made 0711 and each slot 0710 with the slot's group: so the container's root can pass through its own slot,
- * other slots and other users of the host cannot look inside. `tree.base` holds the tree's digest and the boot id; it is
- * removed before the tree is changed: after a crash the tree is made anew. Blocking; one thread a slot.
+ * other slots and other users of the host cannot look inside. `tree.base` holds the tree's digest, the boot id and its owner; it
+ * is removed before the tree is changed: after a crash the tree is made anew. Blocking; one thread a slot.
  */
 #pragma once
 
@@ -50,6 +50,9 @@ const char *workspace_upper_path(const struct workspace *workspace);
 const char *workspace_bundle_path(const struct workspace *workspace);
 /* Where a slot's bundle is, before it is opened. False: too long. */
 bool workspace_bundle_of(const char *root, uint32_t slot, char *path, size_t path_size);
+
+/* Who runs in the trees that are made from now on, inside: root, until this is called. They are his; one of another's is made anew. */
+void workspace_set_owner(struct workspace *workspace, uint32_t uid, uint32_t gid);
 
 /*
  * Makes tree/ equal to `root`, from what is there when that is known, else anew. Setuid and the like are kept off.

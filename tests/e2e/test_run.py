@@ -244,13 +244,13 @@ def test_a_network_is_had_when_asked_for_and_allowed(env):
     gateway.stop()
 
 
-def static_program(env, text):
-    """The bytes of a program that needs nothing of where it runs: it says `text`, a variable, and a file of the tree."""
+def static_program(env, text, body=""):
+    """The bytes of a program that needs nothing of where it runs: it says `text`, a variable, and a file of the tree; then `body`."""
     source, binary = env.path("say.c"), env.path("say")
     with open(source, "w", encoding="ascii") as file:
-        file.write('#include <stdio.h>\n#include <stdlib.h>\nint main(void)\n{\n'
+        file.write('#include <stdio.h>\n#include <stdlib.h>\n#include <unistd.h>\nint main(void)\n{\n'
                    '\tFILE *file = fopen("/work/src/t.c", "r");\n\n'
-                   f'\tprintf("{text} %s %s\\n", getenv("FROM_IMAGE"), file ? "tree" : "no tree");\n\treturn 0;\n}}\n')
+                   f'\tprintf("{text} %s %s\\n", getenv("FROM_IMAGE"), file ? "tree" : "no tree");\n\t{body}\n\treturn 0;\n}}\n')
     subprocess.run(["cc", "-static", "-o", binary, source], check=True)
     with open(binary, "rb") as file:
         return file.read()
@@ -274,6 +274,21 @@ def test_an_image_is_what_runs(env):
     for name in ("none", "../images/one/..", "/etc"):
         result, _ = client.action(["say"], "--image", name, directory=tree, status=1)
         check("no image" in result.stderr, f"{name}: {result}")
+    gateway.stop()
+
+
+def test_an_image_s_user_writes(env):
+    """One who is not root has the tree as root has it."""
+    images = env.path("images")
+    body = 'file = fopen("/work/src/made", "w"); return !file || fprintf(file, "%d", (int)getuid()) != 4 || fclose(file);'
+    trees.make_image(images + "/one", {"bin/say": static_program(env, "user", body)}, User="1000:1000")
+    os.chmod(images, 0o755)
+    gateway, client = runner(env, arguments=["--images", images], host_root=False)
+    out = env.path("out")
+    os.makedirs(out)
+    client.action(["say"], "--image", "one", "--output", "src/made", "--output-dir", out, directory=work_tree(env))
+    with open(out + "/src/made", encoding="ascii") as file:
+        check(file.read() == "1000", "it is made by another user")
     gateway.stop()
 
 

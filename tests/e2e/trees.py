@@ -248,8 +248,8 @@ def touch_all(root):
             os.utime(path, ns=(info.st_atime_ns, info.st_mtime_ns + 3_000_000_000), follow_symlinks=False)
 
 
-def make_image(path, files):
-    """An OCI layout directory of one layer that holds {name: bytes}, all executable."""
+def make_image(path, files, **more):
+    """An OCI layout directory of one layer that holds {name: bytes}, all executable. `more` goes into its config."""
     def keep(data):
         digest = hashlib.sha256(data).hexdigest()
         with open(f"{path}/blobs/sha256/{digest}", "wb") as file:
@@ -270,7 +270,7 @@ def make_image(path, files):
             archive.addfile(entry, io.BytesIO(data))
     layer = layer.getvalue()
     config = keep(json.dumps({
-        "architecture": "amd64", "os": "linux", "config": {"Env": ["PATH=/bin", "FROM_IMAGE=yes"]},
+        "architecture": "amd64", "os": "linux", "config": {"Env": ["PATH=/bin", "FROM_IMAGE=yes"], **more},
         "rootfs": {"type": "layers", "diff_ids": ["sha256:" + hashlib.sha256(layer).hexdigest()]}}).encode())
     manifest = keep(json.dumps({
         "schemaVersion": 2, "mediaType": "application/vnd.oci.image.manifest.v1+json",

@@ -24,6 +24,7 @@ const char *init_path, *forbidden_path;
 struct oci_runtime runtime;
 struct workspace *workspaces[2];
 static struct model model;
+static struct digest root;
 
 static const struct model_entry tree[] = {
 	{ .path = "", .type = S_IFDIR },
@@ -153,11 +154,20 @@ static void remove_slots(void)
 	close(fd);
 }
 
-static void open_workspaces(void)
+void give_tree(unsigned slot, uint32_t uid, uint32_t gid)
 {
-	struct digest root = model_tree(&model, tree, COUNT(tree), 0);
 	char why[512];
 
+	workspace_set_owner(workspaces[slot], uid, gid);
+	if (workspace_materialise(workspaces[slot], &root, &model.source, NULL, why, sizeof(why)))
+		fail_msg("%s", why);
+}
+
+static void open_workspaces(void)
+{
+	char why[512];
+
+	root = model_tree(&model, tree, COUNT(tree), 0);
 	if (workspace_recover(slots, why, sizeof(why)))
 		fail_msg("%s", why);
 	for (unsigned slot = 0; slot < COUNT(workspaces); slot++) {
@@ -165,9 +175,9 @@ static void open_workspaces(void)
 			.root = slots, .slot = slot, .uid_base = UID_BASE + slot * WORKSPACE_UID_COUNT, .uid_count = WORKSPACE_UID_COUNT,
 		};
 
-		if (workspace_open(&workspaces[slot], &options, why, sizeof(why)) ||
-		    workspace_materialise(workspaces[slot], &root, &model.source, NULL, why, sizeof(why)))
+		if (workspace_open(&workspaces[slot], &options, why, sizeof(why)))
 			fail_msg("%s", why);
+		give_tree(slot, 0, 0);
 	}
 }
 

@@ -34,6 +34,9 @@ int rig_teardown(void **state);
 /* All of a test program: `group` runs its tests, where they can be run. */
 int rig_main(int argc, char **argv, int (*group)(void));
 
+/* The slot's tree, as it would be made for this user inside. */
+void give_tree(unsigned slot, uint32_t uid, uint32_t gid);
+
 /* For struct oci_run: into the outcome that is its context. */
 int on_output(void *context, int stream, const uint8_t *data, size_t size);
 struct oci_command command_for(unsigned slot, const char *const *argv);

@@ -1,11 +1,12 @@
 /*
- * Shows what a command in a container gets: its tree, the host's programs, its environment, a network when it asks; and what it
- * does not get: anything else of the host, of another slot, calls that could lead out.
+ * Shows what a command in a container gets: its tree, which is its user's, the host's programs, its environment, a network when it
+ * asks; and what it does not get: anything else of the host, of another slot, calls that could lead out.
  */
 #include "tests/unit/executor/oci_rig.h"
 
 #include "gateway/base/check.h"
 #include "gateway/executor/network.h"
+#include "gateway/executor/outputs.h"
 
 #include <stdarg.h>
 #include <setjmp.h>
@@ -235,6 +236,58 @@ static void setuid_has_no_effect(void **state)
 	expect(&outcome, 0, "1000\n1000\nNoNewPrivs:\t1\n");
 }
 
+static void prepare_output(const char *path, uint32_t id)
+{
+	const char *const nothing[] = { NULL }, *const paths[] = { path, NULL };
+	struct outputs outputs = {
+		.root_fd = open(workspace_merged_path(workspaces[0]), O_RDONLY | O_DIRECTORY), .working_directory = "", .files = nothing,
+		.directories = nothing, .paths = paths, .uid = id, .gid = id,
+	};
+	char why[256];
+
+	if (outputs_prepare(&outputs, why, sizeof(why)))
+		fail_msg("%s", why);
+	close(outputs.root_fd);
+}
+
+/* An image may name one. No capability helps him: the tree and the directories that lead to outputs are his. */
+static void a_user_who_is_not_root_writes(void **state)
+{
+	static const char *const argv[] = {
+		"sh", "-c", "id -u && umask 022 && echo 1 >top && echo 2 >made/here/out && echo 3 >>data/two && rm data/one && "
+		"chmod 700 script", NULL,
+	};
+	static const struct model_entry changed[] = {
+		{ .path = "", .type = S_IFDIR },
+		{ .path = "data/two", .text = "23\n" },
+		{ .path = "made/here/out", .text = "2\n" },
+		{ .path = "script", .text = "#!/bin/sh\necho from a script\n", .mode = 0700 },
+		{ .path = "top", .text = "1\n" },
+	};
+	struct oci_command command = command_for(0, argv);
+	static struct outcome outcome;
+	const struct oci_run run = {
+		.runtime = &runtime, .command = &command, .timeout_ns = 60 * SECOND, .cancel_fd = -1, .output = on_output,
+		.context = &outcome,
+	};
+	char deleted[256] = "", why[256];
+	int fd;
+
+	outcome = (struct outcome){ .cancel_fd = -1 };
+	command.uid = command.gid = 1000;
+	give_tree(0, 1000, 1000);
+	assert_int_equal(workspace_mount(workspaces[0], why, sizeof(why)), 0);
+	prepare_output("made/here/out", UID_BASE + 1000);
+	assert_int_equal(oci_run(&run, &outcome.result, outcome.why, sizeof(outcome.why)), 0);
+	assert_int_equal(workspace_unmount(workspaces[0], why, sizeof(why)), 0);
+	expect(&outcome, 0, "1000\n");
+	assert_int_equal(workspace_collect(workspaces[0], on_deleted, deleted, why, sizeof(why)), 0);
+	assert_string_equal(deleted, "data/one ");
+	fd = open(workspace_upper_path(workspaces[0]), O_RDONLY | O_DIRECTORY);
+	model_compare(fd, changed, COUNT(changed));
+	close(fd);
+}
+
 /* Shared by the two processes, as each slot is one. */
 struct parallel {
 	pthread_barrier_t *both_run;
@@ -350,6 +403,7 @@ static int run_group(void)
 		cmocka_unit_test_setup_teardown(a_network_when_asked, rig_setup, rig_teardown),
 		cmocka_unit_test_setup_teardown(dangerous_calls_are_refused, rig_setup, rig_teardown),
 		cmocka_unit_test_setup_teardown(setuid_has_no_effect, rig_setup, rig_teardown),
+		cmocka_unit_test_setup_teardown(a_user_who_is_not_root_writes, rig_setup, rig_teardown),
 		cmocka_unit_test_setup_teardown(slots_do_not_see_each_other, rig_setup, rig_teardown),
 		cmocka_unit_test_setup_teardown(an_image_is_the_root, rig_setup, rig_teardown),
 	};

@@ -131,6 +131,44 @@ static void the_tree_stays(void **state)
 	workspace_close(workspace);
 }
 
+static void expect_owner(const char *path, uint32_t uid, uint32_t gid)
+{
+	char full[128];
+	struct stat stat;
+
+	snprintf(full, sizeof(full), "%s/%s", root, path);
+	assert_int_equal(lstat(full, &stat), 0);
+	assert_int_equal(stat.st_uid, uid);
+	assert_int_equal(stat.st_gid, gid);
+}
+
+/* What is there of one user's is not another's; and the merged root is his as well. */
+static void a_tree_is_its_user_s(void **state)
+{
+	struct digest digest = model_tree(&model, first, COUNT(first), 0);
+	struct workspace *workspace = open_slot(0);
+
+	fill(workspace, digest);
+	expect_owner("slot-0/tree/a/one", WORKSPACE_UID_BASE, WORKSPACE_UID_BASE);
+	workspace_set_owner(workspace, 5, 6);
+	assert_int_equal(fill(workspace, digest).files_written, 3);
+	workspace_close(workspace);
+
+	workspace = open_slot(0);
+	workspace_set_owner(workspace, 5, 6);
+	assert_int_equal(fill(workspace, digest).files_written, 0);
+	expect_owner("slot-0/tree", WORKSPACE_UID_BASE + 5, WORKSPACE_UID_BASE + 6);
+	expect_owner("slot-0/tree/a", WORKSPACE_UID_BASE + 5, WORKSPACE_UID_BASE + 6);
+	expect_owner("slot-0/tree/a/one", WORKSPACE_UID_BASE + 5, WORKSPACE_UID_BASE + 6);
+	assert_int_equal(workspace_mount(workspace, why, sizeof(why)), 0);
+	expect_owner("slot-0/merged", WORKSPACE_UID_BASE + 5, WORKSPACE_UID_BASE + 6);
+	assert_int_equal(workspace_unmount(workspace, why, sizeof(why)), 0);
+	workspace_set_owner(workspace, 0, 0);
+	assert_int_equal(fill(workspace, digest).files_written, 3);
+	expect_owner("slot-0/tree", WORKSPACE_UID_BASE, WORKSPACE_UID_BASE);
+	workspace_close(workspace);
+}
+
 /* Killed while the tree was changing: no base, so all is made anew whatever is there. */
 static void a_broken_tree_is_not_trusted(void **state)
 {
@@ -351,6 +389,7 @@ int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test_setup_teardown(the_tree_stays, setup, teardown),
+		cmocka_unit_test_setup_teardown(a_tree_is_its_user_s, setup, teardown),
 		cmocka_unit_test_setup_teardown(a_broken_tree_is_not_trusted, setup, teardown),
 		cmocka_unit_test_setup_teardown(an_action_changes_only_its_overlay, setup, teardown),
 		cmocka_unit_test_setup_teardown(nothing_stays_mounted, setup, teardown),
