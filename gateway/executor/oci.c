@@ -34,6 +34,11 @@
 #define LOG_BYTES_MAX        16384
 #define OUTPUT_BYTES         65536
 
+/* Of execve(): a string, and all of them whatever the stack's limit; and what comes to a command's own by the bundle. */
+#define EXEC_TEXT_BYTES_MAX  (128u << 10)
+#define EXEC_BYTES_MAX       (6ull << 20)
+#define EXEC_OWN_BYTES       4096
+
 struct oci_process {
 	const struct oci_runtime *runtime;       /* borrowed */
 	char id[OCI_ID_MAX + 1];
@@ -51,21 +56,47 @@ static bool id_is_valid(const char *id)
 	return size > 0 && size <= OCI_ID_MAX && !id[size] && id[0] != '.' && id[0] != '-';
 }
 
+/* As the kernel counts: with the NUL and the pointer of each. */
+static uint64_t texts_bytes(const char *const *texts, bool *one_too_long)
+{
+	uint64_t bytes = 0;
+
+	for (; texts && *texts; texts++) {
+		size_t size = strlen(*texts) + 1;
+
+		*one_too_long |= size > EXEC_TEXT_BYTES_MAX;
+		bytes += size + sizeof(*texts);
+	}
+	return bytes;
+}
+
+/* The runtime would only find out in the container, and tell it as a failure of its own. */
+static int check_bytes(const struct oci_command *command, struct why why)
+{
+	bool one_too_long = false;
+	uint64_t bytes = texts_bytes(command->argv, &one_too_long) + texts_bytes(command->env, &one_too_long) + EXEC_OWN_BYTES;
+	uint64_t bytes_max = (uint64_t)sysconf(_SC_ARG_MAX);
+
+	bytes_max = bytes_max < EXEC_BYTES_MAX ? bytes_max : EXEC_BYTES_MAX;
+	if (one_too_long)
+		return WHY_RAISE(why, -EINVAL, "command", "an argument or variable is longer than %u bytes", EXEC_TEXT_BYTES_MAX - 1);
+	if (bytes > bytes_max)
+		return WHY_RAISE(why, -EINVAL, "command", "%llu bytes of arguments and variables; the kernel takes %llu",
+		                 (unsigned long long)bytes, (unsigned long long)bytes_max);
+	return 0;
+}
+
 static int command_check(const struct oci_command *command, struct why why)
 {
-	size_t count = 0;
-
 	if (!command->id || !id_is_valid(command->id))
 		return WHY_RAISE(why, -EINVAL, "command", "bad container id");
-	while (command->argv && command->argv[count] && count <= OCI_ARGUMENTS_MAX)
-		count++;
-	if (count == 0 || count > OCI_ARGUMENTS_MAX)
-		return WHY_RAISE(why, count ? -E2BIG : -EINVAL, "command", "%zu arguments; 1 to %d are accepted", count, OCI_ARGUMENTS_MAX);
+	if (!command->argv || !command->argv[0])
+		return WHY_RAISE(why, -EINVAL, "command", "no arguments");
 	if (command->cwd && command->cwd[0] != '/')
 		return WHY_RAISE(why, -EINVAL, "command", "the working directory is no absolute path");
 	if (command->uid_base == 0 || command->uid_count == 0)
 		return WHY_RAISE(why, -EINVAL, "command", "no range of user ids");
-	return 0;
+	return check_bytes(command, why);
 }
 
 static const char *last_name(const char *path)

@@ -20,7 +20,6 @@
 #include <stdint.h>
 
 #define OCI_ID_MAX        64
-#define OCI_ARGUMENTS_MAX 4096
 #define OCI_HIDDEN_MAX    16
 
 struct oci_runtime {
@@ -66,7 +65,8 @@ int oci_probe(struct oci_runtime *runtime, const char *wanted, const char *scrat
 /*
  * Starts the command. `*stdout_fd` and `*stderr_fd` are the caller's to read until their ends and to close. 0; -ENOENT,
  * -EACCES: there is no such program, or it may not be executed (a shell's 127 and 126; with an init that exits so instead);
- * -EINVAL: bad command; -ENETUNREACH: the network that it wants cannot be had; else -errno: nothing is said of the command.
+ * -EINVAL: bad command, or one longer than the kernel takes; -ENETUNREACH: the network that it wants cannot be had; else
+ * -errno: nothing is said of the command.
  *
  * One container at a time in a process, and until its end nobody else may start children there: what a runtime leaves to
  * it is told from its own by that (orphans.h).

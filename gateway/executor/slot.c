@@ -25,7 +25,6 @@
 #include "proto/reapi.h"
 
 #define SLOT_DELETED_MAX    4096         /* deleted paths that are told */
-#define SLOT_ENVIRONMENT_MAX 4096
 #define SLOT_PIDS_DEFAULT   4096
 
 struct slot_process {
@@ -126,9 +125,8 @@ static void action_take(struct action *action, struct span bytes)
 	action->id = assignment.id;
 	action->wanted = assignment;
 	root = assignment.root;
-	if (!digest_list_next(&root, &action->root) || assignment.arguments.count > OCI_ARGUMENTS_MAX ||
-	    assignment.environment.count > SLOT_ENVIRONMENT_MAX)
-		action_fault(action, GRPC_INVALID_ARGUMENT, "the action has no root, or more than 4096 arguments or variables");
+	if (!digest_list_next(&root, &action->root))
+		action_fault(action, GRPC_INVALID_ARGUMENT, "the action has no root");
 	action->arguments = texts_of(&assignment.arguments, text_of);
 	action->environment = texts_of(&assignment.environment, variable_of);
 	action->output_files = texts_of(&assignment.output_files, text_of);

@@ -97,6 +97,37 @@ static void the_environment_is_named(void **state)
 	expect(&outcome, 0, "GREETING=hello\nPATH=/usr/bin:/bin\nHOME=/tmp\n");
 }
 
+/* As of a linker: they are bounded by the kernel, in bytes. What it would refuse is said before it is tried. */
+static void many_arguments_arrive(void **state)
+{
+	enum { MANY = 5000, LONG_BYTES = 128 << 10 };
+	const char *argv[MANY + 5] = { "sh", "-c", "echo $# ${5000}", "sh" }, *env[MANY + 1] = { NULL };
+	char *text = malloc(LONG_BYTES + 1);
+	struct oci_command command = command_for(0, argv);
+	static struct outcome outcome;
+
+	for (size_t i = 0; i < MANY; i++) {
+		argv[4 + i] = "objects/one.o";
+		env[i] = "NAME=value";
+	}
+	command.env = env;
+	outcome = (struct outcome){ .cancel_fd = -1 };
+	if (run_command(0, &command, 60 * SECOND, &outcome))
+		fail_msg("%s", outcome.why);
+	expect(&outcome, 0, "5000 objects/one.o\n");
+	memset(text, 'x', LONG_BYTES);
+	text[LONG_BYTES] = 0;
+	argv[4] = text;
+	assert_int_equal(run_command(0, &command, 60 * SECOND, &outcome), -EINVAL);
+	assert_string_equal(outcome.why, "command: an argument or variable is longer than 131071 bytes");
+	text[LONG_BYTES - 1] = 0;
+	for (size_t i = 0; i < MANY; i++)
+		argv[4 + i] = text;
+	assert_int_equal(run_command(0, &command, 60 * SECOND, &outcome), -EINVAL);
+	assert_non_null(strstr(outcome.why, " bytes of arguments and variables; the kernel takes "));
+	free(text);
+}
+
 static void hidden_paths_are_empty(void **state)
 {
 	static const char *const hidden[] = { "/usr/share/doc", "/work/data", NULL };
@@ -398,6 +429,7 @@ static int run_group(void)
 		cmocka_unit_test_setup_teardown(changes_are_collected, rig_setup, rig_teardown),
 		cmocka_unit_test_setup_teardown(the_host_is_out_of_reach, rig_setup, rig_teardown),
 		cmocka_unit_test_setup_teardown(the_environment_is_named, rig_setup, rig_teardown),
+		cmocka_unit_test_setup_teardown(many_arguments_arrive, rig_setup, rig_teardown),
 		cmocka_unit_test_setup_teardown(hidden_paths_are_empty, rig_setup, rig_teardown),
 		cmocka_unit_test_setup_teardown(there_is_no_network, rig_setup, rig_teardown),
 		cmocka_unit_test_setup_teardown(a_network_when_asked, rig_setup, rig_teardown),
