@@ -132,6 +132,10 @@ struct binding {
 	unsigned over_next;
 };
 
+#define for_each_call(call, binding)                                                                                   \
+	list_for_each_safe(link_, after_, &(binding)->calls)                                                           \
+		for (struct buildkit_call *call = container_of(link_, struct buildkit_call, link); call; call = NULL)
+
 /* ---- binding.c ---- */
 
 /* NULL: no memory. */
@@ -149,6 +153,15 @@ struct buildkit_call *binding_solve(const struct binding *binding, const char *r
 bool binding_solve_is_over(const struct binding *binding, const char *ref);
 /* The Solve has gone: what is held of its build, and is its own, has no answer any more, nor what comes later. */
 void binding_end_solve(struct binding *binding, const char *ref);
+
+/* ---- opening.c: BOUND ---- */
+
+/* A daemon that was asked has, or just had, another build of its Ref: it would refuse this one. */
+bool opening_has_twin(const struct buildkit_call *solve, const char *executor);
+/* A held call waits for a connection and for nothing else. */
+bool opening_is_due(struct binding *binding);
+/* Opens what may be, as far as the connection takes it, and goes on with what is replayed there. */
+void opening_run(struct binding *binding);
 
 /* ---- uplink.c ---- */
 
