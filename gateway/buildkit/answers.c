@@ -191,16 +191,31 @@ void answers_give(struct buildkit_call *call)
 		errand_run(call, NULL);          /* it does not know the method, perhaps, and says so */
 }
 
+/*
+ * The one of that name, as long as it answers: whoever drains or is doubted has what it built all the same, and nobody else has
+ * it. NULL: it does not, or is not there.
+ */
+static struct executor *find_named(const struct binding *binding, const char *name)
+{
+	struct executor *leased = binding->state == BINDING_BOUND ? binding->lease.executor : NULL;
+	struct executor *named;
+
+	if (leased && strcmp(executor_name(leased), name) == 0 && uplink_usable(binding->uplink))
+		return leased;
+	named = executors_find(binding->buildkit->executors, binding->tenant, name);
+	return named && (executor_state(named) == EXECUTOR_READY || executor_reachable(named)) ? named : NULL;
+}
+
 void errand_run(struct buildkit_call *call, const char *name)
 {
 	struct binding *binding = call->binding;
 	struct buildkit *buildkit = binding->buildkit;
-	struct executor *executor = name && name[0] ? executors_find(buildkit->executors, binding->tenant, name) : NULL;
+	struct executor *executor = name && name[0] ? find_named(binding, name) : NULL;
 	struct choice choice = { 0 };
 
-	if (!executor && binding->state == BINDING_BOUND)
+	if (!executor && binding->state == BINDING_BOUND && executor_state(binding->lease.executor) == EXECUTOR_READY)
 		executor = binding->lease.executor;
-	if (!executor || executor_state(executor) != EXECUTOR_READY) {
+	if (!executor) {
 		executors_visit(buildkit->executors, binding->tenant, choose, &choice);
 		executor = choice.best;
 	}

@@ -369,6 +369,12 @@ static bool binding_is_there(const struct binding *binding)
 	return false;
 }
 
+/* One that is not ready may be gone with the lease, and what it has of the build is asked for next. */
+static bool binding_may_part(const struct binding *binding)
+{
+	return !binding_is_there(binding) && executor_state(binding->lease.executor) == EXECUTOR_READY;
+}
+
 /* To an executor where its Refs are free. */
 static void binding_move(struct binding *binding)
 {
@@ -404,7 +410,7 @@ static void binding_bound(struct binding *binding)
 	binding_charge(binding);
 	if (binding_builds(binding) > 0 || binding_wants_executor(binding))
 		binding->idle_deadline_ns = 0;
-	else if (!binding_is_there(binding) || (binding->idle_deadline_ns && now >= binding->idle_deadline_ns))
+	else if (binding_may_part(binding) || (binding->idle_deadline_ns && now >= binding->idle_deadline_ns))
 		binding_unbind(binding);
 	else if (!binding->idle_deadline_ns)
 		binding->idle_deadline_ns = now + BINDING_LINGER_NS;

@@ -8,8 +8,9 @@
  * Solve, Status and LLBBridge calls are held together: sent alone, some of them fail after seconds for the lack of the
  * others. They are opened in order: Sessions, Solves, then the rest. When its last Solve and all that belonged to it has
  * ended, the binding gives the lease back; while a session is still there, which further builds may name, two seconds
- * later. The connection to the executor ends with the streams that are left on it. A client that is only connected holds
- * nothing.
+ * later. It keeps one on an executor that is not ready as long, too: that may be gone without it, and buildx asks for the
+ * record of its build when the session has ended. The connection to the executor ends with the streams that are left on it. A client
+ * that is only connected holds nothing.
  *
  * When the connection is lost under builds that can all go on elsewhere (replay.h), their calls are held again and another
  * executor is asked for; else they end.
@@ -260,7 +261,7 @@ bool probe_return_is_empty(struct span message);
 
 /* ListWorkers, Info, Ping: from what is known of the tenant's executors, or once one is ready. */
 void answers_give(struct buildkit_call *call);
-/* To an executor, without a lease: the one of that name, or NULL: any that is ready. */
+/* To an executor, without a lease: the one of that name, as long as it answers. NULL, or it does not: any that is ready. */
 void errand_run(struct buildkit_call *call, const char *executor);
 /* The time for a first executor is over. */
 void answers_expire(struct buildkit_call *call);

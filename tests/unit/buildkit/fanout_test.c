@@ -77,6 +77,49 @@ static void what_concerns_all_is_asked_of_all(void **state)
 	rig_end(fixture);
 }
 
+static void drain_executor(struct gateway_parts *parts, void *context)
+{
+	executor_drain(executors_find(parts->executors, "default", context), NULL, NULL);
+}
+
+static void suspect_executor(struct gateway_parts *parts, void *context)
+{
+	executor_suspect(executors_find(parts->executors, "default", context), "another connection to it broke");
+}
+
+/* Its address has gone, or it is doubted, while it builds: it has the record, and no other. As buildx asks, the session has ended. */
+static void what_a_build_left_is_asked_of_its_own(void **state)
+{
+	for (unsigned k = 0; k < 4; k++) {
+		struct fixture *fixture = rig_begin_with(state, 1 + k % 2, 4, 0, false);
+		struct client *client = rig_client_of(fixture, 0);
+		struct client_call *session = rig_session(client, "s", ""), *running = rig_solve(client, "r", "s"), *call;
+		unsigned at;
+
+		while (builder_open(&fixture->builders[0], "Solve") + (k % 2 ? builder_open(&fixture->builders[1], "Solve") : 0) == 0)
+			rig_turn(client);
+		at = builder_open(&fixture->builders[0], "Solve") ? 0 : 1;
+		builder_set_sick(&fixture->builders[at], k >= 2);
+		gateway_thread_call(fixture->gateway, k < 2 ? drain_executor : suspect_executor, (void *)fixture->executors[at]);
+		builder_finish(&fixture->builders[at], "r", GRPC_OK, NULL);
+		rig_ends(running, GRPC_OK, NULL);
+		client_send_end(session);
+		rig_ends(session, GRPC_OK, NULL);
+		call = ask(client, "ListenBuildHistory", span_text("\x12\x01r"));
+		assert_true(tells(call, at ? "two" : "one"));
+		client_call_close(call);
+		call = rig_call(client, "/containerd.services.content.v1.Content/Read", NULL, NULL, NULL, NULL);
+		assert_int_equal(client_send(call, span_text("digest"), 0), CLIENT_OK);
+		client_send_end(call);
+		assert_true(tells(call, "digest"));
+		client_call_close(call);
+		rig_ends(ask(client, "UpdateBuildHistory", span_text("\x0a\x01r")), GRPC_OK, NULL);
+		assert_int_equal(builder_count(&fixture->builders[at], "UpdateBuildHistory"), 1);
+		assert_int_equal(builder_count(&fixture->builders[at], "Read"), 1);
+		rig_end(fixture);
+	}
+}
+
 /* Two bulky streams into one, to a client that rests. */
 static void merging_waits_for_the_client(void **state)
 {
@@ -138,6 +181,7 @@ int main(void)
 #define BOTH(test) cmocka_unit_test_prestate(test, (void *)&uring), cmocka_unit_test_prestate(test, (void *)&epoll)
 	const struct CMUnitTest tests[] = {
 		BOTH(what_concerns_all_is_asked_of_all),
+		BOTH(what_a_build_left_is_asked_of_its_own),
 		BOTH(merging_waits_for_the_client),
 		BOTH(a_daemon_takes_so_many_at_a_time),
 	};
