@@ -318,7 +318,7 @@ static void call_take_head(struct buildkit_call *call)
 			call_keep(call);
 		break;
 	case CALL_STATUS:
-		forward_start(&call->forward);
+		forward_start(&call->forward, NULL);
 		call->forward.by_messages = true;
 		call_keep(call);
 		break;

@@ -4,6 +4,7 @@
 #include <errno.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <time.h>
 #include "gateway/base/check.h"
 #include "gateway/buildkit/buildkit_private.h"
 #include "proto/buildkit.h"
@@ -217,6 +218,22 @@ static void collect_ready(void *context, struct executor *executor)
 		ready->executors[ready->count++] = executor;
 }
 
+/* As a daemon does, and buildx needs it for the record of a build that is under way. */
+static void tell_time(struct buildkit_call *call)
+{
+	uint64_t wall_ns = ring_wall_ns(call->binding->buildkit->ring);
+	time_t seconds = (time_t)(wall_ns / 1000000000);
+	char text[64], second[32];
+	struct header field = { .name = span_text("buildkit-current-timestamp") };
+	struct tm utc;
+
+	gmtime_r(&seconds, &utc);
+	strftime(second, sizeof(second), "%Y-%m-%dT%H:%M:%S", &utc);
+	snprintf(text, sizeof(text), "%s.%09uZ", second, (unsigned)(wall_ns % 1000000000));
+	field.value = span_text(text);
+	forward_start(&call->forward, &field);
+}
+
 static void fanout_open(struct buildkit_call *call, struct span request, const struct ready *ready)
 {
 	struct fanout *fanout = calloc(1, sizeof(*fanout));
@@ -231,6 +248,8 @@ static void fanout_open(struct buildkit_call *call, struct span request, const s
 	fanout->records = buffer_heap(FANOUT_ANSWER_BYTES_MAX);
 	list_init(&fanout->branches);
 	call->fanout = fanout;
+	if (call->kind == CALL_HISTORY)
+		tell_time(call);
 	fanout->opening = true;
 	for (size_t i = 0; i < ready->count; i++)
 		branch_open(fanout, ready->executors[i], request);

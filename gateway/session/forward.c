@@ -317,7 +317,7 @@ static void upstream_on_headers(struct stream *stream, const struct header *head
 	for (size_t i = 0; i < count && kept_count < STREAM_HEADERS_MAX; i++)
 		if (headers[i].name.size && headers[i].name.data[0] != ':' && !span_is(headers[i].name, "content-type"))
 			kept[kept_count++] = headers[i];
-	forward_start(forward);
+	forward_start(forward, NULL);
 	upstream_take_trailers(forward, kept, kept_count);
 }
 
@@ -545,17 +545,19 @@ bool forward_answerable(const struct forward *forward)
 	return forward->client.stream && !forward->client.ending;
 }
 
-void forward_start(struct forward *forward)
+void forward_start(struct forward *forward, const struct header *more)
 {
-	const struct header fields[] = {
+	struct header fields[3] = {
 		{ .name = span_text(":status"), .value = span_text("200") },
 		{ .name = span_text("content-type"), .value = span_text("application/grpc") },
 	};
 
 	if (forward->headers_sent || !forward_answerable(forward))
 		return;
+	if (more)
+		fields[2] = *more;
 	forward->headers_sent = true;
-	if (stream_headers(forward->client.stream, fields, 2, false) < 0)
+	if (stream_headers(forward->client.stream, fields, more ? 3 : 2, false) < 0)
 		forward_break(forward);
 }
 
@@ -565,7 +567,7 @@ bool forward_put(struct forward *forward, struct span message)
 	if (!forward_answerable(forward) || forward->trailers ||
 	    forward->client.waiting.size > FORWARD_OWN_BYTES_MAX)
 		return false;
-	forward_start(forward);
+	forward_start(forward, NULL);
 	put_message(forward, message, false);
 	return true;
 }

@@ -115,8 +115,8 @@ int forward_open(struct forward *forward, struct h2 *to, const char *executor);
 /* Held, and still inside on_stream: as if it had not been taken over; `from` is the caller's to refuse. No event. */
 void forward_abandon(struct forward *forward);
 
-/* Response headers to the client now; those of the executor are dropped. */
-void forward_start(struct forward *forward);
+/* Response headers to the client now, with one more field unless `more` is NULL; those of the executor are dropped. */
+void forward_start(struct forward *forward, const struct header *more);
 /* A message of ours, held or by messages. False: dropped, as the client does not read or the call is over. */
 bool forward_put(struct forward *forward, struct span message);
 /* Something waits for the client to read. */

@@ -5,8 +5,10 @@
 #include <stdarg.h>
 #include <stdio.h>
 #include <string.h>
+#include <time.h>
 #include <unistd.h>
 #include <cmocka.h>
+#include "gateway/client/client_private.h"
 
 /* A message of that call has it, before its end; the rest is thrown away. */
 static bool tells(struct client_call *call, const char *text)
@@ -120,6 +122,39 @@ static void what_a_build_left_is_asked_of_its_own(void **state)
 	}
 }
 
+static const struct stream_events *events_before;
+static char told_time[64];
+
+static void note_time(struct stream *stream, const struct header *headers, size_t count)
+{
+	for (size_t i = 0; i < count; i++)
+		if (span_is(headers[i].name, "buildkit-current-timestamp"))
+			snprintf(told_time, sizeof(told_time), "%.*s", (int)headers[i].value.size, (const char *)headers[i].value.data);
+	events_before->on_headers(stream, headers, count);
+}
+
+/* buildx reckons with it how long a build is under way. */
+static void a_merged_history_tells_the_time(void **state)
+{
+	struct fixture *fixture = rig_begin_with(state, 2, 4, 0, false);
+	struct client_call *call = ask(rig_client_of(fixture, 0), "ListenBuildHistory", (struct span){ 0 });
+	struct stream_events events = *call->call.stream->events;
+	struct tm utc = { 0 };
+	time_t told;
+
+	told_time[0] = '\0';
+	events_before = call->call.stream->events;
+	events.on_headers = note_time;
+	call->call.stream->events = &events;
+	assert_true(tells(call, "one"));
+	assert_int_equal(strlen(told_time), 30);
+	assert_string_equal(strptime(told_time, "%Y-%m-%dT%H:%M:%S", &utc) + strspn(told_time + 19, ".0123456789"), "Z");
+	told = timegm(&utc);
+	assert_true(told <= time(NULL) + 1 && told > time(NULL) - 60);     /* that of time() is coarse */
+	client_call_close(call);
+	rig_end(fixture);
+}
+
 /* Two bulky streams into one, to a client that rests. */
 static void merging_waits_for_the_client(void **state)
 {
@@ -182,6 +217,7 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 		BOTH(what_concerns_all_is_asked_of_all),
 		BOTH(what_a_build_left_is_asked_of_its_own),
+		BOTH(a_merged_history_tells_the_time),
 		BOTH(merging_waits_for_the_client),
 		BOTH(a_daemon_takes_so_many_at_a_time),
 	};
