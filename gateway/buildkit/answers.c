@@ -62,6 +62,22 @@ static bool executors_are_known(const struct buildkit *buildkit, const char *ten
 	return answers.list_workers.size > 0;
 }
 
+static void note_loss(void *context, struct executor *executor)
+{
+	enum executor_state state = executor_state(executor);
+
+	*(bool *)context |= state == EXECUTOR_LOST || state == EXECUTOR_REFUSED;
+}
+
+/* Those that it had were stopped because nobody wanted them: the next one is started for who waits. */
+static bool one_is_to_come(const struct buildkit *buildkit, const char *tenant)
+{
+	bool lost = false;
+
+	executors_visit(buildkit->executors, tenant, note_loss, &lost);
+	return !lost && buildkit_spawnable(buildkit, tenant);
+}
+
 static void errand_open(struct buildkit_call *call, struct executor *executor)
 {
 	struct binding *binding = call->binding;
@@ -93,6 +109,7 @@ static void first_on_granted(struct lease *lease)
 	struct executor *executor = lease->executor;
 
 	call->deadline_ns = 0;
+	call->binding->asked_ns = 0;
 	executors_answers(call->binding->buildkit->executors, call->binding->tenant, &answers);
 	if (call_held(call) && call->kind == CALL_LIST_WORKERS && answers.list_workers.size)
 		forward_reply(&call->forward, answers.list_workers);
@@ -220,8 +237,10 @@ void errand_run(struct buildkit_call *call, const char *name)
 		executor = choice.best;
 	}
 	if (executor)
+		binding->asked_ns = 0;           /* who waits later waits from then on */
+	if (executor)
 		errand_open(call, executor);
-	else if (executors_are_known(buildkit, binding->tenant))
+	else if (executors_are_known(buildkit, binding->tenant) && !one_is_to_come(buildkit, binding->tenant))
 		first_refuse(call);              /* one was ready, and none is: nobody knows until when */
 	else
 		first_wait(call);

@@ -121,7 +121,7 @@ struct binding {
 	struct doubt doubt;              /* of the leased executor; given up: the leased connection is being closed */
 	uint64_t twin_deadline_ns;       /* a Solve waits for another one of its Ref to leave the executor: looked at again then */
 	uint64_t idle_deadline_ns;       /* 0: it builds, or is not bound */
-	uint64_t asked_ns;               /* when one of its calls first waited for a first executor; 0: none did */
+	uint64_t asked_ns;               /* since when its calls wait for a first executor, one after the other; 0: none does */
 	struct op timer;
 	uint64_t timer_at_ns;
 	bool stepping, again;

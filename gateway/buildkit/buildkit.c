@@ -14,12 +14,17 @@ static void count_executor(void *context, struct executor *executor)
 	++*(uint32_t *)context;
 }
 
+bool buildkit_spawnable(const struct buildkit *buildkit, const char *tenant)
+{
+	return buildkit->spawnable && buildkit->spawnable(buildkit->spawnable_context, tenant, false);
+}
+
 bool buildkit_hopeful(const struct buildkit *buildkit, const char *tenant)
 {
 	uint32_t count = 0;
 
 	executors_visit(buildkit->executors, tenant, count_executor, &count);
-	return count > 0 || (buildkit->spawnable && buildkit->spawnable(buildkit->spawnable_context, tenant, false));
+	return count > 0 || buildkit_spawnable(buildkit, tenant);
 }
 
 struct list *buildkit_bucket(struct buildkit *buildkit, const struct conn *client)

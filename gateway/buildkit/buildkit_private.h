@@ -27,5 +27,7 @@ struct buildkit {
 
 /* Where the binding of this connection is kept. */
 struct list *buildkit_bucket(struct buildkit *buildkit, const struct conn *client);
+/* An executor may be started for the tenant. */
+bool buildkit_spawnable(const struct buildkit *buildkit, const char *tenant);
 /* The tenant has an executor, or may get one. */
 bool buildkit_hopeful(const struct buildkit *buildkit, const char *tenant);

@@ -8,7 +8,9 @@
 #include <stdarg.h>
 #include <string.h>
 #include <time.h>
+#include <unistd.h>
 #include <cmocka.h>
+#include "gateway/buildkitd/executor_address.h"
 
 static void what_is_asked_first_is_answered_here(void **state)
 {
@@ -121,6 +123,55 @@ static void when_no_executor_is_ever_ready(void **state)
 	rig_end(fixture);
 }
 
+static void drain_executor(struct gateway_parts *parts, void *context)
+{
+	executor_drain(executors_find(parts->executors, "default", ((struct fixture *)context)->executors[0]), NULL, NULL);
+}
+
+static bool none_is_there(struct gateway_parts *parts, void *context)
+{
+	struct executors_status status;
+
+	executors_status(parts->executors, &status);
+	return status.executors == 0;
+}
+
+/* As a spawner does. */
+static void add_executor(struct gateway_parts *parts, void *context)
+{
+	struct fixture *fixture = context;
+	struct executor_config config = { .name = fixture->executors[0], .tenant = "default" };
+	struct executor_address address;
+	char why[512];
+
+	assert_true(executor_address_parse(&address, config.name, why, sizeof(why)));
+	config.address = address.address;
+	assert_int_equal(executors_add(parts->executors, NULL, &config), 0);
+}
+
+/* The daemon was idle and stopped: what asks one starts the next, and waits for it; each time anew. */
+static void what_was_stopped_is_started_again(void **state)
+{
+	static const char *const methods[] = { CONTROL "DiskUsage", CONTROL "ListenBuildHistory" };
+	struct fixture *fixture = rig_begin_spawnable(state, 1, 1000 * MS);
+	struct client *client = rig_client_of(fixture, 0);
+	struct span answer;
+
+	for (unsigned i = 0; i < 2; i++) {
+		struct client_call *call;
+
+		gateway_thread_call(fixture->gateway, drain_executor, fixture);
+		gateway_thread_until(fixture->gateway, none_is_there, NULL);
+		call = asks(client, methods[i]);
+		assert_int_equal(client_receive(call, &answer, 50 * MS), CLIENT_AGAIN);
+		gateway_thread_call(fixture->gateway, add_executor, fixture);
+		rig_says(call, "one");
+		rig_ends(call, GRPC_OK, NULL);
+		usleep(1100000);         /* longer than one may wait */
+	}
+	rig_end(fixture);
+}
+
 int main(void)
 {
 	static const enum ring_engine uring = RING_ENGINE_URING, epoll = RING_ENGINE_EPOLL;
@@ -130,6 +181,7 @@ int main(void)
 		BOTH(the_probe_is_answered_here),
 		BOTH(before_any_executor_is_ready),
 		BOTH(when_no_executor_is_ever_ready),
+		BOTH(what_was_stopped_is_started_again),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

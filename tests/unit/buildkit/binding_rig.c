@@ -74,6 +74,22 @@ struct fixture *rig_begin_as(void **state, unsigned builders, uint32_t slots, ui
 	return fixture;
 }
 
+static bool is_spawnable(void *context, const char *tenant, bool waiting)
+{
+	return !__atomic_load_n(&((struct fixture *)context)->barren, __ATOMIC_SEQ_CST);
+}
+
+struct fixture *rig_begin_spawnable(void **state, unsigned builders, uint64_t queue_timeout_ns)
+{
+	struct fixture *fixture = begin_builders(state, builders, false);
+
+	begin_gateway(fixture, (struct gateway_thread_options){
+		.spawnable = is_spawnable, .spawnable_context = fixture, .queue_timeout_ns = queue_timeout_ns,
+	});
+	gateway_thread_until(fixture->gateway, rig_all_are_ready, &builders);
+	return fixture;
+}
+
 uint16_t rig_port(const struct fixture *fixture, unsigned builder)
 {
 	return (uint16_t)atoi(strrchr(fixture->builders[builder].address, ':') + 1);

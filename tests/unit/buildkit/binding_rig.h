@@ -20,6 +20,7 @@ struct fixture {
 	struct gateway_thread *gateway;
 	struct client *clients[4];
 	struct buildkit *buildkit;       /* for the gateway's thread alone */
+	bool barren;                     /* spawnable, and none can be started any more */
 	struct builder *lost, *other;    /* of a build that was begun to be replayed */
 	/* Of the last build that ended. */
 	struct build ended;
@@ -39,6 +40,8 @@ struct fixture *rig_begin_behind(void **state, struct proxy *proxy);
  * may be replayed.
  */
 struct fixture *rig_begin_behind_impostor(void **state, struct impostor *impostor);
+/* With a spawner that says that it may start one. */
+struct fixture *rig_begin_spawnable(void **state, unsigned builders, uint64_t queue_timeout_ns);
 /* The port of that daemon, for an impostor. */
 uint16_t rig_port(const struct fixture *fixture, unsigned builder);
 /* Waits until nothing is left at the gateway. */

@@ -203,10 +203,12 @@ static void gateway_buildkit(struct gateway_thread *gateway)
 	struct gateway_parts *parts = &gateway->parts;
 	struct executors_config executors = {
 		.ring = parts->ring, .health_interval_ns = 20000000, .queue_timeout_ns = gateway->options.queue_timeout_ns,
+		.spawnable = gateway->options.spawnable, .context = gateway->options.spawnable_context,
 	};
 	struct buildkit_config buildkit = {
 		.ring = parts->ring, .access = &parts->cas.access, .events = gateway->options.build_events,
-		.replay = gateway->options.replay,
+		.replay = gateway->options.replay, .spawnable = gateway->options.spawnable,
+		.spawnable_context = gateway->options.spawnable_context,
 	};
 
 	must(executors_create(&parts->executors, &executors), "executors", "");

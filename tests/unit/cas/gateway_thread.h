@@ -31,6 +31,8 @@ struct gateway_thread_options {
 	uint64_t queue_timeout_ns;       /* 0: the pool's default */
 	struct build_events build_events;
 	enum replay_policy replay;
+	bool (*spawnable)(void *context, const char *tenant, bool waiting);      /* as a spawner says it; NULL: there is none */
+	void *spawnable_context;
 };
 
 /* What it is made of, for gateway_thread_call(). */
