@@ -33,7 +33,9 @@ void answers_why(const struct buildkit *buildkit, const char *tenant, char *text
 
 	why.used = (size_t)snprintf(text, text_size, "no executor is ready: ");
 	executors_visit(buildkit->executors, tenant, why_add, &why);
-	if (why.executors == 0)
+	if (why.executors == 0 && buildkit_spawnable(buildkit, tenant))
+		snprintf(text, text_size, "no executor is ready: one is being started, or waits for a place; try again later");
+	else if (why.executors == 0)
 		snprintf(text, text_size, "no executor serves your tenant: ask the operator for one");
 }
 
@@ -127,23 +129,27 @@ static void first_on_granted(struct lease *lease)
  * BuildKit's client asks Info again for as long as it is UNAVAILABLE, and in the end says only that its time is over. This
  * has waited already: with another status its user reads why.
  */
+static void first_refuse_with(struct buildkit_call *call, const char *why)
+{
+	bool hopeful = buildkit_hopeful(call->binding->buildkit, call->binding->tenant) && call->kind != CALL_INFO;
+
+	forward_finish(&call->forward, hopeful ? GRPC_UNAVAILABLE : GRPC_FAILED_PRECONDITION, why);
+}
+
 static void first_refuse(struct buildkit_call *call)
 {
-	const struct buildkit *buildkit = call->binding->buildkit;
-	bool hopeful = buildkit_hopeful(buildkit, call->binding->tenant) && call->kind != CALL_INFO;
 	char why[1024];
 
-	answers_why(buildkit, call->binding->tenant, why, sizeof(why));
-	forward_finish(&call->forward, hopeful ? GRPC_UNAVAILABLE : GRPC_FAILED_PRECONDITION, why);
+	answers_why(call->binding->buildkit, call->binding->tenant, why, sizeof(why));
+	first_refuse_with(call, why);
 }
 
 static void first_on_refused(struct lease *lease, const char *why)
 {
 	struct buildkit_call *call = container_of(lease, struct buildkit_call, lease);
 
-	(void)why;
 	call->leasing = false;
-	first_refuse(call);
+	first_refuse_with(call, why);
 }
 
 static void first_on_queued(struct lease *lease, uint32_t position, uint32_t waiting)

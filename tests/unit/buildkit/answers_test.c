@@ -117,7 +117,7 @@ static void when_no_executor_is_ever_ready(void **state)
 	uint64_t begun_ns = now_ns();
 	struct client_call *call = asks(client, CONTROL "ListWorkers");
 
-	rig_ends(call, GRPC_UNAVAILABLE, "no executor is ready: tcp://127.0.0.1:");
+	rig_ends(call, GRPC_UNAVAILABLE, ": its health check says that it is not serving");
 	assert_true(now_ns() - begun_ns >= 150 * MS);    /* half of it: a turn of the gateway's loop has one time */
 	rig_ends(asks(client, CONTROL "Info"), GRPC_FAILED_PRECONDITION, "its health check says that it is not serving");
 	rig_end(fixture);
@@ -172,6 +172,24 @@ static void what_was_stopped_is_started_again(void **state)
 	rig_end(fixture);
 }
 
+/* Nobody has to ask an operator for what is only slow to come; and what is known of the wait is told. */
+static void why_none_was_started_is_told(void **state)
+{
+	struct fixture *fixture = rig_begin_spawnable(state, 0, 300 * MS);
+	struct client_call *call = asks(rig_client_of(fixture, 0), CONTROL "ListWorkers");
+	struct span answer;
+
+	rig_ends(call, GRPC_UNAVAILABLE, "again later");
+	rig_ends(asks(rig_client_of(fixture, 0), CONTROL "DiskUsage"), GRPC_UNAVAILABLE, "no executor is ready: one is being started");
+	rig_end(fixture);
+	fixture = rig_begin_spawnable(state, 0, 0);
+	call = asks(rig_client_of(fixture, 0), CONTROL "ListWorkers");
+	assert_int_equal(client_receive(call, &answer, 50 * MS), CLIENT_AGAIN);
+	__atomic_store_n(&fixture->barren, true, __ATOMIC_SEQ_CST);
+	rig_ends(call, GRPC_FAILED_PRECONDITION, "none can be started here now");
+	rig_end(fixture);
+}
+
 int main(void)
 {
 	static const enum ring_engine uring = RING_ENGINE_URING, epoll = RING_ENGINE_EPOLL;
@@ -182,6 +200,7 @@ int main(void)
 		BOTH(before_any_executor_is_ready),
 		BOTH(when_no_executor_is_ever_ready),
 		BOTH(what_was_stopped_is_started_again),
+		BOTH(why_none_was_started_is_told),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
