@@ -96,9 +96,8 @@ static uint32_t binding_builds(const struct binding *binding)
  * The directory decides where it is built, and the session that knows it may come a moment after the Solve. False: wait
  * for it, until call->deadline_ns.
  */
-static bool binding_affinity(struct binding *binding, uint64_t *affinity)
+static bool binding_affinity(struct binding *binding, uint64_t now, uint64_t *affinity)
 {
-	uint64_t now = ring_now_ns(binding->buildkit->ring);
 	bool bridge = false, missing = false;
 
 	*affinity = 0;
@@ -385,9 +384,8 @@ static void binding_move(struct binding *binding)
 	binding_request(binding, affinity, avoid);
 }
 
-static void binding_bound(struct binding *binding)
+static void binding_bound(struct binding *binding, uint64_t now)
 {
-	uint64_t now = ring_now_ns(binding->buildkit->ring);
 	bool wants = binding_wants_executor(binding);
 
 	if (binding->doubt.state == DOUBT_GIVEN_UP)
@@ -418,22 +416,20 @@ static void binding_bound(struct binding *binding)
 
 /* ---- deciding ---- */
 
-static void binding_expire(struct binding *binding)
+static void binding_expire(struct binding *binding, uint64_t now)
 {
-	uint64_t now = ring_now_ns(binding->buildkit->ring);
-
 	for_each_call(call, binding)
 		if (call_held(call) && call->deadline_ns && call->deadline_ns <= now && call->kind != CALL_SOLVE)
 			call_expire(call);
 }
 
-static void binding_decide(struct binding *binding)
+static void binding_decide(struct binding *binding, uint64_t now)
 {
 	uint64_t affinity;
 
 	switch (binding->state) {
 	case BINDING_UNBOUND:
-		if (!binding_wants_executor(binding) || !binding_affinity(binding, &affinity))
+		if (!binding_wants_executor(binding) || !binding_affinity(binding, now, &affinity))
 			break;
 		binding->tries = 0;
 		binding_request(binding, affinity, NULL);
@@ -450,7 +446,7 @@ static void binding_decide(struct binding *binding)
 		break;
 	case BINDING_BOUND:
 		if (binding->losing != binding->uplink->executor)        /* else it is about to be gone */
-			binding_bound(binding);
+			binding_bound(binding, now);
 		break;
 	case BINDING_CLOSED:
 		break;
@@ -463,10 +459,11 @@ static void note_deadline(uint64_t *next, uint64_t deadline, uint64_t now)
 		*next = deadline;
 }
 
-static void binding_arm(struct binding *binding)
+/* What was over at `now` has been looked at with that: all that comes behind it is still to come. */
+static void binding_arm(struct binding *binding, uint64_t now)
 {
 	struct ring *ring = binding->buildkit->ring;
-	uint64_t now = ring_now_ns(ring), next = UINT64_MAX;
+	uint64_t next = UINT64_MAX;
 
 	note_deadline(&next, binding->idle_deadline_ns, now);
 	note_deadline(&next, binding->doubt.deadline_ns, now);
@@ -486,18 +483,21 @@ static void binding_arm(struct binding *binding)
 
 void binding_step(struct binding *binding)
 {
+	uint64_t now = 0;
+
 	binding->again = true;
 	if (binding->stepping || binding->state == BINDING_CLOSED)
 		return;
 	binding->stepping = true;
 	while (binding->again && binding->state != BINDING_CLOSED) {
 		binding->again = false;
-		binding_expire(binding);
-		binding_decide(binding);
+		now = ring_now_ns(binding->buildkit->ring);
+		binding_expire(binding, now);
+		binding_decide(binding, now);
 	}
 	binding->stepping = false;
 	if (binding->state != BINDING_CLOSED)
-		binding_arm(binding);
+		binding_arm(binding, now);
 }
 
 static void binding_on_timer(struct op *op, int32_t res)
