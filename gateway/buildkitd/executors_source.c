@@ -12,6 +12,8 @@
 #include "gateway/base/log.h"
 
 #define RESOLVE_INTERVAL_NS 30000000000ull
+/* That are looked at, of a name: resolvers turn the order with each answer, and who is there stays as long as it is named. */
+#define ANSWERS_MAX         1024
 
 /* An executor of a name. */
 struct found {
@@ -26,7 +28,7 @@ struct item {
 	struct tls_context *tls;
 	/* dns: */
 	struct op resolve, timer;
-	struct address_resolved answers[EXECUTORS_SOURCE_ADDRESSES_MAX];
+	struct address_resolved answers[ANSWERS_MAX];
 	int answers_count;
 	char why[512];                   /* the worker's, while `resolve` is in flight */
 	struct found found[EXECUTORS_SOURCE_ADDRESSES_MAX];
@@ -146,12 +148,12 @@ static void item_join_one(struct item *item, const struct address_resolved *at)
 static void item_take_answers(struct item *item)
 {
 	size_t kept = 0;
-	int count = item->answers_count;
+	bool all = item->answers_count <= ANSWERS_MAX;
+	int count = all ? item->answers_count : ANSWERS_MAX;
 
-	if (count > EXECUTORS_SOURCE_ADDRESSES_MAX) {
-		log_event(LOG_WARNING, "too many addresses", LOG_TEXT("name", item->given.address.host), LOG_I64("addresses", count));
-		count = EXECUTORS_SOURCE_ADDRESSES_MAX;
-	}
+	if (item->answers_count > EXECUTORS_SOURCE_ADDRESSES_MAX)
+		log_event(LOG_WARNING, "too many addresses", LOG_TEXT("name", item->given.address.host),
+		          LOG_I64("addresses", item->answers_count));
 	for (size_t i = 0; i < item->found_count; i++)
 		item->found[i].still = false;
 	for (int i = 0; i < count; i++) {
@@ -161,7 +163,7 @@ static void item_take_answers(struct item *item)
 			found->still = true;
 	}
 	for (size_t i = 0; i < item->found_count; i++) {
-		if (item->found[i].still)
+		if (item->found[i].still || !all)
 			item->found[kept++] = item->found[i];
 		else
 			executor_drain(item->found[i].executor, NULL, NULL);
@@ -175,8 +177,8 @@ static int32_t item_resolve(struct op *op)
 {
 	struct item *item = container_of(op, struct item, resolve);
 
-	item->answers_count = item->source->resolve(&item->given.address, item->answers, EXECUTORS_SOURCE_ADDRESSES_MAX,
-	                                            item->why, sizeof(item->why));
+	item->answers_count = item->source->resolve(&item->given.address, item->answers, ANSWERS_MAX, item->why,
+	                                            sizeof(item->why));
 	return item->answers_count;
 }
 

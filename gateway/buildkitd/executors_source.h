@@ -1,7 +1,8 @@
 /*
  * executors_source: the executors that the operator named, brought into the pool: fixed addresses at once, and those behind
  * a DNS name as they come and go. A name is looked up by a worker, again and again; an address that is not among the answers
- * any more is drained, and a look-up that fails changes nothing.
+ * any more is drained, and a look-up that fails changes nothing. Of a name with more addresses than become executors those
+ * that did so first stay.
  *
  * On the ring's thread.
  */

@@ -215,6 +215,7 @@ static struct {
 	pthread_mutex_t mutex;
 	unsigned addresses;              /* 127.0.0.1 to 127.0.0.N */
 	bool failing;
+	bool turning;                    /* another one is the first each time */
 	unsigned asked;
 } names = { .mutex = PTHREAD_MUTEX_INITIALIZER };
 
@@ -229,7 +230,7 @@ static int resolve(const struct address *address, struct address_resolved *resol
 	for (unsigned i = 0; i < names.addresses && !names.failing; i++) {
 		struct sockaddr_in four = {
 			.sin_family = AF_INET, .sin_port = htons((uint16_t)atoi(address->port)),
-			.sin_addr.s_addr = htonl(INADDR_LOOPBACK + i),
+			.sin_addr.s_addr = htonl(INADDR_LOOPBACK + (names.turning ? (i + 7 * names.asked) % names.addresses : i)),
 		};
 
 		if (i < max) {
@@ -303,6 +304,39 @@ static void those_of_a_name_come_and_go(void **state)
 	end(fixture);
 }
 
+static void put_name(void *context, struct executor *executor)
+{
+	char *text = context;
+
+	assert_int_not_equal(executor_state(executor), EXECUTOR_DRAINING);
+	snprintf(text + strlen(text), 8192 - strlen(text), "%s ", executor_name(executor));
+}
+
+/* Of more addresses than there is room for those that were taken stay, in whatever order they are told. */
+static void who_is_named_stays(void **state)
+{
+	struct fixture *fixture = begin(state);
+	static char before[8192], after[8192];
+	char address[100], why[600] = "";
+	const char *const addresses[] = { address };
+
+	before[0] = after[0] = '\0';
+	snprintf(fixture->daemons[0].bound, sizeof(fixture->daemons[0].bound), "grpc://0.0.0.0:0");
+	start(&fixture->daemons[0], fixture->ring);
+	snprintf(address, sizeof(address), "dns://builders.test:%s", port_of(&fixture->daemons[0]));
+	names_set(EXECUTORS_SOURCE_ADDRESSES_MAX + 5, false);
+	names.turning = true;            /* nobody looks anything up yet */
+	assert_int_equal(create(fixture, addresses, 1, resolve, why, sizeof(why)), 0);
+	DAEMON_UNTIL(fixture, count(fixture) == EXECUTORS_SOURCE_ADDRESSES_MAX);
+	executors_visit(fixture->executors, NULL, put_name, before);
+	for (unsigned asked = names_asked(); names_asked() < asked + 6;)
+		ring_run(fixture->ring, 1 * MS);
+	executors_visit(fixture->executors, NULL, put_name, after);
+	assert_string_equal(before, after);
+	end(fixture);
+	names.turning = false;
+}
+
 static void a_group_has_a_name(void **state)
 {
 	struct fixture *fixture = begin(state);
@@ -342,6 +376,7 @@ int main(void)
 		BOTH(over_tls),
 		BOTH(keys_are_read_again),
 		BOTH(those_of_a_name_come_and_go),
+		BOTH(who_is_named_stays),
 		BOTH(a_group_has_a_name),
 		BOTH(the_system_is_asked),
 	};
