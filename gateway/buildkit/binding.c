@@ -243,12 +243,24 @@ static void binding_retry(struct binding *binding, const char *reason)
 	}
 }
 
+/* It is we who have no room for a connection: no word against the executor, on which others build. */
+static bool is_our_own(int r)
+{
+	return r == -EMFILE || r == -ENFILE || r == -ENOBUFS || r == -ENOMEM;
+}
+
 static void binding_connect(struct binding *binding)
 {
-	char why[512] = "";
+	char why[512] = "", text[600];
+	int r = uplink_open(&binding->uplink, binding, binding->lease.executor, false, why, sizeof(why));
 
-	if (uplink_open(&binding->uplink, binding, binding->lease.executor, false, why, sizeof(why)) < 0)
+	if (is_our_own(r)) {
+		snprintf(text, sizeof(text), "the gateway has no room for one more connection to an executor: %s", why);
+		binding_unbind(binding);
+		binding_refuse(binding, GRPC_RESOURCE_EXHAUSTED, text);
+	} else if (r < 0) {
 		binding_retry(binding, why);
+	}
 }
 
 void binding_on_uplink_ready(struct binding *binding, struct uplink *uplink)

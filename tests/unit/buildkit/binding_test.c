@@ -5,10 +5,13 @@
  */
 #include "tests/unit/buildkit/binding_rig.h"
 
+#include <fcntl.h>
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stdio.h>
 #include <string.h>
+#include <sys/resource.h>
+#include <unistd.h>
 #include <cmocka.h>
 
 static void a_build_goes_through(void **state)
@@ -185,6 +188,45 @@ static void a_doubted_executor_keeps_its_builds(void **state)
 	gateway_thread_until(fixture->gateway, rig_all_are_ready, &one);
 	builder_finish(&fixture->builders[0], "r", GRPC_OK, NULL);
 	rig_ends(running, GRPC_OK, NULL);
+	rig_end(fixture);
+}
+
+static void count_ready(struct gateway_parts *parts, void *context)
+{
+	executors_status(parts->executors, context);
+}
+
+/* The gateway's own need is no fault of the executor's: who builds there goes on. */
+static void a_gateway_without_room_blames_nobody(void **state)
+{
+	struct fixture *fixture = rig_begin_with(state, 1, 4, 0, false);
+	struct client_call *running[2];
+	struct executors_status status;
+	struct rlimit before, none;
+	int lowest;
+
+	rig_build(fixture, 0, "first", &running[0]);
+	rig_wait_open(fixture, 0, 0, "Solve", 1);
+	rig_ends(rig_bridge(rig_client_of(fixture, 1), "Ping", "", (struct span){ 0 }), GRPC_OK, NULL);
+	lowest = open("/dev/null", O_RDONLY | O_CLOEXEC);
+	assert_true(lowest >= 0);
+	close(lowest);
+	assert_int_equal(getrlimit(RLIMIT_NOFILE, &before), 0);
+	none = before;
+	none.rlim_cur = (rlim_t)lowest;
+	assert_int_equal(setrlimit(RLIMIT_NOFILE, &none), 0);
+	rig_build(fixture, 1, "second", &running[1]);
+	rig_ends(running[1], GRPC_RESOURCE_EXHAUSTED, "Too many open files");
+	gateway_thread_call(fixture->gateway, count_ready, &status);
+	assert_int_equal(setrlimit(RLIMIT_NOFILE, &before), 0);
+	assert_int_equal(status.executors_ready, 1);
+	assert_int_equal(status.executors_lost, 0);
+	rig_build(fixture, 1, "third", &running[1]);
+	rig_wait_open(fixture, 1, 0, "Solve", 2);
+	for (unsigned i = 0; i < 2; i++) {
+		builder_finish(&fixture->builders[0], i ? "third" : "first", GRPC_OK, NULL);
+		rig_ends(running[i], GRPC_OK, NULL);
+	}
 	rig_end(fixture);
 }
 
@@ -391,6 +433,7 @@ int main(void)
 		BOTH(who_returns_to_no_build_is_told),
 		BOTH(a_lost_executor_ends_its_builds),
 		BOTH(a_doubted_executor_keeps_its_builds),
+		BOTH(a_gateway_without_room_blames_nobody),
 		BOTH(an_internal_build_counts),
 		BOTH(a_large_request_is_held_whole),
 		BOTH(builds_of_one_connection_go_together),
