@@ -1,5 +1,5 @@
 /* Handlers note what happened; spawner_step() decides what is started and stopped. */
-#include "gateway/buildkitd/spawner.h"
+#include "gateway/buildkitd/spawner_private.h"
 
 #include <errno.h>
 #include <stdio.h>
@@ -13,122 +13,13 @@
 #define JOIN_NS          30000000000ull  /* that one which listens has until it is ready; it was started because somebody waits */
 #define TICK_NS_DEFAULT  1000000000ull
 #define RETRY_NS_DEFAULT 1000000000ull
-#define RETRY_DOUBLINGS  6
 #define WANTED_NS        1500000000ull   /* the pool repeats what it wants every second while somebody waits */
 #define LIVED_RETRIES    60              /* one that lived so many times retry_ns is no failure of starting */
 #define HOPELESS_FAILURES 3              /* in a row; then nobody is let wait until the next try */
 #define NAME_MAX_BYTES   48
 
-struct spawner_tenant {
-	struct list link;
-	char name[EXECUTOR_TENANT_MAX];
-	bool warm;
-	uint64_t wanted_until_ns;        /* a build waits */
-	unsigned failures;               /* in a row */
-	uint64_t not_before_ns;
-};
-
-enum daemon_state {
-	DAEMON_STARTING,
-	DAEMON_SERVING,                  /* an executor of the pool */
-	DAEMON_DRAINING,                 /* the pool lets its last leases go */
-	DAEMON_STOPPING,                 /* the host is told, or still to be told, to stop it */
-	DAEMON_DEAD,                     /* it ended by itself, and leases on it remain */
-};
-
-struct daemon {
-	struct list link;
-	struct spawner *spawner;
-	struct spawner_tenant *tenant;
-	enum daemon_state state;
-	uint64_t id, started_ns;
-	uint32_t number;
-	struct executor *executor;       /* SERVING, DRAINING, DEAD */
-	bool stop_sent;
-};
-
-struct spawner {
-	struct spawner_config config;
-	struct executors *executors;
-	struct list tenants, daemons;
-	size_t tenants_count;
-	struct op tick;
-	bool host_heard, host_works, closing, closed_told;
-	uint64_t last_id, started_total, died_total, idle_stopped_total;
-	char why[256];                   /* the host starts none */
-};
-
 static void spawner_step(struct spawner *spawner);
 static void spawner_on_tick(struct op *op, int32_t res);
-
-static uint64_t now_ns(const struct spawner *spawner)
-{
-	return ring_now_ns(spawner->config.ring);
-}
-
-/* ---- tenants ---- */
-
-static bool tenant_is_of_use(const struct spawner *spawner, const struct spawner_tenant *tenant)
-{
-	uint64_t now = now_ns(spawner);
-
-	list_for_each(link, &spawner->daemons)
-		if (container_of(link, struct daemon, link)->tenant == tenant)
-			return true;
-	return tenant->warm || tenant->wanted_until_ns > now || tenant->not_before_ns > now;
-}
-
-static struct spawner_tenant *tenant_find(const struct spawner *spawner, const char *name)
-{
-	list_for_each(link, &spawner->tenants) {
-		struct spawner_tenant *tenant = container_of(link, struct spawner_tenant, link);
-
-		if (strcmp(tenant->name, name) == 0)
-			return tenant;
-	}
-	return NULL;
-}
-
-static void tenants_forget(struct spawner *spawner)
-{
-	list_for_each_safe(link, after, &spawner->tenants) {
-		struct spawner_tenant *tenant = container_of(link, struct spawner_tenant, link);
-
-		if (tenant_is_of_use(spawner, tenant))
-			continue;
-		list_remove(link);
-		spawner->tenants_count--;
-		free(tenant);
-	}
-}
-
-static struct spawner_tenant *tenant_get(struct spawner *spawner, const char *name)
-{
-	struct spawner_tenant *tenant = tenant_find(spawner, name);
-
-	if (tenant || strlen(name) >= sizeof(tenant->name))
-		return tenant;
-	if (spawner->tenants_count == SPAWNER_TENANTS_MAX)
-		tenants_forget(spawner);
-	tenant = spawner->tenants_count < SPAWNER_TENANTS_MAX ? calloc(1, sizeof(*tenant)) : NULL;
-	if (!tenant)
-		return NULL;
-	snprintf(tenant->name, sizeof(tenant->name), "%s", name);
-	list_append(&spawner->tenants, &tenant->link);
-	spawner->tenants_count++;
-	return tenant;
-}
-
-/* The first try after one that failed comes at once, the next ones later and later. */
-static void tenant_failed(struct spawner *spawner, struct spawner_tenant *tenant)
-{
-	unsigned doublings = tenant->failures > 1 ? tenant->failures - 1 : 0;
-
-	if (doublings > RETRY_DOUBLINGS)
-		doublings = RETRY_DOUBLINGS;
-	if (tenant->failures++ > 0)
-		tenant->not_before_ns = now_ns(spawner) + (spawner->config.retry_ns << doublings);
-}
 
 /* ---- daemons ---- */
 
@@ -137,7 +28,7 @@ static void daemon_note_life(struct daemon *daemon)
 {
 	const struct spawner *spawner = daemon->spawner;
 
-	if (now_ns(spawner) - daemon->started_ns > LIVED_RETRIES * spawner->config.retry_ns)
+	if (spawner_now_ns(spawner) - daemon->started_ns > LIVED_RETRIES * spawner->config.retry_ns)
 		daemon->tenant->failures = 0;
 }
 
@@ -225,7 +116,7 @@ static bool daemon_start(struct spawner *spawner, struct spawner_tenant *tenant)
 	if (!daemon)
 		return false;
 	*daemon = (struct daemon){
-		.spawner = spawner, .tenant = tenant, .id = ++spawner->last_id, .started_ns = now_ns(spawner),
+		.spawner = spawner, .tenant = tenant, .id = ++spawner->last_id, .started_ns = spawner_now_ns(spawner),
 		.number = free_number(spawner, tenant),
 	};
 	if (spawner->config.start(spawner->config.context, daemon->id, tenant->name, daemon->number) < 0) {
@@ -276,7 +167,7 @@ static bool tenant_wants(const struct spawner *spawner, const struct spawner_ten
 {
 	bool coming;
 	uint32_t serving = daemons_serving(spawner, tenant, &coming);
-	uint64_t now = now_ns(spawner);
+	uint64_t now = spawner_now_ns(spawner);
 
 	if (tenant->not_before_ns > now || daemons_count(spawner, tenant) >= spawner->config.tenant_max)
 		return false;
@@ -288,7 +179,7 @@ static bool tenant_wants(const struct spawner *spawner, const struct spawner_ten
 static bool is_joining(const struct daemon *daemon)
 {
 	return executor_state(daemon->executor) == EXECUTOR_JOINING &&
-	       now_ns(daemon->spawner) - executor_idle_since_ns(daemon->executor) < JOIN_NS;
+	       spawner_now_ns(daemon->spawner) - executor_idle_since_ns(daemon->executor) < JOIN_NS;
 }
 
 /* Idle longest, and not one that is kept warm or still becomes ready. */
@@ -351,7 +242,7 @@ static void stop_idle(struct spawner *spawner)
 {
 	struct daemon *daemon = idle_longest(spawner);
 
-	while (daemon && executor_idle_since_ns(daemon->executor) + spawner->config.idle_ns <= now_ns(spawner)) {
+	while (daemon && executor_idle_since_ns(daemon->executor) + spawner->config.idle_ns <= spawner_now_ns(spawner)) {
 		spawner->idle_stopped_total++;
 		daemon_drain(daemon, "idle");
 		daemon = idle_longest(spawner);
@@ -403,7 +294,7 @@ static void spawner_on_tick(struct op *op, int32_t res)
 	if (!spawner->closing) {
 		stop_idle(spawner);
 		make_room(spawner);
-		tenants_forget(spawner);
+		spawner_tenants_forget(spawner);
 	}
 	spawner_step(spawner);
 }
@@ -413,7 +304,7 @@ static void spawner_on_tick(struct op *op, int32_t res)
 void spawner_on_wanted(void *context, const char *name)
 {
 	struct spawner *spawner = context;
-	struct spawner_tenant *tenant = spawner->closing ? NULL : tenant_get(spawner, name);
+	struct spawner_tenant *tenant = spawner->closing ? NULL : spawner_tenant_get(spawner, name);
 	bool coming;
 
 	if (!tenant)
@@ -421,7 +312,7 @@ void spawner_on_wanted(void *context, const char *name)
 	daemons_serving(spawner, tenant, &coming);
 	if (coming)
 		return;                  /* it is not known yet whether that one is enough; if not, this is said again */
-	tenant->wanted_until_ns = now_ns(spawner) + WANTED_NS;
+	tenant->wanted_until_ns = spawner_now_ns(spawner) + WANTED_NS;
 	spawner_step(spawner);
 }
 
@@ -429,13 +320,13 @@ void spawner_on_wanted(void *context, const char *name)
 bool spawner_spawnable(void *context, const char *name, bool waiting)
 {
 	struct spawner *spawner = context;
-	const struct spawner_tenant *tenant = tenant_find(spawner, name);
+	const struct spawner_tenant *tenant = spawner_tenant_find(spawner, name);
 
 	if (spawner->closing || strlen(name) >= EXECUTOR_TENANT_MAX)
 		return false;
 	if (spawner->host_heard && !spawner->host_works)
 		return false;
-	return waiting || !tenant || tenant->failures < HOPELESS_FAILURES || tenant->not_before_ns <= now_ns(spawner);
+	return waiting || !tenant || tenant->failures < HOPELESS_FAILURES || tenant->not_before_ns <= spawner_now_ns(spawner);
 }
 
 /* The tick sees how long it has been so. */
@@ -475,11 +366,11 @@ void spawner_on_ready(struct spawner *spawner, uint64_t id, struct span socket)
 		r = executors_add(spawner->executors, &daemon->executor, &config);
 	if (r < 0) {
 		log_event(LOG_WARNING, "buildkitd not taken into the pool", LOG_U64("id", id), LOG_TEXT("reason", err_text(r)));
-		tenant_failed(spawner, daemon->tenant);
+		spawner_tenant_failed(spawner, daemon->tenant);
 		daemon_enter(daemon, DAEMON_STOPPING);
 	} else {
 		log_event(LOG_INFO, "buildkitd listens", LOG_U64("id", id), LOG_TEXT("tenant", daemon->tenant->name),
-		          LOG_U64("after_ms", (now_ns(spawner) - daemon->started_ns) / 1000000));
+		          LOG_U64("after_ms", (spawner_now_ns(spawner) - daemon->started_ns) / 1000000));
 		daemon_enter(daemon, DAEMON_SERVING);
 		daemon->tenant->wanted_until_ns = 0;
 	}
@@ -490,13 +381,13 @@ static void daemon_died(struct daemon *daemon, const char *why)
 {
 	struct spawner *spawner = daemon->spawner;
 	bool draining = daemon->state == DAEMON_DRAINING;
-	uint64_t lived_ns = now_ns(spawner) - daemon->started_ns;
+	uint64_t lived_ns = spawner_now_ns(spawner) - daemon->started_ns;
 
 	spawner->died_total++;
 	log_event(LOG_WARNING, "buildkitd died", LOG_U64("id", daemon->id), LOG_TEXT("tenant", daemon->tenant->name),
 	          LOG_U64("lived_ms", lived_ns / 1000000), LOG_TEXT("why", why));
 	daemon_note_life(daemon);
-	tenant_failed(spawner, daemon->tenant);
+	spawner_tenant_failed(spawner, daemon->tenant);
 	if (!daemon->executor) {
 		daemon_free(daemon);
 		return;
@@ -582,7 +473,7 @@ int spawner_create(struct spawner **out, const struct spawner_config *config, ch
 		return ERR_RAISE(-EINVAL);
 	}
 	for (size_t i = 0; i < config->warm_tenants_count && config->warm; i++) {
-		struct spawner_tenant *tenant = tenant_get(spawner, config->warm_tenants[i]);
+		struct spawner_tenant *tenant = spawner_tenant_get(spawner, config->warm_tenants[i]);
 
 		if (!tenant) {
 			snprintf(why, why_size, "\"%.100s\" is no name of a tenant", config->warm_tenants[i]);
