@@ -54,9 +54,10 @@ void executor_lost(struct executor *executor, const char *why)
 	executor->reachable = false;
 	if (executor->state == EXECUTOR_READY) {
 		executor->executors->lost++;
-		executor->lost_at_ns = ring_now_ns(executor->executors->ring);
+		executor->away_since_ns = ring_now_ns(executor->executors->ring);
 		executor_enter(executor, EXECUTOR_LOST);
 	} else if (executor->state == EXECUTOR_REFUSED) {
+		executor->away_since_ns = ring_now_ns(executor->executors->ring);
 		executor_enter(executor, EXECUTOR_JOINING);
 	}
 	if (executor->state == EXECUTOR_DRAINING && !was_reachable)
@@ -108,7 +109,7 @@ static bool keeps_the_set(const struct executor *executor)
 	uint64_t kept_ns = EXECUTORS_SET_KEPT * executors->config.health_interval_ns;
 
 	return executor->state == EXECUTOR_READY ||
-	       (executor->state == EXECUTOR_LOST && ring_now_ns(executors->ring) - executor->lost_at_ns < kept_ns);
+	       (executor->state == EXECUTOR_LOST && ring_now_ns(executors->ring) - executor->away_since_ns < kept_ns);
 }
 
 static bool others_keep_the_set(const struct executor *executor)
@@ -269,6 +270,11 @@ uint32_t executor_leases(const struct executor *executor)
 uint64_t executor_idle_since_ns(const struct executor *executor)
 {
 	return executor->idle_since_ns;
+}
+
+uint64_t executor_away_since_ns(const struct executor *executor)
+{
+	return executor->state == EXECUTOR_JOINING || executor->state == EXECUTOR_LOST ? executor->away_since_ns : UINT64_MAX;
 }
 
 int executor_connect(struct executor *executor, struct conn **conn, const struct conn_config *config, char *why,

@@ -122,7 +122,7 @@ int executors_add(struct executors *executors, struct executor **out, const stru
 	executor->address = config->address;
 	executor->tls = config->tls;
 	executor->slots = config->slots ? config->slots : EXECUTOR_SLOTS_DEFAULT;
-	executor->idle_since_ns = ring_now_ns(executors->ring);
+	executor->idle_since_ns = executor->away_since_ns = ring_now_ns(executors->ring);
 	snprintf(executor->name, sizeof(executor->name), "%s", config->name);
 	snprintf(executor->server_name, sizeof(executor->server_name), "%s",
 	         config->server_name ? config->server_name : config->address.host);

@@ -100,6 +100,8 @@ const char *executor_why(const struct executor *executor);     /* one sentence w
 bool executor_reachable(const struct executor *executor);
 uint32_t executor_leases(const struct executor *executor);
 uint64_t executor_idle_since_ns(const struct executor *executor);
+/* When it became JOINING or LOST; UINT64_MAX: it is neither. */
+uint64_t executor_away_since_ns(const struct executor *executor);
 /*
  * A connection of the caller's to it, for builds. As conn_connect(), to the address where it was last found, so that
  * nothing is resolved here: -EHOSTUNREACH when its name was never resolved. `config->server_name` may be NULL.

@@ -80,7 +80,7 @@ struct executor {
 	uint32_t leases_count;
 	uint64_t idle_since_ns;
 	uint64_t losses;                 /* times that its leases had to be told */
-	uint64_t lost_at_ns;             /* when READY became LOST */
+	uint64_t away_since_ns;          /* when it became JOINING or LOST */
 	bool reachable;                  /* its last check was good */
 	bool understood;                 /* `capabilities` are what it answered */
 	struct capabilities capabilities;

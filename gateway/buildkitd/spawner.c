@@ -10,7 +10,7 @@
 #include "gateway/base/log.h"
 
 #define IDLE_NS_DEFAULT  600000000000ull
-#define JOIN_NS          30000000000ull  /* that one which listens has until it is ready; it was started because somebody waits */
+#define JOIN_NS_DEFAULT  30000000000ull
 #define TICK_NS_DEFAULT  1000000000ull
 #define RETRY_NS_DEFAULT 1000000000ull
 #define WANTED_NS        1500000000ull   /* the pool repeats what it wants every second while somebody waits */
@@ -179,7 +179,7 @@ static bool tenant_wants(const struct spawner *spawner, const struct spawner_ten
 static bool is_joining(const struct daemon *daemon)
 {
 	return executor_state(daemon->executor) == EXECUTOR_JOINING &&
-	       spawner_now_ns(daemon->spawner) - executor_idle_since_ns(daemon->executor) < JOIN_NS;
+	       spawner_now_ns(daemon->spawner) - executor_idle_since_ns(daemon->executor) < daemon->spawner->config.join_ns;
 }
 
 /* Idle longest, and not one that is kept warm or still becomes ready. */
@@ -249,6 +249,27 @@ static void stop_idle(struct spawner *spawner)
 	}
 }
 
+static bool has_failed(const struct daemon *daemon)
+{
+	uint64_t since = daemon->state == DAEMON_SERVING ? executor_away_since_ns(daemon->executor) : UINT64_MAX;
+	uint64_t now = spawner_now_ns(daemon->spawner);
+
+	return since < now && now - since >= daemon->spawner->config.join_ns && !executor_leases(daemon->executor);
+}
+
+/* One that hangs does not end by itself, and is the tenant's only one, perhaps. Who has it on lease finds out first. */
+static void stop_failed(struct spawner *spawner)
+{
+	list_for_each(link, &spawner->daemons) {
+		struct daemon *daemon = container_of(link, struct daemon, link);
+
+		if (!has_failed(daemon))
+			continue;
+		daemon_drain(daemon, executor_why(daemon->executor));
+		spawner_tenant_failed(spawner, daemon->tenant);
+	}
+}
+
 /* Told once nothing waits for the pool: what is left to the host is to end its processes, which it does by itself, too. */
 static void tell_closed(struct spawner *spawner)
 {
@@ -292,6 +313,7 @@ static void spawner_on_tick(struct op *op, int32_t res)
 	if (res < 0 || spawner->closed_told)
 		return;
 	if (!spawner->closing) {
+		stop_failed(spawner);
 		stop_idle(spawner);
 		make_room(spawner);
 		spawner_tenants_forget(spawner);
@@ -463,6 +485,7 @@ int spawner_create(struct spawner **out, const struct spawner_config *config, ch
 	spawner->config = *config;
 	spawner->config.tenant_max = config->tenant_max ? config->tenant_max : 1;
 	spawner->config.idle_ns = config->idle_ns ? config->idle_ns : IDLE_NS_DEFAULT;
+	spawner->config.join_ns = config->join_ns ? config->join_ns : JOIN_NS_DEFAULT;
 	spawner->config.tick_ns = config->tick_ns ? config->tick_ns : TICK_NS_DEFAULT;
 	spawner->config.retry_ns = config->retry_ns ? config->retry_ns : RETRY_NS_DEFAULT;
 	spawner->tick.fn = spawner_on_tick;

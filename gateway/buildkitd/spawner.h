@@ -5,7 +5,8 @@
  * A tenant's daemon is started when a build of the tenant waits and none of its executors has room (spawner_on_wanted),
  * and, for tenants that are kept warm, before anybody asks. It is stopped when it was idle for some time, unless it is
  * one of those kept warm; when the bound on all daemons is reached, the one that is idle longest makes room. One that
- * listens has half a minute to become ready before it counts as idle. One that dies is taken out of the pool, whose leases
+ * listens has half a minute to become ready before it counts as idle, or is stopped, as is one that does not answer for so
+ * long and has no lease: what has failed is no longer in the way of the next. One that dies is taken out of the pool, whose leases
  * on it are told so, and started again when it is needed, the sooner the longer it lived.
  *
  *	STARTING -> SERVING -> DRAINING -> STOPPING -> (gone)
@@ -31,6 +32,7 @@ struct spawner_config {
 	size_t warm_tenants_count;
 	uint32_t warm;                   /* daemons of each of these that are kept */
 	uint64_t idle_ns;                /* 0: 10 min */
+	uint64_t join_ns;                /* 0: 30 s; that one has to become ready, and again when it was lost */
 	uint32_t slots;                  /* builds at a time on each; 0: EXECUTOR_SLOTS_DEFAULT */
 	uint64_t tick_ns;                /* 0: 1 s; how often it looks at clocks */
 	uint64_t retry_ns;               /* 0: 1 s; before the second start after failures, doubled up to 64 times that */

@@ -438,6 +438,50 @@ static void one_that_dies_is_replaced(void **state)
 	end(fixture);
 }
 
+/* It runs and does not answer: once nobody has it on lease the next one takes its place, also of those that are kept warm. */
+static void one_that_hangs_is_replaced(void **state)
+{
+	static const char *const warm[] = { "acme" };
+	struct fixture *fixture = begin(state, (struct spawner_config){
+		.warm_tenants = warm, .warm_tenants_count = 1, .warm = 1, .join_ns = 60 * MS,
+	});
+	struct holder *holder;
+	uint64_t since_ns;
+
+	attach(fixture);
+	holder = request(fixture, 0, "acme");
+	UNTIL(fixture, holder->granted);
+	fixture->hosted[0].daemon.not_serving = true;
+	UNTIL(fixture, holder->lost);
+	since_ns = ring_now_ns(fixture->ring);
+	UNTIL(fixture, ring_now_ns(fixture->ring) - since_ns > 100 * MS);
+	assert_false(fixture->hosted[0].stopped);
+	lease_release(&holder->lease);
+	UNTIL(fixture, fixture->hosted[0].stopped && fixture->hosted_count == 2);
+	holder = request(fixture, 0, "acme");
+	UNTIL(fixture, holder->granted);
+	assert_int_equal(status_of(fixture).idle_stopped_total, 0);
+	end(fixture);
+}
+
+/* One that listens and is never ready: who waits gets the next. One that is slow is given its time. */
+static void one_that_never_is_ready_is_replaced(void **state)
+{
+	struct fixture *fixture = begin(state, (struct spawner_config){ .tenant_max = 2, .join_ns = 60 * MS });
+	struct holder *holder;
+	uint64_t since_ns;
+
+	attach(fixture);
+	fixture->hosted[0].daemon.not_serving = true;
+	holder = request(fixture, 0, "acme");
+	since_ns = ring_now_ns(fixture->ring);
+	UNTIL(fixture, fixture->hosted[0].stopped);
+	assert_true(ring_now_ns(fixture->ring) - since_ns >= 60 * MS);
+	UNTIL(fixture, holder->granted);
+	assert_int_equal(fixture->hosted_count, 2);
+	end(fixture);
+}
+
 /* One that dies while it drains, with a lease on it. */
 static void one_dies_while_it_drains(void **state)
 {
@@ -648,6 +692,8 @@ int main(void)
 		BOTH(one_that_is_not_ready_yet_is_not_idle),
 		BOTH(the_bound_on_all_makes_idle_ones_go),
 		BOTH(one_that_dies_is_replaced),
+		BOTH(one_that_hangs_is_replaced),
+		BOTH(one_that_never_is_ready_is_replaced),
 		BOTH(one_dies_while_it_drains),
 		BOTH(what_cannot_be_started_is_tried_less_and_less),
 		BOTH(one_that_lived_breaks_the_row),
