@@ -9,8 +9,8 @@
  * others. They are opened in order: Sessions, Solves, then the rest. When its last Solve and all that belonged to it has
  * ended, the binding gives the lease back; while a session is still there, which further builds may name, two seconds
  * later. It keeps one on an executor that is not ready as long, too: that may be gone without it, and buildx asks for the
- * record of its build when the session has ended. The connection to the executor ends with the streams that are left on it. A client
- * that is only connected holds nothing.
+ * record of its build when the session has ended. The connection to the executor ends with the streams that are left on
+ * it. A client that is only connected holds nothing.
  *
  * When the connection is lost under builds that can all go on elsewhere (replay.h), their calls are held again and another
  * executor is asked for; else they end.

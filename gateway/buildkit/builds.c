@@ -159,7 +159,7 @@ void builds_run(struct buildkit_call *solve)
 	build->lost_wall_ns = 0;
 	builds_leave_ref(solve);
 	snprintf(build->executor, sizeof(build->executor), "%s", binding->uplink->executor);
-	refs_remember(&binding->buildkit->refs, binding->tenant, solve->ref, build->executor);
+	refs_remember(&binding->buildkit->refs, binding->tenant, solve->ref, build->executor, ring_now_ns(binding->buildkit->ring));
 	solve->has_ref = refs_take(&binding->buildkit->refs, binding->tenant, solve->ref, build->executor,
 	                           binding->uplink->process);
 	if (replay_under_way(solve->replay)) {

@@ -92,7 +92,7 @@ static void history_note(struct branch *branch, struct span event)
 	if (!ref.size || ref.size >= sizeof(text))
 		return;
 	snprintf(text, sizeof(text), "%.*s", (int)ref.size, (const char *)ref.data);
-	refs_remember(&binding->buildkit->refs, binding->tenant, text, branch->executor);
+	refs_note(&binding->buildkit->refs, binding->tenant, text, branch->executor, ring_now_ns(binding->buildkit->ring));
 	/* What it names of the content there is asked for next, and says nothing of the Ref. */
 	if (branch->fanout->named)
 		snprintf(binding->executor, sizeof(binding->executor), "%s", branch->executor);

@@ -58,19 +58,27 @@ static void refs_forget(struct refs *refs, uint32_t index)
 	*at = refs->following[index];
 }
 
-/* In the place of the one that came first of those that no build runs of, unless there is room. NULL: one runs of each. */
-static struct ref_entry *refs_make(struct refs *refs, uint64_t key)
+static bool is_taken(const struct ref_entry *entry, uint64_t now_ns)
 {
-	for (uint32_t i = 0; i < REFS_MAX; i++) {
-		uint32_t index = refs->next;
+	return entry->takers > 0 || entry->kept_until_ns > now_ns;
+}
 
-		refs->next = (refs->next + 1) % REFS_MAX;
-		if (refs->entries[index].takers)
+/* In the place of the one that came first of those that are not taken, unless there is room. NULL: all are. */
+static struct ref_entry *refs_make(struct refs *refs, bool listed, uint64_t key, uint64_t now_ns)
+{
+	struct refs_places *places = listed ? &refs->listed : &refs->built;
+	uint32_t first = listed ? REFS_MAX : 0, max = listed ? REFS_LISTED_MAX : REFS_MAX;
+
+	for (uint32_t i = 0; i < max; i++) {
+		uint32_t index = first + places->next, used = first + places->count;
+
+		places->next = (places->next + 1) % max;
+		if (is_taken(&refs->entries[index], now_ns))
 			continue;
-		if (index < refs->count)
+		if (index < used)
 			refs_forget(refs, index);
 		else
-			refs->count++;
+			places->count++;
 		refs->entries[index] = (struct ref_entry){ 0 };
 		refs->keys[index] = key;
 		refs->following[index] = *bucket_of(refs, key);
@@ -80,25 +88,35 @@ static struct ref_entry *refs_make(struct refs *refs, uint64_t key)
 	return NULL;
 }
 
-void refs_remember(struct refs *refs, const char *tenant, const char *ref, const char *executor)
+static void refs_add(struct refs *refs, bool listed, const char *tenant, const char *ref, const char *executor, uint64_t now_ns)
 {
 	struct ref_entry *entry;
 
 	if (!ref[0])
 		return;
 	if (!refs->entries)
-		refs->entries = calloc(REFS_MAX, sizeof(*refs->entries));
+		refs->entries = calloc(REFS_MAX + REFS_LISTED_MAX, sizeof(*refs->entries));
 	if (!refs->entries)
 		return;
 	entry = refs_entry(refs, tenant, ref, executor);
 	if (!entry) {
-		entry = refs_make(refs, refs_hash(tenant, ref));
+		entry = refs_make(refs, listed, refs_hash(tenant, ref), now_ns);
 		if (!entry)
 			return;
 		snprintf(entry->ref, sizeof(entry->ref), "%s", ref);
 		snprintf(entry->executor, sizeof(entry->executor), "%s", executor);
 	}
 	entry->remembered = ++refs->remembered;
+}
+
+void refs_remember(struct refs *refs, const char *tenant, const char *ref, const char *executor, uint64_t now_ns)
+{
+	refs_add(refs, false, tenant, ref, executor, now_ns);
+}
+
+void refs_note(struct refs *refs, const char *tenant, const char *ref, const char *executor, uint64_t now_ns)
+{
+	refs_add(refs, true, tenant, ref, executor, now_ns);
 }
 
 bool refs_take(struct refs *refs, const char *tenant, const char *ref, const char *executor, uint32_t process)
@@ -126,7 +144,7 @@ bool refs_taken(const struct refs *refs, const char *tenant, const char *ref, co
 {
 	const struct ref_entry *entry = refs_entry(refs, tenant, ref, executor);
 
-	return entry && (entry->takers > 0 || entry->kept_until_ns > now_ns);
+	return entry && is_taken(entry, now_ns);
 }
 
 uint32_t refs_keeper(const struct refs *refs, const char *tenant, const char *ref, const char *executor)

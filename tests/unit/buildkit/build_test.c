@@ -153,23 +153,60 @@ static void refs_are_remembered_for_a_while(void **state)
 	assert_null(refs_find(&refs, "acme", "r0"));
 	for (unsigned i = 0; i < REFS_MAX + 10; i++) {
 		snprintf(ref, sizeof(ref), "r%u", i);
-		refs_remember(&refs, "acme", ref, i % 2 ? "one" : "two");
+		refs_remember(&refs, "acme", ref, i % 2 ? "one" : "two", 0);
 	}
 	assert_null(refs_find(&refs, "acme", "r9"));
 	assert_string_equal(refs_find(&refs, "acme", "r10"), "two");
 	assert_string_equal(refs_find(&refs, "acme", "r11"), "one");
 	assert_null(refs_find(&refs, "other", "r11"));
 	/* One that is told anew takes no second place; one that another executor ran, too, does. */
-	refs_remember(&refs, "acme", "r10", "two");
+	refs_remember(&refs, "acme", "r10", "two", 0);
 	assert_non_null(refs_find(&refs, "acme", "r10"));
-	refs_remember(&refs, "acme", "r12", "three");
+	refs_remember(&refs, "acme", "r12", "three", 0);
 	assert_null(refs_find(&refs, "acme", "r10"));
 	assert_string_equal(refs_find(&refs, "acme", "r12"), "three");
-	refs_remember(&refs, "acme", "r12", "two");
+	refs_remember(&refs, "acme", "r12", "two", 0);
 	assert_string_equal(refs_find(&refs, "acme", "r12"), "two");
 	assert_non_null(refs_find(&refs, "acme", "r11"));
-	refs_remember(&refs, "acme", "", "one");
+	refs_remember(&refs, "acme", "", "one", 0);
 	assert_null(refs_find(&refs, "acme", ""));
+	refs_fini(&refs);
+}
+
+/* What is taken stays, whatever others build; and what they list pushes out no builds. */
+static void refs_that_are_taken_stay(void **state)
+{
+	struct refs refs = { 0 };
+	char ref[32];
+
+	(void)state;
+	refs_remember(&refs, "acme", "runs", "one", 0);
+	assert_true(refs_take(&refs, "acme", "runs", "one", 0));
+	refs_remember(&refs, "acme", "kept", "one", 0);
+	assert_true(refs_take(&refs, "acme", "kept", "one", 0));
+	refs_leave(&refs, "acme", "kept", "one", 7);
+	refs_remember(&refs, "acme", "over", "one", 0);
+	for (unsigned i = 0; i < REFS_MAX + 10; i++) {
+		snprintf(ref, sizeof(ref), "r%u", i);
+		refs_note(&refs, "rival", ref, "two", 6);
+	}
+	assert_string_equal(refs_find(&refs, "acme", "over"), "one");
+	assert_string_equal(refs_find(&refs, "rival", ref), "two");
+	assert_null(refs_find(&refs, "rival", "r9"));
+	for (unsigned i = 0; i < REFS_MAX; i++) {
+		snprintf(ref, sizeof(ref), "b%u", i);
+		refs_remember(&refs, "rival", ref, "two", 6);
+	}
+	assert_true(refs_taken(&refs, "acme", "runs", "one", 6));
+	assert_true(refs_taken(&refs, "acme", "kept", "one", 6));
+	assert_null(refs_find(&refs, "acme", "over"));
+	for (unsigned i = 0; i < REFS_MAX; i++) {
+		snprintf(ref, sizeof(ref), "c%u", i);
+		refs_remember(&refs, "rival", ref, "two", 7);
+	}
+	assert_true(refs_taken(&refs, "acme", "runs", "one", 7));
+	assert_null(refs_find(&refs, "acme", "kept"));
+	refs_leave(&refs, "acme", "runs", "one", 9);
 	refs_fini(&refs);
 }
 
@@ -182,10 +219,10 @@ static void refs_are_taken(void **state)
 	assert_false(refs_taken(&refs, "acme", "r", "one", 0));
 	assert_false(refs_take(&refs, "acme", "r", "one", 0));
 	assert_false(refs_taken(&refs, "acme", "r", "one", 0));
-	refs_remember(&refs, "acme", "r", "one");
+	refs_remember(&refs, "acme", "r", "one", 0);
 	assert_false(refs_taken(&refs, "acme", "r", "one", 0));
 	assert_true(refs_take(&refs, "acme", "r", "one", 0));
-	refs_remember(&refs, "acme", "r", "two");
+	refs_remember(&refs, "acme", "r", "two", 0);
 	assert_true(refs_take(&refs, "acme", "r", "two", 0));
 	refs_leave(&refs, "acme", "r", "two", 7);
 	assert_true(refs_taken(&refs, "acme", "r", "one", 1u << 30));
@@ -193,7 +230,7 @@ static void refs_are_taken(void **state)
 	assert_false(refs_taken(&refs, "acme", "r", "two", 7));
 	assert_false(refs_taken(&refs, "other", "r", "one", 0));
 	assert_false(refs_taken(&refs, "acme", "", "one", 0));
-	refs_remember(&refs, "acme", "r", "one");
+	refs_remember(&refs, "acme", "r", "one", 0);
 	assert_true(refs_take(&refs, "acme", "r", "one", 0));
 	refs_leave(&refs, "acme", "r", "one", 7);
 	assert_true(refs_taken(&refs, "acme", "r", "one", 1u << 30));
@@ -210,7 +247,7 @@ static void a_ref_has_a_keeper(void **state)
 
 	(void)state;
 	assert_int_equal(refs_keeper(&refs, "acme", "r", "one"), 0);
-	refs_remember(&refs, "acme", "r", "one");
+	refs_remember(&refs, "acme", "r", "one", 0);
 	assert_true(refs_take(&refs, "acme", "r", "one", 41));
 	assert_int_equal(refs_keeper(&refs, "acme", "r", "one"), 0);
 	refs_leave(&refs, "acme", "r", "one", 7);
@@ -238,7 +275,7 @@ static void many_are_remembered(struct refs *refs, unsigned from, unsigned count
 
 	for (unsigned i = from; i < from + count; i++) {
 		snprintf(ref, sizeof(ref), "r%u", i);
-		refs_remember(refs, "acme", ref, "one");
+		refs_remember(refs, "acme", ref, "one", 1);
 	}
 }
 
@@ -286,7 +323,7 @@ static void executors_of_one_ref_are_told_apart(void **state)
 	(void)state;
 	for (unsigned i = 0; i < EXECUTORS; i++) {
 		snprintf(name, sizeof(name), "e%u", i);
-		refs_remember(&refs, "acme", "r", name);
+		refs_remember(&refs, "acme", "r", name, 0);
 		assert_true(refs_take(&refs, "acme", "r", name, 0));
 		if (i % 5)
 			refs_leave(&refs, "acme", "r", name, 1);
@@ -359,6 +396,7 @@ int main(void)
 		cmocka_unit_test(what_is_too_long_is_cut),
 		cmocka_unit_test(steps_are_counted),
 		cmocka_unit_test(refs_are_remembered_for_a_while),
+		cmocka_unit_test(refs_that_are_taken_stay),
 		cmocka_unit_test(refs_are_taken),
 		cmocka_unit_test(a_ref_has_a_keeper),
 		cmocka_unit_test(what_runs_is_not_forgotten),
