@@ -57,8 +57,8 @@ enum call_kind {
 	CALL_RETURN,                     /* LLBBridge/Return: a build's too, unless it returns nothing */
 	CALL_PING, CALL_LIST_WORKERS, CALL_INFO,                         /* answered here */
 	CALL_TRACE,                      /* answered while unbound */
-	CALL_DISK_USAGE, CALL_PRUNE, CALL_HISTORY,                       /* of all executors */
-	CALL_UPDATE_HISTORY, CALL_CONTENT,                               /* of the executor that ran the Ref */
+	CALL_DISK_USAGE, CALL_PRUNE, CALL_HISTORY, CALL_UPDATE_HISTORY,  /* of all executors, unless a Ref says which */
+	CALL_CONTENT,                    /* of the executor that ran the Ref */
 	CALL_OTHER,
 };
 

@@ -103,18 +103,6 @@ static void return_take(struct buildkit_call *call, struct span message)
 	probe_look(call->binding, call->ref);
 }
 
-static void update_history_take(struct buildkit_call *call, struct span message)
-{
-	struct binding *binding = call->binding;
-	struct buildkit_update_history_request request;
-	const char *executor;
-
-	if (message_decode(&buildkit_update_history_request_type, message, &request))
-		call_copy(call->ref, sizeof(call->ref), request.ref);
-	executor = refs_find(&binding->buildkit->refs, binding->tenant, call->ref);
-	errand_run(call, executor ? executor : binding->executor);
-}
-
 /* A daemon keeps the traces of the builds that it ran; those of before are of no use to any. */
 static void trace_take(struct buildkit_call *call)
 {
@@ -158,12 +146,10 @@ static void call_on_first(struct forward *forward, struct span message)
 	case CALL_TRACE:
 		trace_take(call);
 		break;
-	case CALL_UPDATE_HISTORY:
-		update_history_take(call, message);
-		break;
 	case CALL_DISK_USAGE:
 	case CALL_PRUNE:
 	case CALL_HISTORY:
+	case CALL_UPDATE_HISTORY:
 		fanout_begin(call, message);
 		break;
 	case CALL_SESSION:

@@ -39,7 +39,9 @@ static void fanout_finish(struct fanout *fanout)
 {
 	struct forward *forward = &fanout->client->forward;
 
-	if (fanout->status != GRPC_OK)
+	if (fanout->kind == CALL_UPDATE_HISTORY && fanout->answered)
+		forward_reply(forward, (struct span){ 0 });      /* one has it; how the others say that they have not differs */
+	else if (fanout->status != GRPC_OK)
 		forward_finish(forward, fanout->status, fanout->text);
 	else if (!fanout->answered)
 		forward_finish(forward, GRPC_NOT_FOUND, fanout->missing);
@@ -109,7 +111,7 @@ static void branch_on_message(struct call *call, struct span message)
 	struct branch *branch = call->owner;
 	struct fanout *fanout = branch->fanout;
 
-	if (!fanout->client)
+	if (!fanout->client || fanout->kind == CALL_UPDATE_HISTORY)
 		return;
 	if (fanout->kind == CALL_DISK_USAGE) {
 		buffer_put(&fanout->records, message.data, message.size);
@@ -155,7 +157,7 @@ static const struct call_events branch_events = {
 static const char *path_of(enum call_kind kind)
 {
 	return kind == CALL_DISK_USAGE ? BUILDKIT_DISK_USAGE : kind == CALL_PRUNE ? BUILDKIT_PRUNE :
-	       BUILDKIT_LISTEN_BUILD_HISTORY;
+	       kind == CALL_UPDATE_HISTORY ? BUILDKIT_UPDATE_BUILD_HISTORY : BUILDKIT_LISTEN_BUILD_HISTORY;
 }
 
 static int branch_start(struct branch *branch, struct uplink *uplink)
@@ -270,29 +272,47 @@ static bool history_is_probe(const struct buildkit_call *call)
 	return strcmp(call->ref, "buildx-test-history-api-feature") == 0 && answers.info.size > 0;
 }
 
+/* The Ref that it names, "" for none. */
+static void take_ref(struct buildkit_call *call, struct span request)
+{
+	struct buildkit_history_request history = { 0 };
+	struct buildkit_update_history_request update = { 0 };
+
+	if (call->kind == CALL_HISTORY && message_decode(&buildkit_history_request_type, request, &history) &&
+	    history.ref.size < sizeof(call->ref))
+		call_copy(call->ref, sizeof(call->ref), history.ref);
+	else if (call->kind == CALL_UPDATE_HISTORY && message_decode(&buildkit_update_history_request_type, request, &update) &&
+	         update.ref.size < sizeof(call->ref))
+		call_copy(call->ref, sizeof(call->ref), update.ref);
+}
+
+/* Where it was built, if that is there still; NULL: nobody knows who has what is left of it. */
+static const char *holder_of(const struct binding *binding, const char *ref)
+{
+	const char *name = refs_find(&binding->buildkit->refs, binding->tenant, ref);
+
+	return name && executors_find(binding->buildkit->executors, binding->tenant, name) ? name : NULL;
+}
+
 void fanout_begin(struct buildkit_call *call, struct span request)
 {
 	struct binding *binding = call->binding;
-	struct buildkit *buildkit = binding->buildkit;
-	const char *executor = NULL;
 	struct ready ready = { .count = 0 };
-	struct buildkit_history_request history = { 0 };
+	const char *executor;
 
-	if (call->kind == CALL_HISTORY && message_decode(&buildkit_history_request_type, request, &history) &&
-	    history.ref.size < sizeof(call->ref)) {
-		snprintf(call->ref, sizeof(call->ref), "%.*s", (int)history.ref.size, (const char *)history.ref.data);
-		executor = refs_find(&buildkit->refs, binding->tenant, call->ref);
-	}
-	if (executor) {
+	take_ref(call, request);
+	executor = holder_of(binding, call->ref);
+	if (executor && call->kind == CALL_HISTORY)
 		snprintf(binding->executor, sizeof(binding->executor), "%s", executor);
-		errand_run(call, binding->executor);
+	if (executor) {
+		errand_run(call, executor);
 		return;
 	}
 	if (call->kind == CALL_HISTORY && history_is_probe(call)) {
 		forward_finish(&call->forward, GRPC_OK, NULL);
 		return;
 	}
-	executors_visit(buildkit->executors, binding->tenant, collect_ready, &ready);
+	executors_visit(binding->buildkit->executors, binding->tenant, collect_ready, &ready);
 	if (ready.count > 1)
 		fanout_open(call, request, &ready);
 	else

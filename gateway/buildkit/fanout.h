@@ -1,7 +1,8 @@
 /*
  * fanout: calls that concern all of a tenant's executors, asked of each that is ready and answered as one: DiskUsage's
  * records one after the other, Prune's and ListenBuildHistory's streams merged message by message. A record's worker is
- * nowhere named in it, so the records stay as they are.
+ * nowhere named in it, so the records stay as they are. UpdateBuildHistory of a Ref that nobody remembers is asked of each,
+ * too: whoever has it does it.
  *
  * It ends when the last executor has ended: OK, or the first failure with the executor's name; that one of them does not
  * know a Ref is no failure as long as another one does. Back-pressure: while the client does not take what is there, none
@@ -15,7 +16,7 @@
 
 struct fanout;
 
-/* The request is whole. With one executor, or for a Ref that is remembered, the call goes there as it is. */
+/* The request is whole. With one executor, or for a Ref whose executor is known and there, the call goes there as it is. */
 void fanout_begin(struct buildkit_call *call, struct span request);
 /* The client has taken all. */
 void fanout_resume(struct fanout *fanout);

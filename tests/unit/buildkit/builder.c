@@ -284,6 +284,10 @@ static void on_message(struct call *call, struct span message)
 		return;
 	}
 
+	if (each->builder->lacks && is(each, each->builder->lacks)) {
+		call_finish(call, is(each, "Read") ? GRPC_NOT_FOUND : GRPC_UNKNOWN, "lease \"ref_r\": not found");
+		return;
+	}
 	if (echoes(each)) {
 		if (call_send(call, message, 0) != CALL_FULL)
 			return;

@@ -8,6 +8,7 @@
 #include <time.h>
 #include <unistd.h>
 #include <cmocka.h>
+#include "gateway/buildkitd/executor_address.h"
 #include "gateway/client/client_private.h"
 
 /* A message of that call has it, before its end; the rest is thrown away. */
@@ -122,6 +123,52 @@ static void what_a_build_left_is_asked_of_its_own(void **state)
 	}
 }
 
+static bool none_is_there(struct gateway_parts *parts, void *context)
+{
+	return !executors_find(parts->executors, "default", context);
+}
+
+static void add_again(struct gateway_parts *parts, void *context)
+{
+	struct executor_config config = { .name = "again", .tenant = "default" };
+	struct executor_address address;
+	char why[512];
+
+	assert_true(executor_address_parse(&address, context, why, sizeof(why)));
+	config.address = address.address;
+	assert_int_equal(executors_add(parts->executors, NULL, &config), 0);
+}
+
+/* Of a build before the gateway's time, or of a daemon that has another name now: all are asked, and whoever has it does it. */
+static void whose_build_is_not_known_all_are_asked(void **state)
+{
+	struct fixture *fixture = rig_begin_with(state, 2, 4, 0, false);
+	struct client *client = rig_client_of(fixture, 0);
+	struct client_call *running, *call;
+	unsigned at, both = 2;
+
+	fixture->builders[0].lacks = "UpdateBuildHistory";
+	rig_ends(ask(client, "UpdateBuildHistory", span_text("\x0a\x03old")), GRPC_OK, NULL);
+	for (unsigned k = 0; k < 2; k++)
+		assert_int_equal(builder_count(&fixture->builders[k], "UpdateBuildHistory"), 1);
+	fixture->builders[1].lacks = "UpdateBuildHistory";
+	rig_ends(ask(client, "UpdateBuildHistory", span_text("\x0a\x03old")), GRPC_UNKNOWN, "not found");
+	running = rig_solve(client, "r", "");
+	while (builder_open(&fixture->builders[0], "Solve") + builder_open(&fixture->builders[1], "Solve") == 0)
+		rig_turn(client);
+	at = builder_open(&fixture->builders[0], "Solve") ? 0 : 1;
+	builder_finish(&fixture->builders[at], "r", GRPC_OK, NULL);
+	rig_ends(running, GRPC_OK, NULL);
+	gateway_thread_call(fixture->gateway, drain_executor, (void *)fixture->executors[at]);
+	gateway_thread_until(fixture->gateway, none_is_there, (void *)fixture->executors[at]);
+	gateway_thread_call(fixture->gateway, add_again, (void *)fixture->executors[at]);
+	gateway_thread_until(fixture->gateway, rig_all_are_ready, &both);
+	call = ask(client, "ListenBuildHistory", span_text("\x12\x01r"));
+	assert_true(tells(call, at ? "two" : "one"));
+	client_call_close(call);
+	rig_end(fixture);
+}
+
 static const struct stream_events *events_before;
 static char told_time[64];
 
@@ -217,6 +264,7 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 		BOTH(what_concerns_all_is_asked_of_all),
 		BOTH(what_a_build_left_is_asked_of_its_own),
+		BOTH(whose_build_is_not_known_all_are_asked),
 		BOTH(a_merged_history_tells_the_time),
 		BOTH(merging_waits_for_the_client),
 		BOTH(a_daemon_takes_so_many_at_a_time),
