@@ -27,6 +27,8 @@ struct fanout {
 	struct list branches;            /* that have not ended */
 	enum call_kind kind;
 	bool named;                      /* the request names a Ref */
+	bool follows;                    /* none of them ends, unless it fails */
+	bool given_up;                   /* nothing that comes is of use any more */
 	bool opening;                    /* more branches follow */
 	bool answered;                   /* an executor said OK */
 	enum grpc_status status;         /* the first that was neither that nor NOT_FOUND */
@@ -69,6 +71,24 @@ static void fanout_fail(struct fanout *fanout, enum grpc_status status, const ch
 		return;
 	fanout->status = status;
 	snprintf(fanout->text, sizeof(fanout->text), "executor %s: %.*s", executor, (int)text.size, (const char *)text.data);
+}
+
+static void fanout_give_up(struct fanout *fanout)
+{
+	bool opening = fanout->opening;
+
+	fanout->given_up = true;
+	fanout->opening = true;          /* a branch that ends is not the last one */
+	list_for_each_safe(link, after, &fanout->branches)
+		call_cancel(&container_of(link, struct branch, link)->call);
+	fanout->opening = opening;
+}
+
+/* Who follows all of them would not know what it misses of the one that has gone. */
+static void fanout_judge(struct fanout *fanout)
+{
+	if (fanout->follows && fanout->status != GRPC_OK && !fanout->given_up)
+		fanout_give_up(fanout);
 }
 
 /* ---- answers ---- */
@@ -145,6 +165,7 @@ static void branch_on_closed(struct call *call, enum grpc_status status, struct 
 	list_remove(&branch->link);
 	call_fini(&branch->call);
 	free(branch);
+	fanout_judge(fanout);
 	fanout_join(fanout);
 }
 
@@ -236,6 +257,14 @@ static void tell_time(struct buildkit_call *call)
 	forward_start(&call->forward, &field);
 }
 
+/* A history that is listened to beyond what there is. */
+static bool call_follows(const struct buildkit_call *call, struct span request)
+{
+	struct buildkit_history_request history = { 0 };
+
+	return call->kind == CALL_HISTORY && message_decode(&buildkit_history_request_type, request, &history) && !history.early_exit;
+}
+
 static void fanout_open(struct buildkit_call *call, struct span request, const struct ready *ready)
 {
 	struct fanout *fanout = calloc(1, sizeof(*fanout));
@@ -247,6 +276,7 @@ static void fanout_open(struct buildkit_call *call, struct span request, const s
 	fanout->client = call;
 	fanout->kind = call->kind;
 	fanout->named = call->ref[0] != '\0';
+	fanout->follows = call_follows(call, request);
 	fanout->records = buffer_heap(FANOUT_ANSWER_BYTES_MAX);
 	list_init(&fanout->branches);
 	call->fanout = fanout;
@@ -255,6 +285,7 @@ static void fanout_open(struct buildkit_call *call, struct span request, const s
 	fanout->opening = true;
 	for (size_t i = 0; i < ready->count; i++)
 		branch_open(fanout, ready->executors[i], request);
+	fanout_judge(fanout);
 	fanout->opening = false;
 	fanout_join(fanout);
 }
@@ -330,6 +361,8 @@ void fanout_resume(struct fanout *fanout)
 		if (fanout->client && forward_waits(&fanout->client->forward))
 			break;
 		call_release(&container_of(link, struct branch, link)->call);
+		if (fanout->given_up)
+			break;                   /* all were cancelled; those that had ended are gone */
 	}
 	fanout->opening = opening;
 	fanout_join(fanout);
@@ -340,9 +373,6 @@ void fanout_leave(struct fanout *fanout)
 	if (!fanout)
 		return;
 	fanout->client = NULL;
-	fanout->opening = true;
-	list_for_each_safe(link, after, &fanout->branches)
-		call_cancel(&container_of(link, struct branch, link)->call);
-	fanout->opening = false;
+	fanout_give_up(fanout);
 	fanout_join(fanout);
 }

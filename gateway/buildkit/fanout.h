@@ -5,8 +5,8 @@
  * too: whoever has it does it.
  *
  * It ends when the last executor has ended: OK, or the first failure with the executor's name; that one of them does not
- * know a Ref is no failure as long as another one does. Back-pressure: while the client does not take what is there, none
- * of them is read from.
+ * know a Ref is no failure as long as another one does. A history that is followed ends with the first failure.
+ * Back-pressure: while the client does not take what is there, none of them is read from.
  */
 #pragma once
 

@@ -242,6 +242,10 @@ static void answer_control(struct builder_call *each)
 		put_named(&out, 1, "buildkit");
 	} else if (is(each, "DiskUsage") || is(each, "ListenBuildHistory")) {
 		put_named(&out, is(each, "DiskUsage") ? 1 : 2, builder->name);
+		if (builder->follows && is(each, "ListenBuildHistory")) {
+			call_send(&each->call, buffer_span(&out), 0);
+			return;
+		}
 	} else if (is(each, "Prune") && builder->prune_bytes) {
 		each->to_send = builder->prune_bytes;
 		source_step(each);

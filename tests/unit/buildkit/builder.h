@@ -33,6 +33,7 @@ struct builder {
 	const char *refuses;             /* a method of LLBBridge ("Bridge/Solve") that fails here; NULL: none */
 	const char *hangs;               /* likewise, one that has no answer */
 	const char *lacks;               /* a method that fails here, as daemons do what they have not; NULL: none */
+	bool follows;                    /* ListenBuildHistory does not end */
 	bool exports;                    /* Return does not end a build, which goes on until it is finished */
 	/* The builder's. */
 	pthread_t thread;

@@ -202,6 +202,24 @@ static void a_merged_history_tells_the_time(void **state)
 	rig_end(fixture);
 }
 
+/* A client that listens on hears of a daemon that went: from then on it would miss what that tells. */
+static void who_follows_all_hears_of_one_that_went(void **state)
+{
+	struct fixture *fixture = rig_begin_with(state, 2, 4, 0, false);
+	struct client_call *call;
+	struct span message;
+
+	fixture->builders[0].follows = fixture->builders[1].follows = true;
+	call = ask(rig_client_of(fixture, 0), "ListenBuildHistory", (struct span){ 0 });
+	for (unsigned k = 0; k < 2; k++)
+		assert_int_equal(client_receive(call, &message, 20000 * MS), CLIENT_OK);
+	assert_int_equal(client_receive(call, &message, 50 * MS), CLIENT_AGAIN);
+	builder_stop(&fixture->builders[1]);
+	rig_ends(call, GRPC_UNAVAILABLE, fixture->executors[1]);
+	rig_wait_open(fixture, 0, 0, "ListenBuildHistory", 0);
+	rig_end(fixture);
+}
+
 /* Two bulky streams into one, to a client that rests. */
 static void merging_waits_for_the_client(void **state)
 {
@@ -266,6 +284,7 @@ int main(void)
 		BOTH(what_a_build_left_is_asked_of_its_own),
 		BOTH(whose_build_is_not_known_all_are_asked),
 		BOTH(a_merged_history_tells_the_time),
+		BOTH(who_follows_all_hears_of_one_that_went),
 		BOTH(merging_waits_for_the_client),
 		BOTH(a_daemon_takes_so_many_at_a_time),
 	};
