@@ -214,11 +214,8 @@ void answers_give(struct buildkit_call *call)
 		errand_run(call, NULL);          /* it does not know the method, perhaps, and says so */
 }
 
-/*
- * The one of that name, as long as it answers: whoever drains or is doubted has what it built all the same, and nobody else has
- * it. NULL: it does not, or is not there.
- */
-static struct executor *find_named(const struct binding *binding, const char *name)
+/* Whoever drains or is doubted has what it built all the same, and nobody else has it. */
+struct executor *errand_find(const struct binding *binding, const char *name)
 {
 	struct executor *leased = binding->state == BINDING_BOUND ? binding->lease.executor : NULL;
 	struct executor *named;
@@ -233,7 +230,7 @@ void errand_run(struct buildkit_call *call, const char *name)
 {
 	struct binding *binding = call->binding;
 	struct buildkit *buildkit = binding->buildkit;
-	struct executor *executor = name && name[0] ? find_named(binding, name) : NULL;
+	struct executor *executor = name && name[0] ? errand_find(binding, name) : NULL;
 	struct choice choice = { 0 };
 
 	if (!executor && binding->state == BINDING_BOUND && executor_state(binding->lease.executor) == EXECUTOR_READY)

@@ -58,7 +58,8 @@ enum call_kind {
 	CALL_PING, CALL_LIST_WORKERS, CALL_INFO,                         /* answered here */
 	CALL_TRACE,                      /* answered while unbound */
 	CALL_DISK_USAGE, CALL_PRUNE, CALL_HISTORY, CALL_UPDATE_HISTORY,  /* of all executors, unless a Ref says which */
-	CALL_CONTENT,                    /* of the executor that ran the Ref */
+	CALL_CONTENT,                    /* of whoever has it, first of the executor whose Ref was named last */
+	CALL_STORE,                      /* of that one: what else the content's service has */
 	CALL_OTHER,
 };
 
@@ -263,6 +264,8 @@ bool probe_return_is_empty(struct span message);
 void answers_give(struct buildkit_call *call);
 /* To an executor, without a lease: the one of that name, as long as it answers. NULL, or it does not: any that is ready. */
 void errand_run(struct buildkit_call *call, const char *executor);
+/* The one of that name; NULL: it does not answer, or is not there. */
+struct executor *errand_find(const struct binding *binding, const char *name);
 /* The time for a first executor is over. */
 void answers_expire(struct buildkit_call *call);
 /* One sentence: why each executor of the tenant is not ready. */

@@ -28,18 +28,18 @@ static enum call_kind kind_of(struct span path)
 		{ BUILDKIT_LIST_WORKERS, CALL_LIST_WORKERS }, { BUILDKIT_INFO, CALL_INFO },
 		{ BUILDKIT_DISK_USAGE, CALL_DISK_USAGE }, { BUILDKIT_PRUNE, CALL_PRUNE },
 		{ BUILDKIT_LISTEN_BUILD_HISTORY, CALL_HISTORY }, { BUILDKIT_UPDATE_BUILD_HISTORY, CALL_UPDATE_HISTORY },
+		{ BUILDKIT_CONTENT_INFO, CALL_CONTENT }, { BUILDKIT_CONTENT_READ, CALL_CONTENT },
 		{ BUILDKIT_LLB_PING, CALL_PING }, { BUILDKIT_LLB_RETURN, CALL_RETURN },
 		{ "/opentelemetry.proto.collector.trace.v1.TraceService/Export", CALL_TRACE },
 	};
-	static const char content[] = "/containerd.services.content.v1.Content/";
 
 	for (size_t i = 0; i < sizeof(kinds) / sizeof(kinds[0]); i++)
 		if (span_is(path, kinds[i].path))
 			return kinds[i].kind;
 	if (path.size > sizeof(BUILDKIT_LLB) - 1 && memcmp(path.data, BUILDKIT_LLB, sizeof(BUILDKIT_LLB) - 1) == 0)
 		return CALL_BRIDGE;
-	if (path.size > sizeof(content) - 1 && memcmp(path.data, content, sizeof(content) - 1) == 0)
-		return CALL_CONTENT;
+	if (path.size > sizeof(BUILDKIT_CONTENT) - 1 && memcmp(path.data, BUILDKIT_CONTENT, sizeof(BUILDKIT_CONTENT) - 1) == 0)
+		return CALL_STORE;
 	return CALL_OTHER;
 }
 
@@ -150,11 +150,12 @@ static void call_on_first(struct forward *forward, struct span message)
 	case CALL_PRUNE:
 	case CALL_HISTORY:
 	case CALL_UPDATE_HISTORY:
+	case CALL_CONTENT:
 		fanout_begin(call, message);
 		break;
 	case CALL_SESSION:
 	case CALL_BRIDGE:
-	case CALL_CONTENT:
+	case CALL_STORE:
 	case CALL_OTHER:
 		break;
 	}
@@ -311,7 +312,7 @@ static void call_take_head(struct buildkit_call *call)
 	case CALL_SOLVE:
 		call_keep(call);
 		break;
-	case CALL_CONTENT:
+	case CALL_STORE:
 		errand_run(call, binding->executor);
 		break;
 	case CALL_OTHER:
@@ -334,7 +335,7 @@ int call_begin(struct binding *binding, const struct server_request *request)
 	call->binding = binding;
 	call->kind = kind_of(request->head->path);
 	call->since_ns = ring_now_ns(buildkit->ring);
-	events = call->kind == CALL_BRIDGE || call->kind == CALL_CONTENT || call->kind == CALL_OTHER ? &call_events_plain :
+	events = call->kind == CALL_BRIDGE || call->kind == CALL_STORE || call->kind == CALL_OTHER ? &call_events_plain :
 	         &call_events;
 	if (call->kind == CALL_SESSION)
 		r = call_session_accept(call, request);

@@ -20,22 +20,30 @@ struct branch {
 	struct call call;
 	struct list link;
 	char executor[EXECUTOR_NAME_MAX];
+	bool has_it;                     /* Content: it is this one's answer that the client gets */
 };
 
 struct fanout {
 	struct buildkit_call *client;    /* NULL: gone */
 	struct list branches;            /* that have not ended */
 	enum call_kind kind;
+	const char *path;
 	bool named;                      /* the request names a Ref */
 	bool follows;                    /* none of them ends, unless it fails */
 	bool given_up;                   /* nothing that comes is of use any more */
+	bool found;                      /* Content: one of them has it */
+	bool narrow;                     /* Content: only one was asked so far */
 	bool opening;                    /* more branches follow */
 	bool answered;                   /* an executor said OK */
 	enum grpc_status status;         /* the first that was neither that nor NOT_FOUND */
 	char text[CALL_STATUS_TEXT_MAX + 1];
 	char missing[CALL_STATUS_TEXT_MAX + 1];  /* of the first NOT_FOUND */
 	struct buffer records;           /* DiskUsage */
+	struct buffer request;           /* Content: for the others; */
+	char first[EXECUTOR_NAME_MAX];   /* this one was asked */
 };
+
+static bool fanout_widen(struct fanout *fanout);
 
 static void fanout_finish(struct fanout *fanout)
 {
@@ -43,7 +51,7 @@ static void fanout_finish(struct fanout *fanout)
 
 	if (fanout->kind == CALL_UPDATE_HISTORY && fanout->answered)
 		forward_reply(forward, (struct span){ 0 });      /* one has it; how the others say that they have not differs */
-	else if (fanout->status != GRPC_OK)
+	else if (fanout->status != GRPC_OK && !(fanout->kind == CALL_CONTENT && fanout->answered))
 		forward_finish(forward, fanout->status, fanout->text);
 	else if (!fanout->answered)
 		forward_finish(forward, GRPC_NOT_FOUND, fanout->missing);
@@ -55,13 +63,14 @@ static void fanout_finish(struct fanout *fanout)
 
 static void fanout_join(struct fanout *fanout)
 {
-	if (!list_empty(&fanout->branches) || fanout->opening)
+	if (!list_empty(&fanout->branches) || fanout->opening || fanout_widen(fanout))
 		return;
 	if (fanout->client) {
 		fanout_finish(fanout);
 		fanout->client->fanout = NULL;
 	}
 	buffer_fini(&fanout->records);
+	buffer_fini(&fanout->request);
 	free(fanout);
 }
 
@@ -73,15 +82,22 @@ static void fanout_fail(struct fanout *fanout, enum grpc_status status, const ch
 	snprintf(fanout->text, sizeof(fanout->text), "executor %s: %.*s", executor, (int)text.size, (const char *)text.data);
 }
 
-static void fanout_give_up(struct fanout *fanout)
+/* All but `kept`; NULL: all. */
+static void cancel_branches(struct fanout *fanout, const struct branch *kept)
 {
 	bool opening = fanout->opening;
 
-	fanout->given_up = true;
 	fanout->opening = true;          /* a branch that ends is not the last one */
 	list_for_each_safe(link, after, &fanout->branches)
-		call_cancel(&container_of(link, struct branch, link)->call);
+		if (container_of(link, struct branch, link) != kept)
+			call_cancel(&container_of(link, struct branch, link)->call);
 	fanout->opening = opening;
+}
+
+static void fanout_give_up(struct fanout *fanout)
+{
+	fanout->given_up = true;
+	cancel_branches(fanout, NULL);
 }
 
 /* Who follows all of them would not know what it misses of the one that has gone. */
@@ -126,12 +142,24 @@ static void hold_all(struct fanout *fanout)
 		call_hold(&container_of(link, struct branch, link)->call);
 }
 
+/* The first one that has the content gives it. */
+static bool branch_may_give(struct branch *branch)
+{
+	struct fanout *fanout = branch->fanout;
+
+	if (fanout->kind == CALL_CONTENT && !fanout->found) {
+		fanout->found = branch->has_it = true;
+		cancel_branches(fanout, branch);
+	}
+	return fanout->kind != CALL_CONTENT || branch->has_it;
+}
+
 static void branch_on_message(struct call *call, struct span message)
 {
 	struct branch *branch = call->owner;
 	struct fanout *fanout = branch->fanout;
 
-	if (!fanout->client || fanout->kind == CALL_UPDATE_HISTORY)
+	if (!fanout->client || fanout->kind == CALL_UPDATE_HISTORY || !branch_may_give(branch))
 		return;
 	if (fanout->kind == CALL_DISK_USAGE) {
 		buffer_put(&fanout->records, message.data, message.size);
@@ -158,6 +186,8 @@ static void branch_on_closed(struct call *call, enum grpc_status status, struct 
 
 	if (status == GRPC_OK)
 		fanout->answered = true;
+	else if (fanout->found && !branch->has_it)
+		;                                /* it was cancelled, or comes too late */
 	else if (status != GRPC_NOT_FOUND)
 		fanout_fail(fanout, status, branch->executor, message);
 	else if (!fanout->missing[0])
@@ -175,15 +205,26 @@ static const struct call_events branch_events = {
 
 /* ---- asking ---- */
 
-static const char *path_of(enum call_kind kind)
+static const char *path_of(const struct buildkit_call *call)
 {
-	return kind == CALL_DISK_USAGE ? BUILDKIT_DISK_USAGE : kind == CALL_PRUNE ? BUILDKIT_PRUNE :
-	       kind == CALL_UPDATE_HISTORY ? BUILDKIT_UPDATE_BUILD_HISTORY : BUILDKIT_LISTEN_BUILD_HISTORY;
+	switch (call->kind) {
+	case CALL_DISK_USAGE:
+		return BUILDKIT_DISK_USAGE;
+	case CALL_PRUNE:
+		return BUILDKIT_PRUNE;
+	case CALL_UPDATE_HISTORY:
+		return BUILDKIT_UPDATE_BUILD_HISTORY;
+	case CALL_CONTENT:
+		return span_is(forward_header(&call->forward, ":path"), BUILDKIT_CONTENT_INFO) ? BUILDKIT_CONTENT_INFO :
+		       BUILDKIT_CONTENT_READ;
+	default:
+		return BUILDKIT_LISTEN_BUILD_HISTORY;
+	}
 }
 
 static int branch_start(struct branch *branch, struct uplink *uplink)
 {
-	return call_start(&branch->call, conn_h2(uplink->conn), path_of(branch->fanout->kind), span_text("localhost"), 0, NULL,
+	return call_start(&branch->call, conn_h2(uplink->conn), branch->fanout->path, span_text("localhost"), 0, NULL,
 	                  0, FORWARD_MESSAGE_BYTES_MAX, &branch_events, branch);
 }
 
@@ -265,29 +306,80 @@ static bool call_follows(const struct buildkit_call *call, struct span request)
 	return call->kind == CALL_HISTORY && message_decode(&buildkit_history_request_type, request, &history) && !history.early_exit;
 }
 
-static void fanout_open(struct buildkit_call *call, struct span request, const struct ready *ready)
+static void fanout_ask(struct fanout *fanout, const struct ready *ready, struct span request)
+{
+	bool opening = fanout->opening;
+
+	fanout->opening = true;
+	for (size_t i = 0; i < ready->count; i++)
+		branch_open(fanout, ready->executors[i], request);
+	fanout_judge(fanout);
+	fanout->opening = opening;
+}
+
+static struct fanout *fanout_create(struct buildkit_call *call, struct span request)
 {
 	struct fanout *fanout = calloc(1, sizeof(*fanout));
 
 	if (!fanout) {
 		forward_finish(&call->forward, GRPC_RESOURCE_EXHAUSTED, "the gateway is out of memory; try again");
-		return;
+		return NULL;
 	}
 	fanout->client = call;
 	fanout->kind = call->kind;
+	fanout->path = path_of(call);
 	fanout->named = call->ref[0] != '\0';
 	fanout->follows = call_follows(call, request);
 	fanout->records = buffer_heap(FANOUT_ANSWER_BYTES_MAX);
+	fanout->request = buffer_heap(FORWARD_MESSAGE_BYTES_MAX);
 	list_init(&fanout->branches);
 	call->fanout = fanout;
+	return fanout;
+}
+
+static void fanout_all(struct buildkit_call *call, struct span request, const struct ready *ready)
+{
+	struct fanout *fanout = fanout_create(call, request);
+
+	if (!fanout)
+		return;
 	if (call->kind == CALL_HISTORY)
 		tell_time(call);
-	fanout->opening = true;
-	for (size_t i = 0; i < ready->count; i++)
-		branch_open(fanout, ready->executors[i], request);
-	fanout_judge(fanout);
-	fanout->opening = false;
+	fanout_ask(fanout, ready, request);
 	fanout_join(fanout);
+}
+
+/* ---- content ---- */
+
+/* Most of it is where the Ref that was named last was built, and its digest says nothing of that. */
+static void fanout_first(struct buildkit_call *call, struct span request, struct executor *first)
+{
+	struct fanout *fanout = fanout_create(call, request);
+	const struct ready one = { .executors = { first }, .count = 1 };
+
+	if (!fanout)
+		return;
+	fanout->narrow = true;
+	snprintf(fanout->first, sizeof(fanout->first), "%s", executor_name(first));
+	buffer_put(&fanout->request, request.data, request.size);
+	fanout_ask(fanout, &one, request);
+	fanout_join(fanout);
+}
+
+/* The only one that was asked has it not. False: there is nobody else to ask. */
+static bool fanout_widen(struct fanout *fanout)
+{
+	struct ready ready = { .count = 0 }, others = { .count = 0 };
+
+	if (!fanout->client || !fanout->narrow || fanout->found || fanout->answered || fanout->request.failed)
+		return false;
+	fanout->narrow = false;
+	executors_visit(fanout->client->binding->buildkit->executors, fanout->client->binding->tenant, collect_ready, &ready);
+	for (size_t i = 0; i < ready.count; i++)
+		if (strcmp(executor_name(ready.executors[i]), fanout->first) != 0)
+			others.executors[others.count++] = ready.executors[i];
+	fanout_ask(fanout, &others, buffer_span(&fanout->request));
+	return !list_empty(&fanout->branches);
 }
 
 /*
@@ -325,6 +417,21 @@ static const char *holder_of(const struct binding *binding, const char *ref)
 	return name && executors_find(binding->buildkit->executors, binding->tenant, name) ? name : NULL;
 }
 
+/* False: it is no more than one executor that is to be asked. */
+static bool content_begin(struct buildkit_call *call, struct span request, const struct ready *ready)
+{
+	struct executor *first = errand_find(call->binding, call->binding->executor);
+	bool alone = ready->count == 0 || (ready->count == 1 && (!first || ready->executors[0] == first));
+
+	if (alone || !request.size)
+		return false;
+	if (first)
+		fanout_first(call, request, first);
+	else
+		fanout_all(call, request, ready);
+	return true;
+}
+
 void fanout_begin(struct buildkit_call *call, struct span request)
 {
 	struct binding *binding = call->binding;
@@ -344,10 +451,12 @@ void fanout_begin(struct buildkit_call *call, struct span request)
 		return;
 	}
 	executors_visit(binding->buildkit->executors, binding->tenant, collect_ready, &ready);
-	if (ready.count > 1)
-		fanout_open(call, request, &ready);
+	if (call->kind == CALL_CONTENT && content_begin(call, request, &ready))
+		return;
+	if (call->kind == CALL_CONTENT || ready.count <= 1)
+		errand_run(call, call->kind == CALL_CONTENT ? binding->executor : NULL);
 	else
-		errand_run(call, NULL);
+		fanout_all(call, request, &ready);
 }
 
 /* ---- the client's pace, and its end ---- */

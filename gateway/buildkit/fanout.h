@@ -2,7 +2,8 @@
  * fanout: calls that concern all of a tenant's executors, asked of each that is ready and answered as one: DiskUsage's
  * records one after the other, Prune's and ListenBuildHistory's streams merged message by message. A record's worker is
  * nowhere named in it, so the records stay as they are. UpdateBuildHistory of a Ref that nobody remembers is asked of each,
- * too: whoever has it does it.
+ * too: whoever has it does it. So is content, whose digest does not say where it is: first of the executor whose Ref was named
+ * last, then of the others, and the first that has it gives it.
  *
  * It ends when the last executor has ended: OK, or the first failure with the executor's name; that one of them does not
  * know a Ref is no failure as long as another one does. A history that is followed ends with the first failure.

@@ -35,6 +35,15 @@ static struct client_call *ask(struct client *client, const char *method, struct
 	return call;
 }
 
+static struct client_call *read_content(struct client *client)
+{
+	struct client_call *call = rig_call(client, "/containerd.services.content.v1.Content/Read", NULL, NULL, NULL, NULL);
+
+	assert_int_equal(client_send(call, span_text("digest"), 0), CLIENT_OK);
+	client_send_end(call);
+	return call;
+}
+
 static void what_concerns_all_is_asked_of_all(void **state)
 {
 	static const char *const methods[] = { "DiskUsage", "Prune", "ListenBuildHistory" };
@@ -66,9 +75,7 @@ static void what_concerns_all_is_asked_of_all(void **state)
 		assert_true(tells(call, at ? "two" : "one"));
 		client_call_close(call);
 		rig_ends(ask(client, "UpdateBuildHistory", span_text("\x0a\x01r")), GRPC_OK, NULL);
-		call = rig_call(client, "/containerd.services.content.v1.Content/Read", NULL, NULL, NULL, NULL);
-		assert_int_equal(client_send(call, span_text("digest"), 0), CLIENT_OK);
-		client_send_end(call);
+		call = read_content(client);
 		assert_true(tells(call, "digest"));
 		client_call_close(call);
 	}
@@ -90,7 +97,7 @@ static void suspect_executor(struct gateway_parts *parts, void *context)
 	executor_suspect(executors_find(parts->executors, "default", context), "another connection to it broke");
 }
 
-/* Its address has gone, or it is doubted, while it builds: it has the record, and no other. As buildx asks, the session has ended. */
+/* Its address has gone, or it is doubted, while it builds: it alone has the record. As buildx asks, the session has ended. */
 static void what_a_build_left_is_asked_of_its_own(void **state)
 {
 	for (unsigned k = 0; k < 4; k++) {
@@ -111,9 +118,7 @@ static void what_a_build_left_is_asked_of_its_own(void **state)
 		call = ask(client, "ListenBuildHistory", span_text("\x12\x01r"));
 		assert_true(tells(call, at ? "two" : "one"));
 		client_call_close(call);
-		call = rig_call(client, "/containerd.services.content.v1.Content/Read", NULL, NULL, NULL, NULL);
-		assert_int_equal(client_send(call, span_text("digest"), 0), CLIENT_OK);
-		client_send_end(call);
+		call = read_content(client);
 		assert_true(tells(call, "digest"));
 		client_call_close(call);
 		rig_ends(ask(client, "UpdateBuildHistory", span_text("\x0a\x01r")), GRPC_OK, NULL);
@@ -166,6 +171,42 @@ static void whose_build_is_not_known_all_are_asked(void **state)
 	call = ask(client, "ListenBuildHistory", span_text("\x12\x01r"));
 	assert_true(tells(call, at ? "two" : "one"));
 	client_call_close(call);
+	rig_end(fixture);
+}
+
+/* Its digest does not say where it is: first whose Ref was named is asked, then the others. */
+static void content_is_found_wherever_it_is(void **state)
+{
+	struct fixture *fixture = rig_begin_with(state, 2, 4, 0, false);
+	struct client *client = rig_client_of(fixture, 0);
+	struct client_call *call = ask(client, "ListenBuildHistory", (struct span){ 0 }), *running;
+	unsigned at, reads;
+
+	fixture->builders[0].lacks = "Read";
+	assert_true(tells(call, "one"));
+	client_call_close(call);
+	call = read_content(client);
+	assert_true(tells(call, "digest"));
+	client_call_close(call);
+	running = rig_solve(client, "r", "");
+	while (builder_open(&fixture->builders[0], "Solve") + builder_open(&fixture->builders[1], "Solve") == 0)
+		rig_turn(client);
+	at = builder_open(&fixture->builders[0], "Solve") ? 0 : 1;
+	builder_finish(&fixture->builders[at], "r", GRPC_OK, NULL);
+	rig_ends(running, GRPC_OK, NULL);
+	fixture->builders[at].lacks = "Read";
+	fixture->builders[1 - at].lacks = NULL;
+	call = read_content(client);
+	assert_true(tells(call, "digest"));
+	client_call_close(call);
+	fixture->builders[1 - at].lacks = "Read";
+	rig_ends(read_content(client), GRPC_NOT_FOUND, "not found");
+	fixture->builders[at].lacks = NULL;
+	reads = builder_count(&fixture->builders[1 - at], "Read");
+	call = read_content(client);
+	assert_true(tells(call, "digest"));
+	client_call_close(call);
+	assert_int_equal(builder_count(&fixture->builders[1 - at], "Read"), reads);
 	rig_end(fixture);
 }
 
@@ -283,6 +324,7 @@ int main(void)
 		BOTH(what_concerns_all_is_asked_of_all),
 		BOTH(what_a_build_left_is_asked_of_its_own),
 		BOTH(whose_build_is_not_known_all_are_asked),
+		BOTH(content_is_found_wherever_it_is),
 		BOTH(a_merged_history_tells_the_time),
 		BOTH(who_follows_all_hears_of_one_that_went),
 		BOTH(merging_waits_for_the_client),
