@@ -340,6 +340,7 @@ static void execution_submit(struct execution *execution)
 /* ---- inputs ---- */
 
 static const char inputs_missing[] = "the action's inputs are not all in the store: upload them first";
+static const char inputs_directory[] = "a directory of the inputs is longer than 4194304 bytes";
 static const char inputs_too_many[] = "the action has more than 16384 inputs that are longer than 4194304 bytes";
 
 static void execution_on_long_inputs(struct presence *presence)
@@ -403,6 +404,8 @@ static void execution_on_inputs(struct closure *closure)
 		return;
 	if (closure->result == CLOSURE_WHOLE)
 		execution_submit(execution);
+	else if (closure->result == CLOSURE_HOLES && closure->nodes_too_long)
+		execution_fail(execution, GRPC_INVALID_ARGUMENT, inputs_directory);      /* there or not: nobody reads it */
 	else if (closure->result == CLOSURE_HOLES)
 		execution_look_for_long(execution);
 	else if (closure->result == CLOSURE_MALFORMED || closure->result == CLOSURE_TOO_LARGE)

@@ -301,26 +301,37 @@ static struct digest action_with_files(const char *argument, const struct digest
 	return action_upload(client, argument, &root);
 }
 
+/* Brings a blob of more than a record. */
+static struct digest long_upload(struct span blob)
+{
+	struct digest digest = { .size = blob.size };
+	int fd = memfd_create("long", 0);
+	enum grpc_status status;
+	char why[512];
+
+	sha256_once(blob.data, blob.size, digest.hash);
+	assert_int_equal(write(fd, blob.data, blob.size), blob.size);
+	assert_int_equal(whole_blob_write(client, &digest, fd, &status, why, sizeof(why)), 0);
+	close(fd);
+	return digest;
+}
+
 /* Inputs of more than a record are looked for as pairs, so many of them; with more it is said what is too much. */
 static void long_inputs_have_a_bound(void **state)
 {
 	enum { BYTES = 5 << 20 };
 	struct digest file = { .size = BYTES }, action;
 	uint8_t *data = calloc(1, BYTES);
-	int fd = memfd_create("long", 0);
-	enum grpc_status status;
 	struct caller caller;
-	char why[512];
 
 	sha256_once(data, BYTES, file.hash);
-	assert_int_equal(write(fd, data, BYTES), BYTES);
 	action = action_with_files("long and missing", &file, 2);
 	caller = caller_ask(client, &action);
 	stand_in_resolve(control, 1, NULL);
 	caller_finish(&caller);
 	assert_int_equal(caller.status, GRPC_FAILED_PRECONDITION);
 	assert_true(caller.missing_count > 0);
-	assert_int_equal(whole_blob_write(client, &file, fd, &status, why, sizeof(why)), 0);
+	long_upload(span_make(data, BYTES));
 	rig_run(client, &action, 1, "long\n", 0);
 	action = action_with_files("too many long ones", &file, CLOSURE_MISSING_MAX + 1);
 	caller = caller_ask(client, &action);
@@ -328,8 +339,45 @@ static void long_inputs_have_a_bound(void **state)
 	caller_finish(&caller);
 	assert_int_equal(caller.status, GRPC_INVALID_ARGUMENT);
 	assert_non_null(strstr(caller.why, "more than 16384 inputs"));
-	close(fd);
 	free(data);
+}
+
+/* A directory of more than a record is there like any long blob, but no slot could read it: as the root, and below it. */
+static void a_long_directory_takes_no_slot(void **state)
+{
+	struct buffer directory = buffer_heap(5u << 20), above = buffer_heap(4096);
+	enum grpc_status status;
+	struct digest root;
+	struct span blob;
+	char name[16], why[512];
+	size_t mark;
+
+	for (unsigned i = 0; directory.size <= 4u << 20; i++) {
+		mark = pb_begin(&directory, 1);
+		snprintf(name, sizeof(name), "%06u", i);
+		pb_put_text(&directory, 1, name);
+		message_put_digest(&directory, 2, &digest_empty);
+		pb_end(&directory, mark);
+	}
+	root = long_upload(buffer_span(&directory));
+	mark = pb_begin(&above, 2);
+	pb_put_text(&above, 1, "below");
+	message_put_digest(&above, 2, &root);
+	pb_end(&above, mark);
+	for (int i = 0; i < 2; i++) {
+		struct digest action = action_upload(client, i ? "long below" : "long root", &root);
+		struct caller caller = caller_ask(client, &action);
+
+		stand_in_resolve(control, 1, NULL);
+		caller_finish(&caller);
+		assert_int_equal(caller.status, GRPC_INVALID_ARGUMENT);
+		assert_non_null(strstr(caller.why, "a directory of the inputs"));
+		blob = buffer_span(&above);
+		assert_int_equal(upload_blobs(client, &blob, &root, 1, &status, why, sizeof(why)), UPLOAD_OK);
+	}
+	rig_until((struct gauges){ .slots = 1 });
+	buffer_fini(&directory);
+	buffer_fini(&above);
 }
 
 static void an_executor_has_the_scope_of_its_job(void **state)
@@ -400,6 +448,7 @@ int main(void)
 		cmocka_unit_test_setup_teardown(a_wish_makes_no_instance, rig_setup, rig_teardown),
 		cmocka_unit_test_setup_teardown(what_is_not_there_is_said, rig_setup, rig_teardown),
 		cmocka_unit_test_setup_teardown(long_inputs_have_a_bound, rig_setup, rig_teardown),
+		cmocka_unit_test_setup_teardown(a_long_directory_takes_no_slot, rig_setup, rig_teardown),
 		cmocka_unit_test_setup_teardown(an_executor_has_the_scope_of_its_job, rig_setup, rig_teardown),
 		cmocka_unit_test_setup_teardown(an_odd_hello_is_refused, rig_setup, rig_teardown),
 	};
