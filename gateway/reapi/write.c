@@ -48,6 +48,7 @@ struct write {
 	struct reapi_resource resource;  /* borrows from `name` */
 	int64_t began;                   /* at which offset of the blob */
 	int64_t offset;                  /* where the next message begins, as the client counts */
+	uint64_t overlap;                /* of what comes next: it is in the upload already */
 	struct span rest;                /* of the message; in `message` once the handler has returned */
 	struct buffer message;
 	uint64_t waiting;                /* its bytes, as charged to reapi.waiting_bytes */
@@ -281,6 +282,11 @@ static void on_done(struct upload *upload)
 /* Into the upload. False: not all of it went. */
 static bool write_pass(struct write *write, struct span bytes, size_t *taken)
 {
+	if (write->overlap) {
+		*taken = bytes.size < write->overlap ? bytes.size : (size_t)write->overlap;
+		write->overlap -= *taken;
+		return true;
+	}
 	write->room = false;
 	*taken = upload_write(write->upload, bytes);
 	return *taken == bytes.size || write->room;
@@ -343,7 +349,8 @@ static void write_message_done(struct write *write)
 		write->idle_since_ns = ring_now_ns(write->reapi->cas->ring);
 		return;
 	}
-	if (write->expander.frame_open || (write->upload->result == STORE_OK && write->upload->bytes < write->resource.digest.size)) {
+	if (write->overlap || write->expander.frame_open ||
+	    (write->upload->result == STORE_OK && write->upload->bytes < write->resource.digest.size)) {
 		write_fail(write, GRPC_INVALID_ARGUMENT, "the write was finished before all of the blob had come");
 		return;
 	}
@@ -370,17 +377,21 @@ static void write_step(struct write *write)
 
 /* ---- the first message ---- */
 
-/* An earlier write of the same name is gone on with. False: the call was refused. */
+/*
+ * An earlier write of the same name is gone on with. More of it may have come since the client asked how much is here, and what it
+ * sends anew of that is passed over: the name says which bytes they are, and the digest is of all of them. When there is less the
+ * client is to ask again: ABORTED, which it tries again. False: the call was refused.
+ */
 static bool write_resume(struct write *write)
 {
 	struct write *holder;
 	struct upload *upload = upload_find(write->reapi, &write->scope, &write->resource, &holder);
 	char text[160];
 
-	if (!upload || upload->bytes != (uint64_t)write->began || (holder && holder->state == WRITE_TAKING)) {
+	if (!upload || upload->bytes < (uint64_t)write->began || (holder && holder->stepping)) {
 		snprintf(text, sizeof(text), "write_offset is %lld, but %llu bytes are here: ask QueryWriteStatus",
 		         (long long)write->began, upload ? (unsigned long long)upload->bytes : 0);
-		write_fail(write, GRPC_INVALID_ARGUMENT, text);
+		write_fail(write, GRPC_ABORTED, text);
 		return false;
 	}
 	if (holder) {
@@ -391,6 +402,7 @@ static bool write_resume(struct write *write)
 		write->reapi->orphans_count--;
 	}
 	write->upload = upload;
+	write->overlap = upload->bytes - (uint64_t)write->began;
 	upload->owner = write;
 	write->reapi->counters.uploads_resumed++;
 	return true;

@@ -275,6 +275,34 @@ static void count_received(struct gateway_parts *parts, void *context)
 	*(uint64_t *)context = parts->reapi.counters.bytes_received;
 }
 
+/* Sends what is left from `from` on, and takes the answer; the call is closed. */
+static void go_on(struct client_call *call, struct span blob, size_t from)
+{
+	struct span answer;
+
+	for (size_t at = from; at < blob.size; at += 1u << 20) {
+		size_t size = blob.size - at < 1u << 20 ? blob.size - at : 1u << 20;
+		struct buffer message = write_message("", (int64_t)at, span_make(blob.data + at, size), at + size == blob.size);
+
+		assert_int_equal(client_send(call, buffer_span(&message), 0), CLIENT_OK);
+		buffer_fini(&message);
+	}
+	assert_int_equal(client_receive(call, &answer, UINT64_MAX), CLIENT_OK);
+	assert_int_equal(committed_of(answer), blob.size);
+	client_call_close(call);
+}
+
+static void assert_ends(struct client_call *call, enum grpc_status status, const char *says)
+{
+	struct span answer;
+	const char *why;
+
+	assert_int_equal(client_receive(call, &answer, UINT64_MAX), CLIENT_END);
+	assert_int_equal(client_call_status(call, &why), status);
+	assert_non_null(strstr(why, says));
+	client_call_close(call);
+}
+
 /* The connection breaks in the middle: another one goes on where the first one stopped. */
 static void a_broken_write_is_gone_on_with(void **state)
 {
@@ -282,8 +310,6 @@ static void a_broken_write_is_gone_on_with(void **state)
 	struct digest digest = digest_made(buffer_span(&blob));
 	struct client *other = gateway_thread_client(gateway, NULL);
 	struct client_call *call;
-	struct buffer message;
-	struct span answer;
 	uint64_t received;
 	int64_t committed;
 	bool complete;
@@ -300,25 +326,88 @@ static void a_broken_write_is_gone_on_with(void **state)
 	committed = query_committed(client, name, &complete);
 	assert_false(complete);
 	assert_true(committed > 0 && committed <= 4 << 20);
-	/* At another offset it is refused. */
-	call = begin(client, name, buffer_span(&blob), (size_t)committed + 1, 10);
-	client_send_end(call);
-	assert_int_equal(client_receive(call, &answer, UINT64_MAX), CLIENT_END);
-	client_call_close(call);
+	/* Behind that it is refused, to be asked and tried again. */
+	assert_ends(begin(client, name, buffer_span(&blob), (size_t)committed + 1, 10), GRPC_ABORTED, "ask QueryWriteStatus");
 	call = begin(client, name, buffer_span(&blob), (size_t)committed, (3u << 20) - 1);
-	for (size_t at = (size_t)committed + (3u << 20) - 1; at < blob.size; at += 1u << 20) {
-		size_t size = blob.size - at < 1u << 20 ? blob.size - at : 1u << 20;
-
-		message = write_message("", (int64_t)at, span_make(blob.data + at, size), at + size == blob.size);
-		assert_int_equal(client_send(call, buffer_span(&message), 0), CLIENT_OK);
-		buffer_fini(&message);
-	}
-	assert_int_equal(client_receive(call, &answer, UINT64_MAX), CLIENT_OK);
-	client_call_close(call);
+	go_on(call, buffer_span(&blob), (size_t)committed + (3u << 20) - 1);
 	assert_reads(&digest, buffer_span(&blob), 0, 0);
 	resource_name(name, sizeof(name), "resumed", false, &digest);
 	assert_int_equal(query_committed(client, name, &complete), LONG_BYTES);
 	assert_true(complete);
+	buffer_fini(&blob);
+}
+
+/* Sends a MiB more, from time to time, as soon as those before it are here; tells how many that are. */
+static int64_t trickle(struct client *from, struct client_call *call, struct span blob)
+{
+	int64_t committed = 0;
+	bool complete;
+
+	for (size_t at = 1u << 20; at < 4u << 20; at += 1u << 20) {
+		struct buffer message = write_message("", (int64_t)at, span_make(blob.data + at, 1u << 20), false);
+
+		while ((committed = query_committed(client, name, &complete)) < (int64_t)at)
+			client_wait(from, NULL, 0, NULL, 1000000);
+		assert_int_equal(client_send(call, buffer_span(&message), 0), CLIENT_OK);
+		buffer_fini(&message);
+	}
+	return committed;
+}
+
+/* Bytes were on their way when a client asked how many are here: it goes on from what it was told, plain or compressed. */
+static void what_came_meanwhile_is_passed_over(void **state)
+{
+	for (int zstd = 0; zstd < 2; zstd++) {
+		struct client *other = gateway_thread_client(gateway, NULL);
+		struct buffer blob = noise(LONG_BYTES, 19 + (uint32_t)zstd), sent = buffer_heap(2 * LONG_BYTES);
+		struct buffer packed = buffer_heap(2 * LONG_BYTES);
+		struct client_call *first, *second;
+		size_t told = 2u << 20;
+		struct span rest = span_make(blob.data + told, blob.size - told);
+		struct digest digest;
+
+		memset(blob.data + told, 'm', rest.size / 2);
+		digest = digest_made(buffer_span(&blob));
+		assert_true(zstd_message_deflate(&packed, rest, 1));
+		buffer_put(&sent, blob.data, told);
+		buffer_put(&sent, zstd ? packed.data : rest.data, zstd ? packed.size : rest.size);
+		resource_name(name, sizeof(name), "meanwhile", false, &digest);
+		assert_ends(begin(client, name, buffer_span(&blob), 5, 10), GRPC_ABORTED, "ask QueryWriteStatus");
+		first = begin(other, name, buffer_span(&blob), 0, 1u << 20);
+		assert_int_equal(trickle(other, first, buffer_span(&blob)), 3u << 20);
+		/* The last of it may come before, while or after another call takes over. */
+		resource_name(name, sizeof(name), "meanwhile", zstd, &digest);
+		second = begin(client, name, buffer_span(&sent), told, 100);
+		go_on(second, buffer_span(&sent), told + 100);
+		assert_ends(first, GRPC_ABORTED, "another call");
+		assert_reads(&digest, buffer_span(&blob), 0, 0);
+		client_close(other);
+		buffer_fini(&packed);
+		buffer_fini(&sent);
+		buffer_fini(&blob);
+	}
+}
+
+/* Who ends before he has said what he began with has not sent it. */
+static void what_is_passed_over_must_come_all_the_same(void **state)
+{
+	struct buffer blob = noise(LONG_BYTES, 21), message;
+	struct digest digest = digest_made(buffer_span(&blob));
+	struct client *other = gateway_thread_client(gateway, NULL);
+	struct client_call *first, *second;
+	bool complete;
+
+	resource_name(name, sizeof(name), "short", false, &digest);
+	first = begin(other, name, buffer_span(&blob), 0, 1u << 20);
+	trickle(other, first, buffer_span(&blob));
+	second = begin(client, name, buffer_span(&blob), 1u << 20, 100);
+	message = write_message("", (1 << 20) + 100, (struct span){ 0 }, true);
+	assert_int_equal(client_send(second, buffer_span(&message), 0), CLIENT_OK);
+	assert_ends(second, GRPC_INVALID_ARGUMENT, "before all of the blob");
+	assert_ends(first, GRPC_ABORTED, "another call");
+	assert_int_equal(query_committed(client, name, &complete), 0);
+	client_close(other);
+	buffer_fini(&message);
 	buffer_fini(&blob);
 }
 
@@ -636,6 +725,8 @@ int main(int argc, char **argv)
 		cmocka_unit_test(lies_are_named_and_leave_nothing),
 		cmocka_unit_test(names_and_ranges_are_checked),
 		cmocka_unit_test(a_broken_write_is_gone_on_with),
+		cmocka_unit_test(what_came_meanwhile_is_passed_over),
+		cmocka_unit_test(what_is_passed_over_must_come_all_the_same),
 		cmocka_unit_test(a_short_write_that_ends_half_way_keeps_no_memory),
 		cmocka_unit_test(many_at_a_time_come_through),
 		cmocka_unit_test(what_idles_ends),
