@@ -262,13 +262,10 @@ static void on_data(void *owner)
 	read_step(owner);
 }
 
+/* Part of it has gone out, maybe: what clients bring or make again is what is NOT_FOUND, in mid-blob, too. */
 static void on_failed(void *owner, int result)
 {
-	/* Part of it has gone out already: the client sees that the rest does not come. */
-	if (result == STORE_MISSING || result == STORE_CORRUPT)
-		read_fail(owner, GRPC_DATA_LOSS, "a chunk of the blob was lost: upload it again");
-	else
-		read_fail_store(owner, result);
+	read_fail_store(owner, result);
 }
 
 static const struct delivery_events delivery_events = { .on_ready = on_ready, .on_data = on_data, .on_failed = on_failed };

@@ -16,6 +16,7 @@
 #include "proto/zstd_message.h"
 #include "requests.h"
 #include "tests/unit/cas/gateway_thread.h"
+#include "tests/unit/store/fixture.h"
 #include "tests/unit/store/index_delay.h"
 
 #define LONG_BYTES (11u << 20)
@@ -251,6 +252,31 @@ static void names_and_ranges_are_checked(void **state)
 	snprintf(hex, sizeof(hex), "uploads/u/blobs/blake3/%s/5", digest_text(&digest, name) + 7);
 	refused(hex, buffer_span(&blob), GRPC_INVALID_ARGUMENT, "SHA-256");
 	refused("nothing", buffer_span(&blob), GRPC_INVALID_ARGUMENT, "resource name");
+	buffer_fini(&blob);
+}
+
+/* A chunk that is damaged on the disk is found when part of the blob has gone out: it is not there, as any other that was lost. */
+static void what_is_damaged_is_not_found(void **state)
+{
+	struct buffer blob = noise(LONG_BYTES, 22), got;
+	struct digest digest = digest_made(buffer_span(&blob));
+	struct blob part = { .data = blob.data + 9000000, .digest.size = 64 };
+	struct fixture store = { 0 };
+	enum grpc_status status;
+	int64_t committed;
+
+	snprintf(store.path, sizeof(store.path), "%s", gateway_thread_path(gateway));
+	assert_int_equal(write_all(client, resource_name(name, sizeof(name), "damaged", false, &digest), buffer_span(&blob), 3u << 20,
+	                           &committed, text, sizeof(text)), GRPC_OK);
+	assert_int_equal(damage_blob(&store, &part), 1);
+	for (int i = 0; i < 2; i++) {
+		got = read_all(client, resource_name(name, sizeof(name), NULL, false, &digest), 0, 0, &status);
+		assert_int_equal(status, GRPC_NOT_FOUND);
+		assert_true(i ? got.size == 0 : got.size > 1u << 20);
+		buffer_fini(&got);
+	}
+	assert_int_equal(find_missing(client, &digest, 1), 1);
+	goes_round(LONG_BYTES, 3u << 20, 22);
 	buffer_fini(&blob);
 }
 
@@ -724,6 +750,7 @@ int main(int argc, char **argv)
 		cmocka_unit_test(what_is_known_ends_early),
 		cmocka_unit_test(lies_are_named_and_leave_nothing),
 		cmocka_unit_test(names_and_ranges_are_checked),
+		cmocka_unit_test(what_is_damaged_is_not_found),
 		cmocka_unit_test(a_broken_write_is_gone_on_with),
 		cmocka_unit_test(what_came_meanwhile_is_passed_over),
 		cmocka_unit_test(what_is_passed_over_must_come_all_the_same),
