@@ -50,10 +50,12 @@ static void put_execution(struct buffer *out)
 
 static void on_request(struct rpc *rpc, struct span request)
 {
+	const uint32_t rights = rpc->caller.executor ? rpc->caller.scope.rights : rpc->caller.rights;
+	const uint32_t to_update = SCOPE_WRITE | SCOPE_COMMIT;           /* who may not bring blobs brings no result either */
 	struct buffer out = buffer_heap(REQUEST_BYTES_MAX);
 	char why[256];
 
-	put_cache(&out, (rpc->caller.executor ? rpc->caller.scope.rights : rpc->caller.rights) & SCOPE_COMMIT);
+	put_cache(&out, (rights & to_update) == to_update);
 	if (rpc->reapi->pool && pool_ready(rpc->reapi->pool, why, sizeof(why)) != GRPC_FAILED_PRECONDITION)
 		put_execution(&out);
 	put_version(&out, 4, 2, 0);

@@ -5,10 +5,12 @@
 #include "proto/pb.h"
 #include "tests/unit/store/index_delay.h"
 
-/* The tokens are "reader" and "writer". */
+/* The tokens are "reader", "writer", "committer" and "keeper". */
 #define TOKENS \
 	"3d0941964aa3ebdcb00ccef58b1bb399f9f898465e9886d5aec7f31090a0fb30 acme read\n" \
-	"b93006774cbdd4b299389a03ac3d88c3a76b460d538795bc12718011a909fba5 acme read,write\n"
+	"b93006774cbdd4b299389a03ac3d88c3a76b460d538795bc12718011a909fba5 acme read,write\n" \
+	"d232610c6784c2c1bc4feead39914e3072306000ff215748dff743bd5bdeb413 acme read,commit\n" \
+	"00aa8942525b763cbe72e4a0fbfbb027b909dd8299e9c6c85c28d3d42d2cc28b acme read,write,commit\n"
 
 struct gateway_thread *gateway;
 struct client *client;

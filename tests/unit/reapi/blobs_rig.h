@@ -1,6 +1,6 @@
 /*
- * blobs_rig: a gateway and a client of it, one of each for all tests of a program. Another tenant's tokens are "reader" and
- * "writer". With an index that answers late when started with "late".
+ * blobs_rig: a gateway and a client of it, one of each for all tests of a program. Another tenant's tokens are "reader",
+ * "writer", "committer", who may not write, and "keeper", who may both. With an index that answers late when started with "late".
  */
 #pragma once
 

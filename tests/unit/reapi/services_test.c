@@ -14,11 +14,11 @@
 #include "gateway/reapi/sending.h"
 #include "proto/pb.h"
 
-static void capabilities_say_what_there_is(void **state)
+/* Of CacheCapabilities, by their numbers: values, and lengths of messages. */
+static void ask_capabilities(struct client *from, uint64_t seen[static 16])
 {
-	struct answer answer = ask_method(client, REAPI_CAPABILITIES, buffer_heap(1));
+	struct answer answer = ask_method(from, REAPI_CAPABILITIES, buffer_heap(1));
 	struct pb_reader reader = pb_reader_make(buffer_span(&answer.body));
-	uint64_t seen[16] = { 0 };
 	struct pb_field field;
 
 	assert_int_equal(answer.status, GRPC_OK);
@@ -32,16 +32,42 @@ static void capabilities_say_what_there_is(void **state)
 			if (inner.number < 16)
 				seen[inner.number] = inner.wire == PB_VARINT ? inner.value : inner.bytes.size;
 	}
+	answer_fini(&answer);
+}
+
+static void capabilities_say_what_there_is(void **state)
+{
+	uint64_t seen[16] = { 0 };
+	struct answer answer;
+
+	ask_capabilities(client, seen);
 	assert_int_equal(seen[1], REAPI_SHA256);
 	assert_int_equal(seen[4], REAPI_BATCH_ADVERTISED);
 	assert_int_equal(seen[6], REAPI_ZSTD);
 	assert_true(seen[9] && seen[10]);
 	assert_int_equal(seen[11], 4);           /* 1: 524288 */
-	answer_fini(&answer);
 	/* Nothing runs actions here, and nobody is told so. */
 	answer = ask_method(client, GRPC_HEALTH, buffer_heap(1));
 	assert_int_equal(answer.status, GRPC_OK);
 	answer_fini(&answer);
+}
+
+/* A client that is told so brings results, each behind its blobs: it takes the right to either. */
+static void who_may_bring_results_is_told(void **state)
+{
+	static const struct {
+		const char *token;
+		bool may;
+	} callers[] = { { NULL, true }, { "reader", false }, { "writer", false }, { "committer", false }, { "keeper", true } };
+
+	for (size_t i = 0; i < sizeof(callers) / sizeof(callers[0]); i++) {
+		struct client *caller = gateway_thread_client(gateway, callers[i].token);
+		uint64_t seen[16] = { 0 };
+
+		ask_capabilities(caller, seen);
+		assert_int_equal(seen[2], callers[i].may ? 2 : 0);       /* 1: true */
+		client_close(caller);
+	}
 }
 
 static void only_sha256_is_served(void **state)
@@ -353,6 +379,7 @@ int main(int argc, char **argv)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(capabilities_say_what_there_is),
+		cmocka_unit_test(who_may_bring_results_is_told),
 		cmocka_unit_test(only_sha256_is_served),
 		cmocka_unit_test(instances_and_rights_are_kept_apart),
 		cmocka_unit_test(a_question_makes_no_instance),
