@@ -89,7 +89,7 @@ static inline uint64_t upload_memory(const struct digest *digest, bool whole)
 struct upload *upload_create(struct reapi *reapi, const struct scope *scope, const struct digest *digest,
                              void (*on_room)(struct upload *upload), void (*on_done)(struct upload *upload), void *owner);
 /*
- * Asks for memory; on_room follows, perhaps from inside. `whole`: all of the blob is there to be written at once. Otherwise more
+ * Asks for memory; on_room follows, perhaps from inside. `whole`: of all that it can need, for who may wait in line. Otherwise more
  * memory is taken as more comes, and where there is none the upload is given up: who waited for it in mid-blob might hold what
  * others need to come to their end.
  */

@@ -408,17 +408,24 @@ static bool write_resume(struct write *write)
 	return true;
 }
 
+/*
+ * Who has sent all already waits in line. What others still send would fill the connection's window behind their backs, and those
+ * whose turn it is would wait for bytes that cannot come any more. An executor's waits, too: a slot has a connection to itself, and a
+ * refusal would throw away what it has run.
+ */
+static bool write_waits(const struct write *write)
+{
+	return write->finish || write->caller.executor;
+}
+
 static bool write_begin(struct write *write)
 {
+	const bool waits = write_waits(write);
 	struct upload *upload;
 
 	if (write->began)
 		return write_resume(write);
-	/*
-	 * Only who has sent all already waits in line. What others still send would fill the connection's window behind their
-	 * backs, and those whose turn it is would wait for bytes that cannot come any more.
-	 */
-	if (!writes_make_room(write->reapi, upload_memory(&write->resource.digest, write->finish)) && !write->finish) {
+	if (!writes_make_room(write->reapi, upload_memory(&write->resource.digest, waits)) && !waits) {
 		write_fail_crowded(write);
 		return false;
 	}
@@ -430,7 +437,7 @@ static bool write_begin(struct write *write)
 	memcpy(upload->uuid, write->resource.uuid.data, write->resource.uuid.size);
 	upload->uuid_size = write->resource.uuid.size;
 	write->upload = upload;
-	upload_start(upload, write->finish);
+	upload_start(upload, waits);
 	return true;
 }
 
@@ -525,7 +532,7 @@ static bool write_fits(struct write *write, const struct bytestream_write_reques
 	return false;
 }
 
-/* What could not be taken at once is kept until it can. */
+/* What could not be taken at once is kept until it can; an executor's in any case, as there are few. */
 static void write_keep_rest(struct write *write)
 {
 	struct reapi *reapi = write->reapi;
@@ -533,7 +540,7 @@ static void write_keep_rest(struct write *write)
 
 	if (size == 0 || write->message.data)
 		return;
-	if (reapi->waiting_bytes + size > REAPI_WAITING_BYTES) {
+	if (reapi->waiting_bytes + size > REAPI_WAITING_BYTES && !write->caller.executor) {
 		write_fail_crowded(write);
 		return;
 	}

@@ -8,7 +8,9 @@
 #include "gateway/context/upload.h"
 #include "gateway/context/whole_blob.h"
 #include "gateway/executor/outputs.h"
+#include "gateway/reapi/budget.h"
 #include "proto/pb.h"
+#include "proto/reapi_cas.h"
 #include "tests/unit/pool/execute_rig.h"
 
 #include <errno.h>
@@ -411,6 +413,76 @@ static void an_executor_has_the_scope_of_its_job(void **state)
 	small_tree_free(&tree);
 }
 
+static struct budget_share others;
+
+static void others_on_memory(struct budget_share *share)
+{
+}
+
+static void others_take_all(struct gateway_parts *parts, void *context)
+{
+	others = (struct budget_share){ .fn = others_on_memory };
+	budget_enter(&parts->reapi.uploads, &others, REAPI_UPLOAD_BYTES);
+	parts->reapi.waiting_bytes += REAPI_WAITING_BYTES;
+}
+
+static void others_leave(struct gateway_parts *parts, void *context)
+{
+	parts->reapi.waiting_bytes -= REAPI_WAITING_BYTES;
+	budget_leave(&parts->reapi.uploads, &others);
+}
+
+static bool one_is_in_line(struct gateway_parts *parts, void *context)
+{
+	return !list_empty(&parts->reapi.uploads.waiting);
+}
+
+static void send_piece(struct client_call *call, const char *name, struct span blob, size_t at, size_t size)
+{
+	struct buffer message = buffer_heap(size + 512);
+
+	pb_put_text(&message, 1, name);
+	pb_put_int64(&message, 2, (int64_t)at);
+	pb_put_bool(&message, 3, at + size == blob.size);
+	pb_put_bytes(&message, 10, span_make(blob.data + at, size));
+	assert_int_equal(client_send(call, buffer_span(&message), 0), CLIENT_OK);
+	buffer_fini(&message);
+	flush(slot->client);
+}
+
+/* Clients' uploads have all the memory there is for them, and for what waits: what an action made is not thrown away for that. */
+static void an_executor_waits_in_line(void **state)
+{
+	enum { BYTES = 5 << 20, FIRST = 256 << 10 };
+	struct digest action = action_upload(client, "long output", NULL), output = { .size = BYTES };
+	char hex[DIGEST_HEX_BYTES], name[256];
+	struct client_call *call;
+	struct assignment job;
+	struct caller caller;
+	struct span blob, answer;
+
+	blob = span_make(calloc(1, BYTES), BYTES);
+	sha256_once(blob.data, blob.size, output.hash);
+	digest_hex(&output, hex);
+	snprintf(name, sizeof(name), "uploads/out/blobs/%.*s/%d", DIGEST_HEX_BYTES, hex, BYTES);
+	caller = caller_ask(client, &action);
+	stand_in_resolve(control, 1, NULL);
+	job = stand_in_take(slot);
+	gateway_thread_call(gateway, others_take_all, NULL);
+	assert_int_equal(client_call_open(&call, slot->client, BYTESTREAM_WRITE, NULL, 0), 0);
+	send_piece(call, name, blob, 0, FIRST);
+	gateway_thread_until(gateway, one_is_in_line, NULL);
+	gateway_thread_call(gateway, others_leave, NULL);
+	send_piece(call, "", blob, FIRST, BYTES / 2);
+	send_piece(call, "", blob, FIRST + BYTES / 2, BYTES / 2 - FIRST);
+	assert_int_equal(client_receive(call, &answer, UINT64_MAX), CLIENT_OK);
+	client_call_close(call);
+	stand_in_finish(slot, job.id, 0, NULL);
+	caller_finish(&caller);
+	assert_true(caller.done);
+	free((void *)(uintptr_t)blob.data);
+}
+
 static void an_odd_hello_is_refused(void **state)
 {
 	struct client *stranger = gateway_thread_client(gateway, NULL);
@@ -450,6 +522,7 @@ int main(void)
 		cmocka_unit_test_setup_teardown(long_inputs_have_a_bound, rig_setup, rig_teardown),
 		cmocka_unit_test_setup_teardown(a_long_directory_takes_no_slot, rig_setup, rig_teardown),
 		cmocka_unit_test_setup_teardown(an_executor_has_the_scope_of_its_job, rig_setup, rig_teardown),
+		cmocka_unit_test_setup_teardown(an_executor_waits_in_line, rig_setup, rig_teardown),
 		cmocka_unit_test_setup_teardown(an_odd_hello_is_refused, rig_setup, rig_teardown),
 	};
 
