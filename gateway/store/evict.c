@@ -73,6 +73,12 @@ bool evict_copies(const struct store *store)
 	return store->evict.state == EVICT_COPYING || store->evict.state == EVICT_COMMITTING;
 }
 
+static void evict_pin_roots(struct store *store, const struct hold_roots *roots, enum store_kind kind)
+{
+	for (size_t i = 0; i < roots->list.count; i++)
+		evict_pinned_root(store, &(struct store_reference){ .digest = roots->list.items[i], .kind = kind });
+}
+
 bool evict_start(struct store *store)
 {
 	struct evict *evict = &store->evict;
@@ -90,12 +96,15 @@ bool evict_start(struct store *store)
 	list_for_each(link, &store->holds.list) {
 		const struct store_hold *hold = container_of(link, struct store_hold, link);
 
-		for (size_t i = 0; i < hold->roots.count; i++)
-			evict_pinned_root(store, &hold->roots.items[i]);
+		evict_pin_roots(store, &hold->directories, STORE_DIRECTORY);
+		evict_pin_roots(store, &hold->recipes, STORE_RECIPE);
 	}
-	for (uint32_t i = 0; i < store->holds.pins_count; i++)
-		if (store->holds.pins[i].expires_wall_ns > wall_ns)
-			evict_pinned_root(store, &store->holds.pins[i].root);
+	for (uint32_t i = 0; i < store->holds.pins_count; i++) {
+		const struct store_pin *pin = &store->holds.pins[i];
+
+		if (pin->expires_wall_ns > wall_ns)
+			evict_pinned_root(store, &(struct store_reference){ .digest = pin->root, .kind = STORE_DIRECTORY });
+	}
 	store->again = true;
 	return true;
 }

@@ -68,12 +68,10 @@ void evict_pinned_blob(struct store *store, const uint8_t *hash)
 		evict->late = true;
 }
 
-void evict_pinned_root(struct store *store, const struct digest *root)
+void evict_pinned_root(struct store *store, const struct store_reference *root)
 {
-	struct store_reference reference = { .digest = *root, .kind = STORE_DIRECTORY };
-
 	if (evict_listens(&store->evict))
-		evict_pin_reference(store, &reference);
+		evict_pin_reference(store, root);
 }
 
 /* ---- walking ---- */

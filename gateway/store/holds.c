@@ -27,7 +27,7 @@ struct store_hold *store_hold_create(struct store *store, const struct scope *sc
 
 static bool hold_full(const struct store_hold *hold)
 {
-	return hold->blobs.count + hold->roots.count >= STORE_HOLD_MAX;
+	return hold->blobs.count + hold->directories.list.count + hold->recipes.list.count >= STORE_HOLD_MAX;
 }
 
 int store_hold_blobs(struct store_hold *hold, const struct digest *digests, size_t count)
@@ -46,22 +46,38 @@ int store_hold_blobs(struct store_hold *hold, const struct digest *digests, size
 	return 0;
 }
 
-int store_hold_root(struct store_hold *hold, const struct digest *directory)
+static int hold_root(struct store_hold *hold, struct hold_roots *roots, const struct store_reference *root)
 {
 	int r;
 
 	if (hold_full(hold))
 		return ERR_RAISE(-ENOSPC);
-	r = fingerprints_add(&hold->blobs, directory->hash);
+	r = fingerprints_add(&hold->blobs, root->digest.hash);
 	if (r >= 0)
-		r = digest_set_add(&hold->roots_seen, directory);
+		r = digest_set_add(&roots->seen, &root->digest);
 	if (r <= 0)
 		return r;
-	r = digest_vector_add(&hold->roots, directory);
+	r = digest_vector_add(&roots->list, &root->digest);
 	if (r < 0)
 		return r;
-	evict_pinned_root(hold->store, directory);
+	evict_pinned_root(hold->store, root);
 	return 0;
+}
+
+int store_hold_root(struct store_hold *hold, const struct digest *directory)
+{
+	return hold_root(hold, &hold->directories, &(struct store_reference){ .digest = *directory, .kind = STORE_DIRECTORY });
+}
+
+int store_hold_recipe(struct store_hold *hold, const struct digest *recipe)
+{
+	return hold_root(hold, &hold->recipes, &(struct store_reference){ .digest = *recipe, .kind = STORE_RECIPE });
+}
+
+static void hold_roots_fini(struct hold_roots *roots)
+{
+	digest_vector_fini(&roots->list);
+	digest_set_fini(&roots->seen);
 }
 
 void store_hold_release(struct store_hold *hold)
@@ -72,8 +88,8 @@ void store_hold_release(struct store_hold *hold)
 	hold->store->holds.count--;
 	list_remove(&hold->link);
 	fingerprints_fini(&hold->blobs);
-	digest_vector_fini(&hold->roots);
-	digest_set_fini(&hold->roots_seen);
+	hold_roots_fini(&hold->directories);
+	hold_roots_fini(&hold->recipes);
 	free(hold);
 }
 
@@ -297,7 +313,7 @@ void store_pin(struct store *store, struct store_pin *pin)
 		pin_drop(&store->holds, pin);
 	} else {
 		pin_keep(&store->holds, pin);
-		evict_pinned_root(store, &pin->root);
+		evict_pinned_root(store, &(struct store_reference){ .digest = pin->root, .kind = STORE_DIRECTORY });
 	}
 	list_append(&store_open_generation(store)->pins, &pin->link);
 	commit_want(store);

@@ -5,12 +5,16 @@
 #include "gateway/store/fingerprints.h"
 #include "gateway/store/store.h"
 
+struct hold_roots {
+	struct digest_vector list;
+	struct digest_set seen;          /* the same, to be asked: real names, that no peer can make to collide */
+};
+
 struct store_hold {
 	struct store *store;
 	struct scope scope;
 	struct fingerprints blobs;
-	struct digest_vector roots;
-	struct digest_set roots_seen;    /* the same, to be asked: real names, that no peer can make to collide */
+	struct hold_roots directories, recipes;
 	struct list link;
 };
 

@@ -173,13 +173,15 @@ void store_marks_write(struct store *store, struct store_marks *marks);
 
 /*
  * A transaction's hold: what was told to be present stays until the hold ends. Loose blobs, and roots with all below
- * them. In memory only. Bounded: STORE_HOLD_MAX entries, then -ENOSPC (the caller answers RESOURCE_EXHAUSTED).
+ * them: directories, and recipes. What a directory names by the digest of a blob longer than a record is held by its recipe alone.
+ * In memory only. Bounded: STORE_HOLD_MAX entries, then -ENOSPC (the caller answers RESOURCE_EXHAUSTED).
  */
 #define STORE_HOLD_MAX (1u << 21)
 struct store_hold;
 struct store_hold *store_hold_create(struct store *store, const struct scope *scope);
 int store_hold_blobs(struct store_hold *hold, const struct digest *digests, size_t count);
 int store_hold_root(struct store_hold *hold, const struct digest *directory);
+int store_hold_recipe(struct store_hold *hold, const struct digest *recipe);     /* and its chunks */
 void store_hold_release(struct store_hold *hold);        /* NULL is accepted */
 
 /*
