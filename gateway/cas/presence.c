@@ -50,7 +50,10 @@ static void presence_on_pair(struct pair *pair)
 
 	if (pair->result < 0)
 		presence->result = pair->result;
-	if (pair->result != STORE_OK) {
+	/* Before it is looked at: so what is found stays. */
+	if (pair->result == STORE_OK && presence->hold)
+		presence->result = store_hold_recipe(presence->hold, &pair->recipe);
+	if (pair->result != STORE_OK || presence->result < 0) {
 		presence->at++;
 		presence_landed(presence);
 		return;

@@ -14,6 +14,7 @@ struct presence {
 	const struct digest *digests;
 	size_t count;
 	bool *present;                   /* out */
+	struct store_hold *hold;         /* NULL: none. Longer blobs are held by it, by their recipes: they stay as told */
 	void (*fn)(struct presence *presence);   /* inline or later */
 	int result;                      /* 0 or -errno */
 	/* The rest is presence's. */
@@ -29,7 +30,7 @@ struct presence {
 };
 
 /*
- * The first six fields are the caller's. No cancel: who loses interest waits for `fn`. What is there is true of one
- * moment; to keep it so take a hold before.
+ * The first seven fields are the caller's. No cancel: who loses interest waits for `fn`. What is there is true of one
+ * moment; to keep it so hold the blobs of one record before.
  */
 void presence_look(struct presence *presence);

@@ -177,7 +177,7 @@ static void look(struct result_check *check)
 	check->waiting = true;
 	check->presence = (struct presence){
 		.cas = check->cas, .scope = check->scope, .digests = names, .count = count, .present = check->present,
-		.fn = on_presence,
+		.hold = check->hold, .fn = on_presence,
 	};
 	presence_look(&check->presence);
 }

@@ -369,7 +369,7 @@ static void execution_on_long_inputs(struct presence *presence)
 	buffer_fini(&missing);
 }
 
-/* The closure knows blobs of one record only; other clients' files may be longer. */
+/* The closure knows blobs of one record only, and so does the hold of the tree; other clients' files may be longer. */
 static void execution_look_for_long(struct execution *execution)
 {
 	struct span rest = buffer_span(&execution->closure.missing);
@@ -390,7 +390,7 @@ static void execution_look_for_long(struct execution *execution)
 	}
 	execution->presence = (struct presence){
 		.cas = execution->service->cas, .scope = execution->scope, .digests = execution->inputs, .count = count,
-		.present = execution->inputs_present, .fn = execution_on_long_inputs,
+		.present = execution->inputs_present, .hold = execution->hold, .fn = execution_on_long_inputs,
 	};
 	execution->state = EXECUTION_LONG_INPUTS;
 	presence_look(&execution->presence);

@@ -1,6 +1,6 @@
 /*
- * Shows that what is there is told of blobs of any length, in the order asked; and that a long list of longer ones does not keep the
- * loop from its other work.
+ * Shows that what is there is told of blobs of any length, in the order asked; that a hold keeps longer ones in a store that is
+ * full; and that a long list of them does not keep the loop from its other work.
  */
 #include "tests/unit/cas/contents.h"
 
@@ -95,16 +95,23 @@ static struct digest keep_long(uint64_t number)
 	return keeping.pair.blob;
 }
 
-static void look(struct looking *looking, const struct digest *digests, size_t count, bool *present)
+static void look_holding(struct looking *looking, const struct digest *digests, size_t count, bool *present,
+                         struct store_hold *hold)
 {
 	*looking = (struct looking){
-		.presence = { .cas = &cas, .scope = fixture.a, .digests = digests, .count = count, .present = present, .fn = on_presence },
+		.presence = { .cas = &cas, .scope = fixture.a, .digests = digests, .count = count, .present = present, .hold = hold,
+		              .fn = on_presence },
 		.others.fn = others_on_turn,
 	};
 	ring_post(fixture.ring, &looking->others);
 	presence_look(&looking->presence);
 	run_until(&fixture, &looking->ended);
 	assert_int_equal(looking->presence.result, 0);
+}
+
+static void look(struct looking *looking, const struct digest *digests, size_t count, bool *present)
+{
+	look_holding(looking, digests, count, present, NULL);
 }
 
 static void blobs_of_all_lengths_are_told_apart(void **state)
@@ -136,10 +143,34 @@ static void a_long_list_lets_others_have_their_turns(void **state)
 	assert_in_range(looking.most, 1, LOOKED_MOST);
 }
 
+/* As much as the store takes, twice, comes behind them. */
+static void a_hold_keeps_longer_ones(void **state)
+{
+	struct store_hold *hold = store_hold_create(fixture.store, &fixture.a);
+	struct digest digests[2] = { keep_long(30), keep_long(40) };
+	struct looking looking;
+	bool present[2];
+
+	look(&looking, digests, 2, present);
+	assert_true(present[0] && present[1]);
+	look_holding(&looking, digests, 1, present, hold);
+	for (uint64_t done = 0; done < 2 * fixture.config.ceiling_bytes; done += 1u << 20) {
+		struct blob blob = blob_make(1000 + done, 1u << 20);
+
+		assert_int_equal(put_blob(&fixture, &fixture.a, &blob), STORE_OK);
+		blob_free(&blob);
+	}
+	look(&looking, digests, 2, present);
+	assert_true(present[0]);
+	assert_false(present[1]);
+	store_hold_release(hold);
+}
+
 int main(int argc, char **argv)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test_setup_teardown(blobs_of_all_lengths_are_told_apart, setup, teardown),
+		cmocka_unit_test_setup_teardown(a_hold_keeps_longer_ones, setup, teardown),
 		cmocka_unit_test_setup_teardown(a_long_list_lets_others_have_their_turns, setup, teardown),
 	};
 

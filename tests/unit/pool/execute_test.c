@@ -12,6 +12,7 @@
 #include "proto/pb.h"
 #include "proto/reapi_cas.h"
 #include "tests/unit/pool/execute_rig.h"
+#include "tests/unit/store/blobs.h"
 
 #include <errno.h>
 #include <setjmp.h>
@@ -344,6 +345,49 @@ static void long_inputs_have_a_bound(void **state)
 	free(data);
 }
 
+static int setup_small(void **state)
+{
+	gateway = gateway_thread_start(&(struct gateway_thread_options){ .executors = true, .ceiling_bytes = 64u << 20 });
+	client = gateway_thread_client(gateway, NULL);
+	control = stand_in_attach(gateway, 0);
+	slot = stand_in_attach(gateway, 1);
+	return 0;
+}
+
+static int take_none(void *context, uint64_t offset, struct span bytes)
+{
+	return 0;
+}
+
+/* An action waits for its slot while others bring more than the store takes: its inputs stay, also those longer than a record. */
+static void long_inputs_outlast_the_queue(void **state)
+{
+	struct blob input = blob_make(7, 8u << 20);
+	struct digest action, file = long_upload(span_make(input.data, input.digest.size)), digest;
+	struct assignment job;
+	struct caller caller;
+	enum grpc_status status;
+	char why[512];
+
+	action = action_with_files("waits with a long one", &file, 1);
+	caller = caller_ask(client, &action);
+	stand_in_resolve(control, 1, NULL);
+	caller_until_started(&caller);           /* given out; the slot has not looked yet */
+	for (uint64_t i = 0; i < 128; i++) {
+		struct blob blob = blob_make(100 + i, 1u << 20);
+		struct span bytes = span_make(blob.data, blob.digest.size);
+
+		assert_int_equal(upload_blobs(client, &bytes, &digest, 1, &status, why, sizeof(why)), UPLOAD_OK);
+		blob_free(&blob);
+	}
+	job = stand_in_take(slot);
+	assert_int_equal(whole_blob_read(slot->client, &file, take_none, NULL, why, sizeof(why)), 0);
+	stand_in_finish(slot, job.id, 0, NULL);
+	caller_finish(&caller);
+	assert_true(caller.done);
+	blob_free(&input);
+}
+
 /* A directory of more than a record is there like any long blob, but no slot could read it: as the root, and below it. */
 static void a_long_directory_takes_no_slot(void **state)
 {
@@ -520,6 +564,7 @@ int main(void)
 		cmocka_unit_test_setup_teardown(a_wish_makes_no_instance, rig_setup, rig_teardown),
 		cmocka_unit_test_setup_teardown(what_is_not_there_is_said, rig_setup, rig_teardown),
 		cmocka_unit_test_setup_teardown(long_inputs_have_a_bound, rig_setup, rig_teardown),
+		cmocka_unit_test_setup_teardown(long_inputs_outlast_the_queue, setup_small, rig_teardown),
 		cmocka_unit_test_setup_teardown(a_long_directory_takes_no_slot, rig_setup, rig_teardown),
 		cmocka_unit_test_setup_teardown(an_executor_has_the_scope_of_its_job, rig_setup, rig_teardown),
 		cmocka_unit_test_setup_teardown(an_executor_waits_in_line, rig_setup, rig_teardown),
