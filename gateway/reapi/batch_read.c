@@ -14,6 +14,14 @@
 #define BATCH_ROUND      64              /* reads at a time */
 #define BATCH_HEAD_BYTES 192             /* of a Response besides the data; it has a text when there is none */
 #define BATCH_LEVEL      1
+#define BATCH_SAID_BYTES 96              /* of a Response, beside its data, or that it is missing */
+
+/*
+ * Buck2 counts nothing but the blobs' bytes, takes messages of twice what Capabilities say, and gives up when one blob of a batch is
+ * refused. So none is, and the answer stays below that, though others take no more than 4 MiB unless they are told to.
+ */
+_Static_assert((uint64_t)REAPI_BATCH_BYTES + (uint64_t)REAPI_BATCH_BLOBS_MAX * BATCH_SAID_BYTES <= 2 * REAPI_BATCH_ADVERTISED,
+               "an answer is taken");
 
 struct batch_read;
 
