@@ -83,7 +83,7 @@ void *ingest_owner(const struct ingest *ingest)
 void ingest_set_hold(struct ingest *ingest, struct store_hold *hold)
 {
 	ingest->hold = hold;
-	ingest->hold_turn++;
+	ingest_hold_batches(ingest);
 }
 
 void ingest_set_patience(struct ingest *ingest, uint64_t patience_ns)

@@ -25,6 +25,7 @@ struct ingest_batch *ingest_batch_open(struct ingest *ingest)
 		return NULL;
 	}
 	ingest->open->bytes = 0;
+	ingest->open->putting = false;
 	ingest->open->pieces_count = ingest->open->recipes_count = 0;
 	return ingest->open;
 }

@@ -38,7 +38,7 @@ struct ingest_batch {
 	struct list link;                /* idle, sealed or refused */
 	struct store_put put;
 	size_t bytes;
-	uint64_t hold_turn;              /* of the ingest's, when its blobs were held */
+	bool putting;                    /* in the store's hands */
 	unsigned pieces_count, recipes_count;
 	struct ingest_piece pieces[INGEST_BATCH_PIECES_MAX];
 	struct buffer recipes[INGEST_BATCH_RECIPES_MAX];
@@ -51,7 +51,6 @@ struct ingest {
 	struct ingest_events events;
 	void *owner;
 	struct store_hold *hold;
-	uint64_t hold_turn;              /* holds there have been */
 	bool closing, running, posted;
 	bool room_wanted, room_made;
 	struct post turn;
@@ -96,6 +95,8 @@ void ingest_file_landed(struct ingest_file *file);
 
 /* Takes a sealed batch. From a turn of the loop: hashing takes a while. */
 void ingest_put_batch(struct ingest_batch *batch);
+/* What is in the store's hands is held by the present hold. */
+void ingest_hold_batches(struct ingest *ingest);
 /* What the store was too full for is offered again. */
 void ingest_put_again(struct ingest *ingest);
 

@@ -38,11 +38,25 @@ static void batch_hold(struct ingest_batch *batch)
 	struct store_hold *hold = batch->ingest->hold;
 	int r = 0;
 
-	batch->hold_turn = batch->ingest->hold_turn;
 	for (size_t i = 0; hold && r == 0 && i < batch->put.count; i++)
 		r = store_hold_blobs(hold, &batch->items[i].digest, 1);
 	if (r < 0)
 		batch_fail(batch, r);
+}
+
+/* What is there already was looked for when the put began: it must not go before that ends. */
+void ingest_hold_batches(struct ingest *ingest)
+{
+	for (unsigned i = 0; i < ingest->batches_count; i++)
+		if (ingest->batches[i]->putting)
+			batch_hold(ingest->batches[i]);
+}
+
+static void batch_put(struct ingest_batch *batch)
+{
+	batch_hold(batch);
+	batch->putting = true;
+	store_put(batch->ingest->cas->store, &batch->put);
 }
 
 static void batch_tell(struct ingest_batch *batch)
@@ -82,15 +96,13 @@ static void batch_on_put(struct store_put *put)
 	struct ingest_batch *batch = container_of(put, struct ingest_batch, put);
 	struct ingest *ingest = batch->ingest;
 
+	batch->putting = false;
 	if (batch_waits(batch))
 		return;
-	if (put->result != STORE_OK) {
+	if (put->result != STORE_OK)
 		batch_fail(batch, put->result);
-	} else {
-		if (batch->hold_turn != ingest->hold_turn)       /* the hold that it began with may have ended */
-			batch_hold(batch);
+	else
 		batch_tell(batch);
-	}
 	ingest->totals.bytes_new += put->bytes_new;
 	for (unsigned i = 0; i < batch->pieces_count; i++)
 		if (batch->pieces[i].file)
@@ -117,9 +129,8 @@ void ingest_put_batch(struct ingest_batch *batch)
 		if (r < 0)
 			file->result = r;
 	}
-	batch_hold(batch);
 	ingest->totals.batches++;
-	store_put(ingest->cas->store, &batch->put);
+	batch_put(batch);
 }
 
 void ingest_put_again(struct ingest *ingest)
@@ -129,10 +140,6 @@ void ingest_put_again(struct ingest *ingest)
 	list_init(&refused);
 	while ((link = list_take(&ingest->refused)))
 		list_append(&refused, link);
-	while ((link = list_take(&refused))) {
-		struct ingest_batch *batch = container_of(link, struct ingest_batch, link);
-
-		batch_hold(batch);               /* by the present hold: it may be another one */
-		store_put(ingest->cas->store, &batch->put);
-	}
+	while ((link = list_take(&refused)))
+		batch_put(container_of(link, struct ingest_batch, link));
 }

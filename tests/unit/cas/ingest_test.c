@@ -12,6 +12,7 @@
 #include "gateway/cas/ingest.h"
 #include "gateway/cas/recipe_maker.h"
 #include "gateway/context/file_recipe.h"
+#include "gateway/store/holds.h"
 
 /* Blocks and lists; recipes of what these tests write are small beside that. */
 #define MEMORY_MAX ((INGEST_BLOCKS_MAX * INGEST_BLOCK_BYTES) + (1u << 20))
@@ -448,21 +449,24 @@ static void a_full_store_fails_the_files_that_do_not_fit(void **state)
 	ingest_destroy(ingest);
 }
 
-/* The hold is another one in each turn, and the one before ends at once: whoever is told of a blob has it in the hold of that time. */
+/* The hold is another one in each turn, and the one before ends at once: at no time is a blob that is on its way not held. */
 static void what_is_on_its_way_is_held_by_the_next_hold(void **state)
 {
 	struct ingest *ingest = ingest_new();
 	struct store_hold *hold = store_hold_create(fixture.store, &fixture.a), *next;
 	struct writing writing;
+	uint8_t hash[32];
 
 	ingest_set_hold(ingest, hold);
 	begin(ingest, &writing, content_make(5000, 60000, CONTENT_RANDOM), 60000);
+	sha256_once(writing.content.data, writing.content.size, hash);
 	write_some(ingest, &writing, 60000);
 	while (told == 0) {
 		next = store_hold_create(fixture.store, &fixture.a);
 		ingest_set_hold(ingest, next);
 		store_hold_release(hold);
 		hold = next;
+		assert_true(ingest_totals(ingest)->batches == 0 || holds_blob(fixture.store, hash));
 		turn();
 	}
 	run_named(1);
