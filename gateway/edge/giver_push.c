@@ -461,13 +461,27 @@ static bool read_holder_again(struct giver *giver, const struct digest *digest)
 	return make_holders(giver) && ask_holders(giver, digest);
 }
 
+/* How it came to be let go says the log. */
+static void give_up_lost(struct giver *giver, const struct digest *digest)
+{
+	char text[DIGEST_TEXT_MAX];
+
+	log_event(LOG_INFO, "lost a blob that cannot be asked for again", LOG_TEXT("blob", digest_text(digest, text)),
+	          LOG_U64("feed", giver->feed), LOG_U64("fed", digest_set_has(&giver->fed_ever, digest)),
+	          LOG_U64("stored", digest_set_has(&giver->stored, digest)), LOG_U64("windowed", giver->windowed),
+	          LOG_U64("pressed", giver->pressed), LOG_U64("noted", giver->noted.count), LOG_U64("confirmed", giver->confirmed),
+	          LOG_U64("promised", giver->uploader ? uploader_totals(giver->uploader)->blobs_promised : 0),
+	          LOG_U64("state", giver->state));
+	giver_unfit(giver, "the edge's store lost what it had just read: raise --ceiling");
+}
+
 static void uploader_on_stale(struct uploader *uploader, const struct digest *digests, size_t count, const char *why)
 {
 	struct giver *giver = uploader_owner(uploader);
 
 	for (size_t i = 0; i < count && giver->state != GIVER_OVER; i++)
 		if (!read_holder_again(giver, &digests[i]))
-			giver_unfit(giver, "the edge's store lost what it had just read: raise --ceiling");
+			give_up_lost(giver, &digests[i]);
 	giver->stale = true;
 	giver_wake(giver);
 }
