@@ -187,12 +187,15 @@ static void lmdb_measure(struct index *index, struct index_usage *usage)
 static int lmdb_start(struct index *index, const struct index_config *config)
 {
 	char path[64];
+	struct stat file;
 	int r, dead;
 
 	if (config->create && mkdirat(config->dir_fd, LMDB_DIR, 0700) < 0 && errno != EEXIST)
 		return -errno;
-	if (!config->create && faccessat(config->dir_fd, LMDB_DIR "/data.mdb", F_OK, 0) < 0)
+	if (!config->create && fstatat(config->dir_fd, LMDB_DIR "/data.mdb", &file, AT_SYMLINK_NOFOLLOW) < 0)
 		return -errno;
+	if (!config->create && file.st_size == 0)        /* LMDB would make a new one of it */
+		return -EUCLEAN;
 	if (!config->sparse) {
 		r = lmdb_reserve(config->dir_fd, config->map_bytes);
 		if (r)

@@ -2,18 +2,21 @@
 #include "gateway/store/store.h"
 
 #include <errno.h>
+#include <fcntl.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
 #include <unistd.h>
 #include "gateway/base/check.h"
+#include "gateway/base/cleanup.h"
 #include "gateway/base/err.h"
 #include "gateway/base/log.h"
 #include "gateway/base/units.h"
 #include "gateway/base/user.h"
 #include "gateway/store/bytes.h"
 #include "gateway/store/layout.h"
+#include "gateway/store/salvage.h"
 #include "gateway/store/state.h"
 
 #define STORE_SEGMENTS_LEAST  4u              /* open, next, a spare one, and something to keep */
@@ -174,13 +177,25 @@ static int load_segment_rows(struct store *store)
 	return r;
 }
 
+/* A file is written to only after the index has its row. Where there is no row, yet records, the index has lost it. */
+static int check_unknown_segment(struct store *store, uint32_t number)
+{
+	char name[SEGMENT_NAME_MAX];
+	CLEANUP(fd_closep) int fd = openat(store->dir_fd, segment_name(name, number), O_RDONLY | O_CLOEXEC | O_NOFOLLOW);
+	uint32_t generation;
+
+	if (fd < 0)
+		return errno == ENOENT ? 0 : ERR_RAISE(-errno);
+	return salvage_generation(fd, number, store->secret, &generation) ? ERR_RAISE(-EUCLEAN) : 0;
+}
+
 static int load_segment_file(struct store *store, struct segment *segment)
 {
 	struct stat st;
 	int r;
 
 	if (segment->row.state == SEGMENT_ABSENT)
-		return 0;
+		return check_unknown_segment(store, segment->number);
 	r = segment_open_read(segment, store->dir_fd);
 	if (r)
 		return r;
@@ -226,7 +241,10 @@ static int store_load(struct store *store, char *why, size_t why_size)
 		         store->config.path, (unsigned long long)store->config.ceiling_bytes);
 	for (uint32_t i = 0; i < store->segments_max && !r; i++) {
 		r = load_segment_file(store, &store->segments[i]);
-		if (r)
+		if (r == -EUCLEAN && store->segments[i].row.state == SEGMENT_ABSENT)
+			snprintf(why, why_size, "segment %u of the store %s is not in its index; sluice fsck --repair takes it in again",
+			         i, store->config.path);
+		else if (r)
 			snprintf(why, why_size, "segment %u of the store %s cannot be read (%s); run sluice fsck", i,
 			         store->config.path, err_text(r));
 		store->space.absent += store->segments[i].row.state == SEGMENT_ABSENT;

@@ -263,6 +263,70 @@ static void test_lost_index(void **state)
 	assert_clean(fixture, BLOBS);
 }
 
+static void assert_refused(const struct fixture *fixture, int error, const char *remedy)
+{
+	struct ring_config ring_config = { 0 };
+	struct store *store;
+	struct ring *ring;
+	char why[256];
+
+	assert_int_equal(ring_create(&ring, &ring_config), 0);
+	assert_int_equal(store_open(&store, ring, &fixture->config, why, sizeof(why)), error);
+	assert_non_null(strstr(why, remedy));
+	ring_destroy(ring);
+}
+
+static void assert_mended(struct fixture *fixture)
+{
+	struct fsck_report report;
+
+	assert_int_equal(fsck_store(fixture, true, &report), 1);
+	assert_clean(fixture, BLOBS);
+	fixture_open(fixture);
+	for (size_t i = 0; i < BLOBS; i++)
+		assert_int_equal(read_blob(fixture, i < BLOBS / 2 ? &fixture->a : &fixture->b, &blobs[i]), STORE_OK);
+}
+
+static void empty_index(struct fixture *fixture)
+{
+	struct index_config config = { .map_bytes = 16 << 20, .create = true, .sparse = true };
+	char command[256];
+	struct index *index;
+
+	snprintf(command, sizeof(command), "rm -r %s/index", fixture->path);
+	assert_int_equal(system(command), 0);
+	config.dir_fd = open(fixture->path, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+	assert_int_equal(index_lmdb.open(&index, &config), 0);
+	index_lmdb.close(index);
+	close(config.dir_fd);
+}
+
+/* Segments that no row speaks of are not taken for ones that were never used. */
+static void test_index_without_rows(void **state)
+{
+	struct fixture *fixture = *state;
+
+	fixture_close(fixture);
+	empty_index(fixture);
+	assert_refused(fixture, -EUCLEAN, "fsck --repair");
+	assert_mended(fixture);
+}
+
+static void test_index_of_no_bytes(void **state)
+{
+	struct fixture *fixture = *state;
+	struct fsck_report report;
+	char path[128];
+
+	fixture_close(fixture);
+	snprintf(path, sizeof(path), "%s/index/data.mdb", fixture->path);
+	assert_int_equal(truncate(path, 0), 0);
+	assert_refused(fixture, -EUCLEAN, "the index");
+	assert_int_equal(fsck_store(fixture, false, &report), 1);
+	assert_refused(fixture, -EUCLEAN, "the index");
+	assert_mended(fixture);
+}
+
 /* Segments that were used before: what lies in them of earlier generations does not come back with a new index. */
 static void test_lost_index_after_recycling(void **state)
 {
@@ -388,6 +452,8 @@ int main(void)
 		TEST(test_missing_segment),
 		TEST(test_marks_after_repair),
 		TEST(test_lost_index),
+		TEST(test_index_without_rows),
+		TEST(test_index_of_no_bytes),
 		TEST(test_lost_index_after_recycling),
 		TEST(test_lost_index_and_names),
 		TEST(test_forged_record),
