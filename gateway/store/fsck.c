@@ -97,6 +97,8 @@ static void load_meta(struct fsck *fsck, const struct index_row *row)
 	if (span_is(row->key, ROW_SEQUENCE_KEY) && row->value.size == ROW_SEQUENCE_BYTES &&
 	    bytes_get64(row->value.data) > fsck->sequence)
 		fsck->sequence = bytes_get64(row->value.data);
+	if (span_is(row->key, ROW_REPAIRING_KEY) && !fsck->repairing)
+		fsck_found(fsck, "a repair has not come to its end");
 }
 
 /* ---- names ---- */
@@ -121,16 +123,19 @@ static int check_scopes(struct fsck *fsck)
 
 /* ---- the whole ---- */
 
-static uint64_t index_map_bytes(int dir_fd)
+/* What comes to be in it by a repair depends on the segments; a start with another ceiling makes it larger. */
+static uint64_t index_map_bytes(const struct fsck *fsck)
 {
+	uint64_t least = fsck->repair ? layout_map_bytes((uint64_t)STORE_SEGMENTS_MAX * fsck->layout.segment_bytes / 4)
+	                              : FSCK_MAP_LEAST;
 	struct stat st;
 	uint64_t bytes = 0;
 
-	if (fstatat(dir_fd, "index/data.mdb", &st, 0) == 0)
+	if (fstatat(fsck->dir_fd, "index/data.mdb", &st, 0) == 0)
 		bytes = (uint64_t)st.st_blocks * 512 > (uint64_t)st.st_size ? (uint64_t)st.st_blocks * 512
 		                                                           : (uint64_t)st.st_size;
 	bytes = record_block_ceiling(bytes);
-	return bytes > FSCK_MAP_LEAST ? bytes : FSCK_MAP_LEAST;
+	return bytes > least ? bytes : least;
 }
 
 static int drop_index(int dir_fd)
@@ -144,7 +149,7 @@ static int drop_index(int dir_fd)
 /* An index that is lost or unreadable is made anew, from the segments. */
 static int open_index(struct fsck *fsck)
 {
-	struct index_config config = { .dir_fd = fsck->dir_fd, .map_bytes = index_map_bytes(fsck->dir_fd) };
+	struct index_config config = { .dir_fd = fsck->dir_fd, .map_bytes = index_map_bytes(fsck), .sparse = true };
 	int r = index_lmdb.open(&fsck->index, &config);
 
 	if (r != -ENOENT && r != -EUCLEAN)
@@ -157,27 +162,8 @@ static int open_index(struct fsck *fsck)
 	if (r)
 		return r;
 	config.create = true;
-	/* What the segments can hold at most decides; a start with another ceiling makes it larger. */
-	config.map_bytes = layout_map_bytes((uint64_t)STORE_SEGMENTS_MAX * fsck->layout.segment_bytes / 4);
-	config.sparse = true;
-	return index_lmdb.open(&fsck->index, &config);
-}
-
-static int write_rows(struct fsck *fsck)
-{
-	uint8_t key[ROW_SEGMENT_KEY_BYTES], value[ROW_SEGMENT_BYTES], sequence[ROW_SEQUENCE_BYTES];
-
-	for (uint32_t i = 0; i < STORE_SEGMENTS_MAX; i++) {
-		if (!fsck->changed[i])
-			continue;
-		bytes_put32_key(key, i);
-		row_segment_encode(value, &fsck->rows[i]);
-		fsck_fix(fsck, fsck->rows[i].state == SEGMENT_ABSENT ? INDEX_DELETE : INDEX_PUT, INDEX_SEGMENTS,
-		        span_make(key, sizeof(key)), span_make(value, sizeof(value)));
-	}
-	bytes_put64(sequence, fsck->sequence);
-	fsck_fix(fsck, INDEX_PUT, INDEX_META, span_text(ROW_SEQUENCE_KEY), span_make(sequence, sizeof(sequence)));
-	return fsck->error ? fsck->error : fsck_flush(fsck);
+	r = index_lmdb.open(&fsck->index, &config);
+	return r ? r : fsck_commit(fsck);
 }
 
 static int fsck_check(struct fsck *fsck)
@@ -198,7 +184,7 @@ static int fsck_check(struct fsck *fsck)
 	if (!r)
 		r = check_scopes(fsck);
 	if (!r && fsck->repair && fsck->problems)
-		r = write_rows(fsck);
+		r = fsck->error ? fsck->error : fsck_end(fsck);
 	return r;
 }
 

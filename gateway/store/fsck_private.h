@@ -59,6 +59,9 @@ struct fsck {
 	size_t seen_count, seen_capacity;
 	struct fsck_change *fixes;
 	size_t fixes_count, fixes_at;
+	uint32_t rows_at;                /* of a transaction: the next segment whose row it takes */
+	int meta_at;                     /* and the next of its rows of META */
+	bool repairing, ending;          /* the first transaction was made; this one is the last */
 	struct fingerprints unflushed;   /* blobs whose new entries are among the fixes */
 	struct index_apply apply;
 	uint8_t *page;
@@ -84,8 +87,15 @@ void fsck_fix_record_row(struct fsck *fsck, const struct record *record);
 void fsck_fix_entry(struct fsck *fsck, const struct record *record);
 /* Takes an entry out whose record is not whole; marks that rest on its segment are stale from now on. */
 void fsck_forget(struct fsck *fsck, const uint8_t *hash, const struct row_blob *blob);
-/* Makes the changes so far; 0 or -errno. */
+/*
+ * Makes the changes so far, with the rows of the segments that they disturb; 0 or -errno. From the first transaction to
+ * fsck_end() the index says that it is being repaired, and no store opens it.
+ */
 int fsck_flush(struct fsck *fsck);
+/* The same, even if there are no changes: before a repair that is long. */
+int fsck_commit(struct fsck *fsck);
+/* The last transaction. */
+int fsck_end(struct fsck *fsck);
 
 /* Every record of every segment, against itself and the index; 0 or -errno. */
 int fsck_segments(struct fsck *fsck);

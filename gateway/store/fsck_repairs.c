@@ -5,15 +5,19 @@
 #include <string.h>
 #include "gateway/base/check.h"
 #include "gateway/base/err.h"
+#include "gateway/store/bytes.h"
 
 static void fixes_prepare(struct index_apply *apply)
 {
-	container_of(apply, struct fsck, apply)->fixes_at = 0;
+	struct fsck *fsck = container_of(apply, struct fsck, apply);
+
+	fsck->fixes_at = 0;
+	fsck->rows_at = 0;
+	fsck->meta_at = 0;
 }
 
-static bool fixes_next(struct index_apply *apply, struct index_change *change)
+static bool next_fix(struct fsck *fsck, struct index_change *change)
 {
-	struct fsck *fsck = container_of(apply, struct fsck, apply);
 	const struct fsck_change *fix;
 
 	if (fsck->fixes_at == fsck->fixes_count)
@@ -28,17 +32,85 @@ static bool fixes_next(struct index_apply *apply, struct index_change *change)
 	return true;
 }
 
-int fsck_flush(struct fsck *fsck)
+/* That of a file that is missing goes last: a check that begins anew has to miss the file again, for the marks on it. */
+static bool row_is_due(const struct fsck *fsck, uint32_t segment)
+{
+	return fsck->changed[segment] && (fsck->ending || fsck->rows[segment].state != SEGMENT_ABSENT);
+}
+
+static bool next_row(struct fsck *fsck, struct index_change *change)
+{
+	const struct row_segment *row;
+
+	while (fsck->rows_at < STORE_SEGMENTS_MAX && !row_is_due(fsck, fsck->rows_at))
+		fsck->rows_at++;
+	if (fsck->rows_at == STORE_SEGMENTS_MAX)
+		return false;
+	row = &fsck->rows[fsck->rows_at];
+	change->kind = row->state == SEGMENT_ABSENT ? INDEX_DELETE : INDEX_PUT;
+	change->table = INDEX_SEGMENTS;
+	change->key_size = ROW_SEGMENT_KEY_BYTES;
+	bytes_put32_key(change->key, fsck->rows_at++);
+	row_segment_encode(change->storage, row);
+	change->value = span_make(change->storage, ROW_SEGMENT_BYTES);
+	return true;
+}
+
+static void change_meta(struct index_change *change, enum index_change_kind kind, const char *key, size_t size)
+{
+	change->kind = kind;
+	change->table = INDEX_META;
+	change->key_size = strlen(key);
+	memcpy(change->key, key, change->key_size);
+	change->value = span_make(change->storage, size);
+}
+
+static bool next_meta(struct fsck *fsck, struct index_change *change)
+{
+	switch (fsck->meta_at++) {
+	case 0:
+		bytes_put64(change->storage, fsck->sequence);
+		change_meta(change, INDEX_PUT, ROW_SEQUENCE_KEY, ROW_SEQUENCE_BYTES);
+		return true;
+	case 1:
+		change_meta(change, fsck->ending ? INDEX_DELETE : INDEX_PUT, ROW_REPAIRING_KEY, 0);
+		return true;
+	}
+	return false;
+}
+
+static bool fixes_next(struct index_apply *apply, struct index_change *change)
+{
+	struct fsck *fsck = container_of(apply, struct fsck, apply);
+
+	return next_fix(fsck, change) || next_row(fsck, change) || next_meta(fsck, change);
+}
+
+int fsck_commit(struct fsck *fsck)
 {
 	int r;
 
-	if (fsck->fixes_count == 0)
-		return 0;
 	fsck->apply = (struct index_apply){ .prepare = fixes_prepare, .next = fixes_next };
 	r = index_lmdb.apply_now(fsck->index, &fsck->apply);
 	fsck->fixes_count = 0;
 	fingerprints_clear(&fsck->unflushed);
-	return r ? ERR_RAISE(r) : 0;
+	if (r)
+		return ERR_RAISE(r);
+	fsck->repairing = true;
+	for (uint32_t i = 0; i < STORE_SEGMENTS_MAX; i++)
+		fsck->changed[i] &= !row_is_due(fsck, i);
+	return 0;
+}
+
+int fsck_flush(struct fsck *fsck)
+{
+	return fsck->fixes_count ? fsck_commit(fsck) : 0;
+}
+
+int fsck_end(struct fsck *fsck)
+{
+	fsck->ending = true;
+	return fsck_commit(fsck);
 }
 
 void fsck_fix(struct fsck *fsck, enum index_change_kind kind, enum index_table table, struct span key,
@@ -102,12 +174,13 @@ void fsck_forget(struct fsck *fsck, const uint8_t *hash, const struct row_blob *
 {
 	uint8_t key[ROW_RECORD_KEY_BYTES], value[ROW_BLOB_BYTES];
 
+	/* Before the changes, any of which may end a transaction. */
+	if (blob->place.segment < STORE_SEGMENTS_MAX && fsck->rows[blob->place.segment].state != SEGMENT_ABSENT)
+		disturb(fsck, blob->place.segment);
 	row_blob_encode(value, blob);
 	fsck_fix(fsck, INDEX_DELETE_GROUP, INDEX_BLOBS, span_make(hash, DIGEST_HASH_BYTES),
 	        span_make(value, ROW_BLOB_PLACE_BYTES));
 	row_record_key(key, blob->place.segment, blob->place.offset);
 	fsck_fix(fsck, INDEX_DELETE, INDEX_RECORDS, span_make(key, sizeof(key)), span_make(NULL, 0));
-	if (blob->place.segment < STORE_SEGMENTS_MAX && fsck->rows[blob->place.segment].state != SEGMENT_ABSENT)
-		disturb(fsck, blob->place.segment);
 	fsck->report->entries_repaired += fsck->repair;
 }

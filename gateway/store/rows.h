@@ -66,6 +66,7 @@ struct row_segment {
 void row_segment_encode(uint8_t value[static ROW_SEGMENT_BYTES], const struct row_segment *segment);
 bool row_segment_decode(struct row_segment *segment, struct span value);
 
-/* INDEX_META: the sequence. */
+/* INDEX_META: the sequence; and "", while a repair has not come to its end. */
 #define ROW_SEQUENCE_KEY   "sequence"
 #define ROW_SEQUENCE_BYTES 8
+#define ROW_REPAIRING_KEY  "repairing"

@@ -111,30 +111,49 @@ bool store_index_tight(const struct store *store)
 
 /* ---- opening ---- */
 
-static int load_sequence(struct store *store)
+/* The row of META with that key, if it is there. */
+static int load_meta(struct store *store, const char *key, uint8_t rows[static INDEX_SCAN_ROW_MAX], struct index_scan *scan)
 {
-	uint8_t value[ROW_SEQUENCE_BYTES];
-	struct index_scan scan = {
+	*scan = (struct index_scan){
 		.table = INDEX_META,
-		.key_size = strlen(ROW_SEQUENCE_KEY),
-		.prefix_size = strlen(ROW_SEQUENCE_KEY),
+		.key_size = strlen(key),
+		.prefix_size = strlen(key),
+		.rows = rows,
 		.rows_max = 1,
 		.rows_capacity = INDEX_SCAN_ROW_MAX,
 	};
+	memcpy(scan->key, key, scan->key_size);
+	return store->engine->scan_now(store->index, scan);
+}
+
+static int load_sequence(struct store *store)
+{
 	uint8_t rows[INDEX_SCAN_ROW_MAX];
+	struct index_scan scan;
 	struct index_row row;
 	size_t at = 0;
-	int r;
+	int r = load_meta(store, ROW_SEQUENCE_KEY, rows, &scan);
 
-	scan.rows = rows;
-	memcpy(scan.key, ROW_SEQUENCE_KEY, scan.key_size);
-	r = store->engine->scan_now(store->index, &scan);
 	if (r || !index_scan_next(&scan, &at, &row))
 		return r;
-	if (row.value.size != sizeof(value))
+	if (row.value.size != ROW_SEQUENCE_BYTES)
 		return ERR_RAISE(-EUCLEAN);
 	store->sequence = bytes_get64(row.value.data);
 	return 0;
+}
+
+/* What a repair has not put back yet would be taken for lost. */
+static int check_repaired(struct store *store, char *why, size_t why_size)
+{
+	uint8_t rows[INDEX_SCAN_ROW_MAX];
+	struct index_scan scan;
+	int r = load_meta(store, ROW_REPAIRING_KEY, rows, &scan);
+
+	if (r || scan.count == 0)
+		return r;
+	snprintf(why, why_size, "a repair of the store %s has not come to its end; run sluice fsck --repair again",
+	         store->config.path);
+	return ERR_RAISE(-EUCLEAN);
 }
 
 static int load_segment_row(struct store *store, const struct index_row *row)
@@ -232,8 +251,10 @@ static int load_open_segment(struct store *store)
 
 static int store_load(struct store *store, char *why, size_t why_size)
 {
-	int r = load_sequence(store);
+	int r = check_repaired(store, why, why_size);
 
+	if (!r)
+		r = load_sequence(store);
 	if (!r)
 		r = load_segment_rows(store);
 	if (r == -EDOM)

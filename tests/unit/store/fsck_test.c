@@ -4,12 +4,14 @@
  * lost index is made again from the segments, with every tenant seeing again what it brought first.
  */
 #include "gateway/store/index.h"
+#include "gateway/store/record.h"
 #include "tests/unit/store/fixture.h"
 
 #include <errno.h>
 #include <fcntl.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <sys/wait.h>
 #include <unistd.h>
 
 #define BLOBS 60
@@ -301,6 +303,102 @@ static void empty_index(struct fixture *fixture)
 	close(config.dir_fd);
 }
 
+struct interruption {
+	const char *line;                /* what the line has at which the check is killed */
+	unsigned after;                  /* that many of them */
+};
+
+static void on_problem(void *context, const char *line)
+{
+	struct interruption *interruption = context;
+
+	if (strstr(line, interruption->line) && interruption->after-- == 0)
+		_exit(9);
+}
+
+static void interrupt_repair(const struct fixture *fixture, const char *line, unsigned after)
+{
+	struct interruption interruption = { .line = line, .after = after };
+	struct fsck_report report;
+	int status;
+	pid_t pid = fork();
+
+	assert_true(pid >= 0);
+	if (pid == 0) {
+		store_fsck(fixture->path, true, &report, on_problem, &interruption);
+		_exit(0);
+	}
+	assert_int_equal(waitpid(pid, &status, 0), pid);
+	assert_true(WIFEXITED(status));
+	assert_int_equal(WEXITSTATUS(status), 9);
+}
+
+/* An index that is made again counts only when all is in it. */
+static void test_interrupted_rebuild(void **state)
+{
+	struct fixture *fixture = *state;
+	char command[256];
+
+	fixture_close(fixture);
+	snprintf(command, sizeof(command), "rm -r %s/index", fixture->path);
+	assert_int_equal(system(command), 0);
+	interrupt_repair(fixture, "segment 0 is not in the index", 0);
+	assert_refused(fixture, -EUCLEAN, "has not come to its end");
+	assert_mended(fixture);
+}
+
+#define MANY 2000
+
+/* A part of the repairs is made: marks that rest on what they took out are stale after the second try all the same. */
+static void check_interrupted_repair(struct fixture *fixture, void (*damage)(const struct fixture *fixture))
+{
+	struct blob *many = calloc(MANY, sizeof(*many));
+	struct fsck_report report;
+	uint32_t place;
+
+	for (size_t i = 0; i < MANY; i++)
+		many[i] = blob_make(10000 + i, 2000);
+	assert_int_equal(put_blobs(fixture, &fixture->a, many, MANY), STORE_OK);
+	assert_int_equal(sync_store(fixture), STORE_OK);
+	place = lookup_blob(fixture, &fixture->a, &many[5].digest);
+	assert_true(mark_write(fixture, &fixture->a, &many[5].digest, store_marks_begin(fixture->store), &place, 1));
+	fixture_close(fixture);
+	damage(fixture);
+	interrupt_repair(fixture, "nothing is at", 600);
+	assert_refused(fixture, -EUCLEAN, "has not come to its end");
+	assert_int_equal(fsck_store(fixture, true, &report), 1);
+	assert_in_range(report.entries_dangling, 1, MANY + BLOBS - 512);
+	assert_int_equal(fsck_store(fixture, false, &report), 0);
+	fixture_open(fixture);
+	assert_false(mark_fresh(fixture, &fixture->a, &many[5].digest));
+	for (size_t i = 0; i < MANY; i++)
+		blob_free(&many[i]);
+	free(many);
+}
+
+static void overwrite_records(const struct fixture *fixture)
+{
+	overwrite(fixture, RECORD_BLOCK_BYTES, 7 << 20);
+}
+
+static void test_interrupted_repair(void **state)
+{
+	check_interrupted_repair(*state, overwrite_records);
+}
+
+static void remove_segment(const struct fixture *fixture)
+{
+	char path[128];
+
+	snprintf(path, sizeof(path), "%s/segments/00000000", fixture->path);
+	assert_int_equal(unlink(path), 0);
+}
+
+static void test_interrupted_without_segment(void **state)
+{
+	check_interrupted_repair(*state, remove_segment);
+}
+
 /* Segments that no row speaks of are not taken for ones that were never used. */
 static void test_index_without_rows(void **state)
 {
@@ -452,6 +550,9 @@ int main(void)
 		TEST(test_missing_segment),
 		TEST(test_marks_after_repair),
 		TEST(test_lost_index),
+		TEST(test_interrupted_rebuild),
+		TEST(test_interrupted_repair),
+		TEST(test_interrupted_without_segment),
 		TEST(test_index_without_rows),
 		TEST(test_index_of_no_bytes),
 		TEST(test_lost_index_after_recycling),
