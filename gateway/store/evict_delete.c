@@ -61,6 +61,12 @@ static void evict_change_record(struct index_change *change, const struct index_
 	change->value = span_make(NULL, 0);
 }
 
+/* One that is damaged goes alone: were it to stay, the segment would never be empty. */
+static bool names_blob(const struct index_row *row)
+{
+	return row->key.size == ROW_RECORD_KEY_BYTES && row->value.size >= DIGEST_HASH_BYTES;
+}
+
 /* Stage 0: the segment's row; 1: the sequence; then, for each row of the page, the blob and the record. */
 static bool evict_delete_next(struct index_apply *apply, struct index_change *change)
 {
@@ -80,10 +86,13 @@ static bool evict_delete_next(struct index_apply *apply, struct index_change *ch
 	case 2:
 		if (!index_scan_next(&evict->scan, &at, &row))
 			return false;
-		if (row.value.size < DIGEST_HASH_BYTES || row.key.size != ROW_RECORD_KEY_BYTES)
-			return false;
-		evict_change_blob(evict, change, &row);
-		evict->delete_stage = 3;
+		if (names_blob(&row)) {
+			evict_change_blob(evict, change, &row);
+			evict->delete_stage = 3;
+			return true;
+		}
+		evict_change_record(change, &row);
+		evict->delete_at = at;
 		return true;
 	case 3:
 		CHECK(index_scan_next(&evict->scan, &evict->delete_at, &row));

@@ -11,13 +11,19 @@ static int seen_compare(const void *key, const void *element)
 	return (place > other) - (place < other);
 }
 
+static const struct fsck_record *find_seen(const struct fsck *fsck, uint32_t segment, uint32_t offset)
+{
+	uint64_t place = (uint64_t)segment << 32 | offset;
+
+	return fsck->seen_count ? bsearch(&place, fsck->seen, fsck->seen_count, sizeof(*fsck->seen), seen_compare) : NULL;
+}
+
 static void check_blob(struct fsck *fsck, const struct index_row *row)
 {
 	char hex[DIGEST_HEX_BYTES];
 	struct digest digest;
 	struct row_blob blob;
 	const struct fsck_record *seen;
-	uint64_t place;
 
 	memcpy(digest.hash, row->key.data, DIGEST_HASH_BYTES);
 	digest_hex(&digest, hex);
@@ -32,8 +38,7 @@ static void check_blob(struct fsck *fsck, const struct index_row *row)
 	fsck->report->entries++;
 	if (blob.place.segment < STORE_SEGMENTS_MAX && fsck->rows[blob.place.segment].state == SEGMENT_EVICTING)
 		return;
-	place = (uint64_t)blob.place.segment << 32 | blob.place.offset;
-	seen = fsck->seen_count ? bsearch(&place, fsck->seen, fsck->seen_count, sizeof(*fsck->seen), seen_compare) : NULL;
+	seen = find_seen(fsck, blob.place.segment, blob.place.offset);
 	if (seen && seen->whole && seen->size == blob.size)
 		return;
 	if (!seen) {
@@ -74,6 +79,25 @@ static void check_blobs_row(struct fsck *fsck, const struct index_row *row)
 	}
 }
 
+/* That of a record which is whole was told, and mended, when the segments were walked. */
+static void check_record_row(struct fsck *fsck, const struct index_row *row)
+{
+	const struct fsck_record *seen = NULL;
+	struct digest digest;
+
+	if (row->key.size == ROW_RECORD_KEY_BYTES) {
+		if (row_record_decode(&digest, row->value))
+			return;
+		seen = find_seen(fsck, row_record_key_segment(row->key.data), row_record_key_offset(row->key.data));
+	}
+	if (seen && seen->whole)
+		return;
+	fsck->report->entries_dangling++;
+	fsck_found(fsck, "the index has a damaged row among the records");
+	fsck_fix(fsck, INDEX_DELETE, INDEX_RECORDS, row->key, span_make(NULL, 0));
+	fsck->report->entries_repaired += fsck->repair;
+}
+
 static void check_mark(struct fsck *fsck, const struct index_row *row)
 {
 	fsck->report->marks++;
@@ -97,6 +121,8 @@ int fsck_index_entries(struct fsck *fsck)
 {
 	int r = fsck_scan(fsck, INDEX_BLOBS, check_blobs_row);
 
+	if (!r)
+		r = fsck_scan(fsck, INDEX_RECORDS, check_record_row);
 	if (!r)
 		r = fsck_scan(fsck, INDEX_MARKS, check_mark);
 	if (!r)

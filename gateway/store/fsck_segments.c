@@ -36,20 +36,29 @@ static bool names_record(const struct row_blob *blob, const struct record *recor
 	       blob->place.offset == record->offset && blob->size == record->digest.size;
 }
 
+static bool is_listed(struct fsck *fsck, const struct record *record)
+{
+	uint8_t key[ROW_RECORD_KEY_BYTES];
+	struct fsck_get row;
+	struct digest digest;
+
+	row_record_key(key, record->segment, record->offset);
+	return fsck_find(fsck, INDEX_RECORDS, span_make(key, sizeof(key)), &row) &&
+	       row_record_decode(&digest, span_make(row.value, (size_t)row.size)) &&
+	       digest_equal(&digest, &record->digest);
+}
+
 /* A record that the index names. */
 static int check_named(struct fsck *fsck, const struct record *record, bool whole)
 {
-	uint8_t key[ROW_RECORD_KEY_BYTES];
 	char text[DIGEST_TEXT_MAX];
-	struct fsck_get row;
 
 	if (!whole) {
 		fsck->report->records_corrupt++;
 		fsck_found(fsck, "segment %u offset %u: %s is damaged", record->segment, record->offset,
 		      digest_text(&record->digest, text));
 	}
-	row_record_key(key, record->segment, record->offset);
-	if (whole && !fsck_find(fsck, INDEX_RECORDS, span_make(key, sizeof(key)), &row)) {
+	if (whole && !is_listed(fsck, record)) {
 		fsck->report->entries_missing++;
 		fsck_found(fsck, "segment %u offset %u: %s is not listed for eviction", record->segment, record->offset,
 		      digest_text(&record->digest, text));
@@ -83,22 +92,6 @@ static void adopt_sight(struct fsck *fsck, const struct record *record, const st
 	fsck_fix(fsck, INDEX_PUT, INDEX_BLOBS, span_make(key, sizeof(key)), span_make(NULL, 0));
 }
 
-/*
- * A record that no entry names is dead, as after a crash or when a copy took its place, unless the index lists it for
- * eviction: then its entry was lost.
- */
-static bool ought_to_be_named(struct fsck *fsck, const struct record *record)
-{
-	uint8_t key[ROW_RECORD_KEY_BYTES];
-	struct fsck_get row;
-	struct digest digest;
-
-	row_record_key(key, record->segment, record->offset);
-	return fsck_find(fsck, INDEX_RECORDS, span_make(key, sizeof(key)), &row) &&
-	       row_record_decode(&digest, span_make(row.value, (size_t)row.size)) &&
-	       digest_equal(&digest, &record->digest);
-}
-
 static int on_record(void *context, const struct record *record, bool whole)
 {
 	struct fsck *fsck = context;
@@ -122,7 +115,11 @@ static int on_record(void *context, const struct record *record, bool whole)
 	        row_blob_decode(&blob, span_make(row.value, (size_t)row.size));
 	if (known && names_record(&blob, record))
 		return check_named(fsck, record, whole);
-	if (whole && !known && (fsck->adopt || ought_to_be_named(fsck, record)))
+	/*
+	 * A record that no entry names is dead, as after a crash or when a copy took its place, unless the index lists it for
+	 * eviction: then its entry was lost.
+	 */
+	if (whole && !known && (fsck->adopt || is_listed(fsck, record)))
 		return check_missing(fsck, record);
 	if (whole && fsck->adopt && known)
 		adopt_sight(fsck, record, &blob);

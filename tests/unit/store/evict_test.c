@@ -3,12 +3,15 @@
  * used goes first; what a hold or a pin names stays, with all below it, and what they no longer name may go; when they
  * fill everything, puts are refused and reads go on; and fsck finds nothing wrong after any of it.
  */
+#include "gateway/store/record.h"
+#include "gateway/store/rows.h"
 #include "tests/unit/store/fixture.h"
 
 #include <sched.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <sys/mount.h>
+#include <unistd.h>
 
 #define CEILING    (64ull << 20)
 #define BLOB_BYTES 100000
@@ -75,6 +78,43 @@ static void test_ceiling_holds(void **state)
 	assert_true(status.evicted_segments > 5 * times);
 	assert_int_equal(status.moved_blobs, 0);
 	print_message("most on disk: %lu of %llu bytes, %lu segments evicted\n", most, CEILING, status.evicted_segments);
+}
+
+/* A row that says no blob goes with its segment. */
+static void put_damaged_row(const struct fixture *fixture)
+{
+	uint8_t key[ROW_RECORD_KEY_BYTES], value[4] = { 0 };
+
+	row_record_key(key, 0, 4);
+	put_row(fixture, INDEX_RECORDS, span_make(key, sizeof(key)), span_make(value, sizeof(value)));
+}
+
+static void test_damaged_row(void **state)
+{
+	struct fixture *fixture = *state;
+
+	churn(fixture, 0, CEILING / 4);
+	fixture_close(fixture);
+	put_damaged_row(fixture);
+	fixture_open(fixture);
+	churn(fixture, 1000, 2 * CEILING);
+}
+
+/* The same where a start ends the eviction. */
+static void test_damaged_row_at_start(void **state)
+{
+	struct fixture *fixture = *state;
+	struct row_segment row = { .state = SEGMENT_EVICTING, .generation = 1, .durable = RECORD_BLOCK_BYTES };
+	uint8_t key[ROW_SEGMENT_KEY_BYTES] = { 0 }, value[ROW_SEGMENT_BYTES];
+
+	churn(fixture, 0, CEILING / 4);
+	fixture_close(fixture);
+	put_damaged_row(fixture);
+	row_segment_encode(value, &row);
+	put_row(fixture, INDEX_SEGMENTS, span_make(key, sizeof(key)), span_make(value, sizeof(value)));
+	alarm(30);                       /* what does not go would be tried for ever */
+	fixture_open(fixture);
+	alarm(0);
 }
 
 static void test_order_of_use(void **state)
@@ -420,6 +460,8 @@ int main(int argc, char **argv)
 	const struct CMUnitTest tests[] = {
 		TEST(test_ceiling_holds),
 		TEST(test_order_of_use),
+		TEST(test_damaged_row),
+		TEST(test_damaged_row_at_start),
 		TEST(test_pin_survives),
 		TEST(test_pin_expires),
 		TEST(test_hold_survives),

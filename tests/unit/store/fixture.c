@@ -308,6 +308,38 @@ bool mark_fresh(struct fixture *fixture, const struct scope *scope, const struct
 	return whole;
 }
 
+struct one_row {
+	struct index_apply apply;
+	enum index_table table;
+	struct span key, value;
+	bool done;
+};
+
+static bool next_row(struct index_apply *apply, struct index_change *change)
+{
+	struct one_row *row = container_of(apply, struct one_row, apply);
+
+	if (row->done)
+		return false;
+	*change = (struct index_change){ .kind = INDEX_PUT, .table = row->table, .value = row->value };
+	change->key_size = row->key.size;
+	memcpy(change->key, row->key.data, row->key.size);
+	return row->done = true;
+}
+
+void put_row(const struct fixture *fixture, enum index_table table, struct span key, struct span value)
+{
+	struct one_row row = { .apply = { .next = next_row }, .table = table, .key = key, .value = value };
+	struct index_config config = { .map_bytes = 16 << 20, .sparse = true };
+	struct index *index;
+
+	config.dir_fd = open(fixture->path, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+	assert_int_equal(index_lmdb.open(&index, &config), 0);
+	assert_int_equal(index_lmdb.apply_now(index, &row.apply), 0);
+	index_lmdb.close(index);
+	close(config.dir_fd);
+}
+
 /* ---- the directory ---- */
 
 static uint64_t usage_sum;

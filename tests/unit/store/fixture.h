@@ -10,6 +10,7 @@
 #include <cmocka.h>
 #include "gateway/ring/ring.h"
 #include "gateway/store/fsck.h"
+#include "gateway/store/index.h"
 #include "gateway/store/layout.h"
 #include "gateway/store/store.h"
 #include "tests/unit/store/blobs.h"
@@ -55,6 +56,8 @@ bool mark_fresh(struct fixture *fixture, const struct scope *scope, const struct
 void run_until(struct fixture *fixture, const bool *done);
 /* Runs fsck on the closed store. */
 int fsck_store(struct fixture *fixture, bool repair, struct fsck_report *report);
+/* Writes a row into the index of the closed store, whatever is in it. */
+void put_row(const struct fixture *fixture, enum index_table table, struct span key, struct span value);
 /* Blocks on disk of everything in the directory, in bytes. */
 uint64_t disk_usage(const struct fixture *fixture);
 /* Flips a byte wherever `blob` lies in the segments of the closed store; returns in how many places. */

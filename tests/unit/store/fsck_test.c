@@ -5,6 +5,7 @@
  */
 #include "gateway/store/index.h"
 #include "gateway/store/record.h"
+#include "gateway/store/rows.h"
 #include "tests/unit/store/fixture.h"
 
 #include <errno.h>
@@ -499,39 +500,42 @@ static void test_forged_record(void **state)
 	blob_free(&put);
 }
 
-struct bad_rows {
-	struct index_apply apply;
-	unsigned at;
-};
-
 /* A key of a length that no row has; a blob's row that is longer than one, whose beginning says nothing. */
-static bool next_bad_row(struct index_apply *apply, struct index_change *change)
-{
-	struct bad_rows *rows = container_of(apply, struct bad_rows, apply);
-	static const uint8_t value[100] = { 1 };
-
-	*change = (struct index_change){ .kind = INDEX_PUT, .table = INDEX_BLOBS, .value = span_make(value, sizeof(value)) };
-	change->key_size = rows->at == 0 ? 90 : DIGEST_HASH_BYTES;
-	memset(change->key, 7 + (int)rows->at, change->key_size);
-	return rows->at++ < 2;
-}
-
 static void test_rows_of_any_length(void **state)
 {
 	struct fixture *fixture = *state;
-	struct bad_rows rows = { .apply = { .next = next_bad_row } };
-	struct index_config config = { .map_bytes = 16 << 20, .sparse = true };
 	struct fsck_report report;
-	struct index *index;
+	uint8_t key[90], value[100] = { 1 };
 
 	fixture_close(fixture);
-	config.dir_fd = open(fixture->path, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-	assert_int_equal(index_lmdb.open(&index, &config), 0);
-	assert_int_equal(index_lmdb.apply_now(index, &rows.apply), 0);
-	index_lmdb.close(index);
-	close(config.dir_fd);
+	memset(key, 7, sizeof(key));
+	put_row(fixture, INDEX_BLOBS, span_make(key, sizeof(key)), span_make(value, sizeof(value)));
+	memset(key, 8, sizeof(key));
+	put_row(fixture, INDEX_BLOBS, span_make(key, DIGEST_HASH_BYTES), span_make(value, sizeof(value)));
 	assert_int_equal(fsck_store(fixture, true, &report), 1);
 	assert_int_equal(report.entries_dangling, 2);
+	assert_clean(fixture, BLOBS);
+}
+
+/* Of the records: one of a blob that is here gets its row again, the others go. */
+static void test_damaged_record_rows(void **state)
+{
+	struct fixture *fixture = *state;
+	struct fsck_report report;
+	uint8_t key[ROW_RECORD_KEY_BYTES], value[100] = { 0 };
+
+	fixture_close(fixture);
+	row_record_key(key, 0, (uint32_t)place_of(fixture, &blobs[5]) - RECORD_HEADER_BYTES);
+	put_row(fixture, INDEX_RECORDS, span_make(key, sizeof(key)), span_make(value, 4));
+	row_record_key(key, 0, 4);
+	put_row(fixture, INDEX_RECORDS, span_make(key, sizeof(key)), span_make(value, sizeof(value)));
+	put_row(fixture, INDEX_RECORDS, span_make(key, 5), span_make(value, ROW_RECORD_BYTES));
+	for (int repair = 0; repair < 2; repair++) {
+		assert_int_equal(fsck_store(fixture, repair, &report), 1);
+		assert_int_equal(report.entries_missing, 1);
+		assert_int_equal(report.entries_dangling, 2);
+		assert_int_equal(report.entries_repaired, repair ? 3 : 0);
+	}
 	assert_clean(fixture, BLOBS);
 }
 
@@ -546,6 +550,7 @@ int main(void)
 		TEST(test_damaged_payload),
 		TEST(test_damaged_stretch),
 		TEST(test_rows_of_any_length),
+		TEST(test_damaged_record_rows),
 		TEST(test_damaged_first_block),
 		TEST(test_missing_segment),
 		TEST(test_marks_after_repair),
