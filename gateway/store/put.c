@@ -4,6 +4,7 @@
 #include <errno.h>
 #include "gateway/base/check.h"
 #include "gateway/base/err.h"
+#include "gateway/base/log.h"
 #include "gateway/store/state.h"
 
 #define PUTS_STEP_BYTES (2u << 20)       /* copied and summed in about 1 ms; then the loop has a turn */
@@ -126,6 +127,17 @@ static enum put_outcome put_write(struct store *store, struct store_put *put, co
 	return PUT_WAIT;
 }
 
+/* Its entry is damaged, as the digest has one size only. */
+static void put_condemn(struct store *store, const struct digest *digest, const struct sight *sight)
+{
+	char text[DIGEST_TEXT_MAX];
+
+	log_event(LOG_ERROR, "blob of another size", LOG_TEXT("digest", digest_text(digest, text)), LOG_U64("bytes", sight->size),
+	          LOG_U64("segment", sight->place.segment), LOG_U64("generation", sight->place.generation),
+	          LOG_U64("offset", sight->place.offset));
+	read_quarantine(store, digest, sight->place);
+}
+
 static enum put_outcome put_item(struct store *store, struct store_put *put, const struct store_item *item)
 {
 	struct pending *open = &store_open_generation(store)->pending;
@@ -136,7 +148,7 @@ static enum put_outcome put_item(struct store *store, struct store_put *put, con
 	if (item->digest.size == 0)
 		return PUT_DONE;
 	sight = resolve_sight(&store->puts.resolve, store->puts.slice_at - store->puts.slice_begin);
-	if (sight.visible) {
+	if (sight.visible && sight.size == item->digest.size) {
 		store_used(store, sight.place.segment);
 		return PUT_DONE;
 	}
@@ -144,10 +156,13 @@ static enum put_outcome put_item(struct store *store, struct store_put *put, con
 		commit_want(store);
 		return PUT_WAIT;
 	}
+	if (sight.exists && sight.size != item->digest.size) {
+		put_condemn(store, &item->digest, &sight);
+		return put_write(store, put, item);
+	}
 	if (!sight.exists)
 		return put_write(store, put, item);
 	/* Somebody else brought it: the bytes are kept once, but the wait for the next commit is the same. */
-	CHECK(sight.size == item->digest.size);
 	CHECK(pending_add(open, PENDING_SIGHT, &item->digest, &put->scope, sight.place));
 	evict_pinned_blob(store, item->digest.hash);
 	store_used(store, sight.place.segment);

@@ -276,6 +276,38 @@ static void test_corrupt_is_found_and_mended(void **state)
 	blob_free(&other);
 }
 
+/* An entry that says another size than the digest: whoever brings the blob mends it, the first one and another. */
+static void test_entry_of_another_size(void **state)
+{
+	struct fixture *fixture = *state;
+	const struct scope *scopes[] = { &fixture->a, &fixture->b };
+
+	fixture_open(fixture);
+	for (size_t i = 0; i < 2; i++) {
+		struct blob blob = blob_make(77 + i, 5000);
+		struct row_blob row = {
+			.place = { 0, 1, RECORD_BLOCK_BYTES },
+			.size = 5000 ^ 1024, .tenant = fixture->a.tenant, .instance = fixture->a.instance,
+		};
+		struct store_status status;
+		uint8_t value[ROW_BLOB_BYTES];
+
+		assert_int_equal(put_blob(fixture, &fixture->a, &blob), STORE_OK);
+		assert_int_equal(sync_store(fixture), STORE_OK);
+		fixture_close(fixture);
+		row_blob_encode(value, &row);
+		put_row(fixture, INDEX_BLOBS, span_make(blob.digest.hash, DIGEST_HASH_BYTES), span_make(value, sizeof(value)));
+		fixture_open(fixture);
+		assert_int_equal(put_blob(fixture, scopes[i], &blob), STORE_OK);
+		assert_int_equal(read_blob(fixture, scopes[i], &blob), STORE_OK);
+		store_status(fixture->store, &status);
+		assert_int_equal(status.corrupt, 1);
+		assert_int_equal(sync_store(fixture), STORE_OK);
+		assert_int_equal(read_blob(fixture, scopes[i], &blob), STORE_OK);
+		blob_free(&blob);
+	}
+}
+
 static void test_one_daemon_a_store(void **state)
 {
 	struct fixture *fixture = *state;
@@ -761,6 +793,7 @@ int main(int argc, char **argv)
 		cmocka_unit_test_setup_teardown(test_marks_are_written_at_once, fixture_setup, fixture_teardown),
 		cmocka_unit_test_setup_teardown(test_crash, fixture_setup, fixture_teardown),
 		cmocka_unit_test_setup_teardown(test_corrupt_is_found_and_mended, fixture_setup, fixture_teardown),
+		cmocka_unit_test_setup_teardown(test_entry_of_another_size, fixture_setup, fixture_teardown),
 		cmocka_unit_test_setup_teardown(test_one_daemon_a_store, fixture_setup, fixture_teardown),
 		cmocka_unit_test_setup_teardown(test_ceiling_above_the_disk, fixture_setup, fixture_teardown),
 		cmocka_unit_test_setup_teardown(test_ceiling_lowered, fixture_setup, fixture_teardown),
