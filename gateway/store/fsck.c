@@ -9,6 +9,7 @@
 #include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <string.h>
 #include <sys/stat.h>
 #include <unistd.h>
 #include "gateway/base/cleanup.h"
@@ -32,6 +33,13 @@ void fsck_found(struct fsck *fsck, const char *format, ...)
 		fsck->problem(fsck->context, line);
 }
 
+void fsck_note(struct fsck *fsck, int r)
+{
+	if (r && !fsck->error)
+		fsck->error = r;
+	fsck->index_damaged |= r == -EUCLEAN;
+}
+
 /* ---- reading the index ---- */
 
 static void on_get(struct index_get *get)
@@ -51,6 +59,7 @@ bool fsck_find(struct fsck *fsck, enum index_table table, struct span key, struc
 		.fn = on_get,
 	};
 	index_lmdb.get(fsck->index, &row->get);
+	fsck_note(fsck, row->get.result);
 	return row->get.result == 0 && row->size >= 0;
 }
 
@@ -70,10 +79,11 @@ int fsck_scan(struct fsck *fsck, enum index_table table,
 		size_t at = 0;
 
 		r = index_lmdb.scan_now(fsck->index, &scan);
-		while (!r && index_scan_next(&scan, &at, &row))
+		fsck_note(fsck, r);
+		while (!fsck->error && index_scan_next(&scan, &at, &row))
 			visit(fsck, &row);
-	} while (!r && scan.more);
-	return r;
+	} while (!fsck->error && scan.more);
+	return fsck->error;
 }
 
 static void load_segment(struct fsck *fsck, const struct index_row *row)
@@ -146,32 +156,47 @@ static int drop_index(int dir_fd)
 	return 0;
 }
 
-/* An index that is lost or unreadable is made anew, from the segments. */
-static int open_index(struct fsck *fsck)
+static int open_index(struct fsck *fsck, bool create)
 {
-	struct index_config config = { .dir_fd = fsck->dir_fd, .map_bytes = index_map_bytes(fsck), .sparse = true };
-	int r = index_lmdb.open(&fsck->index, &config);
+	struct index_config config = {
+		.dir_fd = fsck->dir_fd, .map_bytes = index_map_bytes(fsck), .create = create, .sparse = true,
+	};
 
-	if (r != -ENOENT && r != -EUCLEAN)
-		return r;
-	fsck_found(fsck, "the index is %s; it can be made again from the segments (pins and marks are lost)",
-	      r == -ENOENT ? "missing" : "damaged");
-	if (!fsck->repair)
-		return 0;
+	return index_lmdb.open(&fsck->index, &config);
+}
+
+/* What was found so far was of another index. */
+static void forget_findings(struct fsck *fsck)
+{
+	*fsck->report = (struct fsck_report){ 0 };
+	memset(fsck->rows, 0, sizeof(fsck->rows));
+	memset(fsck->changed, 0, sizeof(fsck->changed));
+	fingerprints_clear(&fsck->unflushed);
+	scopes_fini(&fsck->scopes);
+	fsck->scopes.fd = -1;
+	fsck->seen_count = fsck->fixes_count = 0;
+	fsck->segment_lost = fsck->index_damaged = fsck->ending = false;
+	fsck->error = 0;
+}
+
+/* In place of one that is lost or damaged; its rows come from the segments. */
+static int make_index(struct fsck *fsck)
+{
+	int r;
+
+	index_lmdb.close(fsck->index);
+	fsck->index = NULL;
+	forget_findings(fsck);
 	r = drop_index(fsck->dir_fd);
-	if (r)
-		return r;
-	config.create = true;
-	r = index_lmdb.open(&fsck->index, &config);
+	if (!r)
+		r = open_index(fsck, true);
 	return r ? r : fsck_commit(fsck);
 }
 
-static int fsck_check(struct fsck *fsck)
+static int check_all(struct fsck *fsck)
 {
-	int r = open_index(fsck);
+	int r;
 
-	if (r || !fsck->index)
-		return r;
 	r = fsck_scan(fsck, INDEX_SEGMENTS, load_segment);
 	if (!r)
 		r = fsck_scan(fsck, INDEX_META, load_meta);
@@ -186,6 +211,26 @@ static int fsck_check(struct fsck *fsck)
 	if (!r && fsck->repair && fsck->problems)
 		r = fsck->error ? fsck->error : fsck_end(fsck);
 	return r;
+}
+
+/* Damage below the root of the index shows only when the page is needed. */
+static int fsck_check(struct fsck *fsck)
+{
+	int r = open_index(fsck, false);
+	bool lost = r == -ENOENT;
+
+	if (!r)
+		r = check_all(fsck);
+	else
+		fsck_note(fsck, r);
+	if (!lost && !fsck->index_damaged)
+		return r;
+	fsck_found(fsck, "the index is %s; it can be made again from the segments (pins and marks are lost)",
+	      lost ? "missing" : "damaged");
+	if (!fsck->repair)
+		return 0;
+	r = make_index(fsck);
+	return r ? r : check_all(fsck);
 }
 
 static int fsck_run(struct fsck *fsck)

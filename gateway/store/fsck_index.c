@@ -57,7 +57,7 @@ static void check_sight(struct fsck *fsck, const struct index_row *row)
 	struct fsck_get blob;
 
 	memcpy(digest.hash, row->key.data, DIGEST_HASH_BYTES);
-	if (fsck_find(fsck, INDEX_BLOBS, span_make(digest.hash, DIGEST_HASH_BYTES), &blob))
+	if (fsck_find(fsck, INDEX_BLOBS, span_make(digest.hash, DIGEST_HASH_BYTES), &blob) || fsck->error)
 		return;
 	digest_hex(&digest, hex);
 	fsck->report->entries_dangling++;

@@ -38,7 +38,8 @@ struct fsck {
 	void (*problem)(void *context, const char *line);
 	void *context;
 	uint64_t problems;
-	int error;                       /* the first thing that stopped a repair */
+	int error;                       /* the first thing that stopped the check */
+	bool index_damaged;              /* it was a page of the index */
 
 	int dir_fd;
 	struct layout layout;
@@ -75,6 +76,8 @@ struct fsck_get {
 
 /* Counts a problem, and tells it. */
 __attribute__((format(printf, 2, 3))) void fsck_found(struct fsck *fsck, const char *format, ...);
+/* What an operation of the index answered. */
+void fsck_note(struct fsck *fsck, int r);
 /* One row of the index: true when it is there, in `row`. Not what is among the changes. */
 bool fsck_find(struct fsck *fsck, enum index_table table, struct span key, struct fsck_get *row);
 /* All rows of a table in order; 0 or -errno. `visit` may add changes. */

@@ -94,6 +94,7 @@ int fsck_commit(struct fsck *fsck)
 	r = index_lmdb.apply_now(fsck->index, &fsck->apply);
 	fsck->fixes_count = 0;
 	fingerprints_clear(&fsck->unflushed);
+	fsck_note(fsck, r);
 	if (r)
 		return ERR_RAISE(r);
 	fsck->repairing = true;

@@ -58,7 +58,7 @@ static int check_named(struct fsck *fsck, const struct record *record, bool whol
 		fsck_found(fsck, "segment %u offset %u: %s is damaged", record->segment, record->offset,
 		      digest_text(&record->digest, text));
 	}
-	if (whole && !is_listed(fsck, record)) {
+	if (whole && !is_listed(fsck, record) && !fsck->error) {
 		fsck->report->entries_missing++;
 		fsck_found(fsck, "segment %u offset %u: %s is not listed for eviction", record->segment, record->offset,
 		      digest_text(&record->digest, text));
@@ -99,7 +99,7 @@ static int on_record(void *context, const struct record *record, bool whole)
 	struct row_blob blob;
 	bool known;
 
-	if (fingerprints_has(&fsck->unflushed, record->digest.hash))
+	if (!fsck->error && fingerprints_has(&fsck->unflushed, record->digest.hash))
 		fsck->error = fsck_flush(fsck);
 	if (fsck->error)
 		return fsck->error;
@@ -113,6 +113,8 @@ static int on_record(void *context, const struct record *record, bool whole)
 	}
 	known = fsck_find(fsck, INDEX_BLOBS, span_make(record->digest.hash, DIGEST_HASH_BYTES), &row) &&
 	        row_blob_decode(&blob, span_make(row.value, (size_t)row.size));
+	if (fsck->error)
+		return fsck->error;      /* what could not be looked up is not missing */
 	if (known && names_record(&blob, record))
 		return check_named(fsck, record, whole);
 	/*
@@ -182,13 +184,15 @@ static int adopt_segment(struct fsck *fsck, int fd)
 	fsck->adopted_end = RECORD_BLOCK_BYTES;
 	r = walk_segment(fsck, fd);
 	fsck->adopt = false;
+	if (r)
+		return r;
 	fsck_found(fsck, "segment %u is not in the index; %" PRIu64 " blobs are in it", fsck->segment,
 	      fsck->report->entries_missing - missing);
 	row->state = SEGMENT_SEALED;
 	row->durable = record_block_ceiling(fsck->adopted_end);
 	row->disturbed = ++fsck->sequence;       /* marks that rest on what it lost */
 	fsck->changed[fsck->segment] = true;
-	return r;
+	return 0;
 }
 
 static int check_segment_file(struct fsck *fsck, int fd)

@@ -7,6 +7,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <lmdb.h>
+#include <setjmp.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <sys/stat.h>
@@ -40,6 +41,8 @@ struct index {
 	uint8_t fill_key[INDEX_KEY_MAX]; /* where to go on with the rows that were there when the index was opened */
 	size_t fill_key_size;
 	bool reading;                    /* `reader` is renewed */
+	MDB_cursor *scanning;
+	jmp_buf broken;                  /* where a scan of fsck's goes on after a page that LMDB would abort at */
 };
 
 static const char *const table_names[INDEX_TABLES] = {
@@ -184,6 +187,15 @@ static void lmdb_measure(struct index *index, struct index_usage *usage)
 	mdb_txn_abort(txn);
 }
 
+/* A scan that comes to a damaged page by its neighbour is no error to LMDB, but the end; fsck wants to hear of it. */
+static void lmdb_on_assert(MDB_env *env, const char *text)
+{
+	struct index *index = mdb_env_get_userctx(env);
+
+	if (index->scanning)
+		longjmp(index->broken, 1);
+}
+
 static int lmdb_start(struct index *index, const struct index_config *config)
 {
 	char path[64];
@@ -202,6 +214,10 @@ static int lmdb_start(struct index *index, const struct index_config *config)
 			return r;
 	}
 	r = mdb_env_create(&index->env);
+	if (!r && !config->ring) {       /* one thread only: with a ring a worker may be in LMDB, too */
+		mdb_env_set_userctx(index->env, index);
+		mdb_env_set_assert(index->env, lmdb_on_assert);
+	}
 	if (!r)
 		r = mdb_env_set_maxdbs(index->env, INDEX_TABLES);
 	if (!r)
@@ -408,7 +424,6 @@ static int lmdb_scan_rows(struct index_scan *scan, MDB_cursor *cursor)
 
 static int lmdb_scan_now(struct index *index, struct index_scan *scan)
 {
-	MDB_cursor *cursor;
 	int r;
 
 	CHECK(scan->rows_capacity >= INDEX_SCAN_ROW_MAX);
@@ -418,10 +433,14 @@ static int lmdb_scan_now(struct index *index, struct index_scan *scan)
 	r = lmdb_read(index);
 	if (r)
 		return r;
-	r = mdb_cursor_open(index->reader, index->tables[scan->table], &cursor);
+	r = mdb_cursor_open(index->reader, index->tables[scan->table], &index->scanning);
 	if (!r) {
-		r = lmdb_scan_rows(scan, cursor);
-		mdb_cursor_close(cursor);
+		if (setjmp(index->broken))
+			r = MDB_CORRUPTED;
+		else
+			r = lmdb_scan_rows(scan, index->scanning);
+		mdb_cursor_close(index->scanning);
+		index->scanning = NULL;
 	}
 	lmdb_read_end(index);
 	return lmdb_error(r);

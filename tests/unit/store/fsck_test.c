@@ -400,6 +400,74 @@ static void test_interrupted_without_segment(void **state)
 	check_interrupted_repair(*state, remove_segment);
 }
 
+/* Zeros every page of the index behind the first two that has the blob's name and is a leaf. */
+static unsigned damage_leaves(const struct fixture *fixture, const struct blob *blob)
+{
+	enum { PAGE = 4096, FLAGS_AT = 10, FLAG_LEAF = 2 };
+	static const uint8_t zeros[PAGE];
+	uint8_t page[PAGE];
+	unsigned count = 0;
+	char path[128];
+	int fd;
+
+	snprintf(path, sizeof(path), "%s/index/data.mdb", fixture->path);
+	fd = open(path, O_RDWR | O_CLOEXEC);
+	assert_true(fd >= 0);
+	for (off_t at = 2 * PAGE; pread(fd, page, PAGE, at) == PAGE; at += PAGE) {
+		if (!(page[FLAGS_AT] & FLAG_LEAF) || !memmem(page, PAGE, blob->digest.hash, DIGEST_HASH_BYTES))
+			continue;
+		assert_int_equal(pwrite(fd, zeros, PAGE, at), PAGE);
+		count++;
+	}
+	close(fd);
+	return count;
+}
+
+static void test_damaged_index_page(void **state)
+{
+	struct fixture *fixture = *state;
+	struct blob *many = calloc(MANY, sizeof(*many));
+	struct fsck_report report;
+
+	for (size_t i = 0; i < MANY; i++)
+		many[i] = blob_make(10000 + i, 50);
+	assert_int_equal(put_blobs(fixture, &fixture->a, many, MANY), STORE_OK);
+	assert_int_equal(sync_store(fixture), STORE_OK);
+	fixture_close(fixture);
+	assert_true(damage_leaves(fixture, &many[100]) > 0);
+	assert_int_equal(fsck_store(fixture, false, &report), 1);
+	assert_int_equal(fsck_store(fixture, true, &report), 1);
+	assert_int_equal(report.entries_repaired, BLOBS + MANY);
+	assert_clean(fixture, BLOBS + MANY);
+	fixture_open(fixture);
+	for (size_t i = 0; i < MANY; i++) {
+		assert_int_equal(read_blob(fixture, &fixture->a, &many[i]), STORE_OK);
+		blob_free(&many[i]);
+	}
+	free(many);
+}
+
+#define MARKS 200
+
+/* A page that only a scan comes to, from the one before it. */
+static void test_damaged_page_of_marks(void **state)
+{
+	struct fixture *fixture = *state;
+	uint32_t place = lookup_blob(fixture, &fixture->a, &blobs[5].digest);
+	struct blob directory;
+
+	for (size_t i = 0; i < MARKS; i++) {
+		directory = blob_make(50000 + i, 10);
+		assert_true(mark_write(fixture, &fixture->a, &directory.digest, store_marks_begin(fixture->store), &place, 1));
+		blob_free(&directory);
+	}
+	fixture_close(fixture);
+	directory = blob_make(50000 + MARKS / 2, 10);
+	assert_true(damage_leaves(fixture, &directory) > 0);
+	blob_free(&directory);
+	assert_mended(fixture);
+}
+
 /* Segments that no row speaks of are not taken for ones that were never used. */
 static void test_index_without_rows(void **state)
 {
@@ -558,6 +626,8 @@ int main(void)
 		TEST(test_interrupted_rebuild),
 		TEST(test_interrupted_repair),
 		TEST(test_interrupted_without_segment),
+		TEST(test_damaged_index_page),
+		TEST(test_damaged_page_of_marks),
 		TEST(test_index_without_rows),
 		TEST(test_index_of_no_bytes),
 		TEST(test_lost_index_after_recycling),
