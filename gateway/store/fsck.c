@@ -19,6 +19,7 @@
 
 #define FSCK_LINE_MAX     512
 #define FSCK_MAP_LEAST    (16ull << 20)
+#define FSCK_READ_BYTES   (1u << 20)
 
 void fsck_found(struct fsck *fsck, const char *format, ...)
 {
@@ -156,6 +157,25 @@ static int drop_index(int dir_fd)
 	return 0;
 }
 
+/* Read as a file first: what the disk does not give back would be SIGBUS in LMDB's map. */
+static int read_index(const struct fsck *fsck)
+{
+	CLEANUP(fd_closep) int fd = openat(fsck->dir_fd, "index/data.mdb", O_RDONLY | O_CLOEXEC);
+	CLEANUP(free_p) uint8_t *data = malloc(FSCK_READ_BYTES);
+	off_t at = 0;
+	ssize_t got;
+
+	if (!data)
+		return ERR_RAISE(-ENOMEM);
+	if (fd < 0)
+		return errno == ENOENT ? -ENOENT : ERR_RAISE(-errno);
+	while ((got = pread(fd, data, FSCK_READ_BYTES, at)) > 0)
+		at += got;
+	if (got < 0)
+		return errno == EIO ? -EUCLEAN : ERR_RAISE(-errno);
+	return 0;
+}
+
 static int open_index(struct fsck *fsck, bool create)
 {
 	struct index_config config = {
@@ -216,9 +236,12 @@ static int check_all(struct fsck *fsck)
 /* Damage below the root of the index shows only when the page is needed. */
 static int fsck_check(struct fsck *fsck)
 {
-	int r = open_index(fsck, false);
-	bool lost = r == -ENOENT;
+	int r = read_index(fsck);
+	bool lost;
 
+	if (!r)
+		r = open_index(fsck, false);
+	lost = r == -ENOENT;
 	if (!r)
 		r = check_all(fsck);
 	else

@@ -447,6 +447,21 @@ static void test_damaged_index_page(void **state)
 	free(many);
 }
 
+/* A disk that does not give the index back: a file whose first bytes cannot be read stands in for it. */
+static void test_unreadable_index(void **state)
+{
+	struct fixture *fixture = *state;
+	struct fsck_report report;
+	char path[128];
+
+	fixture_close(fixture);
+	snprintf(path, sizeof(path), "%s/index/data.mdb", fixture->path);
+	assert_int_equal(unlink(path), 0);
+	assert_int_equal(symlink("/proc/self/mem", path), 0);
+	assert_int_equal(fsck_store(fixture, false, &report), 1);
+	assert_mended(fixture);
+}
+
 #define MARKS 200
 
 /* A page that only a scan comes to, from the one before it. */
@@ -628,6 +643,7 @@ int main(void)
 		TEST(test_interrupted_without_segment),
 		TEST(test_damaged_index_page),
 		TEST(test_damaged_page_of_marks),
+		TEST(test_unreadable_index),
 		TEST(test_index_without_rows),
 		TEST(test_index_of_no_bytes),
 		TEST(test_lost_index_after_recycling),
