@@ -4,6 +4,8 @@
  */
 #include "gateway/cas/ingest_private.h"
 
+#include <errno.h>
+
 static void batch_hash(struct ingest_batch *batch)
 {
 	struct ingest *ingest = batch->ingest;
@@ -72,13 +74,19 @@ static void batch_tell(struct ingest_batch *batch)
 	ingest->events.on_put(ingest, batch->put.items, files, batch->put.count, batch->pieces_count);
 }
 
+/* There may be room a little later: in the store, or for one more of its files. */
+static bool passes(int result)
+{
+	return result == STORE_FULL || result == -EMFILE || result == -ENFILE || result == -ENOMEM;
+}
+
 /* True: it is offered again. */
 static bool batch_waits(struct ingest_batch *batch)
 {
 	struct ingest *ingest = batch->ingest;
 	uint64_t now = ring_now_ns(ingest->cas->ring);
 
-	if (batch->put.result != STORE_FULL || ingest->closing || ingest->patience_ns == 0)
+	if (!passes(batch->put.result) || ingest->closing || ingest->patience_ns == 0)
 		return false;
 	if (!ingest->full_since_ns)
 		ingest->full_since_ns = now;

@@ -89,6 +89,8 @@ void push_fail_store(struct push *push, int result)
 		          "raise --ceiling, free disk space, or unpin roots");
 	else if (result == -ENOMEM)
 		push_fail_memory(push);
+	else if (result == -EMFILE || result == -ENFILE)
+		push_fail(push, GRPC_UNAVAILABLE, "the gateway has no file descriptor left for its store; try again");
 	else
 		push_fail(push, GRPC_UNAVAILABLE, "the gateway's disk failed; see its log");
 }

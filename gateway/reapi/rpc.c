@@ -168,7 +168,7 @@ enum grpc_status rpc_store_status(int result, const char **text)
 		*text = RPC_TEXT_MEMORY;
 		return GRPC_RESOURCE_EXHAUSTED;
 	}
-	*text = RPC_TEXT_DISK;
+	*text = result == -EMFILE || result == -ENFILE ? RPC_TEXT_DESCRIPTORS : RPC_TEXT_DISK;
 	return GRPC_UNAVAILABLE;
 }
 

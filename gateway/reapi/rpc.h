@@ -73,4 +73,5 @@ struct digest *rpc_digests(struct rpc *rpc, const struct message_list *list, siz
 #define RPC_TEXT_BLOBS  "more than 32768 blobs in a batch: make several"
 #define RPC_TEXT_FULL   "the store is full: what is pinned or in use fills its ceiling"
 #define RPC_TEXT_DISK   "the gateway's disk failed; see its log"
+#define RPC_TEXT_DESCRIPTORS "the gateway has no file descriptor left for its store; try again"
 enum grpc_status rpc_store_status(int result, const char **text);

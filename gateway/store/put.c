@@ -252,7 +252,7 @@ void puts_step(struct store *store)
 		case PUT_DONE:
 			continue;
 		case PUT_FULL:
-			put_finish(store, put, STORE_FULL);
+			put_finish(store, put, space_still_lacks(store) ? store->space.lack : STORE_FULL);
 			continue;
 		case PUT_PAUSE:
 			puts->step_bytes = 0;

@@ -3,12 +3,14 @@
 
 #include <errno.h>
 #include "gateway/base/check.h"
+#include "gateway/base/err.h"
 #include "gateway/base/log.h"
 #include "gateway/store/bytes.h"
 #include "gateway/store/state.h"
 
 #define SPACE_PUTS_LEAST    2u               /* one to take, and one left for an eviction's copies */
 #define SPACE_RETRY_NS      10000000000ull   /* a full disk may have room again */
+#define SPACE_LACK_NS       1000000000ull    /* and what the process lacked may be there again */
 
 uint32_t space_available(const struct store *store)
 {
@@ -67,6 +69,31 @@ static void space_on_apply(struct index_apply *apply)
 	store_step(store);
 }
 
+/* ---- what passes ---- */
+
+/* The process or the machine had none left at that moment: nothing is wrong with the disk, and nothing was written. */
+static bool space_lacks(int r)
+{
+	return r == -EMFILE || r == -ENFILE || r == -ENOMEM;
+}
+
+static void space_lack(struct store *store, int r)
+{
+	struct space *space = &store->space;
+
+	log_event(LOG_ERROR, "no segment for now", LOG_TEXT("error", err_report(r)));
+	space->lack = r;
+	space->lack_until_ns = ring_now_ns(store->ring) + SPACE_LACK_NS;
+	store_step(store);
+}
+
+bool space_still_lacks(struct store *store)
+{
+	if (store->space.lack && store->space.lack_until_ns <= ring_now_ns(store->ring))
+		store->space.lack = 0;
+	return store->space.lack;
+}
+
 static void space_activate(struct store *store, struct segment *segment)
 {
 	struct space *space = &store->space;
@@ -77,7 +104,10 @@ static void space_activate(struct store *store, struct segment *segment)
 		r = segment_open_write(segment, store->dir_fd, store->config.direct);
 	if (r) {
 		space->state = SPACE_IDLE;
-		store_fail(store, r, "segment open", segment->number);
+		if (space_lacks(r))
+			space_lack(store, r);
+		else
+			store_fail(store, r, "segment open", segment->number);
 		return;
 	}
 	space->free--;
@@ -117,6 +147,9 @@ static void space_on_create(struct op *op, int32_t res)
 	} else if (res == -ENOSPC || res == -EDQUOT) {
 		log_event(LOG_WARNING, "disk full", LOG_U64("segments", store->segments_max - space->absent));
 		space->disk_full_until_ns = ring_now_ns(store->ring) + SPACE_RETRY_NS;
+	} else if (space_lacks(res)) {
+		space_lack(store, res);
+		return;
 	} else {
 		store_fail(store, res, "segment create", segment->number);
 		return;
@@ -145,6 +178,13 @@ static void space_take(struct store *store)
 		space_create(store);
 }
 
+/* Puts that wait hear it at their next step. */
+static void space_refuse(struct store *store)
+{
+	store->again |= !store->puts.full;
+	store->puts.full = true;
+}
+
 void space_step(struct store *store)
 {
 	struct space *space = &store->space;
@@ -153,7 +193,7 @@ void space_step(struct store *store)
 	if (space->state != SPACE_IDLE || store->writer.segment || store->failed)
 		return;
 	if (space->moves_starve) {
-		if (available > 0)
+		if (available > 0 && !space_still_lacks(store))
 			space_take(store);
 		else
 			evict_give_up(store);
@@ -161,10 +201,10 @@ void space_step(struct store *store)
 	}
 	if (!space->puts_starve)
 		return;
-	if (available >= SPACE_PUTS_LEAST) {
+	if (space_still_lacks(store))
+		space_refuse(store);
+	else if (available >= SPACE_PUTS_LEAST)
 		space_take(store);
-	} else if (!evict_start(store)) {
-		store->puts.full = true;
-		store->again = true;
-	}
+	else if (!evict_start(store))
+		space_refuse(store);
 }

@@ -19,6 +19,8 @@ struct space {
 	uint32_t absent;                 /* segments that may still be created */
 	uint32_t free;
 	uint64_t disk_full_until_ns;
+	int lack;                        /* -errno: descriptors or memory ran out; until then nothing is tried, nor evicted for it */
+	uint64_t lack_until_ns;
 	struct op work;
 	struct index_apply apply;
 	struct row_segment row;          /* of the segment in its new generation */
@@ -26,5 +28,7 @@ struct space {
 };
 
 void space_step(struct store *store);
+/* The process has run out of `space.lack` a moment ago. */
+bool space_still_lacks(struct store *store);
 /* Segments that could be taken now. */
 uint32_t space_available(const struct store *store);

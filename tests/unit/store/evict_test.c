@@ -7,10 +7,13 @@
 #include "gateway/store/rows.h"
 #include "tests/unit/store/fixture.h"
 
+#include <errno.h>
+#include <fcntl.h>
 #include <sched.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <sys/mount.h>
+#include <sys/resource.h>
 #include <unistd.h>
 
 #define CEILING    (64ull << 20)
@@ -453,6 +456,47 @@ static void test_disk_full(void **state)
 	assert_int_equal(umount(fixture->path), 0);
 }
 
+/* Puts rounds until one is refused, for want of a segment. */
+static int put_until_refused(struct fixture *fixture, uint64_t number)
+{
+	int r = STORE_OK;
+
+	for (unsigned rounds = 0; r == STORE_OK && rounds < 20; rounds++)
+		r = put_round(fixture, number++);
+	return r;
+}
+
+/* No descriptors for the next segment, a new one or one that was emptied: puts are refused, none is evicted, and all passes. */
+static void test_descriptors_run_out(void **state)
+{
+	struct fixture *fixture = *state;
+	struct rlimit before, none;
+	struct store_status full, after;
+
+	assert_int_equal(getrlimit(RLIMIT_NOFILE, &before), 0);
+	for (int again = 0; again < 2; again++) {
+		uint64_t end_ns;
+
+		churn(fixture, 10000 * (uint64_t)again, again ? 2 * CEILING : 6 << 20);
+		none = before;
+		none.rlim_cur = 3;
+		store_status(fixture->store, &full);
+		assert_int_equal(setrlimit(RLIMIT_NOFILE, &none), 0);
+		assert_int_equal(put_until_refused(fixture, 100000), -EMFILE);
+		store_status(fixture->store, &after);
+		assert_true(after.evicted_segments <= full.evicted_segments + 1);        /* which was to be the next */
+		assert_int_equal(put_round(fixture, 200000), -EMFILE);
+		assert_int_equal(setrlimit(RLIMIT_NOFILE, &before), 0);
+		end_ns = ring_now_ns(fixture->ring) + 1500000000;
+		while (ring_now_ns(fixture->ring) < end_ns)
+			ring_run(fixture->ring, 100000000);
+		churn(fixture, 300000, 20 << 20);
+		assert_int_equal(sync_store(fixture), STORE_OK);
+		store_status(fixture->store, &after);
+		assert_false(after.failed);
+	}
+}
+
 #define TEST(name) cmocka_unit_test_setup_teardown(name, setup, teardown)
 
 int main(int argc, char **argv)
@@ -472,6 +516,7 @@ int main(int argc, char **argv)
 		TEST(test_index_fills_first),
 		TEST(test_index_full_of_what_is_held),
 		TEST(test_disk_full),
+		TEST(test_descriptors_run_out),
 	};
 
 	fixture_choose_index(argc > 1 ? argv[1] : NULL);
