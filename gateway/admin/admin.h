@@ -4,7 +4,7 @@
  *
  *	/metrics   the counters as Prometheus text
  *	/healthz   200 while the loop publishes; 503 when it has not for `stale_ns`
- *	/readyz    200 when builds may be sent here; 503, with the reason, before that and from the drain on
+ *	/readyz    200 when builds may be sent here; 503, with the reason, before that, from the drain on, and when the store failed
  *
  * No credential is asked for: bind it to loopback, or where only operators reach it.
  */

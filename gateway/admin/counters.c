@@ -143,6 +143,8 @@ const struct counter counter_table[] = {
 	{ "sluice_store_corrupt_total", COUNTER_TOTAL, "blobs", "blobs whose bytes on disk were wrong, now quarantined",
 	  "the disk or its memory is failing: look at the kernel log and SMART, run `sluice fsck` when stopped",
 	  STORE(corrupt) },
+	{ "sluice_store_failed", COUNTER_GAUGE, "stores", "1 when the disk failed under the store: nothing is accepted any more",
+	  "the log has what failed: mend the disk, run `sluice fsck`, and restart", STORE(failed) },
 	{ "sluice_store_commits_total", COUNTER_TOTAL, "commits", "group commits of the index", NULL, STORE(commits) },
 	{ "sluice_store_syncs_total", COUNTER_TOTAL, "operations", "waits for durability", NULL, STORE(syncs) },
 	{ "sluice_store_evicted_segments_total", COUNTER_TOTAL, "segments",

@@ -8,6 +8,15 @@
 
 #define OBSERVE_INTERVAL_NS 1000000000u
 
+/* Builds are to go elsewhere. It stays so until a restart. */
+static void observe_store(struct daemon *daemon, const struct store_status *store)
+{
+	if (!store->failed || !daemon->ready)
+		return;
+	daemon->ready = false;
+	admin_set_ready(daemon->admin, false, "the store's disk failed: see the log, and restart when it is mended");
+}
+
 static void observe_publish(struct daemon *daemon)
 {
 	struct counter_values values = { { 0 } };
@@ -57,6 +66,7 @@ static void observe_publish(struct daemon *daemon)
 	counters_read(&values, COUNTERS_LINKS, &links);
 	counters_read(&values, COUNTERS_PROCESS, &process);
 	admin_publish(daemon->admin, &values);
+	observe_store(daemon, &store);
 }
 
 static void observe_on_timer(struct op *op, int32_t res)
@@ -91,12 +101,14 @@ int observe_start(struct daemon *daemon, char *why, size_t why_size)
 
 void observe_ready(struct daemon *daemon)
 {
+	daemon->ready = true;
 	if (daemon->admin)
 		admin_set_ready(daemon->admin, true, NULL);
 }
 
 void observe_draining(struct daemon *daemon)
 {
+	daemon->ready = false;
 	if (daemon->admin)
 		admin_set_ready(daemon->admin, false, "draining");
 }

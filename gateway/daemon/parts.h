@@ -56,6 +56,7 @@ struct daemon {
 	int host_fd;                     /* to the host until it knows the socket */
 	const char *no_executors;        /* why there are none */
 	bool draining, drained;
+	bool ready;                      /* as /readyz has it */
 };
 
 /* Methods: each hands the request to its service. */

@@ -80,7 +80,8 @@ void store_fail(struct store *store, int error, const char *what, uint32_t segme
 {
 	CHECK(error < 0);
 	if (!store->failed) {
-		store->failed = error;
+		/* What clients do about a full disk, or for want of memory, does not help here: theirs is that it failed. */
+		store->failed = error == -ENOSPC || error == -EDQUOT || error == -ENOMEM ? -EIO : error;
 		log_event(LOG_ERROR, "store failed", LOG_TEXT("what", what), LOG_TEXT("error", err_report(error)),
 		          LOG_I64("segment", segment == UINT32_MAX ? -1 : (int64_t)segment),
 		          LOG_TEXT("remedy", "nothing is accepted until a restart; check the disk, then run sluice fsck"));
@@ -559,4 +560,5 @@ void store_status(const struct store *store, struct store_status *status)
 	status->pending_blobs = store->generations[0].pending.count + store->generations[1].pending.count;
 	status->slots_waits = store->writer.waits;
 	status->holds = store->holds.count;
+	status->failed = store->failed != 0;
 }

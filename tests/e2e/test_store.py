@@ -3,6 +3,7 @@ import os
 import shutil
 import statistics
 
+import harness
 import shared
 import trees
 from harness import check
@@ -146,6 +147,20 @@ def test_a_full_disk_refuses_and_reads_go_on(env):
     finally:
         env.clean()
         os.system(f"umount {store}")
+
+
+def test_a_store_that_failed_is_not_ready(env):
+    store = env.path("store")
+    gateway = env.gateway(store=store, arguments=["--ceiling", "400MB"])
+    client = env.client(gateway)
+    harness.poll(lambda: gateway.page("/readyz") == (200, "ok\n"), "ready")
+    os.rename(os.path.join(store, "segments"), os.path.join(store, "elsewhere"))
+    result = client.run("push", random_tree(env, "lost", 60 << 20), status=None)
+    check(result.returncode != 0 and "failed" in result.stderr, f"why is not said: {result}")
+    harness.poll(lambda: gateway.page("/readyz")[0] == 503, "not ready any more")
+    check("the store's disk failed" in gateway.page("/readyz")[1], str(gateway.page("/readyz")))
+    check("\nsluice_store_failed 1\n" in gateway.page("/metrics")[1], "the metric does not say so")
+    gateway.stop()
 
 
 def segments(store):

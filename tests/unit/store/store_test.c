@@ -780,6 +780,31 @@ static void test_marks(void **state)
 	blob_free(&directory);
 }
 
+/* Whatever failed, what clients may do about a full disk does not help; what is there can be read. */
+static void test_a_failed_store_says_so(void **state)
+{
+	struct fixture *fixture = *state;
+	struct blob kept = blob_make(1, 1000), refused = blob_make(2, 1000);
+	struct store_status status;
+
+	fixture_open(fixture);
+	assert_int_equal(put_blob(fixture, &fixture->a, &kept), STORE_OK);
+	assert_int_equal(sync_store(fixture), STORE_OK);
+	store_status(fixture->store, &status);
+	assert_false(status.failed);
+	store_fail(fixture->store, -ENOSPC, "test", UINT32_MAX);
+	store_status(fixture->store, &status);
+	assert_true(status.failed);
+	assert_int_equal(put_blob(fixture, &fixture->a, &refused), -EIO);
+	assert_int_equal(sync_store(fixture), -EIO);
+	assert_int_equal(read_blob(fixture, &fixture->a, &kept), STORE_OK);
+	fixture_close(fixture);
+	fixture_open(fixture);
+	assert_int_equal(put_blob(fixture, &fixture->a, &refused), STORE_OK);
+	blob_free(&kept);
+	blob_free(&refused);
+}
+
 int main(int argc, char **argv)
 {
 	const struct CMUnitTest tests[] = {
@@ -808,6 +833,7 @@ int main(int argc, char **argv)
 		cmocka_unit_test_setup_teardown(test_expired_pins_leave, fixture_setup, fixture_teardown),
 		cmocka_unit_test_setup_teardown(test_a_tenant_has_a_share_of_the_pins, fixture_setup, fixture_teardown),
 		cmocka_unit_test_setup_teardown(test_more_marks_than_the_index_holds, fixture_setup, fixture_teardown),
+		cmocka_unit_test_setup_teardown(test_a_failed_store_says_so, fixture_setup, fixture_teardown),
 		cmocka_unit_test_setup_teardown(test_marks, fixture_setup, fixture_teardown),
 	};
 
