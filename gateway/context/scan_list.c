@@ -234,8 +234,10 @@ static int list_some(struct scan_walk *walk, int dir_fd)
 {
 	long size = syscall(SYS_getdents64, dir_fd, walk->listing, SCAN_LISTING_BYTES);
 
-	if (size < 0 && errno == ENOENT)
+	if (size < 0 && errno == ENOENT && walk->depth > 1)
 		return 0;                        /* it was removed meanwhile: nothing is in it */
+	if (size < 0 && errno == ENOENT)
+		return scan_walk_refuse(walk, (struct span){ 0 }, -ENOENT, "the directory was removed");
 	if (size < 0)
 		return scan_walk_refuse(walk, (struct span){ 0 }, -errno, "cannot be listed: %s", err_text(errno));
 	for (long at = 0; at < size;) {

@@ -321,6 +321,27 @@ static void test_failures(void **state)
 	assert_int_equal(descriptors(), open);
 }
 
+/* A working directory that was removed can be opened still. Within a tree such a one has nothing in it; by itself it is no tree. */
+static void test_removed(void **state)
+{
+	struct place *place = *state;
+	struct place removed = *place;
+	struct scan_totals totals;
+	struct table table;
+	char why[512];
+
+	assert_int_equal(mkdirat(place->fd, "gone", 0755), 0);
+	removed.fd = openat(place->fd, "gone", O_RDONLY | O_DIRECTORY);
+	assert_true(removed.fd >= 0);
+	assert_int_equal(unlinkat(place->fd, "gone", AT_REMOVEDIR), 0);
+	for (unsigned threads = 1; threads <= 8; threads += 7) {
+		assert_int_equal(scan(&removed, threads, NULL, &table, &totals, why), -ENOENT);
+		assert_string_equal(why, ".: the directory was removed");
+		table_fini(&table);
+	}
+	close(removed.fd);
+}
+
 /* As a user to whom a file and then a directory are closed; the exit status says which check failed. */
 static int denied(struct place *place)
 {
@@ -487,6 +508,7 @@ int main(void)
 		TEST(test_threads),
 		TEST(test_ignore),
 		TEST(test_failures),
+		TEST(test_removed),
 		TEST(test_denied),
 		TEST(test_few_descriptors),
 		TEST(test_moving),
