@@ -6,20 +6,18 @@
 #include <limits.h>
 #include <stdio.h>
 #include <string.h>
-#include <sys/random.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
 #include "gateway/base/cleanup.h"
 #include "gateway/base/err.h"
+#include "gateway/cmd/aside.h"
 #include "gateway/cmd/session.h"
 #include "gateway/context/beneath.h"
 #include "gateway/context/browse.h"
 #include "gateway/context/download.h"
 #include "gateway/context/materialise.h"
 #include "gateway/context/merge.h"
-
-#define ASIDE_BYTES 48
 
 struct writing {
 	int fd, error;
@@ -60,37 +58,39 @@ static int output_fail(const struct output *output, int r)
 	return merge_refuse(output_why(output), output->path, r);
 }
 
-/* Not by our number alone: two containers that share a directory may both be process 1. */
-static void aside_name(char name[static ASIDE_BYTES])
+/* What a quota or a server refuses late, without letting go of the lock. */
+static int close_copy(int fd)
 {
-	uint64_t random = 0;
+	int copy = fcntl(fd, F_DUPFD_CLOEXEC, 0);
 
-	(void)!getrandom(&random, sizeof(random), 0);    /* a name that is taken is refused where it is made */
-	snprintf(name, ASIDE_BYTES, ".sluice-output-%016llx", (unsigned long long)random);
+	return copy < 0 || close(copy) < 0 ? -errno : 0;
 }
 
 /* Written aside and renamed: what was there stays until the new one is whole. */
 static int pull_file(const struct output *output, int parent_fd, const char *name)
 {
 	struct writing writing = { 0 };
-	char aside[ASIDE_BYTES];
-	int r;
+	struct aside aside;
+	int r = aside_make_file(&aside, parent_fd);
 
-	aside_name(aside);
-	writing.fd = openat(parent_fd, aside, O_WRONLY | O_CREAT | O_EXCL | O_NOFOLLOW | O_CLOEXEC, 0600);
-	if (writing.fd < 0)
-		return output_fail(output, -errno);
+	if (r)
+		return output_fail(output, r);
+	writing.fd = aside.fd;
 	r = browse_read(output->source, &output->node, write_data, &writing, output->why, output->why_size);
 	if (writing.error)
 		output_fail(output, writing.error);
-	if (r == 0 && fchmod(writing.fd, output->node.mode & 0777) < 0)
+	if (r == 0 && fchmod(aside.fd, output->node.mode & 0777) < 0)
 		r = output_fail(output, -errno);
-	if (close(writing.fd) < 0 && r == 0)     /* where a quota or a server refuses late */
-		r = output_fail(output, -errno);
-	if (r == 0 && renameat(parent_fd, aside, parent_fd, name) < 0)
+	if (r == 0) {
+		r = close_copy(aside.fd);
+		if (r)
+			output_fail(output, r);
+	}
+	if (r == 0 && renameat(parent_fd, aside.name, parent_fd, name) < 0)
 		r = output_fail(output, -errno);
 	if (r)
-		unlinkat(parent_fd, aside, 0);
+		unlinkat(parent_fd, aside.name, 0);
+	fd_closep(&aside.fd);
 	return r;
 }
 
@@ -101,20 +101,18 @@ static int pull_file(const struct output *output, int parent_fd, const char *nam
 static int pull_directory(const struct output *output, int parent_fd, const char *name)
 {
 	struct materialise_options options = { .root = output->node.digest, .below = output->path, .source = output->source };
-	CLEANUP(fd_closep) int fd = -1;
-	char aside[ASIDE_BYTES];
-	int r;
+	struct aside aside;
+	int r = aside_make_directory(&aside, parent_fd);
 
-	aside_name(aside);
-	if (mkdirat(parent_fd, aside, 0700) < 0)
-		return output_fail(output, -errno);
-	fd = beneath_open(parent_fd, aside, O_RDONLY | O_DIRECTORY, 0);
-	options.dir_fd = fd;
-	r = fd < 0 ? output_fail(output, fd) : materialise(&options, NULL, output->why, output->why_size);
-	if (r == 0)
-		r = merge_directory(parent_fd, aside, name, output->path, output_why(output));
 	if (r)
-		beneath_remove(parent_fd, aside);
+		return output_fail(output, r);
+	options.dir_fd = aside.fd;
+	r = materialise(&options, NULL, output->why, output->why_size);
+	if (r == 0)
+		r = merge_directory(parent_fd, aside.name, name, output->path, output_why(output));
+	if (r)
+		beneath_remove(parent_fd, aside.name);
+	fd_closep(&aside.fd);
 	return r;
 }
 
@@ -207,6 +205,16 @@ static int pull_one(struct output *output, const struct outputs *outputs)
 	return -EINVAL;
 }
 
+/* What was left beside an output is pushed with all else, until it goes. */
+static void sweep_beside(const struct output *output)
+{
+	const char *name;
+	CLEANUP(fd_closep) int fd = beneath_open_parent(output->below_fd, output->path, &name);
+
+	if (fd >= 0)
+		aside_sweep(fd);
+}
+
 static int pull_path(struct output *output, const struct outputs *outputs, const char *path)
 {
 	char clean[PATH_MAX];
@@ -216,6 +224,7 @@ static int pull_path(struct output *output, const struct outputs *outputs, const
 		return -EINVAL;
 	}
 	output->path = clean;
+	sweep_beside(output);
 	return pull_one(output, outputs);
 }
 

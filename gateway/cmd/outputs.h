@@ -17,7 +17,7 @@ struct outputs {
  * Writes each of `paths`, as `changes` has it, below the directory `below` (made when missing). A file replaces what has its
  * name; a directory goes over the one that is there, of which all that `changes` does not have stays; where it meets something
  * of another kind it is in place in part. Nothing is touched before all of a path has come. Below `below` no symlink is
- * followed, whoever made it.
+ * followed, whoever made it. What a run that was killed left beside one of `paths` is removed.
  * STATUS_OK; or the exit status of the first that is missing or failed, when all others have been tried, as long as there is a
  * connection: `why` says so of each; or STATUS_INTERRUPTED.
  */

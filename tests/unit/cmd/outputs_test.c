@@ -10,6 +10,7 @@
 #include <ftw.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <sys/file.h>
 #include <sys/stat.h>
 #include <unistd.h>
 #include <cmocka.h>
@@ -263,6 +264,32 @@ static void symlinks_are_not_followed(void **state)
 	assert_true(S_ISREG(st.st_mode));
 }
 
+/* What nobody works on any more goes, beside each output that is pulled, also one that does not come. */
+static void what_a_killed_run_left_goes(void **state)
+{
+	static const char file[] = ".sluice-output-0123456789abcdef", tree[] = "deep/.sluice-output-0123456789abcde0",
+	                  working[] = ".sluice-output-0123456789abcde1", other[] = ".sluice-output-notes";
+	int fd;
+
+	assert_int_equal(mkdir(path_of(below, "deep"), 0755) | mkdir(path_of(below, tree), 0755) |
+	                 mkdir(path_of(below, working), 0755), 0);
+	write_text(path_of(below, file), "half", 0600);
+	write_text(path_of(below, "deep/.sluice-output-0123456789abcde0/half"), "half", 0600);
+	write_text(path_of(below, other), "mine", 0600);
+	fd = open(path_of(below, working), O_RDONLY | O_DIRECTORY);
+	assert_int_equal(flock(fd, LOCK_EX), 0);
+	assert_int_equal(pull("program"), STATUS_OK);
+	assert_int_equal(access(path_of(below, file), F_OK), -1);
+	assert_int_equal(access(path_of(below, working), F_OK), 0);
+	assert_int_equal(access(path_of(below, other), F_OK), 0);
+	assert_int_not_equal(pull("deep/nothing"), STATUS_OK);
+	assert_int_equal(access(path_of(below, tree), F_OK), -1);
+	close(fd);
+	assert_int_equal(pull("program"), STATUS_OK);
+	assert_int_equal(access(path_of(below, working), F_OK), -1);
+	assert_int_equal(count_entries(below), 4);
+}
+
 static void paths_that_lead_out_are_refused(void **state)
 {
 	static const char *const paths[] = { "/etc/passwd", "..", "../elsewhere", "deep/../program", "deep/er/..", "", ".", "./" };
@@ -283,6 +310,7 @@ int main(void)
 		cmocka_unit_test_setup_teardown(one_that_is_missing_hinders_no_other, setup, teardown),
 		cmocka_unit_test_setup_teardown(a_lost_tree_is_not_a_missing_output, setup, teardown),
 		cmocka_unit_test_setup_teardown(symlinks_are_not_followed, setup, teardown),
+		cmocka_unit_test_setup_teardown(what_a_killed_run_left_goes, setup, teardown),
 		cmocka_unit_test_setup_teardown(paths_that_lead_out_are_refused, setup, teardown),
 	};
 
