@@ -6,8 +6,8 @@
  * that was reported as written is there after a power loss, for which NORMAL would promise only that the file is whole;
  * it costs one sync a transaction, which is one a batch, and nobody waits for it.
  *
- * A disk that is full, or somebody who keeps the file locked, does not keep a gateway from starting: the file is then
- * opened by the first task that can.
+ * A disk that is full, of bytes, files or a quota, somebody who keeps the file locked, or no descriptor for it does not
+ * keep a gateway from starting: the file is then opened by the first task that can.
  */
 #include <errno.h>
 #include <fcntl.h>
@@ -87,8 +87,21 @@ static const char *const statement_texts[STATEMENTS] = {
 	                   "ORDER BY id LIMIT ?3) LIMIT ?3)",
 };
 
-static int sqlite_error(int r)
+/* What no room of any kind does: of some of it SQLite says only that something failed, and the system why. */
+static int sqlite_system_error(sqlite3 *db, int r)
 {
+	int error = db ? sqlite3_system_errno(db) : 0;
+
+	if (error == ENOSPC || error == EDQUOT || error == EMFILE || error == ENFILE)
+		return -error;
+	/* The file is there: it could not make what belongs beside it, and then tried whether that is there already. */
+	return r == SQLITE_CANTOPEN && error == ENOENT ? -ENOSPC : 0;
+}
+
+static int sqlite_error(sqlite3 *db, int r)
+{
+	int system;
+
 	switch (r & 0xff) {
 	case SQLITE_OK:
 	case SQLITE_ROW:
@@ -97,7 +110,10 @@ static int sqlite_error(int r)
 	case SQLITE_FULL:
 	case SQLITE_IOERR:
 		/* Its shared memory, which is beside the file, is the one thing for which a full disk has no code of its own. */
-		return r == SQLITE_FULL || r == SQLITE_IOERR_SHMSIZE ? -ENOSPC : -EIO;
+		if (r == SQLITE_FULL || r == SQLITE_IOERR_SHMSIZE)
+			return -ENOSPC;
+		system = sqlite_system_error(db, r & 0xff);
+		return system ? system : -EIO;
 	case SQLITE_BUSY:
 	case SQLITE_LOCKED:
 		return -EBUSY;
@@ -108,9 +124,11 @@ static int sqlite_error(int r)
 		return -ENOMEM;
 	case SQLITE_READONLY:
 		return -EROFS;
+	case SQLITE_CANTOPEN:
+		system = sqlite_system_error(db, r & 0xff);
+		return system ? system : -EACCES;
 	case SQLITE_PERM:
 	case SQLITE_AUTH:
-	case SQLITE_CANTOPEN:
 		return -EACCES;
 	default:
 		return -EIO;
@@ -169,8 +187,9 @@ static int pragma_number(struct ledger_backend *backend, const char *text, int64
 
 	if (r == SQLITE_OK && (r = sqlite3_step(statement)) == SQLITE_ROW)
 		*number = sqlite3_column_int64(statement, 0);
+	r = sqlite_error(backend->db, r);
 	sqlite3_finalize(statement);
-	return sqlite_error(r);
+	return r;
 }
 
 static int sqlite_check_format(struct ledger_backend *backend, char *why, size_t why_size)
@@ -187,7 +206,7 @@ static int sqlite_check_format(struct ledger_backend *backend, char *why, size_t
 		return r;
 	}
 	if (tables == 0) {
-		r = sqlite_error(sqlite3_exec(backend->db, schema, NULL, NULL, NULL));
+		r = sqlite_error(backend->db, sqlite3_exec(backend->db, schema, NULL, NULL, NULL));
 		if (r < 0)
 			sqlite_explain(backend, r, why, why_size);
 		return r;
@@ -215,7 +234,7 @@ static int sqlite_set_up(struct ledger_backend *backend)
 	snprintf(text, sizeof(text), "PRAGMA journal_mode = WAL; PRAGMA synchronous = FULL; PRAGMA wal_autocheckpoint = %d; "
 	         "PRAGMA journal_size_limit = %d;", LEDGER_WAL_PAGES, LEDGER_WAL_PAGES * 4096);
 	r = sqlite3_exec(backend->db, text, NULL, NULL, NULL);
-	return sqlite_error(r);
+	return sqlite_error(backend->db, r);
 }
 
 static int sqlite_prepare(struct ledger_backend *backend)
@@ -225,7 +244,7 @@ static int sqlite_prepare(struct ledger_backend *backend)
 		                           NULL);
 
 		if (r != SQLITE_OK)
-			return sqlite_error(r);
+			return sqlite_error(backend->db, r);
 	}
 	return 0;
 }
@@ -236,7 +255,8 @@ static int sqlite_start(struct ledger_backend *backend, char *why, size_t why_si
 
 	if (r < 0)
 		return r;
-	r = sqlite_error(sqlite3_open_v2(backend->path, &backend->db, SQLITE_OPEN_READWRITE | SQLITE_OPEN_NOMUTEX, NULL));
+	r = sqlite3_open_v2(backend->path, &backend->db, SQLITE_OPEN_READWRITE | SQLITE_OPEN_NOMUTEX, NULL);
+	r = sqlite_error(backend->db, r);
 	if (r == 0)
 		r = sqlite_set_up(backend);
 	if (r < 0)
@@ -256,7 +276,7 @@ static int sqlite_start(struct ledger_backend *backend, char *why, size_t why_si
 /* What may pass by itself. */
 static bool sqlite_may_wait(int r)
 {
-	return r == -ENOSPC || r == -EBUSY;
+	return r == -ENOSPC || r == -EDQUOT || r == -EMFILE || r == -ENFILE || r == -EBUSY;
 }
 
 static int sqlite_open(struct ledger_backend **out, const struct ledger_config *config, char *why, size_t why_size)
@@ -296,7 +316,7 @@ static int run_statement(sqlite3_stmt *statement)
 	int r = sqlite3_step(statement);
 
 	sqlite3_reset(statement);
-	return sqlite_error(r);
+	return sqlite_error(sqlite3_db_handle(statement), r);
 }
 
 static int insert_lines(struct ledger_backend *backend, const struct ledger_task *task)
@@ -343,9 +363,10 @@ static int sqlite_list(struct ledger_backend *backend, struct ledger_list *list)
 		ledger_row_read(statement, &list->builds[list->count++]);
 	sqlite3_reset(statement);
 	sqlite3_clear_bindings(statement);
-	if (sqlite_error(r) < 0)
+	r = sqlite_error(backend->db, r);
+	if (r < 0)
 		list->count = 0;
-	return sqlite_error(r);
+	return r;
 }
 
 static int sqlite_trim(struct ledger_backend *backend, struct ledger_task *task)

@@ -12,6 +12,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <sys/mount.h>
+#include <sys/resource.h>
 #include <sys/stat.h>
 #include <unistd.h>
 #include "tests/unit/ledger/fixture.h"
@@ -309,6 +310,93 @@ static void it_is_opened_when_it_can_be(void **state)
 	assert_int_equal(landed[LEDGER_OK], 3);
 	assert_int_equal(count_lines(&fixture, "acme"), 4);
 	free(appends);
+}
+
+/* The ledger is not open yet; then the lines that came meanwhile are written. */
+static void expect_late_lines(void (*mend)(void))
+{
+	struct ledger_append *appends = append_many(3);
+	uint64_t errors = status_of(&fixture).errors;
+
+	while (status_of(&fixture).errors < errors + 2)
+		ring_run(fixture.ring, 100000000);
+	assert_int_equal(landed[LEDGER_OK], 0);
+	mend();
+	run_until_landed(3);
+	assert_int_equal(landed[LEDGER_OK], 3);
+	free(appends);
+}
+
+static struct rlimit descriptors;
+
+static void give_descriptors(void)
+{
+	assert_int_equal(setrlimit(RLIMIT_NOFILE, &descriptors), 0);
+}
+
+static void lines_wait_for_descriptors(void **state)
+{
+	struct ring_config config = { .engine = fixture.ring_engine };
+	struct rlimit none;
+	char why[1024];
+	int r;
+
+	fixture_close(&fixture);
+	assert_int_equal(ring_create(&fixture.ring, &config), 0);
+	fixture.config.ring = fixture.ring;
+	assert_int_equal(getrlimit(RLIMIT_NOFILE, &descriptors), 0);
+	none = descriptors;
+	none.rlim_cur = 3;
+	assert_int_equal(setrlimit(RLIMIT_NOFILE, &none), 0);
+	r = ledger_open(&fixture.ledger, &fixture.config, why, sizeof(why));
+	if (r)
+		give_descriptors();
+	assert_int_equal(r, 0);
+	expect_late_lines(give_descriptors);
+}
+
+static void remove_fillers(void)
+{
+	char path[96];
+	int r = 0;
+
+	for (unsigned i = 0; r == 0; i++) {
+		snprintf(path, sizeof(path), "%s/filler-%u", fixture.directory, i);
+		r = unlink(path);
+	}
+}
+
+/* A disk with room for bytes and none for files, which needs root. */
+static void lines_wait_for_inodes(void **state)
+{
+	char path[96];
+	int fd = 0;
+
+	if (geteuid() != 0)
+		skip();
+	fixture_close(&fixture);
+	assert_int_equal(unshare(CLONE_NEWNS), 0);
+	assert_int_equal(mount(NULL, "/", NULL, MS_REC | MS_PRIVATE, NULL), 0);
+	assert_int_equal(mount("none", fixture.directory, "tmpfs", 0, "size=4m,nr_inodes=6"), 0);
+	for (int made = 0; made < 2; made++) {
+		if (made) {
+			fixture_open(&fixture);
+			fixture_close(&fixture);
+		}
+		for (unsigned i = 0; fd >= 0; i++) {
+			snprintf(path, sizeof(path), "%s/filler-%u", fixture.directory, i);
+			fd = open(path, O_WRONLY | O_CREAT, 0600);
+			if (fd >= 0)
+				close(fd);
+		}
+		assert_int_equal(errno, ENOSPC);
+		fd = 0;
+		fixture_open(&fixture);
+		expect_late_lines(remove_fillers);
+		fixture_close(&fixture);
+	}
+	assert_int_equal(umount(fixture.directory), 0);
+	fixture_open(&fixture);
 }
 
 static void fill_disk(const char *path)
@@ -672,6 +760,8 @@ int main(int argc, char **argv)
 		TEST(lines_are_dropped_when_too_many_wait),
 		TEST(lines_wait_while_the_file_is_locked),
 		TEST(it_is_opened_when_it_can_be),
+		TEST(lines_wait_for_descriptors),
+		TEST(lines_wait_for_inodes),
 		TEST(lines_wait_while_the_disk_is_full),
 		TEST(readers_do_not_hinder),
 		TEST(a_refused_batch_is_written_later),
