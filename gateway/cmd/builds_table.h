@@ -7,7 +7,7 @@
 
 /*
  * A table with a line a build, as wide as what is in it; names are cut, control characters become `?`. False: a line is
- * malformed, and nothing was printed.
+ * malformed, or there are more than SLUICE_BUILDS_MAX, and nothing was printed.
  */
 bool builds_table_print(FILE *file, const struct builds_response *response);
 

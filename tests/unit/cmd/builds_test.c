@@ -187,6 +187,27 @@ static void json_has_every_member(void **state)
 	json_decref(object);
 }
 
+/* A row takes much more than a line: how many there are is not the answer's to say. */
+static void more_lines_than_asked_for_are_malformed(void **state)
+{
+	for (size_t count = SLUICE_BUILDS_MAX; count <= SLUICE_BUILDS_MAX + 1; count++) {
+		struct buffer bytes = buffer_heap(1 << 20);
+		struct builds_response response;
+		FILE *file;
+
+		for (size_t i = 0; i < count; i++)
+			pb_put_bytes_always(&bytes, 2, (struct span){ 0 });
+		assert_true(message_decode(&builds_response_type, buffer_span(&bytes), &response));
+		free(text);
+		file = open_memstream(&text, &text_size);
+		assert_non_null(file);
+		assert_int_equal(builds_table_print(file, &response), count == SLUICE_BUILDS_MAX);
+		fclose(file);
+		assert_int_equal(text_size > 0, count == SLUICE_BUILDS_MAX);
+		buffer_fini(&bytes);
+	}
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -195,6 +216,7 @@ int main(void)
 		cmocka_unit_test(names_are_cut_and_harmless),
 		cmocka_unit_test(unknown_numbers_are_told_as_such),
 		cmocka_unit_test(a_malformed_line_prints_nothing),
+		cmocka_unit_test(more_lines_than_asked_for_are_malformed),
 		cmocka_unit_test(json_has_every_member),
 	};
 
