@@ -10,8 +10,7 @@
 
 /*
  * Sets or clears `hardlink` of every included row with TABLE_ROW_LINKED, and marks the directories dirty where that is
- * a change. A first name whose path is longer than TREE_PATH_MAX is of no use to anybody: then all of the group are
- * ordinary files.
+ * a change. No scan finds a path longer than TREE_PATH_MAX; of a group whose first name has one all are ordinary files.
  * 0 or -ENOMEM, -EOVERFLOW.
  */
 int links_resolve(struct table *table);

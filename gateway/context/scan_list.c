@@ -132,6 +132,14 @@ static int check_kind(struct scan_walk *walk, struct span name, const struct sta
 	return scan_walk_refuse(walk, name, -EPERM, "is of a kind that cannot be pushed");
 }
 
+/* A longer one could be pushed, and then neither pulled nor run. What is excluded is in no tree. */
+static int check_path(struct scan_walk *walk, struct span name, uint8_t flags)
+{
+	if (flags & TABLE_ROW_EXCLUDED || walk->path.size + (walk->path.size > 0) + name.size <= TREE_PATH_MAX)
+		return 0;
+	return scan_walk_refuse(walk, name, -ENAMETOOLONG, "has a path longer than %d bytes", TREE_PATH_MAX);
+}
+
 static bool is_trusted(const struct table_row *former, const struct stat *st, uint8_t flags)
 {
 	return former && !(former->flags & (TABLE_ROW_FRESH | TABLE_ROW_IGNORED)) && digester_same(former, st) &&
@@ -219,6 +227,9 @@ static int add_entry(struct scan_walk *walk, int dir_fd, const char *name)
 	r = check_kind(walk, span_text(name), &st, flags);
 	if (r)
 		return r < 0 ? r : 0;
+	r = check_path(walk, span_text(name), flags);
+	if (r)
+		return r;
 	walk->totals.entries++;
 	scan_walk_count(walk);
 	return add_row(walk, dir_fd, name, found, &st, flags);

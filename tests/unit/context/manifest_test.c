@@ -243,17 +243,17 @@ static void test_sparse(void **state)
 	free(zeros);
 }
 
-/* 120 directories with names of 200 bytes: no path of the kernel's reaches the bottom. */
+/* 120 directories with names of 33 bytes: from the root no path of the kernel's reaches the bottom. */
 static void test_deep(void **state)
 {
 	struct place *place = *state;
 	struct manifest *manifest;
 	struct digest root;
-	char name[201];
+	char name[34];
 	int fd = dup(place->fd);
 
-	memset(name, 'd', 200);
-	name[200] = 0;
+	memset(name, 'd', 33);
+	name[33] = 0;
 	for (int depth = 0; depth < 120; depth++) {
 		int below;
 

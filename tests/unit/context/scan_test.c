@@ -342,6 +342,47 @@ static void test_removed(void **state)
 	close(removed.fd);
 }
 
+/* As long as a path may be, and a byte more; of what is ignored none is too long. */
+static void test_long_paths(void **state)
+{
+	enum { LEVELS = 16, NAME = 250, REST = 4095 - LEVELS * (NAME + 1) };
+	struct place *place = *state;
+	struct scan_totals totals;
+	char name[256], why[512];
+	int fd = dup(place->fd);
+	struct table table;
+
+	memset(name, 'n', sizeof(name));
+	name[NAME] = 0;
+	for (unsigned i = 0; i < LEVELS; i++) {
+		int next;
+
+		assert_int_equal(mkdirat(fd, name, 0755), 0);
+		next = openat(fd, name, O_RDONLY | O_DIRECTORY);
+		assert_true(next >= 0);
+		close(fd);
+		fd = next;
+	}
+	memset(name, 'n', sizeof(name));
+	name[REST] = 0;
+	close(openat(fd, name, O_WRONLY | O_CREAT, 0644));
+	assert_int_equal(scan(place, 1, NULL, &table, &totals, why), 0);
+	assert_int_equal(totals.entries, LEVELS + 1);
+	table_fini(&table);
+	name[REST] = 'x';
+	name[REST + 1] = 0;
+	close(openat(fd, name, O_WRONLY | O_CREAT, 0644));
+	for (unsigned threads = 1; threads <= 8; threads += 7) {
+		assert_int_equal(scan(place, threads, NULL, &table, &totals, why), -ENAMETOOLONG);
+		assert_non_null(strstr(why, "nnn"));
+		table_fini(&table);
+	}
+	close(fd);
+	assert_int_equal(ignore_create(&place->ignore, span_text("**/*x"), why, sizeof(why)), 0);
+	assert_int_equal(scan(place, 1, NULL, &table, &totals, why), 0);
+	table_fini(&table);
+}
+
 /* As a user to whom a file and then a directory are closed; the exit status says which check failed. */
 static int denied(struct place *place)
 {
@@ -509,6 +550,7 @@ int main(void)
 		TEST(test_ignore),
 		TEST(test_failures),
 		TEST(test_removed),
+		TEST(test_long_paths),
 		TEST(test_denied),
 		TEST(test_few_descriptors),
 		TEST(test_moving),
