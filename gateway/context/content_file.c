@@ -39,7 +39,7 @@ void content_file_destroy(struct content_file *file)
 void content_file_abandon(const struct content *content, struct content_file *file)
 {
 	const char *name;
-	CLEANUP(fd_closep) int fd = file->fd < 0 ? -1 : beneath_open_parent(content->options.dir_fd, file->path, &name);
+	CLEANUP(fd_closep) int fd = file->made ? beneath_open_parent(content->options.dir_fd, file->path, &name) : -1;
 
 	if (fd >= 0)
 		unlinkat(fd, name, 0);
@@ -153,6 +153,7 @@ static int file_open(struct content *content, struct content_file *file)
 		file->fd = -1;
 		return fail(content, file->path, "cannot create");
 	}
+	file->made = true;
 	if (file->size > RECIPE_WHOLE_MAX && ftruncate(file->fd, (off_t)file->size))
 		return fail(content, file->path, "cannot set its length");
 	return 0;
@@ -163,6 +164,7 @@ static int file_finish(struct content *content, struct content_file *file)
 {
 	const struct content_options *options = &content->options;
 	int r = content_set_xattrs(options->why, file->fd, file->path, file->xattrs, file->xattrs_count, true);
+	int fd = file->fd;
 
 	if (r)
 		return r;
@@ -170,6 +172,9 @@ static int file_finish(struct content *content, struct content_file *file)
 		return fail(content, file->path, "cannot set its owner");
 	if (fchmod(file->fd, file->mode))
 		return fail(content, file->path, "cannot set its mode");
+	file->fd = -1;
+	if (close(fd))                           /* where a quota or a server refuses late */
+		return fail(content, file->path, "cannot write");
 	content->totals.files++;
 	if (!file->expanding)
 		content_file_destroy(file);

@@ -12,7 +12,8 @@
 
 struct content_file {
 	struct list link;
-	int fd;                          /* -1 until its first bytes come */
+	int fd;                          /* -1 until its first bytes come, and when it is whole */
+	bool made;                       /* it has its name */
 	int before_fd;                   /* -1: no former version */
 	struct digest recipe, before_recipe;
 	uint64_t size, remaining;

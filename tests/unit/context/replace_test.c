@@ -2,7 +2,7 @@
  * replace: what a directory holds stays, whatever of the tree is not to be had, and when something may not be moved; in the
  * end the directory equals the tree, is the same directory, and nothing of the work is left in it. What a replacement left
  * that was killed goes with the next one, and what others make meanwhile stays. Each is done as an ordinary user, for whom modes
- * count. What the kernel says of a rename is this test's where it has to be: on an overlay, on a full disk, in a race.
+ * count. What the kernel says of a rename or a close is this test's where it has to be: on an overlay, on a full disk, over a quota, in a race.
  */
 #include "gateway/context/beneath.h"
 #include "gateway/context/replace.h"
@@ -55,13 +55,14 @@ static const struct model_entry tree[] = {
 	{ .path = "big", .large = 1000000, .seed = 1 },
 };
 
-/* ---- renames ---- */
+/* ---- renames and closes ---- */
 
 /* By the name that is renamed. NULL: none. */
 static struct {
 	const char *raced;               /* just before it somebody makes a file of that name where it goes, and "theirs" */
 	const char *lower;               /* a directory of a lower layer */
 	const char *refused;             /* the disk is full */
+	unsigned closes;                 /* 0: all are well; else the how manieth file that was written is over a quota */
 } kernel;
 
 static bool is_named(const char *name, const char *wanted)
@@ -102,6 +103,24 @@ int renameat2(int from_fd, const char *from, int to_fd, const char *to, unsigned
 int renameat(int from_fd, const char *from, int to_fd, const char *to)
 {
 	return renameat2(from_fd, from, to_fd, to, 0);
+}
+
+static bool was_written(int fd)
+{
+	struct stat st;
+
+	return fstat(fd, &st) == 0 && S_ISREG(st.st_mode) && (fcntl(fd, F_GETFL) & O_ACCMODE) == O_WRONLY;
+}
+
+int close(int fd)
+{
+	bool refused = kernel.closes && was_written(fd) && --kernel.closes == 0;
+	int r = (int)syscall(SYS_close, fd);
+
+	if (!refused)
+		return r;
+	errno = EDQUOT;
+	return -1;
 }
 
 /* ---- set-up ---- */
@@ -317,6 +336,19 @@ static void what_cannot_be_renamed_goes_last(void **state)
 	model_compare(fixture->dir_fd, tree, COUNT(tree));
 }
 
+/* Some servers say only then that there was no room: small files, one without bytes, and one of chunks. */
+static void what_is_refused_at_close_replaces_nothing(void **state)
+{
+	struct fixture *fixture = *state;
+
+	for (unsigned i = 1; i <= 4; i++) {
+		kernel.closes = i;
+		assert_int_equal(replace(fixture), -EDQUOT);
+		assert_non_null(strstr(fixture->why, ": cannot write: Disk quota exceeded"));
+		model_compare(fixture->dir_fd, mine, COUNT(mine));
+	}
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -327,6 +359,7 @@ int main(void)
 		cmocka_unit_test_setup_teardown(left_by_a_kill, setup, teardown),
 		cmocka_unit_test_setup_teardown(what_others_make_meanwhile_stays, setup, teardown),
 		cmocka_unit_test_setup_teardown(what_cannot_be_renamed_goes_last, setup, teardown),
+		cmocka_unit_test_setup_teardown(what_is_refused_at_close_replaces_nothing, setup, teardown),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
