@@ -141,12 +141,29 @@ static int push_scan(struct pushing_state *state, const struct digester_taker *t
 	return command_status_errno(r);
 }
 
+/* An explanation is of one attempt: what a former one sent is `abandoned`. */
+static int push_explain_begin(struct pushing *pushing, struct manifest *manifest)
+{
+	explain_destroy(pushing->explained);
+	pushing->explained = NULL;
+	return pushing->explain ? explain_create(&pushing->explained, manifest, span_text(pushing->gateway)) : 0;
+}
+
 static struct manifest *push_build(void *context, const struct digester_taker *taker)
 {
 	struct pushing_state *state = context;
 
 	state->scanned = push_scan(state, taker);
-	return state->manifest;
+	if (state->scanned == STATUS_OK && push_explain_begin(state->pushing, state->manifest) < 0)
+		state->scanned = STATUS_EXHAUSTED;
+	return state->scanned == STATUS_OK ? state->manifest : NULL;
+}
+
+static void on_pack(void *context, const struct upload_piece *pieces, size_t count, uint64_t wire_bytes)
+{
+	struct pushing_state *state = context;
+
+	explain_on_pack(state->pushing->explained, pieces, count, wire_bytes);
 }
 
 /* A directory of which nothing is known is sent while it is scanned. */
@@ -155,14 +172,14 @@ static bool push_goes_ahead(const struct pushing_state *state)
 	return !state->pushing->explain && !state->pushing->predict && (!*state->snapshot || access(state->snapshot, F_OK) < 0);
 }
 
-/* state->manifest, or NULL: it is scanned meanwhile. */
+/* Scans, and sends. */
 static int push_upload(struct pushing_state *state, bool *again, bool last)
 {
 	struct pushing *pushing = state->pushing;
 	struct upload_options options = {
-		.client = pushing->client, .manifest = state->manifest, .build = push_build, .gateway_id = span_text(pushing->gateway),
-		.level = pushing->level, .progress = on_upload, .context = state, .predict = pushing->predict,
-		.on_pack = pushing->explained ? explain_on_pack : NULL, .on_pack_context = pushing->explained,
+		.client = pushing->client, .build = push_build, .build_first = !push_goes_ahead(state),
+		.gateway_id = span_text(pushing->gateway), .level = pushing->level, .progress = on_upload, .context = state,
+		.predict = pushing->predict, .on_pack = pushing->explain ? on_pack : NULL, .on_pack_context = state,
 	};
 	uint64_t begin = clock_now_ns();
 	enum grpc_status status;
@@ -191,14 +208,6 @@ static int push_upload(struct pushing_state *state, bool *again, bool last)
 	if (r == UPLOAD_INTERRUPTED)
 		return STATUS_INTERRUPTED;
 	return session_failed(pushing->command, r < 0 ? r : 0, status, why);
-}
-
-/* An explanation is of one attempt: what a former one sent is `abandoned`. */
-static int push_explain_begin(struct pushing *pushing, struct manifest *manifest)
-{
-	explain_destroy(pushing->explained);
-	pushing->explained = NULL;
-	return pushing->explain ? explain_create(&pushing->explained, manifest, span_text(pushing->gateway)) : 0;
 }
 
 static void push_remember(struct pushing_state *state, struct manifest *manifest)
@@ -234,16 +243,8 @@ static int push_finish(struct pushing_state *state)
 
 static int push_once(struct pushing_state *state, bool *again, bool last)
 {
-	int status = STATUS_OK;
+	int status = push_upload(state, again, last);
 
-	*again = false;
-	if (!push_goes_ahead(state)) {
-		status = push_scan(state, NULL);
-		if (status == STATUS_OK && push_explain_begin(state->pushing, state->manifest) < 0)
-			status = STATUS_EXHAUSTED;
-	}
-	if (status == STATUS_OK)
-		status = push_upload(state, again, last);
 	if (status == STATUS_OK && !*again)
 		status = push_finish(state);
 	manifest_destroy(state->manifest);

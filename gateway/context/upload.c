@@ -19,7 +19,7 @@ struct upload {
 	struct manifest *manifest;       /* NULL: it is being built, or its source is not there yet */
 	struct manifest *built;          /* a worker's, until `building` has landed */
 	struct manifest_source source;   /* of the manifest, when it is there */
-	struct ahead *ahead;             /* NULL: the manifest was there from the beginning */
+	struct ahead *ahead;             /* NULL: nothing goes before the manifest is there */
 	struct uploader *uploader;
 	struct op building;
 	struct call *call;               /* the uploader's; for what it counts */
@@ -181,9 +181,11 @@ static void upload_run(struct upload *upload, struct upload_totals *totals)
 static int32_t upload_build(struct op *op)
 {
 	struct upload *upload = container_of(op, struct upload, building);
-	const struct digester_taker taker = ahead_taker(upload->ahead);
+	struct digester_taker taker;
 
-	upload->built = upload->options->build(upload->options->context, &taker);
+	if (upload->ahead)
+		taker = ahead_taker(upload->ahead);
+	upload->built = upload->options->build(upload->options->context, upload->ahead ? &taker : NULL);
 	return 0;
 }
 
@@ -202,7 +204,7 @@ static void upload_meanwhile(struct upload *upload)
 	ring_work(client_ring(upload->options->client), &upload->building, upload_build);
 	while (op_in_flight(&upload->building)) {
 		upload_turn(upload);
-		if (upload->done)
+		if (upload->done && upload->ahead)
 			ahead_stop(upload->ahead);
 	}
 }
@@ -282,6 +284,8 @@ static void upload_take_built(struct upload *upload)
 	if (!upload->built)
 		return;
 	upload_source(upload, upload->built);
+	if (!upload->ahead)
+		return;
 	ahead_scanned(upload->ahead, &upload->source);
 	uploader_retry(upload->uploader);
 }
@@ -296,6 +300,8 @@ int upload(const struct upload_options *options, struct upload_totals *totals, e
 	*status = GRPC_OK;
 	if (options->manifest)
 		upload_source(&upload, options->manifest);
+	else if (options->build_first)
+		manifest_source_init(&upload.source, client_ring(options->client), NULL, options->gateway_id, false);
 	else
 		r = ahead_create(&upload.ahead, client_ring(options->client), upload_feed, &upload);
 	if (r == 0)
@@ -305,7 +311,7 @@ int upload(const struct upload_options *options, struct upload_totals *totals, e
 		snprintf(why, why_size, "%s", client_error(options->client));
 		return r;
 	}
-	if (upload.ahead)
+	if (!options->manifest)
 		upload_take_built(&upload);
 	upload_run(&upload, totals);
 	if (upload.manifest)

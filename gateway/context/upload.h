@@ -22,11 +22,15 @@ struct upload_options {
 	struct client *client;
 	struct manifest *manifest;       /* NULL: `build` makes it */
 	/*
-	 * Builds a manifest on another thread, handing what it reads to `taker`; that goes to the gateway meanwhile (ahead.h). For a
-	 * directory that has no snapshot: what a former tree would help with is not looked at. The manifest is lent, as the other
-	 * one is, until the upload has returned; NULL ends the upload with UPLOAD_UNBUILT.
+	 * Builds a manifest on another thread, while the connection is kept. What is handed to `taker` goes to the gateway meanwhile
+	 * (ahead.h). The manifest is lent, as the other one is, until the upload has returned; NULL ends the upload with UPLOAD_UNBUILT.
 	 */
 	struct manifest *(*build)(void *context, const struct digester_taker *taker);
+	/*
+	 * Nothing goes before the manifest is there, and `taker` is NULL: for a directory that has a snapshot, whose former tree helps
+	 * with what is sent.
+	 */
+	bool build_first;
 	struct span gateway_id;          /* names the gateway in the snapshot: its address as the user gave it */
 	int level;                       /* zstd; 0: none; LEVEL_AUTO: by the line (gateway/upload/level.h) */
 	void (*progress)(void *context, enum upload_phase phase, uint64_t bytes_done, uint64_t bytes_total);

@@ -235,6 +235,7 @@ static void gateway_open(struct gateway_thread *gateway)
 	struct server_config server = {
 		.methods = gateway->methods, .context = parts, .on_drained = on_drained, .on_conn_closed = on_conn_closed,
 		.unknown = gateway->options.buildkit ? unknown_start : NULL, .web = gateway->options.web ? start_web : NULL,
+		.idle_timeout_ns = gateway->options.idle_timeout_ns,
 	};
 	struct address address = { .local = true };
 	char tokens_path[160], why[512] = "", bound[160];

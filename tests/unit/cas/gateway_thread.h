@@ -24,6 +24,7 @@ struct gateway_thread_options {
 	bool web;                        /* HTTP's cache, too */
 	bool executors;                  /* any process of our own user may attach as one */
 	bool refuse_host_root;
+	uint64_t idle_timeout_ns;        /* of a connection; 0: the server's default */
 	uint64_t linger_ns;              /* of an action whose caller's connection broke; 0: none */
 	const struct server_method *more;        /* further methods, ending with NULL; their context: the parts. NULL: none */
 	const char *const *buildkit;     /* addresses of buildkitd of tenant default, which NULL ends; NULL: none */

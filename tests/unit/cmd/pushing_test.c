@@ -1,0 +1,163 @@
+/*
+ * Shows, against a gateway in a thread, that the connection is kept while a directory with a snapshot is scanned. When the scan, or
+ * the sending, opens a certain file is this test's to tell.
+ */
+#include <setjmp.h>
+#include <stdarg.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <semaphore.h>
+#include <stdatomic.h>
+#include <stdlib.h>
+#include <sys/stat.h>
+#include <sys/syscall.h>
+#include <time.h>
+#include <unistd.h>
+#include <cmocka.h>
+
+#include "gateway/cmd/commands.h"
+#include "gateway/cmd/pushing.h"
+#include "tests/unit/cas/gateway_thread.h"
+#include "tests/unit/context/place.h"
+
+#define IDLE_NS    1000000000
+#define PATIENCE_S 10
+
+const struct command *const command_table[] = { NULL };
+static const struct command command = { .name = "push" };
+
+static struct place *place;
+static struct gateway_thread *gateway;
+static struct client *client;
+
+/* ---- opening ---- */
+
+static struct {
+	const char *name;                /* NULL: none */
+	unsigned number;                 /* at which of the times that it is opened */
+	void (*then)(void);
+	atomic_uint times;
+} opening;
+
+static void at_opening(const char *name, unsigned number, void (*then)(void))
+{
+	atomic_store(&opening.times, 0);
+	opening.number = number;
+	opening.then = then;
+	opening.name = name;
+}
+
+int openat(int dir_fd, const char *name, int flags, ...)
+{
+	mode_t mode = 0;
+
+	if (flags & O_CREAT) {
+		va_list arguments;
+
+		va_start(arguments, flags);
+		mode = va_arg(arguments, mode_t);
+		va_end(arguments);
+	}
+	if (opening.name && strcmp(name, opening.name) == 0 && atomic_fetch_add(&opening.times, 1) + 1 == opening.number)
+		opening.then();
+	return (int)syscall(SYS_openat, dir_fd, name, flags, mode);
+}
+
+/* ---- set-up ---- */
+
+static void connect_to_gateway(void)
+{
+	gateway = gateway_thread_start(&(struct gateway_thread_options){ .idle_timeout_ns = IDLE_NS });
+	client = gateway_thread_client(gateway, NULL);
+}
+
+static void disconnect(void)
+{
+	client_close(client);
+	gateway_thread_stop(gateway, true);
+}
+
+static int setup(void **state)
+{
+	if (place_setup(state))
+		return -1;
+	place = *state;
+	opening.name = NULL;
+	setenv("XDG_CACHE_HOME", place->base, 1);
+	place_make_small(place);
+	grow_old();
+	connect_to_gateway();
+	return 0;
+}
+
+static int teardown(void **state)
+{
+	disconnect();
+	return place_teardown(state);
+}
+
+/* How many files the last attempt read. */
+static uint64_t push(struct pushing *pushing)
+{
+	int status;
+
+	pushing->command = &command;
+	pushing->client = client;
+	pushing->gateway = gateway_thread_path(gateway);
+	if (!pushing->directory)
+		pushing->directory = place->tree;
+	pushing->progress = progress_create(&(struct progress_config){ .mode = PROGRESS_QUIET, .title = "sluice push" });
+	status = pushing_run(pushing);
+	progress_destroy(pushing->progress);
+	explain_destroy(pushing->explained);
+	assert_int_equal(status, STATUS_OK);
+	return pushing->scanned.files_read;
+}
+
+/* ---- the connection ---- */
+
+static struct post turned_post;
+static sem_t turned;
+static bool has_turned;
+
+static void on_turned(struct post *post)
+{
+	sem_post(&turned);
+}
+
+/* In the scan: whether the ring's thread hears of it, and then longer than the connection may be idle. */
+static void scan_slowly(void)
+{
+	struct timespec until;
+	int r;
+
+	clock_gettime(CLOCK_REALTIME, &until);
+	until.tv_sec += PATIENCE_S;
+	turned_post.fn = on_turned;
+	ring_post(client_ring(client), &turned_post);
+	while ((r = sem_timedwait(&turned, &until)) < 0 && errno == EINTR)
+		;
+	has_turned = r == 0;
+	usleep(2 * IDLE_NS / 1000);
+}
+
+static void the_connection_is_kept_during_a_scan(void **state)
+{
+	sem_init(&turned, 0, 0);
+	push(&(struct pushing){ 0 });
+	place_write_text(place, "changed", "changed");
+	at_opening("changed", 1, scan_slowly);
+	push(&(struct pushing){ 0 });
+	assert_true(has_turned);
+	sem_destroy(&turned);
+}
+
+int main(void)
+{
+	const struct CMUnitTest tests[] = {
+		cmocka_unit_test_setup_teardown(the_connection_is_kept_during_a_scan, setup, teardown),
+	};
+
+	umask(022);
+	return cmocka_run_group_tests(tests, NULL, NULL);
+}
