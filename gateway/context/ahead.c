@@ -318,15 +318,23 @@ static struct place *piece_place(struct ahead *ahead, const struct uploader_piec
 	return place && place->block ? place : NULL;
 }
 
-static bool pieces_are_there(struct ahead *ahead, struct uploader_read *read)
+/* Marks those that are not in memory: how many. */
+static size_t pieces_mark(struct ahead *ahead, struct uploader_read *read)
 {
-	bool all = true;
+	size_t absent = 0;
 
 	for (size_t i = 0; i < read->count; i++) {
 		read->pieces[i].stale = !piece_place(ahead, &read->pieces[i]);
-		all &= !read->pieces[i].stale;
+		absent += read->pieces[i].stale;
 	}
-	return all;
+	return absent;
+}
+
+static void pieces_copy(struct ahead *ahead, const struct uploader_read *read)
+{
+	for (size_t i = 0; i < read->count; i++)
+		if (!read->pieces[i].stale)
+			memcpy(read->pieces[i].buffer, piece_place(ahead, &read->pieces[i])->data, read->pieces[i].digest.size);
 }
 
 static void pieces_leave(struct ahead *ahead, const struct uploader_read *read)
@@ -339,22 +347,69 @@ static void pieces_leave(struct ahead *ahead, const struct uploader_read *read)
 	}
 }
 
+static void pieces_unmark(struct uploader_read *read)
+{
+	for (size_t i = 0; i < read->count; i++)
+		read->pieces[i].stale = false;
+}
+
+/* What is not in memory of a pack. */
+struct rest {
+	struct uploader_read read;
+	struct uploader_read *whole;
+	struct uploader_piece pieces[];
+};
+
+static void rest_on_read(struct uploader_read *read, int result)
+{
+	struct rest *rest = container_of(read, struct rest, read);
+	struct uploader_read *whole = rest->whole;
+
+	memcpy(whole->why, read->why, sizeof(whole->why));
+	free(rest);
+	whole->done(whole, result);
+}
+
+/* A content that was torn by a change of its file is in memory and in no manifest, so that is asked for nothing but the rest. */
+static void rest_read(struct ahead *ahead, struct uploader_read *whole, size_t absent)
+{
+	struct rest *rest = calloc(1, sizeof(*rest) + absent * sizeof(rest->pieces[0]));
+
+	if (!rest) {
+		whole->done(whole, ERR_RAISE(-ENOMEM));
+		return;
+	}
+	rest->whole = whole;
+	rest->read.pieces = rest->pieces;
+	rest->read.done = rest_on_read;
+	for (size_t i = 0; i < whole->count; i++)
+		if (whole->pieces[i].stale)
+			rest->pieces[rest->read.count++] = (struct uploader_piece){
+				.digest = whole->pieces[i].digest, .buffer = whole->pieces[i].buffer,
+			};
+	CHECK(rest->read.count == absent);
+	pieces_unmark(whole);
+	ahead->from->source.ops->read(&ahead->from->source, &rest->read);
+}
+
 static void source_read(struct uploader_source *source, struct uploader_read *read)
 {
 	struct ahead *ahead = ahead_of(source);
+	size_t absent = pieces_mark(ahead, read);
 
-	if (pieces_are_there(ahead, read)) {
-		for (size_t i = 0; i < read->count; i++)
-			memcpy(read->pieces[i].buffer, piece_place(ahead, &read->pieces[i])->data, read->pieces[i].digest.size);
-		pieces_leave(ahead, read);
+	if (absent && !ahead->from) {
+		read->done(read, UPLOADER_READ_STALE);
+		return;
+	}
+	pieces_copy(ahead, read);
+	pieces_leave(ahead, read);
+	if (absent == 0) {
 		read->done(read, UPLOADER_READ_OK);
-	} else if (ahead->from) {
-		for (size_t i = 0; i < read->count; i++)
-			read->pieces[i].stale = false;
-		pieces_leave(ahead, read);
+	} else if (absent == read->count) {
+		pieces_unmark(read);
 		ahead->from->source.ops->read(&ahead->from->source, read);
 	} else {
-		read->done(read, UPLOADER_READ_STALE);
+		rest_read(ahead, read, absent);
 	}
 }
 

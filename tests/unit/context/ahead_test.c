@@ -122,6 +122,7 @@ static int read_fed(struct fixture *fixture, size_t first, size_t count)
 		if (fixture->result == UPLOADER_READ_OK) {
 			sha256_once(pieces[i].buffer, pieces[i].digest.size, hash);
 			assert_memory_equal(hash, pieces[i].digest.hash, sizeof(hash));
+			assert_false(pieces[i].stale);
 		}
 		free(pieces[i].buffer);
 	}
@@ -337,6 +338,8 @@ static void test_a_scan_is_fed_whole(void **state)
 	assert_int_equal(read_fed(fixture, 1, 10), UPLOADER_READ_OK);
 	assert_int_equal(read_fed(fixture, 600, 10), UPLOADER_READ_OK);
 	assert_int_equal(read_fed(fixture, 495, 30), UPLOADER_READ_OK);
+	/* What is no file's is there as long as it was not read. */
+	assert_int_equal(read_fed(fixture, 0, 2), UPLOADER_READ_OK);
 	manifest_source_fini(&source);
 	manifest_destroy(manifest);
 }
