@@ -241,11 +241,25 @@ static int push_finish(struct pushing_state *state)
 	return status;
 }
 
+/*
+ * For the next attempt, to which only what changed since is new. What the gateway committed before helps that one more, and is in the
+ * snapshot that is there.
+ */
+static void push_remember_scan(struct pushing_state *state)
+{
+	struct pushing *pushing = state->pushing;
+
+	if (*state->snapshot && !pushing->predict && !manifest_committed_to(state->manifest, span_text(pushing->gateway)))
+		(void)manifest_save(state->manifest);    /* it costs time if it cannot be kept */
+}
+
 static int push_once(struct pushing_state *state, bool *again, bool last)
 {
 	int status = push_upload(state, again, last);
 
-	if (status == STATUS_OK && !*again)
+	if (status == STATUS_OK && *again)
+		push_remember_scan(state);
+	else if (status == STATUS_OK)
 		status = push_finish(state);
 	manifest_destroy(state->manifest);
 	state->manifest = NULL;

@@ -1,6 +1,7 @@
 /*
- * Shows, against a gateway in a thread, that the connection is kept while a directory with a snapshot is scanned. When the scan, or
- * the sending, opens a certain file is this test's to tell.
+ * Shows, against a gateway in a thread, that the connection is kept while a directory with a snapshot is scanned, and that a file
+ * that changes before it is sent costs a scan, but not that all is read again. When the scan, or the sending, opens a certain file
+ * is this test's to tell.
  */
 #include <setjmp.h>
 #include <stdarg.h>
@@ -152,10 +153,28 @@ static void the_connection_is_kept_during_a_scan(void **state)
 	sem_destroy(&turned);
 }
 
+/* ---- files that change ---- */
+
+static void change_file(void)
+{
+	place_write_text(place, "top", "changed");
+}
+
+/* It is opened by the scan, and then to be sent. An explanation is of a tree, so nothing goes ahead of that. */
+static void a_changed_file_is_read_again_alone(void **state)
+{
+	struct pushing pushing = { .explain = true };
+
+	at_opening("top", 2, change_file);
+	assert_int_equal(push(&pushing), 1);
+	assert_true(atomic_load(&opening.times) > 2);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test_setup_teardown(the_connection_is_kept_during_a_scan, setup, teardown),
+		cmocka_unit_test_setup_teardown(a_changed_file_is_read_again_alone, setup, teardown),
 	};
 
 	umask(022);
