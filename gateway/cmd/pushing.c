@@ -31,6 +31,7 @@ struct pushing_state {
 	struct progress_vertex *scan, *send;
 	struct manifest *manifest;       /* as far as there is one */
 	int scanned;                     /* the exit status of the scan */
+	bool read_all;                   /* the snapshot was found to be wrong */
 	char snapshot[PATH_MAX];
 };
 
@@ -114,6 +115,7 @@ static int push_scan(struct pushing_state *state, const struct digester_taker *t
 	struct manifest_options options = {
 		.path = pushing->directory,
 		.snapshot_path = *state->snapshot ? state->snapshot : NULL,
+		.read_all = state->read_all,
 		.ignore_path = pushing->ignore_path,
 		.use_ignore = !pushing->no_ignore,
 		.taker = taker ? *taker : (struct digester_taker){ 0 },
@@ -257,10 +259,13 @@ static int push_once(struct pushing_state *state, bool *again, bool last)
 {
 	int status = push_upload(state, again, last);
 
-	if (status == STATUS_OK && *again)
-		push_remember_scan(state);
-	else if (status == STATUS_OK)
+	if (status == STATUS_OK && *again) {
+		state->read_all |= manifest_disproved(state->manifest);
+		if (!state->read_all)
+			push_remember_scan(state);
+	} else if (status == STATUS_OK) {
 		status = push_finish(state);
+	}
 	manifest_destroy(state->manifest);
 	state->manifest = NULL;
 	return status;

@@ -4,18 +4,22 @@
 #include "gateway/base/cleanup.h"
 #include "gateway/base/err.h"
 #include "gateway/context/assemble.h"
+#include "gateway/context/digester.h"
 #include "gateway/context/file_recipe.h"
 
 #include <errno.h>
 #include <fcntl.h>
+#include <stdatomic.h>
 #include <stdlib.h>
+#include <sys/stat.h>
 
 struct blob_reader {
 	struct table *table;
 	int dir_fd;
 	const struct sha256 *hasher;
 	struct lookup *directories, *contents;   /* made when first needed */
-	bool borrows;                            /* them, from another one */
+	struct blob_reader *first;               /* NULL: they are its own; else whose they are */
+	atomic_bool unseen;                      /* of those that have no first */
 	int open_directory_fd, open_file_fd;
 	uint32_t open_directory, open_file;      /* directory, row */
 };
@@ -52,7 +56,7 @@ struct blob_reader *blob_reader_beside(struct blob_reader *first)
 		return NULL;
 	reader->directories = first->directories;
 	reader->contents = first->contents;
-	reader->borrows = true;
+	reader->first = first;
 	return reader;
 }
 
@@ -68,7 +72,7 @@ void blob_reader_destroy(struct blob_reader *reader)
 	if (!reader)
 		return;
 	close_open(reader);
-	if (!reader->borrows) {
+	if (!reader->first) {
 		lookup_destroy(reader->directories);
 		lookup_destroy(reader->contents);
 	}
@@ -83,6 +87,11 @@ static int find(struct blob_reader *reader, struct lookup **lookup, uint32_t kin
 	if (r)
 		return ERR_RAISE(r);
 	return lookup_find(*lookup, digest, place) ? 0 : -ENOENT;
+}
+
+bool blob_reader_unseen(const struct blob_reader *first)
+{
+	return atomic_load(&first->unseen);
 }
 
 int blob_reader_find_directory(struct blob_reader *reader, const struct digest *digest, struct lookup_place *place)
@@ -108,8 +117,22 @@ static int refuse(struct blob_reader *reader, uint32_t row, int r, const char *t
 	return ERR_RAISE(r);
 }
 
+static int open_row(struct blob_reader *reader, uint32_t row);
+
+/* Of a fresh row that is no wonder, and the next scan reads its file again. */
+static bool is_unseen(struct blob_reader *reader, uint32_t number)
+{
+	const struct table_row *row = &reader->table->rows[number];
+	struct stat st;
+
+	return !(row->flags & TABLE_ROW_FRESH) && open_row(reader, number) == 0 && fstat(reader->open_file_fd, &st) == 0 &&
+	       digester_same(row, &st);
+}
+
 static int stale(struct blob_reader *reader, uint32_t row, struct why why)
 {
+	if (is_unseen(reader, row))
+		atomic_store(&(reader->first ? reader->first : reader)->unseen, true);
 	return refuse(reader, row, -ESTALE, "has changed since it was scanned", why);
 }
 

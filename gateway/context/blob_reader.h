@@ -34,5 +34,8 @@ int blob_reader_find_content(struct blob_reader *reader, const struct digest *di
  */
 int blob_reader_read(struct blob_reader *reader, const struct blob_piece *pieces, size_t count, struct why why);
 
+/* A file that was -ESTALE to it, or to one beside it, has still the stat of its row, which was no fresh one. */
+bool blob_reader_unseen(const struct blob_reader *first);
+
 /* A directory's message or a recipe, which are made from the table alone, likewise; -ENOENT of all else. */
 int blob_reader_make(struct blob_reader *reader, const struct blob_piece *piece, struct why why);

@@ -211,7 +211,7 @@ static int build(struct manifest *manifest, const struct manifest_options *optio
 	if (r)
 		return r;
 	sha256_init(&manifest->hasher, SHA256_AUTO);
-	if (manifest->snapshot_path)
+	if (manifest->snapshot_path && !options->read_all)
 		manifest->has_former =
 			snapshot_file_open(&manifest->former, manifest->snapshot_path, span_text(manifest->path));
 	r = load_ignore(manifest, options, &ignore, why);
@@ -435,6 +435,11 @@ int manifest_read_beside(const struct manifest *manifest, struct blob_reader *re
 	int r = blob_reader_read(reader, pieces, count, why_make(why, why_size));
 
 	return r == -EBADMSG ? wrong_snapshot(manifest, why_make(why, why_size)) : r;
+}
+
+bool manifest_disproved(const struct manifest *manifest)
+{
+	return blob_reader_unseen(manifest->reader);
 }
 
 int manifest_read_many(struct manifest *manifest, const struct blob_piece *pieces, size_t count, char *why,

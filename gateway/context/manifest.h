@@ -19,6 +19,7 @@ struct manifest;
 struct manifest_options {
 	const char *path;                /* the directory */
 	const char *snapshot_path;       /* where the snapshot of this directory is kept; NULL: none is used */
+	bool read_all;                   /* that is kept anew, and not believed */
 	const char *ignore_path; /* a .dockerignore; NULL: `path`/.dockerignore when it is there and `use_ignore` */
 	bool use_ignore;
 	unsigned threads;                /* that scan: see scan.h; 0: as many as there are cores */
@@ -79,6 +80,9 @@ const struct table *manifest_former_table(const struct manifest *manifest);
  * (`why` names it).
  */
 int manifest_read(struct manifest *manifest, const struct digest *digest, void *buffer, char *why, size_t why_size);
+
+/* What was -ESTALE is so though its stat has not changed: the next scan would believe the snapshot of it again. */
+bool manifest_disproved(const struct manifest *manifest);
 
 /*
  * As manifest_read for many, checked together, which is several times as fast: as many as are to be sent together. Ends

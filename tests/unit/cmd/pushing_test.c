@@ -1,12 +1,13 @@
 /*
  * Shows, against a gateway in a thread, that the connection is kept while a directory with a snapshot is scanned, and that a file
- * that changes before it is sent costs a scan, but not that all is read again. When the scan, or the sending, opens a certain file
- * is this test's to tell.
+ * that changes before it is sent costs a scan, but not that all is read again, unless the snapshot proves to be wrong. When the
+ * scan, or the sending, opens a certain file is this test's to tell.
  */
 #include <setjmp.h>
 #include <stdarg.h>
 #include <errno.h>
 #include <fcntl.h>
+#include <limits.h>
 #include <semaphore.h>
 #include <stdatomic.h>
 #include <stdlib.h>
@@ -18,6 +19,7 @@
 
 #include "gateway/cmd/commands.h"
 #include "gateway/cmd/pushing.h"
+#include "gateway/context/snapshot_file.h"
 #include "tests/unit/cas/gateway_thread.h"
 #include "tests/unit/context/place.h"
 
@@ -170,11 +172,52 @@ static void a_changed_file_is_read_again_alone(void **state)
 	assert_true(atomic_load(&opening.times) > 2);
 }
 
+/* As a change that no stat shows: the snapshot gets the stat that the file has now. */
+static void make_snapshot_wrong(const char *name)
+{
+	char path[PATH_MAX], real[PATH_MAX];
+	struct snapshot_file file;
+	struct snapshot wrong;
+	struct stat st;
+	bool found = false;
+
+	assert_int_equal(fstatat(place->fd, name, &st, 0), 0);
+	assert_true(pushing_snapshot_path(place->tree, path, sizeof(path)));
+	assert_non_null(realpath(place->tree, real));
+	assert_true(snapshot_file_open(&file, path, span_text(real)));
+	wrong = file.snapshot;
+	wrong.table.rows = malloc(wrong.table.rows_count * sizeof(wrong.table.rows[0]));
+	memcpy(wrong.table.rows, file.snapshot.table.rows, wrong.table.rows_count * sizeof(wrong.table.rows[0]));
+	for (uint32_t i = 0; i < wrong.table.rows_count; i++)
+		if (span_is(table_name(&wrong.table, &wrong.table.rows[i]), name)) {
+			digester_stat(&wrong.table.rows[i], &st, INT64_MAX);
+			found = true;
+		}
+	assert_true(found);
+	assert_int_equal(snapshot_file_save(path, &wrong), 0);
+	free(wrong.table.rows);
+	snapshot_file_close(&file);
+}
+
+static void a_wrong_snapshot_is_not_believed_again(void **state)
+{
+	push(&(struct pushing){ 0 });
+	place_write_text(place, "top", "TOP");
+	grow_old();
+	make_snapshot_wrong("top");
+	disconnect();
+	connect_to_gateway();
+	/* It is asked for there, and read: that shows what is wrong. */
+	assert_int_equal(push(&(struct pushing){ 0 }), 51);
+	assert_int_equal(push(&(struct pushing){ 0 }), 0);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test_setup_teardown(the_connection_is_kept_during_a_scan, setup, teardown),
 		cmocka_unit_test_setup_teardown(a_changed_file_is_read_again_alone, setup, teardown),
+		cmocka_unit_test_setup_teardown(a_wrong_snapshot_is_not_believed_again, setup, teardown),
 	};
 
 	umask(022);
