@@ -26,6 +26,7 @@
 
 struct manifest {
 	char *path, *snapshot_path;
+	char *real_path;                         /* of a directory that has a snapshot */
 	int dir_fd;
 	struct sha256 hasher;
 	struct snapshot_file former;             /* all zero when there was none */
@@ -200,6 +201,11 @@ static int open_root(struct manifest *manifest, struct why why)
 	manifest->dir_fd = open(manifest->path, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
 	if (manifest->dir_fd < 0)
 		return WHY_RAISE(why, -errno, manifest->path, "cannot be opened: %s", err_text(errno));
+	if (!manifest->snapshot_path)
+		return 0;
+	manifest->real_path = realpath(manifest->path, NULL);
+	if (!manifest->real_path)
+		return WHY_RAISE(why, -errno, manifest->path, "cannot be resolved: %s", err_text(errno));
 	return 0;
 }
 
@@ -213,7 +219,7 @@ static int build(struct manifest *manifest, const struct manifest_options *optio
 	sha256_init(&manifest->hasher, SHA256_AUTO);
 	if (manifest->snapshot_path && !options->read_all)
 		manifest->has_former =
-			snapshot_file_open(&manifest->former, manifest->snapshot_path, span_text(manifest->path));
+			snapshot_file_open(&manifest->former, manifest->snapshot_path, span_text(manifest->real_path));
 	r = load_ignore(manifest, options, &ignore, why);
 	if (!r)
 		r = scan(manifest, options, ignore, why);
@@ -268,6 +274,7 @@ void manifest_destroy(struct manifest *manifest)
 	free(manifest->digests);
 	free(manifest->recipes);
 	free(manifest->path);
+	free(manifest->real_path);
 	free(manifest->snapshot_path);
 	free(manifest);
 }
@@ -521,7 +528,6 @@ int manifest_save(struct manifest *manifest)
 {
 	struct snapshot snapshot = {
 		.table = manifest->table,
-		.path = span_text(manifest->path),
 		.gateway = span_make(manifest->gateway, manifest->gateway_size),
 		.committed = manifest->committed,
 	};
@@ -529,6 +535,7 @@ int manifest_save(struct manifest *manifest)
 
 	if (!manifest->snapshot_path || !manifest->changed)
 		return 0;
+	snapshot.path = span_text(manifest->real_path);
 	if (!manifest->gateway_size && manifest->has_former) {
 		snapshot.gateway = manifest->former.snapshot.gateway;
 		snapshot.committed = manifest->former.snapshot.committed;

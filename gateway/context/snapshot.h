@@ -18,7 +18,7 @@
 
 struct snapshot {
 	struct table table; /* as it is saved: nothing dirty, and chunks all its own when loaded */
-	struct span path;                            /* the directory, in the caller's spelling */
+	struct span path;                            /* the directory: without symlinks, whatever the caller's spelling */
 	uint8_t rules[SNAPSHOT_RULES_BYTES];         /* digest of the ignore file that the scan obeyed; zero: none */
 	struct span gateway;                         /* where `committed` was committed; empty: nowhere */
 	struct digest committed;                     /* a root */

@@ -1,6 +1,6 @@
 /*
  * Shows on real directories that with a snapshot only what has changed, or could have changed unseen, is read again; and that
- * a snapshot that is damaged, or another directory's, counts for nothing.
+ * a snapshot that is damaged, or another directory's, counts for nothing; the same directory's, however it is called, does.
  */
 #include "tests/unit/context/place.h"
 
@@ -186,8 +186,43 @@ static void test_bad_snapshots(void **state)
 	assert_int_equal(place_build_and_save(place, &again), 51);
 	assert_int_equal(truncate(place->snapshot, 0), 0);
 	assert_int_equal(place_build_and_save(place, &again), 51);
-	strcat(place->tree, "/");                                        /* another spelling, another directory */
+}
+
+static void test_another_directory(void **state)
+{
+	struct place *place = *state;
+	char before[sizeof(place->tree)];
+	struct digest root, again;
+
+	place_make_small(place);
+	grow_old();
+	place_build_and_save(place, &root);
+	strcpy(before, place->tree);
+	strcat(place->tree, "-2");
+	assert_int_equal(rename(before, place->tree), 0);
 	assert_int_equal(place_build_and_save(place, &again), 51);
+	assert_true(digest_equal(&root, &again));
+}
+
+static void test_other_spellings(void **state)
+{
+	struct place *place = *state;
+	char path[sizeof(place->tree)];
+	struct digest root, again;
+
+	place_make_small(place);
+	grow_old();
+	place_build_and_save(place, &root);
+	strcat(place->tree, "/");
+	assert_int_equal(place_build_and_save(place, &again), 0);
+	strcpy(path, place->tree);
+	strcpy(place->tree, ".");
+	assert_int_equal(chdir(path), 0);
+	assert_int_equal(place_build_and_save(place, &again), 0);
+	assert_int_equal(chdir("/"), 0);
+	snprintf(place->tree, sizeof(place->tree), "%s/link", place->base);
+	assert_int_equal(symlink("tree", place->tree), 0);
+	assert_int_equal(place_build_and_save(place, &again), 0);
 	assert_true(digest_equal(&root, &again));
 }
 
@@ -203,6 +238,8 @@ int main(void)
 		TEST(test_kind_changes),
 		TEST(test_too_fresh),
 		TEST(test_bad_snapshots),
+		TEST(test_another_directory),
+		TEST(test_other_spellings),
 	};
 
 	umask(022);
