@@ -13,6 +13,7 @@
 #include "gateway/base/clock.h"
 #include "gateway/base/units.h"
 #include "gateway/cmd/session.h"
+#include "gateway/context/snapshots.h"
 #include "gateway/upload/level.h"
 
 #define PUSHING_ATTEMPTS 4               /* a tree that changes under every one of these is not pushed */
@@ -58,9 +59,9 @@ bool pushing_snapshot_path(const char *directory, char *path, size_t path_size)
 	sha256_once((const uint8_t *)real, strlen(real), name.hash);
 	digest_hex(&name, hex);
 	if (cache && *cache == '/')
-		size = snprintf(path, path_size, "%s/sluice/snapshots/%.32s", cache, hex);
+		size = snprintf(path, path_size, "%s/sluice/snapshots/%.*s", cache, SNAPSHOTS_NAME_DIGITS, hex);
 	else if (home && *home == '/')
-		size = snprintf(path, path_size, "%s/.cache/sluice/snapshots/%.32s", home, hex);
+		size = snprintf(path, path_size, "%s/.cache/sluice/snapshots/%.*s", home, SNAPSHOTS_NAME_DIGITS, hex);
 	else
 		return false;
 	return size > 0 && (size_t)size < path_size && make_directories(path);
@@ -212,6 +213,17 @@ static int push_upload(struct pushing_state *state, bool *again, bool last)
 	return session_failed(pushing->command, r < 0 ? r : 0, status, why);
 }
 
+/* 0 or -errno. */
+static int push_save(const struct pushing_state *state, struct manifest *manifest)
+{
+	bool is_new = access(state->snapshot, F_OK) < 0;
+	int r = manifest_save(manifest);
+
+	if (r == 0 && is_new)
+		snapshots_trim(state->snapshot);
+	return r;
+}
+
 static void push_remember(struct pushing_state *state, struct manifest *manifest)
 {
 	struct pushing *pushing = state->pushing;
@@ -219,7 +231,7 @@ static void push_remember(struct pushing_state *state, struct manifest *manifest
 	int r;
 
 	manifest_committed(manifest, span_text(pushing->gateway));
-	r = *state->snapshot ? manifest_save(manifest) : 0;
+	r = *state->snapshot ? push_save(state, manifest) : 0;
 	pushing->save_ns = clock_now_ns() - begin;
 	if (r < 0)
 		command_fail(pushing->command, "the snapshot %s could not be kept (%s): the next push reads every file again",
@@ -252,7 +264,7 @@ static void push_remember_scan(struct pushing_state *state)
 	struct pushing *pushing = state->pushing;
 
 	if (*state->snapshot && !pushing->predict && !manifest_committed_to(state->manifest, span_text(pushing->gateway)))
-		(void)manifest_save(state->manifest);    /* it costs time if it cannot be kept */
+		(void)push_save(state, state->manifest); /* it costs time if it cannot be kept */
 }
 
 static int push_once(struct pushing_state *state, bool *again, bool last)

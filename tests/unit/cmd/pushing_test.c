@@ -1,7 +1,7 @@
 /*
  * Shows, against a gateway in a thread, that the connection is kept while a directory with a snapshot is scanned, and that a file
- * that changes before it is sent costs a scan, but not that all is read again, unless the snapshot proves to be wrong. When the
- * scan, or the sending, opens a certain file is this test's to tell.
+ * that changes before it is sent costs a scan, but not that all is read again, unless the snapshot proves to be wrong; and that a new
+ * snapshot tidies up among the old ones. When the scan, or the sending, opens a certain file is this test's to tell.
  */
 #include <setjmp.h>
 #include <stdarg.h>
@@ -212,12 +212,28 @@ static void a_wrong_snapshot_is_not_believed_again(void **state)
 	assert_int_equal(push(&(struct pushing){ 0 }), 0);
 }
 
+static void a_new_snapshot_tidies_up(void **state)
+{
+	const struct timespec times[2] = { 0 };
+	char path[PATH_MAX];
+	int fd;
+
+	assert_true(pushing_snapshot_path(place->tree, path, sizeof(path)));
+	strcat(path, ".123456");
+	fd = open(path, O_WRONLY | O_CREAT, 0600);
+	assert_int_equal(futimens(fd, times), 0);
+	close(fd);
+	push(&(struct pushing){ 0 });
+	assert_int_equal(access(path, F_OK), -1);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test_setup_teardown(the_connection_is_kept_during_a_scan, setup, teardown),
 		cmocka_unit_test_setup_teardown(a_changed_file_is_read_again_alone, setup, teardown),
 		cmocka_unit_test_setup_teardown(a_wrong_snapshot_is_not_believed_again, setup, teardown),
+		cmocka_unit_test_setup_teardown(a_new_snapshot_tidies_up, setup, teardown),
 	};
 
 	umask(022);
