@@ -13,6 +13,7 @@
 int evict_init(struct evict *evict, struct store *store)
 {
 	evict->pinned = fingerprints_make(store->secret);
+	evict->walked = fingerprints_make(store->secret);
 	evict->members = fingerprints_make(store->secret);
 	evict->moved = fingerprints_make(store->secret);
 	evict->rows = malloc(EVICT_ROWS_MAX * INDEX_SCAN_ROW_MAX);
@@ -22,6 +23,7 @@ int evict_init(struct evict *evict, struct store *store)
 void evict_fini(struct evict *evict)
 {
 	fingerprints_fini(&evict->pinned);
+	fingerprints_fini(&evict->walked);
 	fingerprints_fini(&evict->members);
 	fingerprints_fini(&evict->moved);
 	free(evict->stack);
@@ -47,6 +49,7 @@ static void evict_end(struct store *store)
 	evict->late = evict->appending = false;
 	evict->stack_count = 0;
 	fingerprints_fini(&evict->pinned);
+	fingerprints_fini(&evict->walked);
 	fingerprints_fini(&evict->members);
 	fingerprints_fini(&evict->moved);
 	store->again = true;

@@ -29,6 +29,7 @@ struct evict {
 	struct segment *victim;
 	/* What must stay. */
 	struct fingerprints pinned;
+	struct fingerprints walked;              /* references other than STORE_DATA that are, or were, on the stack */
 	struct fingerprints members, moved;      /* of the victim: seen there, copied out */
 	struct store_reference *stack;   /* pinned directories and recipes to be read */
 	size_t stack_count, stack_capacity;

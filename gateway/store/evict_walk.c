@@ -3,8 +3,10 @@
 
 #include <errno.h>
 #include <stdlib.h>
+#include <string.h>
 #include "gateway/base/err.h"
 #include "gateway/base/log.h"
+#include "gateway/store/bytes.h"
 
 bool evict_keeps(const struct store *store, const uint8_t *hash)
 {
@@ -37,21 +39,34 @@ static void evict_push(struct store *store, const struct store_reference *refere
 	evict->stack[evict->stack_count++] = *reference;
 }
 
+/*
+ * A blob may be a file here and a directory there, and what names it may give a wrong size: each of these is a reference of its own,
+ * and none takes the protection off what is below another.
+ */
+static int evict_add_walked(struct evict *evict, const struct store_reference *reference)
+{
+	uint8_t key[DIGEST_HASH_BYTES + 8 + 1];
+
+	memcpy(key, reference->digest.hash, DIGEST_HASH_BYTES);
+	bytes_put64(key + DIGEST_HASH_BYTES, reference->digest.size);
+	key[DIGEST_HASH_BYTES + 8] = (uint8_t)reference->kind;
+	return fingerprints_add_key(&evict->walked, key, sizeof(key));
+}
+
 static void evict_pin_reference(struct store *store, const struct store_reference *reference)
 {
 	struct evict *evict = &store->evict;
 	int r = fingerprints_add(&evict->pinned, reference->digest.hash);
 
-	if (r < 0) {
-		store_fail(store, r, "eviction", UINT32_MAX);
-		return;
-	}
-	if (r == 0)
-		return;
-	if (evict_owes(evict, reference->digest.hash))
+	if (r > 0 && evict_owes(evict, reference->digest.hash))
 		evict->late = true;
-	if (reference->kind != STORE_DATA && reference->digest.size > 0)
-		evict_push(store, reference);
+	if (r >= 0 && reference->kind != STORE_DATA && reference->digest.size > 0) {
+		r = evict_add_walked(evict, reference);
+		if (r > 0)
+			evict_push(store, reference);
+	}
+	if (r < 0)
+		store_fail(store, r, "eviction", UINT32_MAX);
 }
 
 static bool evict_listens(const struct evict *evict)

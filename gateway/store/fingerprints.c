@@ -24,9 +24,9 @@ void fingerprints_clear(struct fingerprints *set)
 	set->count = 0;
 }
 
-static uint64_t fingerprint(const struct fingerprints *set, const uint8_t *hash)
+static uint64_t fingerprint(const struct fingerprints *set, const uint8_t *key, size_t key_size)
 {
-	uint64_t value = XXH3_64bits_withSeed(hash, DIGEST_HASH_BYTES, set->secret);
+	uint64_t value = XXH3_64bits_withSeed(key, key_size, set->secret);
 
 	return value ? value : 1;        /* 0 marks an empty bucket */
 }
@@ -56,9 +56,9 @@ static int fingerprints_grow(struct fingerprints *set)
 	return 0;
 }
 
-int fingerprints_add(struct fingerprints *set, const uint8_t *hash)
+int fingerprints_add_key(struct fingerprints *set, const uint8_t *key, size_t key_size)
 {
-	uint64_t value = fingerprint(set, hash), *bucket;
+	uint64_t value = fingerprint(set, key, key_size), *bucket;
 
 	if (set->count * 4 >= set->buckets * 3) {
 		int r = fingerprints_grow(set);
@@ -74,7 +74,12 @@ int fingerprints_add(struct fingerprints *set, const uint8_t *hash)
 	return 1;
 }
 
+int fingerprints_add(struct fingerprints *set, const uint8_t *hash)
+{
+	return fingerprints_add_key(set, hash, DIGEST_HASH_BYTES);
+}
+
 bool fingerprints_has(const struct fingerprints *set, const uint8_t *hash)
 {
-	return set->count && *bucket_of(set, fingerprint(set, hash));
+	return set->count && *bucket_of(set, fingerprint(set, hash, DIGEST_HASH_BYTES));
 }

@@ -204,6 +204,42 @@ static void test_pin_survives(void **state)
 	tree_free(&tree);
 }
 
+static struct blob with_size(struct blob blob, uint64_t size)
+{
+	blob.digest.size = size;
+	return blob;
+}
+
+/* A file with a directory's bytes, or a name of it with a wrong size, before that directory: what is below it stays as well. */
+static void test_pin_of_twofold_names(void **state)
+{
+	struct fixture *fixture = *state;
+	struct blob files[4], below[2], directories[3], root;
+
+	for (size_t i = 0; i < 4; i++)
+		files[i] = blob_make(5000000 + i, BLOB_BYTES);
+	assert_int_equal(put_blobs(fixture, &fixture->a, files, 4), STORE_OK);
+	below[0] = directory_make(files, 2, NULL, 0);
+	below[1] = directory_make(files + 2, 2, NULL, 0);
+	assert_int_equal(put_blobs(fixture, &fixture->a, below, 2), STORE_OK);
+	directories[0] = below[0];
+	directories[1] = with_size(below[1], 1);
+	directories[2] = below[1];
+	root = directory_make(&below[0], 1, directories, 3);
+	assert_int_equal(put_blob(fixture, &fixture->a, &root), STORE_OK);
+	assert_int_equal(pin_root(fixture, &fixture->a, &root.digest, UINT64_MAX), 0);
+	churn(fixture, 0, 2 * CEILING);
+	for (size_t i = 0; i < 4; i++) {
+		assert_int_equal(read_blob(fixture, &fixture->a, &files[i]), STORE_OK);
+		blob_free(&files[i]);
+	}
+	for (size_t i = 0; i < 2; i++) {
+		assert_int_equal(read_blob(fixture, &fixture->a, &below[i]), STORE_OK);
+		blob_free(&below[i]);
+	}
+	blob_free(&root);
+}
+
 static void test_pin_expires(void **state)
 {
 	struct fixture *fixture = *state;
@@ -507,6 +543,7 @@ int main(int argc, char **argv)
 		TEST(test_damaged_row),
 		TEST(test_damaged_row_at_start),
 		TEST(test_pin_survives),
+		TEST(test_pin_of_twofold_names),
 		TEST(test_pin_expires),
 		TEST(test_hold_survives),
 		TEST(test_commits_while_evicting),
