@@ -140,6 +140,8 @@ const struct counter counter_table[] = {
 	{ "sluice_store_reads_total", COUNTER_TOTAL, "blobs", "blobs read", NULL, STORE(reads) },
 	{ "sluice_store_disk_reads_total", COUNTER_TOTAL, "reads", "reads of segments for them", NULL, STORE(disk_reads) },
 	{ "sluice_store_read_bytes_total", COUNTER_TOTAL, "bytes", "bytes read", NULL, STORE(bytes_read) },
+	{ "sluice_store_read_errors_total", COUNTER_TOTAL, "blobs", "blobs that the disk could not read",
+	  "the disk is failing: look at the kernel log and SMART; those of bad places count as corrupt, too", STORE(read_errors) },
 	{ "sluice_store_corrupt_total", COUNTER_TOTAL, "blobs", "blobs whose bytes on disk were wrong, now quarantined",
 	  "the disk or its memory is failing: look at the kernel log and SMART, run `sluice fsck` when stopped",
 	  STORE(corrupt) },

@@ -104,7 +104,7 @@ void evict_walk(struct store *store)
 		return;
 	if (evict->read_done) {
 		evict->read_done = false;
-		/* What is below it is not known, and may not be given up. Tried again a little later. */
+		/* No bad sector, which is damage: what is below it is not known, and may not be given up. Tried again a little later. */
 		if (evict->read.result < 0) {
 			log_event(LOG_ERROR, "nothing is evicted: what is held cannot be read", LOG_TEXT("error", err_report(evict->read.result)));
 			evict_full(store);

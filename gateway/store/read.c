@@ -10,6 +10,7 @@
 
 /* A lot may be of one read. */
 #define LOTS READS_MAX
+#define BAD_READ_NS 5000000000ull
 
 _Static_assert(STORE_READ_EXTRA_BYTES >= RECORD_HEADER_BYTES, "a read fetches header and payload at once");
 
@@ -138,13 +139,50 @@ static void run_break(struct lot_read *first, uint32_t run)
 		reader_fetch(&first[i], 1);
 }
 
+/* It is of the place on the disk, and not of the machine: what the block layer and file systems say of a bad sector. */
+static bool error_of_place(int32_t res)
+{
+	return res == -EIO || res == -ENODATA || res == -EREMOTEIO || res == -EILSEQ || res == -EBADMSG || res == -EUCLEAN;
+}
+
+/* A disk that was away for a moment has lost nothing: damage is what cannot be read some time later either. */
+static bool is_bad_for_long(struct store *store, struct place place)
+{
+	uint64_t now = ring_now_ns(store->ring), limit = store->config.bad_read_ns ? store->config.bad_read_ns : BAD_READ_NS;
+	struct reads *reads = &store->reads;
+
+	for (unsigned i = 0; i < READS_BAD_MAX; i++)
+		if (reads->bad[i].since_ns && place_equal(reads->bad[i].place, place))
+			return now - reads->bad[i].since_ns >= limit;
+	reads->bad[reads->bad_next] = (struct bad_place){ place, now };
+	reads->bad_next = (reads->bad_next + 1) % READS_BAD_MAX;
+	return false;
+}
+
+/* What cannot be read is not to be told present: whoever has it would not bring it, and what an eviction must know would stop it. */
 static void reader_fail(struct lot_read *reader, int32_t res)
 {
+	struct store *store = reader->lot->store;
+	char text[DIGEST_TEXT_MAX];
+
+	if (error_of_place(res) && !reader->again) {
+		reader->again = true;
+		reader_fetch(reader, 1);
+		return;
+	}
 	segment_of(reader)->readers--;
-	if (res < 0)
-		reader_finish(reader, res);
-	else
+	if (res >= 0) {
 		reader_condemn(reader);          /* its segment ends before it does */
+		return;
+	}
+	store->status.read_errors++;
+	log_event(LOG_ERROR, "blob not read", LOG_TEXT("digest", digest_text(&reader->read->digest, text)),
+	          LOG_U64("segment", reader->place.segment), LOG_U64("offset", reader->place.offset),
+	          LOG_TEXT("error", err_text(res)));
+	if (error_of_place(res) && is_bad_for_long(store, reader->place))
+		reader_condemn(reader);
+	else
+		reader_finish(reader, res);
 }
 
 static void reader_on_read(struct op *op, int32_t res)
@@ -222,6 +260,7 @@ static void reader_place(struct lot_read *reader, const struct sight *sight)
 	if (!reader->there)
 		return;
 	reader->place = sight->place;
+	reader->again = false;
 	read->segment = sight->place.segment;
 	if (read->scope.tenant)          /* what an eviction reads is not in use by that */
 		store_used(store, sight->place.segment);

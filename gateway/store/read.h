@@ -9,6 +9,7 @@
 #define READS_MAX     64                 /* under way; more of them wait */
 #define READ_LOT_MAX  32                 /* of one lot */
 #define READ_RUN_MAX  (1u << 20)         /* bytes of one read of several */
+#define READS_BAD_MAX 64                 /* places that could not be read, remembered */
 
 /* One read of a lot. */
 struct lot_read {
@@ -17,6 +18,7 @@ struct lot_read {
 	struct place place;
 	uint32_t on_disk;                /* so many bytes from the front were in no slot */
 	uint32_t run;                    /* of the first of those that come with one read: how many they are */
+	bool again;                      /* the disk could not read it, by itself, and was asked once more */
 	bool there;                      /* it was to be had, and is pinned by its segment's `readers` */
 };
 
@@ -35,6 +37,12 @@ struct reads {
 	uint32_t waiting_count;
 	uint32_t active;                 /* reads */
 	unsigned gathering;              /* store_reads_gather() without its start */
+	/* Where the disk could not read, and since when; in turn. */
+	struct bad_place {
+		struct place place;
+		uint64_t since_ns;       /* 0: none */
+	} bad[READS_BAD_MAX];
+	unsigned bad_next;
 };
 
 int reads_init(struct reads *reads, struct store *store);

@@ -25,7 +25,7 @@ struct store;
 enum store_outcome {
 	STORE_OK = 0,
 	STORE_MISSING = 1,               /* not there, or not this tenant's */
-	STORE_CORRUPT = 2,               /* was there; its checksum failed; quarantined now, ask for it again */
+	STORE_CORRUPT = 2,               /* was there; its checksum failed, or the disk cannot read it; quarantined now, ask for it again */
 	STORE_FULL = 3,                  /* pins fill the ceiling, or the disk is full; reads go on */
 };                                       /* a negative value: errno of a failing disk */
 
@@ -43,6 +43,7 @@ struct store_config {
 	                                    STORE_SEGMENTS_MAX segments take, of the size that it was made with, is not used: a warning */
 	uint64_t segment_bytes;          /* 0: ceiling/64 within 8 MiB..1 GiB */
 	uint64_t commit_interval_ns;     /* accepted blobs are durable after this at the latest; 0: 250 ms */
+	uint64_t bad_read_ns;            /* a place that could not be read and cannot, so much later, is damaged; 0: 5 s */
 	uint32_t slots;                  /* 1 MiB write slots; 0: 8 */
 	bool direct;                     /* O_DIRECT where the filesystem takes it */
 	/*
@@ -228,7 +229,7 @@ void store_note_put(struct store *store, struct store_note *note);
 
 struct store_status {
 	uint64_t ceiling_bytes, segment_bytes, segments_used, segments_max, bytes_live, index_bytes,
-	         blobs, puts, puts_new, bytes_put, bytes_new, reads, disk_reads, bytes_read, corrupt, commits, syncs,
+	         blobs, puts, puts_new, bytes_put, bytes_new, reads, disk_reads, bytes_read, read_errors, corrupt, commits, syncs,
 	         evicted_segments, evicted_blobs, moved_blobs, slots_waits, pending_blobs, holds, marks_stale,
 	         commit_ns_max, copied_bytes_slots, copied_bytes_slots_read,
 	         failed;                 /* 1: the disk failed, and nothing is accepted until a restart */

@@ -5,10 +5,12 @@
  */
 #include "gateway/store/record.h"
 #include "gateway/store/rows.h"
+#include "tests/unit/store/bad_reads.h"
 #include "tests/unit/store/fixture.h"
 
 #include <errno.h>
 #include <fcntl.h>
+#include <limits.h>
 #include <sched.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -238,6 +240,33 @@ static void test_pin_of_twofold_names(void **state)
 		blob_free(&below[i]);
 	}
 	blob_free(&root);
+}
+
+/* A pinned directory on a bad sector is lost with what only it names: no reason to keep all else. */
+static void test_pin_cannot_be_read(void **state)
+{
+	struct fixture *fixture = *state;
+	struct store_status status;
+	struct tree tree;
+
+	tree_put(fixture, &tree, 5000000);
+	assert_int_equal(sync_store(fixture), STORE_OK);
+	assert_int_equal(pin_root(fixture, &fixture->a, &tree.root.digest, UINT64_MAX), 0);
+	fixture_close(fixture);
+	fixture->config.bad_read_ns = 1;
+	fixture_open(fixture);
+	bad_reads_begin(fixture, &tree.below, UINT_MAX);
+	assert_int_equal(read_blob(fixture, &fixture->a, &tree.below), -EIO);
+	churn(fixture, 0, 2 * CEILING);
+	store_status(fixture->store, &status);
+	assert_true(status.evicted_segments > 0);
+	assert_int_equal(status.corrupt, 1);
+	assert_int_equal(read_blob(fixture, &fixture->a, &tree.root), STORE_OK);
+	assert_int_equal(read_blob(fixture, &fixture->a, &tree.files[7]), STORE_OK);
+	bad_reads_end();
+	assert_int_equal(put_blob(fixture, &fixture->a, &tree.below), STORE_OK);
+	assert_int_equal(read_blob(fixture, &fixture->a, &tree.below), STORE_OK);
+	tree_free(&tree);
 }
 
 static void test_pin_expires(void **state)
@@ -544,6 +573,7 @@ int main(int argc, char **argv)
 		TEST(test_damaged_row_at_start),
 		TEST(test_pin_survives),
 		TEST(test_pin_of_twofold_names),
+		TEST(test_pin_cannot_be_read),
 		TEST(test_pin_expires),
 		TEST(test_hold_survives),
 		TEST(test_commits_while_evicting),

@@ -2,11 +2,13 @@
  * Shows that reads which were begun together bring what each would alone: next to each other on the disk and in memory, in any other
  * order, half in slots, missing, another tenant's, damaged, and behind a segment's end; more of them than may be under way.
  */
+#include <errno.h>
+#include <limits.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
-#include "tests/unit/store/fixture.h"
+#include "tests/unit/store/bad_reads.h"
 
 #define BLOBS  200
 #define OTHERS 50                        /* not a multiple of 7 */
@@ -244,6 +246,49 @@ static void test_one_is_damaged(void **state)
 	check_and_end(several, blobs, 42, STORE_CORRUPT);
 }
 
+/* A bad sector: it is out of sight, and can be put again; its neighbours in the same read are as they were. */
+static void test_one_cannot_be_read(void **state)
+{
+	struct fixture *fixture = *state;
+	struct blob blobs[BLOBS];
+	struct several *several = malloc(sizeof(*several));
+	struct store_status status;
+
+	fixture->config.bad_read_ns = 300000000;
+	open_with(fixture, blobs);
+	bad_reads_begin(fixture, &blobs[42], UINT_MAX);
+	prepare(several, fixture, &fixture->a, blobs, NULL);
+	run(several, 0);
+	assert_int_equal(read_blob(fixture, &fixture->a, &blobs[42]), -EIO);
+	store_status(fixture->store, &status);
+	assert_true(status.read_errors == 2 && status.corrupt == 0);     /* the disk may be away for a moment */
+	usleep(400000);
+	assert_int_equal(read_blob(fixture, &fixture->a, &blobs[42]), STORE_CORRUPT);
+	store_status(fixture->store, &status);
+	assert_true(status.read_errors == 3 && status.corrupt == 1);
+	assert_int_equal(lookup_blob(fixture, &fixture->a, &blobs[42].digest), 0);
+	assert_int_equal(read_blob(fixture, &fixture->a, &blobs[42]), STORE_MISSING);
+	assert_int_equal(put_blob(fixture, &fixture->a, &blobs[42]), STORE_OK);
+	assert_int_equal(read_blob(fixture, &fixture->a, &blobs[42]), STORE_OK);
+	check_and_end(several, blobs, 42, -EIO);
+	bad_reads_end();
+}
+
+/* An error that comes once is no bad sector. */
+static void test_a_read_fails_once(void **state)
+{
+	struct fixture *fixture = *state;
+	struct blob blobs[BLOBS];
+
+	open_with(fixture, blobs);
+	bad_reads_begin(fixture, &blobs[42], 1);
+	assert_int_equal(read_blob(fixture, &fixture->a, &blobs[42]), STORE_OK);
+	bad_reads_end();
+	fixture_close(fixture);
+	for (size_t i = 0; i < BLOBS; i++)
+		blob_free(&blobs[i]);
+}
+
 /* A segment that ends before its last record does: the others of that read are asked for by themselves. */
 static void test_a_segment_is_cut(void **state)
 {
@@ -275,6 +320,8 @@ int main(int argc, char **argv)
 		cmocka_unit_test_setup_teardown(test_of_another_tenant, fixture_setup, fixture_teardown),
 		cmocka_unit_test_setup_teardown(test_one_is_missing, fixture_setup, fixture_teardown),
 		cmocka_unit_test_setup_teardown(test_one_is_damaged, fixture_setup, fixture_teardown),
+		cmocka_unit_test_setup_teardown(test_one_cannot_be_read, fixture_setup, fixture_teardown),
+		cmocka_unit_test_setup_teardown(test_a_read_fails_once, fixture_setup, fixture_teardown),
 		cmocka_unit_test_setup_teardown(test_a_segment_is_cut, fixture_setup, fixture_teardown),
 	};
 
