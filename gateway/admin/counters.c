@@ -164,6 +164,7 @@ const struct counter counter_table[] = {
 	  STORE(pending_blobs) },
 	{ "sluice_store_holds", COUNTER_GAUGE, "holds", "pushes, leases and pins that keep blobs from eviction", NULL,
 	  STORE(holds) },
+	{ "sluice_store_marks", COUNTER_GAUGE, "marks", "closure marks in the index, stale ones among them", NULL, STORE(marks) },
 	{ "sluice_store_stale_marks_total", COUNTER_TOTAL, "marks", "closure marks that eviction made stale", NULL,
 	  STORE(marks_stale) },
 	{ "sluice_store_commit_seconds_max", COUNTER_GAUGE, "seconds", "longest group commit so far",

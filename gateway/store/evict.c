@@ -57,6 +57,11 @@ static void evict_end(struct store *store)
 
 void evict_full(struct store *store)
 {
+	/* Not yet, as long as stale marks may be what the index is full of. */
+	if (store_index_tight(store) && tidy_all_marks(store)) {
+		evict_end(store);
+		return;
+	}
 	store->evict.full_epoch = store->holds.epoch;
 	store->evict.full_ns = ring_now_ns(store->ring);
 	store->puts.full = true;
@@ -91,6 +96,9 @@ bool evict_start(struct store *store)
 		return true;
 	if (store->closing)
 		return false;
+	/* What nobody misses goes first: with that there may be room enough. */
+	if (tidy_makes_room(store))
+		return true;
 	if (evict->full_ns && evict->full_epoch == store->holds.epoch && now_ns - evict->full_ns < EVICT_AGAIN_NS)
 		return false;
 	evict_enter(evict, EVICT_WALKING);

@@ -68,7 +68,7 @@ int evict_init(struct evict *evict, struct store *store);
 int evict_resume(struct store *store, struct segment *segment);
 void evict_fini(struct evict *evict);
 void evict_step(struct store *store);
-/* False: just tried, and everything is pinned. */
+/* True: under way, or stale marks go first, which may be enough. False: just tried, and everything is pinned. */
 bool evict_start(struct store *store);
 /* Something is pinned from now on; a running eviction must know. */
 void evict_pinned_blob(struct store *store, const uint8_t *hash);

@@ -557,6 +557,7 @@ void store_status(const struct store *store, struct store_status *status)
 	}
 	status->index_bytes = store->usage.used_bytes;
 	status->blobs = store->usage.blobs;
+	status->marks = store->usage.marks;
 	status->pending_blobs = store->generations[0].pending.count + store->generations[1].pending.count;
 	status->slots_waits = store->writer.waits;
 	status->holds = store->holds.count;

@@ -230,7 +230,7 @@ void store_note_put(struct store *store, struct store_note *note);
 struct store_status {
 	uint64_t ceiling_bytes, segment_bytes, segments_used, segments_max, bytes_live, index_bytes,
 	         blobs, puts, puts_new, bytes_put, bytes_new, reads, disk_reads, bytes_read, read_errors, corrupt, commits, syncs,
-	         evicted_segments, evicted_blobs, moved_blobs, slots_waits, pending_blobs, holds, marks_stale,
+	         evicted_segments, evicted_blobs, moved_blobs, slots_waits, pending_blobs, holds, marks, marks_stale,
 	         commit_ns_max, copied_bytes_slots, copied_bytes_slots_read,
 	         failed;                 /* 1: the disk failed, and nothing is accepted until a restart */
 };

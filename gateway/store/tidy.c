@@ -8,7 +8,8 @@
 #include "gateway/store/bytes.h"
 #include "gateway/store/state.h"
 
-#define TIDY_MARKS_PAGES  16             /* looked through, an eviction: 64 evictions renew the whole store */
+#define TIDY_MARKS_PAGES  16             /* looked through, an eviction, */
+#define TIDY_MARKS_TIMES  2u             /* and all so often while each segment in use is evicted once */
 #define TIDY_NOTES_LEAST  64u
 #define TIDY_NOTES_PART   8              /* of the index may be notes */
 #define TIDY_NOTES_DELETE 64             /* at a time */
@@ -16,6 +17,8 @@
 
 int tidy_init(struct tidy *tidy)
 {
+	tidy->all = true;                        /* which of them are stale since before the start is not known */
+	tidy->all_sequence = UINT64_MAX;
 	tidy->rows = malloc(TIDY_ROWS_MAX * INDEX_SCAN_ROW_MAX);
 	return tidy->rows ? 0 : ERR_RAISE(-ENOMEM);
 }
@@ -35,8 +38,32 @@ static uint64_t notes_max(const struct store *store)
 
 void tidy_marks(struct store *store)
 {
-	store->tidy.marks_pages = TIDY_MARKS_PAGES;
+	uint32_t used = store->segments_max - store->space.absent - store->space.free;
+	uint64_t share = store->usage.marks * TIDY_MARKS_TIMES / TIDY_ROWS_MAX / (used + 1);
+
+	if (store->tidy.marks_pages < TIDY_MARKS_PAGES + share)
+		store->tidy.marks_pages = (uint32_t)(TIDY_MARKS_PAGES + share);
 	store->again = true;
+}
+
+bool tidy_all_marks(struct store *store)
+{
+	struct tidy *tidy = &store->tidy;
+
+	if (tidy->all || tidy->marks_pages > 0 || (tidy->state != TIDY_IDLE && !tidy->notes))
+		return true;                     /* under way */
+	if (tidy->all_sequence == store->sequence && store->usage.marks <= tidy->all_marks)
+		return false;
+	tidy->all = true;
+	store->again = true;
+	return true;
+}
+
+bool tidy_makes_room(const struct store *store)
+{
+	const struct tidy *tidy = &store->tidy;
+
+	return store_index_tight(store) && (tidy->all || tidy->marks_pages > 0 || (tidy->state != TIDY_IDLE && !tidy->notes));
 }
 
 static void tidy_on_scan(struct index_scan *scan)
@@ -101,6 +128,13 @@ static void tidy_begin_marks(struct store *store)
 	struct tidy *tidy = &store->tidy;
 
 	tidy->notes = false;
+	if (tidy->all) {
+		tidy->all = false;
+		tidy->all_sequence = store->sequence;
+		tidy->all_marks = store->usage.marks;
+		tidy->marks_next.size = 0;
+		tidy->marks_pages = UINT32_MAX;  /* to their end */
+	}
 	tidy->marks_pages--;
 	tidy_scan(store, &tidy->marks_next);
 }
@@ -164,6 +198,7 @@ static void tidy_take_page(struct store *store)
 	size_t count = tidy->scan.count;
 
 	tidy->state = TIDY_IDLE;
+	store->again = true;                     /* somebody may wait for it */
 	if (tidy->scan.result) {
 		store_fail(store, tidy->scan.result, "index scan", UINT32_MAX);
 		return;
@@ -171,8 +206,10 @@ static void tidy_take_page(struct store *store)
 	next->size = tidy->scan.more ? tidy->scan.key_size : 0;
 	memcpy(next->key, tidy->scan.key, next->size);
 	if (!tidy->notes) {
-		if (!tidy->scan.more)
+		if (!tidy->scan.more) {
 			tidy->marks_pages = 0;
+			tidy->all_marks = store->usage.marks;
+		}
 		count = tidy_pick_stale(store);
 	}
 	if (count == 0)
@@ -191,12 +228,14 @@ void tidy_step(struct store *store)
 		return;
 	if (tidy->state == TIDY_SCANNING && tidy->scanned)
 		tidy_take_page(store);
-	if (tidy->state == TIDY_DELETING && tidy->applied)
+	if (tidy->state == TIDY_DELETING && tidy->applied) {
 		tidy->state = TIDY_IDLE;
+		store->again = true;
+	}
 	/* A page in which nothing was to go is over at once: the next one has its turn, like any other. */
 	if (tidy->state != TIDY_IDLE || store->failed || store->closing || store_pauses(store, STORE_PART_TIDY))
 		return;
-	if (tidy->marks_pages > 0)
+	if (tidy->marks_pages > 0 || (tidy->all && store_index_tight(store)))
 		tidy_begin_marks(store);
 	else if (store->usage.notes > notes_max(store))
 		tidy_begin_notes(store);

@@ -1,6 +1,6 @@
 /*
  * tidy: keeps marks and notes within bounds, a few rows at a time: stale marks are deleted after evictions made them
- * so; when there are more notes than their share, some go, and others the next time, in the order of their keys and round again.
+ * so, all of them before the index is said to be full; when there are more notes than their share, some go, and others the next time, in the order of their keys and round again.
  */
 #pragma once
 
@@ -20,6 +20,8 @@ struct tidy {
 	enum tidy_state state;
 	bool notes;                      /* this round is about notes, not marks */
 	uint32_t marks_pages;            /* still to be looked through */
+	bool all;                        /* and all marks from the first one on, as soon as the index is tight */
+	uint64_t all_sequence, all_marks;        /* of the store, when all were looked through: before, and after it */
 	struct tidy_place {              /* where a round goes on; size 0: at the beginning */
 		uint8_t key[INDEX_KEY_MAX];
 		size_t size;
@@ -37,3 +39,7 @@ void tidy_fini(struct tidy *tidy);
 void tidy_step(struct store *store);
 /* After an eviction: some marks are stale now. */
 void tidy_marks(struct store *store);
+/* Looks through all marks. False: this was done, and nothing has made others stale since. */
+bool tidy_all_marks(struct store *store);
+/* Stale marks are being looked for, and the index has little room without: store_step() when that is over. */
+bool tidy_makes_room(const struct store *store);

@@ -2,7 +2,8 @@
  * Shows that what tidies up leaves alone what was written anew since it looked: with an index in which each second row of the marks
  * and notes is, between a scan and its answer, all notes of that kind outlive a store that has too many of them, and all marks an
  * eviction that made them stale; that notes which go are no newer than others; and that it leaves the loop to others, however often
- * it looks in vain.
+ * it looks in vain; and that an index full of stale marks is tidied before anything is evicted or refused for it, however many of
+ * them are written.
  */
 #include "tests/unit/store/fixture.h"
 
@@ -259,6 +260,101 @@ static void marks_that_were_written_anew_stay(void **state)
 	blob_free(&early);
 }
 
+struct marking {
+	struct store_marks marks;
+	bool done;
+};
+
+static void on_marks(struct store_marks *marks)
+{
+	container_of(marks, struct marking, marks)->done = true;
+}
+
+#define MARKS_PART 512
+
+/* Marks of directories from `first` on, that rest on the segment of `place`. */
+static void write_marks(struct fixture *fixture, uint64_t first, uint64_t count, uint32_t place, uint64_t sequence)
+{
+	static struct digest directories[MARKS_PART];
+	size_t rest_bytes = store_rest_bytes(fixture->store);
+	uint8_t *rests = calloc(MARKS_PART, rest_bytes);
+
+	for (size_t i = 0; i < MARKS_PART; i++)
+		store_rest_add(rests + i * rest_bytes, place);
+	for (uint64_t at = 0; at < count; at += MARKS_PART) {
+		struct marking marking = {
+			.marks = {
+				.scope = fixture->a, .directories = directories, .count = MARKS_PART, .rests = rests,
+				.fn = on_marks, .sequence = sequence,
+			},
+		};
+
+		for (size_t i = 0; i < MARKS_PART; i++)
+			blob_name(directories[i].hash, first + at + i);
+		store_marks_write(fixture->store, &marking.marks);
+		run_until(fixture, &marking.done);
+	}
+	free(rests);
+}
+
+#define BIG (1u << 20)
+
+/* The segment that it lies in. */
+static uint32_t put_big(struct fixture *fixture, uint64_t number)
+{
+	struct blob blob = blob_make(number, BIG);
+	uint32_t place;
+
+	assert_int_equal(put_blob(fixture, &fixture->a, &blob), STORE_OK);
+	place = lookup_blob(fixture, &fixture->a, &blob.digest);
+	blob_free(&blob);
+	return place;
+}
+
+/* In this run of the daemon and, as far as it was not tidied by then, in the next one. */
+static void stale_marks_go_before_blobs(void **state)
+{
+	struct fixture *fixture = *state;
+	struct store_status status;
+	uint64_t number = 0;
+	uint32_t place;
+
+	fixture_open(fixture);
+	for (int run = 0; run < 2; run++) {
+		place = put_big(fixture, number++);
+		fixture->store->segments[place - 1].row.disturbed = ++fixture->store->sequence;
+		fixture->store->segments[place - 1].row_changed = true;
+		for (uint64_t first = 0; !store_index_tight(fixture->store); first += 4096)
+			write_marks(fixture, 1000000 + first, 4096, place, 0);
+		if (run == 1) {
+			fixture_close(fixture);
+			fixture_open(fixture);
+		}
+		for (int i = 0; i < 10; i++)
+			put_big(fixture, number++);
+		store_status(fixture->store, &status);
+		assert_int_equal(status.evicted_segments, 0);
+		assert_false(store_index_tight(fixture->store));
+	}
+}
+
+/* More of them for each segment than are looked through for one if there are few. */
+static void many_marks_are_tidied(void **state)
+{
+	enum { ROUNDS = 8, OF_ROUND = 32768, BLOBS = 5 };
+	struct fixture *fixture = *state;
+	uint64_t number = 0;
+
+	fixture_open(fixture);
+	for (uint64_t round = 0; round < ROUNDS; round++) {
+		uint32_t place = 0;
+
+		for (int i = 0; i < BLOBS; i++)
+			place = put_big(fixture, number++);
+		write_marks(fixture, 1000000 + round * OF_ROUND, OF_ROUND, place, store_marks_begin(fixture->store));
+	}
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -266,6 +362,8 @@ int main(void)
 		cmocka_unit_test_setup_teardown(new_notes_are_as_good_as_old_ones, setup, fixture_teardown),
 		cmocka_unit_test_setup_teardown(looking_in_vain_takes_turns, setup, fixture_teardown),
 		cmocka_unit_test_setup_teardown(marks_that_were_written_anew_stay, setup, fixture_teardown),
+		cmocka_unit_test_setup_teardown(stale_marks_go_before_blobs, fixture_setup, fixture_teardown),
+		cmocka_unit_test_setup_teardown(many_marks_are_tidied, fixture_setup, fixture_teardown),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
