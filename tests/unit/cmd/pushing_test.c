@@ -23,7 +23,7 @@
 #include "tests/unit/cas/gateway_thread.h"
 #include "tests/unit/context/place.h"
 
-#define IDLE_NS    1000000000
+#define IDLE_NS    3000000000u
 #define PATIENCE_S 10
 
 const struct command *const command_table[] = { NULL };
@@ -68,9 +68,9 @@ int openat(int dir_fd, const char *name, int flags, ...)
 
 /* ---- set-up ---- */
 
-static void connect_to_gateway(void)
+static void connect_to_gateway(uint64_t idle_timeout_ns)
 {
-	gateway = gateway_thread_start(&(struct gateway_thread_options){ .idle_timeout_ns = IDLE_NS });
+	gateway = gateway_thread_start(&(struct gateway_thread_options){ .idle_timeout_ns = idle_timeout_ns });
 	client = gateway_thread_client(gateway, NULL);
 }
 
@@ -89,7 +89,7 @@ static int setup(void **state)
 	setenv("XDG_CACHE_HOME", place->base, 1);
 	place_make_small(place);
 	grow_old();
-	connect_to_gateway();
+	connect_to_gateway(0);
 	return 0;
 }
 
@@ -141,11 +141,13 @@ static void scan_slowly(void)
 	while ((r = sem_timedwait(&turned, &until)) < 0 && errno == EINTR)
 		;
 	has_turned = r == 0;
-	usleep(2 * IDLE_NS / 1000);
+	usleep(IDLE_NS / 1000 * 3 / 2);
 }
 
 static void the_connection_is_kept_during_a_scan(void **state)
 {
+	disconnect();
+	connect_to_gateway(IDLE_NS);
 	sem_init(&turned, 0, 0);
 	push(&(struct pushing){ 0 });
 	place_write_text(place, "changed", "changed");
@@ -206,7 +208,7 @@ static void a_wrong_snapshot_is_not_believed_again(void **state)
 	grow_old();
 	make_snapshot_wrong("top");
 	disconnect();
-	connect_to_gateway();
+	connect_to_gateway(0);
 	/* It is asked for there, and read: that shows what is wrong. */
 	assert_int_equal(push(&(struct pushing){ 0 }), 51);
 	assert_int_equal(push(&(struct pushing){ 0 }), 0);
