@@ -171,7 +171,7 @@ static void change_sequence(struct index_change *change, uint64_t sequence)
 
 static bool change_gone_record(struct index_change *change, const struct pending_entry *entry)
 {
-	if (entry->kind != PENDING_GONE && !entry->purge)
+	if (entry->kind != PENDING_GONE && !entry->purge && !(entry->kind == PENDING_BLOB && entry->moved))
 		return false;
 	change->kind = INDEX_DELETE;
 	change->table = INDEX_RECORDS;
@@ -363,6 +363,19 @@ static bool commit_next(struct index_apply *apply, struct index_change *change)
 
 /* ---- the states ---- */
 
+/*
+ * Marks that rest on a victim know nothing of where its copies are, and what happens to them there; and it may stay. With the copies
+ * in one transaction, and behind the last of them: a mark that is begun between two may rest on the victim for the second.
+ */
+static void commit_disturb(struct store *store, struct segment *segment)
+{
+	if (!segment->copied_from)
+		return;
+	segment->copied_from = false;
+	segment->row.disturbed = ++store->sequence;
+	segment->row_changed = true;
+}
+
 static void commit_collect_segments(struct store *store)
 {
 	struct commit *commit = &store->commit;
@@ -371,6 +384,7 @@ static void commit_collect_segments(struct store *store)
 	for (uint32_t i = 0; i < store->segments_max; i++) {
 		struct segment *segment = &store->segments[i];
 
+		commit_disturb(store, segment);
 		if (!segment->dirty)
 			continue;
 		segment->dirty = false;

@@ -208,6 +208,7 @@ static bool evict_append(struct store *store)
 		}
 		*append = (struct append){ .payload = evict->read.blob };
 		CHECK(record_decode(&append->record, evict->read.blob.data - RECORD_HEADER_BYTES, store->secret));
+		evict->from = (struct place){ append->record.segment, append->record.generation, append->record.offset };
 	}
 	switch (writer_append(&store->writer, append)) {
 	case WRITER_NO_SLOT:
@@ -225,9 +226,14 @@ static bool evict_append(struct store *store)
 	scope = (struct scope){ .tenant = append->record.tenant, .instance = append->record.instance };
 	/* A copy of what was quarantined meanwhile is of no use, nor one of what somebody brought again. */
 	if (!pending_blob(open, append->record.digest.hash)) {
-		CHECK(pending_add(open, PENDING_BLOB, &append->record.digest, &scope,
-		                  (struct place){ append->record.segment, append->record.generation,
-		                                  append->record.offset }));
+		struct pending_entry *entry;
+
+		evict->victim->copied_from = true;
+		entry = pending_add(open, PENDING_BLOB, &append->record.digest, &scope,
+		                    (struct place){ append->record.segment, append->record.generation, append->record.offset });
+		CHECK(entry);
+		entry->moved = true;             /* the victim may stay, and would list it as long as it lives */
+		entry->gone = evict->from;
 		commit_accepted(store);
 	}
 	evict->copied++;
@@ -342,7 +348,7 @@ static void evict_leave(struct store *store)
 	if (victim->readers > 0)
 		return;
 	victim->row.state = SEGMENT_FREE;
-	victim->row_changed = false;
+	victim->row_changed = victim->copied_from = false;
 	victim->tail = 0;
 	store->space.free++;
 	store->status.evicted_segments++;

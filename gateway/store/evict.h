@@ -48,6 +48,7 @@ struct evict {
 	struct segment *candidate;
 	uint64_t candidate_rows, pinned_rows, pinned_bytes;      /* of the candidate, as far as it was walked */
 	struct append append;
+	struct place from;               /* what is appended is a copy of the record there */
 	bool appending;
 	uint64_t ticket;
 	uint64_t copied;

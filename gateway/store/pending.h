@@ -20,6 +20,7 @@ struct pending_entry {
 	uint32_t size;
 	uint8_t kind;
 	bool purge;                      /* a blob that replaces a quarantined one: forget who saw that */
+	bool moved;                      /* a copy: what was at `gone` is listed there no more */
 	struct place place, gone;
 	uint32_t tenant, instance;
 };

@@ -25,6 +25,7 @@ struct segment {
 	uint32_t readers;
 	bool dirty;                      /* bytes written, or about to be, since its last fdatasync */
 	bool row_changed;                /* not in the index yet */
+	bool copied_from;                /* by an eviction, since the last commit began */
 	int read_fd, write_fd;           /* -1: closed */
 	struct op sync;
 };

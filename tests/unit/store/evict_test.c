@@ -5,6 +5,7 @@
  */
 #include "gateway/store/record.h"
 #include "gateway/store/rows.h"
+#include "gateway/store/state.h"
 #include "tests/unit/store/bad_reads.h"
 #include "tests/unit/store/fixture.h"
 
@@ -562,6 +563,76 @@ static void test_descriptors_run_out(void **state)
 	}
 }
 
+/*
+ * One that has copied some of what is held, into what is left of the open segment, finds no other. Returns what marks began with that
+ * were begun between two copies.
+ */
+static uint64_t evict_in_vain(struct fixture *fixture)
+{
+	const struct evict *evict = &fixture->store->evict;
+	uint64_t amid = 0, sequence, copied;
+	struct rlimit before, none;
+
+	assert_int_equal(getrlimit(RLIMIT_NOFILE, &before), 0);
+	none = before;
+	none.rlim_cur = 3;
+	assert_int_equal(setrlimit(RLIMIT_NOFILE, &none), 0);
+	assert_true(evict_start(fixture->store));
+	store_step(fixture->store);
+	while (evict->state != EVICT_IDLE) {
+		copied = evict->state == EVICT_COPYING ? evict->copied : 0;
+		sequence = store_marks_begin(fixture->store);
+		ring_run(fixture->ring, 1000000);
+		if (copied > 0 && evict->copied > copied)
+			amid = sequence;
+	}
+	assert_int_equal(setrlimit(RLIMIT_NOFILE, &before), 0);
+	assert_true(evict->copied > 0);
+	return amid;
+}
+
+/* What was copied is gone with the segment that it came to, while the one that it was copied from is still there. */
+static void test_gives_up_after_copies(void **state)
+{
+	struct fixture *fixture = *state;
+	struct blob used = blob_make(6000000, BLOB_BYTES), held[ROUND];
+	struct store_hold *hold = store_hold_create(fixture->store, &fixture->a);
+	struct store_status status;
+	uint32_t place;
+	uint64_t end_ns, amid;
+
+	for (size_t i = 0; i < ROUND; i++) {
+		held[i] = blob_make(7000000 + i, BLOB_BYTES);
+		assert_int_equal(store_hold_blobs(hold, &held[i].digest, 1), 0);
+	}
+	assert_int_equal(put_blobs(fixture, &fixture->a, held, ROUND), STORE_OK);
+	assert_int_equal(put_blob(fixture, &fixture->a, &used), STORE_OK);
+	place = lookup_blob(fixture, &fixture->a, &used.digest);
+	assert_true(mark_write(fixture, &fixture->a, &held[0].digest, store_marks_begin(fixture->store), &place, 1));
+	churn(fixture, 0, 7 * ROUND * BLOB_BYTES);       /* in all just under two segments */
+	assert_true(mark_fresh(fixture, &fixture->a, &held[0].digest));
+	amid = evict_in_vain(fixture);
+	assert_true(mark_write(fixture, &fixture->a, &held[1].digest, amid, &place, 1));       /* and with it the last copies */
+	store_status(fixture->store, &status);
+	assert_int_equal(status.evicted_segments, 0);
+	assert_true(status.moved_blobs > 0 && status.moved_blobs < ROUND);
+	assert_false(mark_fresh(fixture, &fixture->a, &held[0].digest));
+	assert_false(mark_fresh(fixture, &fixture->a, &held[1].digest));
+	end_ns = ring_now_ns(fixture->ring) + 1500000000;        /* segments are not made for so long */
+	while (ring_now_ns(fixture->ring) < end_ns)
+		ring_run(fixture->ring, 100000000);
+	store_hold_release(hold);
+	for (uint64_t number = 1000; number < 1000 + 2 * CEILING / (ROUND * BLOB_BYTES); number++) {
+		assert_int_equal(put_round(fixture, number), STORE_OK);
+		assert_int_equal(read_blob(fixture, &fixture->a, &used), STORE_OK);
+	}
+	assert_int_equal(read_blob(fixture, &fixture->a, &held[0]), STORE_MISSING);
+	assert_int_equal(read_blob(fixture, &fixture->a, &held[ROUND - 1]), STORE_OK);
+	for (size_t i = 0; i < ROUND; i++)
+		blob_free(&held[i]);
+	blob_free(&used);
+}
+
 #define TEST(name) cmocka_unit_test_setup_teardown(name, setup, teardown)
 
 int main(int argc, char **argv)
@@ -584,6 +655,7 @@ int main(int argc, char **argv)
 		TEST(test_index_full_of_what_is_held),
 		TEST(test_disk_full),
 		TEST(test_descriptors_run_out),
+		TEST(test_gives_up_after_copies),
 	};
 
 	fixture_choose_index(argc > 1 ? argv[1] : NULL);
