@@ -5,11 +5,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <stdbool.h>
-#include <stdint.h>
-#include <stdio.h>
-#include <string.h>
 #include <sys/file.h>
-#include <sys/random.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
@@ -17,17 +13,7 @@
 #include "gateway/context/beneath.h"
 
 #define ASIDE_PREFIX ".sluice-output-"
-#define ASIDE_DIGITS 16
 #define ASIDE_TRIES  8
-
-/* Not by our number alone: two containers that share a directory may both be process 1. */
-static void aside_choose(struct aside *aside)
-{
-	uint64_t random = 0;
-
-	(void)!getrandom(&random, sizeof(random), 0);    /* a name that is taken is refused where it is made */
-	snprintf(aside->name, sizeof(aside->name), ASIDE_PREFIX "%0*llx", ASIDE_DIGITS, (unsigned long long)random);
-}
 
 /* False: who sweeps found it before it was locked, and has removed it, or is about to. */
 static bool aside_lock(const struct aside *aside, int parent_fd)
@@ -55,7 +41,7 @@ static int open_directory(int parent_fd, const char *name)
 static int aside_make(struct aside *aside, int parent_fd, int (*make)(int parent_fd, const char *name))
 {
 	for (unsigned i = 0; i < ASIDE_TRIES; i++) {
-		aside_choose(aside);
+		aside_name_make(aside->name, ASIDE_PREFIX);
 		aside->fd = make(parent_fd, aside->name);
 		if (aside->fd == -ENOENT)
 			continue;                        /* the directory was swept before it was opened */
@@ -76,14 +62,6 @@ int aside_make_file(struct aside *aside, int parent_fd)
 int aside_make_directory(struct aside *aside, int parent_fd)
 {
 	return aside_make(aside, parent_fd, open_directory);
-}
-
-static bool is_aside(const char *name)
-{
-	size_t prefix_size = strlen(ASIDE_PREFIX);
-
-	return strncmp(name, ASIDE_PREFIX, prefix_size) == 0 && strlen(name) == prefix_size + ASIDE_DIGITS &&
-	       strspn(name + prefix_size, "0123456789abcdef") == ASIDE_DIGITS;
 }
 
 static void sweep_one(int parent_fd, const char *name)
@@ -108,7 +86,7 @@ void aside_sweep(int parent_fd)
 		return;
 	}
 	while ((entry = readdir(dir)))
-		if (is_aside(entry->d_name))
+		if (aside_name_is(entry->d_name, ASIDE_PREFIX))
 			sweep_one(parent_fd, entry->d_name);
 	closedir(dir);
 }

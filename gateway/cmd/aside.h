@@ -5,10 +5,10 @@
  */
 #pragma once
 
-#define ASIDE_BYTES 48
+#include "gateway/context/aside_name.h"
 
 struct aside {
-	char name[ASIDE_BYTES];
+	char name[ASIDE_NAME_BYTES];
 	int fd;                          /* the file, to be written, or the directory. The lock goes when it is closed */
 };
 

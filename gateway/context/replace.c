@@ -3,6 +3,7 @@
 
 #include "gateway/base/check.h"
 #include "gateway/base/cleanup.h"
+#include "gateway/context/aside_name.h"
 #include "gateway/context/beneath.h"
 #include "gateway/context/content.h"
 #include "gateway/context/file_xattrs.h"
@@ -16,18 +17,15 @@
 #include <stdio.h>
 #include <string.h>
 #include <sys/file.h>
-#include <sys/random.h>
 #include <sys/stat.h>
 
 #define ASIDE_PREFIX ".sluice-pull-"
-#define ASIDE_DIGITS 16
-#define ASIDE_BYTES 48
 #define MODE_RWX 0700u                   /* what its owner needs on a directory whose entries move */
 
 struct replacement {
 	struct why why;
 	int dir_fd;
-	char aside[ASIDE_BYTES];         /* the directory within it, which holds the two below, and is locked as long as we live */
+	char aside[ASIDE_NAME_BYTES];         /* the directory within it, which holds the two below, and is locked as long as we live */
 	int aside_fd, new_fd;
 	int old_fd;                      /* made when all of the tree is there */
 	struct names staying;            /* of what is there: what overlayfs will not rename, a directory of a lower layer */
@@ -208,14 +206,6 @@ static int exchange(struct replacement *replacement)
 	return r;
 }
 
-static bool is_aside(const char *name)
-{
-	size_t prefix_size = strlen(ASIDE_PREFIX);
-
-	return strncmp(name, ASIDE_PREFIX, prefix_size) == 0 && strlen(name) == prefix_size + ASIDE_DIGITS &&
-	       strspn(name + prefix_size, "0123456789abcdef") == ASIDE_DIGITS;
-}
-
 static bool holds(int fd, const char *name)
 {
 	struct stat st;
@@ -232,7 +222,7 @@ static int stale_remove(struct replacement *replacement, const char *name, void 
 	CLEANUP(fd_closep) int fd = -1;
 
 	(void)context;
-	if (!is_aside(name) || strcmp(name, replacement->aside) == 0)
+	if (!aside_name_is(name, ASIDE_PREFIX) || strcmp(name, replacement->aside) == 0)
 		return 0;
 	fd = beneath_open(replacement->dir_fd, name, O_RDONLY | O_DIRECTORY, 0);
 	if (fd < 0)
@@ -257,11 +247,9 @@ static int make_directory(const struct replacement *replacement, int parent_fd, 
 
 static int make_aside(struct replacement *replacement)
 {
-	uint64_t random = 0;
 	int r;
 
-	(void)!getrandom(&random, sizeof(random), 0);    /* a name that is taken is refused where it is made */
-	snprintf(replacement->aside, sizeof(replacement->aside), ASIDE_PREFIX "%0*llx", ASIDE_DIGITS, (unsigned long long)random);
+	aside_name_make(replacement->aside, ASIDE_PREFIX);
 	r = make_directory(replacement, replacement->dir_fd, replacement->aside, &replacement->aside_fd);
 	if (r)
 		return r;
@@ -299,7 +287,7 @@ static void why_go_on(struct why *why)
 /* `aside` goes, unless something is left in it that was there before and is nowhere else. */
 static int remove_aside(struct replacement *replacement, bool replaced)
 {
-	char old[ASIDE_BYTES + 8];
+	char old[ASIDE_NAME_BYTES + 8];
 	int r = 0;
 
 	if (!replaced && replacement->old_fd >= 0 && unlinkat(replacement->aside_fd, "old", AT_REMOVEDIR) < 0)
