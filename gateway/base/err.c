@@ -1,8 +1,9 @@
 /* err: the sites that the newest error of this thread passed. */
 #include "gateway/base/err.h"
 
-#include <stdbool.h>
+#include <errno.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 #include "gateway/base/check.h"
 
@@ -51,6 +52,11 @@ int err_raise(int r, const char *file, int line)
 	record.sites[at] = (struct site){ .file = file, .line = line };
 	record.count++;
 	return r;
+}
+
+bool err_no_descriptors(int r)
+{
+	return abs(r) == EMFILE || abs(r) == ENFILE;
 }
 
 const char *err_text(int r)

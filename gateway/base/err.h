@@ -4,10 +4,15 @@
  */
 #pragma once
 
+#include <stdbool.h>
+
 /* Returns `r` (which must be negative) after recording this site in a small per-thread ring. */
 #define ERR_RAISE(r) err_raise((r), __FILE__, __LINE__)
 
 int err_raise(int r, const char *file, int line);
+
+/* The process, or the machine, has no file descriptor left just now: nothing is broken. Takes either sign. */
+bool err_no_descriptors(int r);
 
 /* "ENOSPC (No space left on device)"; static per-thread storage. Takes either sign. */
 const char *err_text(int r);

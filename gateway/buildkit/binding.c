@@ -5,6 +5,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include "gateway/base/check.h"
+#include "gateway/base/err.h"
 #include "gateway/base/log.h"
 
 static void binding_enter(struct binding *binding, enum binding_state state)
@@ -246,7 +247,7 @@ static void binding_retry(struct binding *binding, const char *reason)
 /* It is we who have no room for a connection: no word against the executor, on which others build. */
 static bool is_our_own(int r)
 {
-	return r == -EMFILE || r == -ENFILE || r == -ENOBUFS || r == -ENOMEM;
+	return err_no_descriptors(r) || r == -ENOBUFS || r == -ENOMEM;
 }
 
 static void binding_connect(struct binding *binding)

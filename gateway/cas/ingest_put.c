@@ -5,6 +5,7 @@
 #include "gateway/cas/ingest_private.h"
 
 #include <errno.h>
+#include "gateway/base/err.h"
 
 static void batch_hash(struct ingest_batch *batch)
 {
@@ -77,7 +78,7 @@ static void batch_tell(struct ingest_batch *batch)
 /* There may be room a little later: in the store, or for one more of its files. */
 static bool passes(int result)
 {
-	return result == STORE_FULL || result == -EMFILE || result == -ENFILE || result == -ENOMEM;
+	return result == STORE_FULL || err_no_descriptors(result) || result == -ENOMEM;
 }
 
 /* True: it is offered again. */

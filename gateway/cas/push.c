@@ -19,6 +19,7 @@
 #include <stdlib.h>
 
 #include "gateway/base/check.h"
+#include "gateway/base/err.h"
 #include "gateway/base/log.h"
 #include "gateway/cas/push_private.h"
 #include "proto/pb.h"
@@ -89,7 +90,7 @@ void push_fail_store(struct push *push, int result)
 		          "raise --ceiling, free disk space, or unpin roots");
 	else if (result == -ENOMEM)
 		push_fail_memory(push);
-	else if (result == -EMFILE || result == -ENFILE)
+	else if (err_no_descriptors(result))
 		push_fail(push, GRPC_UNAVAILABLE, "the gateway has no file descriptor left for its store; try again");
 	else
 		push_fail(push, GRPC_UNAVAILABLE, "the gateway's disk failed; see its log");

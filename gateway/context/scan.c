@@ -167,7 +167,7 @@ int scan_run(struct table *table, const struct scan_options *options, struct sca
 	CHECK(table->rows_count == 0 && table->former == options->former);
 	r = run(&scan, table, totals);
 	/* Threads hold more directories open than one does. */
-	if (scan.threads > 1 && (r == -EMFILE || r == -ENFILE)) {
+	if (scan.threads > 1 && err_no_descriptors(r)) {
 		scan = (struct scan){ .options = options, .threads = 1, .fresh_after_ns = fresh_after() };
 		r = run(&scan, table, totals);
 	}

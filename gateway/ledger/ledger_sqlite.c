@@ -92,7 +92,7 @@ static int sqlite_system_error(sqlite3 *db, int r)
 {
 	int error = db ? sqlite3_system_errno(db) : 0;
 
-	if (error == ENOSPC || error == EDQUOT || error == EMFILE || error == ENFILE)
+	if (error == ENOSPC || error == EDQUOT || err_no_descriptors(error))
 		return -error;
 	/* The file is there: it could not make what belongs beside it, and then tried whether that is there already. */
 	return r == SQLITE_CANTOPEN && error == ENOENT ? -ENOSPC : 0;
@@ -276,7 +276,7 @@ static int sqlite_start(struct ledger_backend *backend, char *why, size_t why_si
 /* What may pass by itself. */
 static bool sqlite_may_wait(int r)
 {
-	return r == -ENOSPC || r == -EDQUOT || r == -EMFILE || r == -ENFILE || r == -EBUSY;
+	return r == -ENOSPC || r == -EDQUOT || err_no_descriptors(r) || r == -EBUSY;
 }
 
 static int sqlite_open(struct ledger_backend **out, const struct ledger_config *config, char *why, size_t why_size)

@@ -6,6 +6,7 @@
 #include <stdlib.h>
 
 #include "gateway/base/check.h"
+#include "gateway/base/err.h"
 
 static void rpc_on_request(struct unary *unary, struct span request)
 {
@@ -168,7 +169,7 @@ enum grpc_status rpc_store_status(int result, const char **text)
 		*text = RPC_TEXT_MEMORY;
 		return GRPC_RESOURCE_EXHAUSTED;
 	}
-	*text = result == -EMFILE || result == -ENFILE ? RPC_TEXT_DESCRIPTORS : RPC_TEXT_DISK;
+	*text = err_no_descriptors(result) ? RPC_TEXT_DESCRIPTORS : RPC_TEXT_DISK;
 	return GRPC_UNAVAILABLE;
 }
 

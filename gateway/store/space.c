@@ -74,7 +74,7 @@ static void space_on_apply(struct index_apply *apply)
 /* The process or the machine had none left at that moment: nothing is wrong with the disk, and nothing was written. */
 static bool space_lacks(int r)
 {
-	return r == -EMFILE || r == -ENFILE || r == -ENOMEM;
+	return err_no_descriptors(r) || r == -ENOMEM;
 }
 
 static void space_lack(struct store *store, int r)
