@@ -183,14 +183,13 @@ static void branch_on_closed(struct call *call, enum grpc_status status, struct 
 {
 	struct branch *branch = call->owner;
 	struct fanout *fanout = branch->fanout;
+	bool late = fanout->found && !branch->has_it;    /* it was cancelled, or comes too late */
 
 	if (status == GRPC_OK)
 		fanout->answered = true;
-	else if (fanout->found && !branch->has_it)
-		;                                /* it was cancelled, or comes too late */
-	else if (status != GRPC_NOT_FOUND)
+	else if (status != GRPC_NOT_FOUND && !late)
 		fanout_fail(fanout, status, branch->executor, message);
-	else if (!fanout->missing[0])
+	else if (!late && !fanout->missing[0])
 		snprintf(fanout->missing, sizeof(fanout->missing), "%.*s", (int)message.size, (const char *)message.data);
 	list_remove(&branch->link);
 	call_fini(&branch->call);

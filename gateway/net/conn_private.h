@@ -83,6 +83,7 @@ void conn_opened(struct conn *conn);
 void conn_end_now(struct conn *conn, enum conn_end end, int error, const char *reason);
 /* Say farewell, then close. */
 void conn_end_flush(struct conn *conn, enum conn_end end, int error, const char *reason);
+/* What was under way when the farewell began has gone out: its own time begins. */
 void conn_answer_left(struct conn *conn);
 /* The output is gone, the input may have more to say: for a moment. */
 void conn_send_failed(struct conn *conn, int error);

@@ -44,6 +44,7 @@ struct listener {
 int listener_start(struct listener *listener, char *why, size_t why_size);
 /* No more are accepted, but those that the kernel has handed over; in any state. */
 void listener_hold(struct listener *listener);
+/* There is room again; in any state. */
 void listener_resume(struct listener *listener);
 /* Stops; `closed` follows from the loop, once. Idempotent. */
 void listener_stop(struct listener *listener);

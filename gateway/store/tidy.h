@@ -1,6 +1,7 @@
 /*
  * tidy: keeps marks and notes within bounds, a few rows at a time: stale marks are deleted after evictions made them
- * so, all of them before the index is said to be full; when there are more notes than their share, some go, and others the next time, in the order of their keys and round again.
+ * so, all of them before the index is said to be full; when there are more notes than their share, some go, and others the
+ * next time, in the order of their keys and round again.
  */
 #pragma once
 

@@ -51,21 +51,23 @@ static int socket_takes(void)
 	return bytes;
 }
 
-static void unix_path(char path[static 64])
+/* Over a unix socket: what that takes at once does not grow. */
+static void start_local(struct echo *echo, void **state, struct echo_config config)
 {
-	snprintf(path, 64, "/tmp/sluice-answers-%d.sock", (int)getpid());
+	char address[80];
+
+	snprintf(address, sizeof(address), "unix:///tmp/sluice-answers-%d.sock", (int)getpid());
+	config.address = address;
+	rig_start(echo, state, config);
 }
 
 /* The last send is under way when the client pauses for longer than a farewell may take. */
 static void a_drain_waits_for_who_reads_slowly(void **state)
 {
-	char path[64], address[80];
 	struct echo echo;
 	int fds[CLIENTS];
 
-	unix_path(path);
-	snprintf(address, sizeof(address), "unix://%s", path);
-	rig_start(&echo, state, (struct echo_config){ .address = address });
+	start_local(&echo, state, (struct echo_config){ 0 });
 	for (int i = 0; i < CLIENTS; i++) {
 		fds[i] = wire_connect(echo.bound);
 		wire_open_source(fds[i], ANSWER_BYTES);
@@ -85,13 +87,10 @@ static void a_drain_waits_for_who_reads_slowly(void **state)
 
 static void so_does_a_request_that_ends_the_connection(void **state)
 {
-	char path[64], address[80];
 	struct echo echo;
 	int fds[CLIENTS];
 
-	unix_path(path);
-	snprintf(address, sizeof(address), "unix://%s", path);
-	rig_start(&echo, state, (struct echo_config){ .address = address, .web = true });
+	start_local(&echo, state, (struct echo_config){ .web = true });
 	for (int i = 0; i < CLIENTS; i++) {
 		fds[i] = wire_connect(echo.bound);
 		wire_send(fds[i], last_request);
@@ -133,15 +132,12 @@ static void a_drain_waits_for_what_the_socket_holds(void **state)
 /* Who reads nothing more gets no longer than any send. */
 static void who_does_not_read_the_last_answer_is_cut_off(void **state)
 {
-	char path[64], address[80];
 	struct echo echo;
 	int fds[CLIENTS];
 
 	if (socket_takes() > 212992)
 		skip();                  /* and all of every answer here */
-	unix_path(path);
-	snprintf(address, sizeof(address), "unix://%s", path);
-	rig_start(&echo, state, (struct echo_config){ .address = address, .web = true, .stall_timeout_ns = 1500 * MS });
+	start_local(&echo, state, (struct echo_config){ .web = true, .stall_timeout_ns = 1500 * MS });
 	for (int i = 0; i < CLIENTS; i++) {
 		fds[i] = wire_connect(echo.bound);
 		wire_send(fds[i], last_request);
@@ -186,13 +182,10 @@ static void a_client_may_close_its_side(void **state)
 /* Also when the answer is on its way already, and the connection ends with it. */
 static void a_client_may_close_its_side_late(void **state)
 {
-	char path[64], address[80];
 	int fds[CLIENTS];
 	struct echo echo;
 
-	unix_path(path);
-	snprintf(address, sizeof(address), "unix://%s", path);
-	rig_start(&echo, state, (struct echo_config){ .address = address, .web = true });
+	start_local(&echo, state, (struct echo_config){ .web = true });
 	for (int i = 0; i < CLIENTS; i++) {
 		fds[i] = wire_connect(echo.bound);
 		wire_send(fds[i], last_request);
