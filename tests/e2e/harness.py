@@ -420,6 +420,32 @@ class Env:
         shutil.rmtree(self.tmp, ignore_errors=True)
 
 
+class Listener:
+    """Hands each TCP client to a function, on a thread of its own, until it is closed."""
+
+    def __init__(self, serve):
+        self.serve = serve
+        self.socket = socket.create_server(("127.0.0.1", 0))
+        self.port = self.socket.getsockname()[1]
+        self.thread = threading.Thread(target=self._accept, daemon=True)
+        self.thread.start()
+
+    def _accept(self):
+        while True:
+            try:
+                client, _ = self.socket.accept()
+            except OSError:
+                return
+            self.serve(client)
+
+    def close(self):
+        """A thread in accept(2) does not see that its socket is closed: when a signal has the call begin again, it takes
+        clients of whatever socket got the number."""
+        self.socket.shutdown(socket.SHUT_RDWR)
+        self.thread.join()
+        self.socket.close()
+
+
 class Proxy:
     """A TCP relay that counts the bytes of both directions, may be slow, and can be cut."""
 
@@ -427,21 +453,20 @@ class Proxy:
         self.target_port, self.rate = target_port, bytes_per_second
         self.sent, self.received = 0, 0
         self.history = []                # (time, bytes sent so far), of what the gateway has been given
-        self.listener = socket.create_server(("127.0.0.1", 0))
-        self.port = self.listener.getsockname()[1]
-        self.sockets = [self.listener]
-        threading.Thread(target=self._accept, daemon=True).start()
+        self.sockets = []
+        self.listener = Listener(self._serve)
+        self.port = self.listener.port
 
-    def _accept(self):
-        while True:
-            try:
-                client, _ = self.listener.accept()
-                server = socket.create_connection(("127.0.0.1", self.target_port))
-            except OSError:
-                return
-            self.sockets += [client, server]
-            threading.Thread(target=self._relay, args=(client, server, True), daemon=True).start()
-            threading.Thread(target=self._relay, args=(server, client, False), daemon=True).start()
+    def _serve(self, client):
+        self.sockets.append(client)
+        try:
+            server = socket.create_connection(("127.0.0.1", self.target_port))
+        except OSError:
+            client.close()
+            return
+        self.sockets.append(server)
+        threading.Thread(target=self._relay, args=(client, server, True), daemon=True).start()
+        threading.Thread(target=self._relay, args=(server, client, False), daemon=True).start()
 
     def _relay(self, source, target, up):
         began, passed = time.monotonic(), 0
@@ -474,6 +499,7 @@ class Proxy:
         return max((count for when, count in self.history if when <= moment), default=0)
 
     def close(self):
+        self.listener.close()
         for sock in self.sockets:
             self._shut(sock)
             sock.close()

@@ -6,7 +6,7 @@ import threading
 
 import shared
 import trees
-from harness import check
+from harness import Listener, check
 
 
 class Counter:
@@ -14,22 +14,15 @@ class Counter:
 
     def __init__(self, port):
         self.port, self.counts, self.threads = port, [0, 0], []
-        self.listener = socket.create_server(("127.0.0.1", 0))
-        self.address = f"127.0.0.1:{self.listener.getsockname()[1]}"
-        self.acceptor = threading.Thread(target=self._accept, daemon=True)
-        self.acceptor.start()
+        self.listener = Listener(self._serve)
+        self.address = f"127.0.0.1:{self.listener.port}"
 
-    def _accept(self):
-        while True:
-            try:
-                client, _ = self.listener.accept()
-            except OSError:
-                return
-            gateway = socket.create_connection(("127.0.0.1", self.port))
-            for number, (source, target) in enumerate(((client, gateway), (gateway, client))):
-                thread = threading.Thread(target=self._carry, args=(number, source, target), daemon=True)
-                self.threads.append(thread)
-                thread.start()
+    def _serve(self, client):
+        gateway = socket.create_connection(("127.0.0.1", self.port))
+        for number, (source, target) in enumerate(((client, gateway), (gateway, client))):
+            thread = threading.Thread(target=self._carry, args=(number, source, target), daemon=True)
+            self.threads.append(thread)
+            thread.start()
 
     def _carry(self, number, source, target):
         try:

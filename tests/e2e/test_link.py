@@ -7,7 +7,7 @@ import time
 
 import shared
 import trees
-from harness import Client, check, poll
+from harness import Client, Listener, check, poll
 
 
 class CuttingProxy:
@@ -20,27 +20,21 @@ class CuttingProxy:
         self.lock, self.pairs = threading.Lock(), []
         self.rate = rate
         self.stop_after, self.passed, self.stopped = stop_after, 0, threading.Event()
-        self.listener = socket.create_server(("127.0.0.1", 0))
-        self.port = self.listener.getsockname()[1]
-        threading.Thread(target=self._accept, daemon=True).start()
+        self.listener = Listener(self._serve)
+        self.port = self.listener.port
 
-    def _accept(self):
-        while True:
-            try:
-                client, _ = self.listener.accept()
-            except OSError:
-                return
-            try:
-                server = socket.create_connection(("127.0.0.1", self.target_port)) if self.open else None
-            except OSError:
-                server = None
-            if not server:
-                client.close()
-                continue
-            pair = {"sockets": (client, server), "left": self.random.uniform(0.5, 1.5) * self.every, "cut": False}
-            self.pairs.append(pair)
-            for source, target in ((client, server), (server, client)):
-                threading.Thread(target=self._relay, args=(pair, source, target), daemon=True).start()
+    def _serve(self, client):
+        try:
+            server = socket.create_connection(("127.0.0.1", self.target_port)) if self.open else None
+        except OSError:
+            server = None
+        if not server:
+            client.close()
+            return
+        pair = {"sockets": (client, server), "left": self.random.uniform(0.5, 1.5) * self.every, "cut": False}
+        self.pairs.append(pair)
+        for source, target in ((client, server), (server, client)):
+            threading.Thread(target=self._relay, args=(pair, source, target), daemon=True).start()
 
     def _relay(self, pair, source, target):
         try:
