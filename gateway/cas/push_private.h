@@ -1,4 +1,4 @@
-/* push_private: one Push call, for push.c, push_pack.c and push_commit.c. */
+/* push_private: one Push call, for push.c, push_offer.c, push_pack.c and push_commit.c. */
 #pragma once
 
 #include "gateway/cas/cas.h"
@@ -103,7 +103,9 @@ bool push_pack(struct push *push);
 void push_pack_behind(struct push *push, struct span part, size_t left);
 /* The call has gone: out of the line, if its pack waits for a turn; false: it does not. */
 bool push_pack_cancel(struct push *push);
-/* Handles a Commit. */
+/* Handles an Offer, a Query, a Commit. */
+void push_offer(struct push *push, struct span message);
+void push_query(struct push *push, struct span message);
 void push_commit(struct push *push, struct span message);
 
 /* The only writer of push->state. */
