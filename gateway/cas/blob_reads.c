@@ -36,6 +36,11 @@ static void one_start(struct blob_one_read *one, size_t place)
 {
 	struct blob_reads *reads = one->reads;
 
+	/* What is made of a blob, or told of it, shows its bytes: to who may only write it is as one that nobody has. */
+	if (!scope_may(&reads->scope, SCOPE_READ)) {
+		reads->on_blob(reads, place, (struct span){ 0 });
+		return;
+	}
 	one->read = (struct store_read){
 		.scope = reads->scope, .digest = reads->digests[place], .fn = one_on_read,
 		.buffer = malloc((size_t)reads->digests[place].size + STORE_READ_EXTRA_BYTES),

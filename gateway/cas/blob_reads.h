@@ -1,6 +1,6 @@
 /*
- * blob_reads: many blobs read from the store, several at a time, each handed over when it is there. On the ring's thread; one
- * start, one `fn`.
+ * blob_reads: many blobs read from the store, several at a time, each handed over when it is there. For a scope without the right
+ * to read none is. On the ring's thread; one start, one `fn`.
  */
 #pragma once
 

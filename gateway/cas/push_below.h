@@ -1,7 +1,7 @@
 /*
  * push_below: directories looked up by their names in others that a pusher has here: which digests had they there? So one who
  * knows a root and nothing below it finds what a tree has in common with that, a level at a time. What a tenant does not have
- * has no names in it, whoever else has it. On the ring's thread; one take, one start, one `fn`.
+ * has no names in it, whoever else has it; nothing has, for who may not read. On the ring's thread; one take, one start, one `fn`.
  */
 #pragma once
 

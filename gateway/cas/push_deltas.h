@@ -1,7 +1,7 @@
 /*
  * push_deltas: the deltas of one Pack, made into blobs: their bases are read from the store as the pusher may read them, and the
- * edits applied. What a tenant does not have is not there, whoever else has it: such a delta is not made, as is one whose
- * edits do not fit its base.
+ * edits applied. What a tenant does not have is not there, whoever else has it, nor is anything for who may not read: such a delta
+ * is not made, as is one whose edits do not fit its base.
  *
  * Memory: what they make (SLUICE_PACK_BYTES at most), their bases (SLUICE_BASES_BYTES), and what is being read. On the
  * ring's thread; one start, one `fn`.

@@ -1,6 +1,7 @@
 /*
  * push_sign: signatures (proto/delta.h) of blobs that a pusher has here, so that one who has not kept their bytes can tell others
- * by them. What a tenant does not have is told to be absent, whoever else has it. On the ring's thread; one start, one `fn`.
+ * by them. What a tenant does not have is told to be absent, whoever else has it; all is, to who may not read. On the ring's
+ * thread; one start, one `fn`.
  */
 #pragma once
 

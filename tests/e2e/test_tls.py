@@ -99,6 +99,39 @@ def test_tokens(env):
     gateway.stop()
 
 
+def test_a_push_without_the_right_to_read(env):
+    """Nothing is told by what the gateway has, since that would show it: what changed goes whole, and the push is as good."""
+    path = env.path("tokens")
+    with open(path, "w", encoding="ascii") as file:
+        for token, rights in (("brings", "write,commit"), ("reads", "read")):
+            file.write(f"{hashlib.sha256(token.encode()).hexdigest()} acme {rights}\n")
+    os.chmod(path, 0o600)
+    env.give(path)
+    gateway = env.gateway(tls=True, arguments=["--tokens", path])
+    pusher, reader = env.client(gateway, "pusher"), env.client(gateway, "reader")
+    for client, token in ((pusher, "brings"), (reader, "reads")):
+        client.options = ["--gateway", gateway.address, "--tls-ca", env.certificates()["ca"] + "/ca.pem", "--token", token]
+    tree, out = env.path("tree"), env.path("out")
+    files = [f"{tree}/d{number % 2}/f{number}" for number in range(80)]
+    for directory in ("d0", "d1"):
+        os.makedirs(f"{tree}/{directory}")
+    for path in files:
+        trees.write_random(path, 20_000, path[len(tree):])
+    pusher.push(tree)
+    changed = files[::2] + files[1:2]                # all of one directory; one of the other, which its edits tell
+    for path in changed:
+        with open(path, "r+b") as file:
+            file.seek(9000)
+            file.write(b"changed")
+    pushed = pusher.push(tree)
+    check(pushed["bytes_sent"] > len(changed) * 20_000, f"it was told by what is there: {pushed}")
+    gateway.wait_metric(lambda m: m["sluice_deltas_refused_total"] >= 1, "the directory's delta is not made")
+    pusher.run("pull", pushed["root"], out, status=1)
+    reader.pull(pushed["root"], out)
+    check(not trees.differences(tree, out), "the pulled tree differs")
+    gateway.stop()
+
+
 def test_who_is_nobody_has_the_rights_that_were_given(env):
     store, tree = env.path("store"), small_tree(env)
     gateway = env.gateway(store=store)

@@ -1,7 +1,8 @@
 /*
  * Shows who may do what: a call that needs a right which its token lacks is refused with PERMISSION_DENIED naming that
- * right; instance names are scopes of their own inside a tenant; a name that is too long is refused; and a caller who is
- * refused leaves no trace in the store, whose names are kept for ever.
+ * right; a push shows what is here, by deltas and signatures, to nobody who may not read; instance names are scopes of their own
+ * inside a tenant; a name that is too long is refused; and a caller who is refused leaves no trace in the store, whose names are
+ * kept for ever.
  */
 #include <setjmp.h>
 #include <stdarg.h>
@@ -10,6 +11,7 @@
 #include <cmocka.h>
 
 #include "gateway_thread.h"
+#include "proto/delta.h"
 #include "proto/pb.h"
 #include "proto/reapi.h"
 #include "requests.h"
@@ -97,6 +99,73 @@ static void writing_is_not_committing(void **state)
 	client_call_close(call);
 	client_close(writer);
 	client_close(committer);
+	small_tree_free(&tree);
+}
+
+/* Whether one byte of a blob that is here is `guess`: a delta says so, by what it makes. */
+static bool delta_is_made(struct client_call *call, const struct digest *base, const char *guess)
+{
+	struct digest digest = digest_of(span_text(guess));
+	struct buffer request = buffer_heap(1 << 16);
+	size_t mark = pb_begin(&request, 3);
+	struct push_response response;
+	struct push_stored stored;
+
+	delta_put(&request, &digest, base, 1, span_make("\x00\x01\x00", 3));   /* nothing given, a byte copied from the beginning */
+	pb_end(&request, mark);
+	assert_true(ask(call, &request, &response));
+	assert_true(message_decode(&push_stored_type, response.stored, &stored));
+	assert_int_equal(stored.blobs, !bit_list_get(stored.whole, 0));
+	return stored.blobs == 1;
+}
+
+static struct buffer request_below(const struct digest *directory, const char *name)
+{
+	struct buffer request = buffer_heap(1 << 16), list = buffer_heap(64);
+	size_t mark = pb_begin(&request, 5), inner = pb_begin(&request, 2);
+
+	digest_list_put(&list, directory);
+	pb_put_bytes(&request, 1, buffer_span(&list));
+	pb_put_bytes(&request, 2, span_text(name));
+	pb_end(&request, inner);
+	pb_end(&request, mark);
+	buffer_fini(&list);
+	return request;
+}
+
+static bool is_signed(struct client_call *call, struct buffer request)
+{
+	struct push_response response;
+	struct push_signed told;
+
+	assert_true(ask(call, &request, &response));
+	assert_true(message_decode(&push_signed_type, response.sign, &told));
+	assert_int_equal(told.hashes.size + told.digests.size > 0, bit_list_get(told.present, 0));
+	return bit_list_get(told.present, 0);
+}
+
+static void writing_is_not_reading(void **state)
+{
+	struct client *owner = gateway_thread_client(*state, "token-rwc");
+	struct small_tree tree;
+	char secret[DELTA_BLOCK_BYTES + 1];
+
+	memset(secret, 's', DELTA_BLOCK_BYTES);
+	secret[DELTA_BLOCK_BYTES] = 0;
+	small_tree_make(&tree, secret, "b");
+	commit_whole(owner, &tree);
+	for (int reads = 0; reads <= 1; reads++) {
+		struct client *client = gateway_thread_client(*state, reads ? "token-rw" : "token-w");
+		struct client_call *call = push_open(client);
+
+		assert_int_equal(delta_is_made(call, &tree.digests[1], "s"), reads);
+		assert_false(delta_is_made(call, &tree.digests[1], "t"));
+		assert_int_equal(is_signed(call, request_list(5, &tree.digests[1], 1, false)), reads);
+		assert_int_equal(is_signed(call, request_below(&tree.digests[3], "sub")), reads);
+		client_call_close(call);
+		client_close(client);
+	}
+	client_close(owner);
 	small_tree_free(&tree);
 }
 
@@ -204,6 +273,7 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(a_missing_right_is_named),
 		cmocka_unit_test(writing_is_not_committing),
+		cmocka_unit_test(writing_is_not_reading),
 		cmocka_unit_test(instances_are_scopes),
 		cmocka_unit_test(a_question_leaves_no_name),
 		cmocka_unit_test(the_refused_leave_no_name),
