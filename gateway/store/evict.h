@@ -74,6 +74,8 @@ bool evict_start(struct store *store);
 /* Something is pinned from now on; a running eviction must know. */
 void evict_pinned_blob(struct store *store, const uint8_t *hash);
 void evict_pinned_root(struct store *store, const struct store_reference *root);
+/* It was not here, or was damaged, and is here now: a running eviction may have looked for it in vain. */
+void evict_arrived_blob(struct store *store, const struct digest *digest);
 /* Its copies found no segment to go to. */
 void evict_give_up(struct store *store);
 /* Copies are being made for which the last segments are kept. */

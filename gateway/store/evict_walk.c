@@ -43,14 +43,25 @@ static void evict_push(struct store *store, const struct store_reference *refere
  * A blob may be a file here and a directory there, and what names it may give a wrong size: each of these is a reference of its own,
  * and none takes the protection off what is below another.
  */
+struct walked_key {
+	uint8_t bytes[DIGEST_HASH_BYTES + 8 + 1];
+};
+
+static struct walked_key walked_key(const struct store_reference *reference)
+{
+	struct walked_key key;
+
+	memcpy(key.bytes, reference->digest.hash, DIGEST_HASH_BYTES);
+	bytes_put64(key.bytes + DIGEST_HASH_BYTES, reference->digest.size);
+	key.bytes[DIGEST_HASH_BYTES + 8] = (uint8_t)reference->kind;
+	return key;
+}
+
 static int evict_add_walked(struct evict *evict, const struct store_reference *reference)
 {
-	uint8_t key[DIGEST_HASH_BYTES + 8 + 1];
+	struct walked_key key = walked_key(reference);
 
-	memcpy(key, reference->digest.hash, DIGEST_HASH_BYTES);
-	bytes_put64(key + DIGEST_HASH_BYTES, reference->digest.size);
-	key[DIGEST_HASH_BYTES + 8] = (uint8_t)reference->kind;
-	return fingerprints_add_key(&evict->walked, key, sizeof(key));
+	return fingerprints_add_key(&evict->walked, key.bytes, sizeof(key.bytes));
 }
 
 static void evict_pin_reference(struct store *store, const struct store_reference *reference)
@@ -89,6 +100,23 @@ void evict_pinned_root(struct store *store, const struct store_reference *root)
 		evict_pin_reference(store, root);
 }
 
+/* If it was walked, then in vain, and whoever holds it once more changes nothing: it counts as walked. */
+void evict_arrived_blob(struct store *store, const struct digest *digest)
+{
+	static const enum store_kind kinds[] = { STORE_DIRECTORY, STORE_RECIPE };
+	struct evict *evict = &store->evict;
+
+	if (!evict_listens(evict))
+		return;
+	for (size_t i = 0; i < sizeof(kinds) / sizeof(*kinds); i++) {
+		struct store_reference reference = { .digest = *digest, .kind = kinds[i] };
+		struct walked_key key = walked_key(&reference);
+
+		if (fingerprints_has_key(&evict->walked, key.bytes, sizeof(key.bytes)))
+			evict_push(store, &reference);
+	}
+}
+
 /* ---- walking ---- */
 
 static void evict_visit(void *context, const struct store_reference *reference)
@@ -110,7 +138,7 @@ void evict_walk(struct store *store)
 			evict_full(store);
 			return;
 		}
-		/* What is missing or damaged cannot be kept; nor what is below it be known. */
+		/* What is missing or damaged cannot be kept; nor what is below it be known, unless it comes: evict_arrived_blob(). */
 		if (evict->read.result == STORE_OK && store->config.references)
 			store->config.references(evict->read_kind, evict->read.blob, evict_visit, store);
 	}

@@ -79,7 +79,12 @@ int fingerprints_add(struct fingerprints *set, const uint8_t *hash)
 	return fingerprints_add_key(set, hash, DIGEST_HASH_BYTES);
 }
 
+bool fingerprints_has_key(const struct fingerprints *set, const uint8_t *key, size_t key_size)
+{
+	return set->count && *bucket_of(set, fingerprint(set, key, key_size));
+}
+
 bool fingerprints_has(const struct fingerprints *set, const uint8_t *hash)
 {
-	return set->count && *bucket_of(set, fingerprint(set, hash, DIGEST_HASH_BYTES));
+	return fingerprints_has_key(set, hash, DIGEST_HASH_BYTES);
 }

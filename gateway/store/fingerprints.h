@@ -22,6 +22,7 @@ void fingerprints_fini(struct fingerprints *set);
 void fingerprints_clear(struct fingerprints *set);
 /* 1: it is new; 0: it was there; -ENOMEM. */
 int fingerprints_add(struct fingerprints *set, const uint8_t *hash);
+bool fingerprints_has(const struct fingerprints *set, const uint8_t *hash);
 /* The same of what is longer than a name; for sets of that alone. */
 int fingerprints_add_key(struct fingerprints *set, const uint8_t *key, size_t key_size);
-bool fingerprints_has(const struct fingerprints *set, const uint8_t *hash);
+bool fingerprints_has_key(const struct fingerprints *set, const uint8_t *key, size_t key_size);

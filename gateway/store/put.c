@@ -74,6 +74,7 @@ static void put_accept_blob(struct store *store, const struct store_put *put, co
 	struct place place = { record->segment, record->generation, record->offset };
 	struct pending_entry *entry = pending_blob(open, digest->hash);
 
+	evict_arrived_blob(store, digest);
 	if (entry && entry->kind == PENDING_GONE) {
 		entry->kind = PENDING_BLOB;
 		entry->purge = true;

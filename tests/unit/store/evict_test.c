@@ -1,7 +1,8 @@
 /*
  * Shows what a full store does: the ceiling holds on the disk while ten times as much is written; the least recently
- * used goes first; what a hold or a pin names stays, with all below it, and what they no longer name may go; when they
- * fill everything, puts are refused and reads go on; and fsck finds nothing wrong after any of it.
+ * used goes first; what a hold or a pin names stays, with all below it, also where a directory comes in the middle of an
+ * eviction, and what they no longer name may go; when they fill everything, puts are refused and reads go on; and fsck finds
+ * nothing wrong after any of it.
  */
 #include "gateway/store/record.h"
 #include "gateway/store/rows.h"
@@ -153,12 +154,17 @@ struct tree {
 	struct blob files[8], below, root;
 };
 
-static void tree_put(struct fixture *fixture, struct tree *tree, uint64_t number)
+static void tree_make(struct tree *tree, uint64_t number)
 {
 	for (size_t i = 0; i < 8; i++)
 		tree->files[i] = blob_make(number + i, BLOB_BYTES);
 	tree->below = directory_make(tree->files, 4, NULL, 0);
 	tree->root = directory_make(tree->files + 4, 4, &tree->below, 1);
+}
+
+static void tree_put(struct fixture *fixture, struct tree *tree, uint64_t number)
+{
+	tree_make(tree, number);
 	assert_int_equal(put_blobs(fixture, &fixture->a, tree->files, 8), STORE_OK);
 	assert_int_equal(put_blob(fixture, &fixture->a, &tree->below), STORE_OK);
 	assert_int_equal(put_blob(fixture, &fixture->a, &tree->root), STORE_OK);
@@ -563,6 +569,72 @@ static void test_descriptors_run_out(void **state)
 	}
 }
 
+/* An eviction of the oldest segment, under way: it has copied some of what is held there. */
+static void evict_some(struct fixture *fixture)
+{
+	const struct evict *evict = &fixture->store->evict;
+
+	assert_true(evict_start(fixture->store));
+	store_step(fixture->store);
+	while (evict->state != EVICT_COPYING || evict->copied == 0)
+		ring_run(fixture->ring, 1000000);
+	assert_int_equal(evict->victim->number, 0);
+}
+
+/*
+ * Something is held while a directory that it needs is not there, and an eviction looks for that in vain; then it comes, before what
+ * it names is gone. That must stay, whether or not it is held once more. Directories come from below, as they are pushed.
+ */
+static void directory_comes(struct fixture *fixture, bool with_root)
+{
+	const struct evict *evict = &fixture->store->evict;
+	struct store_hold *hold = store_hold_create(fixture->store, &fixture->a);
+	struct blob held[ROUND];
+	struct store_status status;
+	struct tree tree;
+
+	tree_make(&tree, 5000000);
+	assert_int_equal(put_blobs(fixture, &fixture->a, tree.files, 8), STORE_OK);
+	for (size_t i = 0; i < ROUND; i++) {
+		held[i] = blob_make(7000000 + i, BLOB_BYTES);
+		assert_int_equal(store_hold_blobs(hold, &held[i].digest, 1), 0);
+	}
+	assert_int_equal(put_blobs(fixture, &fixture->a, held, ROUND), STORE_OK);
+	if (!with_root)
+		assert_int_equal(put_blob(fixture, &fixture->a, &tree.root), STORE_OK);
+	churn(fixture, 0, 4 * ROUND * BLOB_BYTES);       /* in all just over a segment */
+	assert_int_equal(store_hold_root(hold, &tree.root.digest), 0);
+	evict_some(fixture);
+	assert_int_equal(put_blob(fixture, &fixture->a, &tree.below), STORE_OK);
+	if (with_root) {
+		assert_int_equal(put_blob(fixture, &fixture->a, &tree.root), STORE_OK);
+		assert_true(evict->state == EVICT_COPYING || evict->state == EVICT_COMMITTING);
+		assert_int_equal(pin_root(fixture, &fixture->a, &tree.root.digest, UINT64_MAX), 0);
+	} else {
+		assert_true(evict->state == EVICT_COPYING || evict->state == EVICT_COMMITTING);
+	}
+	while (evict->state != EVICT_IDLE)
+		ring_run(fixture->ring, 1000000);
+	store_status(fixture->store, &status);
+	assert_int_equal(status.evicted_segments, 1);
+	for (size_t i = 0; i < 8; i++)
+		assert_int_equal(read_blob(fixture, &fixture->a, &tree.files[i]), STORE_OK);
+	store_hold_release(hold);
+	for (size_t i = 0; i < ROUND; i++)
+		blob_free(&held[i]);
+	tree_free(&tree);
+}
+
+static void test_directory_comes_while_evicting(void **state)
+{
+	directory_comes(*state, false);
+}
+
+static void test_pinned_root_comes_while_evicting(void **state)
+{
+	directory_comes(*state, true);
+}
+
 /*
  * One that has copied some of what is held, into what is left of the open segment, finds no other. Returns what marks began with that
  * were begun between two copies.
@@ -656,6 +728,8 @@ int main(int argc, char **argv)
 		TEST(test_disk_full),
 		TEST(test_descriptors_run_out),
 		TEST(test_gives_up_after_copies),
+		TEST(test_directory_comes_while_evicting),
+		TEST(test_pinned_root_comes_while_evicting),
 	};
 
 	fixture_choose_index(argc > 1 ? argv[1] : NULL);
