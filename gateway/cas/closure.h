@@ -1,6 +1,7 @@
 /*
  * closure: is everything below a root there? Walks down from the root level by level, in batches, and stops at each
- * directory and recipe that has a fresh closure mark; so the cost follows what changed. Marks what it found whole.
+ * directory and recipe that has a fresh closure mark; so the cost follows what changed. Marks what it found whole. A mark knows
+ * a directory by its hash alone: whether a root has the size that somebody says is looked up.
  */
 #pragma once
 
@@ -25,7 +26,8 @@ struct closure {
 	struct gate *gate;               /* whose turn to wait for; NULL: none */
 	struct scope scope;
 	struct digest root;
-	bool recipe;                     /* the root is a recipe, not a directory */
+	bool recipe;                     /* the root is a recipe, not a directory; of whose size there is no doubt */
+	bool read_root;                  /* its mark is not asked, which knows no kind: recipes have marks, too */
 	void (*fn)(struct closure *closure);
 	void *owner;
 
@@ -42,7 +44,7 @@ struct closure {
 };
 
 /*
- * Fill in the first seven fields, the rest zero. `fn` comes from the loop, or inline. There is no cancel: whoever loses
+ * Fill in the first eight fields, the rest zero. `fn` comes from the loop, or inline. There is no cancel: whoever loses
  * interest waits for `fn`. What is found is true of one moment; who needs it to stay so holds the root from before
  * (store_hold_root).
  */

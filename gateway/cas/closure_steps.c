@@ -38,7 +38,7 @@ void closure_step_marks(struct closure_walk *walk)
 {
 	size_t count = walk->level_end - walk->cursor;
 
-	if (count == 0) {
+	if (count == 0 || (walk->depth == 0 && walk->closure->read_root)) {
 		walk_next_phase(walk, WALK_PLACES);
 		return;
 	}
@@ -81,9 +81,16 @@ static void walk_on_places(struct store_lookup *lookup)
 			store_rest_add(closure_walk_rest(walk, walk->batch_nodes[i]), lookup->places[i]);
 			continue;
 		}
+		node->whole = false;
 		closure_graph_hole(walk, &node->digest, walk->batch_nodes[i], "");
 	}
 	closure_walk_run(walk);
+}
+
+/* A mark knows a directory by its hash, and whoever names a root may name it with another size: that one is not there. */
+static bool is_believed(const struct closure_walk *walk, size_t node)
+{
+	return walk->nodes[node].whole && (node > 0 || walk->closure->recipe);
 }
 
 void closure_step_places(struct closure_walk *walk)
@@ -91,7 +98,7 @@ void closure_step_places(struct closure_walk *walk)
 	size_t count = 0;
 
 	for (; walk->cursor < walk->level_end && count < STORE_BATCH_MAX; walk->cursor++) {
-		if (walk->nodes[walk->cursor].whole)
+		if (is_believed(walk, walk->cursor))
 			continue;
 		walk->digests[count] = walk->nodes[walk->cursor].digest;
 		walk->batch_nodes[count++] = (uint32_t)walk->cursor;

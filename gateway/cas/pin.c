@@ -107,7 +107,7 @@ static void pin_on_request(struct unary *unary, struct span bytes)
 	}
 	pin->closure = (struct closure){
 		.store = pin->cas->store, .gate = &pin->cas->closures, .scope = pin->pin.scope, .root = pin->pin.root,
-		.fn = pin_on_closure, .owner = pin,
+		.read_root = true, .fn = pin_on_closure, .owner = pin,
 	};
 	closure_verify(&pin->closure);
 }

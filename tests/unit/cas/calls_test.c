@@ -210,12 +210,16 @@ static void expect_pin(const struct digest *root, enum grpc_status status, const
 
 static void what_is_whole_is_pinned_with_a_short_note(void **state)
 {
-	struct digest nowhere = { .size = 100 };
+	struct digest nowhere = { .size = 100 }, longer;
 	struct small_tree tree;
 
 	small_tree_make(&tree, "pin a", "pin b");
 	commit_whole(client, &tree);
+	longer = tree.digests[3];
+	longer.size++;
+	expect_pin(&longer, GRPC_FAILED_PRECONDITION, "1 blob is missing");
 	expect_pin(&tree.digests[3], GRPC_OK, "");
+	expect_pin(&longer, GRPC_FAILED_PRECONDITION, "1 blob is missing");
 	expect_pin(&tree.digests[1], GRPC_INVALID_ARGUMENT, "sha256:");
 	expect_pin(&nowhere, GRPC_FAILED_PRECONDITION, "1 blob is missing");
 	expect_pin_noted(&tree.digests[3], 63, GRPC_OK, "");

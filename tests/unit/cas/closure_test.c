@@ -1,7 +1,8 @@
 /*
  * Shows what the closure walk finds, with an index that answers at once, late, and late with what was true before (run
  * once with each): a whole tree is whole, and marked at every level, so that the next walk reads nothing; a hole is named
- * with its path, and what is whole beside it is marked all the same; a directory that is damaged on disk is a hole, a
+ * with its path, and what is whole beside it is marked all the same; a root of another size is a hole, whatever the mark of its hash
+ * says, and a recipe is no root where the root is read; a directory that is damaged on disk is a hole, a
  * malformed one is named, also while other reads are in flight, and so is a device node; a tree that repeats itself costs what it holds, and one
  * whose names were picked no more than another; and there is an end to depth.
  */
@@ -82,6 +83,17 @@ struct verifying {
 static void on_closure(struct closure *closure)
 {
 	((struct verifying *)closure->owner)->done = true;
+}
+
+static int verify_read(struct verifying *verifying, const struct digest *root)
+{
+	*verifying = (struct verifying){ 0 };
+	verifying->closure = (struct closure){
+		.store = fixture.store, .scope = fixture.a, .root = *root, .read_root = true, .fn = on_closure, .owner = verifying,
+	};
+	closure_verify(&verifying->closure);
+	run_until(&fixture, &verifying->done);
+	return verifying->closure.result;
 }
 
 static void verify_begin(struct verifying *verifying, const struct digest *root, struct gate *gate)
@@ -195,6 +207,37 @@ static void a_missing_directory_is_a_hole(void **state)
 	blob_free(&file);
 }
 
+/* A mark is by the hash, which somebody may name with a size that is wrong. */
+static void a_root_of_another_size_is_not_there(void **state)
+{
+	struct blob file = blob_make(10, 10);
+	struct tree_node node = file_node("f", &file.digest, false);
+	struct digest root, wrong, found;
+	struct verifying verifying;
+	struct span missing;
+
+	keep(&file);
+	root = wrong = directory_keep(&node, 1);
+	assert_int_equal(verified(&root), CLOSURE_WHOLE);
+	sync_store(&fixture);
+	for (int i = 0; i < 2; i++) {
+		wrong.size = i ? STORE_BLOB_BYTES_MAX + 1 : root.size + 1;
+		assert_int_equal(verify(&verifying, &wrong), CLOSURE_HOLES);
+		assert_int_equal(verifying.closure.missing_count, 1);
+		assert_int_equal(verifying.closure.nodes_too_long, i);
+		missing = buffer_span(&verifying.closure.missing);
+		assert_true(digest_list_next(&missing, &found) && digest_equal(&found, &wrong));
+		closure_fini(&verifying.closure);
+		assert_int_equal(verify_read(&verifying, &wrong), CLOSURE_HOLES);
+		closure_fini(&verifying.closure);
+	}
+	assert_int_equal(directories_read(&root), 0);
+	assert_int_equal(verify_read(&verifying, &root), CLOSURE_WHOLE);
+	assert_int_equal(verifying.closure.directories_read, 1);
+	closure_fini(&verifying.closure);
+	blob_free(&file);
+}
+
 static void a_recipe_is_walked(void **state)
 {
 	struct blob chunks[2] = { blob_make(6, 60000), blob_make(7, 60000) }, recipe;
@@ -217,6 +260,10 @@ static void a_recipe_is_walked(void **state)
 	closure_fini(&verifying.closure);
 	keep(&chunks[1]);
 	assert_int_equal(verified(&root), CLOSURE_WHOLE);
+	/* It has a mark like the root. */
+	sync_store(&fixture);
+	assert_int_equal(verify_read(&verifying, &recipe.digest), CLOSURE_MALFORMED);
+	closure_fini(&verifying.closure);
 	for (int i = 0; i < 2; i++)
 		blob_free(&chunks[i]);
 	blob_free(&recipe);
@@ -419,6 +466,7 @@ int main(int argc, char **argv)
 		cmocka_unit_test_setup_teardown(a_whole_tree_is_marked_at_every_level, setup, teardown),
 		cmocka_unit_test_setup_teardown(a_hole_is_named_and_its_neighbour_marked, setup, teardown),
 		cmocka_unit_test_setup_teardown(a_missing_directory_is_a_hole, setup, teardown),
+		cmocka_unit_test_setup_teardown(a_root_of_another_size_is_not_there, setup, teardown),
 		cmocka_unit_test_setup_teardown(a_recipe_is_walked, setup, teardown),
 		cmocka_unit_test_setup_teardown(what_repeats_itself_costs_what_it_holds, setup, teardown),
 		cmocka_unit_test_setup_teardown(names_that_were_picked_cost_no_more_than_others, setup, teardown),
