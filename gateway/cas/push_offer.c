@@ -41,6 +41,35 @@ static void push_on_offer_change(struct op *op, int32_t res)
 		push_look_at_marks(push);
 }
 
+static void push_on_root(struct store_lookup *lookup)
+{
+	struct push *push = container_of(lookup, struct push, lookup);
+
+	if (push_landed(push))
+		return;
+	if (lookup->result < 0) {
+		push_fail_store(push, lookup->result);
+		return;
+	}
+	push->present[0] = push->places[0] != 0;
+	if (!push->present[0]) {
+		push_answer_bits(push, NULL);
+		return;
+	}
+	push->cas->counters.pushes_unchanged++;
+	push_sync(push);
+}
+
+/* A mark knows a directory by its hash: before a root is told to be committed it is looked up, with the size that it was offered with. */
+static void push_look_up_root(struct push *push)
+{
+	push->lookup = (struct store_lookup){
+		.scope = push->scope, .digests = &push->root, .count = 1, .places = push->places, .fn = push_on_root,
+	};
+	push_enter(push, PUSH_OFFER);
+	store_lookup(push->cas->store, &push->lookup);
+}
+
 static void push_on_marks(struct store_marks *marks)
 {
 	struct push *push = container_of(marks, struct push, marks);
@@ -59,8 +88,7 @@ static void push_on_marks(struct store_marks *marks)
 		return;
 	}
 	if (all && push->commit_if_whole) {
-		push->cas->counters.pushes_unchanged++;
-		push_sync(push);
+		push_look_up_root(push);
 		return;
 	}
 	if (push->commit_if_whole && push->count == 1 && promiser_claim_root(&push->promiser, &push->root, push_patient(push))) {

@@ -1,7 +1,7 @@
 /*
  * Shows, over a real socket and the real client, what Push and Fetch promise: blobs are checked and kept, a wrong digest is
  * named while the others of its pack stay, a commit with a hole names what is missing and where, a whole root is committed and
- * marked, an unchanged root costs one answer, tenants do not see each other, and malformed requests are refused by name.
+ * marked, an unchanged root costs one answer, one of another size is none, tenants do not see each other, and malformed requests are refused by name.
  */
 #include <setjmp.h>
 #include <stdarg.h>
@@ -48,6 +48,7 @@ static void commit_and_offer_again(void **state)
 	struct push_response response;
 	struct small_tree tree;
 	struct buffer request;
+	struct digest longer;
 
 	small_tree_make(&tree, "content a", "content b");
 	request = request_list(1, &tree.digests[3], 1, true);
@@ -57,6 +58,14 @@ static void commit_and_offer_again(void **state)
 	request = request_list(1, &tree.digests[3], 1, true);
 	assert_true(ask(call, &request, &response));
 	assert_non_null(response.committed.data);
+	longer = tree.digests[3];
+	longer.size++;
+	request = request_list(1, &longer, 1, true);
+	assert_true(ask(call, &request, &response));
+	assert_false(answered_bit(&response, 0));
+	request = request_list(4, &longer, 1, false);
+	assert_true(ask(call, &request, &response));
+	assert_non_null(response.missing.data);
 	request = request_list(2, tree.digests, 4, false);
 	assert_true(ask(call, &request, &response));
 	for (size_t i = 0; i < 4; i++)
