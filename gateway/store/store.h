@@ -187,7 +187,8 @@ void store_hold_release(struct store_hold *hold);        /* NULL is accepted */
 
 /*
  * `sluice pin`: kept across restarts until `expires_wall_ns` (UINT64_MAX: for ever; 0: unpin, STORE_MISSING when there is
- * none). -EDQUOT: the tenant has STORE_TENANT_PINS_MAX, in all its instances; -ENOSPC: there are STORE_PINS_MAX.
+ * none). A scope has one pin a hash: one with another size takes its place. -EDQUOT: the tenant has STORE_TENANT_PINS_MAX, in all
+ * its instances; -ENOSPC: there are STORE_PINS_MAX.
  */
 #define STORE_PINS_MAX        4096
 #define STORE_TENANT_PINS_MAX (STORE_PINS_MAX / 4 * 3)   /* leaves room for the others */

@@ -570,6 +570,35 @@ static void test_pins_are_kept(void **state)
 		blob_free(&blobs[i]);
 }
 
+static void take_pin(void *context, const struct store_pin *pin)
+{
+	*(struct digest *)context = pin->root;
+}
+
+/* The index has one row for a hash: what is taken back or said again with another size is that pin or none. */
+static void test_a_hash_is_pinned_once(void **state)
+{
+	struct fixture *fixture = *state;
+	struct blob blob = blob_make(1, 10);
+	struct digest wrong = blob.digest, found;
+
+	wrong.size++;
+	fixture_open(fixture);
+	assert_int_equal(pin_root(fixture, &fixture->a, &wrong, UINT64_MAX), 0);
+	assert_int_equal(pin_root(fixture, &fixture->a, &blob.digest, UINT64_MAX), 0);
+	assert_int_equal(pin_root(fixture, &fixture->a, &wrong, 0), STORE_MISSING);
+	for (int reopened = 0; reopened < 2; reopened++) {
+		assert_int_equal(count_pins(fixture, &fixture->a), 1);
+		assert_int_equal(store_pins_list(fixture->store, &fixture->a, take_pin, &found), 0);
+		assert_true(digest_equal(&found, &blob.digest));
+		fixture_close(fixture);
+		fixture_open(fixture);
+	}
+	assert_int_equal(pin_root(fixture, &fixture->a, &blob.digest, 0), 0);
+	assert_int_equal(count_pins(fixture, &fixture->a), 0);
+	blob_free(&blob);
+}
+
 #define PINS_MORE 300
 
 static unsigned pins_done;
@@ -830,6 +859,7 @@ int main(int argc, char **argv)
 		cmocka_unit_test_setup_teardown(test_a_name_that_is_half_written, fixture_setup, fixture_teardown),
 		cmocka_unit_test_setup_teardown(test_notes, fixture_setup, fixture_teardown),
 		cmocka_unit_test_setup_teardown(test_pins_are_kept, fixture_setup, fixture_teardown),
+		cmocka_unit_test_setup_teardown(test_a_hash_is_pinned_once, fixture_setup, fixture_teardown),
 		cmocka_unit_test_setup_teardown(test_expired_pins_leave, fixture_setup, fixture_teardown),
 		cmocka_unit_test_setup_teardown(test_a_tenant_has_a_share_of_the_pins, fixture_setup, fixture_teardown),
 		cmocka_unit_test_setup_teardown(test_more_marks_than_the_index_holds, fixture_setup, fixture_teardown),
