@@ -444,7 +444,7 @@ int diffcopy_open(struct diffcopy_session *session, struct stream *stream, const
 	call_accept(&diffcopy->daemon, stream, head, MESSAGE_BYTES_MAX, &daemon_events, diffcopy);
 	session->open++;
 	session->service->counters.calls++;
-	if (session->trusted && session->service->memory && session->service->mtime_trust)
+	if (session->trusted && session->service->memory && session->service->mtime_trust && !read.always_sent)
 		diffcopy_remember(diffcopy, read.directory);
 	return 0;
 }

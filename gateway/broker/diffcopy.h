@@ -5,7 +5,8 @@
  * asked of the client: streamed through to the daemon and at the same time cut, hashed and stored.
  *
  * What is known: (path, size, mtime) -> content, kept per trust key: tenant, certificate subject, shared key and directory name
- * together. Without a shared key (buildctl, the probe) nothing is known, nothing is kept, and everything passes through.
+ * together. Without a shared key (buildctl, the probe) nothing is known, nothing is kept, and everything passes through; so also
+ * the Dockerfile and the ignore file, which BuildKit judges by no stat either (diffcopy_head.h).
  *
  * What the client sends reaches the daemon in the client's own order, which has content among the entries: a daemon that was
  * given all entries first would have no content to work on meanwhile, and the client nothing to send.

@@ -26,7 +26,10 @@ bool diffcopy_header_selects(struct span name)
 	return false;
 }
 
-/* The Dockerfile and the ignore file are looked at by calls of their own, which are no news to whoever reads the account. */
+/*
+ * The Dockerfile and the ignore file are looked at by calls of their own, which are no news to whoever reads the account.
+ * Source: moby/buildkit frontend/dockerui/config.go, namedcontext.go.
+ */
 int diffcopy_head_read(struct diffcopy_head *head, const struct grpc_request *request)
 {
 	size_t paths = 0;
@@ -47,7 +50,8 @@ int diffcopy_head_read(struct diffcopy_head *head, const struct grpc_request *re
 		if (!header_is_own(header->name))
 			head->metadata[head->metadata_count++] = *header;
 	}
-	head->counted = !span_is(head->directory, "dockerfile") && !(paths == 1 && ignore_file);
+	head->always_sent = span_is(head->directory, "dockerfile") || (paths == 1 && ignore_file);
+	head->counted = !head->always_sent;
 	return 0;
 }
 

@@ -11,6 +11,11 @@ struct diffcopy_head {
 	size_t metadata_count;
 	struct span directory;
 	bool counted;                    /* of a whole context: no mere look at the Dockerfile or the ignore file */
+	/*
+	 * Such a look: BuildKit has these files sent anew each time, whatever their stat (Differ none). All of one client's have one
+	 * name, and two of a fresh checkout may well have one size and time: no stat is evidence of them.
+	 */
+	bool always_sent;
 };
 
 /* Spans are the request's. 0 or -ENOMEM; diffcopy_head_fini() may follow either. */

@@ -11,7 +11,8 @@
  * What is known is kept as the gateway's broker keeps it (stat_memory.h): (path, size, mtime) -> content, a table for each user
  * of the socket, shared key and directory name, whatever part of the directory is asked for. Builds that run side by side ask
  * buildx for a file once: the others wait for its name (stat_claim); that each blob is sent once is the gateway's care,
- * which tells one upload what another is sending. Without a shared key nothing is remembered.
+ * which tells one upload what another is sending. Without a shared key nothing is remembered, nor of the Dockerfile and the
+ * ignore file (diffcopy_head.h), which are read each time.
  *
  * When the gateway lacks most of it and wants it so, entries go to it once all are listed, and names of contents as it has
  * them, while others are still read (giver_ahead.c): then nothing that goes wrong later can make the context unfit any more,

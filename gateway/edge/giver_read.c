@@ -294,7 +294,7 @@ static void giver_on_table(struct stat_request *request)
 }
 
 /* Whatever part of the directory is asked for: a path's content is the same in all. */
-static void remember(struct giver *giver, struct span directory, uint32_t uid)
+static void remember(struct giver *giver, const struct diffcopy_head *head, uint32_t uid)
 {
 	struct giver_service *service = giver->service;
 	struct span shared_key = session_shared_key(giver->session);
@@ -306,41 +306,39 @@ static void remember(struct giver *giver, struct span directory, uint32_t uid)
 	sha256_stream_init(&hash);
 	sha256_stream_update(&hash, (const uint8_t *)&uid, sizeof(uid));
 	stat_key_field(&hash, shared_key);
-	stat_key_field(&hash, directory);
+	stat_key_field(&hash, head->directory);
 	sha256_stream_final(&hash, key);
 	giver->known = known_get(&service->known, key);
-	giver_bases_open(giver, shared_key, directory, uid);
-	if (service->mtime_distrust)
+	giver_bases_open(giver, shared_key, head->directory, uid);
+	if (service->mtime_distrust || head->always_sent)
 		return;
 	giver->table_pending = true;
 	giver->request.fn = giver_on_table;
 	stat_memory_get(service->memory, &giver->request, key);
 }
 
-static int start_call(struct giver *giver, const struct grpc_request *head, struct h2 *client, struct span *directory)
+static int start_call(struct giver *giver, const struct grpc_request *head, struct h2 *client, struct diffcopy_head *read)
 {
-	struct diffcopy_head read;
-	int r = diffcopy_head_read(&read, head);
+	int r = diffcopy_head_read(read, head);
 
 	if (r == 0)
-		r = call_start(&giver->client, client, DIFFCOPY_PATH, span_text("localhost"), 0, read.metadata, read.metadata_count,
-		               MESSAGE_BYTES_MAX, &client_events, giver);
-	*directory = read.directory;
-	diffcopy_head_fini(&read);
+		r = call_start(&giver->client, client, DIFFCOPY_PATH, span_text("localhost"), 0, read->metadata,
+		               read->metadata_count, MESSAGE_BYTES_MAX, &client_events, giver);
+	diffcopy_head_fini(read);
 	return r;
 }
 
 int giver_read_open(struct giver *giver, const struct grpc_request *head, struct h2 *client, uint32_t uid)
 {
 	struct giver_service *service = giver->service;
-	struct span directory = { 0 };
+	struct diffcopy_head read = { 0 };
 	int r;
 
 	giver->unstored = buffer_heap(SIZE_MAX);
 	list_init(&giver->free);
 	giver->ingest = ingest_create(service->cas, &service->scope, &ingest_events, giver);
 	giver->hold = store_hold_create(service->cas->store, &service->scope);
-	r = giver->ingest && giver->hold ? start_call(giver, head, client, &directory) : ERR_RAISE(-ENOMEM);
+	r = giver->ingest && giver->hold ? start_call(giver, head, client, &read) : ERR_RAISE(-ENOMEM);
 	if (r < 0) {
 		ingest_destroy(giver->ingest);
 		giver_window_fini(giver);
@@ -348,6 +346,6 @@ int giver_read_open(struct giver *giver, const struct grpc_request *head, struct
 	}
 	ingest_set_hold(giver->ingest, giver->hold);
 	ingest_set_patience(giver->ingest, GIVER_FULL_NS);
-	remember(giver, directory, uid);
+	remember(giver, &read, uid);
 	return 0;
 }

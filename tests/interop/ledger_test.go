@@ -98,7 +98,11 @@ func TestListedFigures(t *testing.T) {
 			t.Errorf("%s: %d steps cached, %d run", what, cached, executed)
 		}
 		line := builds(t, gateway)[0]
-		// The content that is told is all that the client sent, its Dockerfile too; files are those of its context.
+		// The content that is told is all that the client sent, its Dockerfile too; files are those of its context. The daemon may
+		// ask again for its Dockerfile, which nobody takes from the store; for nothing else.
+		if again := bytes + size("Dockerfile"); listed > 1 && line["bytes_from_client"] == float64(again) {
+			bytes = again
+		}
 		wanted := map[string]any{"directory": filepath.Base(directory), "executor": "tcp://" + daemon.Address, "result": "ok", "fault": "none",
 			"files": 4.0, "files_changed": float64(changed), "bytes_from_client": float64(bytes), "steps_cached": float64(cached),
 			"steps_executed": float64(executed), "replays": 0.0}
@@ -107,10 +111,8 @@ func TestListedFigures(t *testing.T) {
 				t.Errorf("%s: %s is %v, not %v", what, name, line[name], value)
 			}
 		}
-		// The daemon may ask again for its Dockerfile, which the store has; for nothing else.
-		fromStore, _ := line["bytes_from_store"].(float64)
-		if line["bytes_to_executor"] != float64(bytes)+fromStore || fromStore != 0 && (listed == 1 || fromStore != float64(size("Dockerfile"))) {
-			t.Errorf("%s: %v to the executor, %v from the store, %v from the client", what, line["bytes_to_executor"], fromStore, bytes)
+		if line["bytes_to_executor"] != float64(bytes) || line["bytes_from_store"] != 0.0 {
+			t.Errorf("%s: %v to the executor, %v from the store, %v from the client", what, line["bytes_to_executor"], line["bytes_from_store"], bytes)
 		}
 	}
 	expect("the first build", 1, 4, size("busybox", "src/nonce", "src/big", "src/small", "Dockerfile"))

@@ -107,16 +107,17 @@ void give_ask(struct give *give, const struct context_request *request)
 
 void give_start(struct give *give, struct rig_daemon *daemon, const struct digest *known, bool times)
 {
-	const struct header metadata[] = { { span_text("dir-name"), span_text("context"), false },
-		                           { span_text("exclude-patterns"), span_text("*.tmp"), false } };
+	const struct header metadata[] = { { span_text("dir-name"), span_text(give->directory ? give->directory : "context"), false },
+		                           { span_text("exclude-patterns"), span_text("*.tmp"), false },
+		                           { span_text("followpaths"), span_text(give->followed ? give->followed : ""), false } };
 	uint8_t bytes[64];
 	struct buffer list = buffer_over(bytes, sizeof(bytes)), nested = buffer_heap(4096);
 	struct context_ask ask = { .times = times, .ahead = give->ahead };
 	struct context_request request = { 0 };
 
-	*give = (struct give){ .ahead = give->ahead };
-	assert_int_equal(call_start(&give->call, daemon->nest.h2, SLUICE_GIVE, span_text("localhost"), 0, metadata, 2, 4 << 20,
-	                            &give_events, give), 0);
+	*give = (struct give){ .ahead = give->ahead, .directory = give->directory, .followed = give->followed };
+	assert_int_equal(call_start(&give->call, daemon->nest.h2, SLUICE_GIVE, span_text("localhost"), 0, metadata,
+	                            give->followed ? 3 : 2, 4 << 20, &give_events, give), 0);
 	if (known)
 		digest_list_put(&list, known);
 	ask.known = buffer_span(&list);

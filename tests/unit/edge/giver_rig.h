@@ -29,6 +29,8 @@ struct give {
 	int64_t times[RIG_FILES_MAX];
 	size_t times_count;
 	bool ahead;                      /* to be asked for */
+	const char *directory;           /* dir-name, to be asked for; NULL: "context" */
+	const char *followed;            /* followpaths, one, as well; NULL: none */
 	uint32_t entries, names;         /* that came ahead of the root */
 	bool entries_ended;
 	bool named[RIG_FILES_MAX];

@@ -1,6 +1,6 @@
 /*
  * Shows that times come for the entries asked for, and that other bytes under the same size and time are seen by who distrusts
- * times. Run with both ring engines.
+ * times, and by everybody in the Dockerfile and the ignore file. Run with both ring engines.
  */
 #include "tests/unit/edge/giver_rig.h"
 
@@ -77,12 +77,42 @@ static void times_may_be_distrusted(void **state)
 	assert_true(other.told.bytes_sent < 2 * tree.files[at].size + 20000);
 }
 
+/* Two files of one name, size and time: a look at the Dockerfile or the ignore file tells the one that the client has. */
+static void of_some_files_no_time_is_trusted(void **state)
+{
+	static const struct { const char *directory, *followed; } looks[] = { { "dockerfile", NULL }, { "context", ".dockerignore" } };
+	static struct give give;
+	struct digest before;
+
+	tree.count = 1;
+	tree.files[0] = (struct rig_file){ .path = "file", .size = 40, .mtime_ns = 1700000000123456789 };
+	for (uint32_t i = 0; i < 4; i++) {
+		struct rig_client *client = rig_client_start(&rig, &tree, "app:1");
+
+		tree.files[0].seed = 1 + i;
+		rig_carry(client, rig_daemon_start(&rig));
+		give.directory = looks[i / 2].directory;
+		give.followed = looks[i / 2].followed;
+		give_start(&give, &rig.daemons[i], NULL, false);
+		rig_until(&rig, &give.rooted);
+		assert_string_equal(give.unfit, "");
+		assert_committed(&give);
+		if (i % 2)
+			assert_false(digest_equal(&before, &give.root));
+		before = give.root;
+		give_end(&give);
+		assert_int_equal(client->bytes_sent, 40);
+		rig_client_end(client);
+	}
+}
+
 int main(int argc, char **argv)
 {
 	const struct CMUnitTest tests[] = {
 		GIVER_TEST(times_of_some),
 		GIVER_TEST(times_of_all),
 		GIVER_TEST(times_may_be_distrusted),
+		GIVER_TEST(of_some_files_no_time_is_trusted),
 	};
 
 	return giver_run(argc, argv, tests);

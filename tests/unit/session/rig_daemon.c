@@ -177,13 +177,14 @@ void rig_copy_start(struct rig_copy *copy, struct rig_daemon *daemon, const stru
 {
 	const struct header metadata[] = { { span_text("dir-name"), span_text(copy->directory ? copy->directory : "context"), false },
 		                           { span_text("exclude-patterns"), span_text("*.tmp"), false },
-		                           { span_text("exclude-patterns"), span_text("*.log"), false } };
+		                           { span_text("exclude-patterns"), span_text("*.log"), false },
+		                           { span_text("followpaths"), span_text(copy->followed ? copy->followed : ""), false } };
 
 	copy->rig = daemon->rig;
 	copy->expected = expected;
 	copy->files = calloc(RIG_FILES_MAX, sizeof(*copy->files));
-	assert_int_equal(call_start(&copy->call, daemon->nest.h2, DIFFCOPY_PATH, span_text("localhost"), 0, metadata, 3, 4 << 20,
-	                            &copy_events, copy), 0);
+	assert_int_equal(call_start(&copy->call, daemon->nest.h2, DIFFCOPY_PATH, span_text("localhost"), 0, metadata,
+	                            copy->followed ? 4 : 3, 4 << 20, &copy_events, copy), 0);
 }
 
 void rig_copy_go_on(struct rig_copy *copy)

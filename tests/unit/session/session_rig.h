@@ -96,6 +96,7 @@ struct rig_copy {
 	bool stays;                      /* sends no FIN */
 	bool careless;                   /* does not look at content */
 	const char *directory;           /* dir-name; NULL: "context" */
+	const char *followed;            /* followpaths, one; NULL: none */
 	uint64_t received;               /* of content */
 	uint64_t *bytes_before;          /* out, of each STAT: what had come of content; NULL: not wanted */
 	int64_t *mtimes;                 /* out, before `wants` is asked: what the STATs say; NULL: the expected ones */

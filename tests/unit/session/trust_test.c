@@ -1,0 +1,102 @@
+/*
+ * Shows which of a client's stats the broker takes for evidence, between clients as buildx is one and daemons as buildkitd is one:
+ * of the Dockerfile and the ignore file none, be it that another build was there before or is there at the same time. A daemon
+ * that gets other bytes than its own client has fails the test.
+ */
+#include "tests/unit/session/session_rig.h"
+
+#include <stdio.h>
+
+static struct rig rig;
+
+/* What a daemon asks for. */
+struct look {
+	const char *directory, *followed;
+};
+
+static void tree_of_one(struct rig_tree *tree, const char *path, uint64_t size, int64_t mtime_ns, uint32_t seed)
+{
+	tree->count = 1;
+	tree->files[0] = (struct rig_file){ .size = size, .mtime_ns = mtime_ns, .seed = seed };
+	snprintf(tree->files[0].path, sizeof(tree->files[0].path), "%s", path);
+}
+
+static void copy_end(struct rig_copy *copy)
+{
+	rig_until(&rig, &copy->closed);
+	assert_int_equal(copy->status, GRPC_OK);
+	assert_true(copy->fin_received);
+	rig_copy_fini(copy);
+}
+
+static void client_finish(struct rig_client *client)
+{
+	rig_client_end(client);
+	assert_int_equal(client->status, GRPC_OK);
+}
+
+/* Two directories whose only file has one name, size and time: each daemon gets what its own client has. */
+static void neither_is_taken_for_the_other(const struct look *look, const char *path, bool at_once)
+{
+	static struct rig_tree trees[2];
+	struct rig_copy copies[2];
+	struct rig_client *clients[2];
+
+	for (uint32_t i = 0; i < 2; i++) {
+		tree_of_one(&trees[i], path, 40, 1700000000123456789, 1 + i);
+		copies[i] = (struct rig_copy){ .directory = look->directory, .followed = look->followed };
+		clients[i] = rig_client_start(&rig, &trees[i], "app:1");
+		rig_carry(clients[i], rig_daemon_start(&rig));
+		rig_copy_start(&copies[i], &rig.daemons[rig.daemons_count - 1], &trees[i]);
+		if (!at_once)
+			copy_end(&copies[i]);
+	}
+	for (uint32_t i = 0; i < 2; i++) {
+		if (at_once)
+			copy_end(&copies[i]);
+		assert_int_equal(clients[i]->bytes_sent, 40);
+		client_finish(clients[i]);
+	}
+}
+
+static void of_the_dockerfile_nothing_is_believed(void **state)
+{
+	const struct look look = { .directory = "dockerfile" };
+
+	neither_is_taken_for_the_other(&look, "Dockerfile", false);
+	neither_is_taken_for_the_other(&look, "Dockerfile", true);
+}
+
+static void of_the_ignore_file_nothing_is_believed(void **state)
+{
+	const struct look look = { .directory = "context", .followed = ".dockerignore" };
+
+	neither_is_taken_for_the_other(&look, ".dockerignore", false);
+	neither_is_taken_for_the_other(&look, ".dockerignore", true);
+}
+
+static int setup(void **state)
+{
+	rig_init(&rig);
+	return 0;
+}
+
+static int teardown(void **state)
+{
+	rig_fini(&rig);
+	return 0;
+}
+
+#define TEST(function) cmocka_unit_test_setup_teardown(function, setup, teardown)
+
+int main(int argc, char **argv)
+{
+	const struct CMUnitTest tests[] = {
+		TEST(of_the_dockerfile_nothing_is_believed),
+		TEST(of_the_ignore_file_nothing_is_believed),
+	};
+
+	if (argc > 1)
+		fixture_choose_ring(argv[1]);
+	return cmocka_run_group_tests(tests, NULL, NULL);
+}
