@@ -12,7 +12,10 @@
 #define HEALTH_MESSAGE_BYTES_MAX 4096
 #define HEALTH_ANSWERS_MAX       64              /* that wait for their end, a session */
 
-/* Takes the stream over inside on_stream and says SERVING. 0, -ENOMEM, or -EAGAIN: too many are open. */
+/*
+ * Takes the stream over inside on_stream and says SERVING, at once: header fields come also where nothing else gets through, since
+ * no window holds them up. 0, -ENOMEM, or -EAGAIN: too many are open.
+ */
 int health_answer(struct stream *stream, const struct grpc_request *head, unsigned *open);
 
 /*

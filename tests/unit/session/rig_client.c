@@ -230,7 +230,9 @@ static void health_on_message(struct call *call, struct span message)
 	struct rig_health *health = container_of(call, struct rig_health, call);
 
 	health->client->health_checks++;
-	if (health->client->hung)
+	if (health->client->full)
+		call_hold(call);
+	if (health->client->hung || health->client->full)
 		return;
 	call_send(call, span_make(serving, 2), 0);
 	call_finish(call, GRPC_OK, NULL);
