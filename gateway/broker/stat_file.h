@@ -5,7 +5,7 @@
  *	64  an entry, as struct stat_entry; any number of them
  *	8   how many they were                 4  generation     4  zero                 8  XXH3 of all before it
  *
- * A key may come twice; the later one counts. All calls but stat_file_parse() block, and are for ring_work.
+ * A key's place may come twice; the later one counts. All calls but stat_file_parse() block, and are for ring_work.
  */
 #pragma once
 

@@ -61,12 +61,12 @@ void stat_slots_fini(struct stat_slots *slots)
 
 static size_t slot_first(const struct stat_slots *slots, const struct stat_entry_key *key)
 {
-	uint64_t hash = XXH3_64bits_withSeed(key->bytes, sizeof(key->bytes), slots->seed);
+	uint64_t hash = XXH3_64bits_withSeed(key->bytes, STAT_ENTRY_PLACE_BYTES, slots->seed);
 
 	return (size_t)((unsigned __int128)hash * slots->capacity >> 64);
 }
 
-/* The slot of the key, removed or not, or a free one; NULL: none is free. */
+/* The slot of the key's place, removed or not, or a free one; NULL: none is free. */
 static struct stat_entry *slot_of(const struct stat_slots *slots, const struct stat_entry_key *key)
 {
 	size_t i = slots->capacity ? slot_first(slots, key) : 0;
@@ -74,7 +74,7 @@ static struct stat_entry *slot_of(const struct stat_slots *slots, const struct s
 	for (size_t probes = 0; probes < slots->capacity; probes++) {
 		struct stat_entry *entry = &slots->entries[i];
 
-		if (entry->generation == 0 || memcmp(&entry->key, key, sizeof(*key)) == 0)
+		if (entry->generation == 0 || memcmp(entry->key.bytes, key->bytes, STAT_ENTRY_PLACE_BYTES) == 0)
 			return entry;
 		i = i + 1 == slots->capacity ? 0 : i + 1;
 	}

@@ -1,14 +1,15 @@
 /*
- * stat_slots: entries of a stat_memory's table, by key: open addressing in one piece of memory, which does not grow by
+ * stat_slots: entries of a stat_memory's table, by their keys' places: open addressing in one piece of memory, which does not grow by
  * itself. Beyond a size that memory is a mapped file without a name. No I/O but for making and dropping it.
  */
 #pragma once
 
 #include "gateway/cas/content_name.h"
 
-#define STAT_ENTRY_KEY_BYTES 16
+#define STAT_ENTRY_KEY_BYTES   16
+#define STAT_ENTRY_PLACE_BYTES 8         /* of a key, the first: there is at most one entry of a place */
 
-/* A file's path, size and mtime: the beginning of a SHA-256. */
+/* A file's path, size and mtime: see stat_entry_key(). */
 struct stat_entry_key {
 	uint8_t bytes[STAT_ENTRY_KEY_BYTES];
 };
@@ -37,9 +38,9 @@ struct stat_slots {
 int stat_slots_init(struct stat_slots *slots, size_t capacity, uint64_t seed, bool mapped, int dir_fd);
 void stat_slots_fini(struct stat_slots *slots);          /* all-zero is accepted */
 
-/* NULL: not there. */
+/* The entry of that key's place, which may be of another key; NULL: not there. */
 struct stat_entry *stat_slots_find(const struct stat_slots *slots, const struct stat_entry_key *key);
-/* The entry of that key, to be written over; a new one has generation 0 until then. NULL: no slot is free. */
+/* The entry of that key's place, to be written over; a new one has generation 0 until then. NULL: no slot is free. */
 struct stat_entry *stat_slots_add(struct stat_slots *slots, const struct stat_entry_key *key);
 void stat_slots_remove(struct stat_slots *slots, struct stat_entry *entry);
 /* Slot `i` has an entry. */

@@ -12,6 +12,7 @@
 #define CAPACITY_FIRST 256
 #define CAPACITY_MAX   ((size_t)STAT_TABLE_ENTRIES_MAX / 7 * 8 + 8)
 #define DRAIN_STEP     16                /* slots moved, an entry learned */
+#define NS_PER_SECOND  1000000000
 
 /* ---- slots ---- */
 
@@ -122,12 +123,43 @@ static void table_grow(struct stat_table *table)
 	}
 }
 
-/* In the newer or the older slots. */
+/* Of the key's place, in the newer or the older slots. */
 static struct stat_entry *table_entry(const struct stat_table *table, const struct stat_entry_key *key)
 {
 	struct stat_entry *entry = stat_slots_find(&table->now, key);
 
 	return entry || !table->old.capacity ? entry : stat_slots_find(&table->old, key);
+}
+
+static bool entry_is(const struct stat_entry *entry, const struct stat_entry_key *key)
+{
+	return memcmp(&entry->key, key, sizeof(*key)) == 0;
+}
+
+static void table_remove(struct stat_table *table, const struct stat_entry_key *key)
+{
+	struct stat_entry *newer = stat_slots_find(&table->now, key), *older = stat_slots_find(&table->old, key);
+
+	if (newer)
+		stat_slots_remove(&table->now, newer);
+	if (older)
+		stat_slots_remove(&table->old, older);
+	table->count--;
+	table->dirty = true;
+}
+
+/* A build sees the key: it is the last one of its place from now on. */
+static struct stat_entry *table_see(struct stat_table *table, const struct stat_entry_key *key)
+{
+	struct stat_entry *entry = table_entry(table, key);
+
+	if (entry && !entry_is(entry, key)) {
+		table_remove(table, key);
+		entry = NULL;
+	}
+	if (entry)
+		entry->generation = table->generation;
+	return entry;
 }
 
 size_t stat_table_bytes(const struct stat_table *table, bool mapped)
@@ -140,7 +172,7 @@ size_t stat_table_bytes(const struct stat_table *table, bool mapped)
 
 /* ---- entries ---- */
 
-struct stat_entry_key stat_entry_key(struct span path, uint64_t size, int64_t mtime_ns)
+static struct stat_entry_key key_of(struct span path, uint64_t size, int64_t mtime_ns)
 {
 	uint64_t numbers[2] = { size, (uint64_t)mtime_ns };
 	struct sha256_stream stream;
@@ -155,24 +187,29 @@ struct stat_entry_key stat_entry_key(struct span path, uint64_t size, int64_t mt
 	return key;
 }
 
+struct stat_entry_key stat_entry_key(struct span path, uint64_t size, int64_t mtime_ns)
+{
+	struct stat_entry_key key = key_of(path, size, mtime_ns), place;
+
+	if (mtime_ns % NS_PER_SECOND == 0) {
+		place = key_of(path, 0, 0);
+		memcpy(key.bytes, place.bytes, STAT_ENTRY_PLACE_BYTES);
+	}
+	return key;
+}
+
 bool stat_table_find(struct stat_table *table, const struct stat_entry_key *key, struct content_name *name)
 {
-	struct stat_entry *entry = table_entry(table, key);
+	struct stat_entry *entry = table_see(table, key);
 
-	if (!entry)
-		return false;
-	entry->generation = table->generation;
-	*name = stat_entry_name(entry);
-	return true;
+	if (entry)
+		*name = stat_entry_name(entry);
+	return entry != NULL;
 }
 
 bool stat_table_touch(struct stat_table *table, const struct stat_entry_key *key)
 {
-	struct stat_entry *entry = table_entry(table, key);
-
-	if (entry)
-		entry->generation = table->generation;
-	return entry != NULL;
+	return table_see(table, key) != NULL;
 }
 
 void stat_table_learn(struct stat_table *table, const struct stat_entry_key *key, const struct content_name *name)
@@ -198,16 +235,10 @@ void stat_table_learn(struct stat_table *table, const struct stat_entry_key *key
 
 void stat_table_forget(struct stat_table *table, const struct stat_entry_key *key)
 {
-	struct stat_entry *newer = stat_slots_find(&table->now, key), *older = stat_slots_find(&table->old, key);
+	const struct stat_entry *entry = table_entry(table, key);
 
-	if (newer)
-		stat_slots_remove(&table->now, newer);
-	if (older)
-		stat_slots_remove(&table->old, older);
-	if (newer || older) {
-		table->count--;
-		table->dirty = true;
-	}
+	if (entry && entry_is(entry, key))
+		table_remove(table, key);
 }
 
 size_t stat_table_count(const struct stat_table *table)

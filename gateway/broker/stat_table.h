@@ -19,13 +19,21 @@ void stat_table_unref(struct stat_table *table);
 /* Saves, also while others use it; at the end of a build. Does not wait. */
 void stat_table_save(struct stat_table *table);
 
+/*
+ * Its place is made of all three; but of the path alone where the mtime is a whole second. Such times are set (SOURCE_DATE_EPOCH,
+ * what an archive has): other content may have the size and time that the path had earlier, with a third one in between. So of these
+ * only the last one is known. A clock's own time does not come again.
+ */
 struct stat_entry_key stat_entry_key(struct span path, uint64_t size, int64_t mtime_ns);
 
-/* False: not known. Counts as seen. Whether the store still has it is to be found out. */
+/*
+ * False: not known. Counts as seen: what is known under another key of that place was so earlier, and is forgotten. Whether the
+ * store still has it is to be found out.
+ */
 bool stat_table_find(struct stat_table *table, const struct stat_entry_key *key, struct content_name *name);
-/* Seen by this build. False: not known. */
+/* Seen by this build, as by stat_table_find(). False: not known. */
 bool stat_table_touch(struct stat_table *table, const struct stat_entry_key *key);
-/* A later content under the same key takes the place of the earlier. May be dropped: when full, or out of memory. */
+/* A later content under a key of the same place takes that of the earlier. May be dropped: when full, or out of memory. */
 void stat_table_learn(struct stat_table *table, const struct stat_entry_key *key, const struct content_name *name);
 /* What was remembered proved wrong: it is asked of the client again. */
 void stat_table_forget(struct stat_table *table, const struct stat_entry_key *key);

@@ -16,23 +16,24 @@
 static void look_up(struct giver *giver, uint32_t number, struct buffer *path)
 {
 	const struct listing_entry *entry = listing_at(&giver->listing, number);
-	struct content_name name = { .digest = digest_empty };
+	struct content_name name = { .digest = digest_empty }, found;
+	bool known = entry->size == 0;
 	struct stat_entry_key key;
 
 	if (!(entry->flags & LISTING_DATA))
 		return;
-	if (entry->size == 0) {
-		listing_set_content(&giver->listing, number, &name);
-		return;
-	}
 	if (giver->table) {
+		/* Also of an empty one: what its path had before is not known any more then. */
 		key = giver_fetch_key(giver, number, path);
-		if (stat_table_find(giver->table, &key, &name) && name.size == entry->size) {
-			listing_set_content(&giver->listing, number, &name);
-			return;
+		if (stat_table_find(giver->table, &key, &found) && found.size == entry->size) {
+			name = found;
+			known = true;
 		}
 	}
-	giver_fetch_want(giver, number);
+	if (known)
+		listing_set_content(&giver->listing, number, &name);
+	else
+		giver_fetch_want(giver, number);
 }
 
 static void look_up_all(struct giver *giver)

@@ -1,6 +1,6 @@
 /*
- * Shows that what was learned is found, also while a table grows, in memory and into a mapped file; and that a table at its bound
- * forgets what no build saw lately, and nothing else. Both ring engines.
+ * Shows that what was learned is found, also while a table grows, in memory and into a mapped file; of a path whose time is set, what
+ * was seen last; and that a table at its bound forgets what no build saw lately, and nothing else. Both ring engines.
  */
 #include "tests/unit/broker/stat_rig.h"
 
@@ -58,6 +58,39 @@ static void what_is_learned_is_found(void **state)
 	bad.digest.size++;
 	stat_table_learn(table, &key, &bad);
 	assert_false(stat_table_find(table, &key, &found));
+	stat_table_unref(table);
+}
+
+/* Where the time is a whole second there is one entry a path: the last that was learned, and none once another was seen. */
+static void a_time_that_is_set_has_one_entry(void **state)
+{
+	const struct span path = span_text("dir/version");
+	const int64_t set_ns = 1700000000000000000;
+	struct stat_entry_key first = stat_entry_key(path, 3, set_ns), second = stat_entry_key(path, 4, set_ns),
+	                      third = stat_entry_key(path, 3, -set_ns), clock = stat_entry_key(path, 3, set_ns + 1);
+	struct content_name three = rig_name_of(3), four = rig_name_of(4), found;
+	struct stat_table *table = rig_get(1);
+
+	stat_table_learn(table, &clock, &three);
+	stat_table_learn(table, &first, &three);
+	assert_true(stat_table_find(table, &first, &found));
+	stat_table_learn(table, &second, &four);
+	assert_int_equal(stat_table_count(table), 2);
+	stat_table_forget(table, &first);
+	assert_true(stat_table_find(table, &second, &found));
+	assert_int_equal(found.size, 4);
+	assert_false(stat_table_touch(table, &third));
+	assert_false(stat_table_touch(table, &second));
+	assert_int_equal(stat_table_count(table), 1);
+	assert_true(stat_table_touch(table, &clock));
+	stat_table_learn(table, &third, &three);
+	stat_table_unref(table);
+	rig_close_memory();
+	rig_open_memory();
+	table = rig_get(1);
+	assert_int_equal(stat_table_count(table), 2);
+	assert_true(stat_table_touch(table, &third));
+	assert_false(stat_table_find(table, &first, &found));
 	stat_table_unref(table);
 }
 
@@ -160,6 +193,7 @@ int main(int argc, char **argv)
 	const struct CMUnitTest tests[] = {
 		RIG_TEST(a_key_tells_path_size_and_time_apart),
 		RIG_TEST(what_is_learned_is_found),
+		RIG_TEST(a_time_that_is_set_has_one_entry),
 		RIG_TEST(a_table_is_what_a_plain_model_is),
 		RIG_TEST(a_large_table_is_a_mapped_file),
 		RIG_TEST(a_full_table_forgets_what_was_not_seen),

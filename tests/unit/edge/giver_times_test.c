@@ -1,6 +1,7 @@
 /*
  * Shows that times come for the entries asked for, and that other bytes under the same size and time are seen by who distrusts
- * times, and by everybody in the Dockerfile and the ignore file. Run with both ring engines.
+ * times, and by everybody in the Dockerfile and the ignore file; and where a time is set, with another size in between. Run with both ring
+ * engines.
  */
 #include "tests/unit/edge/giver_rig.h"
 
@@ -106,6 +107,27 @@ static void of_some_files_no_time_is_trusted(void **state)
 	}
 }
 
+/* As of checkouts whose times are all set to one: what has the size of before, with another one in between, is not what was before. */
+static void of_a_time_that_is_set_the_last_content_is_trusted(void **state)
+{
+	static const struct { uint64_t size, sent; uint32_t seed; } versions[] = {
+		{ 40, 40, 1 }, { 40, 0, 1 }, { 50, 50, 2 }, { 40, 40, 3 }, { 0, 0, 4 }, { 40, 40, 5 },
+	};
+
+	tree.count = 1;
+	for (size_t i = 0; i < sizeof(versions) / sizeof(versions[0]); i++) {
+		struct give give;
+		uint64_t sent;
+
+		tree.files[0] = (struct rig_file){
+			.path = "file", .size = versions[i].size, .mtime_ns = 1700000000000000000, .seed = versions[i].seed,
+		};
+		give = give_once(&tree, NULL, &sent);
+		assert_int_equal(sent, versions[i].sent);
+		assert_committed(&give);
+	}
+}
+
 int main(int argc, char **argv)
 {
 	const struct CMUnitTest tests[] = {
@@ -113,6 +135,7 @@ int main(int argc, char **argv)
 		GIVER_TEST(times_of_all),
 		GIVER_TEST(times_may_be_distrusted),
 		GIVER_TEST(of_some_files_no_time_is_trusted),
+		GIVER_TEST(of_a_time_that_is_set_the_last_content_is_trusted),
 	};
 
 	return giver_run(argc, argv, tests);

@@ -1,7 +1,7 @@
 /*
  * Shows which of a client's stats the broker takes for evidence, between clients as buildx is one and daemons as buildkitd is one:
- * of the Dockerfile and the ignore file none, be it that another build was there before or is there at the same time. A daemon
- * that gets other bytes than its own client has fails the test.
+ * of the Dockerfile and the ignore file none, be it that another build was there before or is there at the same time; where times are
+ * set, the one that a path had last. A daemon that gets other bytes than its own client has fails the test.
  */
 #include "tests/unit/session/session_rig.h"
 
@@ -75,6 +75,53 @@ static void of_the_ignore_file_nothing_is_believed(void **state)
 	neither_is_taken_for_the_other(&look, ".dockerignore", true);
 }
 
+static bool wants_nothing(const struct rig_file *file)
+{
+	return false;
+}
+
+/* A build of one file, at a daemon that asks for it, or one that has it. Returns the bytes that the client sent. */
+static uint64_t build_of(uint64_t size, int64_t mtime_ns, uint32_t seed, bool asks)
+{
+	static struct rig_tree tree;
+	struct rig_copy copy = { .wants = asks ? NULL : wants_nothing };
+	struct rig_client *client;
+
+	tree_of_one(&tree, "version", size, mtime_ns, seed);
+	client = rig_client_start(&rig, &tree, "app:1");
+	rig_carry(client, rig.daemons_count ? &rig.daemons[0] : rig_daemon_start(&rig));
+	rig_copy_start(&copy, &rig.daemons[0], &tree);
+	copy_end(&copy);
+	client_finish(client);
+	return client->bytes_sent;
+}
+
+/* "1.9", "1.10", "2.0", under a time that is one in all checkouts: the third is not the first. */
+static void of_a_time_that_is_set_the_last_stat_is_believed(void **state)
+{
+	const int64_t set_ns = 1700000000ll * 1000000000;
+
+	assert_int_equal(build_of(3, set_ns, 1, true), 3);
+	assert_int_equal(build_of(3, set_ns, 1, true), 0);
+	rig_reopen_memory(&rig);
+	assert_int_equal(build_of(3, set_ns, 1, true), 0);
+	assert_int_equal(build_of(4, set_ns, 2, true), 4);
+	assert_int_equal(build_of(3, set_ns, 3, true), 3);
+	/* It counts that it was seen, be it asked for or not. */
+	assert_int_equal(build_of(4, set_ns, 4, false), 0);
+	assert_int_equal(build_of(3, set_ns, 5, true), 3);
+}
+
+static void a_clocks_time_is_believed_again(void **state)
+{
+	const int64_t first_ns = 1700000000500000000, second_ns = 1700000001500000000;
+
+	assert_int_equal(build_of(3, first_ns, 1, true), 3);
+	assert_int_equal(build_of(4, second_ns, 2, true), 4);
+	assert_int_equal(build_of(3, first_ns, 1, true), 0);
+	assert_int_equal(build_of(4, second_ns, 2, true), 0);
+}
+
 static int setup(void **state)
 {
 	rig_init(&rig);
@@ -94,6 +141,8 @@ int main(int argc, char **argv)
 	const struct CMUnitTest tests[] = {
 		TEST(of_the_dockerfile_nothing_is_believed),
 		TEST(of_the_ignore_file_nothing_is_believed),
+		TEST(of_a_time_that_is_set_the_last_stat_is_believed),
+		TEST(a_clocks_time_is_believed_again),
 	};
 
 	if (argc > 1)
