@@ -187,6 +187,7 @@ int h2_feed(struct h2 *h2, struct span data)
 		return -EPROTO;
 	if (data.size == 0)
 		return 0;
+	h2->received_bytes += data.size;
 	h2->entered = true;
 	taken = nghttp2_session_mem_recv(h2->session, data.data, data.size);
 	if (taken < 0)
@@ -284,6 +285,11 @@ void h2_each_stream(struct h2 *h2, void (*fn)(struct stream *stream))
 uint64_t h2_copied_bytes(const struct h2 *h2)
 {
 	return h2->copied_bytes;
+}
+
+uint64_t h2_received_bytes(const struct h2 *h2)
+{
+	return h2->received_bytes;
 }
 
 static int may_open(const struct h2 *h2, const struct h2_request *request)

@@ -113,6 +113,9 @@ void h2_each_stream(struct h2 *h2, void (*fn)(struct stream *stream));
 /* Bytes of payload that were copied into out-queues, and from there or from loans into frames. */
 uint64_t h2_copied_bytes(const struct h2 *h2);
 
+/* Bytes that came in by h2_feed(). */
+uint64_t h2_received_bytes(const struct h2 *h2);
+
 /*
  * Client: open a stream. `end`: no body follows. 0, -EAGAIN (peer's stream limit reached), -EPIPE (GOAWAY), -ENOMEM, -EINVAL
  * (more fields, or longer ones, than the config allows).

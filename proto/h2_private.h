@@ -84,7 +84,7 @@ struct h2 {
 	bool peer_left;                          /* its GOAWAY made nghttp2 end the session: no fault */
 	bool closed;                             /* the carrier is gone; the session is not used any more */
 	int64_t control_credit;
-	uint64_t resets, completed, copied_bytes;
+	uint64_t resets, completed, copied_bytes, received_bytes;
 };
 
 extern const struct stream_transport h2_stream_transport;

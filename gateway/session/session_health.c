@@ -87,6 +87,13 @@ static void probe_ask(struct health_probe *probe)
 	call_end(&probe->call);
 }
 
+/* The time for an answer begins. */
+static void probe_wait(struct health_probe *probe)
+{
+	probe->timed = probe->asking;
+	probe->received_bytes = h2_received_bytes(probe->h2);
+}
+
 static void probe_miss(struct health_probe *probe)
 {
 	bool cancelled = probe->overdue;
@@ -109,12 +116,15 @@ static void probe_on_timer(struct op *op, int32_t res)
 	}
 	if (probe->timed && probe->asking) {
 		probe->timed = false;
-		probe_miss(probe);
+		if (h2_received_bytes(probe->h2) == probe->received_bytes)
+			probe_miss(probe);
+		else
+			probe->misses = 0;       /* the question stays asked, and has its time anew */
 	} else {
 		/* While nothing can be sent, the last question does not end, nor can one be asked: its time is over all the same. */
 		if (!probe->asking)
 			probe_ask(probe);
-		probe->timed = probe->asking;
+		probe_wait(probe);
 	}
 	if (!probe->on_stopped)
 		ring_timer(probe->ring, op, probe->timed ? probe->timeout_ns : probe->interval_ns);

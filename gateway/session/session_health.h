@@ -19,8 +19,9 @@
 int health_answer(struct stream *stream, const struct grpc_request *head, unsigned *open);
 
 /*
- * A probe asks in turn; each answer, whatever it says, is a sign of life. `on_silent` comes once, when PROBE_MISSES_MAX in a
- * row had none within the time. One that cannot go out, behind a carrier that nobody reads, has none.
+ * A probe asks in turn; each answer, whatever it says, is a sign of life, and so is whatever else comes meanwhile: over a slow link an
+ * answer may be long in coming behind what a build reads. `on_silent` comes once, when PROBE_MISSES_MAX in a row had none within the
+ * time. One that cannot go out, behind a carrier that nobody reads, has none.
  */
 #define HEALTH_PROBE_INTERVAL_NS 10000000000u
 #define HEALTH_PROBE_TIMEOUT_NS  20000000000u
@@ -38,6 +39,7 @@ struct health_probe {
 	bool asking;                             /* the call has not ended */
 	bool overdue;                            /* it was cancelled */
 	bool timed;                              /* the timer is for an answer, not for the next question */
+	uint64_t received_bytes;         /* what had come of the peer when that began */
 	unsigned misses;
 	void (*on_stopped)(struct health_probe *probe);
 };

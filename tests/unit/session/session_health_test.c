@@ -1,6 +1,6 @@
 /*
  * Shows when a probe gives a peer up: after two questions in a row that had no answer in time, also where they never went out;
- * and that an answer in between counts. The engine's output is the test's, which plays the peer.
+ * and that an answer in between counts, and so does whatever else comes. The engine's output is the test's, which plays the peer.
  */
 #include "gateway/session/session_health.h"
 
@@ -158,6 +158,26 @@ static void who_was_deaf_for_a_while_lives(void **state)
 	end(&fixture);
 }
 
+/* Its answer waits behind other things, as on a link that a build's files fill: while these come it lives, and not longer. */
+static void who_says_other_things_lives(void **state)
+{
+	static const uint8_t pong[] = { 0, 0, 8, 6, 1, 0, 0, 0, 0, 1, 2, 3, 4, 5, 6, 7, 8 };
+	struct fixture fixture;
+	uint64_t since_ns;
+
+	begin(&fixture);
+	fixture.dumb = true;
+	since_ns = ring_now_ns(fixture.ring);
+	while (ring_now_ns(fixture.ring) - since_ns < 300 * MS) {
+		turn(&fixture);
+		assert_int_equal(h2_feed(fixture.h2, span_make(pong, sizeof(pong))), 0);
+	}
+	assert_int_equal(fixture.silent, 0);
+	turns(&fixture);
+	assert_int_equal(fixture.silent, 1);
+	end(&fixture);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -165,6 +185,7 @@ int main(void)
 		cmocka_unit_test(who_does_not_answer_is_given_up),
 		cmocka_unit_test(who_takes_nothing_is_given_up),
 		cmocka_unit_test(who_was_deaf_for_a_while_lives),
+		cmocka_unit_test(who_says_other_things_lives),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
