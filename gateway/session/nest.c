@@ -5,6 +5,9 @@
 #include <stdio.h>
 #include "gateway/base/check.h"
 #include "gateway/base/err.h"
+
+#define OPENED_MAX 1024                  /* inner, by us: the other end says itself how many it takes */
+
 static void nest_on_turn(struct op *op, int32_t res);
 
 /* ---- output ---- */
@@ -175,7 +178,8 @@ static int nest_make(struct nest *nest, const struct nest_config *config, bool s
 {
 	struct h2_config inner = {
 		.headers_max = NEST_HEADERS_MAX, .header_list_bytes_max = NEST_HEADER_BYTES_MAX,
-		.server = server, .events = &inner_events, .owner = nest, .pieces = true, .streams_max = NEST_STREAMS_MAX,
+		.server = server, .events = &inner_events, .owner = nest, .pieces = true,
+		.streams_max = server ? NEST_STREAMS_MAX : OPENED_MAX,
 		.stream_window_bytes = NEST_STREAM_WINDOW_BYTES, .connection_window_bytes = NEST_CONNECTION_WINDOW_BYTES,
 	};
 	int r;

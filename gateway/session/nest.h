@@ -16,7 +16,11 @@
 #include "proto/call.h"
 
 #define NEST_MESSAGE_BYTES_MAX (16u << 20)       /* what BuildKit's own ends allow */
-#define NEST_STREAMS_MAX       1024              /* inner, at a time */
+/*
+ * Inner streams at a time that the outer server may open. buildx's end takes 250: a call that cannot be carried there is refused, and
+ * grpc-go tries a refused one once more and fails, while it waits for one of these to end. The rest is for calls of our own.
+ */
+#define NEST_STREAMS_MAX       240
 /*
  * Larger than grpc-go's 64 KiB, as both of BuildKit's own inner ends announce: the windows bound what may wait in a stream
  * whose other side does not take it.

@@ -1,12 +1,12 @@
 /*
  * Shows what becomes of a daemon's calls when there are many of them in one session: that a client which takes none of what they
- * bring does not stop the answers to health checks.
+ * bring does not stop the answers to health checks, and that no more can be opened than the client takes.
  */
 #include "tests/unit/session/session_rig.h"
 
 #define FILE_SEND_PATH "/moby.filesync.v1.FileSend/DiffCopy"
 #define CALLS_MAX      300
-#define QUIET_TURNS    50
+#define QUIET_TURNS    50                /* in which nothing moves any more */
 
 struct daemon_call {
 	struct call call;
@@ -44,10 +44,13 @@ static int daemon_call(struct daemon_call *call, struct rig_daemon *daemon, cons
 static struct rig_client *begin(void)
 {
 	struct rig_client *client;
+	uint64_t since = 0;
 
 	rig_tree_make(&tree, 1, 1);
 	client = rig_client_start(&rig, &tree, "app:1");
 	rig_carry(client, rig_daemon_start(&rig));
+	for (int i = 0; i < QUIET_TURNS; i++)
+		rig_turn(&rig, &since);          /* it has heard what may be opened */
 	return client;
 }
 
@@ -82,6 +85,34 @@ static void health_is_answered_whatever_waits(void **state)
 	rig_client_end(client);
 }
 
+/* A client that takes as many as buildx: the daemon's own end waits with the others, so none is refused; ours find room. */
+static void more_than_the_client_takes_wait(void **state)
+{
+	enum { BUILDX_STREAMS_MAX = 250 };
+	struct rig_client *client = begin();
+	struct daemon_call more;
+	int opened = 0;
+
+	client->full = true;
+	client->streams_max = BUILDX_STREAMS_MAX;
+	while (opened < CALLS_MAX && daemon_call(&calls[opened], &rig.daemons[0], "/test.Echo/Wait") == 0)
+		opened++;
+	rig_wait(&rig, h2_streams_count(client->nest.h2) >= (size_t)opened || calls[opened - 1].closed);
+	for (int i = 0; i < opened; i++)
+		assert_false(calls[i].closed);
+	assert_true(opened < BUILDX_STREAMS_MAX);
+	call_cancel(&calls[0].call);
+	rig_until(&rig, &calls[0].closed);
+	assert_int_equal(daemon_call(&more, &rig.daemons[0], "/test.Echo/Wait"), 0);
+	call_cancel(&more.call);
+	rig_until(&rig, &more.closed);
+	for (int i = 1; i < opened; i++) {
+		call_cancel(&calls[i].call);
+		rig_until(&rig, &calls[i].closed);
+	}
+	rig_client_end(client);
+}
+
 static int setup(void **state)
 {
 	rig_init(&rig);
@@ -100,6 +131,7 @@ int main(int argc, char **argv)
 {
 	const struct CMUnitTest tests[] = {
 		TEST(health_is_answered_whatever_waits),
+		TEST(more_than_the_client_takes_wait),
 	};
 
 	if (argc > 1)

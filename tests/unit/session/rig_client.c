@@ -255,7 +255,8 @@ static int client_on_stream(struct nest *nest, struct stream *stream, const stru
 	struct rig_sender *sender;
 
 	assert_true(grpc_request_parse(&head, request));
-	if (span_is(head.path, "/test.Echo/Never"))
+	if (span_is(head.path, "/test.Echo/Never") ||
+	    (client->streams_max && h2_streams_count(client->nest.h2) > client->streams_max))
 		return -EAGAIN;
 	if (span_is(head.path, SPOOL_PATH))
 		return upload_begin(client, stream, &head);

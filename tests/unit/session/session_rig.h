@@ -49,6 +49,7 @@ struct rig_client {
 	bool deaf;                       /* answers no DiffCopy packets */
 	bool hung;                       /* nor anything else inside the session */
 	bool full;                       /* takes nothing of what other calls bring, beyond a message each */
+	size_t streams_max;              /* refuses more at a time; 0: as many as there may be */
 	uint64_t stop_after_bytes;       /* sends no more content than this; 0: all */
 	uint64_t bytes_sent, files_sent;
 	size_t piece_bytes;              /* of content in a packet; 0: as fsutil */
