@@ -397,6 +397,13 @@ static void diffcopy_remember(struct diffcopy *diffcopy, struct span directory)
 	stat_memory_get(diffcopy->service->memory, &diffcopy->request, key);
 }
 
+static bool diffcopy_may_know(struct diffcopy_session *session, const struct diffcopy_head *head)
+{
+	if (!session->trusted || !session->service->memory || !session->service->mtime_trust || head->always_sent)
+		return false;
+	return !session->takes || session->takes(session, head->directory);
+}
+
 static struct diffcopy *diffcopy_make(struct diffcopy_session *session)
 {
 	struct diffcopy *diffcopy = calloc(1, sizeof(*diffcopy));
@@ -444,7 +451,7 @@ int diffcopy_open(struct diffcopy_session *session, struct stream *stream, const
 	call_accept(&diffcopy->daemon, stream, head, MESSAGE_BYTES_MAX, &daemon_events, diffcopy);
 	session->open++;
 	session->service->counters.calls++;
-	if (session->trusted && session->service->memory && session->service->mtime_trust && !read.always_sent)
+	if (diffcopy_may_know(session, &read))
 		diffcopy_remember(diffcopy, read.directory);
 	return 0;
 }

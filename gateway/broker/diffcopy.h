@@ -74,6 +74,8 @@ struct diffcopy_session {
 	 * NULL: it is told what the client says.
 	 */
 	bool (*restat)(struct diffcopy_session *session, struct span directory, struct fsutil_stat *stat);
+	/* The directory of that name is the one that was seen under this identity. False: nothing is known of it. Optional. */
+	bool (*takes)(struct diffcopy_session *session, struct span directory);
 	struct h2 *(*client)(struct diffcopy_session *session);  /* the client's engine; NULL: it has gone. For plays */
 	unsigned open;                           /* calls that refer to it */
 	void (*on_idle)(struct diffcopy_session *session);       /* the last of them has gone. Optional */

@@ -542,6 +542,7 @@ struct binding *binding_create(struct buildkit *buildkit, const struct conn *cli
 	snprintf(binding->subject, sizeof(binding->subject), "%s", identity->subject);
 	list_init(&binding->calls);
 	list_init(&binding->uplinks);
+	siblings_init(&binding->sessions);
 	list_append(buildkit_bucket(buildkit, client), &binding->link);
 	buildkit->bindings_count++;
 	return binding;

@@ -27,6 +27,7 @@
 #include "gateway/buildkit/buildkit.h"
 #include "gateway/buildkit/doubt.h"
 #include "gateway/session/forward.h"
+#include "gateway/session/siblings.h"
 #include "gateway/buildkit/replay.h"
 #include "gateway/buildkit/vertex.h"
 #include "proto/buildkit.h"
@@ -116,6 +117,7 @@ struct binding {
 	unsigned tries;
 	struct uplink *uplink;           /* the leased one */
 	struct list uplinks, calls;
+	struct siblings sessions;
 	const char *losing;              /* the name in the uplink that is going under its calls; NULL: none */
 	bool replaying;                  /* they are held, not ended */
 	unsigned losses;                 /* of which builds were replayed */

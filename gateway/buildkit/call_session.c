@@ -53,9 +53,9 @@ static uint64_t probe_timeout(const struct buildkit *buildkit, const struct conn
 
 int call_session_accept(struct buildkit_call *call, const struct server_request *request)
 {
-	const struct binding *binding = call->binding;
+	struct binding *binding = call->binding;
 	struct session_config config = {
-		.ring = binding->buildkit->ring,
+		.ring = binding->buildkit->ring, .siblings = &binding->sessions,
 		.broker = binding->buildkit->broker, .play = binding->buildkit->play, .scope = binding->scope,
 		.tenant = span_text(binding->tenant), .subject = span_text(binding->subject), .events = &session_events,
 		.probe_timeout_ns = probe_timeout(binding->buildkit, request->conn), .owner = call,

@@ -30,6 +30,7 @@ struct channel {
 	uint32_t uid;                    /* whose it is */
 	struct uplink *uplink;           /* for new calls; NULL: the next one makes it */
 	struct list uplinks, link;
+	struct siblings siblings;
 	unsigned sessions;
 };
 
@@ -242,7 +243,9 @@ static int carry_session(struct channel *channel, struct uplink *uplink, const s
 {
 	const struct channels *channels = channel->channels;
 	struct carried *carried = calloc(1, sizeof(*carried));
-	struct session_config config = { .ring = channels->ring, .events = &session_events, .owner = carried };
+	struct session_config config = {
+		.ring = channels->ring, .events = &session_events, .owner = carried, .siblings = &channel->siblings,
+	};
 	struct header *headers = session_headers(channels, &config.headers_count);
 	int r = -ENOMEM;
 
@@ -303,6 +306,7 @@ static struct channel *channel_create(struct channels *channels, const struct co
 	channel->client = client;
 	channel->uid = conn_peer(client)->uid;
 	list_init(&channel->uplinks);
+	siblings_init(&channel->siblings);
 	list_append(&channels->channels, &channel->link);
 	channels->count++;
 	return channel;

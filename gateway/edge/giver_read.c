@@ -311,7 +311,7 @@ static void remember(struct giver *giver, const struct diffcopy_head *head, uint
 	sha256_stream_final(&hash, key);
 	giver->known = known_get(&service->known, key);
 	giver_bases_open(giver, shared_key, head->directory, uid);
-	if (service->mtime_distrust || head->always_sent)
+	if (service->mtime_distrust || head->always_sent || !session_takes_directory(giver->session, head->directory))
 		return;
 	giver->table_pending = true;
 	giver->request.fn = giver_on_table;

@@ -41,6 +41,7 @@ struct session {
 	bool asking;                     /* `request` is under way */
 	struct lineage *lineage;         /* NULL: the client's own key */
 	struct relay_owner relays;
+	struct sibling sibling;
 	struct diffcopy_session broker;  /* what its DiffCopy calls share */
 	struct health_probe probe;
 	unsigned health_answers;
@@ -150,6 +151,11 @@ static bool session_restat(struct diffcopy_session *broker, struct span director
 	struct session *session = container_of(broker, struct session, broker);
 
 	return lineage_restat(session->lineage, directory, stat->path, (uint64_t)stat->size, &stat->mod_time_ns);
+}
+
+static bool broker_takes(struct diffcopy_session *broker, struct span directory)
+{
+	return session_takes_directory(container_of(broker, struct session, broker), directory);
 }
 
 static struct h2 *broker_client(struct diffcopy_session *broker)
@@ -317,6 +323,7 @@ static void client_on_closed(struct nest *nest, enum grpc_status status, struct 
 	session_count_copies(session, nest);
 	session_enter(session, SESSION_ENDING);
 	session->client_closed = true;
+	sibling_leave(&session->sibling);
 	if (nest_in_use(&session->executor))
 		call_cancel(&session->executor.call);
 	health_probe_stop(&session->probe, probe_on_stopped);
@@ -442,6 +449,7 @@ int session_accept(struct session **out, const struct session_config *config, st
 	                      session->shared_key);
 	session->broker.on_idle = broker_on_idle;
 	session->broker.client = broker_client;
+	session->broker.takes = broker_takes;
 	session->config.headers = NULL;
 	session->gives = config->play && session_exposes(session, SLUICE_GIVE);
 	nest.owner = session;
@@ -451,6 +459,8 @@ int session_accept(struct session **out, const struct session_config *config, st
 		session_free(session);
 		return ERR_RAISE(r);
 	}
+	if (config->siblings)
+		sibling_join(&session->sibling, config->siblings, session->shared_key);
 	session->probe = (struct health_probe){ .ring = config->ring, .on_silent = probe_on_silent,
 		                                .interval_ns = config->probe_interval_ns, .timeout_ns = config->probe_timeout_ns };
 	health_probe_start(&session->probe, session->client.h2);
@@ -494,6 +504,11 @@ struct span session_id(const struct session *session)
 struct span session_shared_key(const struct session *session)
 {
 	return session->shared_key;
+}
+
+bool session_takes_directory(struct session *session, struct span directory)
+{
+	return sibling_takes(&session->sibling, directory);
 }
 
 bool session_can_repeat(const struct session *session)

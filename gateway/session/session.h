@@ -18,6 +18,7 @@
 #include "gateway/session/nest.h"
 #include "gateway/session/relay.h"
 #include "gateway/session/session_health.h"
+#include "gateway/session/siblings.h"
 #include "gateway/session/spool.h"
 
 #define SESSION_PATH "/moby.buildkit.v1.Control/Session"
@@ -47,6 +48,7 @@ struct session_config {
 	struct ring *ring;
 	struct diffcopy_service *broker;         /* NULL: DiffCopy is carried like the rest */
 	struct spool_room *spools;               /* NULL: Upload/Pull is carried like the rest, and comes once */
+	struct siblings *siblings;               /* of the client's connection; outlives it. NULL: it has none */
 	struct play_service *play;               /* with a broker: contexts that an edge gives. NULL: none are asked for */
 	struct scope scope;                      /* whose bytes they are */
 	struct span tenant, subject;             /* for the trust key; borrowed during session_accept() */
@@ -95,6 +97,8 @@ struct span session_id(const struct session *session);           /* x-docker-exp
 struct span session_shared_key(const struct session *session);   /* x-docker-expose-session-sharedkey */
 /* Its directory goes by its name, whichever machine it lies on: an edge's, with stable keys. */
 bool session_is_stable(const struct session *session);
+/* The directory of that name is this session's, as sibling_takes() has it: what was seen of it is evidence. */
+bool session_takes_directory(struct session *session, struct span directory);
 /* The client exposes this method ("/moby.filesync.v1.FileSync/DiffCopy"), in any case of letters. */
 bool session_exposes(const struct session *session, const char *method);
 /* Another executor would get all that this one got of streams which the client says once (Upload/Pull). */

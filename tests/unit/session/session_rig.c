@@ -125,7 +125,7 @@ static int gateway_on_stream(void *owner, struct stream *stream, const struct h2
 		.ring = client->rig->fixture.ring, .broker = &client->rig->service, .play = &client->rig->play,
 		.scope = client->rig->other ? client->rig->fixture.b : client->rig->fixture.a,
 		.tenant = span_text(client->rig->other ? "b" : "a"), .subject = span_text("someone"), .events = &rig_session_events, .owner = client,
-		.spools = &client->rig->spools, .probe_interval_ns = client->rig->probe_interval_ns,
+		.siblings = client->rig->siblings, .spools = &client->rig->spools, .probe_interval_ns = client->rig->probe_interval_ns,
 		.probe_timeout_ns = client->rig->probe_timeout_ns,
 	};
 	struct grpc_request head;

@@ -130,6 +130,7 @@ struct rig {
 	uint64_t probe_interval_ns, probe_timeout_ns;    /* of their sessions; 0: the defaults */
 	bool stable;                     /* they would have stable keys */
 	bool other;                      /* they are another tenant's */
+	struct siblings *siblings;       /* their sessions are of one connection; NULL: each of its own */
 	struct rig_client clients[RIG_SESSIONS_MAX];
 	struct rig_daemon daemons[RIG_SESSIONS_MAX];
 	unsigned clients_count, daemons_count;

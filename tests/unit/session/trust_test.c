@@ -1,7 +1,8 @@
 /*
  * Shows which of a client's stats the broker takes for evidence, between clients as buildx is one and daemons as buildkitd is one:
  * of the Dockerfile and the ignore file none, be it that another build was there before or is there at the same time; where times are
- * set, the one that a path had last. A daemon that gets other bytes than its own client has fails the test.
+ * set, the one that a path had last; of two directories of one name that a connection has, those of the first. A daemon that gets
+ * other bytes than its own client has fails the test.
  */
 #include "tests/unit/session/session_rig.h"
 
@@ -41,13 +42,17 @@ static void neither_is_taken_for_the_other(const struct look *look, const char *
 	static struct rig_tree trees[2];
 	struct rig_copy copies[2];
 	struct rig_client *clients[2];
+	struct rig_daemon *daemons[2];
 
 	for (uint32_t i = 0; i < 2; i++) {
 		tree_of_one(&trees[i], path, 40, 1700000000123456789, 1 + i);
 		copies[i] = (struct rig_copy){ .directory = look->directory, .followed = look->followed };
 		clients[i] = rig_client_start(&rig, &trees[i], "app:1");
-		rig_carry(clients[i], rig_daemon_start(&rig));
-		rig_copy_start(&copies[i], &rig.daemons[rig.daemons_count - 1], &trees[i]);
+		daemons[i] = rig_daemon_start(&rig);
+		rig_carry(clients[i], daemons[i]);
+	}
+	for (uint32_t i = 0; i < 2; i++) {
+		rig_copy_start(&copies[i], daemons[i], &trees[i]);
 		if (!at_once)
 			copy_end(&copies[i]);
 	}
@@ -73,6 +78,33 @@ static void of_the_ignore_file_nothing_is_believed(void **state)
 
 	neither_is_taken_for_the_other(&look, ".dockerignore", false);
 	neither_is_taken_for_the_other(&look, ".dockerignore", true);
+}
+
+/* services/a/app and services/b/app, of one bake, as long as both are built; not those of another connection, nor of the same session. */
+static void of_two_directories_of_a_name_one_is_believed(void **state)
+{
+	const struct look look = { .directory = "context" };
+	static struct rig_tree tree;
+	struct siblings connection;
+	struct rig_copy copies[2] = { 0 };
+	struct rig_client *client;
+
+	siblings_init(&connection);
+	rig.siblings = &connection;
+	neither_is_taken_for_the_other(&look, "install.sh", false);
+	neither_is_taken_for_the_other(&look, "remove.sh", true);
+	tree_of_one(&tree, "install.sh", 40, 1700000000123456789, 1);
+	for (int later = 0; later < 2; later++) {        /* in the same connection, and in another one */
+		client = rig_client_start(&rig, &tree, "app:1");
+		rig_carry(client, &rig.daemons[0]);
+		for (uint32_t i = 0; i < 2; i++) {
+			rig_copy_start(&copies[i], &rig.daemons[0], &tree);
+			copy_end(&copies[i]);
+		}
+		assert_int_equal(client->bytes_sent, 0);
+		client_finish(client);
+		rig.siblings = NULL;
+	}
 }
 
 static bool wants_nothing(const struct rig_file *file)
@@ -141,6 +173,7 @@ int main(int argc, char **argv)
 	const struct CMUnitTest tests[] = {
 		TEST(of_the_dockerfile_nothing_is_believed),
 		TEST(of_the_ignore_file_nothing_is_believed),
+		TEST(of_two_directories_of_a_name_one_is_believed),
 		TEST(of_a_time_that_is_set_the_last_stat_is_believed),
 		TEST(a_clocks_time_is_believed_again),
 	};
