@@ -117,8 +117,9 @@ const struct command command_fsck = {
 	.name = "fsck",
 	.summary = "check a store, and mend its index from its segments",
 	.help = "Reads every record of every segment, checks it against its header, checksum and SHA-256, and the index\n"
-	        "against the segments. No daemon may have the store open. Exits with 0 when it is clean, with 1 when a\n"
-	        "problem was found, also when --repair has mended it, with 2 or more when it could not be checked.\n\n"
+	        "against the segments. No daemon may have the store open. Started as root it does so as the user that the\n"
+	        "store belongs to. Exits with 0 when it is clean, with 1 when a problem was found, also when --repair has\n"
+	        "mended it, with 2 or more when it could not be checked.\n\n"
 	        "  sluice fsck --repair /var/lib/sluice",
 	.run = fsck_run,
 	.operands = "STORE",

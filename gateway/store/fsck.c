@@ -269,6 +269,8 @@ static int fsck_run(struct fsck *fsck)
 	if (r < 0)
 		return r;
 	r = lock_fd = layout_lock(fsck->dir_fd, fsck->path, report->why, sizeof(report->why));
+	if (r >= 0)
+		r = fsck_become_owner(fsck, lock_fd);
 	return r < 0 ? r : fsck_check(fsck);
 }
 
@@ -303,6 +305,7 @@ int store_fsck(const char *path, bool repair, struct fsck_report *report,
 	fsck->page = malloc(FSCK_ROWS_MAX * INDEX_SCAN_ROW_MAX);
 	if (fsck->fixes && fsck->page)
 		r = fsck_run(fsck);
+	fsck_become_root(fsck);
 	if (!r && fsck->problems)
 		r = 1;
 	if (r < 0)

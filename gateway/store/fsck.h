@@ -1,6 +1,7 @@
 /*
  * fsck: checks every record of every segment against its header, checksum and SHA-256, and the index against the
- * segments; optionally repairs the index from the segments. Blocking; takes the store's lock.
+ * segments; optionally repairs the index from the segments. Blocking; takes the store's lock. Root works as the user that the
+ * directory belongs to meanwhile, as the whole process: what is made is that user's, so that a gateway can open it.
  */
 #pragma once
 

@@ -1,6 +1,6 @@
 /*
  * What the parts of a check share. fsck.c puts it together; fsck_segments.c walks the records, fsck_index.c the entries
- * that name them, fsck_repairs.c gathers what is to be changed. Blocking, one thread.
+ * that name them, fsck_repairs.c gathers what is to be changed, fsck_owner.c sees as whom. Blocking, one thread.
  */
 #pragma once
 
@@ -12,6 +12,8 @@
 #include "gateway/store/rows.h"
 #include "gateway/store/scopes.h"
 #include "gateway/store/segment.h"
+
+#include <sys/types.h>
 
 #define FSCK_ROWS_MAX     256            /* of the index, read at a time */
 #define FSCK_CHANGES_MAX  1024           /* a transaction of repairs */
@@ -42,6 +44,8 @@ struct fsck {
 	bool index_damaged;              /* it was a page of the index */
 
 	int dir_fd;
+	bool was_root;                   /* and is the owner of the store for now */
+	gid_t root_gid;
 	struct layout layout;
 	struct index *index;
 	struct row_segment rows[STORE_SEGMENTS_MAX];
@@ -73,6 +77,14 @@ struct fsck_get {
 	int32_t size;
 	uint8_t value[ROW_RECORD_BYTES];
 };
+
+/*
+ * Before anything is opened or made, but with the lock: who is root works as the user that the store's directory belongs to, from here
+ * to fsck_become_root(). What does not belong to that user is told, and given to it with `repair`; without, root goes on as root, who
+ * alone can read it. 0 or -errno.
+ */
+int fsck_become_owner(struct fsck *fsck, int lock_fd);
+void fsck_become_root(struct fsck *fsck);
 
 /* Counts a problem, and tells it. */
 __attribute__((format(printf, 2, 3))) void fsck_found(struct fsck *fsck, const char *format, ...);

@@ -242,10 +242,40 @@ def test_fsck_repairs_a_lost_index(env):
         os.unlink(path)
     env.sluice("fsck", "--repair", store, status=1)
     check(env.sluice("fsck", "--json", store).json()["clean"], "not clean after the repair")
-    if os.geteuid() == 0:
-        os.system(f"chown -R --reference={store} {store}")
     gateway = env.gateway(store=store)
     client = env.client(gateway)
     # Who may see what is lost with the index; the bytes are not.
     check(client.push(tree, "--no-snapshot")["root"] == root, "another root")
+    gateway.stop()
+
+
+def owners(store):
+    return {os.lstat(os.path.join(d, f)).st_uid for d, _, fs in os.walk(store) for f in fs + ["."]}
+
+
+def test_root_s_fsck_leaves_the_store_to_its_gateway(env):
+    """What it makes is the gateway's; what a former one has left as root's is told, and given to the gateway by a repair."""
+    env.need(os.geteuid() == 0, "root")
+    store = env.path("store")
+    gateway = env.gateway(store=store)
+    root = env.client(gateway).push(random_tree(env, "owned", 1 << 20))["root"]
+    gateway.stop()
+    own = owners(store)
+    check(len(own) == 1 and 0 not in own, f"whose a store is: {own}")
+    for name in ("lock", "index/lock.mdb"):
+        os.unlink(f"{store}/{name}")
+    env.sluice("fsck", store)
+    check(owners(store) == own, f"whose it is after a check: {owners(store)}")
+    lost = ("index/data.mdb", "index/lock.mdb", "scopes", "lock")
+    for name in lost:
+        os.chown(f"{store}/{name}", 0, 0)
+    result = env.sluice("fsck", store, status=1)
+    for name in lost[:3]:
+        check(f"{name} does not belong to the user that the store belongs to" in result.stderr, f"{name}: {result}")
+    check(os.stat(f"{store}/scopes").st_uid == 0, "a check without --repair has changed it")
+    env.sluice("fsck", "--repair", store, status=1)
+    check(owners(store) == own, f"whose it is after a repair: {owners(store)}")
+    check(env.sluice("fsck", "--json", store).json()["clean"], "not clean after the repair")
+    gateway = env.gateway(store=store)
+    env.client(gateway).pull(root, env.path("back"))
     gateway.stop()
