@@ -17,6 +17,7 @@
 #include <unistd.h>
 
 #include "gateway/base/check.h"
+#include "gateway/base/cleanup.h"
 #include "gateway/base/err.h"
 #include "gateway/base/heap.h"
 #include "gateway/base/log.h"
@@ -31,6 +32,7 @@
 #include "gateway/daemon/privileges.h"
 #include "gateway/daemon/signals.h"
 #include "gateway/executor/host.h"
+#include "gateway/executor/host_directory.h"
 #include "gateway/ring/probe.h"
 
 #define DAEMON_USER          "sluice"
@@ -73,16 +75,19 @@ static const struct server_method daemon_methods[] = {
 static int daemon_fork_host(struct daemon *daemon, char *why, size_t why_size)
 {
 	const struct daemon_config *config = daemon->config;
-	int pair[2];
+	const char *path = config->executor_path ? config->executor_path : DAEMON_EXECUTOR_PATH;
+	CLEANUP(fd_closep) int lock_fd = -1;     /* in the child it stays open until that ends */
+	int pair[2], r = host_directory_take(&lock_fd, path, why, why_size);
 
+	if (r < 0)
+		return r;
 	if (socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, pair) < 0) {
 		snprintf(why, why_size, "no pair of sockets: %s", strerror(errno));
 		return ERR_RAISE(-errno);
 	}
 	daemon->host_pid = fork();
 	if (daemon->host_pid < 0) {
-		int r = -errno;
-
+		r = -errno;
 		snprintf(why, why_size, "fork: %s", strerror(-r));
 		close(pair[0]);
 		close(pair[1]);
@@ -90,7 +95,7 @@ static int daemon_fork_host(struct daemon *daemon, char *why, size_t why_size)
 	}
 	if (daemon->host_pid == 0) {
 		struct host_config host = {
-			.spawn = config->spawning.host, .uid = daemon->uid, .gid = daemon->gid, .slots = config->slots, .path = config->executor_path ? config->executor_path : DAEMON_EXECUTOR_PATH,
+			.spawn = config->spawning.host, .uid = daemon->uid, .gid = daemon->gid, .slots = config->slots, .path = path,
 			.runtime = config->runtime, .images = config->images, .socket_fd = pair[0],
 			.allow_network = config->allow_network, .engine = config->engine,
 			.hidden = { config->store_path, config->tls_key, config->tokens_path, "/etc/sluice" },

@@ -27,7 +27,7 @@ struct host_spawn {
 
 struct host_config {
 	uint32_t slots;                  /* 0: no actions, and no runtime is looked for */
-	const char *path;                /* slots, images, bundles: made 0711 and root's, since containers pass through it */
+	const char *path;                /* host_directory.h: whoever forks the host has taken it, and leaves it the lock */
 	const char *runtime;             /* NULL: the first of crun, runc that works */
 	const char *images;              /* OCI layout directories for --image; NULL: none */
 	const char *hidden[HOST_HIDDEN_MAX + 1];         /* host paths that no action may see: store, keys, settings; NULLs are skipped */

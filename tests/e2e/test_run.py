@@ -213,6 +213,42 @@ def test_a_runtime_that_is_named_must_work(env):
     check("by it: crumb: " in result.stderr and "crumb: crumb" not in result.stderr, f"its name is said once: {result}")
 
 
+def start_sleeper(env, client, seconds):
+    """An action that is under way when this returns."""
+    process = env.start("run", *client.options, "--progress", "quiet", "--no-cache", work_tree(env), "--", "sh", "-c",
+                        f"echo begun; sleep {seconds}; echo ended >out", home=client.home)
+    check(process.stdout.readline() == b"begun\n", "it has not begun")
+    return process
+
+
+def test_one_gateway_an_executor_directory(env):
+    """A second one would end the first one's actions, even if it had no port to listen at; it does not start, and says why."""
+    gateway, client = runner(env)
+    process = start_sleeper(env, client, 5)
+    for store in (env.path("another"), gateway.store):
+        second = env.sluice("serve", "--listen", f"grpc://127.0.0.1:{gateway.port}", "--store", store, "--user", env.user,
+                            "--engine", env.engine, "--executor-path", env.executor_path, "--slots", "1", status=1)
+        check(f"the executor directory {env.executor_path} is in use by process {gateway.process.pid}; stop it, or give another "
+              "--executor-path" in second.stderr, f"{second}")
+    _, error = process.communicate(timeout=60)
+    check(process.returncode == 0, f"what ran there ended with {process.returncode}: {error.decode()}")
+    gateway.stop()
+
+
+def test_a_restart_waits_for_the_host_of_a_killed_gateway(env):
+    store = env.path("store")
+    gateway, client = runner(env, store=store)
+    process = start_sleeper(env, client, 60)
+    gateway.process.kill()               # and no wait for its log's end, which is its host's
+    gateway.process.wait()
+    after = env.gateway(store=store, slots=2)
+    gateway.kill()
+    env.client(after, "after").action(["true"], directory=work_tree(env))
+    process.kill()
+    process.communicate(timeout=60)
+    after.stop()
+
+
 def test_what_the_operator_did_not_allow_is_refused(env):
     gateway, client = runner(env)
     result, _ = client.action(["true"], "--network", directory=work_tree(env), status=1)
