@@ -6,6 +6,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/resource.h>
+#include <sys/stat.h>
 #include <sys/statvfs.h>
 #include <sys/utsname.h>
 #include <sys/wait.h>
@@ -201,7 +202,7 @@ static void check_runtime(struct checks *checks)
 	char scratch[] = "/var/tmp/sluice-doctor-XXXXXX", detail[512];
 	struct oci_runtime runtime;
 
-	if (geteuid() != 0 || !mkdtemp(scratch)) {
+	if (geteuid() != 0 || !mkdtemp(scratch) || chmod(scratch, 0711)) {
 		add(checks, "executor", "OCI runtime", false, "not tried: needs root", "sudo sluice doctor");
 		return;
 	}

@@ -1,6 +1,7 @@
 /* host_directory: see host_directory.h. The lock is on the directory itself: that takes no room on a disk that is full. */
 #include "gateway/executor/host_directory.h"
 
+#include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <signal.h>
@@ -24,6 +25,111 @@
 #define DIRECTORY_PID_FILE "sluice.pid"
 #define DIRECTORY_WAIT_NS  20000000000ull        /* a host's slots get 15 s to end (HOST_END_SECONDS) */
 #define DIRECTORY_TRY_NS   50000000u
+
+/* ---- whose it is ---- */
+
+struct contents {
+	bool hosts;                      /* what only a host leaves: slots, or its gateway's number */
+	bool known, unknown;             /* what has the name of something of ours; what has not */
+};
+
+static bool is_slot(int fd, const char *name)
+{
+	unsigned number;
+	struct stat st;
+	char more;
+
+	return sscanf(name, "slot-%u%c", &number, &more) == 1 && fstatat(fd, name, &st, AT_SYMLINK_NOFOLLOW) == 0 &&
+	       S_ISDIR(st.st_mode) && st.st_uid == 0 && !(st.st_mode & 0007);
+}
+
+static bool is_pid_file(int fd, const char *name)
+{
+	struct stat st;
+
+	return strcmp(name, DIRECTORY_PID_FILE) == 0 && fstatat(fd, name, &st, AT_SYMLINK_NOFOLLOW) == 0 && S_ISREG(st.st_mode) &&
+	       st.st_uid == 0;
+}
+
+static bool is_known(const char *name)
+{
+	static const char *const names[] = { "images", "state", "trial", "buildkit" };
+
+	for (size_t i = 0; i < sizeof(names) / sizeof(names[0]); i++)
+		if (strcmp(name, names[i]) == 0)
+			return true;
+	return false;
+}
+
+static int look_into(int directory_fd, struct contents *contents)
+{
+	int fd = beneath_open(directory_fd, ".", O_RDONLY | O_DIRECTORY, 0);
+	DIR *directory = fd < 0 ? NULL : fdopendir(fd);
+	struct dirent *entry;
+
+	*contents = (struct contents){ 0 };
+	if (!directory) {
+		int r = fd < 0 ? fd : -errno;
+
+		if (fd >= 0)
+			close(fd);
+		return ERR_RAISE(r);
+	}
+	while ((entry = readdir(directory))) {
+		const char *name = entry->d_name;
+
+		/* A file system that is made for it alone begins with a lost+found. */
+		if (strcmp(name, ".") == 0 || strcmp(name, "..") == 0 || strcmp(name, "lost+found") == 0)
+			continue;
+		if (is_slot(directory_fd, name) || is_pid_file(directory_fd, name))
+			contents->hosts = true;
+		else if (is_known(name))
+			contents->known = true;
+		else
+			contents->unknown = true;
+	}
+	closedir(directory);
+	return 0;
+}
+
+/* An earlier version's that never came to have slots left less that tells it: then nothing else is to be there, and the mode that hosts give. */
+static bool is_ours(const struct contents *contents, mode_t mode)
+{
+	if (contents->hosts)
+		return true;
+	return !contents->unknown && (!contents->known || (mode & 07777) == DIRECTORY_MODE);
+}
+
+/* Containers pass through it, and nobody else writes to it. More of what others may do is left to them. */
+static mode_t mode_wanted(mode_t mode)
+{
+	return (mode & 07777 & ~0022u) | 0011;
+}
+
+static int check(int fd, const char *path, char *why, size_t why_size)
+{
+	static const char remedy[] = "name another by --executor-path, empty or not there yet";
+	struct contents contents;
+	struct stat st;
+	int r = fstat(fd, &st) < 0 ? -errno : look_into(fd, &contents);
+
+	if (r < 0) {
+		snprintf(why, why_size, "%s cannot be looked into: %s", path, strerror(-r));
+		return ERR_RAISE(r);
+	}
+	if (st.st_uid != 0 || st.st_mode & S_ISVTX)
+		snprintf(why, why_size, "%s: the executor directory must be root's, and not shared by others as /tmp is; %s", path, remedy);
+	else if (!is_ours(&contents, st.st_mode))
+		snprintf(why, why_size, "%s holds what is not the executor's, which needs a directory of its own; %s", path, remedy);
+	else if (mode_wanted(st.st_mode) == (st.st_mode & 07777) || fchmod(fd, mode_wanted(st.st_mode)) == 0)
+		return 0;
+	else
+		snprintf(why, why_size, "the mode of %s cannot be changed so that containers pass through it and only root writes to it: %s",
+		         path, strerror(errno));
+	return ERR_RAISE(-EPERM);
+}
+
+/* ---- who has it ---- */
 
 /* 0: not known. */
 static pid_t read_pid(int directory_fd)
@@ -104,7 +210,9 @@ int host_directory_take(int *lock_fd, const char *path, char *why, size_t why_si
 		snprintf(why, why_size, "the executor directory %s cannot be opened: %s", path, strerror(-r));
 		return ERR_RAISE(r);
 	}
-	r = lock(fd, path, why, why_size);
+	r = made ? 0 : check(fd, path, why, why_size);
+	if (r == 0)
+		r = lock(fd, path, why, why_size);
 	if (r < 0)
 		return r;
 	write_pid(fd);

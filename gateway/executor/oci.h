@@ -57,8 +57,8 @@ struct oci_process;
 
 /*
  * Finds a runtime that runs a trial container here, with all the settings above: `wanted` (a name or path), or the first of
- * crun, runc. `scratch_dir` (created when missing, mode 0711) is for the trial and the state. 0, or -ENOENT with
- * `runtime->why`.
+ * crun, runc. `scratch_dir` (created when missing, mode 0711; others must be able to search it) is for the trial and the state.
+ * 0, or -ENOENT with `runtime->why`.
  */
 int oci_probe(struct oci_runtime *runtime, const char *wanted, const char *scratch_dir);
 

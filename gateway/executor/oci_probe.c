@@ -87,10 +87,11 @@ static int trial_run(const struct oci_runtime *runtime, const char *bundle, char
 	return -EIO;
 }
 
+/* One that is there keeps its mode: it may be more than ours. */
 static int make_directory(const char *path, mode_t mode)
 {
-	if (mkdir(path, mode) && errno != EEXIST)
-		return -errno;
+	if (mkdir(path, mode))
+		return errno == EEXIST ? 0 : -errno;
 	return chmod(path, mode) ? -errno : 0;
 }
 

@@ -127,12 +127,16 @@ static void unmount_below(const char *root)
 	}
 }
 
-static int recover_slot(int root_fd, const char *name, struct why why)
+static int recover_slot(const char *root, int root_fd, const char *name, struct why why)
 {
 	static const char *const directories[] = { "upper", "work", "bundle", "merged" };
-	CLEANUP(fd_closep) int fd = beneath_open(root_fd, name, O_RDONLY | O_DIRECTORY, 0);
+	CLEANUP(fd_closep) int fd = -1;
+	char path[PATH_MAX / 2];
 	int r = 0;
 
+	snprintf(path, sizeof(path), "%s/%s", root, name);
+	unmount_below(path);
+	fd = beneath_open(root_fd, name, O_RDONLY | O_DIRECTORY, 0);
 	if (fd < 0)
 		return fail_with(why, fd, name, "cannot open");
 	for (size_t i = 0; i < sizeof(directories) / sizeof(directories[0]) && !r; i++)
@@ -155,20 +159,15 @@ int workspace_recover(const char *root, char *why_text, size_t why_size)
 
 	if (r)
 		return r;
-	if (mkdir(root, 0711) && errno != EEXIST)
-		return fail(why, root, "cannot create directory");
-	unmount_below(root);
 	root_fd = open(root, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
 	if (root_fd < 0)
 		return fail(why, root, "cannot open");
-	if (fchmod(root_fd, 0711))
-		return fail(why, root, "cannot set its mode");
 	for (uint32_t slot = 0; slot < WORKSPACE_SLOTS_MAX && !r; slot++) {
 		char name[16];
 
 		snprintf(name, sizeof(name), "slot-%u", slot);
 		if (faccessat(root_fd, name, F_OK, AT_SYMLINK_NOFOLLOW) == 0)
-			r = recover_slot(root_fd, name, why);
+			r = recover_slot(root, root_fd, name, why);
 	}
 	return r;
 }

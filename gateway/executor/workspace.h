@@ -6,7 +6,7 @@
  *	merged/   the two together, mounted nosuid and nodev: the action's /work
  *	bundle/   the container's
  *
- * ROOT is made 0711 and each slot 0710 with the slot's group: so the container's root can pass through its own slot,
+ * ROOT is 0711 (host_directory.h) and each slot 0710 with the slot's group: so the container's root can pass through its own slot,
  * other slots and other users of the host cannot look inside. `tree.base` holds the tree's digest, the boot id and its owner; it
  * is removed before the tree is changed: after a crash the tree is made anew. Blocking; one thread a slot.
  */
@@ -31,8 +31,8 @@ struct workspace_options {
 };
 
 /*
- * Once at start, before any slot is opened: unmounts what a former host left below `root` and empties the slots'
- * upper, work and bundle directories. Trees and their bases stay. 0 or -errno.
+ * Once at start, before any slot is opened: unmounts what a former host left below the slots in `root` and empties their
+ * upper, work and bundle directories. Trees and their bases stay, and so does what is no slot. 0 or -errno.
  */
 int workspace_recover(const char *root, char *why, size_t why_size);
 

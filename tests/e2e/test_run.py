@@ -235,6 +235,17 @@ def test_one_gateway_an_executor_directory(env):
     gateway.stop()
 
 
+def test_a_directory_of_somebody_s_is_not_the_executor_s(env):
+    env.need(os.geteuid() == 0, "root, for the executor host")
+    mine = env.path("mine")
+    os.makedirs(mine + "/data", mode=0o755)
+    os.chmod(mine, 0o755)
+    result = env.sluice("serve", "--listen", "grpc://127.0.0.1:0", "--store", env.path("store"), "--user", env.user, "--engine",
+                        env.engine, "--executor-path", mine, "--slots", "1", status=1, timeout=60)
+    check(f"{mine} holds what is not the executor's" in result.stderr, f"{result}")
+    check(os.listdir(mine) == ["data"] and os.stat(mine).st_mode & 0o7777 == 0o755, f"it is not as it was: {os.listdir(mine)}")
+
+
 def test_a_restart_waits_for_the_host_of_a_killed_gateway(env):
     store = env.path("store")
     gateway, client = runner(env, store=store)

@@ -32,7 +32,7 @@
 #define USER         "nobody"
 #define CHILD_FAILED 17
 
-static char directory[64], store_path[80], socket_address[112];
+static char directory[64], store_path[80], executor_path[80], socket_address[112];
 
 static int setup(void **state)
 {
@@ -40,6 +40,7 @@ static int setup(void **state)
 	assert_non_null(mkdtemp(directory));
 	assert_int_equal(chmod(directory, 0755), 0);
 	snprintf(store_path, sizeof(store_path), "%s/store", directory);
+	snprintf(executor_path, sizeof(executor_path), "%s/executor", directory);
 	snprintf(socket_address, sizeof(socket_address), "unix://%s/store/s", directory);
 	return 0;
 }
@@ -59,7 +60,7 @@ static struct daemon_config config_make(const char *const *listen)
 {
 	return (struct daemon_config){
 		.listen = listen, .listen_count = 1, .store_path = store_path, .ceiling = "100MB", .user = USER,
-		.drain_timeout_ns = 60000000000u, .executor_path = directory,
+		.drain_timeout_ns = 60000000000u, .executor_path = executor_path,
 	};
 }
 

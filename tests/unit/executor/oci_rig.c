@@ -165,10 +165,10 @@ void give_tree(unsigned slot, uint32_t uid, uint32_t gid)
 
 static void open_workspaces(void)
 {
-	char why[512];
+	char why[512] = "no directory for the slots";
 
 	root = model_tree(&model, tree, COUNT(tree), 0);
-	if (workspace_recover(slots, why, sizeof(why)))
+	if (mkdir(slots, 0711) || chmod(slots, 0711) || workspace_recover(slots, why, sizeof(why)))
 		fail_msg("%s", why);
 	for (unsigned slot = 0; slot < COUNT(workspaces); slot++) {
 		const struct workspace_options options = {
