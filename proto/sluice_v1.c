@@ -158,7 +158,8 @@ MESSAGE_TYPE(executor_finished_type, struct executor_finished,
 	     MESSAGE_FIELD(struct executor_finished, run_ms, 8, MESSAGE_UINT64),
 	     MESSAGE_FIELD(struct executor_finished, collect_ms, 9, MESSAGE_UINT64),
 	     MESSAGE_FIELD(struct executor_finished, fetched_bytes, 10, MESSAGE_UINT64),
-	     MESSAGE_FIELD(struct executor_finished, outputs, 11, MESSAGE_BYTES));
+	     MESSAGE_FIELD(struct executor_finished, outputs, 11, MESSAGE_BYTES),
+	     MESSAGE_FIELD(struct executor_finished, environment, 12, MESSAGE_BYTES));
 MESSAGE_TYPE(attach_response_type, struct attach_response,
 	     MESSAGE_FIELD(struct attach_response, resolve, 1, MESSAGE_PRESENT),
 	     MESSAGE_FIELD(struct attach_response, assignment, 2, MESSAGE_PRESENT),

@@ -168,7 +168,7 @@ struct executor_finished {
 	struct span message, changes;
 	struct message_list deleted;
 	uint64_t materialise_ms, run_ms, collect_ms, fetched_bytes;
-	struct span outputs;
+	struct span outputs, environment;
 };
 struct attach_response {
 	struct span resolve, assignment;

@@ -57,26 +57,30 @@ int rootfs_image_path(const char *images, const char *name, char path[static PAT
 	return ERR_RAISE(-EPERM);
 }
 
-int rootfs_environment(const struct oci_runtime *runtime, const char *images, const char *name, struct digest *key,
-                       char *why, size_t why_size)
+int rootfs_environment_of(const struct oci_runtime *runtime, const char *image, struct digest *key, char *why,
+                          size_t why_size)
 {
-	char mounts[4096], digest[IMAGE_DIGEST_TEXT], path[PATH_MAX];
-	struct environment_input input = { .runtime = runtime->version };
-	int r = 0;
+	struct environment_input input = { .runtime = runtime->version, .image_digest = image };
+	char mounts[4096];
+	int r;
 
-	if (name) {
-		r = rootfs_image_path(images, name, path, why, why_size);
-		if (r == 0)
-			r = image_digest(path, digest, why, why_size);
-		input.image_digest = digest;
-	} else {
+	if (!image) {
 		input.packages_path = ENVIRONMENT_PACKAGES_PATH;
 		input.mounts = span_make(mounts, bundle_host_mounts(mounts, sizeof(mounts)));
 	}
-	if (r < 0)
-		return r;
 	r = environment_key(&input, key);
 	if (r < 0)
 		snprintf(why, why_size, "%s cannot be read: %s", ENVIRONMENT_PACKAGES_PATH, err_text(r));
 	return r;
+}
+
+int rootfs_environment(const struct oci_runtime *runtime, const char *images, const char *name, struct digest *key,
+                       char *why, size_t why_size)
+{
+	char digest[IMAGE_DIGEST_TEXT], path[PATH_MAX];
+	int r = name ? rootfs_image_path(images, name, path, why, why_size) : 0;
+
+	if (r == 0 && name)
+		r = image_digest(path, digest, why, why_size);
+	return r < 0 ? r : rootfs_environment_of(runtime, name ? digest : NULL, key, why, why_size);
 }

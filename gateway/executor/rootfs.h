@@ -19,3 +19,6 @@ int rootfs_image_path(const char *images, const char *name, char path[static PAT
 /* The environment's key for actions in the image `name` (NULL: the host's programs). 0 or -errno with `why`. */
 int rootfs_environment(const struct oci_runtime *runtime, const char *images, const char *name, struct digest *key,
                        char *why, size_t why_size);
+/* The same in the image of that manifest's digest (NULL: the host's programs), whatever stands behind its name by now. */
+int rootfs_environment_of(const struct oci_runtime *runtime, const char *image, struct digest *key, char *why,
+                          size_t why_size);

@@ -46,6 +46,7 @@ struct action {
 	struct oci_process *process;     /* while it runs */
 	bool cancelled;
 	struct executor_finished finished;
+	struct digest met;               /* finished.environment lies in it */
 	char why[1024];
 	uint8_t changes[48];
 	struct buffer deleted;
@@ -268,6 +269,20 @@ static void action_execute(struct action *action)
 		action_fault(action, GRPC_CANCELLED, "cancelled");
 }
 
+/*
+ * What the result holds for, which need not be what was asked for: an image's name may have come to mean another one while the action
+ * waited, and the host's packages may have been changed under it. So these are looked at behind the run.
+ */
+static void action_say_environment(struct action *action)
+{
+	const char *image = *action->image_name ? action->image.digest : NULL;
+	char why[256];
+
+	if (!action->finished.exit_code &&
+	    rootfs_environment_of(action->slot->config->runtime, image, &action->met, why, sizeof(why)) == 0)
+		action->finished.environment = span_make(action->met.hash, sizeof(action->met.hash));
+}
+
 /* ---- collecting ---- */
 
 static int action_on_deleted(void *context, enum collect_kind kind, const char *path)
@@ -485,6 +500,8 @@ static void action_run(struct action *action)
 		action_check_directory(action);
 	if (action_goes_on(action))
 		action_execute(action);
+	if (action_goes_on(action))
+		action_say_environment(action);
 	if (action_goes_on(action) && !action->wanted.changes)
 		action_collect_outputs(action);
 	if (action_goes_on(action) && action->wanted.changes && workspace_unmount(slot->workspace, action->why, sizeof(action->why)) < 0)

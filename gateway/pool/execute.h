@@ -3,10 +3,10 @@
  * again, looking at it, and cancelling it.
  *
  * The cache key is SHA-256 over the action's digest and the environment that it would meet (action_key.h); only exit 0
- * is cached. A result whose outputs are no longer there is no hit. Callers with the same action at the same time share
- * one execution, unless it is `do_not_cache`, or one wants no cached result and the other may still get one. With the
- * request field `sluice-output: stream` the caller gets output as it comes, in the operations' metadata (ExecuteOutput);
- * `sluice-directory` names the directory that the tree came from, for affinity. What goes wrong with an action that was
+ * is cached, and only of a run that did meet that one. A result whose outputs are no longer there is no hit. Callers with the
+ * same action at the same time share one execution, unless it is `do_not_cache`, or one wants no cached result and the other may
+ * still get one. With the request field `sluice-output: stream` the caller gets output as it comes, in the operations' metadata
+ * (ExecuteOutput); `sluice-directory` names the directory that the tree came from, for affinity. What goes wrong with an action that was
  * asked for is in the ExecuteResponse's status.
  *
  * When its last caller cancels his call the action is cancelled; when only his connection breaks it goes on for

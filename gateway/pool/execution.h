@@ -82,6 +82,7 @@ struct execution {
 	struct buffer operation;         /* the last one */
 	struct buffer assignment;
 	uint32_t status;                 /* of an action that has a result and failed all the same */
+	bool as_resolved;                /* it met the environment that its key is made of */
 	char text[512];
 	uint64_t queued_wall_ns, started_wall_ns;
 	uint64_t slot_ms;                /* the command and its container, as the executor says */

@@ -4,6 +4,7 @@
 #include <errno.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <string.h>
 
 #include "gateway/cas/results.h"
 #include "proto/pb.h"
@@ -48,7 +49,7 @@ static bool execution_worth_keeping(const struct execution *execution)
 {
 	struct reapi_action_result result;
 
-	return !execution->task.do_not_cache && !execution->status &&
+	return !execution->task.do_not_cache && !execution->status && execution->as_resolved &&
 	       execution->output_bytes[0] == execution->output[0].size && execution->output_bytes[1] == execution->output[1].size &&
 	       message_decode(&reapi_action_result_type, buffer_span(&execution->result), &result) && result.exit_code == 0;
 }
@@ -191,6 +192,18 @@ static bool execution_take_outputs(struct execution *execution, const struct exe
 	return !directories->failed;
 }
 
+/*
+ * It may have waited for hours: by now another image may stand behind the name. That is a right answer for who waits, but would be a
+ * wrong one under this key, once the former image is back.
+ */
+static bool met_as_resolved(const struct execution *execution, const struct executor_finished *finished)
+{
+	const struct pool_resolve *resolve = &execution->resolve;
+
+	return finished->environment.size == sizeof(resolve->environment) &&
+	       memcmp(finished->environment.data, resolve->environment, sizeof(resolve->environment)) == 0;
+}
+
 static void execution_store(struct execution *execution, const struct executor_finished *finished)
 {
 	struct reapi_action_result result = { .exit_code = finished->exit_code };
@@ -200,6 +213,7 @@ static void execution_store(struct execution *execution, const struct executor_f
 
 	put_metadata(execution, finished, &metadata);
 	execution->slot_ms = finished->run_ms;
+	execution->as_resolved = met_as_resolved(execution, finished);
 	result.execution_metadata = buffer_span(&metadata);
 	if (execution_take_outputs(execution, finished, &execution->outputs, &result))
 		count = execution_make_items(execution, &result);

@@ -324,6 +324,31 @@ def test_an_image_is_what_runs(env):
     gateway.stop()
 
 
+def test_an_image_that_changed_while_an_action_waited(env):
+    """The slot runs what stands behind the name when its turn has come; that is kept for none of the two images."""
+    env.need_executor()
+    images, tree = env.path("images"), work_tree(env)
+    programs = [static_program(env, text) for text in ("first", "second")]
+    trees.make_image(images + "/one", {"bin/say": programs[0]})
+    os.chmod(images, 0o755)
+    gateway = env.gateway(slots=1, arguments=["--images", images])
+    client = env.client(gateway)
+    busy = env.start("run", *client.options, tree, "--", "sh", "-c", "echo busy; while :; do sleep 1; done", home=client.home)
+    check(busy.stdout.readline() == b"busy\n", "the slot is not busy")
+    waits = env.start("run", *client.options, "--image", "one", tree, "--", "say", home=env.home("another"))
+    gateway.wait_metric(lambda m: m["sluice_queue"] == 1, "the other action waits")
+    trees.make_image(images + "/one", {"bin/say": programs[1]})
+    busy.send_signal(signal.SIGINT)
+    busy.communicate(timeout=60)
+    said, error = waits.communicate(timeout=60)
+    check(said == b"second yes tree\n" and waits.returncode == 0, f"{said} {error}")
+    trees.make_image(images + "/one", {"bin/say": programs[0]})
+    for cached in (False, True):
+        result, report = client.action(["say"], "--image", "one", directory=tree)
+        check(result.stdout == "first yes tree\n" and report["cached"] == cached, f"{result} {report}")
+    gateway.stop()
+
+
 def test_an_image_s_user_writes(env):
     """One who is not root has the tree as root has it."""
     images = env.path("images")

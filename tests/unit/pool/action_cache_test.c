@@ -1,7 +1,7 @@
 /*
  * Shows what is answered without a run: a success, for other clients of the tenant too, but not in another environment, for
- * another tenant, or when what it names is gone; failures are not cached. GetActionResult finds what ran on the same terms,
- * and waits so long for a host that is silent.
+ * another tenant, or when what it names is gone; failures are not cached, nor what met another environment than it asked for.
+ * GetActionResult finds what ran on the same terms, and waits so long for a host that is silent.
  */
 #include "chunker/sha256.h"
 #include "gateway/context/download.h"
@@ -15,6 +15,7 @@
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stdatomic.h>
+#include <stdio.h>
 #include <string.h>
 #include <cmocka.h>
 
@@ -84,6 +85,43 @@ static void expect_result(struct client *from, const struct digest *action, uint
 	if (environment)
 		stand_in_resolve(control, environment, NULL);
 	result_expect(call, output);
+}
+
+/*
+ * While it waits another image comes to stand behind the name, or the host has other packages: who waits gets what ran, and nobody
+ * gets it later, in neither environment.
+ */
+static void what_met_another_environment_is_not_kept(void **state)
+{
+	static const uint8_t elsewhere[] = { 2, 0 };
+	struct caller caller, other;
+	struct assignment job;
+	char name[16];
+
+	for (int i = 0; i < 2; i++) {
+		struct digest action;
+
+		snprintf(name, sizeof(name), "elsewhere %d", i);
+		action = action_upload(client, name, NULL);
+		caller = caller_ask(client, &action);
+		stand_in_resolve(control, 1, NULL);
+		job = stand_in_take(slot);
+		other = caller_ask(client, &action);
+		stand_in_resolve(control, 1, NULL);
+		caller_until_started(&other);
+		stand_in_output(slot, job.id, 1, "elsewhere\n");
+		stand_in_finish_in(slot, job.id, elsewhere[i]);
+		caller_finish(&caller);
+		caller_finish(&other);
+		assert_true(caller.done && !caller.cached && other.done);
+		assert_string_equal(caller.stdout_raw, "elsewhere\n");
+		expect_result(client, &action, 1, NULL);
+		expect_result(client, &action, 2, NULL);
+		rig_run(client, &action, 2, "second\n", 0);
+		rig_run(client, &action, 1, "first\n", 0);
+		assert_string_equal(rig_hit(client, &action, 2).stdout_raw, "second\n");
+		assert_string_equal(rig_hit(client, &action, 1).stdout_raw, "first\n");
+	}
 }
 
 static void bring_result(const struct digest *action, const char *output)
@@ -503,6 +541,7 @@ int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test_setup_teardown(success_is_cached_and_only_where_it_holds, rig_setup, rig_teardown),
+		cmocka_unit_test_setup_teardown(what_met_another_environment_is_not_kept, rig_setup, rig_teardown),
 		cmocka_unit_test_setup_teardown(what_ran_is_found_by_its_action, rig_setup, rig_teardown),
 		cmocka_unit_test_setup_teardown(a_run_replaces_what_was_brought, rig_setup, rig_teardown),
 		cmocka_unit_test_setup_teardown(a_silent_host_is_waited_for_so_long, rig_setup, rig_teardown),

@@ -90,7 +90,7 @@ static void two_with_the_same_action_share_it(void **state)
 	assert_string_not_equal(three.name, one.name);
 	caller_leave(&one);                      /* the other one still waits */
 	stand_in_output(slot, jobs[0].id, 1, "after\n");
-	stand_in_finish(slot, jobs[0].id, 0, NULL);
+	stand_in_finish_in(slot, jobs[0].id, 1);
 	caller_finish(&two);
 	assert_true(two.done && !two.cached);
 	assert_string_equal(two.output[0], "before after\n");

@@ -18,6 +18,8 @@ void flush(struct client *client)
 
 /* ---- the host's side ---- */
 
+static uint8_t met[32];                  /* the environment that was answered last */
+
 struct wanted {
 	uint32_t slot, slots;
 };
@@ -101,25 +103,23 @@ static uint64_t stand_in_take_resolve(struct stand_in *control)
 void stand_in_resolve_two(struct stand_in *control, uint8_t environment)
 {
 	const uint64_t ids[2] = { stand_in_take_resolve(control), stand_in_take_resolve(control) };
-	uint8_t bytes[32];
 
-	memset(bytes, environment, sizeof(bytes));
+	memset(met, environment, sizeof(met));
 	for (int i = 0; i < 2; i++)
 		stand_in_queue(control, 2, &executor_resolved_type,
-		               &(struct executor_resolved){ .id = ids[i], .environment = span_make(bytes, sizeof(bytes)) });
+		               &(struct executor_resolved){ .id = ids[i], .environment = span_make(met, sizeof(met)) });
 	flush(control->client);
 }
 
 void stand_in_resolve(struct stand_in *control, uint8_t environment, const char *fault)
 {
 	struct executor_resolved resolved = { .id = stand_in_take_resolve(control) };
-	uint8_t bytes[32];
 
-	memset(bytes, environment, sizeof(bytes));
+	memset(met, environment, sizeof(met));
 	if (fault)
 		resolved.fault = span_text(fault);
 	else
-		resolved.environment = span_make(bytes, sizeof(bytes));
+		resolved.environment = span_make(met, sizeof(met));
 	stand_in_send(control, 2, &executor_resolved_type, &resolved);
 }
 
@@ -164,13 +164,22 @@ void stand_in_finish(struct stand_in *slot, uint64_t id, int exit_code, const st
 {
 	uint8_t storage[64];
 	struct buffer list = buffer_over(storage, sizeof(storage));
-	struct executor_finished finished = { .id = id, .exit_code = exit_code };
+	struct executor_finished finished = { .id = id, .exit_code = exit_code, .environment = span_make(met, sizeof(met)) };
 
 	if (changes) {
 		digest_list_put(&list, changes);
 		finished.changes = buffer_span(&list);
 	}
 	stand_in_send(slot, 4, &executor_finished_type, &finished);
+}
+
+void stand_in_finish_in(struct stand_in *slot, uint64_t id, uint8_t environment)
+{
+	uint8_t bytes[32];
+
+	memset(bytes, environment, sizeof(bytes));
+	stand_in_send(slot, 4, &executor_finished_type,
+	              &(struct executor_finished){ .id = id, .environment = span_make(bytes, environment ? sizeof(bytes) : 0) });
 }
 
 static void count_busy(struct gateway_parts *parts, void *context)
@@ -186,7 +195,8 @@ void stand_in_finish_outputs(struct stand_in *slot, uint64_t id, int exit_code, 
 	uint32_t busy;
 
 	stand_in_send(slot, 4, &executor_finished_type,
-	              &(struct executor_finished){ .id = id, .exit_code = exit_code, .outputs = outputs });
+	              &(struct executor_finished){ .id = id, .exit_code = exit_code, .outputs = outputs,
+	                                           .environment = span_make(met, sizeof(met)) });
 	for (busy = 1; busy; gateway_thread_call(slot->gateway, count_busy, &busy))
 		flush(slot->client);
 }

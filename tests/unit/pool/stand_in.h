@@ -29,7 +29,7 @@ struct assignment {
 struct stand_in *stand_in_attach(struct gateway_thread *gateway, uint32_t slot);
 /* Breaks the connection. */
 void stand_in_lose(struct stand_in *stand_in);
-/* Waits for the question about an environment; the answer is 32 times `environment`, or `fault`. */
+/* Waits for the question about an environment; the answer is 32 times `environment`, or `fault`. What finishes from then on met that. */
 void stand_in_resolve(struct stand_in *control, uint8_t environment, const char *fault);
 /* Waits for two questions; both answers go out together. */
 void stand_in_resolve_two(struct stand_in *control, uint8_t environment);
@@ -41,6 +41,8 @@ void stand_in_output(struct stand_in *slot, uint64_t id, uint32_t stream, const 
 void stand_in_output_bytes(struct stand_in *slot, uint64_t id, uint32_t stream, struct span data);
 /* `changes` NULL: none. */
 void stand_in_finish(struct stand_in *slot, uint64_t id, int exit_code, const struct digest *changes);
+/* It ends well, and met that environment, whatever was answered last; 0: it cannot say which. */
+void stand_in_finish_in(struct stand_in *slot, uint64_t id, uint8_t environment);
 /* `outputs`: fields of an ActionResult. Waits until no slot is busy: so much does not go out at once. */
 void stand_in_finish_outputs(struct stand_in *slot, uint64_t id, int exit_code, struct span outputs);
 void stand_in_refuse(struct stand_in *slot, uint64_t id, enum grpc_status status, const char *why);
