@@ -21,6 +21,7 @@ void cas_init(struct cas *cas)
 	gate_init(&cas->closures, CAS_CLOSURES_MAX);
 	gate_init(&cas->trees, CAS_TREES_MAX);
 	list_init(&cas->calls);
+	list_init(&cas->watched);
 	promises_init(&cas->promises, cas->ring);
 }
 

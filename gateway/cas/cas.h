@@ -36,7 +36,7 @@ struct cas {
 	struct cas_counters counters;
 	unsigned pushes_open, fetches_open, pins_open;
 	struct list calls;                       /* those (open_call.h), the one begun first in front */
-	unsigned watched_count;                  /* of those */
+	struct list watched;                     /* of those, and of calls that others count */
 	struct op sweep;                         /* the timer that looks at these; in flight while there are any */
 	unsigned ingests_open, playbacks_open, walks_open;       /* whose memory was not released yet */
 	struct gate packs;                       /* what waits here keeps its message, of SLUICE_MESSAGE_BYTES_MAX at most */

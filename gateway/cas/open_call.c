@@ -54,12 +54,8 @@ static void look(struct open_call *open, uint64_t now)
 
 void open_calls_sweep(struct cas *cas, uint64_t now)
 {
-	list_for_each_safe(link, after, &cas->calls) {
-		struct open_call *open = container_of(link, struct open_call, link);
-
-		if (open->cas)
-			look(open, now);
-	}
+	list_for_each_safe(link, after, &cas->watched)
+		look(container_of(link, struct open_call, watched), now);
 }
 
 static void sweep_later(struct cas *cas);
@@ -75,7 +71,7 @@ static void sweep_on_timer(struct op *op, int32_t res)
 
 static void sweep_later(struct cas *cas)
 {
-	if (op_in_flight(&cas->sweep) || !cas->watched_count)
+	if (op_in_flight(&cas->sweep) || list_empty(&cas->watched))
 		return;
 	cas->sweep.fn = sweep_on_timer;
 	ring_timer(cas->ring, &cas->sweep, SWEEP_NS);
@@ -93,7 +89,7 @@ void open_call_watch(struct open_call *open, struct cas *cas, const struct call 
 	open->more_ns = peer->linked ? link_timeout_ns : 0;
 	open->received = open->taken = 0;
 	open->moved_ns = ring_now_ns(cas->ring);
-	cas->watched_count++;
+	list_append(&cas->watched, &open->watched);
 	sweep_later(cas);
 }
 
@@ -101,8 +97,9 @@ void open_call_unwatch(struct open_call *open)
 {
 	struct cas *cas = open->cas;
 
-	CHECK(cas && cas->watched_count > 0);
+	CHECK(cas);
 	open->cas = NULL;
-	if (--cas->watched_count == 0)
+	list_remove(&open->watched);
+	if (list_empty(&cas->watched))
 		ring_cancel(cas->ring, &cas->sweep);
 }

@@ -3,6 +3,8 @@
  * client, and of which nothing moves for too long, is told so: a client that was stopped keeps its connection, and without this what
  * its call holds, for ever. On the ring's thread.
  *
+ * Who counts his calls himself has them watched alone.
+ *
  * A look every few seconds compares what came and what was taken with the look before, so it costs nothing a message; who is late is
  * found that much later.
  */
@@ -28,6 +30,7 @@ struct open_call {
 	uint32_t tenant;
 	struct list link;                /* cas.calls */
 	/* Of one that is watched: */
+	struct list watched;             /* cas.watched */
 	struct cas *cas;                 /* NULL: it is not */
 	const struct call *call;
 	const struct open_call_events *events;
@@ -41,7 +44,7 @@ bool open_call_begin(struct open_call *open, struct cas *cas, const struct scope
 /* Also of an all-zero one. Not while it is watched. */
 void open_call_end(struct open_call *open);
 
-/* From now until the call's on_closed, or what comes of that, which is to say so by the second. */
+/* From now until the second, which is to come at the latest with the call's on_closed, or what comes of that. Begun or not. */
 void open_call_watch(struct open_call *open, struct cas *cas, const struct call *call, const struct conn_peer *peer,
                      const struct open_call_events *events);
 void open_call_unwatch(struct open_call *open);

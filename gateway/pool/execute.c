@@ -5,11 +5,13 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "gateway/cas/open_call.h"
 #include "gateway/cas/unary.h"
 #include "gateway/pool/execution.h"
 #include "proto/reapi_cas.h"
 
 #define EXECUTE_REQUEST_BYTES_MAX  (64u << 10)
+#define EXECUTE_TEXT_SILENT        "the request did not come for too long"
 #define EXECUTE_RIGHTS (SCOPE_READ | SCOPE_WRITE | SCOPE_EXECUTE)
 
 /* Execute or WaitExecution. The execution frees nothing of it. */
@@ -17,6 +19,7 @@ struct execute_call {
 	struct call call;
 	struct execute_service *service;
 	struct quota_place place;
+	struct open_call open;           /* watched until it has asked */
 	struct waiter waiter;
 	struct access_caller caller;
 	uint64_t directory;              /* hash of tenant and directory */
@@ -108,6 +111,7 @@ static void execute_on_message(struct call *event, struct span message)
 	if (call->asked)
 		return;
 	call->asked = true;
+	open_call_unwatch(&call->open);
 	if (call->again)
 		execute_ask_again(call, message);
 	else
@@ -136,6 +140,8 @@ static void execute_on_closed(struct call *event, enum grpc_status status, struc
 
 	if (call->waiter.execution)
 		execution_leave(&call->waiter, call->call.carrier_lost || call->timed);
+	if (!call->asked)
+		open_call_unwatch(&call->open);
 	call->service->calls--;
 	quota_leave(&call->place);
 	call_fini(&call->call);
@@ -147,6 +153,25 @@ static const struct call_events execute_events = {
 	.on_end = execute_on_end,
 	.on_writable = execute_on_writable,
 	.on_closed = execute_on_closed,
+};
+
+static uint64_t execute_patience_ns(const struct open_call *open)
+{
+	return EXECUTE_ASK_NS;
+}
+
+static void execute_on_expired(struct open_call *open)
+{
+	struct execute_call *call = container_of(open, struct execute_call, open);
+
+	if (call->call.finishing)
+		call_cancel(&call->call);        /* it was told, and does not go */
+	else
+		call_finish(&call->call, GRPC_DEADLINE_EXCEEDED, EXECUTE_TEXT_SILENT);
+}
+
+static const struct open_call_events execute_open_events = {
+	.patience_ns = execute_patience_ns, .on_expired = execute_on_expired,
 };
 
 static uint64_t affinity_of(const struct tenant_identity *identity, struct span directory)
@@ -194,6 +219,7 @@ static int execute_start_either(struct execute_service *service, const struct se
 	service->calls++;
 	quota_enter(&service->callers, tenant, &call->place);
 	call_accept(&call->call, request->stream, request->head, EXECUTE_REQUEST_BYTES_MAX, &execute_events, call);
+	open_call_watch(&call->open, service->cas, &call->call, conn_peer(request->conn), &execute_open_events);
 	return 0;
 }
 
@@ -212,6 +238,8 @@ int execute_wait_start(void *context, const struct server_request *request, char
 struct operation_call {
 	struct unary unary;
 	struct execute_service *service;
+	struct quota_place place;
+	struct open_call open;
 	struct access_caller caller;
 	void (*act)(struct unary *unary, struct execution *execution);   /* and answers */
 };
@@ -245,20 +273,48 @@ static void operation_on_done(struct unary *unary)
 {
 	struct operation_call *call = container_of(unary, struct operation_call, unary);
 
-	call->service->calls--;
+	open_call_unwatch(&call->open);
+	call->service->looks--;
+	quota_leave(&call->place);
 	free(call);
 }
+
+static uint64_t operation_patience_ns(const struct open_call *open)
+{
+	return container_of(open, struct operation_call, open)->unary.answered ? EXECUTE_TAKE_NS : EXECUTE_ASK_NS;
+}
+
+/* No status gets past an answer that is not taken. */
+static void operation_on_expired(struct open_call *open)
+{
+	struct operation_call *call = container_of(open, struct operation_call, open);
+
+	if (call->unary.answered)
+		call_cancel(&call->unary.call);
+	else
+		unary_fail(&call->unary, GRPC_DEADLINE_EXCEEDED, EXECUTE_TEXT_SILENT);
+}
+
+static const struct open_call_events operation_open_events = {
+	.patience_ns = operation_patience_ns, .on_expired = operation_on_expired,
+};
 
 static int operation_start(struct execute_service *service, const struct server_request *request,
                            void (*act)(struct unary *unary, struct execution *execution), char *why, size_t why_size)
 {
-	struct operation_call *call = service->calls < EXECUTE_OPEN_MAX ? calloc(1, sizeof(*call)) : NULL;
+	struct operation_call *call = service->looks < EXECUTE_LOOKS_MAX ? calloc(1, sizeof(*call)) : NULL;
 	enum grpc_status status = GRPC_RESOURCE_EXHAUSTED;
+	uint64_t tenant;
 
 	if (call)
 		status = access_caller(&service->cas->access, request, SCOPE_EXECUTE, &call->caller, why, why_size);
 	else
-		snprintf(why, why_size, "the gateway has too many actions in progress; try again");
+		snprintf(why, why_size, "too many ask about operations; try again");
+	tenant = status == GRPC_OK ? quota_key(call->caller.identity.tenant) : 0;
+	if (!quota_has_room(&service->lookers, tenant)) {
+		snprintf(why, why_size, "this tenant asks about too many operations at a time; try again");
+		status = GRPC_RESOURCE_EXHAUSTED;
+	}
 	if (status != GRPC_OK) {
 		free(call);
 		return status;
@@ -267,8 +323,10 @@ static int operation_start(struct execute_service *service, const struct server_
 	call->act = act;
 	call->unary.on_request = operation_on_request;
 	call->unary.on_done = operation_on_done;
-	service->calls++;
+	service->looks++;
+	quota_enter(&service->lookers, tenant, &call->place);
 	unary_accept(&call->unary, request, EXECUTE_REQUEST_BYTES_MAX);
+	open_call_watch(&call->open, service->cas, &call->unary.call, conn_peer(request->conn), &operation_open_events);
 	return 0;
 }
 

@@ -13,6 +13,9 @@
  * linger_ns, so that WaitExecution finds it. So it does when he had sent a grpc-timeout: there is no telling whether he cancelled
  * or his time was over, and who gives a call a time comes again. An ended one is found for EXECUTE_ENDED_NS. The input tree is held from
  * eviction until the answer.
+ *
+ * Calls that look at an operation are counted apart, so that they take no room from those that wait. A call whose request does not
+ * come ends, as does an answer of theirs that is not taken.
  */
 #pragma once
 
@@ -23,6 +26,10 @@
 #define EXECUTE_COMMAND_BYTES_MAX (1u << 20)     /* an Action or a Command, or a result */
 #define EXECUTE_OPEN_MAX          2048           /* calls at a time, waiting for a slot or not; and actions */
 #define EXECUTE_TENANT_CALLS_MAX  (EXECUTE_OPEN_MAX / 2) /* of one tenant, that wait for an action */
+#define EXECUTE_LOOKS_MAX         256            /* calls at a time that look at an operation, or cancel it: an answer has up to 3 MiB */
+#define EXECUTE_TENANT_LOOKS_MAX  (EXECUTE_LOOKS_MAX / 2)
+#define EXECUTE_ASK_NS            60000000000u   /* in which nothing comes of the request of any of these calls; what a link adds is not in it */
+#define EXECUTE_TAKE_NS           120000000000u  /* in which nothing of an answer about an operation is taken */
 #define EXECUTE_LINGER_NS         30000000000u   /* that an action goes on after its last caller's connection broke */
 #define EXECUTE_ENDED_NS          300000000000u  /* that the end of an action is remembered for WaitExecution */
 #define EXECUTE_ENDED_MAX         256            /* so many, the latest */
@@ -42,9 +49,10 @@ struct execute_service {
 	uint64_t linger_ns;
 	struct execute_counters counters;
 	unsigned open;                   /* actions under way */
-	unsigned calls, timers;
+	unsigned calls, looks, timers;
 	bool draining;
 	struct quota callers;            /* of Execute and WaitExecution: those that wait are held for hours */
+	struct quota lookers;            /* of the others */
 	struct list running, ended;      /* of struct execution; ended: oldest first */
 	unsigned ended_count;
 	unsigned readers;                /* of output (output_stream.h) */

@@ -528,6 +528,7 @@ struct execution *execution_find(struct execute_service *service, const struct s
 void execute_init(struct execute_service *service)
 {
 	quota_init(&service->callers, EXECUTE_TENANT_CALLS_MAX);
+	quota_init(&service->lookers, EXECUTE_TENANT_LOOKS_MAX);
 	list_init(&service->running);
 	list_init(&service->ended);
 }
@@ -541,7 +542,7 @@ void execute_fini(struct execute_service *service)
 
 bool execute_idle(const struct execute_service *service)
 {
-	return !service->calls && !service->open && !service->timers;
+	return !service->calls && !service->looks && !service->open && !service->timers;
 }
 
 void execute_drain(struct execute_service *service)

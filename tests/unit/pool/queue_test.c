@@ -153,78 +153,12 @@ static void a_drain_sends_idle_executors_home(void **state)
 	stand_in_lose(second);
 }
 
-static struct client_call *wait_silently(struct client *from)
-{
-	struct client_call *call;
-
-	assert_int_equal(client_call_open(&call, from, REAPI_EXECUTE, NULL, 0), 0);
-	return call;
-}
-
-/* Its status, which is there at once. */
-static enum grpc_status refused(struct client_call *call)
-{
-	struct span message;
-	enum grpc_status status;
-
-	assert_int_equal(client_receive(call, &message, 20000000000u), CLIENT_END);
-	status = client_call_status(call, NULL);
-	client_call_close(call);
-	return status;
-}
-
-static void count_calls(struct gateway_parts *parts, void *context)
-{
-	*(unsigned *)context = parts->execute.calls;
-}
-
-/* Of a connection's calls only so many go out before the gateway has said how many it takes: clients have to run. */
-static void until_calls(struct client *const *clients, size_t count, unsigned calls)
-{
-	unsigned seen = calls + 1;
-
-	for (unsigned tries = 0; seen != calls; tries++) {
-		assert_true(tries < 20000);
-		for (size_t i = 0; i < count; i++)
-			flush(clients[i]);
-		gateway_thread_call(gateway, count_calls, &seen);
-	}
-}
-
-/* Whoever only waits leaves room for other tenants, and for himself again once one of his has gone. */
-static void a_tenant_does_not_wait_for_all(void **state)
-{
-	enum { EACH = 256, CLIENTS = EXECUTE_TENANT_CALLS_MAX / EACH };
-	struct client *clients[CLIENTS + 2];
-	struct client_call *last = NULL;
-
-	for (unsigned i = 0; i < CLIENTS; i++) {
-		clients[i] = gateway_thread_client(gateway, NULL);
-		for (unsigned j = 0; j < EACH; j++)
-			last = wait_silently(clients[i]);
-	}
-	clients[CLIENTS] = client;
-	clients[CLIENTS + 1] = gateway_thread_client(gateway, "token-a");
-	until_calls(clients, CLIENTS, EXECUTE_TENANT_CALLS_MAX);
-	assert_int_equal(refused(wait_silently(client)), GRPC_RESOURCE_EXHAUSTED);
-	wait_silently(clients[CLIENTS + 1]);
-	until_calls(clients, CLIENTS + 2, EXECUTE_TENANT_CALLS_MAX + 1);
-	client_call_close(last);
-	until_calls(clients, CLIENTS + 2, EXECUTE_TENANT_CALLS_MAX);
-	wait_silently(client);
-	until_calls(clients, CLIENTS + 2, EXECUTE_TENANT_CALLS_MAX + 1);
-	for (unsigned i = 0; i < CLIENTS; i++)
-		client_close(clients[i]);
-	client_close(clients[CLIENTS + 1]);
-}
-
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test_setup_teardown(positions_are_told_and_told_again, rig_setup, rig_teardown),
 		cmocka_unit_test_setup_teardown(tenants_take_turns, rig_setup, rig_teardown),
 		cmocka_unit_test_setup_teardown(the_queue_has_an_end, rig_setup, rig_teardown),
-		cmocka_unit_test_setup_teardown(a_tenant_does_not_wait_for_all, rig_setup, rig_teardown),
 		cmocka_unit_test_setup_teardown(a_drain_waits_for_what_runs, rig_setup, rig_teardown),
 		cmocka_unit_test_setup_teardown(a_drain_sends_idle_executors_home, rig_setup, rig_teardown),
 	};
