@@ -139,7 +139,8 @@ MESSAGE_TYPE(executor_assignment_type, struct executor_assignment,
 	     MESSAGE_FIELD(struct executor_assignment, output_directories, 14, MESSAGE_LIST),
 	     MESSAGE_FIELD(struct executor_assignment, output_paths, 15, MESSAGE_LIST),
 	     MESSAGE_FIELD(struct executor_assignment, changes, 16, MESSAGE_BOOL),
-	     MESSAGE_FIELD(struct executor_assignment, unix_modes, 17, MESSAGE_BOOL));
+	     MESSAGE_FIELD(struct executor_assignment, unix_modes, 17, MESSAGE_BOOL),
+	     MESSAGE_FIELD(struct executor_assignment, instance, 18, MESSAGE_UINT32));
 MESSAGE_TYPE(executor_variable_type, struct executor_variable,
 	     MESSAGE_FIELD(struct executor_variable, name, 1, MESSAGE_BYTES),
 	     MESSAGE_FIELD(struct executor_variable, value, 2, MESSAGE_BYTES));

@@ -152,6 +152,7 @@ struct executor_assignment {
 	uint64_t timeout_ms, memory_bytes, cpu_millis, pids;
 	struct message_list output_files, output_directories, output_paths;
 	bool changes, unix_modes;
+	uint32_t instance;
 };
 struct executor_variable {
 	struct span name, value;

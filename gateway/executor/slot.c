@@ -125,6 +125,7 @@ static void action_take(struct action *action, struct span bytes)
 	}
 	action->id = assignment.id;
 	action->wanted = assignment;
+	workspace_set_scope(action->slot->workspace, assignment.tenant, assignment.instance);
 	root = assignment.root;
 	if (!digest_list_next(&root, &action->root))
 		action_fault(action, GRPC_INVALID_ARGUMENT, "the action has no root");

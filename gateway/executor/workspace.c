@@ -1,6 +1,7 @@
 /* workspace: see workspace.h. */
 #include "gateway/executor/workspace.h"
 
+#include "chunker/sha256.h"
 #include "gateway/base/check.h"
 #include "gateway/base/cleanup.h"
 #include "gateway/context/beneath.h"
@@ -20,6 +21,7 @@
 #define BASE_FILE       "tree.base"
 #define BOOT_ID_BYTES   36
 #define OWNER_TEXT_MAX  24               /* " UID:GID\n" */
+#define BASE_TEXT_MAX   (2 * DIGEST_TEXT_MAX + BOOT_ID_BYTES + OWNER_TEXT_MAX + 3)
 #define MOUNTS_MAX      1024             /* left by a former host */
 
 struct workspace {
@@ -28,6 +30,7 @@ struct workspace {
 	bool has_base, mounted;
 	struct digest base;
 	uint32_t owner[2], base_owner[2];        /* uid and gid inside: of the next tree, and of the one that is there */
+	struct digest scope, base_scope;         /* of tenant and instance: whose these are */
 	char boot_id[BOOT_ID_BYTES + 1];
 	char path[PATH_MAX / 2];
 	char merged[PATH_MAX], upper[PATH_MAX], bundle[PATH_MAX];
@@ -181,20 +184,24 @@ static void read_boot_id(char boot_id[static BOOT_ID_BYTES + 1])
 		boot_id[0] = 0;          /* then no base is believed */
 }
 
-/* "sha256:HEX/SIZE BOOTID UID:GID\n": of another boot, what was written may not have reached the disk. */
+/* "sha256:HEX/SIZE BOOTID UID:GID sha256:HEX/SIZE\n": of another boot, what was written may not have reached the disk. */
 static void base_read(struct workspace *workspace)
 {
 	CLEANUP(fd_closep) int fd = beneath_open(workspace->slot_fd, BASE_FILE, O_RDONLY, 0);
-	char text[DIGEST_TEXT_MAX + BOOT_ID_BYTES + OWNER_TEXT_MAX + 2];
+	char text[BASE_TEXT_MAX];
 	ssize_t got = fd < 0 ? -1 : read(fd, text, sizeof(text) - 1);
-	char *blank;
+	char *blank, *owner;
+	int size = 0;
 
 	if (got <= 0)
 		return;
 	text[got] = 0;
 	blank = strchr(text, ' ');
-	if (!blank || !workspace->boot_id[0] || strncmp(blank + 1, workspace->boot_id, BOOT_ID_BYTES) != 0 ||
-	    sscanf(blank + 1 + BOOT_ID_BYTES, " %u:%u", &workspace->base_owner[0], &workspace->base_owner[1]) != 2)
+	if (!blank || !workspace->boot_id[0] || strncmp(blank + 1, workspace->boot_id, BOOT_ID_BYTES) != 0)
+		return;
+	owner = blank + 1 + BOOT_ID_BYTES;
+	if (sscanf(owner, " %u:%u %n", &workspace->base_owner[0], &workspace->base_owner[1], &size) != 2 ||
+	    !digest_from_text(&workspace->base_scope, span_make(owner + size, strcspn(owner + size, "\n"))))
 		return;
 	workspace->has_base = digest_from_text(&workspace->base, span_make(text, (size_t)(blank - text)));
 }
@@ -211,13 +218,14 @@ static int base_forget(struct workspace *workspace, struct why why)
 static void base_write(struct workspace *workspace, const struct digest *root)
 {
 	CLEANUP(fd_closep) int fd = beneath_open(workspace->slot_fd, BASE_FILE ".new", O_CREAT | O_TRUNC | O_WRONLY, 0600);
-	char digest[DIGEST_TEXT_MAX], text[DIGEST_TEXT_MAX + BOOT_ID_BYTES + OWNER_TEXT_MAX + 2];
-	int size = snprintf(text, sizeof(text), "%s %s %u:%u\n", digest_text(root, digest), workspace->boot_id, workspace->owner[0],
-	                    workspace->owner[1]);
+	char digest[DIGEST_TEXT_MAX], scope[DIGEST_TEXT_MAX], text[BASE_TEXT_MAX];
+	int size = snprintf(text, sizeof(text), "%s %s %u:%u %s\n", digest_text(root, digest), workspace->boot_id,
+	                    workspace->owner[0], workspace->owner[1], digest_text(&workspace->scope, scope));
 
 	workspace->has_base = true;
 	workspace->base = *root;
 	memcpy(workspace->base_owner, workspace->owner, sizeof(workspace->base_owner));
+	workspace->base_scope = workspace->scope;
 	if (fd >= 0 && write(fd, text, (size_t)size) == size)
 		renameat(workspace->slot_fd, BASE_FILE ".new", workspace->slot_fd, BASE_FILE);
 }
@@ -358,12 +366,25 @@ void workspace_set_owner(struct workspace *workspace, uint32_t uid, uint32_t gid
 	workspace->owner[1] = gid;
 }
 
+void workspace_set_scope(struct workspace *workspace, struct span tenant, uint32_t instance)
+{
+	struct sha256_stream stream;
+
+	/* The number has one length, so it runs into no name. */
+	sha256_stream_init(&stream);
+	sha256_stream_update(&stream, (const uint8_t *)&instance, sizeof(instance));
+	sha256_stream_update(&stream, tenant.data, tenant.size);
+	sha256_stream_final(&stream, workspace->scope.hash);
+	workspace->scope.size = sizeof(instance) + tenant.size;
+}
+
 int workspace_materialise(struct workspace *workspace, const struct digest *root, struct source *source,
                           struct materialise_totals *totals, char *why_text, size_t why_size)
 {
 	struct why why = { why_text, why_size };
 	CLEANUP(fd_closep) int tree_fd = beneath_open(workspace->slot_fd, "tree", O_RDONLY | O_DIRECTORY, 0);
-	bool had_base = workspace->has_base && memcmp(workspace->base_owner, workspace->owner, sizeof(workspace->owner)) == 0;
+	bool had_base = workspace->has_base && memcmp(workspace->base_owner, workspace->owner, sizeof(workspace->owner)) == 0 &&
+	                digest_equal(&workspace->base_scope, &workspace->scope);
 	struct digest base = workspace->base;
 	int r;
 

@@ -7,8 +7,8 @@
  *	bundle/   the container's
  *
  * ROOT is 0711 (host_directory.h) and each slot 0710 with the slot's group: so the container's root can pass through its own slot,
- * other slots and other users of the host cannot look inside. `tree.base` holds the tree's digest, the boot id and its owner; it
- * is removed before the tree is changed: after a crash the tree is made anew. Blocking; one thread a slot.
+ * other slots and other users of the host cannot look inside. `tree.base` holds the tree's digest, the boot id, its owner and a
+ * digest of whose it is; it is removed before the tree is changed: after a crash the tree is made anew. Blocking; one thread a slot.
  */
 #pragma once
 
@@ -53,6 +53,12 @@ bool workspace_bundle_of(const char *root, uint32_t slot, char *path, size_t pat
 
 /* Who runs in the trees that are made from now on, inside: root, until this is called. They are his; one of another's is made anew. */
 void workspace_set_owner(struct workspace *workspace, uint32_t uid, uint32_t gid);
+
+/*
+ * Whose trees are made from now on: nobody's, until this is called. One of somebody else's is made anew, whatever of it is the same:
+ * what there was not to fetch, and to write, would tell him what the other had.
+ */
+void workspace_set_scope(struct workspace *workspace, struct span tenant, uint32_t instance);
 
 /*
  * Makes tree/ equal to `root`, from what is there when that is known, else anew. Setuid and the like are kept off.

@@ -334,7 +334,7 @@ static void execution_submit(struct execution *execution)
 		.on_output = job_on_output,
 		.on_finished = job_on_finished,
 	};
-	task_encode(&execution->task, execution->job.id, execution->tenant, &execution->assignment);
+	task_encode(&execution->task, execution->job.id, execution->tenant, execution->scope.instance, &execution->assignment);
 	if (execution->assignment.failed) {
 		execution_fail_memory(execution);
 		return;

@@ -260,7 +260,7 @@ static void put_list(struct buffer *out, uint32_t number, const struct message_l
 		pb_put_bytes_always(out, number, element);
 }
 
-void task_encode(const struct task *task, uint64_t id, const char *tenant, struct buffer *assignment)
+void task_encode(const struct task *task, uint64_t id, const char *tenant, uint32_t instance, struct buffer *assignment)
 {
 	struct executor_assignment message = {
 		.id = id,
@@ -274,6 +274,7 @@ void task_encode(const struct task *task, uint64_t id, const char *tenant, struc
 		.pids = task->pids,
 		.changes = task->changes,
 		.unix_modes = task->unix_modes,
+		.instance = instance,
 	};
 	uint8_t storage[48];
 	struct buffer root = buffer_over(storage, sizeof(storage));

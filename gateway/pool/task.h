@@ -37,5 +37,5 @@ struct task {
 const char *task_take_action(struct task *task, struct span action);
 const char *task_take_command(struct task *task, struct span command);
 
-/* As an executor's Assignment, sluice.v1. */
-void task_encode(const struct task *task, uint64_t id, const char *tenant, struct buffer *assignment);
+/* As an executor's Assignment, sluice.v1. `instance`: its number (scope.h). */
+void task_encode(const struct task *task, uint64_t id, const char *tenant, uint32_t instance, struct buffer *assignment);

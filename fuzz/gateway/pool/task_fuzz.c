@@ -19,7 +19,7 @@ static void check_assignment(const struct task *task)
 	struct buffer assignment = buffer_heap(4u << 20);
 	struct executor_assignment read;
 
-	task_encode(task, 1, "tenant", &assignment);
+	task_encode(task, 1, "tenant", 2, &assignment);
 	REQUIRE(!assignment.failed);
 	REQUIRE(message_decode(&executor_assignment_type, buffer_span(&assignment), &read));
 	REQUIRE(read.id == 1 && read.arguments.count == task->arguments.count && read.timeout_ms <= TASK_TIMEOUT_MAX_MS);

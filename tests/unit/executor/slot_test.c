@@ -1,5 +1,6 @@
 /*
- * Shows what a slot's process makes of a cancel that comes before the container runs: it starts none, and is there for the next action.
+ * Shows what a slot's process makes of a cancel that comes before the container runs: it starts none, and is there for the next action;
+ * and that it makes the tree anew for another tenant or instance than that which it made its last one for.
  * With a gateway in a thread, and a runtime that only notes that it was asked. Needs root: skipped loudly without.
  */
 #include "gateway/executor/slot.h"
@@ -133,10 +134,56 @@ static void a_cancel_is_heard_before_the_container_runs(void **state)
 	assert_int_equal(access(asked, F_OK), 0);
 }
 
+/* When the tree's file was made, as far as inodes tell. */
+static struct stat tree_file(void)
+{
+	struct stat stat_buffer;
+	char path[128];
+
+	snprintf(path, sizeof(path), "%s/slot-1/tree/sub/b", slots);
+	assert_int_equal(stat(path, &stat_buffer), 0);
+	return stat_buffer;
+}
+
+static bool same_file(const struct stat *a, const struct stat *b)
+{
+	return a->st_ino == b->st_ino && a->st_ctim.tv_sec == b->st_ctim.tv_sec && a->st_ctim.tv_nsec == b->st_ctim.tv_nsec;
+}
+
+/* Else the time that his inputs take would tell him that somebody else ran just these. */
+static void a_tree_is_made_anew_for_others(void **state)
+{
+	struct client *others[] = { client, client, gateway_thread_client(gateway, "token-a"),
+	                            gateway_thread_client_of(gateway, NULL, "elsewhere"), client };
+	struct stat before = { 0 }, now;
+	struct small_tree tree;
+
+	small_tree_make(&tree, "same a", "same b");
+	for (size_t i = 0; i < 5; i++) {
+		struct digest action;
+		struct caller caller;
+
+		commit_whole(others[i], &tree);
+		action = action_upload(others[i], "cc", &tree.digests[3]);
+		caller = caller_ask(others[i], &action);
+		stand_in_resolve(control, 1, NULL);
+		caller_finish(&caller);
+		assert_int_equal(caller.status, GRPC_INTERNAL);          /* as far as the container */
+		rig_until((struct gauges){ .slots = 1 });
+		now = tree_file();
+		assert_int_equal(same_file(&before, &now), i == 1);
+		before = now;
+	}
+	client_close(others[2]);
+	client_close(others[3]);
+	small_tree_free(&tree);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test_setup_teardown(a_cancel_is_heard_before_the_container_runs, setup, teardown),
+		cmocka_unit_test_setup_teardown(a_tree_is_made_anew_for_others, setup, teardown),
 	};
 
 	if (unshare(CLONE_NEWNS) || mount(NULL, "/", NULL, MS_REC | MS_PRIVATE, NULL)) {

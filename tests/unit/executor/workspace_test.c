@@ -170,6 +170,43 @@ static void a_tree_is_its_user_s(void **state)
 	workspace_close(workspace);
 }
 
+/* As one that is nobody's: whoever comes next could else tell what the one before had. */
+static void a_tree_is_its_tenant_s(void **state)
+{
+	static const struct {
+		const char *tenant;
+		uint32_t instance;
+		uint64_t files_written;
+	} steps[] = {
+		{ "acme", 1, 3 }, { "acme", 1, 0 }, { "acme", 2, 3 }, { "acme", 2, 0 }, { "umbrella", 2, 3 }, { "umbrella", 2, 0 }, { "acme", 1, 3 },
+	};
+	struct digest digest = model_tree(&model, first, COUNT(first), 0);
+	struct workspace *workspace = NULL;
+	char path[PATH_MAX], text[512] = "", *former;
+	FILE *file;
+
+	for (size_t i = 0; i < COUNT(steps); i++) {
+		workspace_close(workspace);
+		workspace = open_slot(0);
+		workspace_set_scope(workspace, span_text(steps[i].tenant), steps[i].instance);
+		assert_int_equal(fill(workspace, digest).files_written, steps[i].files_written);
+	}
+	workspace_close(workspace);
+
+	/* Of before there was a word of whose it is. */
+	snprintf(path, sizeof(path), "%s/slot-0/tree.base", root);
+	file = fopen(path, "r");
+	assert_non_null(fgets(text, sizeof(text), file));
+	fclose(file);
+	former = strrchr(text, ' ');
+	strcpy(former, "\n");
+	snprintf(path, sizeof(path), "%s/slot-0", root);
+	put(path, "tree.base", text);
+	workspace = open_slot(0);
+	assert_null(workspace_base(workspace));
+	workspace_close(workspace);
+}
+
 /* Killed while the tree was changing: no base, so all is made anew whatever is there. */
 static void a_broken_tree_is_not_trusted(void **state)
 {
@@ -421,6 +458,7 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test_setup_teardown(the_tree_stays, setup, teardown),
 		cmocka_unit_test_setup_teardown(a_tree_is_its_user_s, setup, teardown),
+		cmocka_unit_test_setup_teardown(a_tree_is_its_tenant_s, setup, teardown),
 		cmocka_unit_test_setup_teardown(a_broken_tree_is_not_trusted, setup, teardown),
 		cmocka_unit_test_setup_teardown(an_action_changes_only_its_overlay, setup, teardown),
 		cmocka_unit_test_setup_teardown(nothing_stays_mounted, setup, teardown),

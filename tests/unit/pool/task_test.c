@@ -131,11 +131,12 @@ static void everything_arrives(void **state)
 	assert_true(digest_equal(&task.command_digest, &command_digest));
 	assert_true(task.do_not_cache);
 	assert_null(task_take_command(&task, buffer_span(&command)));
-	task_encode(&task, 77, "acme", &assignment);
+	task_encode(&task, 77, "acme", 5, &assignment);
 	assert_false(assignment.failed);
 	assert_true(message_decode(&executor_assignment_type, buffer_span(&assignment), &got));
 	assert_int_equal(got.id, 77);
 	assert_true(span_is(got.tenant, "acme"));
+	assert_int_equal(got.instance, 5);
 	assert_true(digest_list_next(&got.root, &found) && digest_equal(&found, &root));
 	assert_true(span_is(got.working_directory, "src"));
 	assert_true(span_is(got.image, "alpine"));
@@ -306,7 +307,7 @@ static void outputs_arrive_as_they_are_named(void **state)
 		pb_put_text(&command, 8, "unix_mode");
 		task_take_action(&task, (struct span){ 0 });
 		assert_null(task_take_command(&task, buffer_span(&command)));
-		task_encode(&task, 1, "acme", &assignment);
+		task_encode(&task, 1, "acme", 1, &assignment);
 		assert_true(message_decode(&executor_assignment_type, buffer_span(&assignment), &got));
 		assert_int_equal(got.output_paths.count, paths);
 		assert_int_equal(got.output_files.count, !paths);        /* the old lists count where there are no paths */
