@@ -86,7 +86,7 @@ struct pool_job {
 	uint64_t id;
 	/* The owner's. None of the first three may call the pool. */
 	void (*on_started)(struct pool_job *job);
-	/* Told again as the job moves up; not every step of a long way. */
+	/* Told again as the job moves up, among those of all tenants; not every step of a long way. */
 	void (*on_queued)(struct pool_job *job, uint32_t position);
 	/* False: the owner cannot take it now; the slot is held until pool_job_resume(). */
 	bool (*on_output)(struct pool_job *job, uint32_t stream, struct span data);
