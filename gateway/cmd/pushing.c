@@ -33,6 +33,7 @@ struct pushing_state {
 	struct manifest *manifest;       /* as far as there is one */
 	int scanned;                     /* the exit status of the scan */
 	bool read_all;                   /* the snapshot was found to be wrong */
+	struct ignore_file ignore;       /* that the user named */
 	char snapshot[PATH_MAX];
 };
 
@@ -117,7 +118,7 @@ static int push_scan(struct pushing_state *state, const struct digester_taker *t
 		.path = pushing->directory,
 		.snapshot_path = *state->snapshot ? state->snapshot : NULL,
 		.read_all = state->read_all,
-		.ignore_path = pushing->ignore_path,
+		.ignore_file = pushing->ignore_path ? &state->ignore : NULL,
 		.use_ignore = !pushing->no_ignore,
 		.taker = taker ? *taker : (struct digester_taker){ 0 },
 		.progress = on_scan,
@@ -283,17 +284,32 @@ static int push_once(struct pushing_state *state, bool *again, bool last)
 	return status;
 }
 
+/* Once, for all attempts: of a pipe the next one would find nothing, and ignore nothing. */
+static int push_read_ignore(struct pushing_state *state)
+{
+	struct pushing *pushing = state->pushing;
+	char why[5000];
+	int r;
+
+	if (!pushing->ignore_path)
+		return STATUS_OK;
+	r = ignore_file_read(&state->ignore, pushing->ignore_path, (struct why){ .text = why, .size = sizeof(why) });
+	return r ? session_failed(pushing->command, r, GRPC_OK, why) : STATUS_OK;
+}
+
 int pushing_run(struct pushing *pushing)
 {
 	struct pushing_state state = { .pushing = pushing, .mutex = PTHREAD_MUTEX_INITIALIZER };
 	bool again = true;
-	int status = STATUS_OK;
+	int status;
 
 	if (!*pushing->directory)        /* "$DIR" of a script, and DIR was never set */
 		return command_usage(pushing->command, "the name of the directory is empty");
 	if (pushing->no_snapshot || !pushing_snapshot_path(pushing->directory, state.snapshot, sizeof(state.snapshot)))
 		*state.snapshot = 0;
+	status = push_read_ignore(&state);
 	for (unsigned attempt = 1; status == STATUS_OK && again; attempt++)
 		status = push_once(&state, &again, attempt == PUSHING_ATTEMPTS);
+	ignore_file_fini(&state.ignore);
 	return status;
 }

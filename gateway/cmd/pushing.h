@@ -19,7 +19,7 @@ struct pushing {
 	struct client *client;
 	const char *gateway;             /* as the user gave it; names the gateway in the snapshot */
 	const char *directory;
-	const char *ignore_path;         /* NULL: DIRECTORY/.dockerignore */
+	const char *ignore_path;         /* read once, so it may be a pipe; NULL: DIRECTORY/.dockerignore */
 	bool no_ignore, no_snapshot;
 	int level;                       /* as upload_options.level */
 	bool explain;                    /* account for what is sent: `explained` */

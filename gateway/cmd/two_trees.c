@@ -15,14 +15,20 @@ int two_trees_scan(const struct command *command, const char *directory, const c
                    struct manifest **manifest)
 {
 	char snapshot[4096], why[5000];
-	struct manifest_options options = { .path = directory, .ignore_path = ignore_path, .use_ignore = !no_ignore };
-	int r;
+	struct manifest_options options = { .path = directory, .use_ignore = !no_ignore };
+	CLEANUP(ignore_file_fini) struct ignore_file ignore = { 0 };
+	int r = 0;
 
 	if (!*directory)
 		return command_usage(command, "the name of the directory is empty");
 	if (pushing_snapshot_path(directory, snapshot, sizeof(snapshot)))
 		options.snapshot_path = snapshot;
-	r = manifest_build(manifest, &options, why, sizeof(why));
+	if (ignore_path) {
+		r = ignore_file_read(&ignore, ignore_path, (struct why){ .text = why, .size = sizeof(why) });
+		options.ignore_file = &ignore;
+	}
+	if (r == 0)
+		r = manifest_build(manifest, &options, why, sizeof(why));
 	if (r == 0)
 		return STATUS_OK;
 	command_fail(command, "%s", why);

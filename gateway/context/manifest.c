@@ -10,7 +10,7 @@
 #include "gateway/context/blob_reader.h"
 #include "gateway/context/file_recipe.h"
 #include "gateway/context/former.h"
-#include "gateway/context/ignore.h"
+#include "gateway/context/ignore_file.h"
 #include "gateway/context/links.h"
 #include "gateway/context/lookup.h"
 #include "gateway/context/scan.h"
@@ -21,8 +21,6 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <sys/stat.h>
-
-#define IGNORE_NAME ".dockerignore"
 
 struct manifest {
 	char *path, *snapshot_path;
@@ -55,66 +53,6 @@ struct manifest {
 static struct why why_make(char *why, size_t why_size)
 {
 	return (struct why){ .text = why, .size = why_size };
-}
-
-static int read_ignore_file(int fd, uint8_t **text, size_t *size)
-{
-	uint8_t *data = malloc(IGNORE_BYTES_MAX + 1);
-	size_t have = 0;
-
-	if (!data)
-		return -ENOMEM;
-	while (have <= IGNORE_BYTES_MAX) {
-		ssize_t got = read(fd, data + have, IGNORE_BYTES_MAX + 1 - have);
-
-		if (got < 0 && errno == EINTR)
-			continue;
-		if (got < 0) {
-			int r = -errno;
-
-			free(data);
-			return r;
-		}
-		if (got == 0)
-			break;
-		have += (size_t)got;
-	}
-	*text = data;
-	*size = have;
-	return 0;
-}
-
-static int parse_ignore(struct manifest *manifest, int fd, const char *path, struct ignore **ignore, struct why why)
-{
-	CLEANUP(free_p) uint8_t *text = NULL;
-	char fault[200] = "";
-	size_t size = 0;
-	int r = read_ignore_file(fd, &text, &size);
-
-	if (r)
-		return WHY_RAISE(why, r, path, "cannot be read: %s", err_text(r));
-	r = ignore_create(ignore, span_make(text, size), fault, sizeof(fault));
-	if (r)
-		return WHY_RAISE(why, r, path, "%s", fault[0] ? fault : err_text(r));
-	sha256_once(text, size, manifest->rules);
-	return 0;
-}
-
-/* No ignore file leaves the rules' digest zero. */
-static int load_ignore(struct manifest *manifest, const struct manifest_options *options, struct ignore **ignore,
-                       struct why why)
-{
-	const char *path = options->ignore_path ? options->ignore_path : IGNORE_NAME;
-	CLEANUP(fd_closep) int fd = -1;
-
-	if (!options->ignore_path && !options->use_ignore)
-		return 0;
-	fd = openat(options->ignore_path ? AT_FDCWD : manifest->dir_fd, path, O_RDONLY | O_NONBLOCK | O_CLOEXEC);
-	if (fd < 0 && errno == ENOENT && !options->ignore_path)
-		return 0;
-	if (fd < 0)
-		return WHY_RAISE(why, -errno, path, "cannot be opened: %s", err_text(errno));
-	return parse_ignore(manifest, fd, path, ignore, why);
 }
 
 static bool rules_changed(const struct manifest *manifest)
@@ -211,7 +149,8 @@ static int open_root(struct manifest *manifest, struct why why)
 
 static int build(struct manifest *manifest, const struct manifest_options *options, struct why why)
 {
-	struct ignore *ignore = NULL;
+	struct ignore_file own = { 0 };
+	const struct ignore_file *ignore = options->ignore_file ? options->ignore_file : &own;
 	int r = open_root(manifest, why);
 
 	if (r)
@@ -220,10 +159,13 @@ static int build(struct manifest *manifest, const struct manifest_options *optio
 	if (manifest->snapshot_path && !options->read_all)
 		manifest->has_former =
 			snapshot_file_open(&manifest->former, manifest->snapshot_path, span_text(manifest->real_path));
-	r = load_ignore(manifest, options, &ignore, why);
-	if (!r)
-		r = scan(manifest, options, ignore, why);
-	ignore_destroy(ignore);
+	if (!options->ignore_file && options->use_ignore)
+		r = ignore_file_read_in(&own, manifest->dir_fd, why);
+	if (!r) {
+		memcpy(manifest->rules, ignore->digest, sizeof(manifest->rules));
+		r = scan(manifest, options, ignore->ignore, why);
+	}
+	ignore_file_fini(&own);
 	if (!r)
 		r = assemble(manifest, why);
 	if (r)

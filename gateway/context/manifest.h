@@ -10,6 +10,7 @@
 
 #include "gateway/context/blob_reader.h"
 #include "gateway/context/digester.h"
+#include "gateway/context/ignore_file.h"
 #include "gateway/context/table.h"
 #include "proto/digest.h"
 #include "proto/tree.h"
@@ -20,7 +21,7 @@ struct manifest_options {
 	const char *path;                /* the directory */
 	const char *snapshot_path;       /* where the snapshot of this directory is kept; NULL: none is used */
 	bool read_all;                   /* that is kept anew, and not believed */
-	const char *ignore_path; /* a .dockerignore; NULL: `path`/.dockerignore when it is there and `use_ignore` */
+	const struct ignore_file *ignore_file;   /* NULL: `path`/.dockerignore when it is there and `use_ignore` */
 	bool use_ignore;
 	unsigned threads;                /* that scan: see scan.h; 0: as many as there are cores */
 	struct digester_taker taker;     /* of what is read; see digester.h */

@@ -4,6 +4,7 @@ import os
 import pty
 import re
 import shutil
+import signal
 import statistics
 import subprocess
 import urllib.parse
@@ -11,7 +12,7 @@ import urllib.parse
 import harness
 import shared
 import trees
-from harness import check
+from harness import check, poll
 
 
 def test_round_trip_is_identical(env):
@@ -258,6 +259,51 @@ def test_dockerignore_leaves_out(env):
         check("drop.o" in client.run("diff", root, tree, status=1).stdout, "other rules, and nothing differs")
         check(client.run("diff", *options, root, tree).stdout == "", f"{options}")
         client.run("diff", *options, root, root, status=2)
+    gateway.stop()
+
+
+def test_ignore_file_from_a_pipe(env):
+    gateway = env.gateway()
+    client = env.client(gateway)
+    tree, fifo = env.path("piped"), env.path("fifo")
+    os.makedirs(tree)
+    for name in ("keep.c", ".env", "drop.o"):
+        trees.write_random(f"{tree}/{name}", 10, name)
+    os.mkfifo(fifo)
+
+    def sleeps(process):
+        with open(f"/proc/{process.pid}/stat", encoding="ascii") as file:
+            return file.read().rpartition(")")[2].split()[0] == "S"
+
+    def opened(process):
+        check(process.poll() is None, "not waited for")
+        try:
+            return os.fdopen(os.open(fifo, os.O_WRONLY | os.O_NONBLOCK), "wb", buffering=0)
+        except OSError:
+            return None                  # nobody reads
+
+    def push():
+        process = env.start("push", *client.options, "--progress", "quiet", "--ignore-file", fifo, tree, home=client.home)
+        return process, poll(lambda: opened(process), "it is opened")
+
+    # It comes late, and in pieces.
+    process, file = push()
+    for piece in (b".e", b"nv\n**/", b"*.o\n"):
+        poll(lambda: process.poll() is not None or sleeps(process), "the rest is waited for")
+        check(process.poll() is None, "not waited for")
+        file.write(piece)
+    file.close()
+    root, error = process.communicate(timeout=60)
+    check(process.returncode == 0, error.decode())
+    listed = client.run("ls", root.decode().strip()).stdout.split()
+    check(listed == ["keep.c"], f"{listed}")
+    # Whoever waits for what does not come can be interrupted.
+    process, file = push()
+    poll(lambda: sleeps(process), "it is waited for")
+    process.send_signal(signal.SIGINT)
+    _, error = process.communicate(timeout=60)
+    file.close()
+    check((process.returncode, error) == (130, b""), f"status {process.returncode}: {error.decode()}")
     gateway.stop()
 
 

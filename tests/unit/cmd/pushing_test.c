@@ -1,7 +1,8 @@
 /*
  * Shows, against a gateway in a thread, that the connection is kept while a directory with a snapshot is scanned, and that a file
- * that changes before it is sent costs a scan, but not that all is read again, unless the snapshot proves to be wrong; and that a new
- * snapshot tidies up among the old ones. When the scan, or the sending, opens a certain file is this test's to tell.
+ * that changes before it is sent costs a scan, but not that all is read again, unless the snapshot proves to be wrong; that what is
+ * ignored is the same in each attempt; and that a new snapshot tidies up among the old ones. When the scan, or the sending, opens a
+ * certain file is this test's to tell.
  */
 #include <setjmp.h>
 #include <stdarg.h>
@@ -10,6 +11,7 @@
 #include <limits.h>
 #include <semaphore.h>
 #include <stdatomic.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <sys/stat.h>
 #include <sys/syscall.h>
@@ -174,6 +176,24 @@ static void a_changed_file_is_read_again_alone(void **state)
 	assert_true(atomic_load(&opening.times) > 2);
 }
 
+/* A pipe gives its bytes once. */
+static void rules_from_a_pipe_are_those_of_each_attempt(void **state)
+{
+	char path[32];
+	struct pushing pushing = { .explain = true, .ignore_path = path };
+	int ends[2];
+
+	assert_int_equal(pipe(ends), 0);
+	assert_int_equal(write(ends[1], "d*\n", 3), 3);
+	close(ends[1]);
+	snprintf(path, sizeof(path), "/dev/fd/%d", ends[0]);
+	at_opening("top", 2, change_file);
+	push(&pushing);
+	close(ends[0]);
+	assert_true(atomic_load(&opening.times) > 2);
+	assert_int_equal(pushing.scanned.files, 1);
+}
+
 /* As a change that no stat shows: the snapshot gets the stat that the file has now. */
 static void make_snapshot_wrong(const char *name)
 {
@@ -234,6 +254,7 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test_setup_teardown(the_connection_is_kept_during_a_scan, setup, teardown),
 		cmocka_unit_test_setup_teardown(a_changed_file_is_read_again_alone, setup, teardown),
+		cmocka_unit_test_setup_teardown(rules_from_a_pipe_are_those_of_each_attempt, setup, teardown),
 		cmocka_unit_test_setup_teardown(a_wrong_snapshot_is_not_believed_again, setup, teardown),
 		cmocka_unit_test_setup_teardown(a_new_snapshot_tidies_up, setup, teardown),
 	};

@@ -349,6 +349,15 @@ static void test_ignore(void **state)
 	place_refuses(place, -EINVAL, ".dockerignore: line 2: the pattern has a '[' without a ']'");
 }
 
+/* Whoever writes it is not waited for. */
+static void test_ignore_file_that_is_a_pipe(void **state)
+{
+	struct place *place = *state;
+
+	assert_int_equal(mkfifoat(place->fd, ".dockerignore", 0600), 0);
+	place_refuses(place, -EINVAL, ".dockerignore: is a pipe, which can be read only once");
+}
+
 static void test_children(void **state)
 {
 	struct place *place = *state;
@@ -478,6 +487,7 @@ int main(void)
 		TEST(test_deep),
 		TEST(test_too_deep),
 		TEST(test_ignore),
+		TEST(test_ignore_file_that_is_a_pipe),
 		TEST(test_children),
 		TEST(test_read_stale),
 		TEST(test_progress),
