@@ -311,11 +311,23 @@ static int source_recipe_children(struct uploader_source *source, const struct d
 	return from->ops->recipe_children(from, recipe, parts);
 }
 
-static struct place *piece_place(struct ahead *ahead, const struct uploader_piece *piece)
+static struct place *digest_place(struct ahead *ahead, const struct digest *digest)
 {
-	struct place *place = digest_map_find(&ahead->places, &piece->digest);
+	struct place *place = digest_map_find(&ahead->places, digest);
 
 	return place && place->block ? place : NULL;
+}
+
+static struct place *piece_place(struct ahead *ahead, const struct uploader_piece *piece)
+{
+	return digest_place(ahead, &piece->digest);
+}
+
+static bool source_has(struct uploader_source *source, const struct digest *blob)
+{
+	struct uploader_source *from = from_of(source);
+
+	return digest_place(ahead_of(source), blob) || from->ops->has(from, blob);
 }
 
 /* Marks those that are not in memory: how many. */
@@ -417,6 +429,7 @@ static void source_read(struct uploader_source *source, struct uploader_read *re
 static const struct uploader_source_ops source_ops = {
 	.children = source_children,
 	.recipe_children = source_recipe_children,
+	.has = source_has,
 	.read = source_read,
 };
 

@@ -49,6 +49,15 @@ static size_t source_bases(struct uploader_source *source, const struct digest *
 	return source->assume ? manifest_bases(from->manifest, from->gateway_id, blob, bases, UPLOADER_BASES_MAX) : 0;
 }
 
+/* Without the memory to find out, reading tells. */
+static bool source_has(struct uploader_source *source, const struct digest *blob)
+{
+	enum lookup_kind kind;
+	uint32_t row;
+
+	return manifest_find(source_of(source)->manifest, blob, &row, &kind) != -ENOENT;
+}
+
 /* ---- reading ---- */
 
 /* `reader` NULL: the manifest's own. */
@@ -141,6 +150,7 @@ static const struct uploader_source_ops source_ops = {
 	.recipe_children = source_recipe_children,
 	.known = source_known,
 	.bases = source_bases,
+	.has = source_has,
 	.read = source_read,
 };
 

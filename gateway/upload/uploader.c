@@ -119,13 +119,25 @@ static int uploader_break_promises(struct uploader *uploader, struct span blobs)
 	return all;
 }
 
+/*
+ * Was fed, left to a sibling, and has come to be of no tree, since its file changed while it was read. Nothing needs it: the gateway
+ * tells of all that was promised, the next commit of what is below the root.
+ */
+static bool uploader_has_dropped(struct uploader *uploader, const struct digest *digest)
+{
+	struct uploader_source *source = uploader->config.source;
+
+	return source->ops->has && digest_set_has(&uploader->promised, digest) && !source->ops->has(source, digest);
+}
+
 static void uploader_send_missing(struct uploader *uploader, struct span blobs)
 {
 	struct digest digest;
 
 	uploader_enter(uploader, UPLOADER_SENDING);
 	while (digest_list_next(&blobs, &digest))
-		uploader_miss(uploader, &digest);
+		if (!uploader_has_dropped(uploader, &digest))
+			uploader_miss(uploader, &digest);
 }
 
 /* Later rounds send what the gateway listed; but a hole in what was assumed means to ask about everything. */

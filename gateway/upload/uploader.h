@@ -92,6 +92,11 @@ struct uploader_source_ops {
 	 * most UPLOADER_BASES_MAX; how many. NULL: never.
 	 */
 	size_t (*bases)(struct uploader_source *source, const struct digest *blob, struct digest bases[static UPLOADER_BASES_MAX]);
+	/*
+	 * Whether it can be read, now or after a retry. Asked of what a sibling was to send and has not, as that may have been fed and
+	 * be of no tree. NULL: all is of the tree.
+	 */
+	bool (*has)(struct uploader_source *source, const struct digest *blob);
 	/* At most UPLOADER_PACKS_MAX at a time. Neighbours in a directory or file are asked for one after the other. */
 	void (*read)(struct uploader_source *source, struct uploader_read *read);
 	/* Appends the message of a directory below the root, or of the root. 0 or -errno. NULL: `base` is not looked at. */

@@ -130,6 +130,13 @@ static int read_fed(struct fixture *fixture, size_t first, size_t count)
 	return fixture->result;
 }
 
+static bool has_fed(struct fixture *fixture, size_t place)
+{
+	struct uploader_source *source = ahead_source(fixture->ahead);
+
+	return source->ops->has(source, &fixture->fed[place]);
+}
+
 static void answer(struct fixture *fixture, uint64_t lacking)
 {
 	ahead_answered(fixture->ahead, fixture->fed_count, lacking);
@@ -339,7 +346,9 @@ static void test_a_scan_is_fed_whole(void **state)
 	assert_int_equal(read_fed(fixture, 600, 10), UPLOADER_READ_OK);
 	assert_int_equal(read_fed(fixture, 495, 30), UPLOADER_READ_OK);
 	/* What is no file's is there as long as it was not read. */
+	assert_true(has_fed(fixture, 0) && has_fed(fixture, 1));
 	assert_int_equal(read_fed(fixture, 0, 2), UPLOADER_READ_OK);
+	assert_true(!has_fed(fixture, 0) && has_fed(fixture, 1));
 	manifest_source_fini(&source);
 	manifest_destroy(manifest);
 }

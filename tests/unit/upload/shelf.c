@@ -177,6 +177,11 @@ static bool shelf_known(struct uploader_source *source, const struct digest *blo
 	return shelf->known && !digest_equal(blob, shelf->unknown);
 }
 
+static bool shelf_has(struct uploader_source *source, const struct digest *blob)
+{
+	return shelf_find(shelf_of(source), blob);
+}
+
 /* In the same place. Of each second one the directory's or chunk's neighbour follows, as of a file that was cut elsewhere. */
 static size_t shelf_bases(struct uploader_source *source, const struct digest *blob,
                           struct digest bases[static UPLOADER_BASES_MAX])
@@ -275,6 +280,7 @@ static const struct uploader_source_ops shelf_ops = {
 	.children = shelf_children,
 	.recipe_children = shelf_recipe_children,
 	.known = shelf_known,
+	.has = shelf_has,
 	.bases = shelf_bases,
 	.read = shelf_read,
 	.encode = shelf_encode,
