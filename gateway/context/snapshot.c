@@ -181,13 +181,21 @@ static bool directory_row_valid(const struct table *table, uint32_t number)
 	       (row->link < table->directories_count && table->directories[row->link].row == number);
 }
 
+/* Whoever takes a row over goes by these numbers alone, so what means nothing in it has to be zero, as a scan leaves it. */
+static bool unmeant_is_zero(const struct table_row *row)
+{
+	if (row->flags & TABLE_ROW_IGNORED)
+		return !(row->flags & TABLE_ROW_RECIPE) && !row->target_size && !row->xattrs && !row->hardlink;
+	return !row->target_size || (S_ISLNK(row->mode) && !(row->flags & TABLE_ROW_EXCLUDED));
+}
+
 static bool row_valid(const struct table *table, uint32_t number)
 {
 	const struct table_row *row = &table->rows[number];
 
 	if (!in_names(table, row->name, row->name_size))
 		return false;
-	if (number && !tree_name_valid(table_name(table, row)))
+	if ((number && !tree_name_valid(table_name(table, row))) || !unmeant_is_zero(row))
 		return false;
 	if (row->flags & TABLE_ROW_IGNORED)
 		return true;

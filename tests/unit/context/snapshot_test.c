@@ -202,6 +202,51 @@ static void test_bent_numbers(void **state)
 	table_fini(&table);
 }
 
+static void refuses(const struct snapshot *snapshot, uint32_t number, struct table_row bent)
+{
+	struct table_row *row = &snapshot->table.rows[number], kept = *row;
+	struct snapshot read;
+	struct buffer file;
+
+	*row = bent;
+	file = encode(snapshot);
+	if (decode(&read, file.data, file.size))
+		fail_msg("row %u may be bent", number);
+	buffer_fini(&file);
+	*row = kept;
+}
+
+enum { AT_ROOT, AT_FILE, AT_LINK, AT_LARGE, AT_IGNORED, AT_SUB };
+
+/* Of rows that are taken over they would be followed. */
+static void test_numbers_that_mean_nothing(void **state)
+{
+	struct table_row bent;
+	struct snapshot snapshot;
+	struct table table;
+
+	make_table(&table, NULL);
+	snapshot = make_snapshot(&table);
+	for (uint32_t number = AT_ROOT; number <= AT_SUB; number++) {
+		bent = table.rows[number];
+		bent.target_size = 0xffff;
+		refuses(&snapshot, number, bent);
+	}
+	bent = table.rows[AT_LINK];
+	bent.flags = TABLE_ROW_EXCLUDED;
+	refuses(&snapshot, AT_LINK, bent);
+	bent = table.rows[AT_IGNORED];
+	bent.flags |= TABLE_ROW_RECIPE;
+	refuses(&snapshot, AT_IGNORED, bent);
+	bent = table.rows[AT_IGNORED];
+	bent.xattrs = table.names_bytes - 1;
+	refuses(&snapshot, AT_IGNORED, bent);
+	bent = table.rows[AT_IGNORED];
+	bent.hardlink = table.names_bytes - 1;
+	refuses(&snapshot, AT_IGNORED, bent);
+	table_fini(&table);
+}
+
 static void test_file(void **state)
 {
 	char directory[] = "/tmp/snapshot-test-XXXXXX", path[128], command[160];
@@ -235,6 +280,7 @@ int main(void)
 		cmocka_unit_test(test_borrowed_chunks),
 		cmocka_unit_test(test_damage),
 		cmocka_unit_test(test_bent_numbers),
+		cmocka_unit_test(test_numbers_that_mean_nothing),
 		cmocka_unit_test(test_file),
 	};
 	if (getenv("SNAPSHOT_SEED")) {           /* writes a seed for the fuzz target */
