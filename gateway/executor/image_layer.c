@@ -353,10 +353,12 @@ static int put_entry(struct unpacking *unpacking, struct archive *archive, struc
 static int process_root(struct unpacking *unpacking, struct archive_entry *entry)
 {
 	CLEANUP(fd_closep) int fd = open_in_root(unpacking->layer->root_fd, ".", O_RDONLY | O_DIRECTORY);
+	int r;
 
 	if (unpacking->pass == PASS_WHITEOUTS || archive_entry_filetype(entry) != AE_IFDIR)
 		return 0;
-	return fd < 0 ? fd : set_metadata(unpacking, fd, entry);
+	r = fd < 0 ? fd : set_metadata(unpacking, fd, entry);
+	return r ? fail(unpacking, archive_entry_pathname(entry), r) : 0;
 }
 
 static int process_entry(struct unpacking *unpacking, struct archive *archive, struct archive_entry *entry)

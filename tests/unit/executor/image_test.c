@@ -343,6 +343,7 @@ static void hostile_layers_are_refused(void **state)
 	static const struct layer missing = { PLAIN, { { .path = "a", .hardlink = "etc/passwd" } } };
 	static const struct layer whiteout = { PLAIN, { { .path = "a/.wh...", .text = "" } } };
 	static const struct layer owner = { PLAIN, { { .path = "a", .text = "x", .uid = 70000 } } };
+	static const struct layer root = { PLAIN, { { .path = "./", .type = S_IFDIR, .uid = 70000 } } };
 
 	expect_refused(&dots, -EBADMSG, "leads out of the image");
 	expect_refused(&link, -EBADMSG, ": a: a hard link out of the image");
@@ -351,6 +352,7 @@ static void hostile_layers_are_refused(void **state)
 	expect_refused(&missing, -ENOENT, "a: ");
 	expect_refused(&whiteout, -EINVAL, "a/.wh...");
 	expect_refused(&owner, -EOVERFLOW, "a: ");
+	expect_refused(&root, -EOVERFLOW, "./: ");
 }
 
 /* One byte more, or that byte taken off again. */
