@@ -372,14 +372,16 @@ static int daemon_await_runtime(struct daemon *daemon, char *why, size_t why_siz
 /* The executor socket, and its path to the waiting host. */
 static int daemon_listen_executors(struct daemon *daemon, char *why, size_t why_size)
 {
+	const struct daemon_config *config = daemon->config;
 	struct address address = { .local = true };
 	char bound[300];
 	int r;
 
+	/* One that has ended already gives no answer. */
 	if (daemon->host_pid <= 0)
-		return 0;
-	if (snprintf(address.host, sizeof(address.host), "%s/executor.sock", daemon->config->store_path) >= 108) {
-		snprintf(why, why_size, "the store's path is too long for a unix socket in it: %s", daemon->config->store_path);
+		return config->slots && !daemon->no_executors ? daemon_await_runtime(daemon, why, why_size) : 0;
+	if (snprintf(address.host, sizeof(address.host), "%s/executor.sock", config->store_path) >= 108) {
+		snprintf(why, why_size, "the store's path is too long for a unix socket in it: %s", config->store_path);
 		return ERR_RAISE(-ENAMETOOLONG);
 	}
 	r = server_listen_own(daemon->server, &address, bound, sizeof(bound), why, why_size);

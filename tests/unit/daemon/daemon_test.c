@@ -364,6 +364,22 @@ static void a_host_that_dies_at_once_lets_nobody_wait(void **state)
 	assert_int_equal(child_end(child, why), 0);
 }
 
+/* Neither does a gateway serve that was to run actions by a runtime it names. */
+static void a_host_that_dies_at_once_has_no_runtime(void **state)
+{
+	const char *listen[] = { socket_address };
+	struct daemon_config config = config_make(listen);
+	char path[96];
+
+	if (geteuid() != 0)
+		skip();
+	snprintf(path, sizeof(path), "%s/nowhere/executor", directory);
+	config.executor_path = path;
+	config.slots = 1;
+	config.runtime = "runc";
+	expect_failure(&config, "--runtime: no action can run by it: the executor host has ended");
+}
+
 /* ---- parts ---- */
 
 static void expect_child(void (*run)(void))
@@ -477,6 +493,7 @@ int main(void)
 		cmocka_unit_test_setup_teardown(one_store_has_one_daemon, setup, teardown),
 		cmocka_unit_test_setup_teardown(the_second_signal_ends_it_at_once, setup, teardown),
 		cmocka_unit_test_setup_teardown(a_host_that_dies_at_once_lets_nobody_wait, setup, teardown),
+		cmocka_unit_test_setup_teardown(a_host_that_dies_at_once_has_no_runtime, setup, teardown),
 		cmocka_unit_test_setup_teardown(signals_reach_the_loop_once, setup, teardown),
 		cmocka_unit_test_setup_teardown(privileges_do_not_come_back, setup, teardown),
 	};
