@@ -16,6 +16,7 @@
  */
 #pragma once
 
+#include <stdbool.h>
 #include <stdio.h>
 #include "proto/grpc.h"
 
@@ -38,6 +39,7 @@ struct command {
 	int (*run)(int argc, char **argv);
 	const char *operands;            /* for the usage line: "[DIR] -- COMMAND [ARG]..."; NULL: none are taken */
 	const struct option_group *const *groups;        /* ends with NULL; NULL: only the common ones */
+	bool serves;                     /* a daemon of the machine: its settings in /etc must be readable (options.h) */
 };
 
 /* All commands, in the order in which help lists them; ends with NULL. In main.c (tests bring their own). */

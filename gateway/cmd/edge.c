@@ -158,4 +158,5 @@ const struct command command_edge = {
 	        "  docker buildx create --driver remote unix:///run/sluice/edge.sock",
 	.run = edge_command_run,
 	.groups = edge_groups,
+	.serves = true,
 };

@@ -10,6 +10,7 @@
 #include <unistd.h>
 #include "gateway/base/check.h"
 #include "gateway/base/units.h"
+#include "gateway/base/user.h"
 #include "gateway/cmd/command.h"
 #include "gateway/cmd/config_file.h"
 #include "gateway/cmd/suggest.h"
@@ -511,14 +512,11 @@ static bool entry_read(void *context, const struct config_entry *entry, char *wh
 	return false;
 }
 
-static bool read_config(struct parse *parse, const char *path, bool required)
+static int read_config(struct parse *parse, const char *path)
 {
 	int r = config_file_read(path, &config_file_format, entry_read, parse, parse->why, sizeof(parse->why));
 
-	/* One's own that cannot be read is said. The machine's may be a gateway's, and kept from all who only use that. */
-	if (r == -EACCES && !required && strcmp(path, SYSTEM_CONFIG) != 0)
-		fprintf(stderr, "sluice %s: %s; going on without it\n", parse->options->command->name, parse->why);
-	return r == 0 || (!required && (r == -ENOENT || r == -ENOTDIR || r == -EACCES));
+	return r == -ENOTDIR ? -ENOENT : r;
 }
 
 /* One that has none is wanted most (help, version) when the file is wrong. */
@@ -530,23 +528,47 @@ static bool has_settings(const struct options *options)
 	return false;
 }
 
+/* NULL: there is no home. */
+static const char *own_config(char *path, size_t size)
+{
+	const char *base = getenv("XDG_CONFIG_HOME"), *home = getenv("HOME");
+
+	if (base && *base == '/')
+		snprintf(path, size, "%s/sluice/sluice.yaml", base);
+	else if (home && *home == '/')
+		snprintf(path, size, "%s/.config/sluice/sluice.yaml", home);
+	else
+		return NULL;
+	return path;
+}
+
 /* The user's own file is read last, and so wins. */
 static bool read_configs(struct parse *parse)
 {
-	const char *base = getenv("XDG_CONFIG_HOME"), *home = getenv("HOME");
+	const struct command *command = parse->options->command;
 	char path[4096];
+	const char *own = own_config(path, sizeof(path));
+	char error[USER_ERROR_BYTES];
+	int r, machine;
 
 	if (parse->common.config)
-		return read_config(parse, parse->common.config, true);
-	if (!read_config(parse, SYSTEM_CONFIG, false))
+		return read_config(parse, parse->common.config) == 0;
+	machine = read_config(parse, SYSTEM_CONFIG);
+	if (machine != 0 && machine != -ENOENT && machine != -EACCES)
 		return false;
-	if (base && *base == '/')
-		snprintf(path, sizeof(path), "%s/sluice/sluice.yaml", base);
-	else if (home && *home == '/')
-		snprintf(path, sizeof(path), "%s/.config/sluice/sluice.yaml", home);
-	else
+	r = own ? read_config(parse, own) : -ENOENT;
+	if (r == -EACCES)
+		fprintf(stderr, "sluice %s: %s; going on without it\n", command->name, parse->why);
+	else if (r != 0 && r != -ENOENT)
+		return false;
+	/* It may be a gateway's, and kept from all who only use that. The gateway itself would be another than it says. */
+	if (machine != -EACCES || !command->serves)
 		return true;
-	return read_config(parse, path, false);
+	user_error(machine, error);
+	if (r != 0)
+		return refuse(parse, SYSTEM_CONFIG ": %s; let it be read, or name another file with --config", error);
+	fprintf(stderr, "sluice %s: " SYSTEM_CONFIG ": %s; going on with %s\n", command->name, error, own);
+	return true;
 }
 
 /* ---- all together ---- */

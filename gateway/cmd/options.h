@@ -4,8 +4,9 @@
  *	1. the command line: --name VALUE, --name=VALUE, -n VALUE; for a flag --name or --name=false
  *	2. the environment; an empty variable counts as not set
  *	3. the configuration file: --config or SLUICE_CONFIG; without either ~/.config/sluice/sluice.yaml, then
- *	   /etc/sluice/sluice.yaml, each where it exists (one that may not be read is named on stderr and skipped); not
- *	   looked at for a command none of whose options has a key
+ *	   /etc/sluice/sluice.yaml, each where it exists; not looked at for a command none of whose options has a key. One's own
+ *	   that may not be read is named on stderr and skipped; the machine's is skipped in silence, but by a command that
+ *	   `serves`: that is refused, or named on stderr where one's own was read
  *	4. the table's default
  *
  * A list is taken whole from the first source that names it. Options and operands may be mixed; `--` ends the options.

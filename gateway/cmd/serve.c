@@ -250,4 +250,5 @@ const struct command command_serve = {
 	        "  sluice serve --listen grpcs://0.0.0.0:8372 --tls-cert cert.pem --tls-key key.pem --tls-ca ca.pem",
 	.run = serve_run,
 	.groups = serve_groups,
+	.serves = true,
 };

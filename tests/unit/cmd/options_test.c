@@ -1,16 +1,20 @@
 /*
  * Shows how a setting is found: each kind of value in each spelling, the order command line > environment > file >
- * default, `--`, and that each mistake is refused with a message that names it. The table of commands is this test's.
+ * default, `--`, and that each mistake is refused with a message that names it; and who may do without a file that he may
+ * not read. The table of commands is this test's.
  */
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
 #include <stdint.h>
 #include <cmocka.h>
+#include <sched.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/mount.h>
 #include <sys/stat.h>
+#include <sys/wait.h>
 #include <unistd.h>
 #include "gateway/base/cleanup.h"
 #include "gateway/cmd/command.h"
@@ -52,6 +56,7 @@ static const struct option_group *const other_groups[] = { &other_group, NULL };
 
 static const struct command command_try = { .name = "try", .help = "help of try", .operands = "[X]...", .groups = groups };
 static const struct command command_bare = { .name = "bare", .help = "help of bare", .groups = groups };
+static const struct command command_serving = { .name = "serving", .help = "help of serving", .groups = groups, .serves = true };
 static const struct command command_other = { .name = "other", .help = "help", .groups = other_groups };
 static const struct command command_plain = { .name = "plain", .help = "help", .operands = "[X]..." };
 const struct command *const command_table[] = { &command_other, &command_try, &command_bare, NULL };
@@ -318,6 +323,68 @@ static void finds_the_users_file(void **state)
 	assert_int_equal(system(path), 0);
 }
 
+#define MUST(expr) ((expr) ? (void)0 : (fprintf(stderr, "line %d: %s: %s\n", __LINE__, #expr, said), _exit(1)))
+
+/* In a process and a mount namespace of its own: an /etc with nothing but a gateway's settings, which are root's alone. */
+static void machine_child(void)
+{
+	char home[] = "/etc/home-XXXXXX", path[64];
+	struct options options;
+	struct values values;
+	int status;
+	FILE *file;
+
+	if (unshare(CLONE_NEWNS) || mount(NULL, "/", NULL, MS_REC | MS_PRIVATE, NULL) || mount("tmpfs", "/etc", "tmpfs", 0, NULL))
+		_exit(77);
+	MUST(mkdir("/etc/sluice", 0755) == 0);
+	file = fopen("/etc/sluice/sluice.yaml", "w");
+	MUST(file && fputs("gateway: from-machine\n", file) >= 0 && fclose(file) == 0);
+	MUST(parse(&options, &command_serving, &values, &status, ARGV()) && strcmp(values.gateway, "from-machine") == 0);
+	options_fini(&options);
+	MUST(mkdtemp(home) && chown(home, 65534, 65534) == 0 && chmod("/etc/sluice/sluice.yaml", 0600) == 0);
+	MUST(setresuid(65534, 65534, 65534) == 0);
+	setenv("XDG_CONFIG_HOME", home, 1);
+	MUST(parse(&options, &command_try, &values, &status, ARGV()) && strcmp(values.gateway, "default") == 0 && !*said);
+	options_fini(&options);
+	/* Whoever serves is to be what that file says, or nothing. */
+	MUST(!parse(&options, &command_serving, &values, &status, ARGV()) && status == STATUS_USAGE);
+	MUST(strstr(said, "sluice serving: /etc/sluice/sluice.yaml: Permission denied to the user 65534") && strstr(said, "--config"));
+	options_fini(&options);
+	/* Or what another file does: one that is named, or one's own. */
+	MUST(parse(&options, &command_serving, &values, &status, ARGV(A("--config"), config_path)) && !*said);
+	options_fini(&options);
+	snprintf(path, sizeof(path), "%s/sluice", home);
+	MUST(mkdir(path, 0755) == 0);
+	snprintf(path, sizeof(path), "%s/sluice/sluice.yaml", home);
+	file = fopen(path, "w");
+	MUST(file && fputs("gateway: from-home\n", file) >= 0 && fclose(file) == 0);
+	MUST(parse(&options, &command_serving, &values, &status, ARGV()) && strcmp(values.gateway, "from-home") == 0);
+	MUST(strstr(said, "going on with ") && strstr(said, path));
+	options_fini(&options);
+}
+
+static void whoever_serves_must_read_the_machines_file(void **state)
+{
+	int status;
+	pid_t pid;
+
+	if (geteuid() != 0)
+		skip();
+	write_config("gateway: from-named\n");
+	assert_int_equal(chmod(config_path, 0644), 0);
+	fflush(NULL);
+	pid = fork();
+	assert_true(pid >= 0);
+	if (pid == 0) {
+		machine_child();
+		_exit(0);
+	}
+	assert_int_equal(waitpid(pid, &status, 0), pid);
+	if (WIFEXITED(status) && WEXITSTATUS(status) == 77)
+		skip();
+	assert_int_equal(status, 0);
+}
+
 static void refused_config(const char *text, const char *message)
 {
 	char wanted[256];
@@ -386,6 +453,7 @@ int main(void)
 		cmocka_unit_test(helps_even_when_the_rest_is_wrong),
 		cmocka_unit_test(orders_sources),
 		cmocka_unit_test(finds_the_users_file),
+		cmocka_unit_test(whoever_serves_must_read_the_machines_file),
 		cmocka_unit_test(refuses_bad_files),
 		cmocka_unit_test(is_not_read_where_nothing_is_set),
 		cmocka_unit_test(accepts_an_empty_file),
