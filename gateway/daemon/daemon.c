@@ -144,6 +144,7 @@ static int daemon_become_user(struct daemon *daemon, char *why, size_t why_size)
 	if (geteuid() != 0) {
 		daemon->no_executors = "serve was started as an ordinary user; start it as root to run actions";
 		log_event(LOG_WARNING, "no executors", LOG_TEXT("cause", daemon->no_executors));
+		privileges_raise_limits();
 		signals_block();
 		return daemon_open_ring(daemon, why, why_size);
 	}

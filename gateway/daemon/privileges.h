@@ -1,11 +1,11 @@
-/* privileges: what a daemon that was started as root takes up and gives away. Blocking, before the loop. */
+/* privileges: what a daemon takes up and, started as root, gives away. Blocking, before the loop. */
 #pragma once
 
 #include <stddef.h>
 #include <stdint.h>
 #include <sys/types.h>
 
-/* RLIMIT_MEMLOCK and RLIMIT_NOFILE as high as allowed; failures are no errors. */
+/* RLIMIT_MEMLOCK (256 MiB) and RLIMIT_NOFILE (65,536) as high as allowed, for root beyond the hard limit; failures are no errors. */
 void privileges_raise_limits(void);
 
 /* The ids of a user; -ENOENT with a `why` that says how to make it. */

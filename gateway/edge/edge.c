@@ -7,6 +7,7 @@
 #include <stdlib.h>
 #include "gateway/base/err.h"
 #include "gateway/base/log.h"
+#include "gateway/daemon/privileges.h"
 #include "gateway/daemon/signals.h"
 #include "gateway/edge/parts.h"
 #include "gateway/ring/probe.h"
@@ -152,6 +153,7 @@ static int edge_start(struct edge *edge, char *why, size_t why_size)
 {
 	int r;
 
+	privileges_raise_limits();
 	signals_block();
 	r = edge_open_ring(edge, why, why_size);
 	if (r == 0)

@@ -1,5 +1,6 @@
 """`sluice edge` as any client sees it: calls go through with the edge's credential, and trouble has a name."""
 import os
+import resource
 import stat
 
 import harness
@@ -52,6 +53,22 @@ def test_the_socket_is_its_owners(env):
     result = env.sluice("edge", "--upstream", gateway.address, "--listen", "grpc://127.0.0.1:0", "--store", env.path("t"),
                         status=None)
     check(result.returncode != 0 and "unix:///PATH only" in result.stderr, f"a port is nobody's alone: {result}")
+    gateway.stop()
+
+
+def test_it_takes_the_descriptors_that_it_may(env):
+    """A soft limit is for programs that know no better: an edge may be a user's own, with no unit that raises it."""
+    gateway = env.gateway()
+    few = 256
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (few, hard))
+    try:
+        edge = harness.Edge(env, gateway.address)
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+    found, _ = resource.prlimit(edge.process.pid, resource.RLIMIT_NOFILE)
+    check(found == resource.RLIM_INFINITY or found >= min(hard if hard > 0 else 65536, 65536), f"{found} of {hard}")
+    edge.stop()
     gateway.stop()
 
 

@@ -1,8 +1,9 @@
 /*
  * Shows how a daemon comes and goes, each in a process of its own: every start that cannot succeed says why and leaves
  * nothing behind (LeakSanitizer looks, where it is built in); one that runs answers, ends on SIGTERM when its calls have
- * ended, and at once on the second one; one store has one daemon. And of its parts: a signal reaches the loop once, and
- * never after the end; privileges once dropped do not come back. What needs root is left out for others.
+ * ended, and at once on the second one; one store has one daemon; an ordinary user's has as many connections as root's. And
+ * of its parts: a signal reaches the loop once, and never after the end; privileges once dropped do not come back. What needs
+ * root is left out for others.
  */
 #include <setjmp.h>
 #include <stdarg.h>
@@ -10,12 +11,16 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <ftw.h>
+#include <poll.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/prctl.h>
+#include <sys/resource.h>
+#include <sys/socket.h>
 #include <sys/stat.h>
+#include <sys/un.h>
 #include <sys/wait.h>
 #include <unistd.h>
 #include <cmocka.h>
@@ -31,6 +36,7 @@
 
 #define USER         "nobody"
 #define CHILD_FAILED 17
+#define PREFACE      "PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\0\0\0\4\0\0\0\0\0"
 
 static char directory[64], store_path[80], executor_path[80], socket_address[112];
 
@@ -69,8 +75,8 @@ struct child {
 	int why_fd;
 };
 
-/* daemon_run() in a process: its exit status is 0 or 1, and what it says comes by a pipe. */
-static struct child child_start(const struct daemon_config *config)
+/* daemon_run() in a process, after `first`: its exit status is 0 or 1, and what it says comes by a pipe. */
+static struct child child_start_after(const struct daemon_config *config, void (*first)(void))
 {
 	struct child child;
 	int fds[2];
@@ -85,6 +91,8 @@ static struct child child_start(const struct daemon_config *config)
 
 		close(fds[0]);
 		alarm(100);
+		if (first)
+			first();
 		r = daemon_run(config, why, sizeof(why));
 		if (write(fds[1], why, strlen(why)) < 0)
 			_exit(CHILD_FAILED);
@@ -95,6 +103,11 @@ static struct child child_start(const struct daemon_config *config)
 	close(fds[1]);
 	child.why_fd = fds[0];
 	return child;
+}
+
+static struct child child_start(const struct daemon_config *config)
+{
+	return child_start_after(config, NULL);
 }
 
 static int child_end(struct child child, char why[static 1024])
@@ -299,6 +312,63 @@ static bool connection_refused(void)
 	return false;
 }
 
+/* In place of the process that it is called in: an ordinary user, whose soft limit is for programs that know no better. */
+static void become_ordinary(void)
+{
+	struct rlimit few;
+
+	if (getrlimit(RLIMIT_NOFILE, &few) < 0)
+		_exit(CHILD_FAILED);
+	few.rlim_cur = 256;
+	if (setrlimit(RLIMIT_NOFILE, &few) < 0 || (geteuid() == 0 && setresuid(65534, 65534, 65534) < 0))
+		_exit(CHILD_FAILED);
+}
+
+static int connect_raw(void)
+{
+	struct sockaddr_un name = { .sun_family = AF_UNIX };
+	int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
+
+	snprintf(name.sun_path, sizeof(name.sun_path), "%s/s", store_path);
+	assert_int_equal(connect(fd, (struct sockaddr *)&name, sizeof(name)), 0);
+	return fd;
+}
+
+/* Without direct descriptors, as epoll is, each connection takes one of the process's. */
+static void an_ordinary_user_has_as_many_connections(void **state)
+{
+	enum { CONNECTIONS = 400 };
+	const char *listen[] = { socket_address };
+	struct daemon_config config = config_make(listen);
+	struct pollfd answer = { .events = POLLIN };
+	struct rlimit limit;
+	struct client *client;
+	struct child child;
+	int fds[CONNECTIONS];
+	char why[1024];
+
+	assert_int_equal(getrlimit(RLIMIT_NOFILE, &limit), 0);
+	if (limit.rlim_cur < 2 * CONNECTIONS)
+		skip();
+	config.engine = RING_ENGINE_EPOLL;
+	config.connections_max = 2 * CONNECTIONS;
+	if (geteuid() == 0)
+		assert_int_equal(chown(directory, 65534, 65534), 0);
+	child = child_start_after(&config, become_ordinary);
+	client = connect_to();
+	for (int i = 0; i < CONNECTIONS; i++)
+		fds[i] = connect_raw();
+	answer.fd = fds[CONNECTIONS - 1];
+	assert_int_equal(write(answer.fd, PREFACE, sizeof(PREFACE) - 1), sizeof(PREFACE) - 1);
+	/* In less than the 10 s after which those that do not shake hands are closed, and make room. */
+	assert_int_equal(poll(&answer, 1, 8000), 1);
+	for (int i = 0; i < CONNECTIONS; i++)
+		close(fds[i]);
+	client_close(client);
+	kill(child.pid, SIGTERM);
+	assert_int_equal(child_end(child, why), 0);
+}
+
 /* Its call keeps it from ending, until it is told a second time. */
 static void the_second_signal_ends_it_at_once(void **state)
 {
@@ -491,6 +561,7 @@ int main(void)
 		cmocka_unit_test_setup_teardown(it_answers_and_ends, setup, teardown),
 		cmocka_unit_test_setup_teardown(a_tenant_asks_for_its_status_a_few_times_at_a_time, setup, teardown),
 		cmocka_unit_test_setup_teardown(one_store_has_one_daemon, setup, teardown),
+		cmocka_unit_test_setup_teardown(an_ordinary_user_has_as_many_connections, setup, teardown),
 		cmocka_unit_test_setup_teardown(the_second_signal_ends_it_at_once, setup, teardown),
 		cmocka_unit_test_setup_teardown(a_host_that_dies_at_once_lets_nobody_wait, setup, teardown),
 		cmocka_unit_test_setup_teardown(a_host_that_dies_at_once_has_no_runtime, setup, teardown),
