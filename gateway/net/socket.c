@@ -65,21 +65,27 @@ void socket_peer(int fd, struct conn_peer *peer)
 	}
 }
 
-/* 0: nobody; 1: somebody; -errno. */
+enum { LISTENS_NOBODY, LISTENS_SOMEBODY, LISTENS_UNKNOWN };
+
+/* Who listens, which a socket of another user's may not tell us; or -errno. */
 static int probe(const struct address_resolved *at)
 {
 	CLEANUP(fd_closep) int fd = socket_create(AF_UNIX);
 
 	if (fd < 0)
 		return ERR_RAISE(fd);
-	return connect(fd, (const struct sockaddr *)&at->sockaddr, at->size) == 0 || errno != ECONNREFUSED;
+	if (connect(fd, (const struct sockaddr *)&at->sockaddr, at->size) == 0)
+		return LISTENS_SOMEBODY;
+	if (errno == EACCES)
+		return LISTENS_UNKNOWN;
+	return errno == ECONNREFUSED ? LISTENS_NOBODY : LISTENS_SOMEBODY;
 }
 
 static int probe_patiently(const struct address_resolved *at)
 {
 	int r = probe(at);
 
-	for (unsigned again = 0; r == 1 && again < PROBES_MAX; again++) {
+	for (unsigned again = 0; r == LISTENS_SOMEBODY && again < PROBES_MAX; again++) {
 		usleep(PROBE_PAUSE_US);
 		r = probe(at);
 	}
@@ -89,6 +95,7 @@ static int probe_patiently(const struct address_resolved *at)
 /* 0: the path is free now. */
 static int clear_stale(const struct address *address, const struct address_resolved *at, char *why, size_t why_size)
 {
+	char name[USER_NAME_BYTES];
 	struct stat stat;
 	int r;
 
@@ -103,9 +110,14 @@ static int clear_stale(const struct address *address, const struct address_resol
 		snprintf(why, why_size, "cannot make a socket: %s", strerror(-r));
 		return ERR_RAISE(r);
 	}
-	if (r == 1) {
+	if (r == LISTENS_SOMEBODY) {
 		snprintf(why, why_size, "another process listens on %s already", address->host);
 		return ERR_RAISE(-EADDRINUSE);
+	}
+	if (r == LISTENS_UNKNOWN) {
+		snprintf(why, why_size, "%s is a socket of the user %s that may not be tried: remove it if nobody listens there", address->host,
+		         user_name(stat.st_uid, name));
+		return ERR_RAISE(-EACCES);
 	}
 	if (unlink(address->host) < 0 && errno != ENOENT) {
 		r = -errno;

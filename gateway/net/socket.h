@@ -15,7 +15,7 @@ int socket_create(int family);
 void socket_peer(int fd, struct conn_peer *peer);
 
 /*
- * A listening socket. A unix path's directory must exist; a socket there is replaced only when nobody listens on it. Who listens
+ * A listening socket. A unix path's directory must exist; a socket there is replaced only when nobody listens on it, and we may try that. Who listens
  * already is given time to end, five seconds of a TCP port: a server that was killed lets go of it late. `mode` is who may connect
  * to a unix socket, which takes the right to write. `bound` gets the address with the real port. A descriptor or -errno with `why`.
  */

@@ -4,6 +4,7 @@
  */
 #include "tests/unit/net/server_rig.h"
 
+#include <errno.h>
 #include <fcntl.h>
 #include <netinet/in.h>
 #include <pthread.h>
@@ -15,6 +16,7 @@
 #include <unistd.h>
 
 #include "gateway/base/log.h"
+#include "gateway/net/socket.h"
 #include "gateway/ring/selftest.h"
 
 /* ---- who it is ---- */
@@ -116,6 +118,26 @@ static void a_unix_socket_knows_its_peer(void **state)
 	assert_int_equal(lstat(socket_path, &stat), -1);
 }
 
+/* Who may not connect cannot see if somebody listens, as an ordinary user's gateway after one that was root's. */
+static void a_socket_of_another_user_is_named_so(void **state)
+{
+	char bound[ADDRESS_TEXT_MAX], why[512] = "";
+	struct address address;
+	int r;
+
+	if (geteuid() != 0)
+		skip();
+	make_stale_socket();
+	assert_int_equal(chmod(socket_path, 0600), 0);
+	assert_true(address_parse(&address, socket_address, why, sizeof(why)));
+	assert_int_equal(seteuid(65534), 0);
+	r = socket_listen(&address, 0600, bound, sizeof(bound), why, sizeof(why));
+	assert_int_equal(seteuid(0), 0);
+	assert_int_equal(r, -EACCES);
+	assert_non_null(strstr(why, "is a socket of the user root that may not be tried"));
+	unlink(socket_path);
+}
+
 static void bad_addresses_are_refused(void **state)
 {
 	struct echo_config config = { .engine = *(const enum ring_engine *)*state };
@@ -180,6 +202,7 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 		RIG_BOTH(the_log_says_who_connected),
 		RIG_BOTH(a_unix_socket_knows_its_peer),
+		cmocka_unit_test(a_socket_of_another_user_is_named_so),
 		RIG_BOTH(bad_addresses_are_refused),
 		RIG_BOTH(a_port_that_is_let_go_is_had),
 	};
