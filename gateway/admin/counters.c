@@ -2,8 +2,10 @@
 #include "gateway/admin/counters.h"
 
 #include <dirent.h>
+#include <errno.h>
 #include <inttypes.h>
 #include <string.h>
+#include <sys/resource.h>
 #include <time.h>
 #include <unistd.h>
 #include "gateway/base/check.h"
@@ -468,31 +470,34 @@ uint64_t counters_value(const struct counter_values *values, const char *name)
 	return UINT64_MAX;
 }
 
-static uint64_t resident_bytes(void)
+static void read_resident_bytes(uint64_t *bytes)
 {
 	FILE *file = fopen("/proc/self/statm", "re");
-	unsigned long long all, resident = 0;
+	unsigned long long all, resident;
 
 	if (!file)
-		return 0;
-	if (fscanf(file, "%llu %llu", &all, &resident) != 2)
-		resident = 0;
+		return;
+	if (fscanf(file, "%llu %llu", &all, &resident) == 2)
+		*bytes = resident * (uint64_t)sysconf(_SC_PAGESIZE);
 	fclose(file);
-	return resident * (uint64_t)sysconf(_SC_PAGESIZE);
 }
 
-static uint64_t open_files(void)
+static void read_open_files(uint64_t *files)
 {
 	DIR *dir = opendir("/proc/self/fd");
-	uint64_t count = 0;
 	struct dirent *entry;
+	struct rlimit limit;
+	uint64_t count = 0;
 
+	/* That there is none left to count with is itself a count: all that may be are open. */
+	if (!dir && errno == EMFILE && getrlimit(RLIMIT_NOFILE, &limit) == 0)
+		*files = limit.rlim_cur;
 	if (!dir)
-		return 0;
+		return;
 	while ((entry = readdir(dir)))
 		count += entry->d_name[0] != '.';
 	closedir(dir);
-	return count ? count - 1 : 0;    /* the directory's own */
+	*files = count ? count - 1 : 0;  /* the directory's own */
 }
 
 void counters_process(struct counters_process *process)
@@ -500,8 +505,8 @@ void counters_process(struct counters_process *process)
 	struct timespec cpu = { 0 };
 
 	clock_gettime(CLOCK_PROCESS_CPUTIME_ID, &cpu);
-	process->resident_bytes = resident_bytes();
-	process->open_files = open_files();
+	read_resident_bytes(&process->resident_bytes);
+	read_open_files(&process->open_files);
 	process->cpu_ns = (uint64_t)cpu.tv_sec * 1000000000 + (uint64_t)cpu.tv_nsec;
 }
 

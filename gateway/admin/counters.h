@@ -64,7 +64,10 @@ void counters_read(struct counter_values *values, enum counter_source source, co
 /* The number with this name; for tests. UINT64_MAX: no such counter. */
 uint64_t counters_value(const struct counter_values *values, const char *name);
 
-/* What the process itself tells; counters_process() asks /proc. */
+/*
+ * What the process itself tells; counters_process() asks /proc. A number that cannot be had now, for lack of descriptors, stays as
+ * it was: the struct is one's own for as long as the process is watched, all zero at first.
+ */
 struct counters_process {
 	uint64_t resident_bytes, open_files, cpu_ns;
 };

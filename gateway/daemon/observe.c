@@ -20,7 +20,6 @@ static void observe_store(struct daemon *daemon, const struct store_status *stor
 static void observe_publish(struct daemon *daemon)
 {
 	struct counter_values values = { { 0 } };
-	struct counters_process process;
 	struct server_status server;
 	struct store_status store;
 	struct pool_status pool;
@@ -47,7 +46,7 @@ static void observe_publish(struct daemon *daemon)
 		executors_status(daemon->executors, &executors);
 	if (daemon->spawner)
 		spawner_status(daemon->spawner, &spawner);
-	counters_process(&process);
+	counters_process(&daemon->process);
 	counters_read(&values, COUNTERS_SERVER, &server);
 	counters_read(&values, COUNTERS_RING, ring_counters(daemon->ring));
 	counters_read(&values, COUNTERS_STORE, &store);
@@ -64,7 +63,7 @@ static void observe_publish(struct daemon *daemon)
 	counters_read(&values, COUNTERS_EXECUTORS, &executors);
 	counters_read(&values, COUNTERS_SPAWNER, &spawner);
 	counters_read(&values, COUNTERS_LINKS, &links);
-	counters_read(&values, COUNTERS_PROCESS, &process);
+	counters_read(&values, COUNTERS_PROCESS, &daemon->process);
 	admin_publish(daemon->admin, &values);
 	observe_store(daemon, &store);
 }

@@ -3,6 +3,7 @@
 
 #include <sys/types.h>
 
+#include "gateway/admin/counters.h"
 #include "gateway/buildkit/buildkit.h"
 #include "gateway/broker/diffcopy.h"
 #include "gateway/play/play.h"
@@ -47,6 +48,7 @@ struct daemon {
 	struct signals *signals;
 	struct admin *admin;
 	struct op observe_timer;
+	struct counters_process process; /* as last seen (observe.c) */
 	struct rest rest;
 	struct notify notify;
 	uint64_t ceiling_bytes, started_ns;

@@ -10,7 +10,6 @@
 static void edge_publish(struct edge *edge)
 {
 	struct counter_values values = { { 0 } };
-	struct counters_process process;
 	struct stat_memory_status stats;
 	struct server_status server;
 	struct store_status store;
@@ -18,14 +17,14 @@ static void edge_publish(struct edge *edge)
 	store_status(edge->store, &store);
 	stat_memory_status(edge->giver.memory, &stats);
 	server_status(edge->server, &server);
-	counters_process(&process);
+	counters_process(&edge->process);
 	counters_read(&values, COUNTERS_SERVER, &server);
 	counters_read(&values, COUNTERS_RING, ring_counters(edge->ring));
 	counters_read(&values, COUNTERS_CHANNELS, &edge->channels.counters);
 	counters_read(&values, COUNTERS_GIVER, &edge->giver.counters);
 	counters_read(&values, COUNTERS_STORE, &store);
 	counters_read(&values, COUNTERS_STATS, &stats);
-	counters_read(&values, COUNTERS_PROCESS, &process);
+	counters_read(&values, COUNTERS_PROCESS, &edge->process);
 	admin_publish(edge->admin, &values);
 }
 

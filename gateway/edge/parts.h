@@ -1,6 +1,7 @@
 /* parts: what a running edge is made of. For the files of this folder. */
 #pragma once
 
+#include "gateway/admin/counters.h"
 #include "gateway/daemon/notify.h"
 #include "gateway/edge/channel.h"
 #include "gateway/edge/edge.h"
@@ -21,6 +22,7 @@ struct edge {
 	struct signals *signals;
 	struct admin *admin;
 	struct op observe_timer;
+	struct counters_process process; /* as last seen (observe.c) */
 	struct notify notify;
 	bool reached, unreached;         /* what was last told of the gateway; at first neither */
 	bool draining, drained;

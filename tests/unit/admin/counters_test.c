@@ -7,8 +7,11 @@
 #include <stddef.h>
 #include <stdint.h>
 #include <cmocka.h>
+#include <fcntl.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/resource.h>
+#include <unistd.h>
 #include "gateway/admin/counters.h"
 #include "gateway/buildkit/buildkit.h"
 #include "gateway/broker/diffcopy.h"
@@ -128,12 +131,35 @@ static void writes_each_unit(void **state)
 
 static void knows_the_process(void **state)
 {
-	struct counters_process process;
+	struct counters_process process = { 0 };
 
 	counters_process(&process);
 	assert_true(process.resident_bytes > 100000);
 	assert_true(process.open_files >= 3 && process.open_files < 1000);
 	assert_true(process.cpu_ns > 0);
+}
+
+/* When it matters most. */
+static void knows_the_process_without_descriptors(void **state)
+{
+	struct counters_process process = { 0 };
+	struct rlimit before, few;
+	int fds[64], count = 0;
+	uint64_t resident_bytes;
+
+	counters_process(&process);
+	resident_bytes = process.resident_bytes;
+	assert_int_equal(getrlimit(RLIMIT_NOFILE, &before), 0);
+	few = (struct rlimit){ .rlim_cur = 64, .rlim_max = before.rlim_max };
+	assert_int_equal(setrlimit(RLIMIT_NOFILE, &few), 0);
+	while (count < 64 && (fds[count] = open("/dev/null", O_RDONLY | O_CLOEXEC)) >= 0)
+		count++;
+	counters_process(&process);
+	while (count)
+		close(fds[--count]);
+	assert_int_equal(setrlimit(RLIMIT_NOFILE, &before), 0);
+	assert_int_equal(process.open_files, 64);
+	assert_int_equal(process.resident_bytes, resident_bytes);
 }
 
 int main(void)
@@ -144,6 +170,7 @@ int main(void)
 		cmocka_unit_test(reads_members),
 		cmocka_unit_test(writes_each_unit),
 		cmocka_unit_test(knows_the_process),
+		cmocka_unit_test(knows_the_process_without_descriptors),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
