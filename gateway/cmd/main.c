@@ -1,5 +1,6 @@
 /* sluice: finds the command and runs it. */
 #include <errno.h>
+#include <fcntl.h>
 #include <poll.h>
 #include <stdio.h>
 #include <string.h>
@@ -61,11 +62,25 @@ static int finish(int status)
 	return status;
 }
 
+/*
+ * One that was closed by whoever started us would be the first file or socket that is opened, and what is logged would be written
+ * into that. Opened the wrong way round: what is written there, or read, fails as it did.
+ */
+static bool fill_standard_descriptors(void)
+{
+	for (int fd = STDIN_FILENO; fd <= STDERR_FILENO; fd++)
+		if (fcntl(fd, F_GETFD) < 0 && open("/dev/null", fd == STDIN_FILENO ? O_WRONLY : O_RDONLY) != fd)
+			return false;
+	return true;
+}
+
 int main(int argc, char **argv)
 {
 	const struct command *command;
 	const char *name = argc > 1 ? argv[1] : NULL;
 
+	if (!fill_standard_descriptors())
+		return STATUS_FAILURE;
 	if (!name) {
 		command_print_list(stderr);
 		return STATUS_USAGE;

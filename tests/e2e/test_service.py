@@ -85,6 +85,34 @@ def test_a_gateway_tells_when_it_serves(env):
     gateway.stop()
 
 
+def test_a_standard_descriptor_that_is_closed_is_nothing_of_ours(env):
+    """Whatever had its number would get the log, or what a command shows: the ring's eventfd, a connection, the executor host's answer."""
+    folder = env.path("sockets")
+    os.makedirs(folder)
+    env.give(folder)
+    listen = f"unix://{folder}/gateway.sock"
+
+    def start(closing, *arguments):
+        return subprocess.Popen(["sh", "-c", f'exec "$@" {closing}', "sh", env.binary, *arguments],
+                                stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, preexec_fn=harness.die_with_parent,
+                                env=env.environment(env.home("service")))
+
+    user = ["--user", env.user] if os.geteuid() == 0 else []
+    gateway = start("2>&-", "serve", "--listen", listen, "--store", env.path("store"), "--slots", "0", "--engine", env.engine, *user)
+    try:
+        harness.poll(lambda: env.sluice("status", "--gateway", listen, "--connect-timeout", "1s", status=None).returncode == 0, "an answer")
+        found = os.readlink(f"/proc/{gateway.pid}/fd/2")
+        check(found == "/dev/null", f"the log goes to {found}")
+        for closing in (">&-", "<&- >&- 2>&-"):
+            status = start(closing, "status", "--gateway", listen).wait(timeout=60)
+            check(status == 1, f"{closing}: ended with {status}, and nobody was shown anything")
+        gateway.send_signal(signal.SIGTERM)
+        check(gateway.wait(timeout=60) == 0, f"ended with {gateway.returncode}")
+    finally:
+        gateway.kill()
+        gateway.wait()
+
+
 def test_one_that_cannot_start_is_not_ready(env):
     gateway = serve(env, "grpc://192.0.2.1:1")
     check(gateway.process.wait(timeout=60) != 0, "it listens on another machine's address")
