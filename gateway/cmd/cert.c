@@ -8,6 +8,7 @@
 #include "gateway/cmd/commands.h"
 #include "gateway/cmd/options.h"
 #include "gateway/net/certificate.h"
+#include "gateway/tenant/tenant.h"
 
 enum {
 	CA_DAYS = 3650,
@@ -34,7 +35,7 @@ static const struct option cert_options[] = {
 	{ .name = "subject", .kind = OPTION_TEXT, .offset = MEMBER(subject), .argument = "NAME",
 	  .help = "who it is, for logs and snapshots; becomes the CN; without it the first --name, else \"sluice\"" },
 	{ .name = "days", .kind = OPTION_NUMBER, .offset = MEMBER(days), .argument = "DAYS", .least = 1, .most = 36500,
-	  .help = "how long it is valid; without it a CA 3650, a certificate 365 days" },
+	  .help = "how long it is valid, a certificate no longer than its CA; without it a CA 3650, a certificate 365 days" },
 	{ .name = "force", .kind = OPTION_FLAG, .offset = MEMBER(force),
 	  .help = "issue: replace the key and the certificate that DIR has" },
 };
@@ -112,6 +113,10 @@ static int issue(const struct cert_options *cert, const char *dir)
 		return command_usage(&command_cert, "--server needs the --name that clients will use");
 	if (cert->client && !cert->tenant)
 		return command_usage(&command_cert, "--client needs its --tenant");
+	/* Of any other name each call would be refused. */
+	if (cert->tenant && !tenant_name_valid(span_text(cert->tenant)))
+		return command_usage(&command_cert, "--tenant: \"%s\" is no name of a tenant: letters, digits, or any of . _ - @, not starting "
+		                     "with a dot", cert->tenant);
 	if (cert->names.count > CERTIFICATE_NAMES_MAX)
 		return command_usage(&command_cert, "at most %d names", CERTIFICATE_NAMES_MAX);
 	for (size_t i = 0; i < cert->names.count; i++)
@@ -119,6 +124,8 @@ static int issue(const struct cert_options *cert, const char *dir)
 	r = certificate_issue(&request, why, sizeof(why));
 	if (r < 0)
 		return command_fail(&command_cert, "%s%s", why, r == -EEXIST ? ": --force replaces it, key and certificate" : "");
+	if (r == CERTIFICATE_SHORTENED)
+		fprintf(stderr, "sluice cert: %s\n", why);
 	print_use(cert, dir);
 	return STATUS_OK;
 }

@@ -11,6 +11,7 @@
 #include <stdio.h>
 #include <string.h>
 #include <sys/stat.h>
+#include <time.h>
 #include <unistd.h>
 #include "gateway/base/cleanup.h"
 #include "gateway/base/err.h"
@@ -340,6 +341,10 @@ static int authority_load(struct authority *authority, const char *dir, char *wh
 		return openssl_failure("cannot read the CA", why, why_size);
 	if (X509_check_private_key(authority->certificate, authority->key) != 1)
 		return openssl_failure("the CA's key does not belong to its certificate", why, why_size);
+	if (X509_cmp_current_time(X509_get0_notAfter(authority->certificate)) < 0) {
+		snprintf(why, why_size, "the CA in %s has expired: make a new one with `sluice cert ca`, for gateways and clients alike", dir);
+		return ERR_RAISE(-EINVAL);
+	}
 	return 0;
 }
 
@@ -401,6 +406,28 @@ static bool issue_fill(X509 *certificate, const struct certificate_request *requ
 	       X509_sign(certificate, authority->key, EVP_sha256()) != 0;
 }
 
+/* Nobody takes it for longer than who signed it. `days`: how many it loses. */
+static bool issue_end(X509 *certificate, const struct authority *authority, int *days)
+{
+	const ASN1_TIME *end = X509_get0_notAfter(authority->certificate);
+	int seconds;
+
+	if (ASN1_TIME_diff(days, &seconds, end, X509_get0_notAfter(certificate)) != 1)
+		return false;
+	return (*days <= 0 && seconds <= 0) || X509_set1_notAfter(certificate, end) == 1;
+}
+
+static int issue_tell_end(const X509 *certificate, char *why, size_t why_size)
+{
+	char date[16] = "?";
+	struct tm end;
+
+	if (ASN1_TIME_to_tm(X509_get0_notAfter(certificate), &end) == 1)
+		strftime(date, sizeof(date), "%Y-%m-%d", &end);
+	snprintf(why, why_size, "the certificate is valid until %s only, when its CA expires", date);
+	return CERTIFICATE_SHORTENED;
+}
+
 static int issue_write(const struct certificate_request *request, const struct authority *authority, X509 *certificate,
                        EVP_PKEY *key, char *why, size_t why_size)
 {
@@ -425,7 +452,7 @@ int certificate_issue(const struct certificate_request *request, char *why, size
 	CLEANUP(authority_fini) struct authority authority = { 0 };
 	CLEANUP(x509_freep) X509 *certificate = NULL;
 	CLEANUP(key_freep) EVP_PKEY *key = NULL;
-	int r = request_check(request, why, why_size);
+	int r = request_check(request, why, why_size), days_lost = 0;
 
 	if (r == 0)
 		r = issue_refuse_existing(request, why, why_size);
@@ -436,7 +463,8 @@ int certificate_issue(const struct certificate_request *request, char *why, size
 	ERR_clear_error();
 	key = EVP_EC_gen("P-256");
 	certificate = key ? certificate_new(key, request->organisation, request->common_name, request->days) : NULL;
-	if (!certificate || !issue_fill(certificate, request, &authority))
+	if (!certificate || !issue_end(certificate, &authority, &days_lost) || !issue_fill(certificate, request, &authority))
 		return openssl_failure("cannot issue the certificate", why, why_size);
-	return issue_write(request, &authority, certificate, key, why, why_size);
+	r = issue_write(request, &authority, certificate, key, why, why_size);
+	return r == 0 && days_lost > 0 ? issue_tell_end(certificate, why, why_size) : r;
 }

@@ -8,6 +8,7 @@
 #include <stddef.h>
 
 #define CERTIFICATE_NAMES_MAX 32
+#define CERTIFICATE_SHORTENED 1          /* an outcome: it is there, and valid for fewer days than it was to be */
 
 struct certificate_request {
 	const char *ca_dir;              /* holds ca.pem and ca-key.pem, as certificate_make_ca made them */
@@ -27,7 +28,8 @@ struct certificate_request {
 int certificate_make_ca(const char *dir, const char *name, unsigned days, char *why, size_t why_size);
 
 /*
- * Issues a certificate with a fresh key, each file whole at once. 0, or -errno with `why`: -EEXIST when there is a key or
- * a certificate, and `replace` does not say so.
+ * Issues a certificate with a fresh key, each file whole at once. It ends when its CA does, at the latest: where that is a day
+ * early or more, CERTIFICATE_SHORTENED with a sentence in `why`. Else 0, or -errno with `why`: -EEXIST when there is a key or a
+ * certificate, and `replace` does not say so; -EINVAL a senseless request, or a CA that has expired.
  */
 int certificate_issue(const struct certificate_request *request, char *why, size_t why_size);

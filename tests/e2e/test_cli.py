@@ -286,6 +286,11 @@ def test_a_certificate_says_how_to_use_it(env):
     check("--force" in result.stderr, f"a key that is there: {result}")
     env.sluice(*issue, "--force")
     env.sluice(*issue, "--force", "--days", "0", status=2)
+    result = env.sluice(*issue, "--force", "--days", "3700")
+    check("only, when its CA expires" in result.stderr and "sluice serve" in result.stdout, f"the CA lasts 3650 days: {result}")
+    for tenant in ("acme corp", ".x", ""):
+        result = env.sluice("cert", "issue", "--ca-dir", authority, "--client", "--tenant", tenant, env.path("nobody"), status=2)
+        check(f'--tenant: "{tenant}" is no name of a tenant' in result.stderr, f"one that the gateway would refuse: {result}")
 
 
 def test_version(env):

@@ -1,6 +1,6 @@
 /*
  * Shows what the small CA makes: files with the right modes, certificates that OpenSSL's own verification takes for their
- * purpose and names and for nothing else; and that it replaces no CA.
+ * purpose and names and for nothing else, and that end with the CA at the latest; and that it replaces no CA.
  */
 #include "gateway/net/certificate.h"
 
@@ -160,6 +160,65 @@ static void a_clients_certificate_names_its_tenant(void **state)
 	assert_int_equal(verify(X509_PURPOSE_SSL_CLIENT), X509_V_ERR_CERT_HAS_EXPIRED);
 }
 
+/* The CA, signed anew with an end so many days and seconds from now. */
+static void end_authority(long days, long seconds)
+{
+	X509 *authority = load(path_of(ca, "ca.pem"));
+	FILE *file = fopen(path_of(ca, "ca-key.pem"), "r");
+	EVP_PKEY *key = PEM_read_PrivateKey(file, NULL, NULL, NULL);
+
+	assert_non_null(key);
+	fclose(file);
+	assert_non_null(X509_time_adj_ex(X509_getm_notBefore(authority), -2, 0, NULL));
+	assert_non_null(X509_time_adj_ex(X509_getm_notAfter(authority), (int)days, seconds, NULL));
+	assert_true(X509_sign(authority, key, EVP_sha256()) > 0);
+	file = fopen(path_of(ca, "ca.pem"), "w");
+	assert_int_equal(PEM_write_X509(file, authority), 1);
+	assert_int_equal(fclose(file), 0);
+	EVP_PKEY_free(key);
+	X509_free(authority);
+}
+
+static void expect_end_of_authority(void)
+{
+	X509 *authority = load(path_of(ca, "ca.pem")), *certificate = load(path_of(out, "cert.pem"));
+
+	assert_int_equal(ASN1_TIME_compare(X509_get0_notAfter(certificate), X509_get0_notAfter(authority)), 0);
+	assert_int_equal(verify(X509_PURPOSE_SSL_CLIENT), X509_V_OK);
+	X509_free(authority);
+	X509_free(certificate);
+}
+
+static void a_certificate_ends_with_its_ca(void **state)
+{
+	struct certificate_request request = {
+		.ca_dir = ca, .dir = out, .common_name = "ci", .organisation = "acme", .client = true, .days = 101, .replace = true,
+	};
+	X509 *before, *after;
+	char why[256] = "";
+
+	end_authority(100, 0);
+	assert_int_equal(certificate_issue(&request, why, sizeof(why)), CERTIFICATE_SHORTENED);
+	assert_non_null(strstr(why, "when its CA expires"));
+	expect_end_of_authority();
+	/* A moment is not worth a word: made one after the other, for as long. */
+	request.days = 100;
+	end_authority(100, -60);
+	assert_int_equal(certificate_issue(&request, why, sizeof(why)), 0);
+	expect_end_of_authority();
+	end_authority(100, 60);
+	assert_int_equal(certificate_issue(&request, why, sizeof(why)), 0);
+	before = load(path_of(out, "cert.pem"));
+	end_authority(0, -1);
+	assert_int_equal(certificate_issue(&request, why, sizeof(why)), -EINVAL);
+	assert_non_null(strstr(why, "has expired: make a new one"));
+	after = load(path_of(out, "cert.pem"));
+	assert_int_equal(X509_cmp(before, after), 0);
+	X509_free(before);
+	X509_free(after);
+	end_authority(100, 0);
+}
+
 static void nothing_is_replaced_unasked(void **state)
 {
 	struct certificate_request request = { .ca_dir = ca, .dir = out, .common_name = "x", .client = true, .days = 1 };
@@ -210,6 +269,7 @@ int main(void)
 		cmocka_unit_test(a_ca_is_made_once),
 		cmocka_unit_test(a_servers_certificate_fits_its_names),
 		cmocka_unit_test(a_clients_certificate_names_its_tenant),
+		cmocka_unit_test(a_certificate_ends_with_its_ca),
 		cmocka_unit_test(nothing_is_replaced_unasked),
 		cmocka_unit_test(senseless_requests_are_refused),
 	};
