@@ -121,7 +121,7 @@ static bool parse_duration(const struct option *option, const char *text, uint64
 {
 	uint64_t ns;
 
-	if (!units_parse_duration(text, &ns) || ns < option->least)
+	if (!units_parse_duration(text, &ns) || ns < option->least || ns > OPTION_DURATION_MAX_NS)
 		return false;
 	*value = ns;
 	return true;
@@ -206,7 +206,7 @@ static void describe_kind(const struct option *option, char *text, size_t size)
 		snprintf(text, size, "a size like 512MB, 1.5GiB or 10%%");
 		break;
 	case OPTION_DURATION:
-		snprintf(text, size, "a duration %slike 150ms, 30s, 5m or 7d", option->least ? "of more than 0, " : "");
+		snprintf(text, size, "a duration %slike 150ms, 30s, 5m or 7d, at most 36500d", option->least ? "of more than 0, " : "");
 		break;
 	case OPTION_NUMBER:
 		if (option->most)

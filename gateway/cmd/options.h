@@ -26,7 +26,7 @@ enum option_kind {
 	OPTION_TEXT,                     /* const char *; NULL when not set and without a default */
 	OPTION_BYTES,                    /* uint64_t: "512MB" */
 	OPTION_SHARE,                    /* const char *: "512MB" or "10%", checked; the command asks units_parse_bytes() of what */
-	OPTION_DURATION,                 /* uint64_t, nanoseconds, `least` at least: "150ms", "7d" */
+	OPTION_DURATION,                 /* uint64_t, nanoseconds, from `least` to OPTION_DURATION_MAX_NS: "150ms", "7d" */
 	OPTION_NUMBER,                   /* uint64_t, between `least` and `most` */
 	OPTION_CHOICE,                   /* int: index in `choices` */
 	OPTION_LIST,                     /* struct option_list: one item each time it is given; in YAML a sequence */
@@ -36,6 +36,9 @@ enum {
 	OPTION_LIST_MAX = 4096,          /* items */
 	OPTION_CONFIG_BYTES_MAX = 1 << 20,
 };
+
+/* A hundred years, for those who mean never: it may be added to any time of a clock, several times over. */
+#define OPTION_DURATION_MAX_NS (UINT64_C(36500) * 86400 * 1000000000)
 
 struct option_list {
 	const char **items;

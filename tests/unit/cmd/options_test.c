@@ -153,6 +153,18 @@ static void takes_each_kind(void **state)
 	assert_true(options_given(&options, "slots"));
 }
 
+static void the_longest_duration_may_be_added_to_any_time(void **state)
+{
+	CLEANUP(options_fini) struct options options;
+	struct values values;
+	int status;
+
+	assert_true(parse(&options, &command_try, &values, &status, ARGV(A("--timeout=36500d"))));
+	assert_int_equal(values.timeout_ns, OPTION_DURATION_MAX_NS);
+	/* The wall clock counts from 1970; this is its year 2100. */
+	assert_true(values.timeout_ns < (UINT64_MAX - UINT64_C(4102444800) * 1000000000) / 4);
+}
+
 static void falls_back(void **state)
 {
 	CLEANUP(options_fini) struct options options;
@@ -208,6 +220,9 @@ static void refuses_mistakes(void **state)
 	refused(ARGV(A("--ceiling"), A("110%")), "--ceiling: \"110%\" is not a size");
 	refused(ARGV(A("--timeout="), A("x")), "--timeout: \"\" is not a duration");
 	refused(ARGV(A("--patience"), A("0s")), "--patience: \"0s\" is not a duration of more than 0, like 150ms");
+	/* Added to the time it is now, it would be in the past. */
+	refused(ARGV(A("--timeout"), A("213503d")), "\"213503d\" is not a duration like 150ms, 30s, 5m or 7d, at most 36500d");
+	refused(ARGV(A("--timeout"), A("3153600000001ms")), "at most 36500d");
 	refused(ARGV(A("--slots"), A("0")), "a number from 1 to 64");
 	refused(ARGV(A("--slots"), A("65")), "a number from 1 to 64");
 	refused(ARGV(A("--slots"), A("-5")), "a number from 1 to 64");
@@ -447,6 +462,7 @@ int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(takes_each_kind),
+		cmocka_unit_test(the_longest_duration_may_be_added_to_any_time),
 		cmocka_unit_test(falls_back),
 		cmocka_unit_test(mixes_operands),
 		cmocka_unit_test(refuses_mistakes),
