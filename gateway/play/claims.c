@@ -231,9 +231,10 @@ int claims_follow(struct claims *claims, const struct claim *claim)
 
 int claims_name(struct claims *claims, const struct claim *claim)
 {
-	int64_t mtime_ns;
+	const struct claim *row = claims->rows_capacity ? row_find(rows_of(claims), claims->rows_capacity, &claim->path) : NULL;
 
-	if (!claims_latest(claims, &claim->path, &mtime_ns) || mtime_ns != claim->mtime_ns)
+	if (!row || memcmp(&row->path, &claim->path, sizeof(row->path)) != 0 || row->size != claim->size ||
+	    row->mtime_ns != claim->mtime_ns)
 		return CLAIMS_KNOWN;
 	return claims_replay(claims, claim);
 }

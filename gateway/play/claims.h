@@ -69,8 +69,8 @@ int claims_make(struct claims *claims, struct claim *claim);
  */
 int claims_follow(struct claims *claims, const struct claim *claim);
 /*
- * What a path was told with an mtime that was its alone, before its content was known: the content. CLAIMS_MADE, or CLAIMS_KNOWN:
- * something else was told since, and nothing changes.
+ * What a path was told with an mtime that was its alone, before its content was known: the content, if it has the size that was
+ * told. CLAIMS_MADE, or CLAIMS_KNOWN: something else was told since, or of another size, and nothing changes.
  */
 int claims_name(struct claims *claims, const struct claim *claim);
 /* One that was made before, from the file, in the order in which they were made. As claims_make(), never KNOWN. */

@@ -212,7 +212,7 @@ void play_ahead_urge(struct play *play);
 
 /* play->entry, which is not in the table yet, and has this mtime at the client. False: the call has failed. */
 bool play_stable_take(struct play *play, int64_t mtime_ns);
-/* The content of an entry that was taken. */
+/* The content of an entry that was taken; before play_files_name(), so that the table has the size that was told. */
 void play_stable_name(struct play *play, uint32_t id, const struct content_name *name);
 
 void play_stable_init(struct play *play, struct lineage *lineage);

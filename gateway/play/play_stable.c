@@ -378,7 +378,13 @@ void play_stable_name(struct play *play, uint32_t id, const struct content_name 
 	struct claim claim = { .path = unnamed->path, .size = name->size, .mtime_ns = unnamed->mtime_ns,
 		               .content = file_content(play, name, &unnamed->xattrs) };
 
-	lineage_name(play->lineage, &claim);
+	if (name->size == play_entry_at(play, id)->size) {
+		lineage_name(play->lineage, &claim);
+		return;
+	}
+	/* That this mtime is the path's alone was seen for the size that was told. With this one it is of what nobody will ever have. */
+	claim.content = unnamed_content(play);
+	(void)lineage_follow(play->lineage, &claim);
 }
 
 /* ---- life ---- */

@@ -275,6 +275,28 @@ static void a_content_said_later_is_no_other_claim(void **state)
 	claims_fini(&again);
 }
 
+/* The mtime was looked for with the size that was told: with another one the path may have had it before. */
+static void a_content_of_another_size_is_not_that(void **state)
+{
+	struct claims claims;
+	struct claim former, unnamed, named;
+	int64_t mtime_ns;
+
+	claims_init(&claims, 7, NULL);
+	former = claim_of(&claims, 1, 1, 20, 3);
+	assert_int_equal(claims_make(&claims, &former), CLAIMS_MADE);
+	unnamed = claim_of(&claims, 1, 1000, 10, 3);
+	assert_int_equal(claims_make(&claims, &unnamed), CLAIMS_MADE);
+	assert_int_equal(unnamed.mtime_ns, former.mtime_ns);
+	named = claim_of(&claims, 1, 2, 20, 3);
+	assert_int_equal(claims_name(&claims, &named), CLAIMS_KNOWN);
+	assert_false(claims_find(&claims, &named.path, &named.content, &mtime_ns));
+	named.size = 10;
+	assert_int_equal(claims_name(&claims, &named), CLAIMS_MADE);
+	assert_true(claims_find(&claims, &named.path, &named.content, &mtime_ns));
+	claims_fini(&claims);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -283,6 +305,7 @@ int main(void)
 		cmocka_unit_test(one_mtime_wanted_again_and_again),
 		cmocka_unit_test(a_further_name_follows),
 		cmocka_unit_test(a_content_said_later_is_no_other_claim),
+		cmocka_unit_test(a_content_of_another_size_is_not_that),
 		cmocka_unit_test(the_last_instant_is_the_last),
 		cmocka_unit_test(a_file_is_what_was_written),
 	};

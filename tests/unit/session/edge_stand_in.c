@@ -27,18 +27,19 @@ static struct digest add_blob(struct stand_in *edge, const void *data, size_t si
 
 static void add_file(struct stand_in *edge, const struct rig_file *file, struct tree_node *node)
 {
-	uint8_t *bytes = malloc(file->size + 1);
+	const uint64_t size = file->odd ? file->sent_size : file->size;
+	uint8_t *bytes = malloc(size + 1);
 	struct buffer recipe = buffer_heap(RECIPE_BYTES_MAX);
 
-	rig_content(file->seed, 0, bytes, file->size);
-	node->file_size = file->size;
+	rig_content(file->seed, 0, bytes, size);
+	node->file_size = size;
 	edge->files++;
-	if (file->size <= RECIPE_WHOLE_MAX) {
-		node->digest = add_blob(edge, bytes, file->size);
+	if (size <= RECIPE_WHOLE_MAX) {
+		node->digest = add_blob(edge, bytes, size);
 	} else {
-		recipe_begin(&recipe, &(struct recipe_head){ .profile = 1, .file_size = file->size });
-		for (uint64_t at = 0; at < file->size; at += CHUNK_BYTES) {
-			uint64_t rest = file->size - at;
+		recipe_begin(&recipe, &(struct recipe_head){ .profile = 1, .file_size = size });
+		for (uint64_t at = 0; at < size; at += CHUNK_BYTES) {
+			uint64_t rest = size - at;
 			struct digest chunk = add_blob(edge, bytes + at, rest < CHUNK_BYTES ? rest : CHUNK_BYTES);
 
 			recipe_add(&recipe, &chunk);

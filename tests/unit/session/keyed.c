@@ -65,7 +65,7 @@ static uint32_t disk_take(void)
 			fail_msg("%s: the executor has kept old bytes", file->path);
 		keyed_disk->count += at == keyed_disk->count;
 		snprintf(keyed_disk->files[at].path, sizeof(keyed_disk->files[at].path), "%s", file->path);
-		keyed_disk->files[at].size = file->size;
+		keyed_disk->files[at].size = file->odd && keyed_asked[i] ? file->sent_size : file->size;
 		keyed_disk->files[at].mtime_ns = keyed_mtimes[i];
 		keyed_disk->files[at].seed = file->seed;
 	}

@@ -150,6 +150,25 @@ static void what_came_ahead_is_claimed(void **state)
 	keyed_plan.ahead = false;
 }
 
+/* It is at the daemon with a size that it was not told with: what has that size next, and the same mtime, is not taken for it. */
+static void what_changed_while_it_came_ahead(void **state)
+{
+	rig_tree_make(&keyed_tree, 60, 15);
+	assert_int_equal(keyed_tree.files[13].size, 7);
+	keyed_tree.files[13].odd = true;
+	keyed_tree.files[13].sent_size = 20;
+	keyed_plan.ahead = true;
+	keyed_build("app:1");
+	assert_true(keyed_edge.asked_ahead);
+	assert_int_equal(keyed_disk->files[13].size, 20);
+	rig_reopen_stable(&keyed_rig, "true");
+	keyed_tree.files[13].odd = false;
+	keyed_tree.files[13].size = 20;
+	keyed_tree.files[13].seed += 1;
+	assert_int_equal(keyed_build("app:2"), 1);
+	assert_int_equal(keyed_disks_count, 1);
+}
+
 /* Two projects of one name: from the second change on each has a key of its own, or at least none has the other's bytes. */
 static void another_tree_gets_another_key(void **state)
 {
@@ -205,6 +224,7 @@ int main(int argc, char **argv)
 		KEYED_TEST(histories_leave_no_old_bytes),
 		KEYED_TEST(real_times_are_the_clients),
 		KEYED_TEST(what_came_ahead_is_claimed),
+		KEYED_TEST(what_changed_while_it_came_ahead),
 		KEYED_TEST(another_tree_gets_another_key),
 		KEYED_TEST(namesakes_go_on_with_their_own),
 	};
