@@ -77,7 +77,7 @@ void stand_in_init(struct stand_in *edge, struct rig *rig, const struct rig_tree
 		const struct rig_file *file = &tree->files[i];
 		const char *slash = strchr(file->path, '/');
 		struct tree_node node = { .kind = file->directory ? TREE_DIRECTORY : TREE_FILE, .mode = 0644,
-			                  .name = span_text(slash ? slash + 1 : file->path) };
+			                  .name = span_text(slash ? slash + 1 : file->path), .hardlink = span_text(file->link) };
 
 		if (!file->directory)
 			add_file(edge, file, &node);
@@ -187,8 +187,9 @@ static void say_entries(struct stand_in *edge)
 	for (uint32_t i = 0; i < edge->tree->count; i++) {
 		const struct rig_file *file = &edge->tree->files[i];
 		struct fsutil_stat stat = {
-			.path = span_text(file->path), .size = file->directory ? 0 : (int64_t)file->size,
-			.mod_time_ns = file->mtime_ns, .mode = file->directory ? FSUTIL_MODE_DIRECTORY | 0755 : 0644,
+			.path = span_text(file->path), .linkname = span_text(file->link),
+			.size = file->directory ? 0 : (int64_t)file->size, .mod_time_ns = file->mtime_ns,
+			.mode = file->directory ? FSUTIL_MODE_DIRECTORY | 0755 : 0644,
 		};
 
 		buffer_clear(&encoded);
@@ -210,7 +211,7 @@ void stand_in_name(struct stand_in *edge, uint32_t first, uint32_t count)
 	uint64_t previous = 0;
 
 	for (uint32_t i = first; i < first + count && i < edge->tree->count; i++)
-		if (!edge->tree->files[i].directory)
+		if (!edge->tree->files[i].directory && (!edge->tree->files[i].link[0] || edge->names_links))
 			name_list_put(&list, &previous, &edge->names[i]);
 	say(edge, &(struct context_response){ .named = buffer_span(&list) });
 	buffer_fini(&list);

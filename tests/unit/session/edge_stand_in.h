@@ -24,6 +24,7 @@ struct stand_in {
 	bool refuses;                    /* resets the call */
 	bool silent;                     /* not at all until stand_in_say_root() */
 	bool slow_times;                 /* nor with times, until stand_in_say_times() */
+	bool names_links;                /* ahead: also of hard links, which have their files' */
 	bool lies;                       /* counts one entry more than there are */
 	uint32_t same;                   /* when it may: says so many are, and nothing else until it is told to */
 	bool ahead;                      /* when it may: entries first, and the rest with stand_in_name() and stand_in_say_root() */

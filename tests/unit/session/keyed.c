@@ -47,8 +47,22 @@ bool keyed_wants(const struct rig_file *file)
 	uint32_t i = (uint32_t)(file - keyed_tree.files), at = disk_find(file->path);
 
 	keyed_asked[i] = at == keyed_disk->count || keyed_disk->files[at].size != file->size ||
-	                 keyed_disk->files[at].mtime_ns != keyed_mtimes[i];
+	                 keyed_disk->files[at].mtime_ns != keyed_mtimes[i] || keyed_disk->files[at].link[0];
 	return keyed_asked[i];
+}
+
+/*
+ * All names of a file have one mtime at the daemon. Told another one of a name that it has already, it would link anew, which does
+ * nothing over the same file but leave a temporary name, and give the file the mtime of the link.
+ */
+static void expect_time_of_first(uint32_t link)
+{
+	uint32_t i = 0;
+
+	while (strcmp(keyed_tree.files[i].path, keyed_tree.files[link].link) != 0)
+		assert_true(++i < link);
+	if (keyed_mtimes[i] != keyed_mtimes[link])
+		fail_msg("%s: the daemon was told another mtime than of its file", keyed_tree.files[link].path);
 }
 
 /* What was asked for has arrived, byte for byte; what was not is what lay there: and must be the same. */
@@ -61,10 +75,13 @@ static uint32_t disk_take(void)
 		uint32_t at = disk_find(file->path);
 
 		count += keyed_asked[i];
-		if (!file->directory && !keyed_asked[i] && file->size && keyed_disk->files[at].seed != file->seed)
+		if (file->link[0])
+			expect_time_of_first(i);
+		else if (!file->directory && !keyed_asked[i] && file->size && keyed_disk->files[at].seed != file->seed)
 			fail_msg("%s: the executor has kept old bytes", file->path);
 		keyed_disk->count += at == keyed_disk->count;
 		snprintf(keyed_disk->files[at].path, sizeof(keyed_disk->files[at].path), "%s", file->path);
+		snprintf(keyed_disk->files[at].link, sizeof(keyed_disk->files[at].link), "%s", file->link);
 		keyed_disk->files[at].size = file->odd && keyed_asked[i] ? file->sent_size : file->size;
 		keyed_disk->files[at].mtime_ns = keyed_mtimes[i];
 		keyed_disk->files[at].seed = file->seed;
@@ -92,6 +109,17 @@ static void end_same(struct rig_copy *copy)
 		stand_in_say_root(&keyed_edge);
 }
 
+/* The last that began. */
+static void client_over(struct rig_client *client)
+{
+	rig_client_end(client);
+	keyed_rig.clients_count--;
+	while (client->senders)
+		client->senders = rig_sender_free(client->senders);
+	h2_destroy(client->wire.client);
+	h2_destroy(client->wire.server);
+}
+
 uint32_t keyed_build(const char *client_key)
 {
 	static struct rig_daemon *daemon;
@@ -102,6 +130,7 @@ uint32_t keyed_build(const char *client_key)
 		daemon = rig_daemon_start(&keyed_rig);
 	keyed_take_tree();
 	keyed_edge.ahead = keyed_plan.ahead;
+	keyed_edge.names_links = keyed_plan.names_links;
 	keyed_edge.unfit = keyed_plan.unfit;
 	keyed_edge.passing = keyed_plan.passing;
 	keyed_edge.refuses = keyed_plan.refuses;
@@ -128,16 +157,32 @@ uint32_t keyed_build(const char *client_key)
 	rig_copy_fini(&copy);
 	rig_wait(&keyed_rig, !keyed_edge.open);
 	assert_true(keyed_plan.unfit || client->bytes_sent == 0);
-	rig_client_end(client);
-	keyed_rig.clients_count--;
-	while (client->senders) {
-		struct rig_sender *sender = client->senders;
-
-		client->senders = rig_sender_free(sender);
-	}
-	h2_destroy(client->wire.client);
-	h2_destroy(client->wire.server);
+	client_over(client);
 	return keyed_plan.ends == GRPC_OK ? disk_take() : 0;
+}
+
+void keyed_build_other(struct rig_tree *tree, const char *client_key)
+{
+	static struct stand_in edge;
+	static int64_t mtimes[RIG_FILES_MAX];
+	struct rig_copy copy = { .mtimes = mtimes, .directory = keyed_plan.directory };
+	struct rig_daemon *daemon = rig_daemon_start(&keyed_rig);
+	struct rig_client *client;
+
+	stand_in_init(&edge, &keyed_rig, tree);
+	stand_in_push(&edge, NULL);
+	keyed_rig.giver = &edge;
+	client = rig_client_start(&keyed_rig, tree, client_key);
+	keyed_rig.giver = &keyed_edge;
+	rig_carry(client, daemon);
+	assert_string_equal(daemon->shared_key, keyed_disk->key);
+	rig_copy_start(&copy, daemon, tree);
+	rig_until(&keyed_rig, &copy.closed);
+	assert_int_equal(copy.status, GRPC_OK);
+	rig_copy_fini(&copy);
+	rig_wait(&keyed_rig, !edge.open);
+	client_over(client);
+	stand_in_fini(&edge);
 }
 
 void keyed_touch_all(int64_t by)

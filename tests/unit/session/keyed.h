@@ -7,10 +7,10 @@
 
 #include "tests/unit/session/edge_stand_in.h"
 
-/* What lies on the daemon's disk under one key, by path. */
+/* What lies on the daemon's disk under one key, by path; `link`: of a further name, the first one. */
 struct keyed_disk {
 	char key[64];
-	struct { char path[64]; uint64_t size; int64_t mtime_ns; uint32_t seed; bool directory; } files[RIG_FILES_MAX];
+	struct { char path[64], link[64]; uint64_t size; int64_t mtime_ns; uint32_t seed; bool directory; } files[RIG_FILES_MAX];
 	uint32_t count;
 };
 
@@ -21,6 +21,7 @@ struct keyed_plan {
 	bool passing;                    /* but may another time */
 	bool refuses;                    /* it takes no call */
 	bool ahead;                      /* the edge sends entries and names before its root, when it may */
+	bool names_links;                /* of hard links, too */
 	uint32_t same;                   /* entries of which it says so before its root, when it may */
 	enum grpc_status ends;           /* how the call is to end */
 	struct rig_tree *listed;         /* what the client has; NULL: the tree */
@@ -47,6 +48,8 @@ int keyed_teardown(void **state);
 
 /* One build of the tree by whoever has this key of a directory. Returns how many files the daemon asked for. */
 uint32_t keyed_build(const char *client_key);
+/* From inside `meanwhile`: of another tree, by another client of this directory, at a daemon that has nothing. */
+void keyed_build_other(struct rig_tree *tree, const char *client_key);
 /* For a copy's `wants`: the test that fsutil's receiver makes. */
 bool keyed_wants(const struct rig_file *file);
 /* The edge has the tree as it is now. */

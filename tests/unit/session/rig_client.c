@@ -30,7 +30,8 @@ static void put_stat(struct buffer *out, const struct rig_file *file)
 	uint8_t storage[512], head[FSUTIL_HEAD_BYTES_MAX];
 	struct buffer encoded = buffer_over(storage, sizeof(storage));
 	struct fsutil_stat stat = {
-		.path = span_text(file->path), .size = (int64_t)file->size, .mod_time_ns = file->mtime_ns,
+		.path = span_text(file->path), .linkname = span_text(file->link), .size = (int64_t)file->size,
+		.mod_time_ns = file->mtime_ns,
 		.mode = file->directory ? FSUTIL_MODE_DIRECTORY | 0755 : 0644,
 	};
 

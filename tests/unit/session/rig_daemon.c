@@ -87,7 +87,7 @@ static bool copy_wants(const struct rig_copy *copy, uint32_t id)
 {
 	const struct rig_file *file = &copy->expected->files[id];
 
-	return !file->directory && (!copy->wants || copy->wants(file));
+	return !file->directory && !file->link[0] && (!copy->wants || copy->wants(file));
 }
 
 static void copy_finish(struct rig_copy *copy)
@@ -115,7 +115,7 @@ static void copy_take_stat(struct rig_copy *copy, const struct fsutil_packet *pa
 		return;
 	}
 	assert_true(fsutil_stat_decode(packet->stat, &stat));
-	assert_true(span_is(stat.path, file->path));
+	assert_true(span_is(stat.path, file->path) && span_is(stat.linkname, file->link));
 	assert_int_equal(stat.size, file->size);
 	if (copy->bytes_before)
 		copy->bytes_before[copy->stats] = copy->received;

@@ -2,6 +2,7 @@
 #include "tests/unit/session/rig_private.h"
 
 #include <stdio.h>
+#include <string.h>
 
 uint8_t rig_byte(uint32_t seed, uint64_t offset)
 {
@@ -40,4 +41,16 @@ void rig_tree_make(struct rig_tree *tree, uint32_t files, uint32_t seed)
 			                   .seed = seed + i };
 		snprintf(file->path, sizeof(file->path), "d%04u/f%06u", (unsigned)(i / 100), (unsigned)i);
 	}
+}
+
+void rig_tree_link(struct rig_tree *tree, uint32_t further, uint32_t first)
+{
+	struct rig_file *file = &tree->files[further];
+	char path[sizeof(file->path)];
+
+	assert_true(first < further && !file->directory && !tree->files[first].directory && !tree->files[first].link[0]);
+	memcpy(path, file->path, sizeof(path));
+	*file = tree->files[first];
+	memcpy(file->link, file->path, sizeof(file->link));
+	memcpy(file->path, path, sizeof(file->path));
 }

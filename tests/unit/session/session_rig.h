@@ -15,6 +15,7 @@
 /* An entry of a client's directory. Its bytes follow from its seed. */
 struct rig_file {
 	char path[64];
+	char link[64];                   /* it is a further name of this file, with all that this has; empty: it is its own */
 	uint64_t size;
 	int64_t mtime_ns;
 	uint32_t seed;
@@ -151,6 +152,8 @@ void rig_reopen_stable(struct rig *rig, const char *command);
 
 /* `files` files in directories, of sizes around every bound of naming and packing, `seed` for all. */
 void rig_tree_make(struct rig_tree *tree, uint32_t files, uint32_t seed);
+/* A file becomes a further name of one before it: a hard link. */
+void rig_tree_link(struct rig_tree *tree, uint32_t further, uint32_t first);
 
 /* A sender that is over; returns the next. */
 struct rig_sender *rig_sender_free(struct rig_sender *sender);
