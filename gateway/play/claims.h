@@ -64,7 +64,8 @@ enum claims_outcome {
 int claims_make(struct claims *claims, struct claim *claim);
 /*
  * Of a further name of a file, whose mtime is the file's, as it is one at the executor: nothing else can be said of it. That
- * its path had this mtime with another content is no harm there: executors tell a name from a file by more than that.
+ * its path had this mtime with another content is no harm there: executors tell a name from a file by more than that. But then its
+ * content must be none that a file can have, for which this mtime would be believed.
  * CLAIMS_KNOWN, CLAIMS_MADE, CLAIMS_FULL, -errno as claims_make(); the mtime stays.
  */
 int claims_follow(struct claims *claims, const struct claim *claim);

@@ -15,7 +15,7 @@
 
 #include "gateway/play/claims.h"
 
-#define CLAIMS_FILE_VERSION      1
+#define CLAIMS_FILE_VERSION      2       /* in 1 a hardlink's content was that of a file of its own: such files are not read */
 #define CLAIMS_FILE_ID_BYTES     16
 #define CLAIMS_FILE_OWNER_BYTES  32
 #define CLAIMS_FILE_HEAD_BYTES   64

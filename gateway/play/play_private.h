@@ -34,6 +34,7 @@ struct play_entry {
 struct play_unnamed {
 	struct claim_hash path, xattrs;
 	int64_t mtime_ns;
+	uint8_t kind;
 };
 
 enum play_state {

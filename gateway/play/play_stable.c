@@ -20,6 +20,7 @@
 #define STABLE_TURN        1024          /* entries that are looked at in a turn */
 #define STABLE_QUESTION    16384         /* times asked for in one question */
 #define STRANGE_MIN        8             /* directories; fewer say nothing about a tree */
+#define KIND_HARDLINK      0x80          /* a bit beside a tree_kind */
 
 /* What waits, before the entry's Stat in two parts, between which the mtime goes. */
 struct waiting {
@@ -38,9 +39,10 @@ static struct claim_hash hash_of(const struct play *play, struct span bytes)
 	return claims_content(lineage_claims(play->lineage), &bytes, 1);
 }
 
-static struct claim_hash file_content(const struct play *play, const struct content_name *name, const struct claim_hash *xattrs)
+/* `kind`: of the entry. */
+static struct claim_hash file_content(const struct play *play, uint8_t kind, const struct content_name *name,
+                                      const struct claim_hash *xattrs)
 {
-	const uint8_t kind = TREE_FILE;
 	const struct span parts[] = { span_make(&kind, 1), span_make(name->digest.hash, DIGEST_HASH_BYTES),
 		                      span_make(&name->digest.size, sizeof(name->digest.size)),
 		                      span_make(xattrs, sizeof(*xattrs)) };
@@ -63,18 +65,32 @@ static struct claim_hash entry_xattrs(const struct play *play)
 	return hash;
 }
 
-/* A hardlink's is its file's. Not of files without a name. */
+static bool entry_is_hardlink(const struct walk_entry *entry)
+{
+	return entry->kind == TREE_FILE && entry->stat.linkname.size > 0;
+}
+
+/*
+ * A hardlink's is its own: it has its file's mtime, which its path may have had with another content as a file. What was claimed of
+ * the link must not be found for a file of the same content.
+ */
+static uint8_t entry_kind(const struct walk_entry *entry)
+{
+	return (uint8_t)entry->kind | (entry_is_hardlink(entry) ? KIND_HARDLINK : 0);
+}
+
+/* Not of files without a name. */
 static struct claim_hash entry_content(const struct play *play)
 {
 	const struct walk_entry *entry = &play->entry;
 	const struct claim_hash xattrs = entry_xattrs(play);
-	const uint8_t kind = (uint8_t)entry->kind;
+	const uint8_t kind = entry_kind(entry);
 	const struct span parts[] = { span_make(&kind, 1), span_make(&xattrs, sizeof(xattrs)),
 		                      entry->kind == TREE_SYMLINK ? entry->stat.linkname :
 		                                                    span_make(&entry->stat.mode, sizeof(entry->stat.mode)) };
 
 	if (entry->kind == TREE_FILE)
-		return file_content(play, &entry->name, &xattrs);
+		return file_content(play, kind, &entry->name, &xattrs);
 	return claims_content(lineage_claims(play->lineage), parts, 3);
 }
 
@@ -90,7 +106,7 @@ static struct waiting entry_look(struct play *play)
 	const struct fsutil_stat *stat = &play->entry.stat;
 	struct waiting waiting = {
 		.claim = { .path = claims_path(claims, play->head.directory, stat->path), .size = (uint64_t)stat->size },
-		.hardlink = play->entry.kind == TREE_FILE && stat->linkname.size > 0,
+		.hardlink = entry_is_hardlink(&play->entry),
 	};
 
 	waiting.claim.content = entry_content(play);
@@ -347,6 +363,7 @@ static bool unnamed_keep(struct play *play, const struct waiting *waiting)
 	unnamed = (struct play_unnamed *)(void *)play->unnamed.data + play->entries_count;
 	*unnamed = (struct play_unnamed){
 		.path = waiting->claim.path, .xattrs = entry_xattrs(play), .mtime_ns = waiting->claim.mtime_ns,
+		.kind = entry_kind(&play->entry),
 	};
 	return true;
 }
@@ -376,7 +393,7 @@ void play_stable_name(struct play *play, uint32_t id, const struct content_name 
 {
 	const struct play_unnamed *unnamed = (const struct play_unnamed *)(const void *)play->unnamed.data + id;
 	struct claim claim = { .path = unnamed->path, .size = name->size, .mtime_ns = unnamed->mtime_ns,
-		               .content = file_content(play, name, &unnamed->xattrs) };
+		               .content = file_content(play, unnamed->kind, name, &unnamed->xattrs) };
 
 	if (name->size == play_entry_at(play, id)->size) {
 		lineage_name(play->lineage, &claim);

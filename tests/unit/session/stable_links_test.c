@@ -1,0 +1,63 @@
+/*
+ * Hard links under stable keys: at the daemon a file and its further names are one, and have one mtime; what is claimed of a name is
+ * not believed of a file of its own.
+ */
+#include "tests/unit/session/keyed.h"
+
+/* Two of one size. */
+#define FIRST   3
+#define FURTHER 17
+
+static void make_tree(uint32_t files, uint32_t seed)
+{
+	rig_tree_make(&keyed_tree, files, seed);
+	assert_int_equal(keyed_tree.files[FIRST].size, keyed_tree.files[FURTHER].size);
+	keyed_tree.files[FURTHER].mtime_ns = keyed_tree.files[FIRST].mtime_ns;
+}
+
+/* The daemon has another file there, of the same size and mtime, while a second daemon was told of a link. */
+static void a_name_is_not_believed_of_a_file(void **state)
+{
+	static struct keyed_disk here;
+	static struct rig_tree plain;
+
+	make_tree(30, 20);
+	plain = keyed_tree;
+	keyed_build("app:1");
+	here = *keyed_disk;
+	keyed_disk->count = 0;
+	rig_tree_link(&keyed_tree, FURTHER, FIRST);
+	keyed_build("app:1");
+	assert_int_equal(keyed_mtimes[FURTHER], plain.files[FURTHER].mtime_ns);
+	*keyed_disk = here;
+	keyed_tree = plain;
+	keyed_tree.files[FURTHER].seed = keyed_tree.files[FIRST].seed;
+	assert_int_equal(keyed_build("app:1"), 1);
+	assert_int_equal(keyed_disks_count, 1);
+}
+
+/* Nor when an edge names its content, as if it were one. */
+static void a_name_that_came_ahead_is_none_either(void **state)
+{
+	int64_t told;
+
+	make_tree(30, 21);
+	rig_tree_link(&keyed_tree, FURTHER, FIRST);
+	keyed_plan.ahead = keyed_plan.names_links = true;
+	keyed_build("app:1");
+	assert_true(keyed_edge.asked_ahead);
+	told = keyed_mtimes[FURTHER];
+	keyed_tree.files[FURTHER].link[0] = 0;
+	assert_int_equal(keyed_build("app:1"), 1);
+	assert_true(keyed_mtimes[FURTHER] != told);
+}
+
+int main(int argc, char **argv)
+{
+	const struct CMUnitTest tests[] = {
+		KEYED_TEST(a_name_is_not_believed_of_a_file),
+		KEYED_TEST(a_name_that_came_ahead_is_none_either),
+	};
+
+	return keyed_run(argc, argv, tests);
+}
