@@ -6,6 +6,7 @@
 #include "gateway/broker/packet_queue.h"
 #include "gateway/cas/playback.h"
 #include "gateway/play/asker.h"
+#include "gateway/play/firsts.h"
 #include "gateway/play/play.h"
 #include "gateway/play/stable.h"
 #include "gateway/play/walk.h"
@@ -112,6 +113,7 @@ struct play {
 	uint32_t asked_first, asked_last;
 
 	struct lineage *lineage;         /* NULL: mtimes are the client's */
+	struct firsts firsts;            /* of the files that were claimed */
 	struct packet_queue scanned;     /* entries that wait for their times, or behind such */
 	struct packet_queue claimed;     /* entries whose claims are not on the disk yet, or behind such */
 	struct buffer wanted;            /* number list: times to be asked for */

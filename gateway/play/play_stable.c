@@ -29,7 +29,7 @@ struct waiting {
 	uint64_t made;                   /* claimed: of the lineage, when it was */
 	uint32_t prefix_bytes;
 	bool asks;                       /* a time comes for it */
-	bool known, hardlink;
+	bool known, file, hardlink;      /* file: the first name of one */
 };
 
 /* ---- what an entry is ---- */
@@ -106,6 +106,7 @@ static struct waiting entry_look(struct play *play)
 	const struct fsutil_stat *stat = &play->entry.stat;
 	struct waiting waiting = {
 		.claim = { .path = claims_path(claims, play->head.directory, stat->path), .size = (uint64_t)stat->size },
+		.file = play->entry.kind == TREE_FILE && !entry_is_hardlink(&play->entry),
 		.hardlink = entry_is_hardlink(&play->entry),
 	};
 
@@ -199,12 +200,15 @@ static void play_question(struct play *play)
 
 /*
  * A further name has the mtime of the first, as they are one file at the executor. Told another one, the executor would
- * link anew at each build, and leave its temporary name behind, as rename(2) of a file over itself does nothing.
+ * link anew at each build, and leave its temporary name behind, as rename(2) of a file over itself does nothing; and it would give the
+ * file the mtime, which may be another content's. So it is what this play told: other builds go on claiming. A name of what was not
+ * told is refused by the executor.
  */
 static int waiting_follow(struct play *play, struct waiting *waiting)
 {
-	(void)claims_latest(lineage_claims(play->lineage), &waiting->first, &waiting->claim.mtime_ns);
-	return lineage_follow(play->lineage, &waiting->claim);
+	int r = firsts_find(&play->firsts, &waiting->first, &waiting->claim.mtime_ns);
+
+	return r < 0 ? r : lineage_follow(play->lineage, &waiting->claim);
 }
 
 /* `mtime_ns`: the client's. 0, or -errno: nothing may be told of it. */
@@ -217,7 +221,9 @@ static int waiting_claim(struct play *play, struct waiting *waiting, int64_t mti
 		r = waiting->hardlink ? waiting_follow(play, waiting) : lineage_claim(play->lineage, &waiting->claim);
 	}
 	waiting->made = lineage_made(play->lineage);
-	return r < 0 || r == CLAIMS_FULL ? -EIO : 0;
+	if (r < 0 || r == CLAIMS_FULL)
+		return -EIO;
+	return waiting->file ? firsts_note(&play->firsts, &waiting->claim.path, waiting->claim.mtime_ns) : 0;
 }
 
 static void play_fail_claims(struct play *play)
@@ -421,6 +427,7 @@ void play_stable_init(struct play *play, struct lineage *lineage)
 	play->all_times = !lineage || play_knows_nothing(play);
 	play->wanted_last = ENTRY_NUMBER_BEFORE;
 	play->wanted = buffer_heap(CONTEXT_MESSAGE_BYTES_MAX);
+	firsts_init(&play->firsts, play->session->service->directory);
 	play->scanned.spill = play->claimed.spill =
 		(struct spill){ .directory = play->session->service->directory, .memory_bytes_max = 2 * STABLE_AHEAD_BYTES };
 	if (lineage)
@@ -438,6 +445,7 @@ void play_stable_fini(struct play *play)
 {
 	lineage_sync_cancel(&play->sync);
 	lineage_unref(play->lineage);
+	firsts_fini(&play->firsts);
 	packet_queue_fini(&play->scanned);
 	packet_queue_fini(&play->claimed);
 	buffer_fini(&play->wanted);

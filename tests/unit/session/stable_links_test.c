@@ -52,11 +52,43 @@ static void a_name_that_came_ahead_is_none_either(void **state)
 	assert_true(keyed_mtimes[FURTHER] != told);
 }
 
+static struct rig_tree other;
+
+static void build_other(void)
+{
+	keyed_build_other(&other, "app:2");
+	stand_in_say_root(&keyed_edge);
+}
+
+/*
+ * Between a file and its further name another build claims another content of the same size and mtime for the file: the name goes
+ * by what this daemon was told, and the other content is given to it when it is built there.
+ */
+static void a_name_goes_by_what_this_daemon_was_told(void **state)
+{
+	make_tree(300, 22);
+	rig_tree_link(&keyed_tree, 200, FIRST);
+	keyed_build("app:1");
+	other = keyed_tree;
+	other.files[FIRST].seed += 1000;
+	other.files[200].seed += 1000;
+	keyed_plan.same = 150;
+	keyed_plan.meanwhile = build_other;
+	assert_int_equal(keyed_build("app:1"), 0);
+	assert_true(keyed_edge.asked_same);
+	keyed_plan.same = 0;
+	keyed_plan.meanwhile = NULL;
+	keyed_tree = other;
+	assert_int_equal(keyed_build("app:1"), 1);
+	assert_int_equal(keyed_disks_count, 1);
+}
+
 int main(int argc, char **argv)
 {
 	const struct CMUnitTest tests[] = {
 		KEYED_TEST(a_name_is_not_believed_of_a_file),
 		KEYED_TEST(a_name_that_came_ahead_is_none_either),
+		KEYED_TEST(a_name_goes_by_what_this_daemon_was_told),
 	};
 
 	return keyed_run(argc, argv, tests);
