@@ -2,7 +2,8 @@
  * A context that turns out to be unfit when entries of the root that was known have gone to the daemon already. They are what the
  * client has, too; so the rest of them comes from the client, as by any DiffCopy, and the files that the daemon asks for from
  * where their entries came. Its stable key is given up before: nobody else will be told anything under it; and as nobody names
- * what the client sends now, it goes by mtimes that its paths never had, and is all asked for.
+ * what the client sends now, it goes by mtimes that its paths never had, and is all asked for. Only a further name of a file has this
+ * one's, also of a file that was told before.
  *
  *	LEAVING: what was taken goes out -> the key is given up -> PLAIN: the client lists anew, and what was taken is skipped
  *
@@ -86,7 +87,7 @@ static void client_queue_stat(struct play *play, struct fsutil_stat *stat)
 	uint8_t head[FSUTIL_HEAD_BYTES_MAX];
 	struct span parts[2];
 
-	if (!play->session->restat(play->session, play->head.directory, stat)) {
+	if (!play_stable_restat(play, stat)) {
 		play_fail(play, GRPC_UNAVAILABLE, "the gateway cannot keep its claims on the context: start the build again");
 		return;
 	}

@@ -113,7 +113,7 @@ struct play {
 	uint32_t asked_first, asked_last;
 
 	struct lineage *lineage;         /* NULL: mtimes are the client's */
-	struct firsts firsts;            /* of the files that were claimed */
+	struct firsts firsts;            /* of the files that were claimed; and in PLAIN of the client's */
 	struct packet_queue scanned;     /* entries that wait for their times, or behind such */
 	struct packet_queue claimed;     /* entries whose claims are not on the disk yet, or behind such */
 	struct buffer wanted;            /* number list: times to be asked for */
@@ -217,6 +217,12 @@ void play_ahead_urge(struct play *play);
 bool play_stable_take(struct play *play, int64_t mtime_ns);
 /* The content of an entry that was taken; before play_files_name(), so that the table has the size that was told. */
 void play_stable_name(struct play *play, uint32_t id, const struct content_name *name);
+
+/*
+ * PLAIN: an entry of the client's gets an mtime that its path never had, and a further name that of its file, wherever this was told.
+ * False: it cannot be told of it.
+ */
+bool play_stable_restat(struct play *play, struct fsutil_stat *stat);
 
 void play_stable_init(struct play *play, struct lineage *lineage);
 /* Nothing is told of it any more. */

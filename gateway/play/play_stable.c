@@ -410,6 +410,34 @@ void play_stable_name(struct play *play, uint32_t id, const struct content_name 
 	(void)lineage_follow(play->lineage, &claim);
 }
 
+/* ---- what nobody names ---- */
+
+static bool restat_hardlink(struct play *play, struct fsutil_stat *stat)
+{
+	const struct claims *claims = lineage_claims(play->lineage);
+	struct waiting waiting = {
+		.claim = { .path = claims_path(claims, play->head.directory, stat->path), .content = unnamed_content(play),
+		           .size = (uint64_t)stat->size, .mtime_ns = stat->mod_time_ns },
+		.first = claims_path(claims, play->head.directory, stat->linkname),
+	};
+	int r = waiting_follow(play, &waiting);
+
+	stat->mod_time_ns = waiting.claim.mtime_ns;
+	return r == CLAIMS_KNOWN || r == CLAIMS_MADE;
+}
+
+bool play_stable_restat(struct play *play, struct fsutil_stat *stat)
+{
+	struct claim_hash path;
+
+	if (fsutil_stat_is_regular(stat) && stat->linkname.size)
+		return restat_hardlink(play, stat);
+	if (!play->session->restat(play->session, play->head.directory, stat))
+		return false;
+	path = claims_path(lineage_claims(play->lineage), play->head.directory, stat->path);
+	return !fsutil_stat_is_regular(stat) || firsts_note(&play->firsts, &path, stat->mod_time_ns) == 0;
+}
+
 /* ---- life ---- */
 
 /* A look at the Dockerfile has so few entries that their times are no matter. */

@@ -83,12 +83,32 @@ static void a_name_goes_by_what_this_daemon_was_told(void **state)
 	assert_int_equal(keyed_disks_count, 1);
 }
 
+static void say_unfit(void)
+{
+	stand_in_say_unfit(&keyed_edge);
+}
+
+/* Where a context is unfit behind what was the same, further names have the mtimes of files before and behind that border. */
+static void names_behind_what_was_the_same(void **state)
+{
+	make_tree(300, 23);
+	rig_tree_link(&keyed_tree, 200, FIRST);
+	keyed_build("app:1");
+	rig_tree_link(&keyed_tree, 210, 160);    /* so their paths have not been told the same mtimes */
+	keyed_plan.same = 150;
+	keyed_plan.unfit = "a device";
+	keyed_plan.meanwhile = say_unfit;
+	keyed_build("app:1");
+	assert_true(keyed_edge.asked_same && keyed_asked[160] && !keyed_asked[FIRST]);
+}
+
 int main(int argc, char **argv)
 {
 	const struct CMUnitTest tests[] = {
 		KEYED_TEST(a_name_is_not_believed_of_a_file),
 		KEYED_TEST(a_name_that_came_ahead_is_none_either),
 		KEYED_TEST(a_name_goes_by_what_this_daemon_was_told),
+		KEYED_TEST(names_behind_what_was_the_same),
 	};
 
 	return keyed_run(argc, argv, tests);
