@@ -77,6 +77,7 @@ static void lineage_on_removed(struct op *op, int32_t res)
 	struct lineage *lineage = container_of(op, struct lineage, op);
 	struct stable *stable = lineage->stable;
 
+	CHECK(!lineage->posted);
 	stable->busy--;
 	lineage_free(lineage);
 	stable_close_join(stable);

@@ -177,8 +177,10 @@ static struct lineage *stable_find(struct stable *stable, const uint8_t *owner, 
 		if (memcmp(lineage->head.owner, owner, CLAIMS_FILE_OWNER_BYTES) != 0)
 			continue;
 		if (!lineage_goes_on(lineage)) {
-			lineage->over = true;    /* full, if it was not already */
-			lineage_schedule(lineage);
+			/* One that is over goes by itself; when its file is being removed, it will be gone before its turn. */
+			if (!lineage->over)
+				lineage_schedule(lineage);
+			lineage->over = true;
 			continue;
 		}
 		namesakes++;

@@ -185,6 +185,34 @@ static void what_is_full_is_not_gone_on_with(void **state)
 	assert_int_equal(files_in_the_end(), 1 + STABLE_IDLE_MAX + 2);
 }
 
+static void ask_in_passing(struct op *op, int32_t res)
+{
+	struct asked asked;
+
+	ask(&asked, 0);
+	stable_request_cancel(&asked.request);
+}
+
+/* A build comes in each turn while the file of the key before is being removed, so also in the one that hears that it is gone. */
+static void one_that_goes_is_left_alone(void **state)
+{
+	struct op timer = { .fn = ask_in_passing };
+	struct asked asked;
+
+	ask(&asked, 0);
+	let_go(&asked);
+	stable->full_enough = 0;
+	ask(&asked, 0);
+	stable->full_enough = 100;
+	while (!asked.answered || stable->count > 1 || op_in_flight(&timer)) {
+		if (!op_in_flight(&timer))
+			ring_timer(ring, &timer, 0);
+		ring_run(ring, UINT64_MAX);
+	}
+	let_go(&asked);
+	assert_int_equal(files_in_the_end(), 1);
+}
+
 int main(void)
 {
 	static const enum ring_engine uring = RING_ENGINE_URING, epoll = RING_ENGINE_EPOLL;
@@ -195,6 +223,7 @@ int main(void)
 		BOTH(each_that_comes_costs_one),
 		BOTH(a_tenant_has_its_share),
 		BOTH(what_is_full_is_not_gone_on_with),
+		BOTH(one_that_goes_is_left_alone),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
