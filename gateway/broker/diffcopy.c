@@ -446,7 +446,7 @@ int diffcopy_open(struct diffcopy_session *session, struct stream *stream, const
 		free(diffcopy);
 		return ERR_RAISE(r);
 	}
-	diffcopy->counted = read.counted;
+	diffcopy->counted = !read.always_sent;
 	diffcopy->collected = buffer_heap(MESSAGE_BYTES_MAX);
 	call_accept(&diffcopy->daemon, stream, head, MESSAGE_BYTES_MAX, &daemon_events, diffcopy);
 	session->open++;

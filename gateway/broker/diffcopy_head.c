@@ -51,7 +51,6 @@ int diffcopy_head_read(struct diffcopy_head *head, const struct grpc_request *re
 			head->metadata[head->metadata_count++] = *header;
 	}
 	head->always_sent = span_is(head->directory, "dockerfile") || (paths == 1 && ignore_file);
-	head->counted = !head->always_sent;
 	return 0;
 }
 

@@ -10,10 +10,10 @@ struct diffcopy_head {
 	struct header *metadata;         /* what the same call to somebody else takes along: all that is not gRPC's own */
 	size_t metadata_count;
 	struct span directory;
-	bool counted;                    /* of a whole context: no mere look at the Dockerfile or the ignore file */
 	/*
-	 * Such a look: BuildKit has these files sent anew each time, whatever their stat (Differ none). All of one client's have one
-	 * name, and two of a fresh checkout may well have one size and time: no stat is evidence of them.
+	 * A mere look at the Dockerfile or the ignore file, not of a whole context. BuildKit has these files sent anew each time,
+	 * whatever their stat (Differ none): all of one client's have one name, and two of a fresh checkout may well have one size and
+	 * time, so no stat is evidence of them.
 	 */
 	bool always_sent;
 };

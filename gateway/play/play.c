@@ -66,7 +66,7 @@ static void play_count(struct play *play)
 {
 	struct diffcopy_totals *totals = &play->session->totals;
 
-	if (!play->head.counted)
+	if (play->head.always_sent)
 		return;
 	totals->entries++;
 	totals->files += fsutil_stat_is_regular(&play->entry.stat);
@@ -250,7 +250,7 @@ static void play_count_edge(struct play *play)
 	const struct context_root *told = &play->asker.told, *before = &play->counted;
 	struct diffcopy_totals *totals = &play->session->totals;
 
-	if (play->head.counted && told->files_read > before->files_read)
+	if (!play->head.always_sent && told->files_read > before->files_read)
 		totals->files_changed += told->files_read - before->files_read;
 	if (told->bytes_sent > before->bytes_sent)
 		totals->bytes_from_client += told->bytes_sent - before->bytes_sent;
@@ -592,7 +592,7 @@ static int play_ask(struct play *play, struct h2 *edge)
 		.cas = play->session->service->cas, .scope = play->session->scope, .events = &asker_events, .edge = edge,
 		.metadata = play->head.metadata, .metadata_count = play->head.metadata_count, .times = play->all_times,
 		/* Nothing is known that contents would have to be compared with; and it is worth the while. */
-		.ahead = play->all_times && play->head.counted,
+		.ahead = play->all_times && !play->head.always_sent,
 		/* Nothing but what was told before is told again. */
 		.same = play->lineage && !play->all_times,
 	};

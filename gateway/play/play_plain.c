@@ -91,7 +91,7 @@ static void client_queue_stat(struct play *play, struct fsutil_stat *stat)
 		play_fail(play, GRPC_UNAVAILABLE, "the gateway cannot keep its claims on the context: start the build again");
 		return;
 	}
-	if (play->head.counted) {
+	if (!play->head.always_sent) {
 		play->session->totals.entries++;
 		play->session->totals.files += fsutil_stat_is_regular(stat);
 	}

@@ -316,10 +316,10 @@ static void play_stable_end(struct play *play)
 {
 	struct claim told = marker(play);
 
-	if (play->head.counted)
+	if (!play->head.always_sent)
 		(void)lineage_claim(play->lineage, &told);
 	/* Told by directories' paths: another project of the same name has others. */
-	if (play->head.counted && !play->all_times && play->directories >= STRANGE_MIN &&
+	if (!play->head.always_sent && !play->all_times && play->directories >= STRANGE_MIN &&
 	    2 * play->directories_known < play->directories)
 		lineage_set_strange(play->lineage, play->session->identity);
 	play_end_stats(play);
@@ -446,7 +446,7 @@ static bool play_knows_nothing(const struct play *play)
 	const struct claim told = marker(play);
 	int64_t mtime_ns;
 
-	return !play->head.counted || !claims_latest(lineage_claims(play->lineage), &told.path, &mtime_ns);
+	return play->head.always_sent || !claims_latest(lineage_claims(play->lineage), &told.path, &mtime_ns);
 }
 
 void play_stable_init(struct play *play, struct lineage *lineage)
