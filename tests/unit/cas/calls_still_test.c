@@ -223,30 +223,6 @@ static bool has_no_fetch(struct gateway_parts *parts, void *context)
 	return parts->cas.fetches_open == 0;
 }
 
-struct question {
-	bool (*fn)(struct gateway_parts *parts, void *context);
-	bool is;
-};
-
-static void ask_whether(struct gateway_parts *parts, void *context)
-{
-	struct question *question = context;
-
-	question->is = question->fn(parts, NULL);
-}
-
-/* The client's connection goes on, but nobody takes messages from its calls. */
-static void run_until(bool (*fn)(struct gateway_parts *parts, void *context))
-{
-	struct question question = { .fn = fn };
-
-	for (int i = 0; i < 20000 && !question.is; i++) {
-		ring_run(client_ring(client), 1000000);
-		gateway_thread_call(gateway, ask_whether, &question);
-	}
-	assert_true(question.is);
-}
-
 static size_t take(struct client_call *call, size_t bytes)
 {
 	size_t taken = 0;
@@ -262,15 +238,15 @@ static void a_fetch_of_which_nothing_is_taken_ends(void **state)
 	struct client_call *call = fetch_much();
 	struct cas_counters counters;
 
-	run_until(is_sending);
+	client_run_until(client, gateway, is_sending, NULL);
 	gateway_thread_call(gateway, time_passes, &fetch_idle);
 	assert_true(take(call, 2 * TAKEN_BYTES) >= 2 * TAKEN_BYTES);     /* slow, but it goes on */
-	run_until(is_sending);
+	client_run_until(client, gateway, is_sending, NULL);
 	gateway_thread_call(gateway, time_passes, &fetch_idle);
 	assert_false(take(call, TAKEN_BYTES) < TAKEN_BYTES);
-	run_until(is_sending);
+	client_run_until(client, gateway, is_sending, NULL);
 	gateway_thread_call(gateway, time_is_up, &fetch_idle);
-	run_until(has_no_fetch);
+	client_run_until(client, gateway, has_no_fetch, NULL);
 	assert_true(take(call, TAKEN_BLOBS * TAKEN_BYTES) < 5 * TAKEN_BYTES);
 	expect_reset(call);
 	gateway_thread_call(gateway, get_counters, &counters);
@@ -315,16 +291,16 @@ static void a_fetch_of_messages_that_are_not_taken_ends(void **state)
 	uint64_t received, sent;
 	size_t taken;
 
-	run_until(waits_for_the_call);
+	client_run_until(client, gateway, waits_for_the_call, NULL);
 	gateway_thread_call(gateway, time_passes, &fetch_idle);
 	taken = take(call, TAKEN_BYTES);         /* slow, but it goes on */
 	assert_true(taken > 3 * TAKEN_BYTES);
-	run_until(waits_for_the_call);
+	client_run_until(client, gateway, waits_for_the_call, NULL);
 	gateway_thread_call(gateway, time_passes, &fetch_idle);
 	taken += take(call, TAKEN_BYTES);
-	run_until(waits_for_the_call);
+	client_run_until(client, gateway, waits_for_the_call, NULL);
 	gateway_thread_call(gateway, time_is_up, &fetch_idle);
-	run_until(has_no_fetch);                 /* nor its memory */
+	client_run_until(client, gateway, has_no_fetch, NULL);                 /* nor its memory */
 	taken += take(call, 3 * TAKEN_BLOBS * TAKEN_BYTES);
 	assert_true(taken < 3 * TAKEN_BLOBS * TAKEN_BYTES);
 	client_call_bytes(call, &received, &sent);
@@ -400,9 +376,9 @@ static void a_push_whose_answers_are_not_taken_is_reset(void **state)
 	for (int i = 0; i < 2; i++)
 		send_request(pushes[i] = push_open(client), request_list(2, &digest, 1, false));
 	send_request(pushes[1], request_list(4, two, 2, false));
-	run_until(two_pushes_answered);
+	client_run_until(client, gateway, two_pushes_answered, NULL);
 	gateway_thread_call(gateway, time_is_up, &push_idle);
-	run_until(has_no_push);
+	client_run_until(client, gateway, has_no_push, NULL);
 	gateway_thread_call(gateway, get_counters, &counters);
 	assert_int_equal(counters.pushes_expired, 1);
 	for (int i = 0; i < 2; i++) {
@@ -456,7 +432,7 @@ static void a_pin_whose_request_does_not_come_ends(void **state)
 	struct client_call *call;
 
 	assert_int_equal(client_call_open(&call, client, SLUICE_PIN, NULL, 0), 0);
-	run_until(has_a_pin);
+	client_run_until(client, gateway, has_a_pin, NULL);
 	gateway_thread_call(gateway, time_passes, &pin_idle_almost);
 	gateway_thread_until(gateway, has_a_pin, NULL);
 	gateway_thread_call(gateway, time_is_up, &pin_idle);

@@ -383,3 +383,28 @@ void gateway_thread_until(struct gateway_thread *gateway, bool (*fn)(struct gate
 	}
 	assert_true(question.answer);
 }
+
+struct watched {
+	bool (*fn)(struct gateway_parts *parts, void *context);
+	void *context;
+	bool seen;
+};
+
+static void look(struct gateway_parts *parts, void *context)
+{
+	struct watched *watched = context;
+
+	watched->seen = watched->fn(parts, watched->context);
+}
+
+void client_run_until(struct client *with, struct gateway_thread *gateway,
+                      bool (*fn)(struct gateway_parts *parts, void *context), void *context)
+{
+	struct watched watched = { .fn = fn, .context = context };
+
+	/* client_wait() neither runs nor sleeps while a message is there that was not fetched, as there may be all the time. */
+	for (int idle = 0; !watched.seen; gateway_thread_call(gateway, look, &watched)) {
+		assert_true(idle < 20000);
+		idle += ring_run(client_ring(with), 1000000) == 0;
+	}
+}

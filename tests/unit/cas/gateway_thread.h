@@ -62,3 +62,6 @@ const char *gateway_thread_path(const struct gateway_thread *gateway);
 void gateway_thread_call(struct gateway_thread *gateway, void (*fn)(struct gateway_parts *parts, void *context), void *context);
 /* Waits until `fn`, run there in between turns, says true; fails the test after 20 s. */
 void gateway_thread_until(struct gateway_thread *gateway, bool (*fn)(struct gateway_parts *parts, void *context), void *context);
+/* Lets the client send what it has until `fn` says true on the gateway's thread, however slow either is. */
+void client_run_until(struct client *with, struct gateway_thread *gateway,
+                      bool (*fn)(struct gateway_parts *parts, void *context), void *context);

@@ -61,30 +61,6 @@ static bool no_call_is_open(struct gateway_parts *parts, void *context)
 	return questions.open == 0;
 }
 
-struct whether {
-	bool (*fn)(struct gateway_parts *parts, void *context);
-	bool is;
-};
-
-static void ask_whether(struct gateway_parts *parts, void *context)
-{
-	struct whether *whether = context;
-
-	whether->is = whether->fn(parts, NULL);
-}
-
-/* What the client says may have to wait for room in its socket, or for its turn on a busy machine. */
-static void run_client_until(struct client *client, bool (*fn)(struct gateway_parts *parts, void *context))
-{
-	struct whether whether = { .fn = fn };
-
-	for (int i = 0; i < 20000 && !whether.is; i++) {
-		client_wait(client, NULL, 0, NULL, 1000000);
-		gateway_thread_call(gateway, ask_whether, &whether);
-	}
-	assert_true(whether.is);
-}
-
 static bool is_closed(struct gateway_parts *parts, void *context)
 {
 	return ledger_closed;
@@ -302,7 +278,7 @@ static void callers_may_go_away(void **state)
 			client_wait(client, NULL, 0, NULL, 200000);
 		client_call_close(left);
 	}
-	run_client_until(client, no_call_is_open);      /* the lists that nobody reads make others busy, too */
+	client_run_until(client, gateway, no_call_is_open, NULL);      /* the lists that nobody reads make others busy, too */
 	assert_int_equal(count(client, (struct builds_request){ 0 }), 5);
 	hang_up();
 	/* And with its connection, in the middle of many. */
@@ -325,7 +301,7 @@ static void open_all(struct client *client, struct client_call *calls[static QUE
 {
 	for (int i = 0; i < QUESTIONS_TENANT_MAX; i++)
 		assert_int_equal(client_call_open(&calls[i], client, SLUICE_BUILDS, NULL, 0), 0);
-	run_client_until(client, all_are_open);
+	client_run_until(client, gateway, all_are_open, NULL);
 }
 
 /* Also of calls that ask nothing: an answer is kept until it is taken, and nobody says when that is. */
@@ -342,7 +318,7 @@ static void a_tenant_leaves_room_to_others(void **state)
 	hang_up();
 	for (int i = 0; i < QUESTIONS_TENANT_MAX; i++)
 		client_call_close(calls[i]);
-	run_client_until(acme, no_call_is_open);
+	client_run_until(acme, gateway, no_call_is_open, NULL);
 	assert_int_equal(count(acme, (struct builds_request){ 0 }), 0);
 	hang_up();
 	client_close(acme);
@@ -367,7 +343,7 @@ static void calls_that_ask_nothing_end(void **state)
 		expect_refused(client_receive(call, &message, UINT64_MAX), GRPC_DEADLINE_EXCEEDED, "did not come for too long");
 		hang_up();
 	}
-	run_client_until(client, no_call_is_open);
+	client_run_until(client, gateway, no_call_is_open, NULL);
 	client_close(client);
 }
 

@@ -15,10 +15,6 @@ void answer_fini(struct answer *answer);
 /* The call ends with this status and a text that has `says` in it. */
 void ask_refused(struct client *client, const char *path, struct buffer request, enum grpc_status status, const char *says);
 
-/* Lets the client send what it has until `fn` says true on the gateway's thread, however slow either is. */
-void client_run_until(struct client *with, struct gateway_thread *gateway,
-                      bool (*fn)(struct gateway_parts *parts, void *context), void *context);
-
 struct digest digest_made(struct span bytes);
 /* Bytes that no compressor likes, the same for the same seed. */
 struct buffer noise(size_t size, uint32_t seed);
