@@ -14,18 +14,7 @@ import (
 // Two directories whose last names are the same, and so their shared keys, with a file of one name, length and time: each target of
 // a bake has its own, as straight.
 func TestBakeOfDirectoriesOfOneName(t *testing.T) {
-	t.Parallel()
-	t.Run("gateway", func(t *testing.T) {
-		t.Parallel()
-		checkNamesakes(t, shared(t))
-	})
-	for _, mtime := range mtimes {
-		t.Run("edge "+mtime, func(t *testing.T) {
-			t.Parallel()
-			needsMtime(t, mtime)
-			checkNamesakes(t, throughEdge(t, mtime))
-		})
-	}
+	everyWay(t, checkNamesakes)
 }
 
 func checkNamesakes(t *testing.T, p *pair) {

@@ -13,18 +13,7 @@ import (
 // Two Dockerfiles of one length and time, as a fresh checkout may have them: each target is built by its own, be it that the other
 // was built before or is built at the same time.
 func TestDockerfilesThatLookTheSame(t *testing.T) {
-	t.Parallel()
-	t.Run("gateway", func(t *testing.T) {
-		t.Parallel()
-		checkLookAlikes(t, shared(t))
-	})
-	for _, mtime := range mtimes {
-		t.Run("edge "+mtime, func(t *testing.T) {
-			t.Parallel()
-			needsMtime(t, mtime)
-			checkLookAlikes(t, throughEdge(t, mtime))
-		})
-	}
+	everyWay(t, checkLookAlikes)
 }
 
 func checkLookAlikes(t *testing.T, p *pair) {

@@ -110,6 +110,23 @@ func throughEdge(t *testing.T, mtime string) *pair {
 	return made.pair
 }
 
+// everyWay runs a check that leaves the pair as it found it through a gateway, and through an edge with each kind of times.
+func everyWay(t *testing.T, check func(t *testing.T, p *pair)) {
+	t.Helper()
+	t.Parallel()
+	t.Run("gateway", func(t *testing.T) {
+		t.Parallel()
+		check(t, shared(t))
+	})
+	for _, mtime := range mtimes {
+		t.Run("edge "+mtime, func(t *testing.T) {
+			t.Parallel()
+			needsMtime(t, mtime)
+			check(t, throughEdge(t, mtime))
+		})
+	}
+}
+
 func (p *pair) address(way string) string {
 	switch {
 	case way == "straight":
